@@ -1,0 +1,1 @@
+"""Train neural networks that can be verified, and certify networks on whole data sets."""

@@ -1,0 +1,168 @@
+"""A network as a graph of operations: what certification works on, whatever file it came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from verify_pipeline.errors import NetworkError
+from verify_pipeline.network.ops import Input, Op
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One value of the graph.
+
+    Attributes:
+        name: unique in the graph; from the ONNX file where there is one.
+        op: how it is computed.
+        inputs: places, in :attr:`Graph.nodes`, of the values it is computed from.
+        shape: of its value without the batch axis, ``*V``.
+    """
+
+    name: str
+    op: Op
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network with one input (node 0) and one output (the last node), ``N x *X`` to ``N x K``.
+
+    Attributes:
+        nodes: in topological order; node 0 is the :class:`Input`, the last node is the output, and
+            every other node is used by a later one.
+    """
+
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        if not self.nodes or not isinstance(self.nodes[0].op, Input):
+            raise NetworkError("graph", expected="an input as its first node", got="none")
+        for place, node in enumerate(self.nodes[1:], 1):
+            if not node.inputs or not all(0 <= i < place for i in node.inputs):
+                raise NetworkError(
+                    f"node {node.name}", expected="inputs that come before it", got=str(node.inputs)
+                )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """``*X``."""
+        return self.nodes[0].shape
+
+    @property
+    def outputs(self) -> int:
+        """K, the number of outputs."""
+        return self.nodes[-1].shape[-1]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs ``N x K`` at inputs ``N x *X``."""
+        return self.values(x)[-1]
+
+    def values(self, x: Tensor) -> list[Tensor]:
+        """Every node's value, in the order of :attr:`nodes`."""
+        values: list[Tensor] = [x]
+        for node in self.nodes[1:]:
+            values.append(node.op(*(values[i] for i in node.inputs)))
+        return values
+
+    def users(self) -> list[list[int]]:
+        """For each node, the places of the nodes that take it as an input."""
+        users: list[list[int]] = [[] for _ in self.nodes]
+        for place, node in enumerate(self.nodes):
+            for i in node.inputs:
+                users[i].append(place)
+        return users
+
+    def to(self, *args: torch.dtype | torch.device | str) -> Graph:
+        """The same graph in another dtype or on another device."""
+        return Graph(
+            tuple(Node(node.name, node.op.to(*args), node.inputs, node.shape) for node in self.nodes)
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the first floating-point tensor; float32 if there is none."""
+        for tensor in self._tensors():
+            if tensor.is_floating_point():
+                return tensor.dtype
+        return torch.float32
+
+    def _tensors(self) -> list[Tensor]:
+        return [
+            value
+            for node in self.nodes
+            for f in fields(node.op)
+            if isinstance(value := getattr(node.op, f.name), Tensor)
+        ]
+
+    def is_finite(self) -> bool:
+        """Whether no weight is NaN or infinite."""
+        return all(bool(torch.isfinite(t).all()) for t in self._tensors())
+
+    def digest(self) -> str:
+        """SHA-256 of structure and weights, in hexadecimal; names do not count."""
+        sha = hashlib.sha256()
+        for node in self.nodes:
+            sha.update(f"{type(node.op).__name__}{node.inputs}{node.shape}".encode())
+            for f in fields(node.op):
+                value = getattr(node.op, f.name)
+                if isinstance(value, Tensor):
+                    sha.update(str(tuple(value.shape)).encode())
+                    sha.update(value.detach().cpu().contiguous().numpy().tobytes())
+                else:
+                    sha.update(f"{f.name}={value}".encode())
+        return sha.hexdigest()
+
+
+class GraphBuilder:
+    """Collects nodes in order and works out their shapes by running each operation once."""
+
+    def __init__(self, input_shape: tuple[int, ...], name: str = "input") -> None:
+        self._nodes: list[Node] = [Node(name, Input(), (), tuple(input_shape))]
+        self._values: list[Tensor] = [torch.zeros(1, *input_shape)]
+
+    def add(self, op: Op, *inputs: int, name: str | None = None) -> int:
+        """Append ``op`` of the nodes at ``inputs``; returns its place."""
+        with torch.no_grad():
+            value = op(*(self._values[i] for i in inputs))
+        place = len(self._nodes)
+        self._nodes.append(Node(name or f"n{place}", op, inputs, tuple(value.shape[1:])))
+        self._values.append(value)
+        return place
+
+    def shape(self, place: int) -> tuple[int, ...]:
+        """``*V`` of a node added before."""
+        return self._nodes[place].shape
+
+    def build(self, output: int | None = None) -> Graph:
+        """The graph that ends in node ``output`` (the last added one), without unused nodes."""
+        output = len(self._nodes) - 1 if output is None else output
+        used = {0, output}
+        for place in range(output, 0, -1):
+            if place in used:
+                used.update(self._nodes[place].inputs)
+        order = sorted(used)
+        new_place: Mapping[int, int] = {old: new for new, old in enumerate(order)}
+        nodes = (self._nodes[old] for old in order)
+        return Graph(
+            tuple(
+                Node(n.name, n.op, tuple(new_place[i] for i in n.inputs), n.shape) for n in nodes
+            )
+        )
+
+
+class GraphModule(nn.Module):
+    """A graph as a torch module, for tools that want one; weights are buffers, not trained."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.graph(x)

@@ -1,0 +1,365 @@
+"""The operations a network's graph is made of: what each computes, and nothing about bounds.
+
+An operation is a frozen value object that is called on its inputs' values. Values carry the batch
+axis first; shapes, axes and permutations in an operation's attributes leave the batch axis out, so
+``axis=0`` is the first axis after it. How an operation is bounded stands in ``bounds/``; how it is
+read from ONNX, in ``onnx/``.
+
+Families (what bounds need to know):
+
+* :class:`LinearOp` of one input: affine in its input. Its linear part without the constant is
+  ``linear``; ``linear_abs`` is the same map with absolute coefficients (what a radius goes through).
+* :class:`Add`, :class:`Sub`, :class:`Concat`: linear in several inputs.
+* :class:`Relu`, :class:`LeakyRelu`, :class:`MaxPool`: piecewise linear.
+* :class:`Elementwise` (sigmoid, tanh, …), :class:`Mul`, :class:`Div`, :class:`MatMul`,
+  :class:`Softmax`: the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, eq=False)
+class Op(ABC):
+    """An operation: called on batched values, it returns a batched value."""
+
+    @abstractmethod
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The value, ``N x *V``, at the inputs' values, each ``N x *V_i``."""
+
+    def to(self, *args: torch.dtype | torch.device | str) -> Self:
+        """The same operation with its tensors in another dtype or on another device."""
+        moved = {
+            f.name: value.to(*args)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor) and value.is_floating_point()
+        }
+        return replace(self, **moved) if moved else self
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Op):
+    """The network's input; it has no inputs of its own and is never called."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        raise AssertionError("the input node holds the network's input and is not computed")
+
+
+@dataclass(frozen=True, eq=False)
+class LinearOp(Op):
+    """Affine in its one input: ``op(x) = linear(x) + constant``."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return self.linear(inputs[0])
+
+    @abstractmethod
+    def linear(self, x: Tensor) -> Tensor:
+        """The linear part, without the constant."""
+
+    def linear_abs(self, x: Tensor) -> Tensor:
+        """The linear part with absolute coefficients; as it is where no coefficient is negative."""
+        return self.linear(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(LinearOp):
+    """``x W^T + b`` over the last axis; weight ``O x I``, bias ``O`` or None."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return F.linear(inputs[0], self.weight, self.bias)
+
+    def linear(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
+
+    def linear_abs(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.abs())
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d(LinearOp):
+    """2-D convolution as torch's; weight ``O x I/groups x kh x kw``, symmetric zero padding.
+
+    Other paddings are a :class:`Pad` before it.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def _conv(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return self._conv(inputs[0], self.weight, self.bias)
+
+    def linear(self, x: Tensor) -> Tensor:
+        return self._conv(x, self.weight, None)
+
+    def linear_abs(self, x: Tensor) -> Tensor:
+        return self._conv(x, self.weight.abs(), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(LinearOp):
+    """``x * scale + shift`` with constants that broadcast against ``*V`` (no batch axis).
+
+    The result has the shape that ``*V`` and the constants broadcast to.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return inputs[0] * self.scale + self.shift
+
+    def linear(self, x: Tensor) -> Tensor:
+        return x * self.scale + torch.zeros_like(self.shift)
+
+    def linear_abs(self, x: Tensor) -> Tensor:
+        return x * self.scale.abs() + torch.zeros_like(self.shift)
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(LinearOp):
+    """To ``shape`` (batch axis left out, no -1)."""
+
+    shape: tuple[int, ...]
+
+    def linear(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], *self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Transpose(LinearOp):
+    """Permute the axes after the batch axis: ``axes[i]`` is the old place of new axis i."""
+
+    axes: tuple[int, ...]
+
+    def linear(self, x: Tensor) -> Tensor:
+        return x.permute(0, *(axis + 1 for axis in self.axes))
+
+
+@dataclass(frozen=True, eq=False)
+class Pad(LinearOp):
+    """Zero padding; ``widths`` as torch.nn.functional.pad takes them (last axis first)."""
+
+    widths: tuple[int, ...]
+
+    def linear(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.widths)
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(LinearOp):
+    """Elements ``start:stop:step`` of one axis; step >= 1."""
+
+    axis: int
+    start: int
+    stop: int
+    step: int = 1
+
+    def linear(self, x: Tensor) -> Tensor:
+        index = [slice(None)] * x.dim()
+        index[self.axis + 1] = slice(self.start, self.stop, self.step)
+        return x[tuple(index)]
+
+
+@dataclass(frozen=True, eq=False)
+class Gather(LinearOp):
+    """Constant integer ``indices`` (any shape, 0-d drops the axis) of one axis."""
+
+    axis: int
+    indices: Tensor
+
+    def linear(self, x: Tensor) -> Tensor:
+        picked = x.index_select(self.axis + 1, self.indices.reshape(-1).to(x.device))
+        shape = x.shape[: self.axis + 1] + self.indices.shape + x.shape[self.axis + 2 :]
+        return picked.reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class AvgPool2d(LinearOp):
+    """Average pooling as torch's."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+
+    def linear(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(
+            x, self.kernel, self.stride, self.padding, self.ceil_mode, self.count_include_pad
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Mean(LinearOp):
+    """Mean over ``axes``."""
+
+    axes: tuple[int, ...]
+    keepdim: bool = True
+
+    def linear(self, x: Tensor) -> Tensor:
+        return x.mean([axis + 1 for axis in self.axes], keepdim=self.keepdim)
+
+
+@dataclass(frozen=True, eq=False)
+class Sum(LinearOp):
+    """Sum over ``axes``."""
+
+    axes: tuple[int, ...]
+    keepdim: bool = True
+
+    def linear(self, x: Tensor) -> Tensor:
+        return x.sum([axis + 1 for axis in self.axes], keepdim=self.keepdim)
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Op):
+    """Sum of two inputs that broadcast."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return inputs[0] + inputs[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Sub(Op):
+    """Difference of two inputs that broadcast."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return inputs[0] - inputs[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(Op):
+    """Concatenation along one axis."""
+
+    axis: int
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return torch.cat(inputs, dim=self.axis + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Op):
+    """A constant ``*V``, expanded to the batch; its one input gives the batch size only."""
+
+    value: Tensor
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return self.value.expand(inputs[0].shape[0], *self.value.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Relu(Op):
+    """max(x, 0)."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return inputs[0].relu()
+
+
+@dataclass(frozen=True, eq=False)
+class LeakyRelu(Op):
+    """x where x >= 0, ``slope * x`` elsewhere; 0 <= slope <= 1."""
+
+    slope: float = 0.01
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return F.leaky_relu(inputs[0], self.slope)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool2d(Op):
+    """Max pooling as torch's."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    ceil_mode: bool = False
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return F.max_pool2d(
+            inputs[0], self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise(Op):
+    """A smooth function of each element, by name: see :data:`FUNCTIONS`."""
+
+    function: str
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return FUNCTIONS[self.function](inputs[0])
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "exp": torch.exp,
+    "sqrt": torch.sqrt,
+    "reciprocal": torch.reciprocal,
+    "square": torch.square,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "erf": torch.erf,
+    "softplus": F.softplus,
+    "sin": torch.sin,
+    "cos": torch.cos,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Mul(Op):
+    """Product of two inputs that broadcast."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return inputs[0] * inputs[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Div(Op):
+    """Quotient of two inputs that broadcast."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return inputs[0] / inputs[1]
+
+
+@dataclass(frozen=True, eq=False)
+class MatMul(Op):
+    """Matrix product of two inputs over their last two axes (batch axis kept)."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return inputs[0] @ inputs[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(Op):
+    """Softmax over one axis."""
+
+    axis: int
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return inputs[0].softmax(dim=self.axis + 1)
+
+
+def size(shape: tuple[int, ...]) -> int:
+    """Number of elements of a shape without its batch axis."""
+    return math.prod(shape)

@@ -1,0 +1,242 @@
+"""The words of verification as value objects: box, specification, counterexample, verdict.
+
+Shape letters (defined for the whole package in ARCHITECTURE.md): ``N`` instances (images) or
+domains in a batch, ``*X`` the network's input shape, ``K`` its outputs, ``S`` rows of a
+specification. Sign convention: a row *holds* on an output ``f`` iff ``C f + d > 0``; a tie does
+not hold. A *margin* is a row's value ``C f + d``.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A batch of axis-parallel boxes of inputs, ``lower <= x <= upper``.
+
+    Attributes:
+        lower: ``N x *X``, finite.
+        upper: ``N x *X``, finite, nowhere below ``lower``.
+
+    Raises:
+        DataError: shapes differ, a value is NaN or infinite, or an interval is empty.
+    """
+
+    lower: Tensor
+    upper: Tensor
+
+    def __post_init__(self) -> None:
+        if self.lower.shape != self.upper.shape:
+            raise DataError(
+                "box",
+                expected="lower and upper of one shape",
+                got=f"{tuple(self.lower.shape)} and {tuple(self.upper.shape)}",
+            )
+        if not bool(torch.isfinite(self.lower).all() and torch.isfinite(self.upper).all()):
+            raise DataError(
+                "box", expected="finite limits", got="NaN or infinity", remedy="Check the images."
+            )
+        if bool((self.lower > self.upper).any()):
+            raise DataError("box", expected="lower <= upper everywhere", got="an empty interval")
+
+    @staticmethod
+    def around(
+        images: Tensor, epsilon: float | Tensor, clip: tuple[float, float] | None = (0.0, 1.0)
+    ) -> Box:
+        """The L∞ ball of half-width ``epsilon`` around each image, cut with ``clip``.
+
+        Args:
+            images: ``N x *X``.
+            epsilon: half-width, a number or a tensor that broadcasts against ``N x *X``; >= 0.
+            clip: the range of valid inputs, or None for no cut.
+        """
+        if not bool((torch.as_tensor(epsilon) >= 0).all()):
+            raise ConfigError("epsilon", expected="a number >= 0", got=str(epsilon))
+        lower, upper = images - epsilon, images + epsilon
+        if clip is not None:
+            lower, upper = lower.clamp(*clip), upper.clamp(*clip)
+        return Box(lower, upper)
+
+    @property
+    def center(self) -> Tensor:
+        """``N x *X``."""
+        return (self.lower + self.upper) / 2
+
+    @property
+    def radius(self) -> Tensor:
+        """Half-widths, ``N x *X``, >= 0."""
+        return (self.upper - self.lower) / 2
+
+    def __len__(self) -> int:
+        return self.lower.shape[0]
+
+    def __getitem__(self, index: slice | Tensor) -> Box:
+        return Box(self.lower[index], self.upper[index])
+
+    def to(self, *args: torch.dtype | torch.device | str) -> Box:
+        """The same boxes in another dtype or on another device."""
+        return Box(self.lower.to(*args), self.upper.to(*args))
+
+    def contains(self, points: Tensor) -> Tensor:
+        """Whether each point ``N x *X`` lies in its box, exactly; ``N`` booleans."""
+        inside = (points >= self.lower) & (points <= self.upper)
+        return inside.flatten(1).all(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Specification:
+    """A batch of linear output specifications: each holds iff ``C f(x) + d > 0`` in every row.
+
+    Attributes:
+        rows: ``N x S x K``, the matrices C.
+        offsets: ``N x S``, the vectors d.
+
+    Raises:
+        DataError: shapes that do not fit, or a value that is not finite.
+    """
+
+    rows: Tensor
+    offsets: Tensor
+
+    def __post_init__(self) -> None:
+        if self.rows.dim() != 3 or self.rows.shape[:2] != self.offsets.shape:
+            raise DataError(
+                "specification",
+                expected="rows N x S x K and offsets N x S",
+                got=f"{tuple(self.rows.shape)} and {tuple(self.offsets.shape)}",
+            )
+        if not bool(torch.isfinite(self.rows).all() and torch.isfinite(self.offsets).all()):
+            raise DataError("specification", expected="finite coefficients", got="NaN or infinity")
+
+    @staticmethod
+    def margins(labels: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Specification:
+        """Robust classification: ``f_y - f_j > 0`` for every class j other than the label y.
+
+        Args:
+            labels: ``N`` integers in ``[0, outputs)``.
+            outputs: K, at least 2.
+            dtype: of the rows.
+
+        Returns:
+            ``S = K - 1`` rows per instance, in the order of the classes with y left out.
+        """
+        if outputs < 2:
+            raise DataError("specification", expected="at least 2 outputs", got=str(outputs))
+        out_of_range = (labels < 0) | (labels >= outputs)
+        if bool(out_of_range.any()):
+            raise DataError(
+                "labels",
+                expected=f"integers from 0 to {outputs - 1}",
+                got=str(int(labels[out_of_range][0])),
+                remedy="Check that the data set and the network belong together.",
+            )
+        rows = margin_matrix(labels, outputs, dtype)
+        return Specification(rows, rows.new_zeros(rows.shape[:2]))
+
+    def values(self, outputs: Tensor) -> Tensor:
+        """The margins ``C f + d``, ``N x S``, of outputs ``N x K``."""
+        return torch.einsum("nsk,nk->ns", self.rows, outputs) + self.offsets
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    def __getitem__(self, index: slice | Tensor) -> Specification:
+        return Specification(self.rows[index], self.offsets[index])
+
+    def to(self, *args: torch.dtype | torch.device | str) -> Specification:
+        """The same specifications in another dtype or on another device."""
+        return Specification(self.rows.to(*args), self.offsets.to(*args))
+
+
+def margin_matrix(labels: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """C of the margins ``z_j = f_y - f_j``, j ≠ y: ``N x (K-1) x K``, classes in order."""
+    eye = torch.eye(outputs, dtype=dtype, device=labels.device)
+    differences = eye[labels].unsqueeze(1) - eye.unsqueeze(0)
+    others = torch.arange(outputs, device=labels.device) != labels.unsqueeze(1)
+    return differences[others].reshape(labels.shape[0], outputs - 1, outputs)
+
+
+class Status(enum.Enum):
+    """What is known of an instance."""
+
+    VERIFIED = "verified"
+    FALSIFIED = "falsified"
+    UNKNOWN = "unknown"
+
+
+class Reason(enum.Enum):
+    """Why an instance is UNKNOWN; the values are the messages a user reads."""
+
+    TIMEOUT = "its deadline passed; give it more seconds"
+    MEMORY = "memory ran out even for this instance alone; use a smaller network or more memory"
+    BUDGET = "the allowed number of domains was used up; allow more"
+    NOT_FINITE = "a bound was NaN or infinite; check the weights for huge values"
+    NOT_CONFIRMED = "a bound of the float32 search was not confirmed in float64"
+    NOT_REPLAYED = "a claimed counterexample did not replay in onnxruntime"
+    NOT_DECIDED = "every stage that was asked for left it open; add a stronger stage"
+    UNSUPPORTED = "a layer cannot be bounded by the stages that were asked for"
+    ERROR = "a stage failed; see the detail"
+
+
+@dataclass(frozen=True, eq=False)
+class Counterexample:
+    """An input of the box whose replayed output breaks the specification.
+
+    Attributes:
+        input: ``*X``, inside the instance's box, exactly as replayed.
+        output: ``K``, what onnxruntime answered.
+        margin: the least row value of the specification at that output, <= 0.
+    """
+
+    input: Tensor
+    output: Tensor
+    margin: float
+
+    def __post_init__(self) -> None:
+        finite = bool(torch.isfinite(self.input).all() and torch.isfinite(self.output).all())
+        if not finite or not self.margin <= 0:
+            raise ValueError(f"no counterexample: finite={finite}, margin={self.margin}")
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What is known of one instance, and the evidence; one without evidence cannot be made.
+
+    Attributes:
+        status: VERIFIED, FALSIFIED or UNKNOWN.
+        stage: the name of the stage that decided it, or of the last that tried.
+        seconds: time charged to the instance, its share of every batch that it was in.
+        bound: the best lower bound of the least margin, if there is one. VERIFIED: finite and > 0,
+            re-evaluated in float64.
+        counterexample: for FALSIFIED.
+        reason: for UNKNOWN.
+        detail: anything more a reader should know (an exception's text, a count of domains).
+    """
+
+    status: Status
+    stage: str
+    seconds: float
+    bound: float | None = None
+    counterexample: Counterexample | None = None
+    reason: Reason | None = None
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        evidence = {
+            Status.VERIFIED: self.bound is not None and math.isfinite(self.bound) and self.bound > 0,
+            Status.FALSIFIED: self.counterexample is not None,
+            Status.UNKNOWN: self.reason is not None and self.counterexample is None,
+        }[self.status]
+        if not evidence:
+            raise ValueError(
+                f"{self.status.value} without evidence: bound={self.bound}, "
+                f"counterexample={self.counterexample is not None}, reason={self.reason}"
+            )

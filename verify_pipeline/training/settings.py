@@ -1,0 +1,201 @@
+"""Everything that a training can be told, as value objects; a recipe's YAML maps onto them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from verify_pipeline.settings import (
+    STRICT,
+    Count,
+    NonNegative,
+    Positive,
+    PositiveCount,
+    Switch,
+    Text,
+    Unit,
+)
+
+LossName = Literal[
+    "natural", "adversarial", "ibp", "cc-ibp", "mtl-ibp", "exp-ibp", "sabr", "crown-ibp"
+]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DataSettings:
+    """Which images are trained on.
+
+    Attributes:
+        name: of a data set.
+        validation: number of training images held out for validation (split by the seed).
+        augment: whether the data set's standard augmentation is used.
+    """
+
+    name: Text
+    validation: Count = 0
+    augment: Switch = True
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NetworkSettings:
+    """Which network is trained.
+
+    Attributes:
+        name: of a network of the zoo.
+        width: multiplies the network's numbers of channels and hidden neurons.
+        batch_norm: whether it has batch normalisation; None: as the network's definition says.
+    """
+
+    name: Text
+    width: Positive = 1.0
+    batch_norm: Switch | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Ramp:
+    """A value that goes from ``start_value`` to the target during the first epochs.
+
+    Attributes:
+        shape: ``constant``, ``linear``, or ``smoothed`` (as ε's, see ``schedules``).
+        start_value: before the ramp.
+        start: epoch at which it starts, counted from 0.
+        length: epochs that it takes.
+    """
+
+    shape: Literal["constant", "linear", "smoothed"] = "constant"
+    start_value: NonNegative = 0.0
+    start: Count = 0
+    length: Count = 0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LossSettings:
+    """Which loss, and where between adversarial (α = 0) and certified (α = 1) it stands.
+
+    Attributes:
+        name: of the loss.
+        alpha: α of CC-, MTL-, Exp-IBP, and the weight of CROWN-IBP's CROWN bound; in [0, 1].
+        alpha_ramp: how α reaches that value.
+        sabr_lambda: SABR's λ, the small box's share of the full one; in (0, 1].
+    """
+
+    name: LossName
+    alpha: Unit = 1.0
+    alpha_ramp: Ramp = Ramp()
+    sabr_lambda: Annotated[Positive, Field(le=1)] = 0.4
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EpsilonSettings:
+    """The perturbation and its schedule.
+
+    Attributes:
+        target: ε that the network is to be verified at; in [0, 1], pixels in [0, 1].
+        train_factor: multiplies ε for bounds and attack alike (the paper's train-eps-mul).
+        attack_epsilon_factor: multiplies the attack's ε once more (the paper's attack-eps is
+            this times the target).
+        start: epochs of warm-up with ε = 0.
+        length: epochs of the ramp after it.
+    """
+
+    target: Unit
+    train_factor: Positive = 1.0
+    attack_epsilon_factor: Positive = 1.0
+    start: Count = 1
+    length: Count = 20
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AttackSettings:
+    """The attack inside a training step.
+
+    Attributes:
+        steps: 1 returns the final point, more keep the iterate of greatest loss.
+        step_size: times the box's half-width is one step.
+        restarts: random starts, of which the worst point is kept.
+    """
+
+    steps: PositiveCount = 1
+    step_size: Positive = 10.0
+    restarts: PositiveCount = 1
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class OptimiserSettings:
+    """Adam and what surrounds it.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch: images in a step.
+        learning_rate: at the start.
+        milestones: epochs after which the rate is multiplied by ``decay``.
+        decay: at each milestone.
+        clip: the greatest norm of the gradient; 0 for no clipping.
+        accumulate: parts that a batch is cut into, whose gradients are added up.
+        l1: coefficient of Σ|W| over convolution and linear weights.
+    """
+
+    epochs: PositiveCount = 70
+    batch: PositiveCount = 256
+    learning_rate: Positive = 5e-4
+    milestones: tuple[Count, ...] = (50, 60)
+    decay: Positive = 0.2
+    clip: NonNegative = 10.0
+    accumulate: PositiveCount = 1
+    l1: NonNegative = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RegulariserSettings:
+    """Initialisation and warm-up regulariser of Shi et al. 2021.
+
+    Attributes:
+        weight: λ; 0 switches the regulariser off.
+        tolerance: below which neither term is felt.
+        ibp_init: whether weights start as N(0, sqrt(2π)/fan_in).
+    """
+
+    weight: NonNegative = 0.5
+    tolerance: NonNegative = 0.5
+    ibp_init: Switch = True
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class WatchSettings:
+    """Verification while training.
+
+    Attributes:
+        every: epochs between two looks; 0 for none.
+        images: validation images whose standard, adversarial and IBP accuracy is measured.
+        cascade_images: validation images that the whole cascade certifies; 0 for none.
+    """
+
+    every: Count = 0
+    images: PositiveCount = 1000
+    cascade_images: Count = 0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainSettings:
+    """One training, whole.
+
+    Attributes:
+        seed: of weights, order, augmentation and attack.
+        batch_norm_policy: ``paper``: clean and adversarial batches both update the running
+            statistics and bounds use the adversarial batch's; ``ctbench``: statistics come from
+            the clean batch, are frozen for attack and bounds, and are recomputed over the training
+            set after each epoch.
+    """
+
+    data: DataSettings
+    network: NetworkSettings
+    loss: LossSettings
+    epsilon: EpsilonSettings
+    attack: AttackSettings = AttackSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    regulariser: RegulariserSettings = RegulariserSettings()
+    watch: WatchSettings = WatchSettings()
+    batch_norm_policy: Literal["paper", "ctbench"] = "paper"
+    seed: Count = 0
