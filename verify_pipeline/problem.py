@@ -231,7 +231,9 @@ class Verdict:
 
     def __post_init__(self) -> None:
         evidence = {
-            Status.VERIFIED: self.bound is not None and math.isfinite(self.bound) and self.bound > 0,
+            Status.VERIFIED: self.bound is not None
+            and math.isfinite(self.bound)
+            and self.bound > 0,
             Status.FALSIFIED: self.counterexample is not None,
             Status.UNKNOWN: self.reason is not None and self.counterexample is None,
         }[self.status]

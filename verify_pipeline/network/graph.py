@@ -82,7 +82,9 @@ class Graph:
     def to(self, *args: torch.dtype | torch.device | str) -> Graph:
         """The same graph in another dtype or on another device."""
         return Graph(
-            tuple(Node(node.name, node.op.to(*args), node.inputs, node.shape) for node in self.nodes)
+            tuple(
+                Node(node.name, node.op.to(*args), node.inputs, node.shape) for node in self.nodes
+            )
         )
 
     @property
@@ -151,9 +153,7 @@ class GraphBuilder:
         new_place: Mapping[int, int] = {old: new for new, old in enumerate(order)}
         nodes = (self._nodes[old] for old in order)
         return Graph(
-            tuple(
-                Node(n.name, n.op, tuple(new_place[i] for i in n.inputs), n.shape) for n in nodes
-            )
+            tuple(Node(n.name, n.op, tuple(new_place[i] for i in n.inputs), n.shape) for n in nodes)
         )
 
 
