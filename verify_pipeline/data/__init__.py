@@ -1,0 +1,23 @@
+"""Data sets: whole sets of images as tensors, checked; downloads; augmentation."""
+
+from verify_pipeline.data.augmentation import augment
+from verify_pipeline.data.registry import info, load, names
+from verify_pipeline.data.sets import (
+    Augmentation,
+    DataSetInfo,
+    ImageSet,
+    Split,
+    split_validation,
+)
+
+__all__ = [
+    "Augmentation",
+    "DataSetInfo",
+    "ImageSet",
+    "Split",
+    "augment",
+    "info",
+    "load",
+    "names",
+    "split_validation",
+]
