@@ -1,0 +1,95 @@
+"""The range of each smooth function of one variable over an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.network.ops import FUNCTIONS
+
+Range = tuple[Tensor, Tensor]
+
+# Where the two forms of GELU are least, and just below the value there; both fall before and rise
+# after that point.
+_GELU_LEAST = {"gelu": (-0.7517915269, -0.1699712075), "gelu_tanh": (-0.7524614243, -0.1700407506)}
+
+# Beyond this an argument of sine or cosine is too coarse to tell where in the period it lies.
+_PERIODIC_LIMIT = 1e4
+
+
+def elementwise_range(function: str, lower: Tensor, upper: Tensor) -> Range:
+    """Bounds over [lower, upper] of the function of that name (see ``network.ops.FUNCTIONS``).
+
+    Exact up to the rounding of the function itself; NaN or infinite where the function is not
+    defined on all of the interval.
+    """
+    return _RANGES.get(function, _increasing)(function, lower, upper)
+
+
+def _increasing(function: str, lower: Tensor, upper: Tensor) -> Range:
+    f = FUNCTIONS[function]
+    return f(lower), f(upper)
+
+
+def _square(function: str, lower: Tensor, upper: Tensor) -> Range:
+    low, high = lower.square(), upper.square()
+    return torch.minimum(low, high).masked_fill((lower <= 0) & (upper >= 0), 0.0), torch.maximum(
+        low, high
+    )
+
+
+def _gelu(function: str, lower: Tensor, upper: Tensor) -> Range:
+    f = FUNCTIONS[function]
+    low, high = f(lower), f(upper)
+    at, least = _GELU_LEAST[function]
+    inside = (lower <= at + 1e-3) & (upper >= at - 1e-3)
+    return torch.minimum(low, high).masked_fill(inside, least), torch.maximum(low, high)
+
+
+def _sqrt(function: str, lower: Tensor, upper: Tensor) -> Range:
+    undefined = lower < 0
+    low, high = lower.clamp(min=0).sqrt(), upper.clamp(min=0).sqrt()
+    return low.masked_fill(undefined, -torch.inf), high.masked_fill(undefined, torch.inf)
+
+
+def _reciprocal(function: str, lower: Tensor, upper: Tensor) -> Range:
+    undefined = ~((lower > 0) | (upper < 0))
+    low, high = upper.reciprocal(), lower.reciprocal()
+    return low.masked_fill(undefined, -torch.inf), high.masked_fill(undefined, torch.inf)
+
+
+def _periodic(peak: float) -> Callable[[str, Tensor, Tensor], Range]:
+    """Of a function of period 2π and range [-1, 1], with a maximum at ``peak`` (minimum π on)."""
+
+    def enclose(function: str, lower: Tensor, upper: Tensor) -> Range:
+        f = FUNCTIONS[function]
+        low, high = f(lower), f(upper)
+        coarse = ~((lower.abs() < _PERIODIC_LIMIT) & (upper.abs() < _PERIODIC_LIMIT))
+        has_maximum = coarse | _holds_a_turn(lower - peak, upper - peak)
+        has_minimum = coarse | _holds_a_turn(lower - peak - math.pi, upper - peak - math.pi)
+        return (
+            torch.minimum(low, high).masked_fill(has_minimum, -1.0),
+            torch.maximum(low, high).masked_fill(has_maximum, 1.0),
+        )
+
+    return enclose
+
+
+def _holds_a_turn(lower: Tensor, upper: Tensor) -> Tensor:
+    """Whether a multiple of 2π may lie in the interval; rounding makes it say yes, never no."""
+    slack = 1e-6 * (1 + torch.maximum(lower.abs(), upper.abs()))
+    return ((upper + slack) / math.tau).floor() >= ((lower - slack) / math.tau).ceil()
+
+
+_RANGES: dict[str, Callable[[str, Tensor, Tensor], Range]] = {
+    "square": _square,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu,
+    "sqrt": _sqrt,
+    "reciprocal": _reciprocal,
+    "sin": _periodic(math.pi / 2),
+    "cos": _periodic(0.0),
+}

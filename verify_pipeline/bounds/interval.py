@@ -1,0 +1,180 @@
+"""Interval bound propagation (IBP): Gowal et al. 2018, arXiv:1810.12715.
+
+:func:`enclose` says what one operation does to intervals; :func:`interval_bounds` walks the graph.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.contract import NodeBounds, sound_lower, sound_upper
+from verify_pipeline.bounds.elementwise import elementwise_range
+from verify_pipeline.network.graph import Graph, Node
+from verify_pipeline.network.ops import (
+    Add,
+    AvgPool2d,
+    Concat,
+    Constant,
+    Div,
+    Elementwise,
+    Gather,
+    LeakyRelu,
+    Linear,
+    LinearOp,
+    MatMul,
+    MaxPool2d,
+    Mean,
+    Mul,
+    Op,
+    Pad,
+    Relu,
+    Reshape,
+    Slice,
+    Softmax,
+    Sub,
+    Sum,
+    Transpose,
+)
+from verify_pipeline.problem import Box, Specification
+
+Interval = tuple[Tensor, Tensor]
+"""Lower and upper bounds ``N x *V`` of a value."""
+
+
+def interval_bounds(graph: Graph, box: Box) -> NodeBounds:
+    """Bounds of every node's value over each instance's box.
+
+    Args:
+        graph: the network.
+        box: ``N`` boxes.
+
+    Returns:
+        Bounds of all places; infinite where an operation cannot be bounded.
+    """
+    intervals: list[Interval] = [(box.lower, box.upper)]
+    for node in graph.nodes[1:]:
+        intervals.append(node_interval(node, [intervals[i] for i in node.inputs]))
+    return NodeBounds(
+        {place: lower for place, (lower, _) in enumerate(intervals)},
+        {place: upper for place, (_, upper) in enumerate(intervals)},
+    )
+
+
+def node_interval(node: Node, inputs: list[Interval]) -> Interval:
+    """Bounds of one node's value from those of its inputs; sound also where they are infinite."""
+    lower, upper = enclose(node.op, *inputs)
+    return sound_lower(lower), sound_upper(upper)
+
+
+def interval_margins(graph: Graph, box: Box, spec: Specification) -> Tensor:
+    """Lower bounds of the margins ``C f(x) + d`` over each instance's box, ``N x S``.
+
+    A final linear layer is merged with C before it is bounded, which is tighter than differences of
+    the outputs' bounds. ``-inf`` where nothing is known.
+    """
+    bounds = interval_bounds(graph, box)
+    rows, offsets, place = spec.rows, spec.offsets, len(graph.nodes) - 1
+    last = graph.nodes[place].op
+    if isinstance(last, Linear) and len(graph.nodes[place].shape) == 1:
+        if last.bias is not None:
+            offsets = offsets + rows @ last.bias
+        rows, place = rows @ last.weight, graph.nodes[place].inputs[0]
+    lower, upper = bounds.lower[place].unsqueeze(2), bounds.upper[place].unsqueeze(2)
+    center, radius = (lower + upper) / 2, (upper - lower) / 2
+    margins = rows @ center - rows.abs() @ radius
+    return sound_lower(margins.squeeze(2) + offsets)
+
+
+@singledispatch
+def enclose(op: Op, *inputs: Interval) -> Interval:
+    """Bounds of ``op``'s value from bounds of its inputs; may hold NaN where those are infinite."""
+    raise NotImplementedError(f"no interval bounds for {type(op).__name__}")
+
+
+@enclose.register
+def _(op: LinearOp, *inputs: Interval) -> Interval:
+    lower, upper = inputs[0]
+    center, radius = op((lower + upper) / 2), op.linear_abs((upper - lower) / 2)
+    return center - radius, center + radius
+
+
+@enclose.register(Relu)
+@enclose.register(LeakyRelu)
+@enclose.register(MaxPool2d)
+@enclose.register(Concat)
+@enclose.register(Add)
+@enclose.register(Constant)
+@enclose.register(Reshape)
+@enclose.register(Transpose)
+@enclose.register(Pad)
+@enclose.register(Slice)
+@enclose.register(Gather)
+@enclose.register(AvgPool2d)
+@enclose.register(Mean)
+@enclose.register(Sum)
+def _increasing(op: Op, *inputs: Interval) -> Interval:
+    """Of an operation that does not fall in any of its inputs."""
+    return op(*(lower for lower, _ in inputs)), op(*(upper for _, upper in inputs))
+
+
+@enclose.register
+def _(op: Sub, *inputs: Interval) -> Interval:
+    (lower, upper), (less_lower, less_upper) = inputs
+    return lower - less_upper, upper - less_lower
+
+
+@enclose.register
+def _(op: Elementwise, *inputs: Interval) -> Interval:
+    return elementwise_range(op.function, *inputs[0])
+
+
+@enclose.register
+def _(op: Mul, *inputs: Interval) -> Interval:
+    return _product(*inputs)
+
+
+def _product(left: Interval, right: Interval) -> Interval:
+    first, second = left[0] * right[0], left[0] * right[1]
+    third, fourth = left[1] * right[0], left[1] * right[1]
+    # minimum and maximum keep a NaN (0 times infinity), which then counts as not bounded
+    lower = torch.minimum(torch.minimum(first, second), torch.minimum(third, fourth))
+    upper = torch.maximum(torch.maximum(first, second), torch.maximum(third, fourth))
+    return lower, upper
+
+
+@enclose.register
+def _(op: Div, *inputs: Interval) -> Interval:
+    return _product(inputs[0], elementwise_range("reciprocal", *inputs[1]))
+
+
+@enclose.register
+def _(op: MatMul, *inputs: Interval) -> Interval:
+    """By centre and radius (Rump 1999, Fast and parallel interval arithmetic)."""
+    (left_lower, left_upper), (right_lower, right_upper) = inputs
+    left, left_radius = (left_lower + left_upper) / 2, (left_upper - left_lower) / 2
+    right, right_radius = (right_lower + right_upper) / 2, (right_upper - right_lower) / 2
+    center = left @ right
+    radius = left.abs() @ right_radius + left_radius @ (right.abs() + right_radius)
+    return center - radius, center + radius
+
+
+@enclose.register
+def _(op: Softmax, *inputs: Interval) -> Interval:
+    """Exact: each output rises in its own input and falls in every other."""
+    lower, upper = inputs[0]
+    axis = op.axis + 1
+    highest = upper.amax(axis, keepdim=True)
+    least, most = (lower - highest).exp(), (upper - highest).exp()
+    return least / (least + _sum_of_others(most, axis)), most / (most + _sum_of_others(least, axis))
+
+
+def _sum_of_others(x: Tensor, axis: int) -> Tensor:
+    """For each element the sum of all others along the axis, without a cancelling subtraction."""
+    before = x.cumsum(axis).roll(1, axis)
+    after = x.flip(axis).cumsum(axis).flip(axis).roll(-1, axis)
+    before.narrow(axis, 0, 1).zero_()
+    after.narrow(axis, -1, 1).zero_()
+    return before + after
