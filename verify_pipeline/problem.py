@@ -81,9 +81,9 @@ class Box:
     def __getitem__(self, index: slice | Tensor) -> Box:
         return Box(self.lower[index], self.upper[index])
 
-    def to(self, *args: torch.dtype | torch.device | str) -> Box:
+    def to(self, target: torch.dtype | torch.device | str) -> Box:
         """The same boxes in another dtype or on another device."""
-        return Box(self.lower.to(*args), self.upper.to(*args))
+        return Box(self.lower.to(target), self.upper.to(target))
 
     def contains(self, points: Tensor) -> Tensor:
         """Whether each point ``N x *X`` lies in its box, exactly; ``N`` booleans."""
@@ -151,9 +151,9 @@ class Specification:
     def __getitem__(self, index: slice | Tensor) -> Specification:
         return Specification(self.rows[index], self.offsets[index])
 
-    def to(self, *args: torch.dtype | torch.device | str) -> Specification:
+    def to(self, target: torch.dtype | torch.device | str) -> Specification:
         """The same specifications in another dtype or on another device."""
-        return Specification(self.rows.to(*args), self.offsets.to(*args))
+        return Specification(self.rows.to(target), self.offsets.to(target))
 
 
 def margin_matrix(labels: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Tensor:

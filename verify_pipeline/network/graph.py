@@ -79,11 +79,11 @@ class Graph:
                 users[i].append(place)
         return users
 
-    def to(self, *args: torch.dtype | torch.device | str) -> Graph:
+    def to(self, target: torch.dtype | torch.device | str) -> Graph:
         """The same graph in another dtype or on another device."""
         return Graph(
             tuple(
-                Node(node.name, node.op.to(*args), node.inputs, node.shape) for node in self.nodes
+                Node(node.name, node.op.to(target), node.inputs, node.shape) for node in self.nodes
             )
         )
 

@@ -36,10 +36,10 @@ class Op(ABC):
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The value, ``N x *V``, at the inputs' values, each ``N x *V_i``."""
 
-    def to(self, *args: torch.dtype | torch.device | str) -> Self:
+    def to(self, target: torch.dtype | torch.device | str) -> Self:
         """The same operation with its tensors in another dtype or on another device."""
         moved = {
-            f.name: value.to(*args)
+            f.name: value.to(target)
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor) and value.is_floating_point()
         }

@@ -1,0 +1,117 @@
+"""The layers: imports point downwards only, and some things are used nowhere."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "verify_pipeline"
+
+# Top imports from below; parts of one line do not import each other. The same picture stands in
+# ARCHITECTURE.md.
+LAYERS: tuple[frozenset[str], ...] = tuple(
+    frozenset(line.split())
+    for line in """
+        cli
+        __init__
+        pipeline
+        config doctor
+        reporting
+        certify training
+        branching
+        bounds lirpa losses attacks data onnx
+        network
+        problem settings strict_yaml
+        errors _version
+    """.strip().splitlines()
+)
+RANK = {part: len(LAYERS) - place for place, line in enumerate(LAYERS) for part in line}
+# Packages that must not be imported anywhere, and why.
+FORBIDDEN = {
+    "torchvision": "has no build beside a CPU torch and pulls CUDA",
+    "onnx2pytorch": "imports torchvision",
+    "onnx2torch": "imports torchvision",
+}
+# Built-in functions that must not be called, and the parts that may.
+FORBIDDEN_CALLS = {"print": {"cli"}, "hasattr": set(), "eval": set(), "exec": set()}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    """The part a module belongs to: its folder under the package, or its own name."""
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Full names of everything a module imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write imports absolutely"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_parts(path: Path) -> set[str]:
+    """The parts of this package that a module imports."""
+    parts = {name.split(".")[1] for name in imports_of(path) if name.startswith("verify_pipeline.")}
+    return {part if part in RANK else "__init__" for part in parts}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_downwards(path: Path) -> None:
+    part = part_of(path)
+    assert part in RANK, f"add {part} to the layer table here and in ARCHITECTURE.md"
+    upwards = {other for other in own_parts(path) if other != part and RANK[other] >= RANK[part]}
+    assert not upwards, f"{part} must not import {sorted(upwards)}"
+
+
+def test_every_declared_part_exists() -> None:
+    assert set(RANK) == {part_of(path) for path in modules()}
+
+
+def test_modules_do_not_import_each_other_in_circles() -> None:
+    names = {
+        ".".join(("verify_pipeline", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+        for path in modules()
+    }
+    edges = {
+        name: {
+            target
+            for imported in imports_of(path)
+            for target in (imported, imported.rpartition(".")[0], f"{imported}.__init__")
+            if target in names and target != name
+        }
+        for name, path in names.items()
+        if path.name != "__init__.py" or path.parent != PACKAGE
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail[trail.index(name) :], name))
+        if name not in done:
+            for target in sorted(edges.get(name, ())):
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in edges:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_forbidden_things_are_not_used(path: Path) -> None:
+    for name in imports_of(path):
+        root = name.split(".")[0]
+        assert root not in FORBIDDEN, f"{root} {FORBIDDEN[root]}"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            allowed = FORBIDDEN_CALLS.get(node.func.id)
+            assert allowed is None or part_of(path) in allowed, (
+                f"{path}:{node.lineno}: {node.func.id}() is not used in this project"
+            )

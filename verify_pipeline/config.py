@@ -1,0 +1,173 @@
+"""Recipes: one YAML file that says how a network is trained and certified.
+
+::
+
+    description: one line for a reader
+    train: …      fields of training.settings.TrainSettings
+    certify: …    fields of certify.settings.CertifySettings
+
+Recipes are read strictly (:mod:`verify_pipeline.strict_yaml`) into the frozen settings of the
+layers, which check themselves; whatever is wrong anywhere in the file is reported in one
+:class:`ConfigError`, a line for each mistake with its dotted path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from verify_pipeline import data
+from verify_pipeline.errors import ConfigError
+from verify_pipeline.network import zoo
+from verify_pipeline.settings import STRICT, Text
+from verify_pipeline.strict_yaml import Document, KeyPath, parse, problems_error
+from verify_pipeline.training.settings import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Recipe:
+    """A training and a certification that belong together.
+
+    Attributes:
+        name: the file's name without its ending.
+        description: one line for a reader.
+        train: the training.
+    """
+
+    name: Text
+    description: str = ""
+    train: TrainSettings
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the recipes that come with the package, in order."""
+    folder = resources.files("verify_pipeline") / "recipes"
+    return tuple(
+        sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    )
+
+
+def load_recipe(source: Path | str, overrides: Mapping[str, str] | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        source: a name out of :func:`recipe_names`, or a path (a text with a ``/`` or ending in
+            ``.yaml`` or ``.yml`` is one).
+        overrides: values that replace the file's, YAML scalars or lists by dotted path, such as
+            ``{"train.loss.alpha": "0.5"}``.
+
+    Raises:
+        ConfigError: there is no such recipe, or something in it is wrong; all mistakes are listed.
+    """
+    path = _find(source)
+    document = parse(path)
+    problems = list(document.problems)
+    value = document.value
+    for key, text in (overrides or {}).items():
+        problems.extend(_override(value, key, text))
+    problems.extend(_unknown_names(document))
+    try:
+        recipe = TypeAdapter(Recipe).validate_python({"name": path.stem, **value})
+    except ValidationError as error:
+        problems.extend(_problem(document, details) for details in error.errors())
+        raise problems_error(document.name, tuple(problems)) from None
+    if problems:
+        raise problems_error(document.name, tuple(problems))
+    return recipe
+
+
+def _find(source: Path | str) -> Path:
+    """The recipe's file, by path or by name."""
+    text = str(source)
+    if isinstance(source, Path) or "/" in text or text.endswith((".yaml", ".yml")):
+        return Path(source)
+    names = recipe_names()
+    if text not in names:
+        raise ConfigError(
+            f"recipe {text!r}",
+            expected=_one_of(text, names),
+            remedy="`verify-pipeline recipes` lists them; a path of a YAML file will do too",
+        )
+    # The package is always installed as files: the path is a real one.
+    return Path(str(resources.files("verify_pipeline") / "recipes" / f"{text}.yaml"))
+
+
+def _override(value: dict[str, Any], key: str, text: str) -> Iterable[str]:
+    """Set one dotted key in place; yields what is wrong with it."""
+    try:
+        new = parse(f"value: {text}").value["value"]
+    except ConfigError:
+        yield f"{key}: cannot read {text!r} as a YAML value"
+        return
+    *parents, last = key.split(".")
+    for part in parents:
+        value = value.setdefault(part, {})
+        if not isinstance(value, dict):
+            yield f"{key}: {part} holds a value, not keys"
+            return
+    value[last] = new
+
+
+def _problem(document: Document, details: Any) -> str:
+    """One line for one error of pydantic."""
+    path: KeyPath = tuple(details["loc"])
+    where, got = document.place(path), details["input"]
+    match details["type"]:
+        case "missing":
+            return f"{where}: missing; this key is needed"
+        case "unexpected_keyword_argument" | "extra_forbidden":
+            return f"{where}: unknown key; expected {_one_of(str(path[-1]), _keys_at(path[:-1]))}"
+        case "value_error":
+            return f"{where}: {details['ctx']['error']}"
+        case "dataclass_type" | "dataclass_exact_type":
+            return f"{where}: expected a mapping of keys to values; got {got!r}"
+        case _:
+            return f"{where}: {details['msg'].lower()}; got {got!r}"
+
+
+def _keys_at(path: KeyPath) -> tuple[str, ...]:
+    """The keys that a recipe may have at ``path``."""
+    cls: Any = Recipe
+    for part in path:
+        cls = typing.get_type_hints(cls).get(str(part))
+        if not dataclasses.is_dataclass(cls):
+            return ()
+    return tuple(field.name for field in dataclasses.fields(cls))
+
+
+def _unknown_names(document: Document) -> Iterable[str]:
+    """Names that the settings take as any text, because other layers define them."""
+    for path, known in (
+        (("train", "data", "name"), data.names()),
+        (("train", "network", "name"), zoo.names()),
+    ):
+        name: Any = document.value
+        for part in path:
+            name = name.get(part) if isinstance(name, dict) else None
+        if isinstance(name, str) and name not in known:
+            yield f"{document.place(path)}: expected {_one_of(name, known)}; got {name!r}"
+
+
+def _one_of(wrong: str, known: Iterable[str]) -> str:
+    """``one of a, b, c``, with the likeliest named first."""
+    names = list(known)
+    likely = difflib.get_close_matches(wrong, names, n=1)
+    hint = f" (did you mean {likely[0]}?)" if likely else ""
+    return f"one of {', '.join(names)}{hint}" if names else "no keys here"
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML text that :func:`load_recipe` reads back to an equal one."""
+    value = dataclasses.asdict(recipe)
+    del value["name"]
+    plain = TypeAdapter(dict[str, Any]).dump_python(value, mode="json")
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,116 @@
+"""What is installed here and what would be used: the facts behind `verify-pipeline doctor`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from verify_pipeline import lirpa
+from verify_pipeline._version import __version__
+from verify_pipeline.data.files import ROOT_VARIABLE, open_store
+from verify_pipeline.errors import VerifyPipelineError
+
+ABCROWN_VARIABLE = "ABCROWN_HOME"
+
+_LIBRARIES = ("torch", "numpy", "onnx", "onnxruntime", "pydantic", "highspy", "safetensors")
+_OPTIONAL = {"scikit-learn": "demo", "tensorboard": "tensorboard"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fact about the machine.
+
+    Attributes:
+        subject: what it is about.
+        fact: what was found.
+        missing: whether something that the main commands need is not there.
+        remedy: what to do about that, or how to get an optional part.
+    """
+
+    subject: str
+    fact: str
+    missing: bool = False
+    remedy: str = ""
+
+
+def examine(data_root: Path | None = None) -> Iterator[Finding]:
+    """Look at everything that a run depends on.
+
+    Args:
+        data_root: as given to the other commands.
+    """
+    yield Finding("verify_pipeline", __version__)
+    yield Finding("Python", f"{platform.python_version()} on {platform.platform()}")
+    yield from (_library(name) for name in _LIBRARIES)
+    yield from (_library(name, extra) for name, extra in _OPTIONAL.items())
+    yield _device()
+    yield _auto_lirpa()
+    yield _abcrown()
+    yield _data(data_root)
+
+
+def _library(name: str, extra: str | None = None) -> Finding:
+    try:
+        return Finding(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        if extra is None:
+            return Finding(name, "not installed", True, f"pip install {name}")
+        return Finding(
+            name, "not installed (optional)", remedy=f"pip install 'verify_pipeline[{extra}]'"
+        )
+
+
+def _device() -> Finding:
+    threads = f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores"
+    if not torch.cuda.is_available():
+        return Finding("device", f"cpu, {threads}")
+    properties = torch.cuda.get_device_properties(0)
+    memory = properties.total_memory / 2**30
+    return Finding("device", f"cuda, {properties.name}, {memory:.0f} GiB; {threads}")
+
+
+def _auto_lirpa() -> Finding:
+    try:
+        found = lirpa.load()
+    except VerifyPipelineError as error:
+        return Finding("auto_LiRPA", error.what, True, error.remedy or "")
+    shims = f"shims: {', '.join(found.shims)}" if found.shims else "no shims needed"
+    return Finding("auto_LiRPA", f"{found.version} ({found.module.__file__}); {shims}")
+
+
+def _abcrown() -> Finding:
+    """α,β-CROWN is a checkout that the environment names, or an installed package."""
+    home = os.environ.get(ABCROWN_VARIABLE)
+    if home:
+        script = Path(home).expanduser() / "complete_verifier" / "abcrown.py"
+        if script.is_file():
+            return Finding("α,β-CROWN", f"{script} ({ABCROWN_VARIABLE})")
+        return Finding(
+            "α,β-CROWN",
+            f"{ABCROWN_VARIABLE} is {home}, but complete_verifier/abcrown.py is not there",
+            remedy=f"Let {ABCROWN_VARIABLE} name a checkout of α,β-CROWN, or unset it",
+        )
+    installed = importlib.util.find_spec("abcrown")
+    if installed is not None and installed.origin is not None:
+        return Finding("α,β-CROWN", f"{installed.origin} (installed package)")
+    return Finding("α,β-CROWN", f"none found (optional; {ABCROWN_VARIABLE} would name a checkout)")
+
+
+def _data(root: Path | None) -> Finding:
+    try:
+        store = open_store(root)
+    except VerifyPipelineError as error:
+        return Finding("data root", str(error), True, "Name a folder that exists")
+    if store.root is None:
+        return Finding(
+            "data root",
+            f"none ({ROOT_VARIABLE} and --data-root would name one); downloads go to {store.cache}",
+        )
+    return Finding("data root", f"{store.root}; downloads go to {store.cache}")
