@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "verify_pipeline"
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(line.split())
     for line in """
+        __main__
         cli
         __init__
         pipeline

@@ -1,0 +1,113 @@
+"""The command line as a user meets it: help, messages, exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from verify_pipeline import doctor
+from verify_pipeline._version import __version__
+from verify_pipeline.cli.app import app
+from verify_pipeline.config import recipe_names
+
+COMMANDS = tuple(sorted(command.callback.__name__ for command in app.registered_commands))
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_help_names_every_command_and_does_not_import_torch() -> None:
+    code = (
+        "import sys\n"
+        "from verify_pipeline.cli import main\n"
+        "sys.argv = ['verify-pipeline', '--help']\n"
+        "try:\n    main()\n"
+        "finally:\n    assert not {'torch', 'numpy', 'pydantic_core'} & set(sys.modules)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for command in COMMANDS:
+        assert command.replace("_", "-") in result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    code, out, _ = run(command.replace("_", "-"), "--help")
+    assert code == 0
+    assert "Usage" in out
+
+
+def test_python_m_is_the_same_command() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "verify_pipeline", "recipes"], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()] == list(recipe_names())
+
+
+def test_a_users_mistake_is_a_message_and_exit_code_2() -> None:
+    code, out, err = run("recipes", "no-such-recipe")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: recipe 'no-such-recipe'; expected one of")
+    assert "Traceback" not in err
+
+
+def test_an_unknown_option_is_exit_code_2() -> None:
+    code, _, err = run("recipes", "--nonsense")
+    assert code == 2
+    assert "No such option" in err
+
+
+def test_ctrl_c_is_exit_code_130_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(data_root: Path | None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "examine", interrupt)
+    code, _, err = run("doctor")
+    assert code == 130
+    assert "continue with the same command" in err
+
+
+def test_recipes_are_shown_in_full() -> None:
+    code, out, _ = run("recipes", "mnist-0.1-cnn7-cc-ibp")
+    assert code == 0
+    assert "alpha: 0.1" in out
+    assert "batch_norm_policy: paper" in out
+
+
+def test_doctor_tells_versions_tools_and_the_data_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("ABCROWN_HOME", raising=False)
+    code, out, _ = run("doctor", "--data-root", str(tmp_path))
+    assert code == 0, out
+    width = len("verify_pipeline") + 2
+    facts = {line[:width].strip(): line[width:] for line in out.splitlines() if line[0] != " "}
+    assert facts["verify_pipeline"] == __version__
+    assert facts["data root"].startswith(str(tmp_path))
+    assert "shims" in facts["auto_LiRPA"]
+    assert facts["α,β-CROWN"].startswith("none found")
+
+
+def test_doctor_finds_a_checkout_of_abcrown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ABCROWN_HOME", str(tmp_path))
+    assert "complete_verifier/abcrown.py is not there" in run("doctor")[1]
+    (tmp_path / "complete_verifier").mkdir()
+    script = tmp_path / "complete_verifier" / "abcrown.py"
+    script.write_text("", encoding="utf-8")
+    assert f"α,β-CROWN        {script} (ABCROWN_HOME)" in run("doctor")[1]
+
+
+def test_doctor_fails_when_something_needed_is_missing(tmp_path: Path) -> None:
+    code, out, _ = run("doctor", "--data-root", str(tmp_path / "none"))
+    assert code == 2
+    assert "-> Name a folder that exists" in out
