@@ -1,5 +1,6 @@
 """Data sets: whole sets of images as tensors, checked; downloads; augmentation."""
 
+from verify_pipeline.data.arrays import from_arrays
 from verify_pipeline.data.augmentation import augment
 from verify_pipeline.data.registry import info, load, names
 from verify_pipeline.data.sets import (
@@ -16,6 +17,7 @@ __all__ = [
     "ImageSet",
     "Split",
     "augment",
+    "from_arrays",
     "info",
     "load",
     "names",

@@ -59,7 +59,7 @@ class Store:
     def find(self, subfolders: Sequence[str], names: Sequence[str]) -> Path | None:
         """The first of ``names`` that exists in the first of the folders that has one."""
         candidates = (folder / name for folder in self.folders(subfolders) for name in names)
-        return next((path for path in candidates if path.exists()), None)
+        return next((path for path in candidates if os.path.isfile(path)), None)
 
     def obtain(
         self, what: str, subfolders: Sequence[str], names: Sequence[str], remote: Remote | None
@@ -78,21 +78,18 @@ class Store:
         found = self.find(subfolders, names)
         if found is not None:
             return found
-        if remote is not None and self.download:
-            return fetch(remote, self.cache / subfolders[0])
-        raise self.missing(what, subfolders, names, remote)
-
-    def missing(
-        self, what: str, subfolders: Sequence[str], names: Sequence[str], remote: Remote | None
-    ) -> DataError:
-        """The error that says where a file was looked for and how it can be provided."""
+        places = ", ".join(str(folder) for folder in self.folders(subfolders))
         remedy = f"Put it there, or name the data root with --data-root or {ROOT_VARIABLE}"
+        if remote is not None and self.download:
+            return fetch(
+                remote, self.cache / subfolders[0], f"{what} was not found in {places}. {remedy}."
+            )
         if remote is not None:
             remedy += f", or allow the download from {remote.address}"
-        return DataError(
+        raise DataError(
             what,
             expected=" or ".join(names),
-            got="no such file in " + ", ".join(str(f) for f in self.folders(subfolders)),
+            got=f"no such file in {places}",
             remedy=remedy + ".",
         )
 
@@ -114,8 +111,13 @@ def open_store(root: Path | None = None, download: bool = True) -> Store:
     return Store(root, Path(pooch.os_cache("verify_pipeline")), download)
 
 
-def fetch(remote: Remote, folder: Path) -> Path:
+def fetch(remote: Remote, folder: Path, remedy: str) -> Path:
     """Download a file into a folder; nothing is left there unless its checksum is right.
+
+    Args:
+        remote: what to download.
+        folder: made where it does not exist.
+        remedy: what to do when that fails.
 
     Raises:
         DataError: it cannot be reached or written, or what came is not the published file.
@@ -128,14 +130,14 @@ def fetch(remote: Remote, folder: Path) -> Path:
         raise DataError(
             f"download of {remote.address}",
             expected=f"a file with MD5 {remote.md5}",
-            got="another one",
-            remedy="Try again later, or fetch the file by hand and put it under the data root.",
+            got=str(error),
+            remedy=remedy,
         ) from error
     except OSError as error:
         raise DataError(
             f"download of {remote.address}",
             got=f"{type(error).__name__}: {error}",
-            remedy=f"Fetch it by hand and name its folder with --data-root or {ROOT_VARIABLE}.",
+            remedy=remedy,
         ) from error
     return Path(path)
 

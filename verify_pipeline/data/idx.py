@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from verify_pipeline.data.archives import DAMAGED, unreadable
 from verify_pipeline.data.files import Remote, Store, check_md5
 from verify_pipeline.data.sets import DataSetInfo, ImageSet, Split
 from verify_pipeline.errors import DataError
@@ -87,13 +87,8 @@ def read_bytes(path: Path) -> bytes:
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            str(path),
-            expected="a readable, whole file",
-            got=f"{type(error).__name__}: {error}",
-            remedy="Delete it and fetch it again.",
-        ) from error
+    except DAMAGED as error:
+        raise unreadable(path, error) from error
 
 
 def parse_idx(path: Path, content: bytes) -> Tensor:
@@ -144,7 +139,7 @@ def _files(
 
 MNIST = IdxSet(
     DataSetInfo("mnist", (1, 28, 28), 10, mean=(0.0,), std=(1.0,)),
-    ("mnist", "MNIST/raw", "."),
+    ("mnist", "MNIST/raw"),
     _files(
         "https://ossci-datasets.s3.amazonaws.com/mnist",
         {
@@ -155,6 +150,24 @@ MNIST = IdxSet(
             "test": (
                 ("2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3"),
                 ("27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c"),
+            ),
+        },
+    ),
+)
+
+FASHION_MNIST = IdxSet(
+    DataSetInfo("fashionmnist", (1, 28, 28), 10, mean=(0.0,), std=(1.0,)),
+    ("fashionmnist", "FashionMNIST/raw"),
+    _files(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        {
+            "train": (
+                ("f4a8712d7a061bf5bd6d2ca38dc4d50a", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+                ("9018921c3c673c538a1fc5bad174d6f9", "25c81989df183df01b3e8a0aad5dffbe"),
+            ),
+            "test": (
+                ("8181f5470baa50b63fa0f6fddb340f0a", "bef4ecab320f06d8554ea6380940ec79"),
+                ("15d484375f8d13e6eb1aabb0c3f46965", "bb300cfdad3c16e7a12a480ee83cd310"),
             ),
         },
     ),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-from verify_pipeline.data import digits, idx
+from verify_pipeline.data import cifar10, digits, idx, imagenet64, tinyimagenet
 from verify_pipeline.data.files import Store, open_store
 from verify_pipeline.data.sets import DataSetInfo, ImageSet, Split
 from verify_pipeline.errors import ConfigError
@@ -22,6 +22,10 @@ _READERS: dict[str, tuple[DataSetInfo, Reader]] = {
     for info, read in (
         (digits.INFO, digits.read),
         (idx.MNIST.info, idx.MNIST.read),
+        (idx.FASHION_MNIST.info, idx.FASHION_MNIST.read),
+        (cifar10.INFO, cifar10.read),
+        (tinyimagenet.INFO, tinyimagenet.read),
+        (imagenet64.INFO, imagenet64.read),
     )
 }
 

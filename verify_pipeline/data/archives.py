@@ -1,0 +1,148 @@
+"""Files of a folder, a zip or a tar archive, read by name; nothing is unpacked onto the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from verify_pipeline.errors import DataError
+
+DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
+"""What the standard library raises for a file that cannot be read or decompressed."""
+
+
+class Files(Protocol):
+    """Files under one place; names are paths from there, with ``/`` between their parts."""
+
+    @property
+    def place(self) -> Path:
+        """The folder or the archive."""
+
+    def names(self, folder: str) -> list[str]:
+        """The names (without ``folder``) of the files right inside a folder, sorted."""
+
+    def read(self, name: str) -> bytes:
+        """A file's content.
+
+        Raises:
+            DataError: there is no such file, or it cannot be read.
+        """
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """Files of a folder on the disk."""
+
+    place: Path
+
+    def names(self, folder: str) -> list[str]:
+        inside = self.place / folder
+        return sorted(f.name for f in inside.iterdir() if f.is_file()) if inside.is_dir() else []
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.place / name).read_bytes()
+        except FileNotFoundError:
+            raise _absent(self.place, name) from None
+        except OSError as error:
+            raise unreadable(self.place / name, error) from error
+
+
+@dataclass(frozen=True, eq=False)
+class ArchiveFiles:
+    """Files of an open archive.
+
+    Attributes:
+        place: the archive.
+        readers: what reads each file.
+        folders: the names of the files in each folder.
+    """
+
+    place: Path
+    readers: Mapping[str, Callable[[], bytes]]
+    folders: Mapping[str, list[str]]
+
+    def names(self, folder: str) -> list[str]:
+        return sorted(self.folders.get(folder, []))
+
+    def read(self, name: str) -> bytes:
+        if name not in self.readers:
+            raise _absent(self.place, name)
+        try:
+            return self.readers[name]()
+        except DAMAGED as error:
+            raise unreadable(self.place / name, error) from error
+
+
+@contextlib.contextmanager
+def open_files(path: Path, landmark: str) -> Iterator[Files]:
+    """The files around a landmark.
+
+    Args:
+        path: a zip or tar archive that holds the landmark in some folder of its own, or a file
+            that lies in the same folder as the landmark.
+        landmark: name of a file; the names of all files count from its folder.
+
+    Raises:
+        DataError: the archive is damaged or does not hold the landmark.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            readers = _members(path, stack)
+        except DAMAGED as error:
+            raise unreadable(path, error) from error
+        yield FolderFiles(path.parent) if readers is None else _around(path, readers, landmark)
+
+
+def unreadable(path: Path, error: BaseException) -> DataError:
+    """The error for a file that is there and cannot be read."""
+    return DataError(
+        str(path),
+        expected="a readable, whole file",
+        got=f"{type(error).__name__}: {error}",
+        remedy="Delete it and fetch it again.",
+    )
+
+
+def _absent(place: Path, name: str) -> DataError:
+    return DataError(
+        str(place),
+        expected=f"the file {name}",
+        got="none of that name",
+        remedy="Fetch the data set again.",
+    )
+
+
+def _members(path: Path, stack: contextlib.ExitStack) -> dict[str, Callable[[], bytes]] | None:
+    """What reads each member of an archive; None for a file that is no archive."""
+    if path.suffix == ".zip":
+        zipped = stack.enter_context(zipfile.ZipFile(path))
+        return {name: partial(zipped.read, name) for name in zipped.namelist()}
+    if path.name.endswith((".tar.gz", ".tar")):
+        # Going back in a compressed tar means decompressing it from the start: read it once.
+        with tarfile.open(path) as tar:
+            streams = ((member.name, tar.extractfile(member)) for member in tar)
+            return {name: partial(bytes, stream.read()) for name, stream in streams if stream}
+    return None
+
+
+def _around(path: Path, readers: dict[str, Callable[[], bytes]], landmark: str) -> ArchiveFiles:
+    base = next((PurePosixPath(n).parent for n in readers if n.split("/")[-1] == landmark), None)
+    if base is None:
+        raise _absent(path, landmark)
+    inside: dict[str, Callable[[], bytes]] = {}
+    folders: dict[str, list[str]] = {}
+    start = 0 if base == PurePosixPath(".") else len(base.as_posix()) + 1
+    for name, reader in readers.items():
+        if start == 0 or name.startswith(base.as_posix() + "/"):
+            folder, _, last = name[start:].rpartition("/")
+            inside[name[start:]] = reader
+            folders.setdefault(folder, []).append(last)
+    return ArchiveFiles(path, inside, folders)

@@ -1,0 +1,78 @@
+"""Images in numpy's files: a user's own ``.npy``, and the reading that ``.npz`` sets share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from verify_pipeline.data.archives import DAMAGED, unreadable
+from verify_pipeline.data.sets import ImageSet
+from verify_pipeline.errors import DataError
+
+_UNREADABLE = (*DAMAGED, ValueError, KeyError)
+
+
+def from_arrays(
+    images: Path, labels: Path, classes: int, name: str = "arrays", split: str = "test"
+) -> ImageSet:
+    """A user's own images from two ``.npy`` files.
+
+    Args:
+        images: ``N x C x H x W`` or flat ``N x D``: bytes 0..255, or floats in [0, 1].
+        labels: ``N`` integers in ``[0, classes)``.
+        classes: number of classes.
+        name: for tables and the ledger.
+        split: for tables and the ledger.
+
+    Raises:
+        DataError: a file is missing or no array, or what it holds is not as above.
+    """
+    pixels, targets = read_array(images), read_array(labels)
+    if pixels.dtype != np.uint8 and not np.issubdtype(pixels.dtype, np.floating):
+        raise DataError(
+            str(images), expected="bytes or floating-point numbers", got=str(pixels.dtype)
+        )
+    if pixels.ndim not in (2, 4):
+        raise DataError(str(images), expected="N x C x H x W or N x D", got=str(pixels.shape))
+    if not np.issubdtype(targets.dtype, np.integer):
+        raise DataError(str(labels), expected="integers", got=str(targets.dtype))
+    if pixels.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # what overflows is refused below, as infinity
+            pixels = pixels.astype(np.float32)
+    return ImageSet(
+        name, split, torch.from_numpy(pixels), torch.from_numpy(targets.astype(np.int64)), classes
+    )
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array in a ``.npy`` file.
+
+    Raises:
+        DataError: there is no such file, or it holds something else (also an array of objects).
+    """
+    if not path.is_file():
+        raise DataError(str(path), expected="a .npy file", got="no file", remedy="Check the path.")
+    try:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except _UNREADABLE as error:
+        raise DataError(
+            str(path),
+            expected="an array of numbers saved with numpy.save",
+            got=f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def read_member(path: Path, name: str) -> np.ndarray:
+    """One array of an ``.npz`` file; the archive's own CRC-32 is checked while it is read.
+
+    Raises:
+        DataError: the file is damaged, or has no such array of numbers.
+    """
+    try:
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
+            return np.asarray(arrays[name])
+    except _UNREADABLE as error:
+        raise unreadable(path, error) from error

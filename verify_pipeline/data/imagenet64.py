@@ -1,0 +1,77 @@
+"""ImageNet downsampled to 64 x 64, in its published ``.npz`` files.
+
+Chrabaszcz, Loshchilov, Hutter 2017, arXiv:1707.08819. The files are behind a registration, so
+they cannot be downloaded from here.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from verify_pipeline.data.arrays import read_member
+from verify_pipeline.data.files import Store
+from verify_pipeline.data.sets import Augmentation, DataSetInfo, ImageSet, Split
+from verify_pipeline.errors import DataError
+
+INFO = DataSetInfo(
+    "imagenet64",
+    (3, 64, 64),
+    1000,
+    mean=(0.4815, 0.4578, 0.4082),
+    std=(0.2153, 0.2111, 0.2121),
+    augmentation=Augmentation(flip=True, padding=4, mode="edge"),
+)
+
+_SUBFOLDERS: dict[Split, tuple[str, ...]] = {
+    "train": ("imagenet64", "imagenet64/Imagenet64_train_npz", "Imagenet64_train_npz", "."),
+    "test": ("imagenet64", "imagenet64/Imagenet64_val_npz", "Imagenet64_val_npz", "."),
+}
+_FILES: dict[Split, tuple[str, ...]] = {
+    "train": tuple(f"train_data_batch_{number}.npz" for number in range(1, 11)),
+    "test": ("val_data.npz",),
+}
+
+
+def read(split: Split, store: Store) -> ImageSet:
+    """One split, ``N x 3 x 64 x 64`` uint8, in the order of the files; ``test`` is validation.
+
+    The published labels 1..1000 become classes 0..999. The training images are 15.7 GB; memory is
+    taken for them once, and for one file more while it is read.
+
+    Raises:
+        DataError: a file is missing or damaged, or holds something else.
+    """
+    what = "ImageNet64 (64 x 64, npz format, given by image-net.org after registration)"
+    paths = [store.obtain(what, _SUBFOLDERS[split], (name,), None) for name in _FILES[split]]
+    labels = [_labels(path) for path in paths]
+    images = torch.empty(sum(map(len, labels)), *INFO.shape, dtype=torch.uint8)
+    for path, part in zip(paths, images.split([len(each) for each in labels]), strict=True):
+        part.copy_(_images(path, len(part)))
+    return ImageSet(INFO.name, split, images, torch.cat(labels) - 1, INFO.classes)
+
+
+def _labels(path: Path) -> torch.Tensor:
+    """The labels of one file as they stand there, ``N``."""
+    labels = read_member(path, "labels")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"labels of {path}",
+            expected="N integers",
+            got=f"{labels.dtype} of shape {labels.shape}",
+        )
+    return torch.from_numpy(labels.astype("int64"))
+
+
+def _images(path: Path, count: int) -> torch.Tensor:
+    """The images of one file, ``N x 3 x 64 x 64``; each row holds red, green, then blue."""
+    data = read_member(path, "data")
+    if data.shape != (count, math.prod(INFO.shape)) or data.dtype != "uint8":
+        raise DataError(
+            f"images of {path}",
+            expected=f"{count} x {math.prod(INFO.shape)} bytes",
+            got=f"{data.dtype} of shape {data.shape}",
+        )
+    return torch.from_numpy(data).reshape(count, *INFO.shape)
