@@ -1,0 +1,171 @@
+"""Domains as columns of numbers, one per neuron that its instance can still split.
+
+A network has R neurons under activations, of which an instance's bounds leave few unstable. A
+*goal* is one open row of one instance's specification: the tree that has to be closed. Its domains
+keep splits and multipliers for its U unstable neurons only; :meth:`Goals.expand` lays them out as
+the bounds want them, layer by layer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds import Multipliers, NodeBounds, Splits
+from verify_pipeline.branching.affine import activations
+from verify_pipeline.network.graph import Graph
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """The R neurons under a graph's activations, end to end.
+
+    Attributes:
+        places: of the activations, in the graph's order.
+        sources: of their inputs.
+        shapes: ``*V`` of each.
+    """
+
+    places: tuple[int, ...]
+    sources: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(graph: Graph) -> Neurons:
+        """Those of a graph."""
+        places = activations(graph)
+        return Neurons(
+            places,
+            tuple(graph.nodes[place].inputs[0] for place in places),
+            tuple(graph.nodes[place].shape for place in places),
+        )
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of neurons under each activation; R is their sum."""
+        return [math.prod(shape) for shape in self.shapes]
+
+    def flatten(self, values: dict[int, Tensor]) -> Tensor:
+        """``N x R`` from ``N x *V`` at each place."""
+        return torch.cat([values[place].flatten(1) for place in self.places], 1)
+
+    def unflatten(self, values: Tensor) -> dict[int, Tensor]:
+        """``N x *V`` at each place from ``N x R``."""
+        parts = values.split(self.sizes, 1)
+        return {
+            place: part.reshape(-1, *shape)
+            for place, part, shape in zip(self.places, parts, self.shapes, strict=True)
+        }
+
+    def unstable(self, bounds: NodeBounds) -> Tensor:
+        """Neurons whose input may lie on both sides of zero, ``N x R`` booleans."""
+        crossing = [(bounds.lower[s] < 0) & (bounds.upper[s] > 0) for s in self.sources]
+        return torch.cat([c.flatten(1) for c in crossing], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Domains:
+    """D domains.
+
+    Attributes:
+        goal: ``D``, whose domain it is.
+        lower: ``D``, the best known bound of the goal's row over it.
+        splits: ``D x U`` int8, -1, 0 or +1 for each of the goal's unstable neurons.
+        alpha: ``D x U``, the multipliers that gave the bound.
+        beta: ``D x U``.
+    """
+
+    goal: Tensor
+    lower: Tensor
+    splits: Tensor
+    alpha: Tensor
+    beta: Tensor
+
+    def __len__(self) -> int:
+        return len(self.goal)
+
+    def __getitem__(self, index: slice | Tensor) -> Domains:
+        return Domains(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    @property
+    def bytes_each(self) -> int:
+        """What one domain takes."""
+        values = (getattr(self, f.name) for f in fields(self))
+        return sum(v.element_size() * math.prod(v.shape[1:]) for v in values)
+
+    @staticmethod
+    def cat(parts: list[Domains]) -> Domains:
+        """All of them, in order."""
+        return Domains(
+            *(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Domains))
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Goals:
+    """G goals, and which neurons their domains' columns stand for.
+
+    Attributes:
+        neurons: of the graph.
+        instance: ``G``, whose row it is.
+        row: ``G``, which row of its specification.
+        columns: ``G x U`` into ``0 .. R``; R itself fills up goals with fewer unstable neurons.
+    """
+
+    neurons: Neurons
+    instance: Tensor
+    row: Tensor
+    columns: Tensor
+
+    @staticmethod
+    def of(neurons: Neurons, unstable: Tensor, open_rows: Tensor) -> Goals:
+        """One goal for each open row.
+
+        Args:
+            neurons: of the graph.
+            unstable: ``N x R`` booleans.
+            open_rows: ``N x S`` booleans.
+        """
+        instance, row = open_rows.nonzero(as_tuple=True)
+        unstable = unstable[instance]
+        width = int(unstable.sum(1).max()) if len(unstable) else 0
+        # a stable sort brings the unstable neurons to the front, in their own order
+        order = unstable.to(torch.int8).argsort(stable=True, dim=1, descending=True)[:, :width]
+        columns = torch.where(unstable.gather(1, order), order, unstable.shape[1])
+        return Goals(neurons, instance, row, columns)
+
+    def __len__(self) -> int:
+        return len(self.instance)
+
+    def compress(self, goal: Tensor, values: Tensor) -> Tensor:
+        """``D x U`` from ``D x R``: the goals' own neurons, 0 in the columns that fill up."""
+        padded = torch.cat([values, values.new_zeros(len(values), 1)], 1)
+        return padded.gather(1, self.columns[goal])
+
+    def expand(self, goal: Tensor, values: Tensor) -> dict[int, Tensor]:
+        """``D x *V`` at each place from ``D x U``; 0 at neurons that are stable."""
+        total = sum(self.neurons.sizes)
+        flat = values.new_zeros(len(values), total + 1)
+        flat.scatter_(1, self.columns[goal], values)
+        return self.neurons.unflatten(flat[:, :total])
+
+    def splits(self, domains: Domains) -> Splits:
+        """As the bounds take them."""
+        return self.expand(domains.goal, domains.splits)
+
+    def multipliers(self, domains: Domains) -> Multipliers:
+        """As the bounds take them, ``D x 1 x *V``."""
+        alpha = self.expand(domains.goal, domains.alpha)
+        beta = self.expand(domains.goal, domains.beta)
+        return Multipliers(
+            {place: value.unsqueeze(1) for place, value in alpha.items()},
+            {place: value.unsqueeze(1) for place, value in beta.items()},
+        )
+
+    def undecided(self, domains: Domains) -> Tensor:
+        """Columns that a domain can still be split at, ``D x U`` booleans."""
+        real = self.columns[domains.goal] < sum(self.neurons.sizes)
+        return real & (domains.splits == 0)

@@ -1,0 +1,67 @@
+"""What the search can be told, as value objects; ``schema`` reads them from α,β-CROWN's YAML."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from verify_pipeline.bounds import OptimiseSettings
+from verify_pipeline.settings import STRICT, Count, Positive, PositiveCount
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BranchingSettings:
+    """How a domain's next neuron is chosen.
+
+    Attributes:
+        method: ``babsr`` takes the neuron of the best score; ``kfsb`` bounds the children of the
+            best few and takes the best of these; ``fsb`` does so with more of them.
+        candidates: neurons of each of both scores whose children kFSB and FSB bound.
+        reduceop: whether a neuron is as good as the worse (min) or the better (max) of its two
+            children.
+    """
+
+    method: Literal["babsr", "fsb", "kfsb"] = "kfsb"
+    candidates: PositiveCount = 3
+    reduceop: Literal["min", "max"] = "min"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AttackChoice:
+    """The attack that the file asks for; stages before the search carry it out.
+
+    Attributes:
+        order: when, relative to the bounds at the root.
+        steps: of projected gradient descent.
+        restarts: random starts.
+    """
+
+    order: Literal["before", "after", "middle", "input_bab", "skip"] = "before"
+    steps: PositiveCount = 100
+    restarts: PositiveCount = 30
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SearchSettings:
+    """Branch and bound, whole.
+
+    Attributes:
+        batch: domains that are split at once, of all instances together.
+        root: ascent on α before the first split.
+        domain: ascent on α and β in each domain.
+        branching: which neuron is split.
+        timeout: seconds that one instance may be charged.
+        max_domains: of one instance, after which it is given up; None for no limit.
+        max_bytes: of all open domains together; the instance that holds most of them is given up.
+        attack: the attack that the same file asks for.
+    """
+
+    batch: PositiveCount = 64
+    root: OptimiseSettings = OptimiseSettings(iterations=100, lr_alpha=0.1)
+    domain: OptimiseSettings = OptimiseSettings(iterations=20, lr_alpha=0.05, lr_beta=0.1)
+    branching: BranchingSettings = BranchingSettings()
+    timeout: Positive = 360.0
+    max_domains: Count | None = None
+    max_bytes: PositiveCount = 1 << 31
+    attack: AttackChoice = AttackChoice()
