@@ -1,0 +1,49 @@
+"""What the documents say is checked where a machine can check it."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from verify_pipeline.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def test_the_recipe_table_is_that_of_the_recipes() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "recipes_table.py"))
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert page == made["page_with_table"](), "run python docs/recipes_table.py --write"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_and_named_files_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    targets += re.findall(r"`((?:tests|docs|benchmarks|verify_pipeline|\.ci)/[\w./-]+)`", text)
+    missing = [t for t in targets if not ((page.parent / t).exists() or (ROOT / t).exists())]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_and_targets_in_the_documents_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    commands = set(re.findall(r"(?:^ {4}|`)verify-pipeline ([a-z]+)", text, re.MULTILINE))
+    assert commands <= known
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", text, re.MULTILINE))
+    assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+
+
+def test_the_layer_table_of_the_architecture_is_the_enforced_one() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    table = text.split("## Layers")[1].split("## Words")[0]
+    written = [
+        frozenset(name.rstrip("/") for name in re.findall(r"`([\w]+/?)`", row.split("|")[1]))
+        for row in table.splitlines()
+        if row.startswith("| `")
+    ]
+    assert written == list(runpy.run_path(str(ROOT / "tests" / "test_imports.py"))["LAYERS"])
