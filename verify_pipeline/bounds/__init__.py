@@ -8,7 +8,10 @@ from verify_pipeline.bounds.contract import (
     OptimiseSettings,
     Splits,
 )
+from verify_pipeline.bounds.crown import crown_margins, needed_places, relu_coefficients
+from verify_pipeline.bounds.intermediate import crown_intermediate
 from verify_pipeline.bounds.interval import interval_bounds, interval_margins
+from verify_pipeline.bounds.splits import clamp_to_splits
 
 __all__ = [
     "MarginBounds",
@@ -17,6 +20,11 @@ __all__ = [
     "NodeBounds",
     "OptimiseSettings",
     "Splits",
+    "clamp_to_splits",
+    "crown_intermediate",
+    "crown_margins",
     "interval_bounds",
     "interval_margins",
+    "needed_places",
+    "relu_coefficients",
 ]

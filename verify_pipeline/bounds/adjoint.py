@@ -1,0 +1,166 @@
+"""Linear functionals pulled back through affine operations.
+
+A functional ``A · y`` of ``y = op(x)`` is ``adjoint(A) · x + constant(A)``. Everything here can be
+differentiated twice, as optimised bounds need.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from verify_pipeline.network.ops import (
+    Conv2d,
+    Linear,
+    LinearOp,
+    Pad,
+    Reshape,
+    Scale,
+    Transpose,
+)
+
+Shape = tuple[int, ...]
+
+
+def sum_to(coefficients: Tensor, shape: Shape) -> Tensor:
+    """The adjoint of broadcasting: ``B x *V`` summed to ``B x *shape``."""
+    added = coefficients.dim() - 1 - len(shape)
+    if added > 0:
+        coefficients = coefficients.sum(tuple(range(1, 1 + added)))
+    repeated = [
+        axis + 1
+        for axis, length in enumerate(shape)
+        if length == 1 and coefficients.shape[axis + 1] != 1
+    ]
+    return coefficients.sum(repeated, keepdim=True) if repeated else coefficients
+
+
+@singledispatch
+def adjoint(op: LinearOp, coefficients: Tensor, shape: Shape) -> Tensor:
+    """The functional of the input: ``B x *V_in`` from ``coefficients`` ``B x *V_out``.
+
+    Args:
+        op: the operation.
+        coefficients: of its output.
+        shape: ``*V_in``, of its input.
+    """
+    with torch.enable_grad():
+        x = coefficients.new_zeros(coefficients.shape[0], *shape, requires_grad=True)
+        y = op.linear(x)
+    wanted = torch.is_grad_enabled()
+    return torch.autograd.grad(y, x, coefficients, create_graph=wanted)[0]
+
+
+@adjoint.register
+def _(op: Linear, coefficients: Tensor, shape: Shape) -> Tensor:
+    return coefficients @ op.weight
+
+
+@adjoint.register
+def _(op: Conv2d, coefficients: Tensor, shape: Shape) -> Tensor:
+    # what strides leave over at the end of each axis: rows that no kernel touches at its last place
+    left_over = [
+        shape[axis]
+        - (coefficients.shape[axis + 1] - 1) * op.stride[axis - 1]
+        + 2 * op.padding[axis - 1]
+        - op.dilation[axis - 1] * (op.weight.shape[axis + 1] - 1)
+        - 1
+        for axis in (1, 2)
+    ]
+    return F.conv_transpose2d(
+        coefficients, op.weight, None, op.stride, op.padding, left_over, op.groups, op.dilation
+    )
+
+
+@adjoint.register
+def _(op: Scale, coefficients: Tensor, shape: Shape) -> Tensor:
+    return sum_to(coefficients * op.scale, shape)
+
+
+@adjoint.register
+def _(op: Reshape, coefficients: Tensor, shape: Shape) -> Tensor:
+    return coefficients.reshape(coefficients.shape[0], *shape)
+
+
+@adjoint.register
+def _(op: Transpose, coefficients: Tensor, shape: Shape) -> Tensor:
+    order = sorted(range(len(op.axes)), key=op.axes.__getitem__)
+    return coefficients.permute(0, *(axis + 1 for axis in order))
+
+
+@adjoint.register
+def _(op: Pad, coefficients: Tensor, shape: Shape) -> Tensor:
+    return F.pad(coefficients, [-width for width in op.widths])
+
+
+@singledispatch
+def constant(op: LinearOp, coefficients: Tensor) -> Tensor | None:
+    """``A · op(0)``, ``B``; None where the operation has no constant."""
+    return None
+
+
+@constant.register
+def _(op: Linear, coefficients: Tensor) -> Tensor | None:
+    return None if op.bias is None else (coefficients @ op.bias).unsqueeze(1).flatten(1).sum(1)
+
+
+@constant.register
+def _(op: Conv2d, coefficients: Tensor) -> Tensor | None:
+    return None if op.bias is None else coefficients.sum((2, 3)) @ op.bias
+
+
+@constant.register
+def _(op: Scale, coefficients: Tensor) -> Tensor | None:
+    return (coefficients * op.shift).unsqueeze(1).flatten(1).sum(1)
+
+
+@singledispatch
+def picked_rows(op: LinearOp, indices: Tensor, shape: Shape, in_shape: Shape) -> Tensor | None:
+    """Rows of the operation's matrix: the functionals of single elements of its output.
+
+    Args:
+        op: the operation.
+        indices: ``Q`` places in its flattened output ``*V_out``.
+        shape: ``*V_out``.
+        in_shape: ``*V_in``.
+
+    Returns:
+        ``Q x *V_in``; None where there is no shorter way than :func:`adjoint` of one-hot vectors.
+    """
+    return None
+
+
+@picked_rows.register
+def _(op: Linear, indices: Tensor, shape: Shape, in_shape: Shape) -> Tensor | None:
+    return op.weight[indices] if len(in_shape) == 1 else None
+
+
+@picked_rows.register
+def _(op: Conv2d, indices: Tensor, shape: Shape, in_shape: Shape) -> Tensor | None:
+    """Each row is one filter, laid where its output element looks; most of it is zero."""
+    if op.groups != 1:
+        return None
+    height, width = shape[1:]
+    channel = indices.div(height * width, rounding_mode="floor")
+    row = indices.div(width, rounding_mode="floor") % height
+    column = indices % width
+    filters = op.weight[channel].flatten(1)
+    kernel_y, kernel_x = op.weight.shape[2:]
+    y = row.unsqueeze(1) * op.stride[0] + _offsets(kernel_y, op.dilation[0], indices)
+    x = column.unsqueeze(1) * op.stride[1] + _offsets(kernel_x, op.dilation[1], indices)
+    padded_height, padded_width = (in_shape[i + 1] + 2 * op.padding[i] for i in range(2))
+    plane = (y.unsqueeze(2) * padded_width + x.unsqueeze(1)).unsqueeze(1)
+    planes = torch.arange(in_shape[0], device=indices.device) * (padded_height * padded_width)
+    places = (planes.view(1, -1, 1, 1) + plane).flatten(1)
+    rows = filters.new_zeros(len(indices), in_shape[0] * padded_height * padded_width)
+    rows.scatter_(1, places, filters)
+    rows = rows.view(-1, in_shape[0], padded_height, padded_width)
+    top, left = op.padding
+    return rows[:, :, top : padded_height - top, left : padded_width - left]
+
+
+def _offsets(kernel: int, dilation: int, like: Tensor) -> Tensor:
+    return torch.arange(kernel, device=like.device) * dilation

@@ -1,0 +1,217 @@
+"""Backward bound propagation: linear functionals walked from a node down to the input.
+
+Three things are kept apart (Zhang et al. 2018, arXiv:1811.00866): the walk here, what an affine
+operation does to a functional (``adjoint``), and what a nonlinear one does (``relaxation``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.adjoint import adjoint, constant, picked_rows, sum_to
+from verify_pipeline.bounds.contract import (
+    MarginBounds,
+    Multipliers,
+    NodeBounds,
+    Splits,
+    sound_lower,
+)
+from verify_pipeline.bounds.relaxation import Relaxation, is_affine, relax_node
+from verify_pipeline.bounds.splits import clamp_to_splits
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import Add, Concat, Constant, LinearOp, Op, Sub
+from verify_pipeline.problem import Box, Specification
+
+Shape = tuple[int, ...]
+Pulled = tuple[tuple[Tensor | None, ...], Tensor | None]
+Visit = Callable[[int, Tensor], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Functional:
+    """Linear functionals ``A · z + c`` of the value ``z`` of one node.
+
+    Attributes:
+        place: of the node.
+        coefficients: A, ``N x S x *V``.
+        constants: c, ``N x S``.
+    """
+
+    place: int
+    coefficients: Tensor
+    constants: Tensor
+
+    def __getitem__(self, index: slice | Tensor) -> Functional:
+        return Functional(self.place, self.coefficients[index], self.constants[index])
+
+
+@dataclass(frozen=True, eq=False)
+class LinearGraph:
+    """A graph whose nonlinear nodes are relaxed, for each of ``N`` instances.
+
+    Attributes:
+        graph: the network.
+        relaxations: place of a nonlinear node -> its relaxation.
+    """
+
+    graph: Graph
+    relaxations: dict[int, Relaxation]
+
+    def __getitem__(self, index: slice | Tensor) -> LinearGraph:
+        picked = {place: relaxation[index] for place, relaxation in self.relaxations.items()}
+        return LinearGraph(self.graph, picked)
+
+
+def linearise(graph: Graph, bounds: NodeBounds, splits: Splits | None = None) -> LinearGraph:
+    """Relax every nonlinear node over its bounds, cut by the splits."""
+    splits = splits or {}
+    bounds = clamp_to_splits(bounds, graph, splits)
+    relaxations = {
+        place: relax_node(graph, place, bounds, splits.get(place))
+        for place, node in enumerate(graph.nodes)
+        if not is_affine(node.op)
+    }
+    return LinearGraph(graph, relaxations)
+
+
+def of_margins(graph: Graph, spec: Specification) -> Functional:
+    """The margins ``C f + d`` as functionals of the output."""
+    return Functional(len(graph.nodes) - 1, spec.rows, spec.offsets)
+
+
+def of_neurons(graph: Graph, place: int, indices: Tensor, dtype: torch.dtype) -> Functional:
+    """Single neurons and their negatives, so that lower bounds are bounds on both sides.
+
+    Args:
+        graph: the network.
+        place: of the neurons' node.
+        indices: ``N x U`` places in its flattened value.
+        dtype: of the functionals.
+
+    Returns:
+        ``S = 2 U`` rows: the neurons, then their negatives. They stand at the node's input where
+        rows of its matrix are at hand, so that no one-hot vectors are needed.
+    """
+    node = graph.nodes[place]
+    flat = indices.flatten()
+    rows, constants = None, torch.zeros(indices.shape, dtype=dtype, device=indices.device)
+    if isinstance(node.op, LinearOp):
+        below = graph.nodes[node.inputs[0]].shape
+        rows = picked_rows(node.op, flat, node.shape, below)
+    if rows is not None:
+        origin = node.op(torch.zeros(1, *below, dtype=dtype, device=indices.device))
+        place, shape, constants = node.inputs[0], below, origin.flatten()[indices]
+    else:
+        shape = node.shape
+        rows = torch.zeros(len(flat), *shape, dtype=dtype, device=indices.device)
+        rows.flatten(1).scatter_(1, flat.unsqueeze(1), 1.0)
+    rows = rows.view(*indices.shape, *shape)
+    return Functional(place, torch.cat([rows, -rows], 1), torch.cat([constants, -constants], 1))
+
+
+def _nothing(place: int, coefficients: Tensor) -> None:
+    """Visit a node and do nothing."""
+
+
+def lower_bounds(
+    linear: LinearGraph,
+    box: Box,
+    functional: Functional,
+    multipliers: Multipliers | None = None,
+    visit: Visit = _nothing,
+) -> MarginBounds:
+    """Lower bounds of functionals of a node's value over each instance's box.
+
+    Args:
+        linear: the relaxed network, ``N`` instances.
+        box: ``N`` boxes.
+        functional: ``N x S`` functionals.
+        multipliers: α and β; None: adaptive α, no β.
+        visit: told the place and the coefficients ``N x S x *V`` that arrive at each node's value.
+    """
+    nodes = linear.graph.nodes
+    alpha, beta = (multipliers.alpha, multipliers.beta) if multipliers else ({}, {})
+    pending = {functional.place: functional.coefficients}
+    constants = functional.constants
+    for place in range(functional.place, 0, -1):
+        if place not in pending:
+            continue
+        coefficients = pending.pop(place)
+        visit(place, coefficients)
+        node = nodes[place]
+        pulled: Pulled
+        if place in linear.relaxations:
+            relaxation = linear.relaxations[place]
+            pulled = relaxation.pull_back(coefficients, alpha.get(place), beta.get(place))
+        else:
+            pulled = pull_back(node.op, coefficients, [nodes[i].shape for i in node.inputs])
+        parts, added = pulled
+        constants = constants if added is None else constants + added
+        for i, part in zip(node.inputs, parts, strict=True):
+            if part is not None:
+                pending[i] = pending[i] + part if i in pending else part
+    nothing = constants.new_zeros(()).expand(*constants.shape, *nodes[0].shape)
+    return concretise(pending.get(0, nothing), constants, box)
+
+
+def concretise(coefficients: Tensor, constants: Tensor, box: Box) -> MarginBounds:
+    """Minimise linear functions ``N x S x *X`` plus ``N x S`` over boxes: ``A·x̂ - |A|·r + c``."""
+    flat = coefficients.flatten(2)
+    center, radius = box.center.flatten(1).unsqueeze(2), box.radius.flatten(1).unsqueeze(2)
+    lower = (flat @ center - flat.abs() @ radius).squeeze(2) + constants
+    return MarginBounds(sound_lower(lower), coefficients, constants)
+
+
+@singledispatch
+def pull_back(op: Op, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
+    """Functionals ``N x S x *V`` of an affine operation's value, as functionals of its inputs.
+
+    Args:
+        op: the operation.
+        coefficients: ``N x S x *V``.
+        shapes: ``*V_in`` of each input.
+
+    Returns:
+        The functional of each input (None: it has no part) and the constants ``N x S`` (None: 0).
+    """
+    raise NotImplementedError(f"{type(op).__name__} is not affine")
+
+
+@pull_back.register
+def _(op: LinearOp, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
+    rows = coefficients.shape[:2]
+    flat = coefficients.flatten(0, 1)
+    added = constant(op, flat)
+    pulled = adjoint(op, flat, shapes[0])
+    return (pulled.reshape(*rows, *shapes[0]),), None if added is None else added.view(rows)
+
+
+@pull_back.register
+def _(op: Add, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
+    return tuple(_broadcast_back(coefficients, shape) for shape in shapes), None
+
+
+@pull_back.register
+def _(op: Sub, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
+    left, right = shapes
+    return (_broadcast_back(coefficients, left), -_broadcast_back(coefficients, right)), None
+
+
+@pull_back.register
+def _(op: Concat, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
+    return coefficients.split([shape[op.axis] for shape in shapes], dim=op.axis + 2), None
+
+
+@pull_back.register
+def _(op: Constant, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
+    return (None,), (coefficients * op.value).unsqueeze(2).flatten(2).sum(2)
+
+
+def _broadcast_back(coefficients: Tensor, shape: Shape) -> Tensor:
+    summed = sum_to(coefficients.flatten(0, 1), shape)
+    return summed.reshape(*coefficients.shape[:2], *shape)

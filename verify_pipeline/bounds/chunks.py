@@ -1,0 +1,89 @@
+"""How many functionals go together: memory is planned from a budget, and halved when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.contract import MemoryBudget
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import size
+
+# Tensors of a step's size that live at once beside the coefficients themselves: the products and
+# selections inside a relaxation, and what a convolution takes as its workspace.
+_TEMPORARIES = 3
+
+
+def functionals_that_fit(graph: Graph, place: int, budget: MemoryBudget, dtype: torch.dtype) -> int:
+    """How many functionals of the node at ``place`` may be walked back at once; at least 1."""
+    live, peak = {place}, 0
+    for current in range(place, 0, -1):
+        if current in live:
+            live.remove(current)
+            live.update(graph.nodes[current].inputs)
+            walked = sum(size(graph.nodes[i].shape) for i in live) + size(
+                graph.nodes[current].shape
+            )
+            peak = max(peak, walked)
+    return max(1, budget.bytes // (dtype.itemsize * _TEMPORARIES * max(peak, 1)))
+
+
+def functionals_with_gradients(
+    graph: Graph, place: int, budget: MemoryBudget, dtype: torch.dtype
+) -> int:
+    """As :func:`functionals_that_fit`, when every step is kept for a gradient."""
+    total = sum(size(node.shape) for node in graph.nodes[: place + 1])
+    return max(1, budget.bytes // (dtype.itemsize * 2 * _TEMPORARIES * max(total, 1)))
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch raised it because an allocation failed, on whatever device."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+class Rows:
+    """Neurons of many instances laid out as rows of equal length, for few padded places.
+
+    An instance with many neurons has several rows; one without any has none.
+
+    Attributes:
+        instance: the instance of each row, ``R``.
+        neurons: places of its neurons in the flattened value, ``R x U``; a row that is not full
+            repeats its first.
+    """
+
+    def __init__(self, mask: Tensor, longest: int) -> None:
+        """Lay out the neurons that ``mask`` ``N x *V`` picks, at most ``longest`` in a row."""
+        instance, neuron = mask.flatten(1).nonzero(as_tuple=True)
+        counts = torch.bincount(instance, minlength=mask.shape[0])
+        width = _best_width(counts, longest)
+        rows = (counts + width - 1).div(width, rounding_mode="floor")
+        position = (
+            torch.arange(len(neuron), device=mask.device) - (counts.cumsum(0) - counts)[instance]
+        )
+        row = (rows.cumsum(0) - rows)[instance] + position.div(width, rounding_mode="floor")
+        column = position % width
+        self.instance = torch.arange(mask.shape[0], device=mask.device).repeat_interleave(rows)
+        first = neuron[column == 0]
+        self.neurons = first.unsqueeze(1).repeat(1, width)
+        self.neurons[row, column] = neuron
+
+    def parts(self, functionals: int) -> Iterator[slice]:
+        """Slices of the rows, each with at most that many functionals (two for a neuron)."""
+        step = max(1, functionals // (2 * self.neurons.shape[1])) if len(self.instance) else 1
+        for first in range(0, len(self.instance), step):
+            yield slice(first, first + step)
+
+
+def _best_width(counts: Tensor, longest: int) -> int:
+    """The length of rows that costs least: places in all rows, and what each row costs besides."""
+    widths = [1 << power for power in range(7) if 1 << power <= longest]
+    overhead = 2  # a row gathers its instance's relaxations: about what two neurons cost
+
+    def cost(width: int) -> int:
+        rows = int((counts + width - 1).div(width, rounding_mode="floor").sum())
+        return rows * (width + overhead)
+
+    return min(widths, key=cost)

@@ -1,0 +1,75 @@
+"""CROWN bounds of margins: Zhang et al. 2018, arXiv:1811.00866; with β: Wang et al. 2021."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from verify_pipeline.bounds.backward import linearise, lower_bounds, of_margins
+from verify_pipeline.bounds.contract import MarginBounds, Multipliers, NodeBounds, Splits
+from verify_pipeline.bounds.precision import full_precision
+from verify_pipeline.bounds.relaxation import reads
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box, Specification
+
+
+def needed_places(graph: Graph) -> tuple[int, ...]:
+    """Places whose bounds CROWN bounds of the margins are made of, in order.
+
+    Inputs of (leaky) ReLUs and of max pooling; values of every other nonlinear node. A search need
+    keep the bounds of these only.
+    """
+    nodes = enumerate(graph.nodes)
+    return tuple(sorted({i for place, node in nodes for i in reads(node.op, place, node.inputs)}))
+
+
+@full_precision()
+def crown_margins(
+    graph: Graph,
+    box: Box,
+    spec: Specification,
+    bounds: NodeBounds,
+    multipliers: Multipliers | None = None,
+    splits: Splits | None = None,
+) -> MarginBounds:
+    """Lower bounds of the margins ``C f(x) + d``, of many instances or domains at once.
+
+    Each has its own box, specification, bounds and splits. Valid for every x of the box that obeys
+    the splits, whatever the multipliers, as long as α is in [0, 1] and β >= 0.
+
+    Args:
+        graph: the network.
+        box: ``N`` boxes.
+        spec: ``N`` specifications of ``S`` rows.
+        bounds: of :func:`needed_places` at least, valid on the domains.
+        multipliers: α and β; None: adaptive α, no β.
+        splits: of (leaky) ReLUs; None: none. Split neurons count as linear.
+    """
+    linear = linearise(graph, bounds, splits)
+    return lower_bounds(linear, box, of_margins(graph, spec), multipliers)
+
+
+@full_precision()
+def relu_coefficients(
+    graph: Graph,
+    box: Box,
+    spec: Specification,
+    bounds: NodeBounds,
+    multipliers: Multipliers | None = None,
+    splits: Splits | None = None,
+) -> dict[int, Tensor]:
+    """Coefficients of each nonlinear node's value in the bound that :func:`crown_margins` finds.
+
+    What branching scores are made of (BaBSR: Bunel et al. 2020, JMLR 21). Arguments as there.
+
+    Returns:
+        Place of a nonlinear node -> ``N x S x *V``; nodes that the margins do not reach are absent.
+    """
+    linear = linearise(graph, bounds, splits)
+    found: dict[int, Tensor] = {}
+
+    def visit(place: int, coefficients: Tensor) -> None:
+        if place in linear.relaxations:
+            found[place] = coefficients
+
+    lower_bounds(linear, box, of_margins(graph, spec), multipliers, visit)
+    return found

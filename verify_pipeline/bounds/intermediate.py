@@ -1,0 +1,161 @@
+"""CROWN bounds of the neurons inside a network, of the unstable ones only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.backward import (
+    Functional,
+    LinearGraph,
+    lower_bounds,
+    of_neurons,
+)
+from verify_pipeline.bounds.chunks import Rows, functionals_that_fit
+from verify_pipeline.bounds.contract import MemoryBudget, NodeBounds
+from verify_pipeline.bounds.interval import Interval, node_interval
+from verify_pipeline.bounds.precision import full_precision
+from verify_pipeline.bounds.relaxation import Relaxation, is_affine, relax_node
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import (
+    Gather,
+    LeakyRelu,
+    LinearOp,
+    Pad,
+    Relu,
+    Reshape,
+    Scale,
+    Slice,
+    Transpose,
+    size,
+)
+from verify_pipeline.problem import Box
+
+Solve = Callable[[LinearGraph, Box, Functional], Tensor]
+"""Lower bounds ``N x S`` of functionals over boxes."""
+
+
+@full_precision()
+def crown_intermediate(
+    graph: Graph, box: Box, start: NodeBounds, budget: MemoryBudget
+) -> NodeBounds:
+    """Tighten bounds of the inputs of nonlinear nodes by CROWN, layer by layer.
+
+    Only neurons whose bounds matter are asked for, instance by instance: those of a ReLU's input
+    that may be of either sign, those of any other operation's input that are not a point. Each
+    layer is bounded through the tightened layers before it.
+
+    Args:
+        graph: the network.
+        box: ``N`` boxes.
+        start: valid bounds, such as interval bounds.
+        budget: of memory for the functionals that are walked back at once.
+
+    Returns:
+        Bounds of every place, nowhere looser than ``start`` or than intervals of the tightened
+        bounds.
+    """
+
+    def solve(linear: LinearGraph, boxes: Box, functional: Functional) -> Tensor:
+        return lower_bounds(linear, boxes, functional).lower
+
+    def capacity(place: int) -> int:
+        return functionals_that_fit(graph, place, budget, box.lower.dtype)
+
+    return tighten(graph, box, start, solve, capacity)
+
+
+def tighten(
+    graph: Graph, box: Box, start: NodeBounds, solve: Solve, capacity: Callable[[int], int]
+) -> NodeBounds:
+    """Walk the graph forward and bound the neurons that matter with ``solve``.
+
+    Args:
+        graph: the network.
+        box: ``N`` boxes.
+        start: valid bounds of some or all places.
+        solve: the method.
+        capacity: functionals of the node at a place that ``solve`` may be given at once.
+    """
+    asked = _asked_places(graph)
+    lower, upper = {0: box.lower}, {0: box.upper}
+    relaxations: dict[int, Relaxation] = {}
+    for place, node in enumerate(graph.nodes[1:], 1):
+        interval = node_interval(node, [(lower[i], upper[i]) for i in node.inputs])
+        if place in start.lower:
+            interval = _meet(interval, (start.lower[place], start.upper[place]))
+        if place in asked:
+            mask = _mattering(asked[place], interval)
+            linear = LinearGraph(graph, relaxations)
+            interval = _solve_neurons(linear, box, place, interval, mask, solve, capacity(place))
+        lower[place], upper[place] = interval
+        if not is_affine(node.op):
+            relaxations[place] = relax_node(graph, place, NodeBounds(lower, upper), None)
+    return NodeBounds(lower, upper)
+
+
+def _solve_neurons(
+    linear: LinearGraph,
+    box: Box,
+    place: int,
+    interval: Interval,
+    mask: Tensor,
+    solve: Solve,
+    functionals: int,
+) -> Interval:
+    """``interval`` with the neurons of ``mask`` ``N x *V`` bounded by ``solve`` as well."""
+    rows = Rows(mask, max(1, functionals // 2))
+    lower, upper = (bound.flatten(1).clone() for bound in interval)
+    for part in rows.parts(functionals):
+        instance, neurons = rows.instance[part], rows.neurons[part]
+        functional = of_neurons(linear.graph, place, neurons, box.lower.dtype)
+        found = solve(linear[instance], box[instance], functional)
+        below, above = found.split(neurons.shape[1], dim=1)
+        at = (instance.unsqueeze(1), neurons)
+        lower[at], upper[at] = _meet((lower[at], upper[at]), (below, -above))
+    shape = interval[0].shape
+    return lower.view(shape), upper.view(shape)
+
+
+def _meet(first: Interval, second: Interval) -> Interval:
+    """The intersection of two valid intervals; where rounding made them miss, a point of it."""
+    lower, upper = torch.maximum(first[0], second[0]), torch.minimum(first[1], second[1])
+    lower = torch.minimum(lower, first[1])
+    return lower, torch.maximum(lower, upper)
+
+
+def _asked_places(graph: Graph) -> dict[int, bool]:
+    """Places of nonlinear nodes' inputs that intervals leave loose -> whether only signs matter."""
+    exact = _exact_by_interval(graph)
+    asked: dict[int, bool] = {}
+    for node in graph.nodes:
+        if is_affine(node.op):
+            continue
+        for i in node.inputs:
+            if i not in exact:
+                asked[i] = asked.get(i, True) and isinstance(node.op, (Relu, LeakyRelu))
+    return asked
+
+
+def _mattering(only_signs: bool, interval: Interval) -> Tensor:
+    lower, upper = interval
+    return (lower < 0) & (upper > 0) if only_signs else lower < upper
+
+
+def _exact_by_interval(graph: Graph) -> set[int]:
+    """Places whose interval bounds are exact: at most one layer that mixes lies before them."""
+    boxes, exact = {0}, {0}
+    for place, node in enumerate(graph.nodes[1:], 1):
+        op, source = node.op, node.inputs[0]
+        if not isinstance(op, LinearOp):
+            continue
+        each_alone = isinstance(op, (Scale, Reshape, Transpose, Pad, Slice)) and size(
+            node.shape
+        ) <= size(graph.nodes[source].shape)
+        if source in boxes and (each_alone or isinstance(op, Pad)):
+            boxes.add(place)
+        if source in boxes or (source in exact and (each_alone or isinstance(op, (Pad, Gather)))):
+            exact.add(place)
+    return exact

@@ -1,0 +1,268 @@
+"""Linear lower and upper bounds of nonlinear operations over the bounds of their inputs.
+
+A relaxation knows how a functional ``A · y`` of the operation's value is bounded from below by
+functionals of its inputs: where a coefficient is positive the value's lower line counts, where it
+is negative the upper line. Lines of ReLU: Zhang et al. 2018 (CROWN, arXiv:1811.00866), with the
+lower line's slope free: Xu et al. 2021 (α-CROWN, arXiv:2011.13824), eq. 8.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, replace
+from functools import singledispatch
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from verify_pipeline.bounds.contract import NodeBounds
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import (
+    Add,
+    Concat,
+    Constant,
+    Input,
+    LeakyRelu,
+    LinearOp,
+    MaxPool2d,
+    Op,
+    Relu,
+    Sub,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxation(ABC):
+    """How functionals of one nonlinear node's value are bounded by functionals of its inputs.
+
+    Every tensor attribute has the batch axis ``N`` first.
+    """
+
+    @abstractmethod
+    def pull_back(
+        self, coefficients: Tensor, alpha: Tensor | None, beta: Tensor | None
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """Functionals of the inputs, and constants, whose sum is a lower bound.
+
+        Args:
+            coefficients: ``N x S x *V``, of the node's value.
+            alpha: as in ``Multipliers``; None: the relaxation's own choice.
+            beta: as in ``Multipliers``; None: none.
+
+        Returns:
+            For each input ``N x S x *V_in`` (None: it has no part), and ``N x S`` constants.
+        """
+
+    def __getitem__(self, index: Tensor | slice) -> Self:
+        """The relaxation of some instances."""
+        picked = {
+            f.name: value[index]
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **picked)
+
+
+@dataclass(frozen=True, eq=False)
+class Lines(Relaxation):
+    """Of a (leaky) ReLU: ``(low + alpha span) z <= y <= up z + offset``.
+
+    Attributes:
+        low: least slope of the lower line, ``N x *V``.
+        span: how much greater it may be, ``N x *V``; 0 where the neuron is stable.
+        adaptive: the α of least area, ``N x *V``: 1 where upper > -lower, else 0.
+        up: slope of the upper line, ``N x *V``.
+        offset: its value at 0, ``N x *V``; >= 0.
+        split: s of the splits ``s z >= 0``, ``N x *V`` in {-1, 0, 1}; None: no splits.
+    """
+
+    low: Tensor
+    span: Tensor
+    adaptive: Tensor
+    up: Tensor
+    offset: Tensor
+    split: Tensor | None
+
+    def pull_back(
+        self, coefficients: Tensor, alpha: Tensor | None, beta: Tensor | None
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        alpha = self.adaptive.unsqueeze(1) if alpha is None else alpha
+        below = self.low.unsqueeze(1) + alpha * self.span.unsqueeze(1)
+        pulled = coefficients * torch.where(coefficients > 0, below, self.up.unsqueeze(1))
+        if beta is not None and self.split is not None:
+            pulled = pulled - beta * self.split.unsqueeze(1)
+        return (pulled,), _inner(coefficients.clamp(max=0), self.offset)
+
+
+@dataclass(frozen=True, eq=False)
+class Constants(Relaxation):
+    """Of any operation: its value lies between two constants, whatever its inputs do.
+
+    Attributes:
+        lower: ``N x *V``.
+        upper: ``N x *V``.
+        inputs: how many the operation has.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    inputs: int
+
+    def pull_back(
+        self, coefficients: Tensor, alpha: Tensor | None, beta: Tensor | None
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        least = _inner(coefficients.clamp(min=0), self.lower)
+        return (None,) * self.inputs, least + _inner(coefficients.clamp(max=0), self.upper)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection(Relaxation):
+    """Of max pooling: at least one element of the window, at most that element or a constant.
+
+    The element j is the one of greatest lower bound. Where no other can exceed it the value is
+    that element; elsewhere it is at most the greatest upper bound of the window.
+
+    Attributes:
+        element: place of j in the flattened plane, ``N x C x P`` for P windows.
+        decided: 1 where the value is element j, else 0, ``N x C x P``.
+        upper: greatest upper bound of the window where not decided, else 0, ``N x C x P``.
+        plane: height and width of the input.
+    """
+
+    element: Tensor
+    decided: Tensor
+    upper: Tensor
+    plane: tuple[int, int]
+
+    def pull_back(
+        self, coefficients: Tensor, alpha: Tensor | None, beta: Tensor | None
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        flat = coefficients.flatten(3)
+        negative = flat.clamp(max=0)
+        kept = flat.clamp(min=0) + negative * self.decided.unsqueeze(1)
+        height, width = self.plane
+        pulled = kept.new_zeros(*kept.shape[:3], height * width)
+        pulled = pulled.scatter_add(3, self.element.unsqueeze(1).expand_as(kept), kept)
+        return (pulled.unflatten(3, (height, width)),), _inner(negative, self.upper)
+
+
+def _inner(coefficients: Tensor, values: Tensor) -> Tensor:
+    """``N x S`` inner products of ``N x S x *V`` with ``N x *V``."""
+    column = values.unsqueeze(1).flatten(1).unsqueeze(2)
+    return (coefficients.unsqueeze(2).flatten(2) @ column).squeeze(2)
+
+
+@singledispatch
+def reads(op: Op, place: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
+    """Places whose bounds the relaxation of the node at ``place`` is made of."""
+    return (place,)
+
+
+@reads.register(Input)
+@reads.register(LinearOp)
+@reads.register(Add)
+@reads.register(Sub)
+@reads.register(Concat)
+@reads.register(Constant)
+def _(op: Op, place: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
+    return ()
+
+
+@reads.register(Relu)
+@reads.register(LeakyRelu)
+@reads.register(MaxPool2d)
+def _(op: Op, place: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
+    return inputs
+
+
+def is_affine(op: Op) -> bool:
+    """Whether the operation is affine in all its inputs together, so needs no relaxation."""
+    return isinstance(op, (Input, LinearOp, Add, Sub, Concat, Constant))
+
+
+def relax_node(graph: Graph, place: int, bounds: NodeBounds, split: Tensor | None) -> Relaxation:
+    """The relaxation of the nonlinear node at ``place``.
+
+    Args:
+        graph: the network.
+        place: of the node.
+        bounds: of the places that :func:`reads` names.
+        split: ``N x *V`` splits of the node's input; None: none.
+    """
+    node = graph.nodes[place]
+    read = reads(node.op, place, node.inputs)
+    missing = [graph.nodes[i].name for i in read if i not in bounds.lower]
+    if missing:
+        raise KeyError(f"no bounds of {', '.join(missing)}, which {node.name} needs")
+    lower, upper = bounds.lower[read[0]], bounds.upper[read[0]]
+    return relax(node.op, lower, upper, split, len(node.inputs))
+
+
+@singledispatch
+def relax(op: Op, lower: Tensor, upper: Tensor, split: Tensor | None, inputs: int) -> Relaxation:
+    """The relaxation of ``op`` from bounds ``N x *V`` of the place that it reads."""
+    return Constants(lower, upper, inputs)
+
+
+@relax.register
+def _(op: Relu, lower: Tensor, upper: Tensor, split: Tensor | None, inputs: int) -> Relaxation:
+    return _lines(0.0, lower, upper, split)
+
+
+@relax.register
+def _(op: LeakyRelu, lower: Tensor, upper: Tensor, split: Tensor | None, inputs: int) -> Relaxation:
+    return _lines(op.slope, lower, upper, split)
+
+
+def _lines(slope: float, lower: Tensor, upper: Tensor, split: Tensor | None) -> Lines:
+    """Lines of a function of slope ``slope`` below 0 and 1 above, exact where one half is left."""
+    active, inactive = lower >= 0, upper <= 0
+    unstable = ~(active | inactive)
+    chord = (upper - slope * lower) / (upper - lower)
+    up = torch.where(unstable, chord, torch.where(active, 1.0, slope).to(lower))
+    return Lines(
+        low=torch.where(unstable, slope, up),
+        span=torch.where(unstable, 1.0 - slope, torch.zeros_like(up)),
+        adaptive=(upper > -lower).to(lower),
+        up=up,
+        offset=torch.where(unstable, (slope - chord) * lower, torch.zeros_like(up)),
+        split=None if split is None else split.to(lower),
+    )
+
+
+@relax.register
+def _(op: MaxPool2d, lower: Tensor, upper: Tensor, split: Tensor | None, inputs: int) -> Relaxation:
+    greatest, element = F.max_pool2d(
+        lower, op.kernel, op.stride, op.padding, op.dilation, op.ceil_mode, return_indices=True
+    )
+    element = element.flatten(2)
+    windows = _windows(op, lower.shape[2:], greatest.shape[2:]).to(lower.device)
+    outside = upper.new_full((*upper.shape[:2], 1), -torch.inf)
+    uppers = torch.cat([upper.flatten(2), outside], 2)[:, :, windows]
+    others = uppers.masked_fill(windows == element.unsqueeze(3), -torch.inf)
+    decided = others.amax(3) <= greatest.flatten(2)
+    constant = uppers.amax(3).masked_fill(decided, 0.0)
+    height, width = lower.shape[2:]
+    return Selection(element, decided.to(lower), constant, (height, width))
+
+
+def _windows(op: MaxPool2d, plane: torch.Size, windows: torch.Size) -> Tensor:
+    """Places in the flattened plane of each window's elements, ``P x k``; -1: in the padding."""
+    widths = []
+    for axis in (1, 0):
+        spanned = (windows[axis] - 1) * op.stride[axis] + op.dilation[axis] * (op.kernel[axis] - 1)
+        before = op.padding[axis]
+        widths += [before, max(spanned + 1 - plane[axis] - before, 0)]
+    places = torch.arange(plane.numel(), dtype=torch.float64).view(1, 1, *plane)
+    padded = F.pad(places, widths, value=-1.0)
+    columns = F.unfold(padded, op.kernel, op.dilation, 0, op.stride)
+    kernel = op.kernel[0] * op.kernel[1]
+    rows, width = (
+        (padded.shape[axis + 2] - op.dilation[axis] * (op.kernel[axis] - 1) - 1) // op.stride[axis]
+        + 1
+        for axis in (0, 1)
+    )
+    columns = columns.view(kernel, rows, width)[:, : windows[0], : windows[1]]
+    return columns.reshape(kernel, -1).T.long()

@@ -1,0 +1,28 @@
+"""Splits of ReLU neurons: what they say about bounds."""
+
+from __future__ import annotations
+
+import torch
+
+from verify_pipeline.bounds.contract import NodeBounds, Splits
+from verify_pipeline.network.graph import Graph
+
+
+def clamp_to_splits(bounds: NodeBounds, graph: Graph, splits: Splits) -> NodeBounds:
+    """Cut the bounds of split neurons at 0: ``lower >= 0`` if active, ``upper <= 0`` if not.
+
+    A domain whose split contradicts its bounds gets a lower bound above an upper one, which
+    ``NodeBounds.empty`` reports; every bound that is computed from it is valid, for it holds no
+    input.
+
+    Args:
+        bounds: of the ReLUs' inputs at least, ``N`` domains.
+        graph: the network.
+        splits: of the same domains.
+    """
+    lower, upper = dict(bounds.lower), dict(bounds.upper)
+    for place, split in splits.items():
+        below = graph.nodes[place].inputs[0]
+        lower[below] = torch.where(split > 0, lower[below].clamp(min=0), lower[below])
+        upper[below] = torch.where(split < 0, upper[below].clamp(max=0), upper[below])
+    return NodeBounds(lower, upper)
