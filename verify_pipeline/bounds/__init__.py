@@ -11,6 +11,7 @@ from verify_pipeline.bounds.contract import (
 from verify_pipeline.bounds.crown import crown_margins, needed_places, relu_coefficients
 from verify_pipeline.bounds.intermediate import crown_intermediate
 from verify_pipeline.bounds.interval import interval_bounds, interval_margins
+from verify_pipeline.bounds.optimise import optimise, optimise_intermediate
 from verify_pipeline.bounds.splits import clamp_to_splits
 
 __all__ = [
@@ -26,5 +27,7 @@ __all__ = [
     "interval_bounds",
     "interval_margins",
     "needed_places",
+    "optimise",
+    "optimise_intermediate",
     "relu_coefficients",
 ]

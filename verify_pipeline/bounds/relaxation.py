@@ -9,6 +9,7 @@ lower line's slope free: Xu et al. 2021 (α-CROWN, arXiv:2011.13824), eq. 8.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import singledispatch
 from typing import Self
@@ -55,6 +56,18 @@ class Relaxation(ABC):
             For each input ``N x S x *V_in`` (None: it has no part), and ``N x S`` constants.
         """
 
+    @abstractmethod
+    def follow(
+        self, coefficients: Tensor, alpha: Tensor | None, inputs: Sequence[Tensor | None]
+    ) -> Tensor:
+        """The value of the lines that :meth:`pull_back` chose, ``N x S x *V``.
+
+        Args:
+            coefficients: ``N x S x *V``, whose signs chose them.
+            alpha: as there.
+            inputs: values ``N x S x *V_in`` of the inputs (None: those that have no part).
+        """
+
     def __getitem__(self, index: Tensor | slice) -> Self:
         """The relaxation of some instances."""
         picked = {
@@ -85,15 +98,35 @@ class Lines(Relaxation):
     offset: Tensor
     split: Tensor | None
 
+    def _slopes(self, coefficients: Tensor, alpha: Tensor | None) -> Tensor:
+        alpha = self.adaptive.unsqueeze(1) if alpha is None else alpha
+        below = self.low.unsqueeze(1) + alpha * self.span.unsqueeze(1)
+        return torch.where(coefficients > 0, below, self.up.unsqueeze(1))
+
     def pull_back(
         self, coefficients: Tensor, alpha: Tensor | None, beta: Tensor | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
-        alpha = self.adaptive.unsqueeze(1) if alpha is None else alpha
-        below = self.low.unsqueeze(1) + alpha * self.span.unsqueeze(1)
-        pulled = coefficients * torch.where(coefficients > 0, below, self.up.unsqueeze(1))
+        pulled = coefficients * self._slopes(coefficients, alpha)
         if beta is not None and self.split is not None:
             pulled = pulled - beta * self.split.unsqueeze(1)
         return (pulled,), _inner(coefficients.clamp(max=0), self.offset)
+
+    def follow(
+        self, coefficients: Tensor, alpha: Tensor | None, inputs: Sequence[Tensor | None]
+    ) -> Tensor:
+        (z,) = inputs
+        assert z is not None
+        intercept = torch.where(coefficients < 0, self.offset.unsqueeze(1), 0.0)
+        return self._slopes(coefficients, alpha) * z + intercept
+
+    def alpha_gradient(self, coefficients: Tensor, z: Tensor) -> Tensor:
+        """Of the bound with respect to α, ``N x S x *V``, at the input's value ``z``."""
+        return coefficients.clamp(min=0) * z * self.span.unsqueeze(1)
+
+    def beta_gradient(self, z: Tensor) -> Tensor:
+        """Of the bound with respect to β, ``N x S x *V``, at the input's value ``z``."""
+        assert self.split is not None
+        return -self.split.unsqueeze(1) * z
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +148,11 @@ class Constants(Relaxation):
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
         least = _inner(coefficients.clamp(min=0), self.lower)
         return (None,) * self.inputs, least + _inner(coefficients.clamp(max=0), self.upper)
+
+    def follow(
+        self, coefficients: Tensor, alpha: Tensor | None, inputs: Sequence[Tensor | None]
+    ) -> Tensor:
+        return torch.where(coefficients > 0, self.lower.unsqueeze(1), self.upper.unsqueeze(1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +184,17 @@ class Selection(Relaxation):
         pulled = kept.new_zeros(*kept.shape[:3], height * width)
         pulled = pulled.scatter_add(3, self.element.unsqueeze(1).expand_as(kept), kept)
         return (pulled.unflatten(3, (height, width)),), _inner(negative, self.upper)
+
+    def follow(
+        self, coefficients: Tensor, alpha: Tensor | None, inputs: Sequence[Tensor | None]
+    ) -> Tensor:
+        (z,) = inputs
+        assert z is not None
+        flat = coefficients.flatten(3)
+        element = z.flatten(3).gather(3, self.element.unsqueeze(1).expand_as(flat))
+        kept = torch.where(flat < 0, self.decided.unsqueeze(1), 1.0)
+        constant = torch.where(flat < 0, self.upper.unsqueeze(1), 0.0)
+        return (kept * element + constant).view(coefficients.shape)
 
 
 def _inner(coefficients: Tensor, values: Tensor) -> Tensor:
