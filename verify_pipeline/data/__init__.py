@@ -1,4 +1,17 @@
-"""Data sets: whole sets of images as tensors, checked; downloads; augmentation."""
+"""Data sets: whole sets of images as tensors, checked; downloads; augmentation.
+
+What a data root may hold (each set also in the folders that torchvision or an unpacked archive
+make: see ``subfolders`` and ``SUBFOLDERS`` in the modules)::
+
+    mnist/          train-images-idx3-ubyte[.gz] and the three others
+    fashionmnist/   the same four names
+    cifar10/        data_batch_1 … test_batch, or the same with .bin, or either published .tar.gz
+    tinyimagenet/   wnids.txt, train/, val/, or the published .zip
+    imagenet64/     train_data_batch_1.npz … train_data_batch_10.npz, val_data.npz
+
+What is missing is downloaded to a per-user cache with the same folders (not ImageNet64, which asks
+for a registration); ``digits`` needs scikit-learn and no files.
+"""
 
 from verify_pipeline.data.arrays import from_arrays
 from verify_pipeline.data.augmentation import augment

@@ -124,7 +124,8 @@ def _members(path: Path, stack: contextlib.ExitStack) -> dict[str, Callable[[], 
     """What reads each member of an archive; None for a file that is no archive."""
     if path.suffix == ".zip":
         zipped = stack.enter_context(zipfile.ZipFile(path))
-        return {name: partial(zipped.read, name) for name in zipped.namelist()}
+        members = [member for member in zipped.infolist() if not member.is_dir()]
+        return {member.filename: partial(zipped.read, member) for member in members}
     if path.name.endswith((".tar.gz", ".tar")):
         # Going back in a compressed tar means decompressing it from the start: read it once.
         with tarfile.open(path) as tar:

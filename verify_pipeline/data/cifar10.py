@@ -28,7 +28,7 @@ INFO = DataSetInfo(
 )
 
 _PIXELS = 3 * 32 * 32
-_SUBFOLDERS = (
+SUBFOLDERS = (
     "cifar10",
     "cifar-10-batches-py",
     "cifar-10-batches-bin",
@@ -160,7 +160,7 @@ def read(split: Split, store: Store, forms: Sequence[Form] = FORMS) -> ImageSet:
     """
     first = _BATCHES[split][0]
     names = [first + form.suffix for form in forms] + [form.archive.name for form in forms]
-    path = store.obtain("CIFAR-10", _SUBFOLDERS, names, forms[0].archive)
+    path = store.obtain("CIFAR-10", SUBFOLDERS, names, forms[0].archive)
     form = next(f for f in forms if path.name in (first + f.suffix, f.archive.name))
     with open_files(path, first + form.suffix) as files:
         batches = []

@@ -39,7 +39,7 @@ def read(split: Split, store: Store) -> ImageSet:
             "data set digits",
             expected="the package scikit-learn",
             got="none installed",
-            remedy='Install it with: pip install "verify-pipeline[demo]"',
+            remedy="Install it with: pip install scikit-learn",
         ) from error
     values, labels = load_digits(return_X_y=True)
     levels = (values.astype(np.int64) * 255 * 2 + 16) // 32

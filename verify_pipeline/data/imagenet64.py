@@ -25,7 +25,7 @@ INFO = DataSetInfo(
     augmentation=Augmentation(flip=True, padding=4, mode="edge"),
 )
 
-_SUBFOLDERS: dict[Split, tuple[str, ...]] = {
+SUBFOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("imagenet64", "imagenet64/Imagenet64_train_npz", "Imagenet64_train_npz", "."),
     "test": ("imagenet64", "imagenet64/Imagenet64_val_npz", "Imagenet64_val_npz", "."),
 }
@@ -45,7 +45,7 @@ def read(split: Split, store: Store) -> ImageSet:
         DataError: a file is missing or damaged, or holds something else.
     """
     what = "ImageNet64 (64 x 64, npz format, given by image-net.org after registration)"
-    paths = [store.obtain(what, _SUBFOLDERS[split], (name,), None) for name in _FILES[split]]
+    paths = [store.obtain(what, SUBFOLDERS[split], (name,), None) for name in _FILES[split]]
     labels = [_labels(path) for path in paths]
     images = torch.empty(sum(map(len, labels)), *INFO.shape, dtype=torch.uint8)
     for path, part in zip(paths, images.split([len(each) for each in labels]), strict=True):

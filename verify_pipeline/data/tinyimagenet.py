@@ -32,7 +32,7 @@ INFO = DataSetInfo(
 REMOTE = Remote(
     "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"
 )
-_SUBFOLDERS = ("tinyimagenet", "tiny-imagenet-200", "tinyimagenet/tiny-imagenet-200", ".")
+SUBFOLDERS = ("tinyimagenet", "tiny-imagenet-200", "tinyimagenet/tiny-imagenet-200", ".")
 _LANDMARK = "wnids.txt"
 _ANNOTATIONS = "val/val_annotations.txt"
 
@@ -46,7 +46,7 @@ def read(split: Split, store: Store) -> ImageSet:
     Raises:
         DataError: a file is missing or damaged, or names a class or an image that is not there.
     """
-    path = store.obtain("TinyImageNet", _SUBFOLDERS, (_LANDMARK, REMOTE.name), REMOTE)
+    path = store.obtain("TinyImageNet", SUBFOLDERS, (_LANDMARK, REMOTE.name), REMOTE)
     with open_files(path, _LANDMARK) as files:
         classes = sorted(_lines(files, _LANDMARK))
         if len(set(classes)) != INFO.classes:
