@@ -1,5 +1,6 @@
 """Sound bounds of a graph's values over boxes, for many instances and domains at once."""
 
+from verify_pipeline.bounds.ascent import optimise, optimise_intermediate
 from verify_pipeline.bounds.contract import (
     MarginBounds,
     MemoryBudget,
@@ -11,7 +12,6 @@ from verify_pipeline.bounds.contract import (
 from verify_pipeline.bounds.crown import crown_margins, needed_places, relu_coefficients
 from verify_pipeline.bounds.intermediate import crown_intermediate
 from verify_pipeline.bounds.interval import interval_bounds, interval_margins
-from verify_pipeline.bounds.optimise import optimise, optimise_intermediate
 from verify_pipeline.bounds.splits import clamp_to_splits
 
 __all__ = [
