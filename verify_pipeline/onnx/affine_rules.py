@@ -1,0 +1,151 @@
+"""Rewriting rules that multiply the constants of neighbouring affine operations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from verify_pipeline.network.ops import Conv2d, Linear, Reshape, Scale, Transpose, size
+from verify_pipeline.onnx.rewriting import Rewriter
+
+
+def merge_scales(graph: Rewriter, place: int) -> bool:
+    """``(x s + t) s' + t' = x s s' + (t s' + t')``, where nothing else uses the first."""
+    op, inputs = graph.op(place), graph.inputs(place)
+    if not isinstance(op, Scale) or not isinstance(before := graph.op(inputs[0]), Scale):
+        return False
+    if not graph.only_user(inputs[0]):
+        return False
+    merged = Scale(before.scale * op.scale, before.shift * op.scale + op.shift)
+    return graph.replace(place, merged, *graph.inputs(inputs[0]))
+
+
+def scale_before_transpose(graph: Rewriter, place: int) -> bool:
+    """Scale after transpose becomes transpose after scale, nearer to the layer it may join."""
+    op, inputs = graph.op(place), graph.inputs(place)
+    if not isinstance(op, Scale) or not isinstance(turn := graph.op(inputs[0]), Transpose):
+        return False
+    if graph.shape(place) != graph.shape(inputs[0]) or not graph.only_user(inputs[0]):
+        return False
+    back = [turn.axes.index(axis) for axis in range(len(turn.axes))]
+    rank = len(back)
+    scale, shift = (_with_rank(c, rank).permute(back) for c in (op.scale, op.shift))
+    (source,) = graph.inputs(inputs[0])
+    graph.replace(inputs[0], Scale(scale, shift), source, shape=graph.shape(source))
+    return graph.replace(place, turn, inputs[0])
+
+
+def scale_into_producer(graph: Rewriter, place: int) -> bool:
+    """Scale after a linear layer or a convolution that nothing else uses joins it."""
+    op, inputs = graph.op(place), graph.inputs(place)
+    if not isinstance(op, Scale) or graph.shape(place) != graph.shape(inputs[0]):
+        return False
+    layer = graph.op(inputs[0])
+    if not isinstance(layer, (Linear, Conv2d)) or not graph.only_user(inputs[0]):
+        return False
+    axis = -1 if isinstance(layer, Linear) else -3
+    outputs = graph.shape(place)[axis]
+    scale, shift = (_along(c, axis, outputs) for c in (op.scale, op.shift))
+    if scale is None or shift is None:
+        return False
+    bias = shift if layer.bias is None else layer.bias * scale + shift
+    return graph.replace(
+        place,
+        replace(layer, weight=_rows(layer.weight, scale), bias=bias),
+        *graph.inputs(inputs[0]),
+    )
+
+
+def scale_into_consumer(graph: Rewriter, place: int) -> bool:
+    """Scale before a linear layer, or before a convolution whose zero padding allows it, joins it.
+
+    Padding pads the scaled values: a shift would reach the padded zeros too, a factor does not
+    change them.
+    """
+    layer, inputs = graph.op(place), graph.inputs(place)
+    if not isinstance(layer, (Linear, Conv2d)) or not isinstance(op := graph.op(inputs[0]), Scale):
+        return False
+    (source,) = graph.inputs(inputs[0])
+    if graph.shape(source) != graph.shape(inputs[0]):
+        return False
+    axis = -1 if isinstance(layer, Linear) else -3
+    channels = graph.shape(source)[axis]
+    scale, shift = (_along(c, axis, channels) for c in (op.scale, op.shift))
+    if scale is None or shift is None:
+        return False
+    if isinstance(layer, Linear):
+        return graph.replace(place, _linear_of_scaled(layer, scale, shift), source)
+    if any(layer.padding) and bool((shift != 0).any()):
+        return False
+    return graph.replace(place, _conv_of_scaled(layer, scale, shift), source)
+
+
+def _linear_of_scaled(layer: Linear, scale: Tensor, shift: Tensor) -> Linear:
+    return Linear(layer.weight * scale, _plus(layer.bias, layer.weight @ shift))
+
+
+def _conv_of_scaled(layer: Conv2d, scale: Tensor, shift: Tensor) -> Conv2d:
+    """The convolution of ``x * scale + shift`` as one of x; scale and shift have C elements."""
+    groups, inputs = layer.groups, layer.weight.shape[1]
+    of_group = layer.weight.unflatten(0, (groups, -1))
+    scales, shifts = (c.reshape(groups, 1, inputs, 1, 1) for c in (scale, shift))
+    constant = (of_group * shifts).sum(dim=(2, 3, 4)).flatten()
+    weight = (of_group * scales).flatten(0, 1)
+    return replace(layer, weight=weight, bias=_plus(layer.bias, constant))
+
+
+def transpose_into_linear(graph: Rewriter, place: int) -> bool:
+    """A linear layer of a flattened transposed value takes the value as it is: its columns move."""
+    layer, (flat, *_) = graph.op(place), graph.inputs(place)
+    if not isinstance(layer, Linear) or not isinstance(graph.op(flat), Reshape):
+        return False
+    (turned,) = graph.inputs(flat)
+    turn = graph.op(turned)
+    if not isinstance(turn, Transpose) or len(graph.shape(flat)) != 1:
+        return False
+    if not graph.only_user(flat):
+        return False
+    (source,) = graph.inputs(turned)
+    back = [turn.axes.index(axis) for axis in range(len(turn.axes))]
+    columns = layer.weight.unflatten(1, graph.shape(turned))
+    weight = columns.permute(0, *(axis + 1 for axis in back)).flatten(1)
+    graph.replace(flat, Reshape((size(graph.shape(source)),)), source)
+    return graph.replace(place, Linear(weight, layer.bias), flat)
+
+
+def merge_linears(graph: Rewriter, place: int) -> bool:
+    """``W' (W x + b) + b' = W' W x + (W' b + b')``, where that takes fewer weights."""
+    layer, inputs = graph.op(place), graph.inputs(place)
+    if not isinstance(layer, Linear) or not isinstance(before := graph.op(inputs[0]), Linear):
+        return False
+    merged = layer.weight.shape[0] * before.weight.shape[1]
+    if merged > layer.weight.numel() + before.weight.numel() or not graph.only_user(inputs[0]):
+        return False
+    constant = None if before.bias is None else layer.weight @ before.bias
+    bias = layer.bias if constant is None else _plus(layer.bias, constant)
+    return graph.replace(
+        place, Linear(layer.weight @ before.weight, bias), *graph.inputs(inputs[0])
+    )
+
+
+def _plus(bias: Tensor | None, constant: Tensor) -> Tensor:
+    return constant if bias is None else bias + constant
+
+
+def _with_rank(constant: Tensor, rank: int) -> Tensor:
+    return constant.reshape((1,) * (rank - constant.dim()) + constant.shape)
+
+
+def _along(constant: Tensor, axis: int, length: int) -> Tensor | None:
+    """The constant as a vector over one axis (counted from the end); None if others matter."""
+    shape = _with_rank(constant, max(constant.dim(), -axis)).shape
+    others = [s for i, s in enumerate(shape) if i != len(shape) + axis]
+    if any(s != 1 for s in others):
+        return None
+    return constant.reshape(-1).expand(length)
+
+
+def _rows(weight: Tensor, scale: Tensor) -> Tensor:
+    """Each row (output channel) of a weight times its factor."""
+    return weight * scale.reshape(-1, *(1,) * (weight.dim() - 1))

@@ -1,0 +1,81 @@
+"""Evaluate the nodes of an ONNX file whose inputs are all constant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from onnx import AttributeProto, NodeProto, TypeProto, ValueInfoProto, helper
+from onnx.reference import ReferenceEvaluator
+
+from verify_pipeline.onnx.model_file import Array
+from verify_pipeline.onnx.trace import refuse_huge
+
+RANDOM = frozenset(
+    {
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    }
+)
+
+
+def foldable(node: NodeProto) -> bool:
+    """Whether the node computes the same value whenever its inputs are the same."""
+    subgraphs = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+    return (
+        node.domain in ("", "ai.onnx")
+        and node.op_type not in RANDOM
+        and not any(item.type in subgraphs for item in node.attribute)
+    )
+
+
+def fold(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> tuple[Array, ...]:
+    """The node's outputs at constant inputs, by ONNX's reference evaluator.
+
+    Args:
+        node: a :func:`foldable` one.
+        inputs: None where an optional input is left out.
+        opset: version of the standard operator set.
+
+    Raises:
+        NetworkError: the outputs would be huge.
+        Exception: whatever the evaluator raises where the node cannot be computed.
+    """
+    _refuse_growth(node, inputs)
+    feeds = {
+        name: value for name, value in zip(node.input, inputs, strict=True) if value is not None
+    }
+    graph = helper.make_graph(
+        [node],
+        "constant",
+        [ValueInfoProto(name=name, type=TypeProto()) for name in feeds],
+        [ValueInfoProto(name=name, type=TypeProto()) for name in node.output if name],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    computed = ReferenceEvaluator(model).run(None, feeds)
+    results = iter(computed if isinstance(computed, Sequence) else ())
+    return tuple(np.asarray(next(results)) if name else np.empty(0) for name in node.output)
+
+
+def _refuse_growth(node: NodeProto, inputs: Sequence[Array | None]) -> None:
+    """Some operators make large values of small ones; refuse before memory is asked for."""
+    values = [np.zeros(0) if value is None else value for value in inputs]
+    growth: Mapping[str, int] = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}
+    if node.op_type in growth and len(values) > growth[node.op_type]:
+        sizes = [int(size) for size in values[growth[node.op_type]].reshape(-1)]
+        elements = math.prod(sizes)
+        refuse_huge(elements * values[0].size if node.op_type == "Tile" else elements)
+    if node.op_type == "Range" and len(values) == 3 and all(v.size == 1 for v in values):
+        start, limit, delta = (float(value.reshape(())) for value in values)
+        refuse_huge(abs(int((limit - start) / delta)) if delta else 0)
+    if node.op_type in ("Pad", "Resize", "OneHot"):
+        refuse_huge(sum(value.size for value in values) + sum(_sizes(values[1:])))
+
+
+def _sizes(values: Sequence[Array]) -> list[int]:
+    return [abs(int(value.astype(np.int64).sum())) for value in values if value.dtype.kind == "i"]

@@ -1,0 +1,219 @@
+"""Write a trained torch module as the one ONNX file that is certified from then on."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from verify_pipeline._version import __version__
+from verify_pipeline.errors import NetworkError
+from verify_pipeline.onnx.batch_norm import fold_batch_norms
+from verify_pipeline.onnx.model_file import parse_model, signature
+from verify_pipeline.onnx.network import TOLERANCE, Network, network_from_bytes
+from verify_pipeline.onnx.replay import Replayer
+
+OPSETS = (13, 17)
+"""Operator sets to write, tried in order: most tools read the first, the second knows more."""
+
+RANDOM_INPUTS = 16
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and how near it is to the module.
+
+    Attributes:
+        path: of the file.
+        digest: SHA-256 of its bytes, in hexadecimal.
+        inputs: number of inputs, random and real, at which file and module were compared.
+        scale: greatest absolute output of the module at these.
+        max_difference: greatest absolute difference of an output at these.
+    """
+
+    path: Path
+    digest: str
+    inputs: int
+    scale: float
+    max_difference: float
+
+    @property
+    def relative_difference(self) -> float:
+        """The greatest difference relative to the greatest output."""
+        return self.max_difference / max(self.scale, torch.finfo(torch.float32).tiny)
+
+
+def export_onnx(
+    module: nn.Module,
+    path: Path | str,
+    input_shape: tuple[int, ...],
+    metadata: Mapping[str, str],
+    real_inputs: Tensor | None = None,
+) -> ExportReport:
+    """Write ``module``, in evaluation mode, as an ONNX file with a free batch axis.
+
+    Batch normalisation ends in the layer before it where there is one. The same weights give the
+    same bytes. The file appears only after onnxruntime has computed with it what the module does.
+
+    Args:
+        module: ``N x *X`` to ``N x K``; it is copied, not changed.
+        path: of the file; its folder is made where it is missing.
+        input_shape: ``*X``.
+        metadata: notes to keep in the file, such as recipe and seed.
+        real_inputs: ``N x *X``, compared besides random ones.
+
+    Raises:
+        NetworkError: a weight is NaN or infinite, torch cannot export the module, the file computes
+            something else (a difference above 1e-4 of the greatest output), or cannot be written.
+    """
+    path = Path(path)
+    data, inputs, scale, difference = _checked_bytes(module, input_shape, metadata, real_inputs)
+    report = ExportReport(path, hashlib.sha256(data).hexdigest(), inputs, scale, difference)
+    _write(path, data)
+    return report
+
+
+def network_from_module(module: nn.Module, input_shape: tuple[int, ...]) -> Network:
+    """The network that a torch module computes in evaluation mode, by way of ONNX.
+
+    Args:
+        module: ``N x *X`` to ``N x K``.
+        input_shape: ``*X``.
+
+    Raises:
+        NetworkError: as :func:`export_onnx` and ``load_network`` do.
+    """
+    return network_from_bytes(_checked_bytes(module, input_shape, {}, None)[0])
+
+
+def _checked_bytes(
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    metadata: Mapping[str, str],
+    real_inputs: Tensor | None,
+) -> tuple[bytes, int, float, float]:
+    """The file's bytes, number of inputs compared, greatest output, greatest difference."""
+    module = copy.deepcopy(module).cpu().float().eval()
+    _refuse_bad_weights(module)
+    data = _to_onnx(module, input_shape, metadata)
+    source = type(module).__name__
+    replay = Replayer(data, signature(parse_model(data, source), source), source)
+    if not replay.batched:
+        raise NetworkError(
+            source,
+            expected="a module for batches of any size",
+            got="one whose ONNX form has a fixed batch",
+            remedy="Write its reshapes with x.shape[0], or use flatten(1).",
+        )
+    inputs = _random_inputs(input_shape)
+    if real_inputs is not None:
+        inputs = torch.cat([inputs, real_inputs.detach().cpu().float()])
+    scale, difference = _compare(module, replay, inputs)
+    if not difference <= TOLERANCE * scale:
+        raise NetworkError(
+            source,
+            expected=f"an ONNX file whose outputs differ by at most {TOLERANCE} of {scale:.3g}",
+            got=f"a difference of {difference:.3g}",
+            remedy="Does its forward pass depend on more than its input and its weights?",
+        )
+    return data, len(inputs), scale, difference
+
+
+def _refuse_bad_weights(module: nn.Module) -> None:
+    for name, weight in module.state_dict().items():
+        if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+            raise NetworkError(
+                f"weight {name}",
+                expected="finite numbers",
+                got="NaN or infinity",
+                remedy="The training diverged; lower its learning rate.",
+            )
+
+
+def _to_onnx(module: nn.Module, input_shape: tuple[int, ...], metadata: Mapping[str, str]) -> bytes:
+    model = onnx.load_model_from_string(_torch_export(module, torch.zeros(1, *input_shape)))
+    fold_batch_norms(model)
+    notes = {"verify_pipeline": __version__, **metadata}
+    onnx.helper.set_model_props(model, {key: notes[key] for key in sorted(notes)})
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _torch_export(module: nn.Module, example: Tensor) -> bytes:
+    """torch's own ONNX file, in the first operator set that knows all of the module."""
+    reason: Exception | None = None
+    for opset in OPSETS:
+        try:
+            with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+                path = Path(folder) / "network.onnx"
+                # The exporter announces its retirement and doubts every shape that is traced;
+                # what it writes is compared with the module afterwards.
+                warnings.simplefilter("ignore")
+                torch.onnx.export(
+                    module,
+                    (example,),
+                    path,
+                    dynamo=False,
+                    opset_version=opset,
+                    input_names=["input"],
+                    output_names=["output"],
+                    dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+                )
+                return path.read_bytes()
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
+            reason = error
+    raise NetworkError(
+        type(module).__name__,
+        expected="a module that torch can export to ONNX",
+        got=str(reason).strip().splitlines()[0],
+    ) from reason
+
+
+def _random_inputs(input_shape: tuple[int, ...]) -> Tensor:
+    """Half of them uniform in [0, 1], half normal."""
+    generator = torch.Generator().manual_seed(0)
+    half = RANDOM_INPUTS // 2
+    uniform = torch.rand(half, *input_shape, generator=generator)
+    return torch.cat([uniform, torch.randn(half, *input_shape, generator=generator)])
+
+
+@torch.no_grad()
+def _compare(module: nn.Module, replay: Replayer, inputs: Tensor) -> tuple[float, float]:
+    """Greatest absolute output of the module, and greatest difference of the file's from it."""
+    scale, difference = torch.tensor(0.0), torch.tensor(0.0)
+    for chunk in (inputs[:1], *inputs.split(CHUNK)):
+        expected = module(chunk).flatten(1)
+        found = replay(chunk)
+        scale = torch.maximum(scale, expected.abs().max())
+        difference = torch.maximum(difference, (found - expected).abs().max())
+    return float(scale), float(difference)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write all of a file, or nothing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise NetworkError(
+            f"network file {path}",
+            expected="a file that can be written",
+            got=error.strerror or str(error),
+        ) from None

@@ -1,0 +1,212 @@
+"""Read an ONNX file's bytes into a checked model, and what goes in and comes out of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.inliner
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
+
+from verify_pipeline.errors import NetworkError
+
+LARGEST_FILE = 2**31 - 1
+"""Bytes; what one protocol-buffer message can hold."""
+
+LARGEST_VALUE = 2**28
+"""Elements that one value of a network may have for one input; more is taken for a broken file."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FileInput:
+    """One input of an ONNX file.
+
+    Attributes:
+        name: in the file.
+        shape: of the value for one network input, the batch axis (if there is one) as 1.
+        batch_axis: whether the first axis is a batch axis: it is free, or it is 1 and not alone.
+        free: whether the batch axis may be other than 1.
+        dtype: that the file wants.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    batch_axis: bool
+    free: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def inner(self) -> tuple[int, ...]:
+        """The shape without the batch axis."""
+        return self.shape[1:] if self.batch_axis else self.shape
+
+    @property
+    def size(self) -> int:
+        """Number of elements of one network input."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs and outputs of an ONNX file, seen as one network with one input and one output.
+
+    A file with several inputs is a network of one flat vector, its inputs flattened and joined in
+    the file's order; several outputs are joined likewise (the numbering of VNN-LIB 1.0).
+    """
+
+    inputs: tuple[FileInput, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """``*X``."""
+        if len(self.inputs) == 1:
+            return self.inputs[0].inner
+        return (sum(item.size for item in self.inputs),)
+
+    @property
+    def free(self) -> bool:
+        """Whether the file takes batches of any size."""
+        return all(item.free for item in self.inputs)
+
+
+def parse_model(data: bytes, source: str) -> ModelProto:
+    """The model in ``data``, checked against the ONNX standard and with its functions inlined.
+
+    Args:
+        data: the whole file.
+        source: how messages name it.
+
+    Raises:
+        NetworkError: empty, too large, truncated, no ONNX at all, weights in other files, or
+            against the standard.
+    """
+    if not 0 < len(data) <= LARGEST_FILE:
+        raise NetworkError(
+            source, expected=f"an ONNX file of 1 to {LARGEST_FILE} bytes", got=f"{len(data)} bytes"
+        )
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError as error:
+        raise NetworkError(
+            source,
+            expected="an ONNX file",
+            got=f"bytes that do not parse ({error})",
+            remedy="It may be truncated or of another kind; fetch or export it again.",
+        ) from None
+    _refuse_external_data(model, source)
+    try:
+        onnx.checker.check_model(model)
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
+    except (onnx.checker.ValidationError, ValueError, RuntimeError, TypeError) as error:
+        raise NetworkError(
+            source, expected="a valid ONNX model", got=_first_line(error), remedy="Export it again."
+        ) from None
+    return model
+
+
+def opset_of(model: ModelProto, source: str) -> int:
+    """Version of the standard operator set that the file is written in."""
+    versions = [item.version for item in model.opset_import if item.domain in ("", "ai.onnx")]
+    if not versions:
+        raise NetworkError(source, expected="an ONNX operator set version", got="none")
+    return int(max(versions))
+
+
+def initializers(model: ModelProto, source: str) -> dict[str, Array]:
+    """The file's weights by name.
+
+    Raises:
+        NetworkError: a weight is NaN, or is stored in a form that is not read.
+    """
+    if model.graph.sparse_initializer:
+        raise NetworkError(source, expected="dense weights", got="sparse ones")
+    arrays: dict[str, Array] = {}
+    for tensor in model.graph.initializer:
+        try:
+            array = numpy_helper.to_array(tensor)
+        except (ValueError, TypeError, RuntimeError, LookupError) as error:
+            raise NetworkError(f"{source}: weight {tensor.name}", got=_first_line(error)) from None
+        refuse_nan(array, f"{source}: weight {tensor.name}")
+        arrays[tensor.name] = array
+    return arrays
+
+
+def refuse_nan(array: Array, what: str) -> None:
+    """Raise NetworkError if ``array`` holds a NaN."""
+    if array.dtype.kind == "f" and bool(np.isnan(array).any()):
+        raise NetworkError(
+            what, expected="numbers", got="NaN", remedy="Was the training that wrote it diverging?"
+        )
+
+
+def signature(model: ModelProto, source: str) -> Signature:
+    """What goes in and comes out of the file; initialisers listed among the inputs do not count.
+
+    Raises:
+        NetworkError: no input or output, or one of a type or shape that cannot be used.
+    """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = tuple(
+        _file_input(value, source) for value in model.graph.input if value.name not in weights
+    )
+    outputs = tuple(value.name for value in model.graph.output)
+    if not inputs or not outputs:
+        raise NetworkError(source, expected="a network with an input and an output", got="none")
+    return Signature(inputs, outputs)
+
+
+def _file_input(value: ValueInfoProto, source: str) -> FileInput:
+    what = f"{source}: input {value.name}"
+    tensor = value.type.tensor_type
+    floats = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
+    if tensor.elem_type not in floats:
+        raise NetworkError(what, expected="floating-point numbers", got="another type")
+    if not tensor.HasField("shape"):
+        raise NetworkError(what, expected="a shape", got="none")
+    sizes = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
+    first_free = len(sizes) > 1 and sizes[0] <= 0
+    if any(size <= 0 for size in sizes[1 if first_free else 0 :]) or not sizes:
+        raise NetworkError(
+            what,
+            expected="known sizes of all axes but the first",
+            got=str([size if size > 0 else "free" for size in sizes]),
+            remedy="Export the network with fixed image sizes.",
+        )
+    shape = (1, *sizes[1:]) if first_free else tuple(sizes)
+    if math.prod(shape) > LARGEST_VALUE:
+        raise NetworkError(what, expected=f"at most {LARGEST_VALUE} numbers", got=str(shape))
+    return FileInput(
+        name=value.name,
+        shape=shape,
+        batch_axis=len(shape) > 1 and shape[0] == 1,
+        free=first_free,
+        dtype=onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type),
+    )
+
+
+def _refuse_external_data(model: ModelProto, source: str) -> None:
+    tensors = list(model.graph.initializer)
+    tensors += [a.t for node in model.graph.node for a in node.attribute if a.HasField("t")]
+    outside = [t.name for t in tensors if t.data_location == TensorProto.EXTERNAL]
+    if outside:
+        raise NetworkError(
+            f"{source}: weight {outside[0]}",
+            expected="all weights inside the ONNX file",
+            got="weights in another file",
+            remedy="Save it as one file: onnx.save(onnx.load(path), new_path).",
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

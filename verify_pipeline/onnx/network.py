@@ -1,0 +1,137 @@
+"""A network to certify: its graph, its file's identity, and its replay in onnxruntime."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.errors import NetworkError
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.onnx.model_file import LARGEST_FILE, parse_model, signature
+from verify_pipeline.onnx.reader import read_graph
+from verify_pipeline.onnx.replay import Replayer
+
+TOLERANCE = 1e-4
+"""Greatest difference from onnxruntime that is let pass, relative to the greatest output."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network as certification takes it, own or third-party.
+
+    Attributes:
+        graph: float32, ``N x *X`` to ``N x K``.
+        path: of its ONNX file; None for a network that was never one.
+        digest: SHA-256 of the file's bytes, in hexadecimal.
+        metadata: what its exporter noted in the file.
+        replay: the file in onnxruntime, ``N x *X`` to ``N x K``.
+    """
+
+    graph: Graph
+    path: Path | None
+    digest: str
+    metadata: dict[str, str]
+    replay: Replayer
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """``*X``."""
+        return self.graph.input_shape
+
+    @property
+    def outputs(self) -> int:
+        """K."""
+        return self.graph.outputs
+
+
+def load_network(path: Path | str, check_parity: bool = True) -> Network:
+    """Read an ONNX file.
+
+    Args:
+        path: of the file.
+        check_parity: whether the graph is compared with onnxruntime; see :func:`check`.
+
+    Raises:
+        UnsupportedOperatorError: it has an operator that cannot be read.
+        NetworkError: it is missing, damaged, no ONNX file, holds NaN, or does not compute what its
+            graph computes.
+    """
+    path = Path(path)
+    try:
+        if (size := path.stat().st_size) > LARGEST_FILE:
+            raise NetworkError(
+                str(path), expected=f"at most {LARGEST_FILE} bytes", got=f"{size} bytes"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise NetworkError(
+            f"network file {path}",
+            expected="an ONNX file",
+            got=error.strerror or str(error),
+            remedy="Check the path.",
+        ) from None
+    return network_from_bytes(data, path, check_parity)
+
+
+def network_from_bytes(data: bytes, path: Path | None = None, check_parity: bool = True) -> Network:
+    """As :func:`load_network`, from the bytes of a file."""
+    source = "network" if path is None else str(path)
+    model = parse_model(data, source)
+    graph = read_graph(model, source)
+    network = Network(
+        graph=graph,
+        path=path,
+        digest=hashlib.sha256(data).hexdigest(),
+        metadata={item.key: item.value for item in model.metadata_props},
+        replay=Replayer(data, signature(model, source), source),
+    )
+    if check_parity:
+        check(network, source)
+    return network
+
+
+def check(network: Network, source: str) -> float:
+    """Compare a network's graph with onnxruntime on random inputs, one alone and five in a batch.
+
+    The graph runs in float64, so that the difference is onnxruntime's rounding and no other.
+
+    Returns:
+        The greatest difference relative to the greatest output.
+
+    Raises:
+        NetworkError: it is above :data:`TOLERANCE`, or no output is finite.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shape = network.input_shape
+    uniform = torch.rand(4, *shape, generator=generator)
+    normal = torch.randn(2, *shape, generator=generator)
+    graph = network.graph.to(torch.float64)
+    batches = (uniform[:1], torch.cat([uniform[1:], normal]))
+    differences = [relative_difference(graph(x.double()), network.replay(x)) for x in batches]
+    # A NaN must not pass, and max() would lose it.
+    worst = float(torch.tensor(differences).max())
+    if not worst <= TOLERANCE:
+        raise NetworkError(
+            source,
+            expected=f"a graph that computes what onnxruntime does, to {TOLERANCE} of its outputs",
+            got=f"a difference of {worst:.2g}",
+            remedy="The file may mix the inputs of a batch; otherwise please report it.",
+        )
+    return worst
+
+
+def relative_difference(a: Tensor, b: Tensor) -> float:
+    """Greatest ``|a - b|`` over the greatest ``|b|``, rows ``N x K`` with a value that is not
+    finite in both left out; NaN if none is left, or if only one is finite."""
+    if a.shape != b.shape:
+        return float("nan")
+    rows = ~(~torch.isfinite(a) & ~torch.isfinite(b)).any(dim=1)
+    difference = (a - b).abs()[rows]
+    if not difference.numel():
+        return float("nan")
+    scale = max(float(b.abs()[rows].max()), torch.finfo(torch.float32).tiny)
+    return float(difference.max()) / scale

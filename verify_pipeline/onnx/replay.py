@@ -1,0 +1,114 @@
+"""Run an ONNX file in onnxruntime: the judge of every counterexample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from verify_pipeline.errors import NetworkError
+from verify_pipeline.onnx.model_file import Array, FileInput, Signature
+
+CHUNK = 256
+"""Inputs in one run where the file's batch axis is free; bounds the memory of a run."""
+
+FATAL = 4
+"""Severity from which onnxruntime writes to the terminal; errors reach us as exceptions."""
+
+
+class Replayer:
+    """The network of an ONNX file, run by onnxruntime on the CPU.
+
+    Args:
+        data: the whole file.
+        signature: what goes in and comes out of it.
+        source: how messages name it.
+        threads: that onnxruntime uses; None for its own choice.
+
+    Raises:
+        NetworkError: onnxruntime cannot load or run the file.
+    """
+
+    def __init__(
+        self, data: bytes, signature: Signature, source: str, threads: int | None = 1
+    ) -> None:
+        self._signature = signature
+        self._source = source
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = FATAL
+        if threads is not None:
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"]
+            )
+        # onnxruntime's exceptions have no base of their own.
+        except Exception as error:
+            raise self._error("a network that onnxruntime loads", error) from None
+        self._step = CHUNK if signature.free and self._takes_batches() else 1
+
+    @property
+    def batched(self) -> bool:
+        """Whether the file takes many inputs in one run; otherwise they are run one by one."""
+        return self._step > 1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs ``N x K`` in float32 at inputs ``N x *X`` of any floating-point dtype.
+
+        Raises:
+            NetworkError: inputs of another shape, or onnxruntime fails.
+        """
+        shape = self._signature.input_shape
+        if tuple(x.shape[1:]) != shape:
+            raise NetworkError(
+                self._source, expected=f"inputs of shape {shape}", got=str(tuple(x.shape[1:]))
+            )
+        flat = x.detach().cpu().flatten(1).numpy()
+        outputs = [
+            self._run(flat[start : start + self._step])
+            for start in range(0, max(len(flat), 1), self._step)
+        ]
+        return torch.from_numpy(np.concatenate(outputs)[: len(flat)])
+
+    def _run(self, flat: Array) -> Array:
+        """Outputs ``n x K`` at ``n x size(X)`` inputs; n is 1 where the file's batch is fixed."""
+        count = max(len(flat), 1)
+        if not len(flat):
+            flat = np.zeros((1, sum(item.size for item in self._signature.inputs)))
+        try:
+            results = self._session.run(list(self._signature.outputs), self._feeds(flat))
+        except Exception as error:  # as above
+            raise self._error("a network that onnxruntime runs", error) from None
+        arrays = [np.asarray(result, dtype=np.float32).reshape(count, -1) for result in results]
+        return np.concatenate(arrays, axis=1)
+
+    def _feeds(self, flat: Array) -> dict[str, Array]:
+        ends = np.cumsum([item.size for item in self._signature.inputs]).tolist()
+        return {
+            item.name: _shaped(flat[:, end - item.size : end], item)
+            for item, end in zip(self._signature.inputs, ends, strict=True)
+        }
+
+    def _takes_batches(self) -> bool:
+        """Whether two inputs in one run give two outputs, as the free batch axis promises."""
+        zeros = np.zeros((2, sum(item.size for item in self._signature.inputs)))
+        try:
+            return bool(self._run(zeros).shape[1] == self._run(zeros[:1]).shape[1])
+        except (NetworkError, ValueError):
+            return False
+
+    def _error(self, expected: str, error: Exception) -> NetworkError:
+        lines = str(error).strip().splitlines()
+        return NetworkError(
+            self._source, expected=expected, got=lines[0] if lines else type(error).__name__
+        )
+
+
+def _shaped(flat: Array, item: FileInput) -> Array:
+    """``n x size`` numbers as the file's input wants them."""
+    shape: tuple[Any, ...] = (len(flat), *item.inner) if item.batch_axis else item.shape
+    return np.ascontiguousarray(flat.reshape(shape), dtype=item.dtype)
