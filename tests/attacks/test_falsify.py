@@ -1,0 +1,141 @@
+"""The attack of certification: it stays in the box, finds what is there and keeps the best."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from verify_pipeline.attacks.falsify import Attacked, FalsifySettings, falsify, least_margins
+from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.ops import Linear, Relu
+from verify_pipeline.problem import Box, Specification
+
+
+def linear_graph(weight: torch.Tensor) -> Graph:
+    builder = GraphBuilder((weight.shape[1],))
+    builder.add(Linear(weight), 0)
+    return builder.build()
+
+
+def relu_graph(seed: int, inputs: int = 4, hidden: int = 12, outputs: int = 3) -> Graph:
+    generator = torch.Generator().manual_seed(seed)
+    builder = GraphBuilder((inputs,))
+    first = Linear(
+        torch.randn(hidden, inputs, generator=generator), torch.randn(hidden, generator=generator)
+    )
+    place = builder.add(Relu(), builder.add(first, 0))
+    builder.add(Linear(torch.randn(outputs, hidden, generator=generator)), place)
+    return builder.build()
+
+
+def attack(
+    graph: Graph, images: torch.Tensor, labels: torch.Tensor, epsilon: float, **options: object
+) -> tuple[Attacked, Box, Specification]:
+    box = Box.around(images, epsilon)
+    spec = Specification.margins(labels, graph.outputs)
+    found = falsify(
+        graph,
+        box,
+        spec,
+        images,
+        FalsifySettings(**options),
+        range(len(images)),  # type: ignore[arg-type]
+    )
+    return found, box, spec
+
+
+def test_the_least_margin_of_a_linear_network_is_its_corner() -> None:
+    # f = (x0 - x1, 0): the margin of class 0 is 0.2 at (0.6, 0.4), and 0.2 - 2 ε at the corner.
+    graph = linear_graph(torch.tensor([[1.0, -1.0], [0.0, 0.0]]))
+    images = torch.tensor([[0.6, 0.4]])
+    found, _, _ = attack(graph, images, torch.tensor([0]), 0.09)
+    assert found.margins.item() == pytest.approx(0.02, abs=1e-6)
+    torch.testing.assert_close(found.points, torch.tensor([[0.51, 0.49]]))
+    broken, _, _ = attack(graph, images, torch.tensor([0]), 0.15)
+    assert broken.margins.item() < 0
+
+
+def test_every_targeted_row_is_descended_on() -> None:
+    # Row 1 is closest at the start but constant; only row 2 can be broken.
+    graph = linear_graph(torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]))
+    images, labels = torch.tensor([[0.5, 0.5]]), torch.tensor([0])
+    box = Box.around(images, 0.5)
+    spec = Specification(Specification.margins(labels, 3).rows, torch.tensor([[0.1, 1.2]]))
+    one = falsify(graph, box, spec, images, FalsifySettings(targets=1, restarts=1), [0])
+    both = falsify(graph, box, spec, images, FalsifySettings(targets=2, restarts=1), [0])
+    assert one.margins.item() > 0
+    assert both.margins.item() <= 0
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.floats(0.0, 0.4), st.floats(0.0, 0.9))
+def test_points_stay_in_their_boxes_and_margins_are_true(
+    seed: int, epsilon: float, momentum: float
+) -> None:
+    graph = relu_graph(seed)
+    images = torch.rand(6, 4, generator=torch.Generator().manual_seed(seed))
+    labels = graph(images).argmax(1)
+    found, box, spec = attack(
+        graph, images, labels, epsilon, steps=5, momentum=momentum, restarts=3
+    )
+    assert bool(box.contains(found.points).all())
+    actual = spec.values(graph(found.points)).amin(1)
+    assert bool((actual <= found.margins + 1e-5).all())
+    assert bool((found.margins <= spec.values(graph(images)).amin(1) + 1e-6).all())
+
+
+def test_an_attack_finds_nearly_all_that_dense_sampling_finds() -> None:
+    graph = relu_graph(7, inputs=2)
+    images = torch.rand(40, 2, generator=torch.Generator().manual_seed(1))
+    labels = graph(images).argmax(1)
+    found, box, spec = attack(graph, images, labels, 0.15)
+    grid = torch.cartesian_prod(*[torch.linspace(0, 1, 41)] * 2)
+    samples = box.lower.unsqueeze(1) + grid * (box.upper - box.lower).unsqueeze(1)
+    outputs = graph(samples.flatten(0, 1)).reshape(40, -1, graph.outputs)
+    sampled = torch.stack(
+        [spec.values(outputs[:, g]).amin(1) for g in range(outputs.shape[1])]
+    ).amin(0)
+    breakable = sampled < -1e-3
+    assert 0 < int(breakable.sum()) < 40
+    assert bool((found.margins[breakable] <= 0).all())
+    assert bool((found.margins[sampled > 0.05] > 0).all())
+
+
+def test_what_is_found_does_not_depend_on_the_rest_of_the_batch() -> None:
+    graph = relu_graph(3).to(torch.float64)
+    images = torch.rand(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    labels = graph(images).argmax(1)
+    box = Box.around(images, 0.2)
+    spec = Specification.margins(labels, 3, torch.float64)
+    options = FalsifySettings(restarts=3, steps=8)
+    together = falsify(graph, box, spec, images, options, [11, 12, 13, 14, 15])
+    alone = falsify(graph, box[3:4], spec[3:4], images[3:4], options, [14])
+    torch.testing.assert_close(together.points[3:4], alone.points)
+    again = falsify(graph, box, spec, images, options, [11, 12, 13, 14, 15])
+    assert torch.equal(together.points, again.points)
+
+
+def test_a_network_that_answers_nan_is_never_falsified() -> None:
+    graph = linear_graph(torch.tensor([[torch.nan, 0.0], [0.0, 0.0]]))
+    found, _, spec = attack(graph, torch.tensor([[0.5, 0.5]]), torch.tensor([0]), 0.1)
+    assert found.margins.item() == torch.inf
+    assert least_margins(graph, spec, found.points).item() == torch.inf
+
+
+def test_no_instance_is_a_batch_too() -> None:
+    graph = relu_graph(0)
+    found, _, _ = attack(graph, torch.empty(0, 4), torch.empty(0, dtype=torch.int64), 0.1)
+    assert found.points.shape == (0, 4)
+
+
+def test_steps_shrink_from_the_first_to_the_last() -> None:
+    options = FalsifySettings(steps=3, step_size=1.0, last_step=0.01)
+    assert [options.step(n) for n in range(3)] == pytest.approx([1.0, 0.1, 0.01])
+    assert FalsifySettings(steps=1).step(0) == 0.5
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"restarts": True}, {"momentum": 1.5}])
+def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        FalsifySettings(**wrong)  # type: ignore[arg-type]

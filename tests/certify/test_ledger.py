@@ -1,0 +1,266 @@
+"""The ledger: nothing is lost, nothing is decided twice, nothing foreign is taken for a ledger."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.records import Entry, Run, RunInfo, instance_digest
+from verify_pipeline.errors import LedgerError
+from verify_pipeline.problem import Counterexample, Reason, Status, Verdict
+
+RUN = Run("n" * 64, "digits", "test", "linf 0.1", "margins", "s" * 16)
+INFO = RunInfo(RUN, "tiny", 0.1, "{}")
+
+VERIFIED = Verdict(Status.VERIFIED, "ibp", 0.5, bound=0.25)
+TIMEOUT = Verdict(Status.UNKNOWN, "crown", 2.0, bound=-1.0, reason=Reason.TIMEOUT)
+OPEN = Verdict(Status.UNKNOWN, "crown", 2.0, reason=Reason.NOT_DECIDED)
+
+
+def falsified() -> Verdict:
+    point = torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(0))
+    output = torch.tensor([0.1, 0.3, -1e-30])
+    return Verdict(
+        Status.FALSIFIED, "attack", 0.1, counterexample=Counterexample(point, output, -0.2)
+    )
+
+
+def entry(index: int, verdict: Verdict = VERIFIED, digest: str = "d") -> Entry:
+    return Entry(index, digest, 3, verdict)
+
+
+def append(ledger: Ledger, *entries: Entry, timeout: float = 10.0) -> int:
+    ledger.register(INFO)
+    return ledger.append(RUN, entries, timeout, "torch 0")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(tmp_path / "a.ledger") as opened:
+        yield opened
+
+
+def test_what_is_written_is_read_back(ledger: Ledger) -> None:
+    verdict = falsified()
+    assert append(ledger, entry(4, verdict), entry(2), entry(3, TIMEOUT)) == 3
+    two, three, four = ledger.records(RUN)
+    assert (two.index, two.status, two.bound, two.label) == (2, Status.VERIFIED, 0.25, 3)
+    assert (three.reason, three.timeout, three.bound) == (Reason.TIMEOUT, 10.0, -1.0)
+    assert (four.stage, four.margin, four.versions) == ("attack", -0.2, "torch 0")
+    again = ledger.counterexample(RUN, four)
+    assert verdict.counterexample is not None
+    assert torch.equal(again.input, verdict.counterexample.input)
+    assert torch.equal(again.output, verdict.counterexample.output)
+    assert ledger.runs() == [INFO]
+
+
+def test_a_decided_row_stays_as_it_is(ledger: Ledger) -> None:
+    append(ledger, entry(1))
+    later = Verdict(Status.VERIFIED, "crown", 9.0, bound=0.5)
+    assert append(ledger, entry(1, later), entry(1, OPEN)) == 0
+    (record,) = ledger.records(RUN)
+    assert (record.stage, record.attempts) == ("ibp", 1)
+
+
+def test_an_opposite_verdict_is_an_error_and_changes_nothing(ledger: Ledger) -> None:
+    append(ledger, entry(1))
+    with pytest.raises(LedgerError, match=r"image 1.*verified.*falsified"):
+        append(ledger, entry(5), entry(1, falsified()))
+    assert [record.index for record in ledger.records(RUN)] == [1]
+
+
+def test_an_unknown_row_gives_way_and_its_seconds_add_up(ledger: Ledger) -> None:
+    append(ledger, entry(1, TIMEOUT))
+    assert append(ledger, entry(1, VERIFIED), timeout=20.0) == 1
+    (record,) = ledger.records(RUN)
+    assert (record.status, record.seconds, record.attempts) == (Status.VERIFIED, 2.5, 2)
+    assert (record.reason, record.timeout) == (None, 20.0)
+
+
+def test_open_indices(ledger: Ledger) -> None:
+    append(ledger, entry(0), entry(1, TIMEOUT), entry(2, OPEN), entry(3, falsified()))
+    wanted = dict.fromkeys(range(5), "d")
+    assert ledger.open_indices(RUN, wanted, timeout=10.0) == [4]
+    assert ledger.open_indices(RUN, wanted, timeout=10.5) == [1, 4]
+    assert ledger.open_indices(RUN, wanted, timeout=5.0, retry=True) == [1, 2, 4]
+    # An image of the same name and index but other pixels is another instance.
+    assert ledger.open_indices(RUN, {0: "other"}, timeout=10.0) == [0]
+
+
+def test_other_settings_are_another_run(ledger: Ledger) -> None:
+    append(ledger, entry(0))
+    other = replace(RUN, settings="t" * 16)
+    assert ledger.records(other) == []
+    assert ledger.open_indices(other, {0: "d"}, 10.0) == [0]
+
+
+def test_a_ledger_is_in_wal_mode_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.ledger"
+    with Ledger.open(path) as ledger:
+        append(ledger, entry(0))
+    assert [file.name for file in path.parent.iterdir()] == ["a.ledger"]
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_a_ledger_in_memory_is_one_too() -> None:
+    with Ledger.in_memory() as ledger:
+        append(ledger, entry(0))
+        assert len(ledger.records(RUN)) == 1
+
+
+def write_foreign(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE t (a)")
+    connection.commit()
+    connection.close()
+
+
+def write_newer(path: Path) -> None:
+    Ledger.open(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+
+def write_truncated(path: Path) -> None:
+    with Ledger.open(path) as ledger:
+        append(ledger, *(entry(n, falsified(), digest="d" * 32) for n in range(200)))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def write_overwritten(path: Path) -> None:
+    with Ledger.open(path) as ledger:
+        append(ledger, *(entry(n, falsified(), digest="d" * 32) for n in range(200)))
+    content = bytearray(path.read_bytes())
+    content[4096:12288] = b"\xff" * 8192
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (
+            lambda path: path.write_bytes(b"not a data base at all, but long enough" * 40),
+            "undamaged",
+        ),
+        (lambda path: path.write_bytes(b""), "another SQLite file"),
+        (write_foreign, "another SQLite file"),
+        (write_newer, "schema version"),
+        (write_truncated, "undamaged"),
+        (write_overwritten, "undamaged"),
+    ],
+)
+def test_a_foreign_or_damaged_file_is_refused(
+    tmp_path: Path, write: Callable[[Path], object], said: str
+) -> None:
+    path = tmp_path / "a.ledger"
+    write(path)
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match=said) as caught:
+        Ledger.open(path)
+    assert "a.ledger" in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_a_missing_or_impossible_place_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="got none"):
+        Ledger.existing(tmp_path / "none.ledger")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LedgerError):
+        Ledger.open(tmp_path / "file" / "a.ledger")
+
+
+def test_a_damaged_counterexample_is_refused(ledger: Ledger, tmp_path: Path) -> None:
+    append(ledger, entry(0, falsified()))
+    connection = sqlite3.connect(tmp_path / "a.ledger")
+    connection.execute("UPDATE verdicts SET input = x'00'")
+    connection.commit()
+    connection.close()
+    (record,) = ledger.records(RUN)
+    with pytest.raises(LedgerError, match="damage"):
+        ledger.counterexample(RUN, record)
+    append(ledger, entry(1))
+    with pytest.raises(LedgerError, match="none in the ledger"):
+        ledger.counterexample(RUN, ledger.records(RUN)[1])
+
+
+def test_an_unknown_word_in_a_row_is_refused(ledger: Ledger, tmp_path: Path) -> None:
+    append(ledger, entry(0))
+    connection = sqlite3.connect(tmp_path / "a.ledger")
+    connection.execute("UPDATE verdicts SET verdict = 'perhaps'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(LedgerError, match="perhaps"):
+        ledger.records(RUN)
+
+
+def test_digests_tell_instances_apart() -> None:
+    image = torch.rand(1, 2, 2)
+    assert instance_digest(image, torch.tensor(1)) == instance_digest(image, torch.tensor(1))
+    assert instance_digest(image, torch.tensor(1)) != instance_digest(image, torch.tensor(2))
+    assert instance_digest(image) != instance_digest(image.reshape(1, 4))
+
+
+WRITER = """
+import sys, pathlib
+from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.records import Entry, Run, RunInfo
+from verify_pipeline.problem import Status, Verdict
+
+path, who, count = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+run = Run("n" * 64, "digits", "test", "linf 0.1", "margins", "s" * 16)
+ledger = Ledger.open(path)
+ledger.register(RunInfo(run, "tiny", 0.1, "{}"))
+for index in range(count):
+    verdict = Verdict(Status.VERIFIED, who, 1.0, bound=1.0)
+    written = ledger.append(run, [Entry(index, "d", 0, verdict)], 10.0, "none")
+    print(index, written, flush=True)
+"""
+
+
+def writer(path: Path, who: str, count: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), who, str(count)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_a_killed_process_loses_nothing_that_it_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "a.ledger"
+    with writer(path, "first", 1_000_000) as process:
+        assert process.stdout is not None
+        reported = -1
+        while reported < 200:
+            reported = int(process.stdout.readline().split()[0])
+        process.send_signal(signal.SIGKILL)
+        whole = [line for line in process.stdout.read().splitlines() if line.endswith(" 1")]
+    reported = max([reported, *(int(line.split()[0]) for line in whole)])
+    with Ledger.open(path) as ledger:
+        indices = [record.index for record in ledger.records(RUN)]
+        assert indices == list(range(len(indices)))
+        assert len(indices) >= reported + 1
+        assert append(ledger, entry(len(indices))) == 1
+
+
+def test_several_processes_decide_each_image_once(tmp_path: Path) -> None:
+    path, count = tmp_path / "a.ledger", 150
+    processes = [writer(path, f"writer {n}", count) for n in range(3)]
+    outputs = [process.communicate()[0] for process in processes]
+    assert all(process.returncode == 0 for process in processes)
+    written = [int(line.split()[1]) for output in outputs for line in output.splitlines()]
+    assert sum(written) == count
+    with Ledger.existing(path) as ledger:
+        assert [record.index for record in ledger.records(RUN)] == list(range(count))

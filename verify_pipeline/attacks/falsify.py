@@ -1,0 +1,180 @@
+"""The attack of certification: search each box for an input that breaks the specification.
+
+Projected gradient descent (Madry et al. 2018, arXiv:1706.06083) on margins themselves, not on a
+loss of them: each row of the specification is descended from its own point, because the input that
+breaks the closest row is often not on the way to the least margin (the targeted attacks of Gowal et
+al. 2019, arXiv:1910.09338). Shape letters: ``N`` instances, ``T`` targeted rows, ``*X`` the input's
+shape, ``S`` rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass as plain_dataclass
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box, Specification
+from verify_pipeline.settings import STRICT, Count, Positive, PositiveCount, Unit
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FalsifySettings:
+    """How hard the attack tries.
+
+    Attributes:
+        restarts: rounds, each from a new random start; the first starts at the given points.
+        steps: gradient steps of a round.
+        targets: rows with the least margins that a round descends on, each from its own point.
+        step_size: the first step, times the half-width of the box.
+        last_step: the last step as a share of the first; steps shrink geometrically between.
+        momentum: share of the earlier direction that a step keeps (Dong et al. 2018,
+            arXiv:1710.06081); 0 for none.
+        seed: of the random starts.
+    """
+
+    restarts: PositiveCount = 2
+    steps: PositiveCount = 40
+    targets: PositiveCount = 3
+    step_size: Positive = 0.5
+    last_step: Unit = 0.05
+    momentum: Unit = 0.5
+    seed: Count = 0
+
+    def step(self, number: int) -> float:
+        """The size of step ``number``, counted from 0, times the half-width."""
+        last = max(self.last_step, 1e-6)
+        return float(self.step_size * last ** (number / max(self.steps - 1, 1)))
+
+
+@plain_dataclass(frozen=True, eq=False)
+class Attacked:
+    """What the attack found.
+
+    Attributes:
+        points: the input of least margin met in each box, ``N x *X``.
+        margins: of a row that is so low there, as the graph computed it, ``N``; no proof of
+            anything before the point is replayed.
+    """
+
+    points: Tensor
+    margins: Tensor
+
+
+def falsify(
+    graph: Graph,
+    box: Box,
+    spec: Specification,
+    start: Tensor,
+    settings: FalsifySettings,
+    seeds: Sequence[int],
+) -> Attacked:
+    """Search each box for an input with a margin <= 0.
+
+    An instance leaves the batch as soon as one is found. The random starts of an instance depend on
+    its own seed and the settings' alone, not on the batch that it is in.
+
+    Args:
+        graph: in the dtype of the boxes.
+        box: ``N`` boxes.
+        spec: ``N`` specifications.
+        start: ``N x *X``, where the first round starts; inside the boxes.
+        settings: how hard to try.
+        seeds: one of each instance.
+    """
+    best = Attacked(start.clone(), least_margins(graph, spec, start))
+    open_ = (best.margins > 0).nonzero().flatten()
+    for number in range(settings.restarts):
+        if len(open_) == 0:
+            break
+        start = best.points[open_]
+        if number > 0:
+            chosen = [seeds[n] for n in open_.tolist()]
+            start = _random_points(box[open_], chosen, settings.seed + number)
+        found = _round(graph, box[open_], spec[open_], start, settings)
+        better = found.margins < best.margins[open_]
+        best.points[open_[better]] = found.points[better]
+        best.margins[open_[better]] = found.margins[better]
+        open_ = open_[best.margins[open_] > 0]
+    return best
+
+
+def least_margins(graph: Graph, spec: Specification, points: Tensor) -> Tensor:
+    """The least row of each instance's specification at its point, ``N``; NaN reads as +inf."""
+    with torch.no_grad():
+        return spec.values(graph(points)).amin(1).nan_to_num(nan=torch.inf, neginf=torch.inf)
+
+
+def _round(
+    graph: Graph, box: Box, spec: Specification, start: Tensor, settings: FalsifySettings
+) -> Attacked:
+    """One descent from ``start`` on each instance's most promising rows.
+
+    There is a point for each instance and targeted row; ``owner`` says whose it is.
+    """
+    rows, offsets = _closest_rows(graph, spec, start, settings.targets)
+    owner = torch.arange(len(spec), device=start.device).repeat_interleave(rows.shape[1])
+    rows, offsets = rows.flatten(0, 1), offsets.flatten()
+    points, direction = start[owner], torch.zeros_like(start[owner])
+    radius = box.radius
+    best = Attacked(start.clone(), torch.full_like(start.flatten(1)[:, 0], torch.inf))
+    for number in range(settings.steps):
+        margins, gradient = _descent(graph, rows, offsets, points)
+        _keep_best(best, owner, points, margins)
+        open_ = best.margins[owner] > 0
+        owner, rows, offsets, points = owner[open_], rows[open_], offsets[open_], points[open_]
+        if len(owner) == 0:
+            return best
+        direction = settings.momentum * direction[open_] + _unit(gradient[open_])
+        moved = points - settings.step(number) * radius[owner] * direction.sign()
+        points = moved.clamp(box.lower[owner], box.upper[owner])
+    _keep_best(best, owner, points, _descent(graph, rows, offsets, points)[0])
+    return best
+
+
+def _closest_rows(
+    graph: Graph, spec: Specification, points: Tensor, targets: int
+) -> tuple[Tensor, Tensor]:
+    """The rows with the least margins at ``points``: ``N x T x K``, and offsets ``N x T``."""
+    with torch.no_grad():
+        values = spec.values(graph(points))
+    chosen = values.topk(min(targets, values.shape[1]), dim=1, largest=False).indices
+    instances = torch.arange(len(spec), device=chosen.device).unsqueeze(1)
+    return spec.rows[instances, chosen], spec.offsets[instances, chosen]
+
+
+def _descent(graph: Graph, rows: Tensor, offsets: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Each point's targeted margin, and its gradient; a margin that is NaN reads as +inf."""
+    with torch.enable_grad():
+        points = points.detach().requires_grad_()
+        margins = (rows * graph(points)).sum(1) + offsets
+        (gradient,) = torch.autograd.grad(margins.sum(), points)
+    return margins.detach().nan_to_num(nan=torch.inf, neginf=torch.inf), gradient
+
+
+def _keep_best(best: Attacked, owner: Tensor, points: Tensor, margins: Tensor) -> None:
+    """Note, in place, the points with lower margins than their owners' best."""
+    least = best.margins.scatter_reduce(0, owner, margins, "amin")
+    improved = (margins < best.margins[owner]) & (margins == least[owner])
+    best.points[owner[improved]] = points.detach()[improved]
+    best.margins.copy_(least)
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    """Each gradient divided by its mean absolute value; zero and NaN become zero."""
+    size = gradient.flatten(1).abs().mean(1).clamp_min(torch.finfo(gradient.dtype).tiny)
+    return (gradient / size.reshape(-1, *[1] * (gradient.dim() - 1))).nan_to_num(0.0, 0.0, 0.0)
+
+
+def _random_points(box: Box, seeds: Sequence[int], number: int) -> Tensor:
+    """A uniform point of each box, drawn from its own generator, ``N x *X``."""
+    shape = box.lower.shape[1:]
+    shares = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % (1 << 63))
+        shares.append(torch.rand(shape, generator=generator))
+    share = torch.stack(shares).to(box.lower)
+    return (box.lower + share * (box.upper - box.lower)).clamp(box.lower, box.upper)

@@ -1,0 +1,42 @@
+"""The box of an instance, exactly, and its float32 rounding for attacks.
+
+Images are float32 and ε is a float64, so ``x ± ε`` is in general no float32. The box *is* the pair
+of float64 arrays that :meth:`Box.around` gives on float64 pixels: each limit is ``x ± ε`` rounded
+once to float64 (an error below 1e-16), cut to [0, 1]. Bounds that decide are computed in float64 on
+these limits. What onnxruntime replays is float32, so attacks search :func:`inner_box`, whose every
+point, read as float64, lies in the box; :meth:`Box.contains` on the float64 box is the last word.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.problem import Box
+
+
+def exact_box(pixels: Tensor, epsilon: float) -> Box:
+    """The float64 box of half-width ``epsilon`` around float32 ``pixels`` ``N x *X``, in [0, 1]."""
+    return Box.around(pixels.double(), epsilon)
+
+
+def inner_box(box: Box) -> Box:
+    """The greatest float32 box inside a float64 one.
+
+    An interval without any float32 number becomes the float32 number nearest to its middle, which
+    the box does not contain: a candidate there is refused when it is checked.
+    """
+    lower, upper = _toward(box.lower, torch.inf), _toward(box.upper, -torch.inf)
+    empty = lower > upper
+    middle = box.center.float()
+    return Box(torch.where(empty, middle, lower), torch.where(empty, middle, upper))
+
+
+def _toward(exact: Tensor, direction: float) -> Tensor:
+    """``exact`` in float32, rounded toward ``direction`` (``inf`` or ``-inf``)."""
+    nearest = exact.float()
+    back = nearest.double()
+    wrong = back < exact if direction > 0 else back > exact
+    return torch.where(
+        wrong, torch.nextafter(nearest, torch.full_like(nearest, direction)), nearest
+    )

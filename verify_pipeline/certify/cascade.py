@@ -1,0 +1,255 @@
+"""The cascade: every stage takes all images that are still open, cut into tasks that fit in memory.
+
+It owns what the stages must not care about: which images are open, time and deadlines, memory that
+runs out, exceptions, and that each verdict is in the ledger before the next thing happens.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from verify_pipeline.bounds.precision import full_precision
+from verify_pipeline.certify.contract import Clock, Decision, Observer, Stage, Task
+from verify_pipeline.certify.instances import Instances
+from verify_pipeline.certify.knowledge import Knowledge
+from verify_pipeline.certify.memory import is_out_of_memory, release
+from verify_pipeline.certify.shares import Shares
+from verify_pipeline.errors import UnsupportedOperatorError
+from verify_pipeline.problem import Reason, Status, Verdict
+
+Sink = Callable[[int, Verdict], None]
+"""Takes the verdict of an image, by its index, for good."""
+
+DETAIL_LENGTH = 500
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a cascade may use.
+
+    Attributes:
+        timeout: seconds for each instance.
+        memory: bytes for a task, about.
+        batch: instances in a task at most.
+        device: of the tasks' tensors.
+    """
+
+    timeout: float
+    memory: int
+    batch: int
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A stage's exception, without the frames and tensors that it would keep alive."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass
+class _Progress:
+    """Of one open instance: seconds charged, best bound, and why it is open, if that is known."""
+
+    seconds: float = 0.0
+    bound: float | None = None
+    stage: str = ""
+    reason: Reason | None = None
+    detail: str = ""
+
+    def note(self, stage: str, decision: Decision) -> None:
+        """Take in what a stage found out of an instance that stays open."""
+        self.stage = stage
+        if decision.reason is not None:
+            self.reason, self.detail = decision.reason, decision.detail
+        if decision.bound is not None:
+            self.bound = max(decision.bound, self.bound or decision.bound)
+            if self.reason in (Reason.NOT_FINITE, Reason.UNSUPPORTED) and decision.reason is None:
+                self.reason, self.detail = None, ""
+
+
+class Cascade:
+    """One run of stages over a set of instances.
+
+    Args:
+        instances: what is certified.
+        stages: in order.
+        room: time and memory.
+        sink: where verdicts go, at once.
+        observer: who watches.
+        clock: seconds from some origin.
+    """
+
+    def __init__(
+        self,
+        instances: Instances,
+        stages: Sequence[Stage],
+        room: Room,
+        sink: Sink,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self._instances = instances
+        self._stages = tuple(stages)
+        self._room = room
+        self._sink = sink
+        self._observer = observer
+        self._clock = clock
+        self._knowledge = Knowledge(room.memory, room.device)
+        self._open: dict[int, _Progress] = {}
+
+    def run(self, indices: Sequence[int], decided_elsewhere: Callable[[], set[int]]) -> None:
+        """Bring each of ``indices`` to a verdict.
+
+        Args:
+            indices: of instances without one.
+            decided_elsewhere: the indices that another process has decided meanwhile.
+        """
+        self._open = {index: _Progress() for index in indices}
+        with full_precision():
+            for stage in self._stages:
+                self._drop(decided_elsewhere())
+                self._stop_late_ones()
+                if self._open:
+                    self._observer.stage_started(stage.name, len(self._open))
+                    self._run_stage(stage)
+        for index in list(self._open):
+            self._give_up(index)
+
+    def _drop(self, decided: set[int]) -> None:
+        for index in decided & self._open.keys():
+            del self._open[index]
+            self._knowledge.forget(index)
+
+    def _stop_late_ones(self) -> None:
+        for index, progress in list(self._open.items()):
+            if progress.seconds >= self._room.timeout:
+                progress.reason, progress.detail = Reason.TIMEOUT, ""
+                self._give_up(index)
+
+    def _run_stage(self, stage: Stage) -> None:
+        """Give every open instance to the stage, in tasks that become smaller if need be."""
+        size = min(self._room.batch, max(1, self._room.memory // max(stage.bytes_per_instance, 1)))
+        waiting = deque(self._open)
+        while waiting:
+            chunk = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+            left, failure = self._attempt(stage, chunk)
+            if failure is not None and failure.reason is Reason.MEMORY and len(left) > 1:
+                size = max(1, len(left) // 2)
+                waiting.extendleft(reversed(left))
+                release(self._room.device)
+                continue
+            self._observer.looked_at(stage.name, len(chunk))
+            for index in left:
+                self._stays_open(stage, index, failure)
+
+    def _attempt(self, stage: Stage, chunk: list[int]) -> tuple[list[int], _Failure | None]:
+        """Run a stage on one task.
+
+        Returns:
+            The instances that it yielded nothing for, and what went wrong, if something did.
+        """
+        shares = Shares(self._clock, len(chunk))
+        left = dict.fromkeys(chunk)
+        failure = None
+        decisions = self._decisions(stage, chunk)
+        while True:
+            # Only the stage's own exceptions are caught: one of the ledger ends the run.
+            try:
+                decision = next(decisions, None)
+            except Exception as error:
+                failure = _failure(error)
+                break
+            if decision is None:
+                break
+            index = chunk[decision.place]
+            del left[index]
+            seconds = shares.leave()
+            self._charge(index, seconds if decision.seconds is None else decision.seconds)
+            self._take(stage, index, decision)
+        rest = shares.so_far()
+        for index in left:
+            self._charge(index, rest)
+        return list(left), failure
+
+    def _decisions(self, stage: Stage, chunk: list[int]) -> Iterator[Decision]:
+        """The stage's decisions; whatever goes wrong goes wrong while they are iterated."""
+        yield from stage.run(self._task(chunk))
+
+    def _task(self, chunk: list[int]) -> Task:
+        batch = self._instances.batch(chunk)
+        device = self._room.device
+        left = [self._room.timeout - self._open[index].seconds for index in chunk]
+        return Task(
+            tuple(chunk),
+            batch.box.to(device),
+            batch.spec.to(device),
+            batch.points,
+            torch.tensor(left, dtype=torch.float64),
+            self._knowledge,
+        )
+
+    def _charge(self, index: int, seconds: float) -> None:
+        self._open[index].seconds += seconds
+
+    def _take(self, stage: Stage, index: int, decision: Decision) -> None:
+        progress = self._open[index]
+        if decision.status is Status.UNKNOWN:
+            progress.note(stage.name, decision)
+            if stage is self._stages[-1] or decision.reason is Reason.TIMEOUT:
+                self._give_up(index)
+            return
+        try:
+            verdict = Verdict(
+                decision.status,
+                stage.name,
+                progress.seconds,
+                bound=progress.bound if decision.bound is None else decision.bound,
+                counterexample=decision.counterexample,
+                detail=decision.detail,
+            )
+        except ValueError as error:  # a claim without evidence is a fault of the stage
+            self._stays_open(stage, index, _failure(error))
+        else:
+            self._settle(index, verdict)
+
+    def _stays_open(self, stage: Stage, index: int, failure: _Failure | None) -> None:
+        progress = self._open[index]
+        progress.stage = stage.name
+        if failure is not None:
+            progress.reason = failure.reason
+            progress.detail = f"{stage.name}: {failure.detail}"
+        if stage is self._stages[-1]:
+            self._give_up(index)
+
+    def _give_up(self, index: int) -> None:
+        progress = self._open[index]
+        verdict = Verdict(
+            Status.UNKNOWN,
+            progress.stage,
+            progress.seconds,
+            bound=progress.bound,
+            reason=progress.reason or Reason.NOT_DECIDED,
+            detail=progress.detail,
+        )
+        self._settle(index, verdict)
+
+    def _settle(self, index: int, verdict: Verdict) -> None:
+        self._sink(index, verdict)
+        del self._open[index]
+        self._knowledge.forget(index)
+        self._observer.decided(index, verdict)
+
+
+def _failure(error: Exception) -> _Failure:
+    detail = f"{type(error).__name__}: {error}"[:DETAIL_LENGTH]
+    if is_out_of_memory(error):
+        return _Failure(Reason.MEMORY, detail)
+    if isinstance(error, UnsupportedOperatorError):
+        return _Failure(Reason.UNSUPPORTED, detail)
+    return _Failure(Reason.ERROR, detail)

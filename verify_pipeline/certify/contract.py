@@ -1,0 +1,165 @@
+"""The contract of a certification stage, and who may watch; stages import this, never each other.
+
+A stage is given some open instances as one :class:`Task` and yields what it finds out of them, one
+:class:`Decision` at most for each. The cascade around it (``cascade.py``) cuts the open instances
+into tasks, charges time, catches what goes wrong, and writes the ledger. Shape letters: ``N``
+instances of a task, ``*X`` the input's shape, ``K`` outputs, ``S`` rows of the specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.certify.knowledge import Knowledge
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box, Counterexample, Reason, Specification, Status, Verdict
+
+Replay = Callable[[Tensor], Tensor]
+"""Outputs ``N x K`` of the network's own file at float32 inputs ``N x *X``, by onnxruntime."""
+
+Clock = Callable[[], float]
+"""Seconds from some origin; never goes back."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The network under certification.
+
+    Attributes:
+        graph: in float32; for searching.
+        exact: the same graph in float64; its bounds decide.
+        replay: the network's own file in onnxruntime; its outputs falsify.
+        device: of both graphs.
+    """
+
+    graph: Graph
+    exact: Graph
+    replay: Replay
+    device: torch.device
+
+    @staticmethod
+    def of(graph: Graph, replay: Replay, device: torch.device) -> Subject:
+        """A graph, in either dtype, and its replay on ``device``."""
+        return Subject(
+            graph.to(torch.float32).to(device), graph.to(torch.float64).to(device), replay, device
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Open instances that a stage looks at together.
+
+    Attributes:
+        indices: the images' places in the data set, ``N``.
+        box: float64, on the subject's device; see ``boxes.py``.
+        spec: float64, on the subject's device.
+        points: float32 ``N x *X``, one input of each box (the image itself), on the CPU.
+        seconds: left to each instance, ``N`` float64, > 0.
+        knowledge: what earlier stages learned of these instances, and where to leave more.
+    """
+
+    indices: tuple[int, ...]
+    box: Box
+    spec: Specification
+    points: Tensor
+    seconds: Tensor
+    knowledge: Knowledge
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What a stage found out of one instance of its task; evidence as in :class:`Verdict`.
+
+    Attributes:
+        place: of the instance in the task.
+        status: UNKNOWN leaves it open to the next stage.
+        bound: a lower bound of the least margin, if the stage has one.
+        counterexample: for FALSIFIED, replayed.
+        reason: why the stage could not say more, if there is more to say than that it did not.
+        detail: for a reader.
+        seconds: charged by the stage itself; None: an equal share of the time the task took.
+    """
+
+    place: int
+    status: Status
+    bound: float | None = None
+    counterexample: Counterexample | None = None
+    reason: Reason | None = None
+    detail: str = ""
+    seconds: float | None = None
+
+
+class Stage(Protocol):
+    """A way to decide instances.
+
+    Attributes:
+        name: as in the settings, the ledger and the table.
+        bytes_per_instance: how much memory a task takes for each of its instances, about.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def bytes_per_instance(self) -> int: ...
+
+    def run(self, task: Task) -> Iterator[Decision]:
+        """Decisions in the order in which they fall, at most one per instance.
+
+        May raise anything: the instances that it yielded nothing for stay open.
+        """
+        ...
+
+
+class Observer:
+    """Watches a certification; every hook does nothing here. Override those of interest."""
+
+    def started(self, images: int, decided: int) -> None:
+        """``images`` are asked for, of which ``decided`` need no work any more."""
+
+    def stage_started(self, stage: str, images: int) -> None:
+        """A stage begins with ``images`` open ones."""
+
+    def decided(self, index: int, verdict: Verdict) -> None:
+        """The verdict of image ``index`` is in the ledger."""
+
+    def looked_at(self, stage: str, images: int) -> None:
+        """A stage is done with ``images`` more of its images, decided or not."""
+
+    def finished(self) -> None:
+        """Every image has its verdict."""
+
+
+class Observers(Observer):
+    """Several observers as one."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def started(self, images: int, decided: int) -> None:
+        for observer in self._observers:
+            observer.started(images, decided)
+
+    def stage_started(self, stage: str, images: int) -> None:
+        for observer in self._observers:
+            observer.stage_started(stage, images)
+
+    def decided(self, index: int, verdict: Verdict) -> None:
+        for observer in self._observers:
+            observer.decided(index, verdict)
+
+    def looked_at(self, stage: str, images: int) -> None:
+        for observer in self._observers:
+            observer.looked_at(stage, images)
+
+    def finished(self) -> None:
+        for observer in self._observers:
+            observer.finished()

@@ -1,0 +1,31 @@
+"""From float64 bounds to decisions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.certify.contract import Decision
+from verify_pipeline.problem import Reason, Status
+
+
+def decisions(lower: Tensor) -> Iterator[Decision]:
+    """VERIFIED where every row's lower bound is finite and > 0; what is known elsewhere.
+
+    Args:
+        lower: ``N x S`` float64 lower bounds of margins.
+    """
+    if lower.dtype != torch.float64:
+        raise ValueError(f"a verdict needs float64 bounds, not {lower.dtype}")
+    least = lower.amin(1).tolist()  # NaN in any row makes the least NaN
+    finite = torch.isfinite(lower).all(1).tolist()
+    for place, bound in enumerate(least):
+        if finite[place]:
+            status = Status.VERIFIED if bound > 0 else Status.UNKNOWN
+            yield Decision(place, status, bound=bound)
+        else:
+            known = None if math.isnan(bound) or math.isinf(bound) else bound
+            yield Decision(place, Status.UNKNOWN, bound=known, reason=Reason.NOT_FINITE)

@@ -1,0 +1,194 @@
+"""What a ledger holds, as values: runs, entries to be written, records that were read."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.errors import LedgerError
+from verify_pipeline.problem import Counterexample, Reason, Status, Verdict
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a row of a ledger is about, apart from the image: two runs are one iff all this agrees.
+
+    Attributes:
+        network: SHA-256 of the network's file.
+        data_set: name of the data set.
+        split: of the data set.
+        perturbation: the boxes' construction, e.g. ``linf 0.1``.
+        specification: what must hold, e.g. ``margins``.
+        settings: digest of the settings that decide what is tried on an image; how many seconds and
+            how much memory it may take are not among them.
+    """
+
+    network: str
+    data_set: str
+    split: str
+    perturbation: str
+    specification: str
+    settings: str
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a reader wants to know of a run besides its key.
+
+    Attributes:
+        run: the key.
+        network_name: for people.
+        epsilon: half-width of the boxes, None where they are no balls.
+        settings: the settings as JSON.
+    """
+
+    run: Run
+    network_name: str
+    epsilon: float | None
+    settings: str
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One verdict to be written.
+
+    Attributes:
+        index: the image's place in its data set.
+        instance: digest of the instance's box and specification, see :func:`instance_digest`.
+        label: the image's class; None where the specification is not about classes.
+        verdict: the verdict with its evidence.
+    """
+
+    index: int
+    instance: str
+    label: int | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row as it was read, without the counterexample's tensors.
+
+    Attributes:
+        index: the image's place in its data set.
+        instance: digest of the instance's box and specification.
+        label: the image's class, if there is one.
+        status: VERIFIED, FALSIFIED or UNKNOWN.
+        reason: of an UNKNOWN.
+        stage: the stage that decided it or tried last.
+        bound: best lower bound of the least margin, if there is one.
+        margin: the least margin at the counterexample, for FALSIFIED.
+        seconds: charged to the image over all attempts.
+        timeout: seconds that the last attempt was allowed.
+        attempts: how often the image was tried.
+        detail: more for a reader.
+        versions: of the packages that decided it.
+        decided_at: Unix time in seconds.
+    """
+
+    index: int
+    instance: str
+    label: int | None
+    status: Status
+    reason: Reason | None
+    stage: str
+    bound: float | None
+    margin: float | None
+    seconds: float
+    timeout: float
+    attempts: int
+    detail: str
+    versions: str
+    decided_at: float
+
+
+RECORD_COLUMNS = (
+    "image, instance, label, verdict, reason, stage, bound, margin, seconds, timeout, attempts, "
+    "detail, versions, decided_at"
+)
+
+
+def record_from_row(row: tuple[Any, ...]) -> Record:
+    """The record of a row with the columns :data:`RECORD_COLUMNS`.
+
+    Raises:
+        LedgerError: the row holds a verdict or a reason that this version does not know.
+    """
+    try:
+        status = Status(row[3])
+        reason = None if row[4] is None else Reason[row[4]]
+    except (ValueError, KeyError) as error:
+        raise LedgerError(
+            f"ledger row of image {row[0]}",
+            expected="a verdict and a reason that this version knows",
+            got=str(error),
+            remedy="The ledger comes from another version: use that one, or start a new ledger.",
+        ) from None
+    return Record(row[0], row[1], row[2], status, reason, *row[5:])
+
+
+def instance_digest(*tensors: Tensor) -> str:
+    """Short SHA-256 of an instance's limits, rows and offsets, in hexadecimal (32 digits)."""
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        sha.update(str((tensor.dtype, tuple(tensor.shape))).encode())
+        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class PackedCounterexample:
+    """A counterexample as SQLite stores it: little-endian float32, the input compressed."""
+
+    input: bytes
+    shape: str
+    output: bytes
+    margin: float
+
+
+def pack(counterexample: Counterexample) -> PackedCounterexample:
+    """A counterexample as bytes, without loss: its input and output are float32."""
+    shape = ",".join(str(n) for n in counterexample.input.shape)
+    return PackedCounterexample(
+        zlib.compress(_bytes(counterexample.input)),
+        shape,
+        _bytes(counterexample.output),
+        counterexample.margin,
+    )
+
+
+def unpack(packed: PackedCounterexample) -> Counterexample:
+    """The counterexample of its bytes.
+
+    Raises:
+        LedgerError: the bytes are damaged.
+    """
+    try:
+        shape = tuple(int(n) for n in packed.shape.split(",") if n)
+        raw = zlib.decompress(packed.input)
+        if len(raw) != 4 * math.prod(shape):
+            raise ValueError(f"{len(raw)} bytes for shape {shape}")
+        return Counterexample(
+            _tensor(raw).reshape(shape), _tensor(packed.output), float(packed.margin)
+        )
+    except (ValueError, TypeError, zlib.error) as error:
+        raise LedgerError(
+            "counterexample in the ledger", expected="float32 values", got=f"damage: {error}"
+        ) from None
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    if tensor.dtype != torch.float32:
+        raise ValueError(f"a replayed counterexample is float32, not {tensor.dtype}")
+    array = tensor.detach().cpu().contiguous().numpy()
+    return bytes(array.astype("<f4", copy=False).tobytes())
+
+
+def _tensor(raw: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(raw), dtype=torch.float32).clone()

@@ -1,0 +1,30 @@
+"""Bounds of the neurons of whole boxes: what CROWN, α-CROWN and the search all start from."""
+
+from __future__ import annotations
+
+from verify_pipeline.bounds import (
+    MemoryBudget,
+    NodeBounds,
+    crown_intermediate,
+    interval_bounds,
+    needed_places,
+)
+from verify_pipeline.certify.contract import Subject, Task
+from verify_pipeline.certify.knowledge import Learned
+
+
+def learned(subject: Subject, task: Task, budget: MemoryBudget) -> Learned:
+    """What earlier stages left of the task's instances, or else their bounds computed anew."""
+    known = task.knowledge.recall(task.indices)
+    return Learned(root_bounds(subject, task, budget)) if known is None else known
+
+
+def root_bounds(subject: Subject, task: Task, budget: MemoryBudget) -> NodeBounds:
+    """CROWN bounds of the neurons that matter, from interval bounds, in float64.
+
+    Float64 straight away: bounds of an image that stays open are needed in float64 by every later
+    stage, and those of the others decide it.
+    """
+    start = interval_bounds(subject.exact, task.box)
+    tightened = crown_intermediate(subject.exact, task.box, start, budget)
+    return tightened.only(needed_places(subject.exact))

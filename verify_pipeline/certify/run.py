@@ -1,0 +1,181 @@
+"""Certification of a network on a set of images: the entry that the pipeline and a library use."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from verify_pipeline._version import __version__
+from verify_pipeline.certify.cascade import Cascade, Room
+from verify_pipeline.certify.contract import Clock, Observer, Replay, Stage, Subject
+from verify_pipeline.certify.instances import Instances, RobustImages
+from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
+from verify_pipeline.certify.settings import CertifySettings, Plan, parse_indices, plan
+from verify_pipeline.certify.stages import build_stages
+from verify_pipeline.certify.tally import Tally
+from verify_pipeline.data import ImageSet
+from verify_pipeline.errors import DataError, NetworkError
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Status, Verdict
+
+VERSIONED = ("torch", "onnx", "onnxruntime", "numpy", "highspy")
+
+
+class Certifiable(Protocol):
+    """What certification needs of a network; ``verify_pipeline.onnx.Network`` is one."""
+
+    @property
+    def graph(self) -> Graph: ...
+    @property
+    def path(self) -> Path | None: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def replay(self) -> Replay: ...
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished certification.
+
+    Attributes:
+        info: the run, as its ledger knows it.
+        records: the verdicts of the images that were asked for, in order, decided now or before.
+        tally: their counts.
+    """
+
+    info: RunInfo
+    records: tuple[Record, ...]
+    tally: Tally
+
+
+def certify_set(
+    network: Certifiable,
+    images: ImageSet,
+    settings: CertifySettings,
+    ledger: Ledger | None = None,
+    observer: Observer | None = None,
+    device: torch.device | str = "cpu",
+    clock: Clock = time.perf_counter,
+) -> Summary:
+    """Certify images of a set against L∞ perturbations; verdicts go into the ledger one by one.
+
+    Args:
+        network: as ``load_network`` or ``network_from_module`` gives it.
+        images: the whole data set; ``settings.indices`` says which of its images.
+        settings: ε, stages, time, memory.
+        ledger: continued where it has verdicts of the same run already; None: one that is kept in
+            memory only.
+        observer: is told what happens.
+        device: where bounds and attacks are computed.
+        clock: seconds from some origin.
+
+    Raises:
+        ConfigError: settings that do not fit the data set.
+        DataError: the network and the data set do not belong together.
+        NetworkError: a weight is NaN or infinite.
+        LedgerError: the ledger cannot be written, or holds an opposite verdict.
+    """
+    chosen = parse_indices(settings.indices, len(images))
+    if not chosen:
+        raise DataError(f"indices {settings.indices}", expected="some images", got="none")
+    instances = RobustImages(images, chosen, settings.epsilon)
+    instances.check_fits(network.graph)
+    if not network.graph.is_finite():
+        raise NetworkError(
+            f"network {network_name(network)}", expected="finite weights", got="NaN or infinity"
+        )
+    made = plan(settings)
+    subject = Subject.of(network.graph, network.replay, torch.device(device))
+    run = Run(
+        network.digest,
+        images.name,
+        images.split,
+        perturbation=f"linf {settings.epsilon!r}",
+        specification="margins",
+        settings=made.digest,
+    )
+    info = RunInfo(run, network_name(network), settings.epsilon, made.tried)
+    job = _Job(instances, info, made, settings.retry, subject.device)
+    stages = build_stages(made, subject, instances.rows, clock)
+    with _Borrowed(ledger) as book:
+        return _work(job, stages, book, observer or Observer(), clock)
+
+
+def network_name(network: Certifiable) -> str:
+    """The file's name without its ending; of a network without a file, the digest's beginning."""
+    return network.digest[:12] if network.path is None else network.path.stem
+
+
+def versions() -> str:
+    """Versions of this package and of those that decide, for a ledger's rows."""
+    found = [f"verify_pipeline {__version__}", f"python {platform.python_version()}"]
+    for name in VERSIONED:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    instances: Instances
+    info: RunInfo
+    plan: Plan
+    retry: bool
+    device: torch.device
+
+
+class _Borrowed:
+    """A given ledger as it is; without one, a ledger in memory that is closed at the end."""
+
+    def __init__(self, ledger: Ledger | None) -> None:
+        self._given = ledger
+        self._own: Ledger | None = None
+
+    def __enter__(self) -> Ledger:
+        if self._given is not None:
+            return self._given
+        self._own = Ledger.in_memory()
+        return self._own
+
+    def __exit__(self, *_: object) -> None:
+        if self._own is not None:
+            self._own.close()
+
+
+def _work(
+    job: _Job, stages: Sequence[Stage], ledger: Ledger, observer: Observer, clock: Clock
+) -> Summary:
+    run, timeout = job.info.run, job.plan.timeout
+    ledger.register(job.info)
+    digests = {index: job.instances.digest(index) for index in job.instances.indices}
+    open_ = ledger.open_indices(run, digests, timeout, job.retry)
+    observer.started(len(digests), len(digests) - len(open_))
+    versions_now = versions()
+
+    def sink(index: int, verdict: Verdict) -> None:
+        entry = Entry(index, digests[index], job.instances.label(index), verdict)
+        ledger.append(run, [entry], timeout, versions_now)
+
+    def decided_elsewhere() -> set[int]:
+        return {r.index for r in _records(ledger, run, digests) if r.status is not Status.UNKNOWN}
+
+    room = Room(timeout, job.plan.memory, job.plan.batch, job.device)
+    Cascade(job.instances, stages, room, sink, observer, clock).run(open_, decided_elsewhere)
+    observer.finished()
+    records = tuple(_records(ledger, run, digests))
+    return Summary(job.info, records, Tally.of(records))
+
+
+def _records(ledger: Ledger, run: Run, digests: dict[int, str]) -> list[Record]:
+    return [r for r in ledger.records(run) if digests.get(r.index) == r.instance]

@@ -1,0 +1,181 @@
+"""What a certification can be told, as value objects; a recipe's YAML maps onto them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from dataclasses import dataclass as plain_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic.dataclasses import dataclass
+
+from verify_pipeline.attacks.falsify import FalsifySettings
+from verify_pipeline.branching.schema import read_search
+from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.errors import ConfigError
+from verify_pipeline.settings import STRICT, Positive, PositiveCount, Switch, Text, Unit
+
+StageName = Literal["clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound"]
+
+ALL_STAGES: tuple[StageName, ...] = (
+    "clean",
+    "ibp",
+    "attack",
+    "crown",
+    "alpha-crown",
+    "branch-and-bound",
+)
+
+
+def _cascade(stages: tuple[StageName, ...]) -> tuple[StageName, ...]:
+    if not stages or stages[0] != "clean":
+        raise ValueError("expected clean as the first stage: the others take right answers only")
+    if len(set(stages)) < len(stages):
+        raise ValueError("expected each stage once")
+    return stages
+
+
+def _index_text(value: Any) -> Any:
+    """A count n as the text ``:n``."""
+    return f":{value}" if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _readable(text: str) -> str:
+    try:
+        parse_indices(text, 0)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CertifySettings:
+    """One certification.
+
+    Attributes:
+        epsilon: half-width of the boxes, pixels in [0, 1].
+        stages: in order; the first is ``clean``.
+        search: α-CROWN's and the branch and bound's settings, or the name or path of a YAML file
+            in α,β-CROWN's schema that holds them; see abcrown_configs/.
+        timeout: seconds that one image may take, counting its share of each batch it is in; None:
+            as the search's settings say.
+        attack: the attack stage's; None: steps and restarts as the search's settings say.
+        indices: which images: ``a:b`` or ``a:b:step`` as Python's, a list ``3,7,9``, a count n for
+            the first n; ``:`` for all.
+        memory: MiB that a batch may take, about.
+        batch: images in a batch at most.
+        retry: whether images that are UNKNOWN in the ledger are tried again (those that ran out
+            of time are whenever they are given more of it).
+    """
+
+    epsilon: Unit
+    stages: Annotated[tuple[StageName, ...], AfterValidator(_cascade)] = ALL_STAGES
+    search: Text | SearchSettings = SearchSettings()
+    timeout: Positive | None = None
+    attack: FalsifySettings | None = None
+    indices: Annotated[Text, BeforeValidator(_index_text), AfterValidator(_readable)] = ":"
+    memory: PositiveCount = 2048
+    batch: PositiveCount = 1024
+    retry: Switch = False
+
+
+@plain_dataclass(frozen=True)
+class Plan:
+    """:class:`CertifySettings` with every choice made: what the stages are built from.
+
+    Attributes:
+        stages: in order.
+        search: the search's settings.
+        attack: the attack stage's.
+        timeout: seconds for each image.
+        memory: bytes that a batch may take, about.
+        batch: images in a batch at most.
+    """
+
+    stages: tuple[StageName, ...]
+    search: SearchSettings
+    attack: FalsifySettings
+    timeout: float
+    memory: int
+    batch: int
+
+    @property
+    def tried(self) -> str:
+        """What decides which verdicts an image can get, as JSON: not where and for how long."""
+        chosen = {
+            "stages": self.stages,
+            "search": {k: v for k, v in asdict(self.search).items() if k not in _ROOM},
+            "attack": asdict(self.attack),
+        }
+        return json.dumps(chosen, sort_keys=True)
+
+    @property
+    def digest(self) -> str:
+        """Short SHA-256 of :attr:`tried`, in hexadecimal (16 digits)."""
+        return hashlib.sha256(self.tried.encode()).hexdigest()[:16]
+
+
+_ROOM = ("timeout", "max_bytes", "batch", "attack")  # the attack stands beside it, as it is run
+
+
+def plan(settings: CertifySettings) -> Plan:
+    """Make the choices that the settings leave open.
+
+    Raises:
+        ConfigError: the search's file is missing or something in it is wrong.
+    """
+    search = settings.search
+    if isinstance(search, str):
+        search = read_search(search_file(search)).settings
+    attack = settings.attack or FalsifySettings(
+        steps=search.attack.steps, restarts=search.attack.restarts
+    )
+    return Plan(
+        settings.stages,
+        search,
+        attack,
+        search.timeout if settings.timeout is None else settings.timeout,
+        settings.memory << 20,
+        settings.batch,
+    )
+
+
+def search_file(name: str) -> Path:
+    """The YAML file of that name in abcrown_configs/, or at that path.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    folder = Path(__file__).resolve().parents[2] / "abcrown_configs"
+    for path in (Path(name), folder / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+    raise ConfigError(f"search {name!r}", expected=f"a YAML file's path, or one of {known}")
+
+
+def parse_indices(text: str, count: int) -> list[int]:
+    """The places in ``range(count)`` that ``text`` names, in order, each once.
+
+    Raises:
+        ConfigError: the text is not as it must be, or names an image beyond the end.
+    """
+    expected = "a:b, a:b:step, a list such as 3,7,9, or a count"
+    try:
+        if ":" in text:
+            start, stop, step = [
+                int(part) if part.strip() else None for part in (*text.split(":"), "", "")[:3]
+            ]
+            if text.count(":") > 2 or (step is not None and step < 1):
+                raise ValueError(text)
+            return list(range(count)[start:stop:step])
+        places = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise ConfigError("indices", expected=expected, got=repr(text)) from None
+    if places[0] < 0 or (count > 0 and places[-1] >= count):
+        wrong = places[0] if places[0] < 0 else places[-1]
+        raise ConfigError("indices", expected=f"images from 0 to {count - 1}", got=str(wrong))
+    return places

@@ -1,0 +1,36 @@
+"""The stages, each in its own file; which run, and in which order, is the settings'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from verify_pipeline.certify.contract import Clock, Stage, Subject
+from verify_pipeline.certify.settings import Plan, StageName
+from verify_pipeline.certify.stages.alpha_crown import AlphaCrownStage
+from verify_pipeline.certify.stages.attack import AttackStage
+from verify_pipeline.certify.stages.branch_and_bound import BranchAndBoundStage
+from verify_pipeline.certify.stages.clean import CleanCheck
+from verify_pipeline.certify.stages.crown import CrownStage
+from verify_pipeline.certify.stages.ibp import IntervalStage
+
+
+def build_stages(plan: Plan, subject: Subject, rows: int, clock: Clock) -> tuple[Stage, ...]:
+    """The stages of a plan, in order.
+
+    Args:
+        plan: the choices made.
+        subject: the network.
+        rows: S, of each instance's specification.
+        clock: seconds from some origin.
+    """
+    makers: dict[StageName, Callable[[], Stage]] = {
+        "clean": lambda: CleanCheck(subject),
+        "ibp": lambda: IntervalStage(subject),
+        "attack": lambda: AttackStage(subject, plan.attack),
+        "crown": lambda: CrownStage(subject, rows, plan.memory),
+        "alpha-crown": lambda: AlphaCrownStage(subject, rows, plan.memory, plan.search.root),
+        "branch-and-bound": lambda: BranchAndBoundStage(
+            subject, rows, plan.memory, plan.search, clock
+        ),
+    }
+    return tuple(makers[name]() for name in plan.stages)

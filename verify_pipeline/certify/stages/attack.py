@@ -1,0 +1,45 @@
+"""The attack: gradient descent on margins, then replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from verify_pipeline.attacks.falsify import FalsifySettings, falsify
+from verify_pipeline.certify.boxes import inner_box
+from verify_pipeline.certify.contract import Decision, Subject, Task
+from verify_pipeline.certify.memory import activation_bytes
+from verify_pipeline.certify.replay import confirm
+from verify_pipeline.problem import Reason, Status
+
+
+class AttackStage:
+    """FALSIFIED where an input of the box breaks the specification and onnxruntime agrees."""
+
+    name = "attack"
+
+    def __init__(self, subject: Subject, settings: FalsifySettings) -> None:
+        self._subject = subject
+        self._settings = settings
+        one = activation_bytes(subject.graph, torch.float32)
+        self.bytes_per_instance = 4 * settings.targets * one
+
+    def run(self, task: Task) -> Iterator[Decision]:
+        """A decision for each instance that the attack breaks, replayed or not."""
+        found = falsify(
+            self._subject.graph,
+            inner_box(task.box),
+            task.spec.to(torch.float32),
+            task.points.to(self._subject.device),
+            self._settings,
+            task.indices,
+        )
+        broken = (found.margins <= 0).nonzero().flatten()
+        candidates = found.points[broken]
+        confirmed = confirm(self._subject.replay, task.box[broken], task.spec[broken], candidates)
+        for place, counterexample in zip(broken.tolist(), confirmed, strict=True):
+            if counterexample is None:
+                yield Decision(place, Status.UNKNOWN, reason=Reason.NOT_REPLAYED)
+            else:
+                yield Decision(place, Status.FALSIFIED, counterexample=counterexample)

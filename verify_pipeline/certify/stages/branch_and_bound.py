@@ -1,0 +1,87 @@
+"""Branch and bound with β-CROWN bounds (Wang et al. 2021, arXiv:2103.06624) across images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from verify_pipeline.bounds import MemoryBudget
+from verify_pipeline.branching import Found, SearchSettings, search
+from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
+from verify_pipeline.certify.memory import backward_bytes
+from verify_pipeline.certify.replay import confirm
+from verify_pipeline.certify.roots import learned
+from verify_pipeline.problem import Reason, Status
+
+
+class BranchAndBoundStage:
+    """What the search of ``branching`` finds, its counterexamples replayed.
+
+    Args:
+        subject: the network.
+        rows: S.
+        memory: bytes that a task may take.
+        settings: of the search.
+        clock: seconds from some origin; the search charges its time itself.
+    """
+
+    name = "branch-and-bound"
+
+    def __init__(
+        self, subject: Subject, rows: int, memory: int, settings: SearchSettings, clock: Clock
+    ) -> None:
+        self._subject = subject
+        self._settings = settings
+        self._clock = clock
+        self._budget = MemoryBudget(bytes=memory)
+        self.bytes_per_instance = backward_bytes(subject.exact, rows, torch.float64)
+
+    def run(self, task: Task) -> Iterator[Decision]:
+        """A decision for each instance, as the search decides it."""
+        before = self._clock()
+        known = learned(self._subject, task, self._budget)
+        preparing = (self._clock() - before) / len(task)
+        found_ones = search(
+            self._subject.graph,
+            task.box,
+            task.spec,
+            known.bounds,
+            self._settings,
+            task.seconds - preparing,
+            known.multipliers,
+            self._clock,
+        )
+        for found in found_ones:
+            yield self._decision(task, found, found.seconds + preparing)
+
+    def _decision(self, task: Task, found: Found, seconds: float) -> Decision:
+        place, detail = found.instance, f"{found.domains} domains"
+        if found.status is not Status.FALSIFIED:
+            return Decision(
+                place,
+                found.status,
+                found.bound,
+                reason=found.reason,
+                detail=detail,
+                seconds=seconds,
+            )
+        one = slice(place, place + 1)
+        counterexample = None
+        if found.point is not None:
+            candidate = found.point.to(torch.float32).unsqueeze(0)
+            (counterexample,) = confirm(
+                self._subject.replay, task.box[one], task.spec[one], candidate
+            )
+        if counterexample is None:
+            return Decision(
+                place, Status.UNKNOWN, reason=Reason.NOT_REPLAYED, detail=detail, seconds=seconds
+            )
+        return Decision(
+            place,
+            Status.FALSIFIED,
+            found.bound,
+            counterexample=counterexample,
+            detail=detail,
+            seconds=seconds,
+        )

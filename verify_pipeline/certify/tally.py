@@ -1,0 +1,85 @@
+"""What a run's verdicts add up to, as counts; every percentage of a table comes from here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from verify_pipeline.certify.records import Record
+from verify_pipeline.problem import Status
+
+BOUNDING_STAGES = ("ibp", "crown", "alpha-crown", "branch-and-bound")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts of images.
+
+    Attributes:
+        images: with any verdict.
+        wrong: FALSIFIED by the clean check: classified wrongly as they are.
+        verified: VERIFIED, by stage.
+        falsified: FALSIFIED, by stage; without the wrong ones.
+        unknown: UNKNOWN, by reason's name.
+        seconds: charged to all images together.
+    """
+
+    images: int
+    wrong: int
+    verified: dict[str, int]
+    falsified: dict[str, int]
+    unknown: dict[str, int]
+    seconds: float
+
+    @staticmethod
+    def of(records: Iterable[Record]) -> Tally:
+        """The counts of some rows of one run."""
+        verified: Counter[str] = Counter()
+        falsified: Counter[str] = Counter()
+        unknown: Counter[str] = Counter()
+        images, seconds = 0, 0.0
+        for record in records:
+            images += 1
+            seconds += record.seconds
+            if record.status is Status.VERIFIED:
+                verified[record.stage] += 1
+            elif record.status is Status.FALSIFIED:
+                falsified[record.stage] += 1
+            elif record.reason is not None:
+                unknown[record.reason.name] += 1
+        wrong = falsified.pop("clean", 0)
+        return Tally(images, wrong, dict(verified), dict(falsified), dict(unknown), seconds)
+
+    @property
+    def right(self) -> int:
+        """Images classified rightly: standard accuracy's count."""
+        return self.images - self.wrong
+
+    @property
+    def withstood(self) -> int:
+        """Images classified rightly that the attack stage did not break; attack-robust accuracy."""
+        return self.right - self.falsified.get("attack", 0)
+
+    @property
+    def not_broken(self) -> int:
+        """Images that no stage falsified: an upper bound of the robust ones."""
+        return self.right - sum(self.falsified.values())
+
+    @property
+    def proved(self) -> int:
+        """Images VERIFIED by any stage: verified accuracy's count."""
+        return sum(self.verified.values())
+
+    @property
+    def undecided(self) -> int:
+        """Images that are UNKNOWN."""
+        return sum(self.unknown.values())
+
+    def proved_up_to(self, stage: str) -> int:
+        """Images VERIFIED by ``stage`` or a bounding stage that is weaker.
+
+        Each stage is given only what the weaker ones left open, and is at least as strong.
+        """
+        weaker = BOUNDING_STAGES[: BOUNDING_STAGES.index(stage) + 1]
+        return sum(self.verified.get(name, 0) for name in weaker)
