@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from verify_pipeline.network.ops import Conv2d, Linear, Reshape, Scale, Transpose, size
+from verify_pipeline.network.ops import Conv2d, Linear, Op, Reshape, Scale, Transpose, size
 from verify_pipeline.onnx.rewriting import Rewriter
 
 
@@ -21,19 +21,28 @@ def merge_scales(graph: Rewriter, place: int) -> bool:
     return graph.replace(place, merged, *graph.inputs(inputs[0]))
 
 
-def scale_before_transpose(graph: Rewriter, place: int) -> bool:
-    """Scale after transpose becomes transpose after scale, nearer to the layer it may join."""
-    op, inputs = graph.op(place), graph.inputs(place)
-    if not isinstance(op, Scale) or not isinstance(turn := graph.op(inputs[0]), Transpose):
+def scale_behind_movement(graph: Rewriter, place: int) -> bool:
+    """Transpose or flattening after scale becomes scale after it, nearer to the next layer."""
+    move, inputs = graph.op(place), graph.inputs(place)
+    flattens = isinstance(move, Reshape) and len(move.shape) == 1
+    if not (flattens or isinstance(move, Transpose)):
         return False
-    if graph.shape(place) != graph.shape(inputs[0]) or not graph.only_user(inputs[0]):
+    op, shape = graph.op(inputs[0]), graph.shape(inputs[0])
+    if not isinstance(op, Scale) or not graph.only_user(inputs[0]):
         return False
-    back = [turn.axes.index(axis) for axis in range(len(turn.axes))]
-    rank = len(back)
-    scale, shift = (_with_rank(c, rank).permute(back) for c in (op.scale, op.shift))
     (source,) = graph.inputs(inputs[0])
-    graph.replace(inputs[0], Scale(scale, shift), source, shape=graph.shape(source))
-    return graph.replace(place, turn, inputs[0])
+    if graph.shape(source) != shape:
+        return False
+    scale, shift = (_moved(c, move, shape) for c in (op.scale, op.shift))
+    graph.replace(inputs[0], move, source, shape=graph.shape(place))
+    return graph.replace(place, Scale(scale, shift), inputs[0])
+
+
+def _moved(constant: Tensor, move: Op, shape: tuple[int, ...]) -> Tensor:
+    """A constant that broadcasts against ``shape`` after a transpose or a flattening."""
+    if isinstance(move, Transpose):
+        return _with_rank(constant, len(shape)).permute(move.axes)
+    return constant if constant.numel() == 1 else constant.expand(shape).flatten()
 
 
 def scale_into_producer(graph: Rewriter, place: int) -> bool:

@@ -25,7 +25,7 @@ RULES: Sequence[Rule] = (
     shape_rules.merge_reshapes,
     shape_rules.merge_transposes,
     shape_rules.pad_into_window,
-    affine_rules.scale_before_transpose,
+    affine_rules.scale_behind_movement,
     affine_rules.merge_scales,
     affine_rules.scale_into_producer,
     affine_rules.scale_into_consumer,
