@@ -62,6 +62,9 @@ DataRoot = Annotated[
         "VERIFY_PIPELINE_DATA, then downloads."
     ),
 ]
+Out = Annotated[
+    Path, typer.Option(help="Folder for everything that is made; the same command continues there.")
+]
 Device = Annotated[
     str, typer.Option(help="Where to compute: auto (CUDA if there is one), cpu, cuda, cuda:1, …")
 ]
@@ -103,6 +106,35 @@ def recipes(
     width = max(map(len, names))
     for each in names:
         typer.echo(f"{each:<{width}}  {load_recipe(each).description}")
+
+
+@app.command()
+def train(
+    recipe: RecipeArgument,
+    out: Out,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write metrics for TensorBoard, too.")
+    ] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Train the network of a recipe.
+
+    Writes a checkpoint after each epoch and metrics.csv into --out. Stopped at any moment, the
+    same command continues; on the CPU the result is the same as in one go.
+    """
+    from verify_pipeline import pipeline
+    from verify_pipeline.cli.progress import Bar, TrainProgress
+    from verify_pipeline.training import Several, TensorBoard, TrainObserver
+
+    chosen = _recipe(recipe, overrides)
+    with Bar() as bar:
+        observer: TrainObserver = TrainProgress(bar)
+        if tensorboard:
+            observer = Several(observer, TensorBoard(out / "tensorboard"))
+        pipeline.train(chosen, out, data_root=data_root, device=device, observer=observer)
+    typer.echo(f"trained {chosen.name}: {out}")
 
 
 @app.command()
