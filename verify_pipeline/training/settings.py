@@ -60,13 +60,13 @@ class Ramp:
     Attributes:
         shape: ``constant``, ``linear``, or ``smoothed`` (as ε's, see ``schedules``).
         start_value: before the ramp.
-        start: epoch at which it starts, counted from 0.
+        start: the epoch, counted from 1, with whose first batch it starts.
         length: epochs that it takes.
     """
 
     shape: Literal["constant", "linear", "smoothed"] = "constant"
-    start_value: NonNegative = 0.0
-    start: Count = 0
+    start_value: Unit = 0.0
+    start: PositiveCount = 1
     length: Count = 0
 
 
@@ -96,14 +96,15 @@ class EpsilonSettings:
         train_factor: multiplies ε for bounds and attack alike (the paper's train-eps-mul).
         attack_epsilon_factor: multiplies the attack's ε once more (the paper's attack-eps is
             this times the target).
-        start: epochs of warm-up with ε = 0.
-        length: epochs of the ramp after it.
+        start: the epoch, counted from 1, with whose first batch ε starts to grow (the paper's
+            ``start``); the epochs before it are warm-up with ε = 0.
+        length: epochs of the ramp; 0 for the full ε at once.
     """
 
     target: Unit
     train_factor: Positive = 1.0
     attack_epsilon_factor: Positive = 1.0
-    start: Count = 1
+    start: PositiveCount = 1
     length: Count = 20
 
 
@@ -199,3 +200,9 @@ class TrainSettings:
     watch: WatchSettings = WatchSettings()
     batch_norm_policy: Literal["paper", "ctbench"] = "paper"
     seed: Count = 0
+
+    def __post_init__(self) -> None:
+        if self.watch.every and not self.data.validation:
+            raise ValueError(
+                "watch.every needs held-out images: expected data.validation > 0, got 0"
+            )

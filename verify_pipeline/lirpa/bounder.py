@@ -1,0 +1,120 @@
+"""The one adapter to auto_LiRPA: differentiable IBP and CROWN margins of a torch module."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from verify_pipeline.errors import NetworkError
+from verify_pipeline.lirpa import shims
+from verify_pipeline.problem import Box
+
+# What release 0.3 needs to be right on current torch (see ARCHITECTURE.md); later ones accept them.
+BOUND_OPTIONS = {
+    "conv_mode": "matrix",
+    "sparse_features_alpha": False,
+    "sparse_spec_alpha": False,
+    "sparse_intermediate_bounds": False,
+}
+
+
+class Bounder:
+    """A torch module with bounds; it shares the module's parameters and running statistics.
+
+    Args:
+        module: of inputs ``N x *X`` to ``N x K``; the last layer must be linear for the margin
+            matrix to be merged into it.
+        input_shape: ``*X``.
+        options: auto_LiRPA's ``bound_opts``.
+
+    Raises:
+        DependencyError: auto_LiRPA is missing.
+        NetworkError: auto_LiRPA cannot bound an operation of the module.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        input_shape: tuple[int, ...],
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        lirpa = shims.load()
+        self._module = module
+        self._perturbation = lirpa.module.perturbations.PerturbationLpNorm
+        self._bounded_tensor = lirpa.module.BoundedTensor
+        parameter = next(module.parameters())
+        example = torch.zeros(2, *input_shape, device=parameter.device, dtype=parameter.dtype)
+        training = module.training
+        try:
+            with warnings.catch_warnings():
+                # tracing warns of batch norm in train mode and of deprecated exporter parts
+                warnings.simplefilter("ignore")
+                module.eval()
+                self._bounded = lirpa.module.BoundedModule(
+                    module, example, bound_opts={**BOUND_OPTIONS, **(options or {})}
+                )
+        except (NotImplementedError, KeyError, RuntimeError) as error:
+            raise NetworkError(
+                f"auto_LiRPA {lirpa.version} cannot bound this network", got=str(error)
+            ) from error
+        finally:
+            module.train(training)
+        self.train(training)
+
+    def train(self, mode: bool) -> None:
+        """Train mode (batch statistics) or eval mode (running statistics), the module's too."""
+        self._module.train(mode)
+        self._bounded.train(mode)
+
+    def freeze_batch_norm(self) -> None:
+        """Keep train mode, in which bounds carry gradients, but use the running statistics."""
+        for node in self._bounded._modules.values():
+            if type(node).__name__ == "BoundBatchNormalization":
+                node.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs ``N x K``; in train mode the statistics of ``x`` are those later bounds use."""
+        out: Tensor = self._bounded(x)
+        return out
+
+    def ibp(self, box: Box, rows: Tensor) -> Tensor:
+        """IBP lower bounds of ``rows · f`` (``N x S x K``) over the box: ``N x S``.
+
+        In train mode batch normalisation uses the mean and variance of the last :meth:`forward`,
+        which gradients go through.
+        """
+        lower, _ = self._bounded.compute_bounds(
+            x=(self._input(box),), C=rows, method="IBP", bound_upper=False
+        )
+        bound: Tensor = lower
+        return bound
+
+    def crown_ibp(self, box: Box, rows: Tensor) -> Tensor:
+        """CROWN lower bounds ``N x S`` with IBP bounds inside (Zhang et al. 2020)."""
+        return self._backward(box, rows, "CROWN-IBP")
+
+    def crown(self, box: Box, rows: Tensor) -> Tensor:
+        """CROWN lower bounds ``N x S``, CROWN inside too (Zhang et al. 2018)."""
+        return self._backward(box, rows, "CROWN")
+
+    def relu_inputs(self) -> list[tuple[Tensor, Tensor]]:
+        """Lower and upper bounds ``N x *V`` of each ReLU's input, from the last bounds computed."""
+        return [
+            (node.inputs[0].lower, node.inputs[0].upper)
+            for node in self._bounded._modules.values()
+            if type(node).__name__ == "BoundRelu"
+        ]
+
+    def _backward(self, box: Box, rows: Tensor, method: str) -> Tensor:
+        lower, _ = self._bounded.compute_bounds(
+            x=(self._input(box),), C=rows, method=method, bound_upper=False
+        )
+        bound: Tensor = lower
+        return bound
+
+    def _input(self, box: Box) -> Any:
+        perturbation = self._perturbation(norm=float("inf"), x_L=box.lower, x_U=box.upper)
+        return self._bounded_tensor(box.center, perturbation)

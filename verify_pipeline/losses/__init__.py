@@ -1,0 +1,28 @@
+"""Losses as functions of margins; see ``base`` for the contract and one file for each family."""
+
+from __future__ import annotations
+
+from verify_pipeline.errors import ConfigError
+from verify_pipeline.losses.base import Loss, Margins, margin_cross_entropy
+from verify_pipeline.losses.certified import CROWN_IBP, IBP
+from verify_pipeline.losses.empirical import ADVERSARIAL, NATURAL
+from verify_pipeline.losses.expressive import CC_IBP, EXP_IBP, MTL_IBP
+from verify_pipeline.losses.sabr import SABR
+
+LOSSES: dict[str, Loss] = {
+    loss.name: loss
+    for loss in (NATURAL, ADVERSARIAL, IBP, CC_IBP, MTL_IBP, EXP_IBP, SABR, CROWN_IBP)
+}
+
+__all__ = ["LOSSES", "Loss", "Margins", "get", "margin_cross_entropy"]
+
+
+def get(name: str) -> Loss:
+    """The loss of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in LOSSES:
+        raise ConfigError(f"loss {name!r}", expected="one of " + ", ".join(LOSSES))
+    return LOSSES[name]

@@ -1,0 +1,79 @@
+"""The contract of losses, and the one formula under all of them.
+
+De Palma et al. 2024 (arXiv:2305.13991) write every loss as a function of margins
+``z_j = f_y - f_j``, j ≠ y (``S = K - 1`` of them): of the margins at an attack point, of lower
+bounds of the margins over a box, or of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from verify_pipeline.problem import Box
+
+
+def margin_cross_entropy(margins: Tensor) -> Tensor:
+    """``L(z) = log(1 + Σ_j exp(-z_j))``: cross-entropy in terms of margins, per instance.
+
+    Args:
+        margins: ``N x S``.
+
+    Returns:
+        ``N``, >= 0. ``log(1 + Σ exp(-z)) = softplus(logsumexp(-z))``, which neither overflows nor
+        loses the small values.
+    """
+    return F.softplus((-margins).logsumexp(dim=-1))
+
+
+@dataclass(frozen=True, eq=False)
+class Margins:
+    """The margins a loss may look at; it names those it needs, the others may be missing.
+
+    Attributes:
+        clean: at the images themselves, ``N x S``.
+        adversarial: at the attack's points, ``N x S``.
+        ibp: IBP lower bounds over the loss's box, ``N x S``.
+        crown: CROWN-IBP lower bounds over the loss's box, ``N x S``.
+    """
+
+    clean: Tensor | None = None
+    adversarial: Tensor | None = None
+    ibp: Tensor | None = None
+    crown: Tensor | None = None
+
+
+def whole_box(box: Box, points: Tensor | None, share: float) -> Box:
+    """Bounds over the whole perturbation box: what every loss but SABR asks for."""
+    return box
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss and what it asks of a training step.
+
+    Attributes:
+        name: in recipes.
+        value: of (margins, α), a scalar: the mean over the batch.
+        needs_attack: margins at the attack's points.
+        needs_bounds: IBP lower bounds.
+        needs_crown: CROWN-IBP lower bounds too.
+        bounded_box: of (perturbation box, attack's points ``N x *X``, λ), the box to be bounded.
+    """
+
+    name: str
+    value: Callable[[Margins, float], Tensor]
+    needs_attack: bool = False
+    needs_bounds: bool = False
+    needs_crown: bool = False
+    bounded_box: Callable[[Box, Tensor | None, float], Box] = whole_box
+
+
+def required(margins: Tensor | None, kind: str) -> Tensor:
+    """The margins, or an error that says which kind a loss was called without."""
+    if margins is None:
+        raise ValueError(f"this loss is a function of {kind} margins, which were not given")
+    return margins

@@ -1,0 +1,64 @@
+"""The networks that recipes can name; pixels in [0, 1] in, K logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from verify_pipeline.errors import ConfigError
+from verify_pipeline.network.zoo.convolutional import cnn5, cnn7, conv_medium, conv_small, mlp
+from verify_pipeline.network.zoo.plan import Builder, Plan
+from verify_pipeline.network.zoo.resnet import resnet
+from verify_pipeline.network.zoo.transformer import vit
+
+BUILDERS: dict[str, Builder] = {
+    "mlp": mlp,
+    "conv-small": conv_small,
+    "conv-medium": conv_medium,
+    "cnn5": cnn5,
+    "cnn7": cnn7,
+    "resnet": resnet,
+    "vit": vit,
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names that :func:`build` knows."""
+    return tuple(BUILDERS)
+
+
+def build(
+    name: str,
+    input_shape: tuple[int, ...],
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    width: float = 1.0,
+    batch_norm: bool | None = None,
+) -> nn.Module:
+    """A network with fresh weights from torch's global generator, in train mode.
+
+    Args:
+        name: one of :func:`names`.
+        input_shape: ``C x H x W``.
+        classes: K, at least 2.
+        mean: of the pixels, one per channel or one for all.
+        std: likewise, > 0.
+        width: multiplies channels and hidden neurons.
+        batch_norm: with or without; None: as the network is defined.
+
+    Raises:
+        ConfigError: an unknown name, or images too small for the network.
+    """
+    if name not in BUILDERS:
+        raise ConfigError(f"network {name!r}", expected="one of " + ", ".join(BUILDERS))
+    try:
+        return BUILDERS[name](Plan(input_shape, classes, mean, std, width, batch_norm))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"network {name!r}",
+            expected="images that its strides and kernels fit",
+            got=f"{input_shape} ({error})",
+            remedy="Choose a smaller network.",
+        ) from error

@@ -1,0 +1,69 @@
+"""Pieces that the zoo's networks are put together from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """``(x - mean) / std`` per channel: the first layer, so that inputs are pixels in [0, 1].
+
+    Args:
+        mean: one per channel.
+        std: one per channel, > 0.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+def convolution(
+    channels: tuple[int, int], kernel: int, stride: int, padding: int, batch_norm: bool
+) -> list[nn.Module]:
+    """Conv (from, to) [+ BatchNorm2d] + ReLU; the convolution keeps its bias in either case."""
+    layers: list[nn.Module] = [nn.Conv2d(*channels, kernel, stride, padding)]
+    if batch_norm:
+        layers.append(nn.BatchNorm2d(channels[1]))
+    return [*layers, nn.ReLU()]
+
+
+def dense(features: tuple[int, int], batch_norm: bool) -> list[nn.Module]:
+    """Linear (from, to) [+ BatchNorm1d] + ReLU."""
+    layers: list[nn.Module] = [nn.Linear(*features)]
+    if batch_norm:
+        layers.append(nn.BatchNorm1d(features[1]))
+    return [*layers, nn.ReLU()]
+
+
+def scaled(number: int, width: float) -> int:
+    """``number`` channels or neurons times ``width``, at least 1."""
+    return max(1, round(number * width))
+
+
+def with_head(
+    features: list[nn.Module],
+    input_shape: tuple[int, ...],
+    hidden: Sequence[int],
+    classes: int,
+    batch_norm: bool,
+) -> nn.Sequential:
+    """``features`` + Flatten + dense layers of ``hidden`` neurons + Linear to ``classes``."""
+    with torch.no_grad():
+        body = nn.Sequential(*features).eval()
+        flat = int(body(torch.zeros(1, *input_shape)).numel())
+    layers = [*features, nn.Flatten()]
+    for neurons in hidden:
+        layers.extend(dense((flat, neurons), batch_norm))
+        flat = neurons
+    return nn.Sequential(*layers, nn.Linear(flat, classes)).train()

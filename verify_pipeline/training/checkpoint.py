@@ -1,0 +1,180 @@
+"""Checkpoints: safetensors for tensors, JSON for the rest; written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from verify_pipeline.errors import TrainingError
+
+TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """Where a training stands.
+
+    Attributes:
+        epoch: epochs done.
+        metrics: one row per epoch done.
+    """
+
+    epoch: int
+    metrics: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A checkpoint as it was read.
+
+    Attributes:
+        progress: where the training stands.
+        settings: of the training, as JSON has them.
+        tensors: by name: ``module.…``, ``optimiser.…``, ``generator.…``.
+        state: the whole JSON file.
+    """
+
+    progress: Progress
+    settings: dict[str, Any]
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The module's state, to be loaded into one."""
+        return _part(self.tensors, "module")
+
+
+def save(
+    folder: Path,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generators: dict[str, torch.Generator],
+    progress: Progress,
+    settings: dict[str, Any],
+) -> None:
+    """Write a checkpoint into ``folder``, in the place of the one before.
+
+    The tensors' file carries the epoch in its name, and the JSON file, which is replaced last and
+    in one move, says which one is current: a death at any moment leaves a whole checkpoint.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"module.{key}": value for key, value in module.state_dict().items()}
+    scalars: dict[str, Any] = {}
+    for index, state in optimiser.state_dict()["state"].items():
+        for key, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimiser.{index}.{key}"] = value
+            else:
+                scalars[f"{index}.{key}"] = value
+    tensors |= {f"generator.{name}": g.get_state() for name, g in generators.items()}
+    name = f"epoch-{progress.epoch:04d}-{TENSORS}"
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / (name + ".new"))
+    os.replace(folder / (name + ".new"), folder / name)
+    state = {
+        "tensors": name,
+        "epoch": progress.epoch,
+        "metrics": progress.metrics,
+        "optimiser": scalars,
+        "settings": settings,
+    }
+    temporary = folder / (STATE + ".new")
+    temporary.write_text(json.dumps(state, indent=1))
+    os.replace(temporary, folder / STATE)
+    for old in folder.glob(f"epoch-*-{TENSORS}*"):
+        if old.name != name:
+            old.unlink()
+
+
+def load(
+    folder: Path,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generators: dict[str, torch.Generator],
+    settings: dict[str, Any],
+) -> Progress | None:
+    """Continue from the checkpoint in ``folder``; None if there is none.
+
+    Raises:
+        TrainingError: the checkpoint is damaged or belongs to other settings.
+    """
+    found = read(folder)
+    if found is None:
+        return None
+    state, tensors = found.state, found.tensors
+    different = _differences(state["settings"], settings)
+    if different:
+        raise TrainingError(
+            f"checkpoint {folder / STATE}",
+            expected="the settings of this training",
+            got="others in " + ", ".join(different),
+            remedy="Choose another output folder, or delete this one to start anew.",
+        )
+    _restore(module, optimiser, generators, tensors, state["optimiser"])
+    return found.progress
+
+
+def read(folder: Path) -> Checkpoint | None:
+    """The checkpoint in ``folder`` as it is; None if there is none.
+
+    Raises:
+        TrainingError: it is damaged.
+    """
+    if not (folder / STATE).exists():
+        return None
+    try:
+        state = json.loads((folder / STATE).read_text())
+        tensors = load_file(folder / state["tensors"])
+        progress = Progress(int(state["epoch"]), list(state["metrics"]))
+        return Checkpoint(progress, dict(state["settings"]), tensors, state)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise TrainingError(
+            f"checkpoint {folder / STATE}",
+            expected="a whole checkpoint",
+            got=str(error),
+            remedy="Delete the folder to start anew.",
+        ) from error
+
+
+def _restore(
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generators: dict[str, torch.Generator],
+    tensors: dict[str, Tensor],
+    scalars: dict[str, Any],
+) -> None:
+    module.load_state_dict(_part(tensors, "module"))
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*_part(tensors, "optimiser").items(), *scalars.items()]:
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+    for name, generator in generators.items():
+        generator.set_state(tensors[f"generator.{name}"])
+
+
+def _part(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """The tensors of one kind, by their names without it."""
+    prefix = f"{kind}."
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted paths at which two nested settings differ."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found.extend(_differences(a, b, f"{prefix}{key}."))
+        elif a != b:
+            found.append(prefix + key)
+    return found

@@ -1,0 +1,279 @@
+"""The training loop: epochs of steps, resumable, watched."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from verify_pipeline import losses
+from verify_pipeline.data import DataSetInfo, ImageSet, augment, split_validation
+from verify_pipeline.errors import TrainingError
+from verify_pipeline.lirpa import Bounder
+from verify_pipeline.training import checkpoint
+from verify_pipeline.training.batch_norm import has_batch_norm, recompute_statistics, set_momentum
+from verify_pipeline.training.evaluate import evaluate
+from verify_pipeline.training.initialise import ibp_init
+from verify_pipeline.training.observer import Silent, TrainObserver
+from verify_pipeline.training.restore import fresh_network
+from verify_pipeline.training.schedules import epsilon_schedule, learning_rate, ramp_schedule
+from verify_pipeline.training.settings import TrainSettings
+from verify_pipeline.training.step import LossStep, StepPlan
+
+Cascade = Callable[[nn.Module, ImageSet], dict[str, float]]
+"""Certifies images with the network as it stands; returns metrics by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a training leaves.
+
+    Attributes:
+        module: the network, in eval mode.
+        metrics: one row per epoch: losses, accuracies, ε, α, seconds.
+        settings: it was trained with.
+        validation: the held-out images, if there were any.
+    """
+
+    module: nn.Module
+    metrics: list[dict[str, Any]]
+    settings: TrainSettings
+    validation: ImageSet | None
+
+
+def train(
+    settings: TrainSettings,
+    images: ImageSet,
+    info: DataSetInfo,
+    folder: Path | None = None,
+    *,
+    observer: TrainObserver | None = None,
+    cascade: Cascade | None = None,
+    device: torch.device | str = "cpu",
+) -> Trained:
+    """Train a network; with a ``folder``, continue there what an earlier call has begun.
+
+    On the CPU an interrupted and continued training ends with the same weights as one in one go.
+
+    Args:
+        settings: everything that decides the result.
+        images: the training images; ``settings.data.validation`` of them are held out.
+        info: of the data set: shape, classes, normalisation, augmentation.
+        folder: for the checkpoint and ``metrics.csv``; None to keep nothing.
+        observer: is told of steps and epochs.
+        cascade: what ``settings.watch.cascade_images`` are certified with.
+        device: to train on.
+
+    Raises:
+        ConfigError: an unknown network or loss.
+        TrainingError: the loss is not finite, or the folder's checkpoint does not fit.
+    """
+    return _Training(settings, images, info, folder, observer or Silent(), device).run(cascade)
+
+
+class _Training:
+    """The state of one call of :func:`train`."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        images: ImageSet,
+        info: DataSetInfo,
+        folder: Path | None,
+        observer: TrainObserver,
+        device: torch.device | str,
+    ) -> None:
+        self.settings, self.info, self.folder, self.observer = settings, info, folder, observer
+        self.device = torch.device(device)
+        held_out = settings.data.validation
+        self.validation: ImageSet | None = None
+        if held_out:
+            images, self.validation = split_validation(images, held_out, settings.seed)
+        self.images = images.to(self.device)
+        self.module = self._network().to(self.device)
+        parameters = self.module.parameters()
+        self.optimiser = torch.optim.Adam(parameters, lr=settings.optimiser.learning_rate)
+        names = ("order", "augment", "attack")
+        self.generators = {
+            name: torch.Generator(device=self.device if name == "attack" else "cpu").manual_seed(
+                settings.seed * len(names) + place
+            )
+            for place, name in enumerate(names)
+        }
+        loss = losses.get(settings.loss.name)
+        bounder = Bounder(self.module, info.shape) if loss.needs_bounds else None
+        self.step = LossStep(self.module, bounder, loss, settings, self.generators["attack"])
+        self.steps = sum(1 for _ in _cuts(len(images), settings.optimiser.batch))
+        self.epsilon = epsilon_schedule(settings.epsilon, self.steps)
+        self.alpha = ramp_schedule(settings.loss.alpha_ramp, settings.loss.alpha, self.steps)
+        if settings.batch_norm_policy == "ctbench":
+            # so that the running statistics are those of the last clean batch
+            set_momentum(self.module, 1.0)
+
+    def _network(self) -> nn.Module:
+        """Fresh weights that depend on the seed alone, not on what ran before."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.settings.seed)
+            module = fresh_network(self.settings.network, self.info)
+            if self.settings.regulariser.ibp_init:
+                ibp_init(module)
+        return module
+
+    def run(self, cascade: Cascade | None) -> Trained:
+        """All epochs that are left."""
+        progress = self._continue()
+        metrics = progress.metrics
+        epochs = self.settings.optimiser.epochs
+        for epoch in range(progress.epoch + 1, epochs + 1):
+            self.observer.epoch_started(epoch, epochs, self.steps)
+            row = self._epoch(epoch)
+            row |= self._watch(epoch, cascade)
+            metrics.append(row)
+            self._keep(checkpoint.Progress(epoch, metrics))
+            self.observer.epoch_done(row)
+        self.module.eval()
+        return Trained(self.module, metrics, self.settings, self.validation)
+
+    def _epoch(self, epoch: int) -> dict[str, Any]:
+        options = self.settings.optimiser
+        rate = learning_rate(options.learning_rate, options.milestones, options.decay, epoch)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        started = time.perf_counter()
+        sums = {"loss": 0.0, "clean": 0, "adversarial": 0, "verified": 0}
+        seen = 0
+        for place, batch in enumerate(self._batches()):
+            step = (epoch - 1) * self.steps + place
+            loss, counts = self._update(batch, self._plan(step, epoch))
+            seen += len(batch)
+            sums["loss"] += loss * len(batch)
+            for name, count in counts.items():
+                sums[name] += count
+            self.observer.step_done(place + 1, loss)
+        last = self._plan(epoch * self.steps - 1, epoch)
+        if self.settings.batch_norm_policy == "ctbench" and has_batch_norm(self.module):
+            recompute_statistics(self.module, self.images, options.batch)
+        row = {"epoch": epoch, "epsilon": last.epsilon, "alpha": last.alpha, "rate": rate}
+        row |= {f"train_{name}": total / seen for name, total in sums.items()}
+        return row | {"seconds": time.perf_counter() - started}
+
+    def _batches(self) -> Iterator[Tensor]:
+        """Indices of each step's images, in an order that the generator's state decides."""
+        order = torch.randperm(len(self.images), generator=self.generators["order"])
+        for start, stop in _cuts(len(order), self.settings.optimiser.batch):
+            yield order[start:stop]
+
+    def _plan(self, step: int, epoch: int) -> StepPlan:
+        epsilon, target = self.epsilon(step), self.settings.epsilon
+        regulariser = 0.0
+        if epoch <= target.start + target.length - 1:
+            full = target.target * target.train_factor
+            share = 1 - epsilon / full if full else 0.0
+            regulariser = self.settings.regulariser.weight * share
+        return StepPlan(epsilon, self.alpha(step), regulariser)
+
+    def _update(self, batch: Tensor, plan: StepPlan) -> tuple[float, dict[str, int]]:
+        """One step of the optimiser, its gradient added up over the parts of the batch."""
+        options = self.settings.optimiser
+        self.optimiser.zero_grad(set_to_none=True)
+        total, counts = 0.0, {"clean": 0, "adversarial": 0, "verified": 0}
+        for part in batch.chunk(options.accumulate):
+            result = self.step(*self._pixels(part), plan)
+            share = len(part) / len(batch)
+            (result.loss * share).backward()  # type: ignore[no-untyped-call]
+            total += float(result.loss.detach()) * share
+            counts["clean"] += result.correct
+            counts["adversarial"] += result.adversarial_correct
+            counts["verified"] += result.verified
+        if not math.isfinite(total):
+            raise TrainingError(
+                f"training of {self.settings.network.name}",
+                expected="a finite loss",
+                got=str(total),
+                remedy="Lower the learning rate or ε, or lengthen the ramp.",
+            )
+        if options.clip:
+            nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
+        self.optimiser.step()
+        return total, counts
+
+    def _pixels(self, part: Tensor) -> tuple[Tensor, Tensor]:
+        index = part.to(self.device)
+        pixels = self.images.pixels(index)
+        if self.settings.data.augment:
+            pixels = augment(pixels, self.info.augmentation, self.generators["augment"])
+        return pixels, self.images.labels[index]
+
+    def _watch(self, epoch: int, cascade: Cascade | None) -> dict[str, Any]:
+        watch, validation = self.settings.watch, self.validation
+        if validation is None or not watch.every or epoch % watch.every:
+            return {}
+        looked_at = validation.subset(slice(0, watch.images))
+        epsilon = self.settings.epsilon.target
+        accuracies = evaluate(self.module, looked_at, epsilon, self.settings.seed)
+        row: dict[str, Any] = {f"validation_{k}": v for k, v in asdict(accuracies).items()}
+        if cascade is not None and watch.cascade_images:
+            self.module.eval()
+            row |= cascade(self.module, validation.subset(slice(0, watch.cascade_images)))
+        return row
+
+    def _continue(self) -> checkpoint.Progress:
+        start = checkpoint.Progress(0, [])
+        if self.folder is None:
+            return start
+        found = checkpoint.load(
+            self.folder, self.module, self.optimiser, self.generators, _plain(self.settings)
+        )
+        return found or start
+
+    def _keep(self, progress: checkpoint.Progress) -> None:
+        if self.folder is None:
+            return
+        checkpoint.save(
+            self.folder,
+            self.module,
+            self.optimiser,
+            self.generators,
+            progress,
+            _plain(self.settings),
+        )
+        _write_csv(self.folder / "metrics.csv", progress.metrics)
+
+
+def _cuts(count: int, batch: int) -> Iterator[tuple[int, int]]:
+    """Where batches begin and end; a last one of a single image, which batch normalisation has no
+    variance for, is left out (the next epoch's order holds it again)."""
+    for start in range(0, count, batch):
+        stop = min(start + batch, count)
+        if stop - start > 1 or count == 1:
+            yield start, stop
+
+
+def _plain(settings: TrainSettings) -> dict[str, Any]:
+    """Settings as JSON has them: tuples are lists."""
+    return {
+        key: {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
+        if isinstance(value, dict)
+        else value
+        for key, value in asdict(settings).items()
+    }
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    temporary = path.with_suffix(".new")
+    temporary.write_text(text.getvalue())
+    os.replace(temporary, path)

@@ -1,0 +1,70 @@
+"""Networks as settings describe them: fresh ones, and trained ones out of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from verify_pipeline import data
+from verify_pipeline.data import DataSetInfo
+from verify_pipeline.errors import TrainingError
+from verify_pipeline.network import zoo
+from verify_pipeline.training import checkpoint
+from verify_pipeline.training.settings import NetworkSettings, TrainSettings
+
+
+def fresh_network(settings: NetworkSettings, info: DataSetInfo) -> nn.Module:
+    """The network for a data set's images, with weights from torch's global generator."""
+    return zoo.build(
+        settings.name,
+        info.shape,
+        info.classes,
+        info.mean,
+        info.std,
+        settings.width,
+        settings.batch_norm,
+    )
+
+
+def restore(folder: Path, info: DataSetInfo | None = None) -> tuple[nn.Module, TrainSettings]:
+    """The network of a finished training, in eval mode on the CPU, and what it was trained with.
+
+    Args:
+        folder: of the training.
+        info: of its images; None: of the data set that its settings name.
+
+    Raises:
+        TrainingError: there is no training, it is not finished, or its checkpoint is damaged.
+    """
+    found = checkpoint.read(folder)
+    if found is None:
+        raise TrainingError(
+            f"folder {folder}",
+            expected="a training's checkpoint",
+            got="none",
+            remedy="Train first: verify-pipeline train RECIPE --out FOLDER.",
+        )
+    try:
+        settings = TypeAdapter(TrainSettings).validate_python(found.settings)
+    except ValidationError as error:
+        raise TrainingError(
+            f"checkpoint {folder}", expected="settings of this version", got=str(error)
+        ) from None
+    epochs = settings.optimiser.epochs
+    if found.progress.epoch < epochs:
+        raise TrainingError(
+            f"training in {folder}",
+            expected=f"{epochs} epochs",
+            got=f"{found.progress.epoch}",
+            remedy="Finish it: the command that began it continues it.",
+        )
+    module = fresh_network(settings.network, info or data.info(settings.data.name))
+    try:
+        module.load_state_dict(found.weights)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"checkpoint {folder}", expected="the weights of its network", got=str(error)
+        ) from None
+    return module.eval(), settings
