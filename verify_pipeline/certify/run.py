@@ -20,7 +20,7 @@ from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, parse_indices, plan
 from verify_pipeline.certify.stages import build_stages
-from verify_pipeline.certify.tally import Tally
+from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import ImageSet
 from verify_pipeline.errors import DataError, NetworkError
 from verify_pipeline.network.graph import Graph
@@ -40,21 +40,6 @@ class Certifiable(Protocol):
     def digest(self) -> str: ...
     @property
     def replay(self) -> Replay: ...
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A finished certification.
-
-    Attributes:
-        info: the run, as its ledger knows it.
-        records: the verdicts of the images that were asked for, in order, decided now or before.
-        tally: their counts.
-    """
-
-    info: RunInfo
-    records: tuple[Record, ...]
-    tally: Tally
 
 
 def certify_set(
@@ -173,8 +158,7 @@ def _work(
     room = Room(timeout, job.plan.memory, job.plan.batch, job.device)
     Cascade(job.instances, stages, room, sink, observer, clock).run(open_, decided_elsewhere)
     observer.finished()
-    records = tuple(_records(ledger, run, digests))
-    return Summary(job.info, records, Tally.of(records))
+    return Summary(job.info, tuple(_records(ledger, run, digests)))
 
 
 def _records(ledger: Ledger, run: Run, digests: dict[int, str]) -> list[Record]:

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
-from verify_pipeline.certify.records import Record
+from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.records import Record, RunInfo
 from verify_pipeline.problem import Status
 
 BOUNDING_STAGES = ("ibp", "crown", "alpha-crown", "branch-and-bound")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a ledger holds of one run, or of some of its images.
+
+    Attributes:
+        info: the run.
+        records: the verdicts, by image.
+    """
+
+    info: RunInfo
+    records: tuple[Record, ...]
+
+    @cached_property
+    def tally(self) -> Tally:
+        """The verdicts' counts."""
+        return Tally.of(self.records)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that the run's settings ask for, in order."""
+        return tuple(json.loads(self.info.settings).get("stages", ()))
+
+
+def summaries(ledger: Ledger) -> list[Summary]:
+    """Every run of a ledger that has a verdict, in the order in which they were started."""
+    found = (Summary(info, tuple(ledger.records(info.run))) for info in ledger.runs())
+    return [summary for summary in found if summary.records]
 
 
 @dataclass(frozen=True)

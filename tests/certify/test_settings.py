@@ -1,0 +1,100 @@
+"""Certification's settings: what is refused, what makes two runs one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from verify_pipeline.attacks.falsify import FalsifySettings
+from verify_pipeline.branching import SearchSettings
+from verify_pipeline.certify.settings import CertifySettings, parse_indices, plan
+from verify_pipeline.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "places"),
+    [
+        (":", 3, [0, 1, 2]),
+        ("1:3", 10, [1, 2]),
+        ("0:10:4", 10, [0, 4, 8]),
+        (":2", 10, [0, 1]),
+        ("8:100", 10, [8, 9]),
+        ("7, 3,3", 10, [3, 7]),
+        ("5", 10, [5]),
+    ],
+)
+def test_indices(text: str, count: int, places: list[int]) -> None:
+    assert parse_indices(text, count) == places
+
+
+@pytest.mark.parametrize("text", ["a:b", "1:2:3:4", "::0", "1,x", "", "-1", "10", "0:3:-1"])
+def test_impossible_indices(text: str) -> None:
+    with pytest.raises(ConfigError, match="indices"):
+        parse_indices(text, 10)
+
+
+def test_values_come_as_a_recipe_has_them() -> None:
+    made = TypeAdapter(CertifySettings).validate_python(
+        {
+            "epsilon": "2/255",
+            "stages": ["clean", "ibp"],
+            "indices": 100,
+            "attack": {"steps": 5},
+            "search": {"batch": 7},
+        }
+    )
+    assert made.epsilon == 2 / 255
+    assert made.indices == ":100"
+    assert made.stages == ("clean", "ibp")
+    assert made.attack == FalsifySettings(steps=5)
+    assert made.search == SearchSettings(batch=7)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epsilon": -0.1},
+        {"epsilon": 1.5},
+        {"epsilon": float("nan")},
+        {"epsilon": True},
+        {"stages": ("ibp",)},
+        {"stages": ()},
+        {"stages": ("clean", "ibp", "ibp")},
+        {"stages": ("clean", "magic")},
+        {"timeout": 0},
+        {"memory": 0},
+        {"indices": "x"},
+        {"indices": True},
+        {"unknown": 1},
+    ],
+)
+def test_impossible_values_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(CertifySettings).validate_python({"epsilon": 0.1, **wrong})
+
+
+def test_time_room_and_images_do_not_make_another_run() -> None:
+    settings = CertifySettings(epsilon=0.1)
+    same = replace(settings, timeout=5.0, memory=10, batch=3, indices=":7", retry=True)
+    assert plan(same).digest == plan(settings).digest
+    for other in (
+        replace(settings, stages=("clean", "ibp")),
+        replace(settings, attack=FalsifySettings(seed=1)),
+        replace(settings, search=SearchSettings(max_domains=5)),
+    ):
+        assert plan(other).digest != plan(settings).digest
+
+
+def test_a_search_file_is_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("bab:\n  timeout: 7\nattack:\n  pgd_steps: 9\n  pgd_restarts: 2\n")
+    made = plan(CertifySettings(epsilon=0.1, search=str(path)))
+    assert made.timeout == 7.0
+    assert (made.attack.steps, made.attack.restarts) == (9, 2)
+    assert plan(CertifySettings(epsilon=0.1, search=str(path), timeout=3.0)).timeout == 3.0
+
+
+def test_a_search_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match="no-such-search"):
+        plan(CertifySettings(epsilon=0.1, search="no-such-search"))

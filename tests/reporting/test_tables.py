@@ -1,0 +1,213 @@
+"""Tables: every number counted by hand, the same bytes for the same verdicts."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from verify_pipeline.certify.records import Record, Run, RunInfo
+from verify_pipeline.certify.tally import Summary, Tally
+from verify_pipeline.errors import DataError
+from verify_pipeline.problem import Reason, Status, Verdict
+from verify_pipeline.reporting import (
+    ProgressBars,
+    as_markdown,
+    as_text,
+    images_table,
+    seconds_table,
+    verdict_table,
+    write_images,
+    write_table,
+)
+from verify_pipeline.reporting.tables import epsilon_text
+
+ALL = '["clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound"]'
+INFO = RunInfo(
+    Run("n" * 64, "digits", "test", "linf 0.1", "margins", "s" * 16),
+    "tiny",
+    0.1,
+    f'{{"stages": {ALL}}}',
+)
+
+
+def record(index: int, status: Status, stage: str, reason: Reason | None = None) -> Record:
+    return Record(
+        index=index,
+        instance="d",
+        label=index % 10,
+        status=status,
+        reason=reason,
+        stage=stage,
+        bound=None,
+        margin=None,
+        seconds=0.5 + index,
+        timeout=10.0,
+        attempts=1,
+        detail="",
+        versions="torch 0",
+        decided_at=0.0,
+    )
+
+
+def summary(info: RunInfo = INFO) -> Summary:
+    """20 images: 2 wrong, 3 + 1 broken, 6 + 3 + 1 + 2 verified, 2 undecided."""
+    kinds = [
+        *[(Status.FALSIFIED, "clean", None)] * 2,
+        *[(Status.FALSIFIED, "attack", None)] * 3,
+        (Status.FALSIFIED, "branch-and-bound", None),
+        *[(Status.VERIFIED, "ibp", None)] * 6,
+        *[(Status.VERIFIED, "crown", None)] * 3,
+        (Status.VERIFIED, "alpha-crown", None),
+        *[(Status.VERIFIED, "branch-and-bound", None)] * 2,
+        (Status.UNKNOWN, "branch-and-bound", Reason.TIMEOUT),
+        (Status.UNKNOWN, "branch-and-bound", Reason.BUDGET),
+    ]
+    return Summary(info, tuple(record(n, *kind) for n, kind in enumerate(kinds)))
+
+
+def test_every_column_counts_what_it_says() -> None:
+    (row,) = verdict_table([summary()]).to_dict("records")
+    assert row["images"] == 20
+    assert row["standard"] == 90.0
+    assert row["attack_robust"] == 75.0
+    assert row["ibp_verified"] == 30.0
+    assert row["crown_verified"] == 45.0
+    assert row["alpha_crown_verified"] == 50.0
+    assert row["verified"] == 60.0
+    assert row["robust_at_most"] == 70.0
+    assert row["undecided"] == 2
+    assert row["epsilon"] == "0.1"
+
+
+def test_counts_are_consistent() -> None:
+    tally = summary().tally
+    assert tally.right - sum(tally.falsified.values()) == tally.proved + tally.undecided
+    assert tally.unknown == {"TIMEOUT": 1, "BUDGET": 1}
+    assert Tally.of([]).proved == 0
+
+
+def test_what_a_run_did_not_try_is_missing_not_zero() -> None:
+    (row,) = verdict_table(
+        [summary(replace(INFO, settings='{"stages": ["clean", "ibp"]}'))]
+    ).to_dict("records")
+    assert row["ibp_verified"] == 30.0
+    assert row["crown_verified"] is None or pd.isna(row["crown_verified"])
+    assert row["attack_robust"] is None or pd.isna(row["attack_robust"])
+
+
+def test_seconds_add_up() -> None:
+    (row,) = seconds_table([summary()]).to_dict("records")
+    assert row["seconds"] == sum(0.5 + n for n in range(20))
+    assert row["mean_seconds"] == 10.0
+    assert row["most_seconds"] == 19.5
+
+
+def test_several_networks_are_several_rows() -> None:
+    other = replace(INFO, network_name="bigger", epsilon=2 / 255)
+    frame = verdict_table([summary(), summary(other)])
+    assert list(frame["network"]) == ["tiny", "bigger"]
+    assert list(frame["epsilon"]) == ["0.1", "2/255"]
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "text"),
+    [
+        (2 / 255, "2/255"),
+        (8 / 255, "8/255"),
+        (0.1, "0.1"),
+        (0.3, "0.3"),
+        (0.00784, "0.00784"),
+        (0.0, "0"),
+        (1.0, "1"),
+        (1 / 3, "85/255"),
+        (None, ""),
+    ],
+)
+def test_epsilon_is_written_exactly(epsilon: float | None, text: str) -> None:
+    assert epsilon_text(epsilon) == text
+
+
+def test_files_are_the_same_for_the_same_verdicts_whatever_the_time(tmp_path: Path) -> None:
+    first = write_table([summary()], tmp_path / "a", "toy", "verify-pipeline table x")
+    slower = summary()
+    slower = Summary(INFO, tuple(replace(r, seconds=9.0, decided_at=7.0) for r in slower.records))
+    second = write_table([slower], tmp_path / "b", "toy", "verify-pipeline table x")
+    assert [path.name for path in first] == [
+        "toy.csv",
+        "toy.md",
+        "toy-seconds.csv",
+        "toy-seconds.md",
+    ]
+    same = [a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True)]
+    assert same == [True, True, False, False]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(
+        path.name for path in first
+    )
+
+
+def test_every_file_names_its_command(tmp_path: Path) -> None:
+    command = "verify-pipeline table a.ledger --name toy"
+    for path in write_table([summary()], tmp_path, "toy", command):
+        assert command in path.read_text(encoding="utf-8")
+    frame = pd.read_csv(tmp_path / "toy.csv")
+    assert frame["generated_by"].tolist() == [command]
+    assert frame["verified"].tolist() == [60.0]
+
+
+def test_markdown_says_what_stayed_open_and_escapes_names() -> None:
+    page = as_markdown([summary(replace(INFO, network_name="a|b"))], "make demo")
+    assert "| a\\|b | digits | test | 0.1 | 20 | 90.00 | 75.00 | 30.00 | 45.00 | 50.00 |" in page
+    assert "1 because its deadline passed" in page
+    assert "Generated by `make demo`." in page
+
+
+def test_text_shows_verdicts_and_seconds_in_one_row() -> None:
+    text = as_text([summary()])
+    assert "60.00" in text
+    assert "200.0" in text
+    assert "Undecided" in text
+
+
+def test_a_missing_number_is_a_dash() -> None:
+    text = as_text([summary(replace(INFO, settings="{}"))])
+    assert "–" in text
+    assert "nan" not in text.lower()
+
+
+def test_images_table(tmp_path: Path) -> None:
+    frame = images_table(summary())
+    assert len(frame) == 20
+    assert frame["reason"].tolist()[-2:] == ["timeout", "budget"]
+    path = write_images(summary(), tmp_path / "images.csv")
+    assert pd.read_csv(path)["verdict"].value_counts().to_dict() == {
+        "verified": 12,
+        "falsified": 6,
+        "unknown": 2,
+    }
+
+
+def test_nothing_to_tabulate_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none in the ledger"):
+        write_table([], tmp_path, "toy", "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="can be written"):
+        write_table([summary()], tmp_path / "file", "toy", "x")
+
+
+def test_progress_bars_show_what_each_stage_decided() -> None:
+    out = io.StringIO()
+    with ProgressBars(Console(file=out, width=120, force_terminal=True, color_system=None)) as bars:
+        bars.started(3, 1)
+        bars.stage_started("ibp", 2)
+        bars.decided(0, Verdict(Status.VERIFIED, "ibp", 0.1, bound=1.0))
+        bars.looked_at("ibp", 2)
+        bars.finished()
+    assert "1 of 3 images are decided already" in out.getvalue()
+    assert "1 verified" in out.getvalue()

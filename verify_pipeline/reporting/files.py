@@ -1,0 +1,79 @@
+"""Tables as files, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+
+from verify_pipeline.certify.tally import Summary
+from verify_pipeline.errors import DataError
+from verify_pipeline.reporting.render import as_markdown, seconds_as_markdown
+from verify_pipeline.reporting.tables import images_table, seconds_table, verdict_table
+
+
+def write_table(
+    summaries: Sequence[Summary], folder: Path, name: str, command: str
+) -> tuple[Path, ...]:
+    """Write ``<name>.csv``, ``<name>.md``, and the same with ``-seconds``.
+
+    Seconds have their own files, so that the others are the same, byte for byte, whenever the same
+    verdicts are tabulated.
+
+    Args:
+        summaries: one row each, at least one.
+        folder: made if it is not there.
+        name: of the files.
+        command: what generates them; it stands in each.
+
+    Returns:
+        The files' paths.
+
+    Raises:
+        DataError: there is nothing to tabulate, or the folder cannot be written.
+    """
+    if not summaries:
+        raise DataError(
+            f"table {name}",
+            expected="verdicts",
+            got="none in the ledger",
+            remedy="Certify something first.",
+        )
+    contents = {
+        f"{name}.csv": _csv(verdict_table(summaries), command),
+        f"{name}.md": as_markdown(summaries, command),
+        f"{name}-seconds.csv": _csv(seconds_table(summaries), command),
+        f"{name}-seconds.md": seconds_as_markdown(summaries, command),
+    }
+    return tuple(_write(folder / file, content) for file, content in contents.items())
+
+
+def write_images(summary: Summary, path: Path) -> Path:
+    """Write one row for each image of a run as CSV.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    return _write(path, images_table(summary).to_csv(index=False, lineterminator="\n"))
+
+
+def _csv(frame: pd.DataFrame, command: str) -> str:
+    return frame.assign(generated_by=command).to_csv(index=False, lineterminator="\n")
+
+
+def _write(path: Path, content: str) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(content, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise DataError(
+            f"file {path}", expected="a place that can be written", got=error.strerror or str(error)
+        ) from error
+    return path

@@ -1,0 +1,72 @@
+"""A certification's progress on a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID as BarId
+
+from verify_pipeline.certify.contract import Observer
+from verify_pipeline.problem import Status, Verdict
+
+
+class ProgressBars(Observer):
+    """A bar for each stage, with what it decided; use it as a context.
+
+    Args:
+        console: where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<17}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+        )
+        self._bar: BarId | None = None
+        self._counts: Counter[Status] = Counter()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def started(self, images: int, decided: int) -> None:
+        if decided:
+            self._progress.console.print(f"{decided} of {images} images are decided already.")
+
+    def stage_started(self, stage: str, images: int) -> None:
+        self._stop_bar()
+        self._counts.clear()
+        self._bar = self._progress.add_task(stage, total=images, note="")
+
+    def decided(self, index: int, verdict: Verdict) -> None:
+        self._counts[verdict.status] += 1
+        if self._bar is not None:
+            note = ", ".join(f"{self._counts[s]} {s.value}" for s in Status if self._counts[s])
+            self._progress.update(self._bar, note=note)
+
+    def looked_at(self, stage: str, images: int) -> None:
+        if self._bar is not None:
+            self._progress.advance(self._bar, images)
+
+    def finished(self) -> None:
+        self._stop_bar()
+
+    def _stop_bar(self) -> None:
+        if self._bar is not None:
+            self._progress.stop_task(self._bar)

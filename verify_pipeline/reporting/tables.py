@@ -1,0 +1,128 @@
+"""From verdicts to tables of numbers, one row for each run.
+
+Verdicts and seconds are two tables, because the first is the same whenever the same command is run
+again and the second never is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from verify_pipeline.certify.tally import Summary
+
+KEYS = ("network", "data_set", "split", "epsilon", "images")
+"""What names a row, in both tables."""
+
+PERCENTAGES = {
+    "standard": "classified rightly as they are",
+    "attack_robust": "classified rightly, and the attack stage found no counterexample",
+    "ibp_verified": "verified by interval bounds",
+    "crown_verified": "verified by interval bounds or CROWN",
+    "alpha_crown_verified": "verified by interval bounds, CROWN or α-CROWN",
+    "verified": "verified by any stage: the verified accuracy",
+    "robust_at_most": "no stage found a counterexample: no method can verify more",
+}
+"""Columns in % of the images, and what each counts."""
+
+_NEEDS = {
+    "attack_robust": "attack",
+    "ibp_verified": "ibp",
+    "crown_verified": "crown",
+    "alpha_crown_verified": "alpha-crown",
+}
+
+
+def verdict_table(summaries: Sequence[Summary]) -> pd.DataFrame:
+    """Accuracies in %, and the number of undecided images.
+
+    Columns: :data:`KEYS`, :data:`PERCENTAGES` (rounded to 0.01; missing where the run had no such
+    stage), ``undecided``, ``settings`` (the digest of what was tried) and ``network_sha256``.
+    """
+    return pd.DataFrame([_verdict_row(summary) for summary in summaries])
+
+
+def seconds_table(summaries: Sequence[Summary]) -> pd.DataFrame:
+    """Seconds charged to the images: in all, the mean, and the most that one took."""
+    rows = []
+    for summary in summaries:
+        seconds = [record.seconds for record in summary.records]
+        rows.append(
+            {
+                **_keys(summary),
+                "seconds": round(sum(seconds), 2),
+                "mean_seconds": round(sum(seconds) / max(len(seconds), 1), 4),
+                "most_seconds": round(max(seconds, default=0.0), 2),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def images_table(summary: Summary) -> pd.DataFrame:
+    """One row for each image of a run: what was decided, where, how, and what it cost."""
+    return pd.DataFrame(
+        [
+            {
+                "index": record.index,
+                "label": record.label,
+                "verdict": record.status.value,
+                "stage": record.stage,
+                "reason": None if record.reason is None else record.reason.name.lower(),
+                "bound": record.bound,
+                "counterexample_margin": record.margin,
+                "seconds": round(record.seconds, 4),
+                "detail": record.detail,
+                "versions": record.versions,
+            }
+            for record in summary.records
+        ]
+    )
+
+
+def epsilon_text(epsilon: float | None) -> str:
+    """ε as people write it: ``2/255`` where it is just that, else the shortest decimal."""
+    if epsilon is None:
+        return ""
+    numerator = round(epsilon * 255)
+    if numerator > 0 and numerator / 255 == epsilon and epsilon < 1:
+        return f"{numerator}/255"
+    return f"{epsilon:g}" if float(f"{epsilon:g}") == epsilon else repr(epsilon)
+
+
+def _keys(summary: Summary) -> dict[str, object]:
+    info = summary.info
+    values = (
+        info.network_name,
+        info.run.data_set,
+        info.run.split,
+        epsilon_text(info.epsilon),
+        summary.tally.images,
+    )
+    return dict(zip(KEYS, values, strict=True))
+
+
+def _verdict_row(summary: Summary) -> dict[str, object]:
+    tally = summary.tally
+    counts = {
+        "standard": tally.right,
+        "attack_robust": tally.withstood,
+        "ibp_verified": tally.proved_up_to("ibp"),
+        "crown_verified": tally.proved_up_to("crown"),
+        "alpha_crown_verified": tally.proved_up_to("alpha-crown"),
+        "verified": tally.proved,
+        "robust_at_most": tally.not_broken,
+    }
+    percentages = {
+        name: round(100 * count / tally.images, 2)
+        if _NEEDS.get(name) in (None, *summary.stages)
+        else None
+        for name, count in counts.items()
+    }
+    return {
+        **_keys(summary),
+        **percentages,
+        "undecided": tally.undecided,
+        "settings": summary.info.run.settings,
+        "network_sha256": summary.info.run.network,
+    }
