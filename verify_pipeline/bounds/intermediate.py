@@ -127,15 +127,24 @@ def _meet(first: Interval, second: Interval) -> Interval:
 
 
 def _asked_places(graph: Graph) -> dict[int, bool]:
-    """Places of nonlinear nodes' inputs that intervals leave loose -> whether only signs matter."""
+    """Places whose bounds relaxations are made of, where intervals are loose.
+
+    Returns:
+        Place -> whether only neurons of either sign matter there.
+    """
     exact = _exact_by_interval(graph)
     asked: dict[int, bool] = {}
     for node in graph.nodes:
         if is_affine(node.op):
             continue
         for i in node.inputs:
-            if i not in exact:
-                asked[i] = asked.get(i, True) and isinstance(node.op, (Relu, LeakyRelu))
+            only_signs = isinstance(node.op, (Relu, LeakyRelu))
+            while isinstance(graph.nodes[i].op, (Relu, LeakyRelu)):
+                # its lines say no more of its value than bounds of its input do
+                i = graph.nodes[i].inputs[0]
+                only_signs = False
+            if i not in exact and is_affine(graph.nodes[i].op):
+                asked[i] = asked.get(i, True) and only_signs
     return asked
 
 

@@ -270,7 +270,7 @@ def _lines(slope: float, lower: Tensor, upper: Tensor, split: Tensor | None) -> 
     active, inactive = lower >= 0, upper <= 0
     unstable = ~(active | inactive)
     chord = (upper - slope * lower) / (upper - lower)
-    up = torch.where(unstable, chord, torch.where(active, 1.0, slope).to(lower))
+    up = torch.where(unstable, chord, torch.where(active, 1.0, chord.new_tensor(slope)))
     return Lines(
         low=torch.where(unstable, slope, up),
         span=torch.where(unstable, 1.0 - slope, torch.zeros_like(up)),
