@@ -26,6 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from verify_pipeline import data
+from verify_pipeline.certify.settings import CertifySettings, plan
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.network import zoo
 from verify_pipeline.settings import STRICT, Text
@@ -38,14 +39,16 @@ class Recipe:
     """A training and a certification that belong together.
 
     Attributes:
-        name: the file's name without its ending.
+        name: what it is called; the file's name without its ending unless it says otherwise.
         description: one line for a reader.
         train: the training.
+        certify: the certification; its ε is the training's unless it says otherwise.
     """
 
     name: Text
     description: str = ""
     train: TrainSettings
+    certify: CertifySettings
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -76,13 +79,28 @@ def load_recipe(source: Path | str, overrides: Mapping[str, str] | None = None) 
         problems.extend(_override(value, key, text))
     problems.extend(_unknown_names(document))
     try:
-        recipe = TypeAdapter(Recipe).validate_python({"name": path.stem, **value})
+        recipe = TypeAdapter(Recipe).validate_python(_completed(value, path.stem))
     except ValidationError as error:
-        problems.extend(_problem(document, details) for details in error.errors())
+        told = (details for details in error.errors() if not _follows(details, value))
+        problems.extend(_problem(document, details) for details in told)
         raise problems_error(document.name, tuple(problems)) from None
+    try:
+        plan(recipe.certify)
+    except ConfigError as error:
+        problems.append(f"{document.place(('certify', 'search'))}: {error}")
     if problems:
         raise problems_error(document.name, tuple(problems))
     return recipe
+
+
+def _completed(value: dict[str, Any], name: str) -> dict[str, Any]:
+    """The recipe with what follows from the rest of it: its name, and certify's ε."""
+    completed = {"name": name, "certify": {}, **value}
+    train, certify = completed.get("train"), completed["certify"]
+    epsilon = train.get("epsilon") if isinstance(train, dict) else None
+    if isinstance(epsilon, dict) and "target" in epsilon and isinstance(certify, dict):
+        completed["certify"] = {"epsilon": epsilon["target"], **certify}
+    return completed
 
 
 def _find(source: Path | str) -> Path:
@@ -117,9 +135,16 @@ def _override(value: dict[str, Any], key: str, text: str) -> Iterable[str]:
     value[last] = new
 
 
+def _follows(details: Any, value: dict[str, Any]) -> bool:
+    """Whether an error is about certify's ε, which the recipe leaves to train's."""
+    certify = value.get("certify")
+    given = isinstance(certify, dict) and "epsilon" in certify
+    return details["loc"] == ("certify", "epsilon") and not given
+
+
 def _problem(document: Document, details: Any) -> str:
     """One line for one error of pydantic."""
-    path: KeyPath = tuple(details["loc"])
+    path = _keys(document, details["loc"])
     where, got = document.place(path), details["input"]
     match details["type"]:
         case "missing":
@@ -134,12 +159,24 @@ def _problem(document: Document, details: Any) -> str:
             return f"{where}: {details['msg'].lower()}; got {got!r}"
 
 
+def _keys(document: Document, location: KeyPath) -> KeyPath:
+    """pydantic's location without the names of a union's members that it puts between keys."""
+    path: KeyPath = ()
+    for part in location:
+        is_key = isinstance(part, int) or part.isidentifier() and part.islower()
+        if is_key or (*path, part) in document.lines:
+            path = (*path, part)
+    return path
+
+
 def _keys_at(path: KeyPath) -> tuple[str, ...]:
     """The keys that a recipe may have at ``path``."""
     cls: Any = Recipe
     for part in path:
-        cls = typing.get_type_hints(cls).get(str(part))
-        if not dataclasses.is_dataclass(cls):
+        hint = typing.get_type_hints(cls).get(str(part))
+        choices = (hint, *typing.get_args(hint))
+        cls = next((each for each in choices if dataclasses.is_dataclass(each)), None)
+        if cls is None:
             return ()
     return tuple(field.name for field in dataclasses.fields(cls))
 
@@ -167,7 +204,5 @@ def _one_of(wrong: str, known: Iterable[str]) -> str:
 
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML text that :func:`load_recipe` reads back to an equal one."""
-    value = dataclasses.asdict(recipe)
-    del value["name"]
-    plain = TypeAdapter(dict[str, Any]).dump_python(value, mode="json")
+    plain = TypeAdapter(dict[str, Any]).dump_python(dataclasses.asdict(recipe), mode="json")
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -1,9 +1,9 @@
 """Certified training: settings, the loop, schedules, initialisation, checkpoints."""
 
-from verify_pipeline.training.loop import Cascade, Trained, train
+from verify_pipeline.training.loop import Cascade, train
 from verify_pipeline.training.observer import Several, Silent, TensorBoard, TrainObserver
-from verify_pipeline.training.restore import restore
 from verify_pipeline.training.settings import TrainSettings
+from verify_pipeline.training.trained import Trained, restore
 
 __all__ = [
     "Cascade",

@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +24,13 @@ from verify_pipeline.training.batch_norm import has_batch_norm, recompute_statis
 from verify_pipeline.training.evaluate import evaluate
 from verify_pipeline.training.initialise import ibp_init
 from verify_pipeline.training.observer import Silent, TrainObserver
-from verify_pipeline.training.restore import fresh_network
 from verify_pipeline.training.schedules import epsilon_schedule, learning_rate, ramp_schedule
 from verify_pipeline.training.settings import TrainSettings
 from verify_pipeline.training.step import LossStep, StepPlan
+from verify_pipeline.training.trained import Trained, fresh_network
 
 Cascade = Callable[[nn.Module, ImageSet], dict[str, float]]
 """Certifies images with the network as it stands; returns metrics by name."""
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """What a training leaves.
-
-    Attributes:
-        module: the network, in eval mode.
-        metrics: one row per epoch: losses, accuracies, ε, α, seconds.
-        settings: it was trained with.
-        validation: the held-out images, if there were any.
-    """
-
-    module: nn.Module
-    metrics: list[dict[str, Any]]
-    settings: TrainSettings
-    validation: ImageSet | None
 
 
 def train(

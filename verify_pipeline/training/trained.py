@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from verify_pipeline import data
-from verify_pipeline.data import DataSetInfo
+from verify_pipeline.data import DataSetInfo, ImageSet
 from verify_pipeline.errors import TrainingError
 from verify_pipeline.network import zoo
 from verify_pipeline.training import checkpoint
 from verify_pipeline.training.settings import NetworkSettings, TrainSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a training leaves.
+
+    Attributes:
+        module: the network, in eval mode.
+        metrics: one row per epoch: losses, accuracies, ε, α, seconds.
+        settings: it was trained with.
+        validation: the held-out images, if there were any.
+    """
+
+    module: nn.Module
+    metrics: list[dict[str, Any]]
+    settings: TrainSettings
+    validation: ImageSet | None
 
 
 def fresh_network(settings: NetworkSettings, info: DataSetInfo) -> nn.Module:
@@ -28,8 +47,8 @@ def fresh_network(settings: NetworkSettings, info: DataSetInfo) -> nn.Module:
     )
 
 
-def restore(folder: Path, info: DataSetInfo | None = None) -> tuple[nn.Module, TrainSettings]:
-    """The network of a finished training, in eval mode on the CPU, and what it was trained with.
+def restore(folder: Path, info: DataSetInfo | None = None) -> Trained:
+    """A finished training as its folder holds it, on the CPU; without its validation images.
 
     Args:
         folder: of the training.
@@ -67,4 +86,4 @@ def restore(folder: Path, info: DataSetInfo | None = None) -> tuple[nn.Module, T
         raise TrainingError(
             f"checkpoint {folder}", expected="the weights of its network", got=str(error)
         ) from None
-    return module.eval(), settings
+    return Trained(module.eval(), found.progress.metrics, settings, None)
