@@ -70,9 +70,11 @@ class _Reading:
 
     def visit(self, node: NodeProto) -> None:
         """Work out a node's outputs from its inputs."""
+        if not node.output:
+            raise NetworkError(f"{self.source}: node {node.name}", got="no output")
         self.trace.label(node.output[0])
         try:
-            inputs = tuple(self.values[name] if name else None for name in node.input)
+            inputs = tuple(self._value(name) if name else None for name in node.input)
             results = self._results(node, inputs)
         except NetworkError:
             raise
@@ -84,6 +86,11 @@ class _Reading:
                 remedy="The file may be damaged; check that onnxruntime runs it.",
             ) from error
         self.values.update(zip(node.output, results, strict=False))
+
+    def _value(self, name: str) -> Value:
+        if name not in self.values:
+            raise ValueError(f"an input {name!r} that no earlier node computes")
+        return self.values[name]
 
     def _results(self, node: NodeProto, inputs: tuple[Value | None, ...]) -> tuple[Value, ...]:
         constants = [value for value in inputs if not isinstance(value, Activation)]

@@ -92,7 +92,9 @@ class Trace:
             name = f"{self._label}#{number}"
         self._names.add(name)
         self._ops.append(op)
-        return self._builder.add(op, *(item.place for item in inputs), name=name)
+        place = self._builder.add(op, *(item.place for item in inputs), name=name)
+        refuse_huge(math.prod(self._builder.shape(place)))
+        return place
 
     def op(self, x: Activation) -> Op:
         """The operation that computed an activation."""

@@ -20,7 +20,7 @@ def add(trace: Trace, a: Value, b: Value) -> Value:
 
 def multiply(trace: Trace, a: Value, b: Value) -> Value:
     """``a * b`` with broadcasting; an activation times itself is a square."""
-    if isinstance(a, Activation) and a == b:
+    if isinstance(a, Activation) and isinstance(b, Activation) and a == b:
         return trace.emit(Elementwise("square"), a)
     return _binary(trace, a, b, Mul(), lambda x, c: trace.affine(x, c, 0.0), np.multiply)
 
