@@ -9,7 +9,7 @@ the bounds want them, layer by layer.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -165,7 +165,28 @@ class Goals:
             {place: value.unsqueeze(1) for place, value in beta.items()},
         )
 
+    def layers(self, goal: Tensor) -> Tensor:
+        """Which activation, counted from 0, each column belongs to, ``D x U``."""
+        ends = torch.tensor(self.neurons.sizes, device=goal.device).cumsum(0)
+        return torch.bucketize(self.columns[goal], ends, right=True)
+
     def undecided(self, domains: Domains) -> Tensor:
         """Columns that a domain can still be split at, ``D x U`` booleans."""
         real = self.columns[domains.goal] < sum(self.neurons.sizes)
         return real & (domains.splits == 0)
+
+
+def split(domains: Domains, columns: Tensor) -> Domains:
+    """Two children for each domain, ``2 D``: first all active ones, then all inactive ones.
+
+    Args:
+        domains: to split.
+        columns: ``D``, at which neuron.
+    """
+    children = []
+    for sign in (1, -1):
+        splits = domains.splits.scatter(
+            1, columns.unsqueeze(1), torch.full_like(domains.splits[:, :1], sign)
+        )
+        children.append(replace(domains, splits=splits))
+    return Domains.cat(children)

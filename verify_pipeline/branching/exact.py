@@ -42,6 +42,7 @@ class ExactMargin:
     points: Tensor
 
 
+@torch.no_grad()
 def milp_margin(
     graph: Graph, box: Box, spec: Specification, n: int, gap: float = 0.0
 ) -> ExactMargin:

@@ -59,6 +59,7 @@ class Leaf:
     points: Tensor | None
 
 
+@torch.no_grad()
 def lp_leaf(
     graph: Graph, box: Box, spec: Specification, bounds: NodeBounds, splits: Splits
 ) -> Leaf:

@@ -1,0 +1,141 @@
+"""What the search keeps of every instance: time, domains, and what is proved so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.problem import Reason, Status
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the search knows of an instance at the end.
+
+    Attributes:
+        instance: its place in the batch.
+        status: VERIFIED, FALSIFIED or UNKNOWN.
+        bound: a float64 lower bound of its least margin, the least over all leaves where it is
+            VERIFIED, that of the root elsewhere; None if it is not finite.
+        point: FALSIFIED: ``*X`` float32, in the box, to be replayed.
+        seconds: charged to it: its share of every batch that it was in.
+        domains: that were bounded for it.
+        reason: UNKNOWN: why.
+    """
+
+    instance: int
+    status: Status
+    bound: float | None
+    point: Tensor | None
+    seconds: float
+    domains: int
+    reason: Reason | None
+
+
+class Accounts:
+    """The accounts of N instances.
+
+    Attributes:
+        charged: ``N`` seconds.
+        domains: ``N``, how many were bounded.
+        open: ``N``, how many domains are neither closed nor split.
+        at_root: ``N``, the least row's float64 bound without splits.
+        proved: ``N``, the least float64 bound of closed rows and domains; at most 0 once a leaf
+            had to be left without a decision.
+        ended: ``N`` booleans.
+    """
+
+    def __init__(self, at_root: Tensor, deadlines: Tensor) -> None:
+        """Open the accounts.
+
+        Args:
+            at_root: ``N x S``, every row's float64 bound without splits.
+            deadlines: ``N`` seconds.
+        """
+        zeros = torch.zeros_like(at_root[:, 0])
+        self.charged = zeros.clone()
+        self.domains = zeros.long()
+        self.open = zeros.long()
+        self.at_root = at_root.amin(1)
+        self.proved = torch.where(at_root > 0, at_root, math.inf).amin(1)
+        self.ended = zeros.bool()
+        self._deadlines = deadlines.to(at_root)
+
+    @property
+    def used(self) -> Tensor:
+        """The share of its deadline that each instance has used up, ``N``."""
+        return self.charged / self._deadlines
+
+    def charge(self, instance: Tensor, seconds: float) -> None:
+        """Share seconds evenly among the domains ``D`` of a batch."""
+        if len(instance):
+            counts = torch.bincount(instance, minlength=len(self.charged))
+            self.charged += counts * (seconds / len(instance))
+
+    def begin(self, instance: Tensor) -> None:
+        """Count new open domains ``D``."""
+        self.open += torch.bincount(instance, minlength=len(self.open))
+
+    def close(self, instance: Tensor, bounds: Tensor) -> None:
+        """Count domains ``D`` as closed with their float64 bounds."""
+        self.open -= torch.bincount(instance, minlength=len(self.open))
+        self.proved.scatter_reduce_(0, instance, bounds, "amin")
+
+    def complete(self) -> list[int]:
+        """Instances that have not ended and have no open domain."""
+        return _places((self.open == 0) & ~self.ended)
+
+    def overdue(self) -> list[int]:
+        """Instances that have not ended and were charged as much as they may."""
+        return _places((self.charged >= self._deadlines) & ~self.ended)
+
+    def over(self, domains: int) -> list[int]:
+        """Instances that have not ended and have had more than that many domains."""
+        return _places((self.domains > domains) & ~self.ended)
+
+    def end(
+        self, n: int, status: Status, reason: Reason | None = None, point: Tensor | None = None
+    ) -> Found:
+        """Close an instance's account."""
+        self.ended[n] = True
+        bound = float((self.proved if status is Status.VERIFIED else self.at_root)[n])
+        return Found(
+            instance=n,
+            status=status,
+            bound=bound if math.isfinite(bound) else None,
+            point=point,
+            seconds=float(self.charged[n]),
+            domains=int(self.domains[n]),
+            reason=reason,
+        )
+
+
+class Pace:
+    """How many domains go into the next batch, so that a batch takes about ``seconds`` at most."""
+
+    def __init__(self, limit: int, seconds: float, clock: Callable[[], float]) -> None:
+        self._limit = limit
+        self._seconds = seconds
+        self._clock = clock
+        self._since = clock()
+        self.size = min(limit, 8)
+
+    def start(self) -> None:
+        """A batch begins."""
+        self._since = self._clock()
+
+    def stop(self, count: int) -> float:
+        """A batch of ``count`` ends; returns its seconds."""
+        seconds = self._clock() - self._since
+        fitting = int(count * self._seconds / seconds) if seconds > 0 else self._limit
+        self.size = max(1, min(self._limit, 2 * self.size, fitting))
+        return seconds
+
+
+def _places(mask: Tensor) -> list[int]:
+    places: list[int] = mask.nonzero().squeeze(1).tolist()
+    return places

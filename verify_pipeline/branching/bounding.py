@@ -1,0 +1,194 @@
+"""What the search does with a batch of domains: choose a neuron, bound, confirm, solve leaves.
+
+The search thinks in float32 and is believed in float64: a bound counts only after the same
+multipliers were evaluated again with the float64 network over the float64 bounds of the root.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds import (
+    MarginBounds,
+    Multipliers,
+    NodeBounds,
+    OptimiseSettings,
+    Splits,
+    clamp_to_splits,
+    crown_margins,
+    optimise,
+    relu_coefficients,
+)
+from verify_pipeline.branching.domains import Domains, Goals, split
+from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.leaf import Leaf, lp_leaf
+from verify_pipeline.branching.scores import CHOICES, Scores, best_candidate, scores
+from verify_pipeline.branching.settings import BranchingSettings
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box, Specification
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A batch of domains as the bounds take them: every one with its own box, row and splits.
+
+    Attributes:
+        graph: the network.
+        box: ``D x *X``.
+        spec: ``D x 1 x K``.
+        bounds: of the domains' instances at the root.
+        splits: of the domains.
+        multipliers: their best known ones.
+    """
+
+    graph: Graph
+    box: Box
+    spec: Specification
+    bounds: NodeBounds
+    splits: Splits
+    multipliers: Multipliers
+
+    def margins(self) -> MarginBounds:
+        """The bounds that the multipliers give, ``D x 1``."""
+        return crown_margins(
+            self.graph, self.box, self.spec, self.bounds, self.multipliers, self.splits
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """Domains after their bounds were optimised.
+
+    Attributes:
+        domains: with the bounds and multipliers that were found, in float32.
+        confirmed: ``D``, their bounds in float64; ``-inf`` where float32 saw none above zero.
+        corners: ``D x *X``, where the linear bound is least in the box.
+    """
+
+    domains: Domains
+    confirmed: Tensor
+    corners: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Bounder:
+    """Bounds domains of some goals.
+
+    Attributes:
+        goals: whose domains.
+        fast: the instances in float32.
+        exact: the same in float64.
+    """
+
+    goals: Goals
+    fast: Instances
+    exact: Instances
+
+    @torch.no_grad()
+    def bound(self, domains: Domains, settings: OptimiseSettings) -> Bounded:
+        """Optimise the bounds of all domains and confirm those above zero.
+
+        Args:
+            domains: whose bounds may only rise.
+            settings: of the ascent, which starts from the domains' multipliers.
+        """
+        view = self.view(self.fast, domains)
+        margins, multipliers = optimise(
+            view.graph,
+            view.box,
+            view.spec,
+            view.bounds,
+            settings,
+            splits=view.splits,
+            start=view.multipliers,
+        )
+        lower = margins.lower[:, 0]
+        found = replace(
+            domains,
+            lower=torch.maximum(domains.lower, lower),
+            alpha=self._compress(domains.goal, multipliers.alpha),
+            beta=self._compress(domains.goal, multipliers.beta),
+        )
+        confirmed = torch.full_like(lower, -torch.inf, dtype=torch.float64)
+        claimed = lower > 0
+        if bool(claimed.any()):
+            confirmed[claimed] = self.view(self.exact, found[claimed]).margins().lower[:, 0]
+        return Bounded(found, confirmed, margins.corners(view.box)[:, 0])
+
+    @torch.no_grad()
+    def choose(self, domains: Domains, settings: BranchingSettings, at_once: int) -> Tensor:
+        """The column of the neuron that each domain is split at, ``D``.
+
+        Args:
+            domains: each with an undecided column.
+            settings: how to choose.
+            at_once: how many children may be bounded at once.
+        """
+        view = self.view(self.fast, domains)
+        arriving = relu_coefficients(
+            view.graph, view.box, view.spec, view.bounds, view.multipliers, view.splits
+        )
+        neurons, goal = self.goals.neurons, domains.goal
+        coefficients = self._filled({place: value[:, 0] for place, value in arriving.items()}, goal)
+        bounds = clamp_to_splits(view.bounds, view.graph, view.splits)
+        score = scores(view.graph, neurons, bounds, coefficients)
+        score = Scores(
+            self.goals.compress(goal, score.babsr), self.goals.compress(goal, score.intercept)
+        )
+        columns = CHOICES[settings.method](
+            score, self.goals.undecided(domains), self.goals.layers(goal), settings.candidates
+        )
+        if columns.shape[1] == 1:
+            return columns[:, 0]
+        count = columns.shape[1]
+        tried = split(
+            domains[torch.arange(len(domains)).repeat_interleave(count)], columns.flatten()
+        )
+        lower = torch.cat(
+            [
+                self.view(self.fast, tried[i : i + at_once]).margins().lower[:, 0]
+                for i in range(0, len(tried), at_once)
+            ]
+        )
+        children = lower.reshape(2, len(domains), count).permute(1, 2, 0)
+        return best_candidate(children, columns, settings.reduceop)
+
+    def leaf(self, domain: Domains) -> Leaf:
+        """The exact end of one domain whose every activation is decided."""
+        view = self.view(self.exact, domain)
+        return lp_leaf(view.graph, view.box, view.spec, view.bounds, view.splits)
+
+    def view(self, instances: Instances, domains: Domains) -> View:
+        """The domains, in the precision of ``instances``."""
+        instance, row = self.goals.instance[domains.goal], self.goals.row[domains.goal]
+        spec = Specification(
+            instances.spec.rows[instance, row].unsqueeze(1),
+            instances.spec.offsets[instance, row].unsqueeze(1),
+        )
+        multipliers = self.goals.multipliers(domains).to(instances.graph.dtype)
+        return View(
+            instances.graph,
+            instances.box[instance],
+            spec,
+            instances.bounds[instance],
+            self.goals.splits(domains),
+            multipliers,
+        )
+
+    def _compress(self, goal: Tensor, values: dict[int, Tensor]) -> Tensor:
+        """``D x U`` from multipliers ``D x 1 x *V``."""
+        rows = {place: value[:, 0] for place, value in values.items()}
+        return self.goals.compress(goal, self.goals.neurons.flatten(self._filled(rows, goal)))
+
+    def _filled(self, values: dict[int, Tensor], goal: Tensor) -> dict[int, Tensor]:
+        """``D x *V`` at every activation: 0 where bounds had none, for they do not depend on it."""
+        neurons, dtype = self.goals.neurons, self.fast.graph.dtype
+        return {
+            place: values[place]
+            if place in values
+            else torch.zeros(len(goal), *shape, dtype=dtype, device=goal.device)
+            for place, shape in zip(neurons.places, neurons.shapes, strict=True)
+        }

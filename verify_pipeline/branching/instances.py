@@ -1,0 +1,43 @@
+"""The instances of a search, in one precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds import NodeBounds
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box, Specification
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """N instances of one network.
+
+    Attributes:
+        graph: the network.
+        box: ``N x *X``.
+        spec: ``N x S x K``.
+        bounds: at the root, of the places that bounds of the margins need.
+    """
+
+    graph: Graph
+    box: Box
+    spec: Specification
+    bounds: NodeBounds
+
+    def to(self, dtype: torch.dtype) -> Instances:
+        """The same in another precision."""
+        return Instances(
+            self.graph.to(dtype), self.box.to(dtype), self.spec.to(dtype), self.bounds.to(dtype)
+        )
+
+    def are_finite(self) -> Tensor:
+        """Instances all of whose bounds are finite, ``N`` booleans."""
+        finite = torch.ones(len(self.box), dtype=torch.bool, device=self.box.lower.device)
+        for side in (self.bounds.lower, self.bounds.upper):
+            for value in side.values():
+                finite &= torch.isfinite(value).flatten(1).all(1)
+        return finite

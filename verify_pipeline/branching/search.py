@@ -1,0 +1,183 @@
+"""Branch and bound whose frontier holds open domains of many images at once.
+
+β-CROWN (Wang et al. 2021, arXiv:2103.06624) bounds domains that are made by splitting ReLUs, of
+whatever images they are; a linear program ends a domain whose every ReLU is decided, which makes
+the search complete on piecewise-linear networks up to the rounding of float64.
+
+An instance is VERIFIED when, for every row of its specification, domains whose bounds were
+confirmed above zero in float64 cover the box. It is FALSIFIED with a float32 point of its box at
+which a row is not above zero, neither in float32 nor in float64.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds import Multipliers, NodeBounds, needed_places
+from verify_pipeline.branching.accounts import Accounts, Found, Pace
+from verify_pipeline.branching.affine import is_splittable
+from verify_pipeline.branching.bounding import Bounded, Bounder
+from verify_pipeline.branching.domains import Domains, split
+from verify_pipeline.branching.frontier import Frontier
+from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.points import evaluate
+from verify_pipeline.branching.roots import Roots, plant
+from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box, Reason, Specification, Status
+
+STEP_SECONDS = 1.0
+"""What one step aims to take at most: a deadline is exceeded by no more than a step."""
+
+
+def search(
+    graph: Graph,
+    box: Box,
+    spec: Specification,
+    root: NodeBounds,
+    settings: SearchSettings,
+    deadlines: Tensor,
+    start: Multipliers | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Found]:
+    """Decide instances, in the order in which they come to an end; each is found once.
+
+    Args:
+        graph: in float32.
+        box: ``N`` boxes.
+        spec: ``N`` specifications of S rows.
+        root: float64 bounds over the boxes, of ``bounds.needed_places`` at least.
+        settings: of the search.
+        deadlines: ``N``, seconds > 0 that each instance may be charged.
+        start: multipliers of the root's bounds where they are known; None: they are optimised here.
+        clock: in seconds; what the caller does between two found instances is not charged.
+    """
+    pace = Pace(settings.batch, STEP_SECONDS, clock)
+    exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
+    roots = plant(exact, start, settings.batch)
+    trees = _Trees(exact, roots, settings, deadlines)
+    everyone = torch.arange(len(box), device=box.lower.device)
+    trees.accounts.charge(everyone, pace.stop(len(box)))
+    yield from trees.not_finite()
+    yield from trees.ends()
+    yield from trees.bound_roots(roots.domains, pace)
+    yield from trees.grow(pace)
+
+
+class _Trees:
+    """The open domains of all instances, and what becomes of them."""
+
+    def __init__(
+        self, exact: Instances, roots: Roots, settings: SearchSettings, deadlines: Tensor
+    ) -> None:
+        self._settings = settings
+        self._bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+        self._is_complete = is_splittable(exact.graph)
+        self._finite = exact.are_finite()
+        self._frontier = Frontier(roots.domains)
+        self.accounts = Accounts(roots.lower, deadlines)
+        self.accounts.begin(roots.goals.instance)
+
+    def not_finite(self) -> Iterator[Found]:
+        """Instances that no bound can be made for."""
+        for n in (~self._finite).nonzero().squeeze(1).tolist():
+            yield self._end(n, Status.UNKNOWN, Reason.NOT_FINITE)
+
+    def bound_roots(self, domains: Domains, pace: Pace) -> Iterator[Found]:
+        """Optimise the bounds of the roots, and open those that stay at or below zero."""
+        while len(domains):
+            part, domains = domains[: pace.size], domains[pace.size :]
+            pace.start()
+            broken = self._absorb(self._bounder.bound(part, self._settings.root))
+            self._charge(part, pace)
+            yield from self.ends(broken)
+            domains = domains[~self.accounts.ended[self._instance(domains)]]
+
+    def grow(self, pace: Pace) -> Iterator[Found]:
+        """Split open domains until there is none."""
+        settings = self._settings
+        while len(self._frontier):
+            pace.start()
+            order = self.accounts.used
+            parents = self._frontier.pop(pace.size, self._bounder.goals.instance, order)
+            columns = self._bounder.choose(parents, settings.branching, 2 * pace.size)
+            children = split(parents, columns)
+            self.accounts.begin(self._instance(parents))
+            broken = self._absorb(self._bounder.bound(children, settings.domain))
+            self._charge(children, pace)
+            yield from self.ends(broken)
+
+    def ends(self, broken: dict[int, Tensor] | None = None) -> Iterator[Found]:
+        """Instances that have come to an end by now.
+
+        Args:
+            broken: points that break their instance's specification.
+        """
+        for n, point in (broken or {}).items():
+            yield self._end(n, Status.FALSIFIED, point=point)
+        for n in self.accounts.complete():
+            yield self._complete(n)
+        for n in self.accounts.overdue():
+            yield self._end(n, Status.UNKNOWN, Reason.TIMEOUT)
+        if self._settings.max_domains is not None:
+            for n in self.accounts.over(self._settings.max_domains):
+                yield self._end(n, Status.UNKNOWN, Reason.BUDGET)
+        while self._frontier.bytes > self._settings.max_bytes:
+            counts = self._frontier.counts(self._bounder.goals.instance, len(self._finite))
+            yield self._end(int(counts.argmax()), Status.UNKNOWN, Reason.BUDGET)
+
+    def _complete(self, n: int) -> Found:
+        """The end of an instance without open domains."""
+        if 0 < float(self.accounts.proved[n]) < math.inf:
+            return self._end(n, Status.VERIFIED)
+        reason = Reason.NOT_CONFIRMED if self._is_complete else Reason.NOT_DECIDED
+        return self._end(n, Status.UNKNOWN, reason)
+
+    def _end(
+        self, n: int, status: Status, reason: Reason | None = None, point: Tensor | None = None
+    ) -> Found:
+        self._frontier.drop(self._bounder.goals.instance == n)
+        return self.accounts.end(n, status, reason, point)
+
+    def _absorb(self, bounded: Bounded) -> dict[int, Tensor]:
+        """Close domains, solve leaves, open the rest; returns points that break specifications."""
+        domains, instance = bounded.domains, self._instance(bounded.domains)
+        broken = self._broken(instance, bounded.corners)
+        closed = bounded.confirmed > 0
+        self.accounts.close(instance[closed], bounded.confirmed[closed])
+        divisible = self._bounder.goals.undecided(domains).any(1)
+        for d in (~closed & ~divisible).nonzero().squeeze(1).tolist():
+            if int(instance[d]) not in broken:
+                broken.update(self._leaf(domains[d : d + 1], instance[d : d + 1]))
+        self._frontier.push(domains[~closed & divisible])
+        return broken
+
+    def _leaf(self, domain: Domains, instance: Tensor) -> dict[int, Tensor]:
+        """Close a domain that cannot be split; returns its point if that breaks a specification."""
+        if not self._is_complete:
+            self.accounts.close(instance, domain.lower.double().clamp(max=0))
+            return {}
+        leaf = self._bounder.leaf(domain)
+        self.accounts.close(instance, leaf.lower)
+        return {} if leaf.points is None else self._broken(instance, leaf.points)
+
+    def _broken(self, instance: Tensor, points: Tensor) -> dict[int, Tensor]:
+        """The worst of the points that break their instances' specifications, by instance."""
+        evaluated = evaluate(self._bounder.fast, self._bounder.exact, instance, points)
+        order = evaluated.margins.argsort(descending=True)
+        order = order[evaluated.breaks[order]]
+        return dict(zip(instance[order].tolist(), evaluated.points[order], strict=True))
+
+    def _instance(self, domains: Domains) -> Tensor:
+        return self._bounder.goals.instance[domains.goal]
+
+    def _charge(self, domains: Domains, pace: Pace) -> None:
+        self.accounts.charge(self._instance(domains), pace.stop(len(domains)))
+        self.accounts.domains += torch.bincount(
+            self._instance(domains), minlength=len(self.accounts.domains)
+        )
