@@ -45,12 +45,15 @@ class Bounder:
         self._module = module
         self._perturbation = lirpa.module.perturbations.PerturbationLpNorm
         self._bounded_tensor = lirpa.module.BoundedTensor
-        parameter = next(module.parameters())
-        example = torch.zeros(2, *input_shape, device=parameter.device, dtype=parameter.dtype)
+        parameters = list(module.parameters())
+        gradients = [each.requires_grad for each in parameters]
+        example = torch.zeros(
+            2, *input_shape, device=parameters[0].device, dtype=parameters[0].dtype
+        )
         training = module.training
         try:
             with warnings.catch_warnings():
-                # tracing warns of batch norm in train mode and of deprecated exporter parts
+                # tracing warns of deprecated parts of torch's exporter
                 warnings.simplefilter("ignore")
                 module.eval()
                 self._bounded = lirpa.module.BoundedModule(
@@ -62,12 +65,26 @@ class Bounder:
             ) from error
         finally:
             module.train(training)
+            for each, wanted in zip(parameters, gradients, strict=True):
+                each.requires_grad_(wanted)
+        self._share_buffers()
         self.train(training)
+
+    def _share_buffers(self) -> None:
+        """Let running statistics be the module's own: auto_LiRPA takes copies of buffers."""
+        buffers = dict(self._module.named_buffers())
+        for node in self._bounded._modules.values():
+            if type(node).__name__ == "BoundBuffers" and node.ori_name in buffers:
+                node.buffer = buffers[node.ori_name]
 
     def train(self, mode: bool) -> None:
         """Train mode (batch statistics) or eval mode (running statistics), the module's too."""
         self._module.train(mode)
         self._bounded.train(mode)
+        for node in self._bounded._modules.values():
+            if type(node).__name__ == "BoundParams":
+                # in eval mode it would switch the shared parameters' gradients off
+                node.train(True)
 
     def freeze_batch_norm(self) -> None:
         """Keep train mode, in which bounds carry gradients, but use the running statistics."""

@@ -1,7 +1,7 @@
 """auto_LiRPA, imported: any release that runs, the 0.3 of PyPI with small repairs.
 
-Release 0.3 (2022) expects parts of torch and numpy that have since moved. Each repair below restores
-one name before the import; later releases need none.
+Release 0.3 (2022) expects parts of torch and numpy that have since moved. Each repair below
+restores one name before the import; later releases need none.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _opset_setter() -> bool:
 
 def _node_getitem() -> bool:
     symbolic_helper = importlib.import_module("torch.onnx.symbolic_helper")
-    torch._C.Node.__getitem__ = symbolic_helper._node_get  # type: ignore[attr-defined]
+    torch._C.Node.__getitem__ = symbolic_helper._node_get  # type: ignore[method-assign]
     return True
 
 

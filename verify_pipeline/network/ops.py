@@ -8,7 +8,7 @@ read from ONNX, in ``onnx/``.
 Families (what bounds need to know):
 
 * :class:`LinearOp` of one input: affine in its input. Its linear part without the constant is
-  ``linear``; ``linear_abs`` is the same map with absolute coefficients (what a radius goes through).
+  ``linear``; ``linear_abs`` is the same map with absolute coefficients, for radii.
 * :class:`Add`, :class:`Sub`, :class:`Concat`: linear in several inputs.
 * :class:`Relu`, :class:`LeakyRelu`, :class:`MaxPool`: piecewise linear.
 * :class:`Elementwise` (sigmoid, tanh, …), :class:`Mul`, :class:`Div`, :class:`MatMul`,

@@ -172,7 +172,7 @@ class _Training:
         for part in batch.chunk(options.accumulate):
             result = self.step(*self._pixels(part), plan)
             share = len(part) / len(batch)
-            (result.loss * share).backward()  # type: ignore[no-untyped-call]
+            (result.loss * share).backward()
             total += float(result.loss.detach()) * share
             counts["clean"] += result.correct
             counts["adversarial"] += result.adversarial_correct

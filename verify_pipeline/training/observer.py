@@ -49,14 +49,14 @@ class TensorBoard(Silent):
                 "tensorboard is not installed",
                 remedy="Install it with: pip install 'verify_pipeline[tensorboard]'",
             ) from error
-        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder))
 
     def epoch_done(self, metrics: dict[str, Any]) -> None:
         """One scalar per number; the epoch is the step."""
         for name, value in metrics.items():
             if isinstance(value, int | float) and name != "epoch":
-                self._writer.add_scalar(name, value, metrics["epoch"])  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(name, value, metrics["epoch"])
+        self._writer.flush()
 
 
 class Several:

@@ -29,7 +29,7 @@ def smoothed(step: int, first: int, last: int) -> float:
     curved, straight = middle - first, last - middle
     if curved == 0:
         return (step - first) / (last - first)
-    factor = 1.0 / ((straight * POWER + curved) * curved ** (POWER - 1))
+    factor = 1.0 / ((straight * POWER + curved) * math.pow(curved, POWER - 1))
     if step < middle:
         return math.pow(step - first, POWER) * factor
     at_middle = math.pow(curved, POWER) * factor

@@ -1,0 +1,176 @@
+"""One battery over all losses, and hand-computed values."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from verify_pipeline import losses
+from verify_pipeline.errors import ConfigError
+from verify_pipeline.losses import LOSSES, Margins, margin_cross_entropy
+from verify_pipeline.losses.sabr import small_box
+from verify_pipeline.problem import Box, margin_matrix
+
+EXPRESSIVE = ("cc-ibp", "mtl-ibp", "exp-ibp")
+
+
+def random_margins(seed: int, instances: int = 6, rows: int = 9, scale: float = 5.0) -> Margins:
+    """Bounds below adversarial margins below clean ones, as a training has them."""
+    generator = torch.Generator().manual_seed(seed)
+    clean = scale * torch.randn(instances, rows, generator=generator, dtype=torch.float64)
+    adversarial = clean - scale * torch.rand(clean.shape, generator=generator, dtype=torch.float64)
+    crown = adversarial - scale * torch.rand(clean.shape, generator=generator, dtype=torch.float64)
+    ibp = crown - scale * torch.rand(clean.shape, generator=generator, dtype=torch.float64)
+    return Margins(clean, adversarial, ibp, crown)
+
+
+def adversarial_loss(margins: Margins) -> torch.Tensor:
+    return LOSSES["adversarial"].value(margins, 0.0)
+
+
+def ibp_loss(margins: Margins) -> torch.Tensor:
+    return LOSSES["ibp"].value(margins, 1.0)
+
+
+class TestMarginCrossEntropy:
+    def test_by_hand(self) -> None:
+        # log(1 + e^0 + e^-log 2) = log 2.5
+        margins = torch.tensor([[0.0, math.log(2)]], dtype=torch.float64)
+        assert margin_cross_entropy(margins).item() == pytest.approx(math.log(2.5), rel=1e-14)
+
+    def test_is_cross_entropy_of_the_logits(self) -> None:
+        logits = torch.randn(7, 5, generator=torch.Generator().manual_seed(0)).double()
+        labels = torch.tensor([0, 1, 2, 3, 4, 0, 1])
+        margins = torch.einsum("nsk,nk->ns", margin_matrix(labels, 5, torch.float64), logits)
+        expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+        torch.testing.assert_close(margin_cross_entropy(margins), expected)
+
+    @pytest.mark.parametrize("value", [1e4, -1e4])
+    def test_huge_margins_keep_finite_gradients(self, value: float) -> None:
+        margins = torch.full((2, 3), value, requires_grad=True)
+        loss = margin_cross_entropy(margins).sum()
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert margins.grad is not None
+        assert torch.isfinite(margins.grad).all()
+
+
+@pytest.mark.parametrize("name", EXPRESSIVE)
+class TestExpressive:
+    @pytest.mark.parametrize("seed", range(5))
+    def test_ends(self, name: str, seed: int) -> None:
+        margins = random_margins(seed)
+        loss = losses.get(name).value
+        torch.testing.assert_close(loss(margins, 0.0), adversarial_loss(margins))
+        torch.testing.assert_close(loss(margins, 1.0), ibp_loss(margins))
+
+    @settings(max_examples=50, deadline=None)
+    @given(seed=st.integers(0, 10_000), first=st.floats(0, 1), second=st.floats(0, 1))
+    def test_monotone_in_alpha(self, name: str, seed: int, first: float, second: float) -> None:
+        margins = random_margins(seed)
+        low, high = sorted((first, second))
+        loss = losses.get(name).value
+        assert loss(margins, low).item() <= loss(margins, high).item() + 1e-9
+
+    @settings(max_examples=50, deadline=None)
+    @given(seed=st.integers(0, 10_000), alpha=st.floats(0, 1))
+    def test_not_above_mtl(self, name: str, seed: int, alpha: float) -> None:
+        margins = random_margins(seed)
+        mtl = losses.get("mtl-ibp").value(margins, alpha).item()
+        assert losses.get(name).value(margins, alpha).item() <= mtl + 1e-9
+
+    def test_strictly_between_inside(self, name: str) -> None:
+        margins = random_margins(3)
+        value = losses.get(name).value(margins, 0.5).item()
+        assert adversarial_loss(margins).item() < value < ibp_loss(margins).item()
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+class TestEveryLoss:
+    @pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+    def test_finite_gradients(self, name: str, scale: float) -> None:
+        start = random_margins(11, scale=scale)
+        parts = {
+            kind: getattr(start, kind).float().requires_grad_()
+            for kind in ("clean", "adversarial", "ibp", "crown")
+        }
+        loss = losses.get(name).value(Margins(**parts), 0.3)
+        loss.backward()
+        assert torch.isfinite(loss)
+        gradients = [part.grad for part in parts.values() if part.grad is not None]
+        assert gradients
+        assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+
+    def test_translation_of_the_logits_changes_nothing(self, name: str) -> None:
+        generator = torch.Generator().manual_seed(5)
+        labels = torch.tensor([2, 0, 4, 1])
+        rows = margin_matrix(labels, 5, torch.float64)
+        logits = torch.randn(4, 5, generator=generator, dtype=torch.float64)
+        shift = torch.randn(4, 1, generator=generator, dtype=torch.float64)
+
+        def value(at: torch.Tensor) -> float:
+            margins = torch.einsum("nsk,nk->ns", rows, at)
+            all_kinds = Margins(margins, margins - 1, margins - 3, margins - 2)
+            return losses.get(name).value(all_kinds, 0.4).item()
+
+        assert value(logits + shift) == pytest.approx(value(logits), rel=1e-12)
+
+    def test_missing_margins_are_an_error(self, name: str) -> None:
+        with pytest.raises(ValueError, match="margins"):
+            losses.get(name).value(Margins(), 0.5)
+
+    def test_wide_margins_lose_nothing(self, name: str) -> None:
+        # a network that is right by far has a loss close to 0, and never below
+        margins = torch.full((3, 9), 30.0, dtype=torch.float64)
+        value = losses.get(name).value(Margins(margins, margins, margins, margins), 0.5).item()
+        assert 0 <= value < 1e-11
+
+
+def test_hand_computed_expressive_losses() -> None:
+    # one row: L(z) = log(1 + e^-z); e^-z_adv = 1 and e^-z_ibp = 3, so L_adv = log 2, L_ver = log 4
+    margins = Margins(
+        adversarial=torch.zeros(1, 1, dtype=torch.float64),
+        ibp=torch.tensor([[-math.log(3)]], dtype=torch.float64),
+    )
+    assert losses.get("mtl-ibp").value(margins, 0.5).item() == pytest.approx(1.5 * math.log(2))
+    geometric = math.sqrt(2) * math.log(2)
+    assert losses.get("exp-ibp").value(margins, 0.5).item() == pytest.approx(geometric)
+    combined = math.log(1 + math.sqrt(3))
+    assert losses.get("cc-ibp").value(margins, 0.5).item() == pytest.approx(combined)
+
+
+def test_crown_ibp_mixes_margins() -> None:
+    margins = random_margins(2)
+    loss = losses.get("crown-ibp").value
+    torch.testing.assert_close(loss(margins, 0.0), ibp_loss(margins))
+    assert margins.crown is not None
+    torch.testing.assert_close(loss(margins, 1.0), margin_cross_entropy(margins.crown).mean())
+
+
+class TestSabrBox:
+    def test_inside_the_whole_box_and_of_the_right_width(self) -> None:
+        images = torch.tensor([[0.5, 0.02, 0.98]])
+        box = Box.around(images, 0.1)
+        points = torch.tensor([[0.6, 0.0, 0.9]])
+        small = small_box(box, points, 0.4)
+        assert bool((small.lower >= box.lower).all() and (small.upper <= box.upper).all())
+        torch.testing.assert_close(small.radius, 0.4 * box.radius)
+        # the first point lies on the edge: its box is pushed inside, to [0.52, 0.6]
+        torch.testing.assert_close(small.lower[0, 0], torch.tensor(0.52))
+
+    def test_whole_share_is_the_whole_box(self) -> None:
+        box = Box.around(torch.rand(4, 3, generator=torch.Generator().manual_seed(0)), 0.1)
+        small = small_box(box, box.lower, 1.0)
+        torch.testing.assert_close(small.lower, box.lower)
+        torch.testing.assert_close(small.upper, box.upper)
+
+    def test_needs_the_attack(self) -> None:
+        with pytest.raises(ValueError, match="attack"):
+            small_box(Box.around(torch.zeros(1, 2), 0.1), None, 0.5)
+
+
+def test_unknown_loss() -> None:
+    with pytest.raises(ConfigError, match="mtl-ibp"):
+        losses.get("mtl_ibp")

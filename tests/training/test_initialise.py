@@ -1,0 +1,79 @@
+"""IBP initialisation, L1 and Shi's regulariser against closed forms."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from verify_pipeline.network import zoo
+from verify_pipeline.training.initialise import ibp_init, l1_norm, weight_layers
+from verify_pipeline.training.regulariser import relu_balance, shi_regulariser, tightness
+
+
+def test_ibp_init_has_the_right_deviation_in_all_layers_but_the_last() -> None:
+    torch.manual_seed(0)
+    module = zoo.build("cnn5", (3, 16, 16), 10, (0.5,) * 3, (0.2,) * 3)
+    last = weight_layers(module)[-1].weight.clone()
+    ibp_init(module)
+    layers = weight_layers(module)
+    assert len(layers) == 5
+    for layer in layers[:-1]:
+        expected = math.sqrt(2 * math.pi) / layer.weight[0].numel()
+        # four standard errors of a standard deviation
+        tolerance = 4 * expected / math.sqrt(2 * layer.weight.numel())
+        assert layer.weight.std().item() == pytest.approx(expected, abs=tolerance)
+        assert abs(layer.weight.mean().item()) < 4 * expected / math.sqrt(layer.weight.numel())
+    assert torch.equal(layers[-1].weight, last)
+
+
+def test_ibp_init_keeps_widths_through_a_deep_network() -> None:
+    torch.manual_seed(1)
+    layers: list[nn.Module] = []
+    for _ in range(8):
+        layers += [nn.Linear(400, 400), nn.ReLU()]
+    module = nn.Sequential(*layers, nn.Linear(400, 2))
+    ibp_init(module)
+    radius = torch.full((400,), 0.01)
+    for layer in weight_layers(module)[:-1]:
+        # a ReLU that is half the time off halves the mean width
+        radius = layer.weight.detach().abs() @ radius / 2
+    assert 0.3 < radius.mean().item() / 0.01 < 3
+
+
+def test_l1_by_hand() -> None:
+    module = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 1))
+    with torch.no_grad():
+        module[0].weight.copy_(torch.tensor([[1.0, -2.0]]))
+        module[2].weight.fill_(-0.5)
+        module[0].bias.fill_(100.0)
+    assert l1_norm(module).item() == 3.5
+
+
+def test_tightness_by_hand() -> None:
+    # δ_0 = 0.1; half-widths 0.1 (ratio 1, no term) and 0.5 (ratio 0.2: (0.5 - 0.2) / 0.5 = 0.6)
+    zero = torch.zeros(1, 4)
+    bounds = [(zero - 0.1, zero + 0.1), (zero - 0.5, zero + 0.5)]
+    assert tightness(bounds, torch.tensor(0.1), 0.5).item() == pytest.approx(0.3)
+
+
+def test_relu_balance_by_hand() -> None:
+    # centres 1, 2 (active) and -6 (inactive), mean -1: sums 3 and 6 → 0.5; squares 4+9, 25 → 0.52
+    centers = torch.tensor([[1.0, 2.0, -6.0]])
+    assert relu_balance([(centers - 0.1, centers + 0.1)], 0.5).item() == pytest.approx(0.0)
+    # with tolerance 0.6: (0.1 + 0.08) / 0.6
+    assert relu_balance([(centers - 0.1, centers + 0.1)], 0.6).item() == pytest.approx(0.3)
+
+
+def test_a_layer_without_inactive_neurons_has_no_balance() -> None:
+    ones = torch.ones(2, 3)
+    assert relu_balance([(ones, 2 * ones)], 0.5).item() == 0
+
+
+def test_regulariser_has_finite_gradients_at_points() -> None:
+    lower = torch.randn(2, 5, requires_grad=True)
+    loss = shi_regulariser([(lower, lower)], torch.tensor(1e-6), 0.5)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert lower.grad is not None
+    assert torch.isfinite(lower.grad).all()
