@@ -161,7 +161,7 @@ def test_functions_of_positive_values(
         network_from_bytes(onnx_file(nodes, ("n", 5), {"p": number(power)}))
 
 
-TWO_BRANCHES = {
+TWO_BRANCHES: dict[str, dict[str, Any]] = {
     "Add": {},
     "Sub": {},
     "Mul": {},

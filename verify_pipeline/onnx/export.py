@@ -96,6 +96,7 @@ def network_from_module(module: nn.Module, input_shape: tuple[int, ...]) -> Netw
     return network_from_bytes(_checked_bytes(module, input_shape, {}, None)[0])
 
 
+@torch.no_grad()
 def _checked_bytes(
     module: nn.Module,
     input_shape: tuple[int, ...],
@@ -186,7 +187,6 @@ def _random_inputs(input_shape: tuple[int, ...]) -> Tensor:
     return torch.cat([uniform, torch.randn(half, *input_shape, generator=generator)])
 
 
-@torch.no_grad()
 def _compare(module: nn.Module, replay: Replayer, inputs: Tensor) -> tuple[float, float]:
     """Greatest absolute output of the module, and greatest difference of the file's from it."""
     scale, difference = torch.tensor(0.0), torch.tensor(0.0)
