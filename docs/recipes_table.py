@@ -37,7 +37,9 @@ def _row(recipe: Recipe) -> tuple[str, ...]:
     train = recipe.train
     epsilon, attack, optimiser = train.epsilon, train.attack, train.optimiser
     width = "" if train.network.width == 1 else f" × {train.network.width:g}"
-    factor = "" if epsilon.attack_epsilon_factor == 1 else f", ε × {epsilon.attack_epsilon_factor:g}"
+    factor = (
+        "" if epsilon.attack_epsilon_factor == 1 else f", ε × {epsilon.attack_epsilon_factor:g}"
+    )
     return (
         f"`{recipe.name}`",
         f"{train.network.name}{width}",

@@ -15,7 +15,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     for line in """
         __main__
         cli
-        __init__
+        api
         pipeline
         config doctor
         reporting
@@ -24,7 +24,9 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         bounds lirpa losses attacks data onnx
         network
         problem settings strict_yaml
-        errors _version
+        errors
+        __init__
+        _version
     """.strip().splitlines()
 )
 RANK = {part: len(LAYERS) - place for place, line in enumerate(LAYERS) for part in line}

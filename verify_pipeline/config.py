@@ -19,7 +19,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -32,6 +32,8 @@ from verify_pipeline.network import zoo
 from verify_pipeline.settings import STRICT, Text
 from verify_pipeline.strict_yaml import Document, KeyPath, parse, problems_error
 from verify_pipeline.training.settings import TrainSettings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -103,6 +105,25 @@ def _completed(value: dict[str, Any], name: str) -> dict[str, Any]:
     return completed
 
 
+def checked(cls: type[T], value: Mapping[str, Any], name: str) -> T:
+    """Settings from plain values, as a recipe's are checked.
+
+    Args:
+        cls: the settings' class.
+        value: its fields as YAML would give them.
+        name: how the error calls them.
+
+    Raises:
+        ConfigError: something is wrong; all mistakes are listed.
+    """
+    try:
+        return TypeAdapter(cls).validate_python(dict(value))
+    except ValidationError as error:
+        document = Document(name, dict(value), {}, ())
+        problems = tuple(_problem(document, details) for details in error.errors())
+        raise problems_error(name, problems) from None
+
+
 def _find(source: Path | str) -> Path:
     """The recipe's file, by path or by name."""
     text = str(source)
@@ -163,7 +184,7 @@ def _keys(document: Document, location: KeyPath) -> KeyPath:
     """pydantic's location without the names of a union's members that it puts between keys."""
     path: KeyPath = ()
     for part in location:
-        is_key = isinstance(part, int) or part.isidentifier() and part.islower()
+        is_key = isinstance(part, int) or (part.isidentifier() and part.islower())
         if is_key or (*path, part) in document.lines:
             path = (*path, part)
     return path

@@ -1,4 +1,4 @@
-"""The composition root: train → export → certify → tabulate, in a folder that holds it all.
+"""The composition root: train → export → certify → tabulate, and all of it from a recipe.
 
 Everything here takes and returns objects; the command line adds arguments and messages. A call that
 was interrupted continues when it is made again with the same arguments.
@@ -6,15 +6,32 @@ was interrupted continues when it is made again with the same arguments.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from verify_pipeline import data, training
-from verify_pipeline.config import Recipe
-from verify_pipeline.data import DataSetInfo, ImageSet
+from verify_pipeline import data, onnx, training
+from verify_pipeline.certify.contract import Observer
+from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.run import certify_set
+from verify_pipeline.certify.settings import CertifySettings
+from verify_pipeline.certify.tally import Summary, summaries
+from verify_pipeline.config import Recipe, checked, dump, load_recipe
+from verify_pipeline.data import DataSetInfo, ImageSet, Split
 from verify_pipeline.errors import ConfigError
-from verify_pipeline.training import Trained, TrainObserver, TrainSettings
+from verify_pipeline.onnx import ExportReport, Network
+from verify_pipeline.reporting import write_table
+from verify_pipeline.training import Cascade, Trained, TrainObserver, TrainSettings
+
+RECIPE, LEDGER = "recipe.yaml", "ledger.sqlite"
+
+REAL_INPUTS = 256
+"""Images at which an exported file is compared with the trained network."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -50,9 +67,10 @@ def train(
     """Train a network.
 
     Args:
-        settings: of the training, or a recipe that has them.
-        folder: for the checkpoint and metrics; a training begun there is continued. None: keep
-            nothing.
+        settings: of the training, or a recipe that has them; a recipe's certification is also what
+            ``watch.cascade_images`` go through.
+        folder: for the checkpoint and metrics (and the recipe); a training begun there is
+            continued. None: keep nothing.
         images: to train on; None: the training split of the data set that the settings name.
         info: of the images, where they are not of a known data set.
         data_root: where the data set is looked for.
@@ -62,9 +80,275 @@ def train(
     Raises:
         VerifyPipelineError: a setting, the data or the folder is not as it must be.
     """
-    settings = settings.train if isinstance(settings, Recipe) else settings
     place = choose_device(device)
+    recipe = settings if isinstance(settings, Recipe) else None
+    settings = settings.train if isinstance(settings, Recipe) else settings
     info = data.info(settings.data.name) if info is None else info
     if images is None:
         images = data.load(settings.data.name, "train", data_root)
-    return training.train(settings, images, info, folder, observer=observer, device=place)
+    cascade = None if recipe is None else _cascade(recipe.certify, info, place)
+    trained = training.train(
+        settings, images, info, folder, observer=observer, cascade=cascade, device=place
+    )
+    if recipe is not None and folder is not None:
+        _write(folder / RECIPE, dump(recipe))
+    return trained
+
+
+def export_onnx(
+    trained: Trained | nn.Module,
+    path: Path | str,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    images: ImageSet | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> ExportReport:
+    """Write a network as the one ONNX file that is certified from then on.
+
+    Args:
+        trained: a training's result, whose settings go into the file's notes, or any module of
+            pixels in [0, 1] to logits.
+        path: of the file.
+        input_shape: ``C x H x W``; None: of the images, or of the training's data set.
+        images: real ones at which file and network are compared, besides random inputs.
+        metadata: more notes for the file.
+
+    Raises:
+        NetworkError: the file would not compute what the network does.
+        ConfigError: no way to know the input's shape.
+    """
+    module = trained.module if isinstance(trained, Trained) else trained
+    notes = _notes(trained.settings) if isinstance(trained, Trained) else {}
+    shape = _shape(trained, images) if input_shape is None else input_shape
+    real = None if images is None else images.pixels(slice(0, REAL_INPUTS))
+    return onnx.export_onnx(module, path, shape, {**notes, **(metadata or {})}, real)
+
+
+def export_folder(
+    folder: Path, path: Path | None = None, data_root: Path | None = None
+) -> ExportReport:
+    """Export the finished training of a folder, compared at test images of its data set.
+
+    Args:
+        folder: that :func:`train` wrote.
+        path: of the file; None: in the folder, named after the recipe.
+        data_root: where the data set is looked for.
+
+    Raises:
+        VerifyPipelineError: the training is missing or unfinished, or cannot be exported.
+    """
+    trained = training.restore(folder)
+    images = data.load(trained.settings.data.name, "test", data_root)
+    kept = folder / RECIPE
+    name = load_recipe(kept).name if kept.is_file() else "network"
+    path = folder / f"{name}.onnx" if path is None else path
+    return export_onnx(trained, path, images=images, metadata={"recipe": name})
+
+
+@dataclass(frozen=True, eq=False)
+class Certification:
+    """What :func:`certify` is to be called with.
+
+    Attributes:
+        network: read from its file.
+        data_set: name of the data set.
+        settings: of the certification.
+    """
+
+    network: Network
+    data_set: str
+    settings: CertifySettings
+
+    def load_images(self, split: Split = "test", data_root: Path | None = None) -> ImageSet:
+        """One split of the data set."""
+        return data.load(self.data_set, split, data_root)
+
+
+def certification(
+    path: Path, recipe: Recipe | None, data_set: str | None, options: Mapping[str, Any]
+) -> Certification:
+    """Put together what is said in options, in a recipe, and in a network file's own notes.
+
+    Args:
+        path: of the ONNX file.
+        recipe: that stands in for what the options leave out; the file's notes come last.
+        data_set: by name.
+        options: fields of the settings, values as in YAML.
+
+    Raises:
+        NetworkError: the file cannot be used.
+        ConfigError: nothing says which data set or which ε, or an option is not as it must be.
+    """
+    network = onnx.load_network(path)
+    notes = {"data": None, "epsilon": None, **network.metadata}
+    if recipe is not None:
+        notes |= {"data": recipe.train.data.name}
+    data_set = data_set or notes["data"]
+    if data_set is None:
+        raise ConfigError("data set", got="none", remedy="Name it with --data, or a --recipe.")
+    base = {} if recipe is None else asdict(recipe.certify)
+    given = {**base, **options}
+    if "epsilon" not in given and notes["epsilon"] is None:
+        raise ConfigError("epsilon", got="none", remedy="Give it with --epsilon, or a --recipe.")
+    settings = checked(CertifySettings, {"epsilon": notes["epsilon"], **given}, "options")
+    return Certification(network, data_set, settings)
+
+
+def certify(
+    network: Network | Path | str,
+    images: ImageSet,
+    settings: CertifySettings | float,
+    *,
+    ledger: Path | Ledger | None = None,
+    observer: Observer | None = None,
+    device: str = "auto",
+) -> Summary:
+    """Certify images against every change of their pixels by at most ε.
+
+    Args:
+        network: from ``load_network`` or ``network_from_module``, or the path of an ONNX file.
+        images: of which ``settings.indices`` are certified.
+        settings: all of them, or ε alone.
+        ledger: gets every verdict as it falls, and is continued; None: kept in memory only.
+        observer: is told what happens.
+        device: ``auto``, ``cpu``, ``cuda``, …
+
+    Raises:
+        VerifyPipelineError: the file, images, settings or ledger are not as they must be.
+    """
+    place = choose_device(device)
+    if not isinstance(network, Network):
+        network = onnx.load_network(network)
+    if not isinstance(settings, CertifySettings):
+        settings = CertifySettings(epsilon=settings)
+    if isinstance(ledger, Path):
+        with Ledger.open(ledger) as opened:
+            return certify_set(network, images, settings, opened, observer, place)
+    return certify_set(network, images, settings, ledger, observer, place)
+
+
+def read_ledgers(paths: Sequence[Path]) -> list[Summary]:
+    """What ledgers hold: one summary for each run, in order.
+
+    Raises:
+        LedgerError: a file is missing, damaged or no ledger.
+    """
+    found: list[Summary] = []
+    for path in paths:
+        with Ledger.existing(path) as ledger:
+            found.extend(summaries(ledger))
+    return found
+
+
+def tabulate(
+    results: Sequence[Summary],
+    folder: Path,
+    name: str = "table",
+    command: str = "verify_pipeline.api.tabulate",
+) -> tuple[Path, ...]:
+    """Write the table of some certifications as CSV and Markdown; see ``reporting.write_table``.
+
+    Args:
+        results: one row each.
+        folder: of the files.
+        name: of the files, without ending.
+        command: what makes them, as they tell their reader.
+
+    Raises:
+        DataError: there is nothing to tabulate, or the folder cannot be written.
+    """
+    return write_table(results, folder, name, command)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What :func:`run` made.
+
+    Attributes:
+        export: of the network.
+        summary: of the certification.
+        tables: the files of the table.
+    """
+
+    export: ExportReport
+    summary: Summary
+    tables: tuple[Path, ...]
+
+
+def run(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    data_root: Path | None = None,
+    device: str = "auto",
+    train_observer: TrainObserver | None = None,
+    certify_observer: Observer | None = None,
+    command: str = "verify_pipeline.api.run",
+) -> Outcome:
+    """Everything that a recipe says: train, export, certify the test images, tabulate.
+
+    Args:
+        recipe: what to do.
+        folder: for everything; whatever is there already is continued.
+        data_root: where the data set is looked for.
+        device: ``auto``, ``cpu``, ``cuda``, …
+        train_observer: is told of the training.
+        certify_observer: is told of the certification.
+        command: what makes the tables, as they tell their reader.
+
+    Raises:
+        VerifyPipelineError: something in the recipe, the data or the folder is not as it must be.
+    """
+    test = data.load(recipe.train.data.name, "test", data_root)
+    trained = train(recipe, folder, data_root=data_root, device=device, observer=train_observer)
+    path = folder / f"{recipe.name}.onnx"
+    exported = export_onnx(trained, path, images=test, metadata={"recipe": recipe.name})
+    summary = certify(
+        path,
+        test,
+        recipe.certify,
+        ledger=folder / LEDGER,
+        observer=certify_observer,
+        device=device,
+    )
+    return Outcome(exported, summary, tabulate([summary], folder, "table", command))
+
+
+def _cascade(settings: CertifySettings, info: DataSetInfo, device: torch.device) -> Cascade:
+    """Certification of a network that is still in training."""
+    settings = replace(settings, indices=":")
+
+    def cascade(module: nn.Module, images: ImageSet) -> dict[str, float]:
+        network = onnx.network_from_module(module, info.shape)
+        tally = certify_set(network, images, settings, device=device).tally
+        return {
+            "cascade_standard": tally.right / tally.images,
+            "cascade_verified": tally.proved / tally.images,
+        }
+
+    return cascade
+
+
+def _notes(settings: TrainSettings) -> dict[str, str]:
+    return {
+        "data": settings.data.name,
+        "network": settings.network.name,
+        "loss": settings.loss.name,
+        "alpha": repr(settings.loss.alpha),
+        "epsilon": repr(settings.epsilon.target),
+        "seed": str(settings.seed),
+    }
+
+
+def _shape(trained: Trained | nn.Module, images: ImageSet | None) -> tuple[int, ...]:
+    if images is not None:
+        return tuple(images.images.shape[1:])
+    if isinstance(trained, Trained):
+        return data.info(trained.settings.data.name).shape
+    raise ConfigError("export", expected="input_shape or images", got="neither")
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -6,9 +6,10 @@ commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -17,6 +18,7 @@ from verify_pipeline.errors import ConfigError, VerifyPipelineError
 
 if TYPE_CHECKING:
     from verify_pipeline.config import Recipe
+    from verify_pipeline.data import Split
 
 
 class _Group(TyperGroup):
@@ -125,16 +127,168 @@ def train(
     same command continues; on the CPU the result is the same as in one go.
     """
     from verify_pipeline import pipeline
-    from verify_pipeline.cli.progress import Bar, TrainProgress
+    from verify_pipeline.cli.progress import Progress
     from verify_pipeline.training import Several, TensorBoard, TrainObserver
 
     chosen = _recipe(recipe, overrides)
-    with Bar() as bar:
-        observer: TrainObserver = TrainProgress(bar)
+    with Progress() as progress:
+        observer: TrainObserver = progress.training
         if tensorboard:
             observer = Several(observer, TensorBoard(out / "tensorboard"))
         pipeline.train(chosen, out, data_root=data_root, device=device, observer=observer)
     typer.echo(f"trained {chosen.name}: {out}")
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished training.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file. Default: FOLDER/<recipe>.onnx.")
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Write a trained network as one ONNX file.
+
+    Normalisation is inside, batch norm folded, the batch axis free. The file appears only if
+    onnxruntime computes with it what the network does, on random inputs and on test images.
+    """
+    from verify_pipeline import pipeline
+    from verify_pipeline.cli.show import show_export
+
+    show_export(pipeline.export_folder(folder, out, data_root))
+
+
+@app.command()
+def certify(
+    network: Annotated[Path, typer.Argument(help="ONNX file of pixels in [0, 1] to logits.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Take the certification's settings and the data set from this recipe."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Data set. Default: the recipe's, or the one the file was trained on."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="test or train.")] = "test",
+    epsilon: Annotated[
+        str | None,
+        typer.Option(
+            help="Half-width of the boxes, a number or a fraction such as 2/255; pixels are in "
+            "[0, 1]. Default: the recipe's, or the one the file was trained for."
+        ),
+    ] = None,
+    indices: Annotated[
+        str | None, typer.Option(help="Which images: 100 (the first), 0:1000, ::10, or 3,7,9.")
+    ] = None,
+    timeout: Annotated[str | None, typer.Option(help="Seconds for each image.")] = None,
+    stages: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated, in order: clean,ibp,attack,crown,alpha-crown,branch-and-bound."
+        ),
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            help="Settings of α-CROWN and branch and bound: a name in abcrown_configs/, or the "
+            "path of a YAML file in α,β-CROWN's schema."
+        ),
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try images again that the ledger calls unknown.")
+    ] = False,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(help="SQLite file of verdicts. Default: ledger.sqlite beside the network."),
+    ] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Certify a data set: prove each image robust, or find an image in its box that is not.
+
+    Every verdict goes into the ledger as it falls. Stopped at any moment, the same command
+    continues and decides nothing twice.
+    """
+    from verify_pipeline import pipeline
+    from verify_pipeline.cli.progress import Progress
+    from verify_pipeline.cli.show import show_summaries
+    from verify_pipeline.config import load_recipe
+
+    options = {
+        "epsilon": epsilon,
+        "indices": indices,
+        "timeout": timeout,
+        "stages": None if stages is None else stages.split(","),
+        "search": search,
+        "retry": retry or None,
+    }
+    job = pipeline.certification(
+        network,
+        None if recipe is None else load_recipe(recipe),
+        data,
+        {key: value for key, value in options.items() if value is not None},
+    )
+    images = job.load_images(cast("Split", split), data_root)
+    book = network.with_name(pipeline.LEDGER) if ledger is None else ledger
+    with Progress() as progress:
+        summary = pipeline.certify(
+            job.network,
+            images,
+            job.settings,
+            ledger=book,
+            observer=progress.certification,
+            device=device,
+        )
+    show_summaries([summary])
+    typer.echo(f"ledger: {book}")
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    out: Out,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    overrides: Overrides = None,
+) -> None:
+    """Do everything a recipe says: train, export, certify all test images, tabulate.
+
+    Stopped at any moment, the same command continues.
+    """
+    _run(_recipe(recipe, overrides), out, data_root, device)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path(
+        "results/demo"
+    ),
+    overrides: Overrides = None,
+) -> None:
+    """Train on small digits (8 x 8, embedded), export, certify every test image, tabulate.
+
+    A few minutes on two CPU cores. The same seed gives the same table.
+    """
+    _run(_recipe("digits-cc-ibp", overrides), out, None, "cpu")
+
+
+@app.command()
+def table(
+    ledgers: Annotated[list[Path], typer.Argument(metavar="LEDGER...", help="SQLite files.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write OUT.csv, OUT.md and their -seconds companions, too."),
+    ] = None,
+) -> None:
+    """Tabulate what ledgers hold: one row for each run."""
+    from verify_pipeline import pipeline
+    from verify_pipeline.cli.show import show_summaries
+
+    results = pipeline.read_ledgers(ledgers)
+    show_summaries(results)
+    if out is not None:
+        for path in pipeline.tabulate(results, out.parent, out.name, _this_command()):
+            typer.echo(f"wrote {path}")
 
 
 @app.command()
@@ -154,6 +308,31 @@ def doctor(data_root: DataRoot = None) -> None:
             typer.echo(f"{'':<{width}}  -> {finding.remedy}")
     if any(finding.missing for finding in findings):
         raise typer.Exit(2)
+
+
+def _run(recipe: Recipe, out: Path, data_root: Path | None, device: str) -> None:
+    from verify_pipeline import pipeline
+    from verify_pipeline.cli.progress import Progress
+    from verify_pipeline.cli.show import show_export, show_summaries
+
+    with Progress() as progress:
+        outcome = pipeline.run(
+            recipe,
+            out,
+            data_root=data_root,
+            device=device,
+            train_observer=progress.training,
+            certify_observer=progress.certification,
+            command=_this_command(),
+        )
+    show_export(outcome.export)
+    show_summaries([outcome.summary])
+    typer.echo("\n".join(f"wrote {path}" for path in outcome.tables))
+
+
+def _this_command() -> str:
+    """The command line, for files that tell how they were made."""
+    return shlex.join(["verify-pipeline", *sys.argv[1:]])
 
 
 def main() -> None:

@@ -5,26 +5,72 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+import rich.progress
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from verify_pipeline.certify.contract import Observer, Observers
+from verify_pipeline.reporting import ProgressBars
+from verify_pipeline.training import TrainObserver
 
-class Bar:
-    """One progress bar on standard error that disappears when it is done.
 
-    Where standard error is no terminal nothing moves: only :meth:`note` is seen.
+class Progress:
+    """A training's and a certification's progress on standard error, one after the other.
+
+    Use it as a context: whatever happens, the terminal is as before at its end.
+
+    Attributes:
+        training: an observer of a training.
+        certification: an observer of a certification.
     """
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
-        self._progress = Progress(
+        console = Console(stderr=True, highlight=False)
+        self._bar = Bar(console)
+        self._bars = ProgressBars(console)
+        self.training: TrainObserver = TrainProgress(self._bar)
+        self.certification: Observer = Observers([_Handover(self._bar, self._bars), self._bars])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        self._bars.__exit__(kind, error, trace)
+
+
+class _Handover(Observer):
+    """Starts the certification's bars, of which a terminal can show one set at a time."""
+
+    def __init__(self, bar: Bar, bars: ProgressBars) -> None:
+        self._bar = bar
+        self._bars = bars
+
+    def started(self, images: int, decided: int) -> None:
+        self._bar.stop()
+        self._bars.__enter__()
+
+
+class Bar:
+    """One progress bar that appears when something begins and leaves no trace but its notes.
+
+    Where the console is no terminal nothing moves: only :meth:`note` is seen.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = rich.progress.Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -36,20 +82,13 @@ class Bar:
         )
         self._task = self._progress.add_task("", total=None)
 
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
+        """Take the bar away."""
         self._progress.stop()
 
     def begin(self, description: str, total: int) -> None:
         """A new bar in the place of the old one."""
+        self._progress.start()
         self._progress.reset(self._task, description=description, total=total)
 
     def describe(self, description: str) -> None:

@@ -1,0 +1,77 @@
+"""The Python API: what the commands do, with objects.
+
+::
+
+    from pathlib import Path
+    from verify_pipeline import api
+
+    recipe = api.load_recipe("digits-cc-ibp")
+    trained = api.train(recipe)
+    test = api.load_images("digits", "test")
+    api.export_onnx(trained, "digits.onnx", images=test)
+    summary = api.certify("digits.onnx", test, recipe.certify)
+    print(summary.tally.proved, "of", summary.tally.images, "verified")
+    api.tabulate([summary], Path("results"))
+
+Images of your own are an :class:`ImageSet`; a network from anywhere is an ONNX file of pixels in
+[0, 1]; a torch module becomes one with :func:`network_from_module`. (These functions are not in
+``verify_pipeline`` itself because ``verify_pipeline.certify`` is a package there.)
+"""
+
+from verify_pipeline.certify.contract import Observer as CertifyObserver
+from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.settings import CertifySettings
+from verify_pipeline.certify.tally import Summary, Tally
+from verify_pipeline.config import Recipe, load_recipe, recipe_names
+from verify_pipeline.data import DataSetInfo, ImageSet
+from verify_pipeline.data import load as load_images
+from verify_pipeline.errors import VerifyPipelineError
+from verify_pipeline.onnx import ExportReport, Network, load_network, network_from_module
+from verify_pipeline.pipeline import (
+    Outcome,
+    certify,
+    export_onnx,
+    read_ledgers,
+    run,
+    tabulate,
+    train,
+)
+from verify_pipeline.problem import Box, Counterexample, Reason, Specification, Status, Verdict
+from verify_pipeline.training import Trained, TrainObserver, TrainSettings
+from verify_pipeline.training import restore as load_trained
+
+__all__ = [
+    "Box",
+    "CertifyObserver",
+    "CertifySettings",
+    "Counterexample",
+    "DataSetInfo",
+    "ExportReport",
+    "ImageSet",
+    "Ledger",
+    "Network",
+    "Outcome",
+    "Reason",
+    "Recipe",
+    "Specification",
+    "Status",
+    "Summary",
+    "Tally",
+    "TrainObserver",
+    "TrainSettings",
+    "Trained",
+    "Verdict",
+    "VerifyPipelineError",
+    "certify",
+    "export_onnx",
+    "load_images",
+    "load_network",
+    "load_recipe",
+    "load_trained",
+    "network_from_module",
+    "read_ledgers",
+    "recipe_names",
+    "run",
+    "tabulate",
+    "train",
+]

@@ -1,0 +1,44 @@
+"""Tables on a terminal: one line for each run where they fit, else one column for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from verify_pipeline.certify.tally import Summary
+from verify_pipeline.onnx import ExportReport
+from verify_pipeline.reporting import as_rich
+
+WIDE = 150
+"""Columns that a table with one line for each run needs to be readable."""
+
+
+def show_export(report: ExportReport) -> None:
+    """One line about a file that was written."""
+    Console().print(
+        f"exported {report.path}: differs by at most {report.max_difference:.2g} in outputs up to "
+        f"{report.scale:.3g}, at {report.inputs} inputs",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def show_summaries(summaries: Sequence[Summary]) -> None:
+    """The table of some runs."""
+    console = Console()
+    table = as_rich(summaries)
+    console.print(table if console.width >= WIDE else _turned(table))
+
+
+def _turned(table: Table) -> Table:
+    """Rows as columns; the first, which names the runs, becomes the heading."""
+    lines = [[str(column.header), *map(str, column.cells)] for column in table.columns]
+    turned = Table(box=box.SIMPLE_HEAD)
+    for place, cell in enumerate(lines[0]):
+        turned.add_column(cell, justify="right" if place else "left", overflow="fold")
+    for line in lines[1:]:
+        turned.add_row(*line)
+    return turned
