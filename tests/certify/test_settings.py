@@ -88,10 +88,11 @@ def test_time_room_and_images_do_not_make_another_run() -> None:
 
 def test_a_search_file_is_its_content(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("bab:\n  timeout: 7\nattack:\n  pgd_steps: 9\n  pgd_restarts: 2\n")
+    path.write_text("bab:\n  timeout: 7\nattack:\n  pgd_steps: 9\n  pgd_restarts: 7\n")
     made = plan(CertifySettings(epsilon=0.1, search=str(path)))
     assert made.timeout == 7.0
-    assert (made.attack.steps, made.attack.restarts) == (9, 2)
+    # Seven starting points are three rounds of three targeted rows.
+    assert (made.attack.steps, made.attack.restarts, made.attack.targets) == (9, 3, 3)
     assert plan(CertifySettings(epsilon=0.1, search=str(path), timeout=3.0)).timeout == 3.0
 
 

@@ -201,7 +201,7 @@ class Cascade:
         progress = self._open[index]
         if decision.status is Status.UNKNOWN:
             progress.note(stage.name, decision)
-            if stage is self._stages[-1] or decision.reason is Reason.TIMEOUT:
+            if decision.final or stage is self._stages[-1]:
                 self._give_up(index)
             return
         try:

@@ -86,6 +86,7 @@ class Decision:
         reason: why the stage could not say more, if there is more to say than that it did not.
         detail: for a reader.
         seconds: charged by the stage itself; None: an equal share of the time the task took.
+        final: whether no later stage shall look at an instance that is UNKNOWN.
     """
 
     place: int
@@ -95,6 +96,7 @@ class Decision:
     reason: Reason | None = None
     detail: str = ""
     seconds: float | None = None
+    final: bool = False
 
 
 class Stage(Protocol):

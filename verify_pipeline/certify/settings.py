@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+import math
+from dataclasses import asdict, replace
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -62,7 +63,8 @@ class CertifySettings:
             in α,β-CROWN's schema that holds them; see abcrown_configs/.
         timeout: seconds that one image may take, counting its share of each batch it is in; None:
             as the search's settings say.
-        attack: the attack stage's; None: steps and restarts as the search's settings say.
+        attack: the attack stage's; None: as many steps and starting points as the search's file
+            says, or this package's defaults where there is no file.
         indices: which images: ``a:b`` or ``a:b:step`` as Python's, a list ``3,7,9``, a count n for
             the first n; ``:`` for all.
         memory: MiB that a batch may take, about.
@@ -127,16 +129,15 @@ def plan(settings: CertifySettings) -> Plan:
     Raises:
         ConfigError: the search's file is missing or something in it is wrong.
     """
-    search = settings.search
+    search, attack = settings.search, FalsifySettings()
     if isinstance(search, str):
         search = read_search(search_file(search)).settings
-    attack = settings.attack or FalsifySettings(
-        steps=search.attack.steps, restarts=search.attack.restarts
-    )
+        rounds = math.ceil(search.attack.restarts / attack.targets)
+        attack = replace(attack, steps=search.attack.steps, restarts=rounds)
     return Plan(
         settings.stages,
         search,
-        attack,
+        settings.attack or attack,
         search.timeout if settings.timeout is None else settings.timeout,
         settings.memory << 20,
         settings.batch,

@@ -17,6 +17,9 @@ from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.memory import backward_bytes
 from verify_pipeline.certify.roots import learned
 
+CONFIRMABLE = 1e-4
+"""The float32 bound at which the ascent rests; float64 finds nearly the same and confirms it."""
+
 
 class AlphaCrownStage:
     """VERIFIED where the optimised bounds are > 0 in every row.
@@ -49,6 +52,7 @@ class AlphaCrownStage:
             task.spec.to(single),
             known.bounds.to(single),
             self._settings,
+            until=torch.full((len(task),), CONFIRMABLE, device=self._subject.device),
         )
         lower = crown_margins(
             self._subject.exact, task.box, task.spec, known.bounds, slopes.to(torch.float64)

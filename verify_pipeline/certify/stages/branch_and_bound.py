@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import torch
 
 from verify_pipeline.bounds import MemoryBudget
-from verify_pipeline.branching import Found, SearchSettings, search
+from verify_pipeline.branching.accounts import Found
+from verify_pipeline.branching.search import search
+from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.memory import backward_bytes
 from verify_pipeline.certify.replay import confirm
@@ -48,7 +50,7 @@ class BranchAndBoundStage:
             task.spec,
             known.bounds,
             self._settings,
-            task.seconds - preparing,
+            (task.seconds - preparing).clamp_min(1e-6).to(self._subject.device),
             known.multipliers,
             self._clock,
         )
@@ -65,6 +67,7 @@ class BranchAndBoundStage:
                 reason=found.reason,
                 detail=detail,
                 seconds=seconds,
+                final=found.reason is Reason.TIMEOUT,
             )
         one = slice(place, place + 1)
         counterexample = None

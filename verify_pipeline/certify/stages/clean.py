@@ -9,13 +9,14 @@ import torch
 from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.memory import activation_bytes
 from verify_pipeline.certify.replay import confirm
-from verify_pipeline.problem import Status
+from verify_pipeline.problem import Reason, Status
 
 
 class CleanCheck:
     """FALSIFIED where the image is classified wrongly: its own pixels are the counterexample.
 
-    Standard accuracy is the share of images that pass. A tie of two outputs does not pass.
+    Standard accuracy is the share of images that pass. A tie of two outputs does not pass. Where
+    the file answers NaN or infinity, bounds of the exact network say nothing of it: UNKNOWN.
     """
 
     name = "clean"
@@ -25,8 +26,16 @@ class CleanCheck:
         self.bytes_per_instance = 2 * activation_bytes(subject.graph, torch.float32)
 
     def run(self, task: Task) -> Iterator[Decision]:
-        """A decision for each image that is wrong."""
-        confirmed = confirm(self._replay, task.box, task.spec, task.points)
-        for place, counterexample in enumerate(confirmed):
+        """A decision for each image that is not classified rightly."""
+        outputs = self._replay(task.points).double()
+        finite = torch.isfinite(outputs).all(1)
+        for place in (~finite).nonzero().flatten().tolist():
+            yield Decision(
+                place, Status.UNKNOWN, reason=Reason.NOT_FINITE, detail="its outputs", final=True
+            )
+        box, spec = task.box.to("cpu"), task.spec.to("cpu")
+        places = (finite & (spec.values(outputs).amin(1) <= 0)).nonzero().flatten()
+        confirmed = confirm(self._replay, box[places], spec[places], task.points[places])
+        for place, counterexample in zip(places.tolist(), confirmed, strict=True):
             if counterexample is not None:
                 yield Decision(place, Status.FALSIFIED, counterexample=counterexample)

@@ -1,0 +1,299 @@
+"""Certification whole: a small network on real digits, resumed, killed, repeated, rechecked."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from verify_pipeline import data
+from verify_pipeline.attacks.falsify import FalsifySettings
+from verify_pipeline.bounds import OptimiseSettings
+from verify_pipeline.branching import SearchSettings
+from verify_pipeline.certify import (
+    CertifySettings,
+    Ledger,
+    Observer,
+    RobustImages,
+    certify_set,
+    recheck,
+    summaries,
+)
+from verify_pipeline.data import ImageSet
+from verify_pipeline.errors import ConfigError, DataError, NetworkError
+from verify_pipeline.onnx import Network, export_onnx, load_network, network_from_module
+from verify_pipeline.problem import Reason, Status, Verdict
+
+SETTINGS = CertifySettings(
+    epsilon=0.08,
+    search=SearchSettings(
+        root=OptimiseSettings(iterations=5), domain=OptimiseSettings(iterations=5), batch=64
+    ),
+    attack=FalsifySettings(steps=10, restarts=1),
+    timeout=20.0,
+    indices=":60",
+)
+
+
+class Stop(Observer):
+    """Ends the run, as a user might, once so many images are decided."""
+
+    def __init__(self, after: int) -> None:
+        self._left = after
+
+    def decided(self, index: int, verdict: Verdict) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            raise KeyboardInterrupt
+
+
+class Count(Observer):
+    """Notes which images are decided."""
+
+    def __init__(self) -> None:
+        self.indices: list[int] = []
+        self.begun: tuple[int, int] | None = None
+
+    def started(self, images: int, decided: int) -> None:
+        self.begun = (images, decided)
+
+    def decided(self, index: int, verdict: Verdict) -> None:
+        self.indices.append(index)
+
+
+def trained(images: ImageSet) -> nn.Module:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 10)
+    )
+    pixels, labels = images.pixels(), images.labels
+    optimiser = torch.optim.Adam(module.parameters(), lr=5e-3)
+    for _ in range(80):
+        noise = (torch.rand_like(pixels) * 2 - 1) * 0.2
+        loss = nn.functional.cross_entropy(module((pixels + noise).clamp(0, 1)), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return module.eval()
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageSet:
+    pytest.importorskip("sklearn")
+    return data.load("digits", "test")
+
+
+@pytest.fixture(scope="module")
+def model_file(digits: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "digits-mlp.onnx"
+    module = trained(data.load("digits", "train"))
+    export_onnx(module, path, tuple(digits.images.shape[1:]), {}, digits.pixels(slice(0, 5)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def network(model_file: Path) -> Network:
+    return load_network(model_file)
+
+
+def test_every_image_gets_a_verdict_and_every_kind_of_stage_decides_some(
+    network: Network, digits: ImageSet, tmp_path: Path
+) -> None:
+    with Ledger.open(tmp_path / "a.ledger") as ledger:
+        summary = certify_set(network, digits, SETTINGS, ledger)
+        assert [record.index for record in summary.records] == list(range(60))
+        tally = summary.tally
+        assert tally.undecided == 0
+        assert tally.right == int(
+            (network.replay(digits.pixels(slice(0, 60))).argmax(1) == digits.labels[:60]).sum()
+        )
+        assert {"crown", "branch-and-bound"} <= {
+            record.stage for record in summary.records if record.status is Status.VERIFIED
+        }
+        assert tally.falsified["attack"] > 0
+        smaller = certify_set(network, digits, replace(SETTINGS, epsilon=0.02), ledger)
+        assert smaller.tally.verified["ibp"] > 0
+        assert smaller.tally.proved > tally.proved
+        assert summary.info.network_name == "digits-mlp"
+        assert summaries(ledger)[0].records == summary.records
+        instances = RobustImages(digits, range(60), SETTINGS.epsilon)
+        checked = list(recheck(ledger, summary.info.run, network.replay, instances))
+        assert len(checked) == tally.wrong + sum(tally.falsified.values())
+        assert all(one.holds for one in checked)
+
+
+def test_a_tampered_counterexample_is_found_out(
+    network: Network, digits: ImageSet, tmp_path: Path
+) -> None:
+    with Ledger.open(tmp_path / "a.ledger") as ledger:
+        summary = certify_set(network, digits, SETTINGS, ledger)
+        run = summary.info.run
+        inside = recheck(ledger, run, network.replay, RobustImages(digits, range(60), 0.01))
+        problems = {one.problem for one in inside}
+        assert "it is outside its box" in problems
+        other = replace(digits, images=255 - digits.images)
+        shifted = recheck(ledger, run, network.replay, RobustImages(other, range(60), SETTINGS.epsilon))
+        assert {one.problem for one in shifted} == {"the data set holds another image there"}
+        right = torch.eye(10)
+
+        def obedient(points: torch.Tensor) -> torch.Tensor:
+            return right[labels.pop(0)].unsqueeze(0)
+
+        falsified = [r for r in summary.records if r.status is Status.FALSIFIED]
+        labels = [int(r.label or 0) for r in falsified]
+        again = recheck(ledger, run, obedient, RobustImages(digits, range(60), SETTINGS.epsilon))
+        assert {one.problem for one in again} == {"its output does not break the specification"}
+
+
+def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(
+    network: Network, digits: ImageSet, tmp_path: Path
+) -> None:
+    whole = certify_set(network, digits, SETTINGS)
+    with Ledger.open(tmp_path / "a.ledger") as ledger:
+        for after in (7, 20):
+            with pytest.raises(KeyboardInterrupt):
+                certify_set(network, digits, SETTINGS, ledger, Stop(after))
+        count = Count()
+        resumed = certify_set(network, digits, SETTINGS, ledger, count)
+        assert count.begun == (60, 27)
+        assert len(count.indices) == 33
+        assert [(r.index, r.status, r.stage) for r in resumed.records] == [
+            (r.index, r.status, r.stage) for r in whole.records
+        ]
+        again = Count()
+        certify_set(network, digits, SETTINGS, ledger, again)
+        assert again.indices == []
+
+
+def test_more_images_only_cost_the_new_ones(
+    network: Network, digits: ImageSet, tmp_path: Path
+) -> None:
+    cheap = replace(SETTINGS, stages=("clean", "ibp"), indices="10:20")
+    with Ledger.open(tmp_path / "a.ledger") as ledger:
+        certify_set(network, digits, cheap, ledger)
+        count = Count()
+        summary = certify_set(network, digits, replace(cheap, indices="5,12,30"), ledger, count)
+        assert sorted(count.indices) == [5, 30]
+        assert [record.index for record in summary.records] == [5, 12, 30]
+
+
+def test_unknown_images_are_tried_again_when_asked_or_given_more_time(
+    network: Network, digits: ImageSet, tmp_path: Path
+) -> None:
+    brief = replace(SETTINGS, timeout=1e-9, indices="20:30")
+    with Ledger.open(tmp_path / "a.ledger") as ledger:
+        late = certify_set(network, digits, brief, ledger)
+        reasons = {record.reason for record in late.records if record.status is Status.UNKNOWN}
+        assert reasons == {Reason.TIMEOUT}
+        same = Count()
+        certify_set(network, digits, brief, ledger, same)
+        assert same.indices == []
+        longer = certify_set(network, digits, replace(brief, timeout=20.0), ledger)
+        assert longer.tally.undecided == 0
+        cheap = replace(SETTINGS, stages=("clean", "ibp"), indices="0:30")
+        open_ = certify_set(network, digits, cheap, ledger).tally.undecided
+        again = Count()
+        certify_set(network, digits, replace(cheap, retry=True), ledger, again)
+        assert len(again.indices) == open_ > 0
+
+
+def test_verdicts_do_not_depend_on_the_batch(network: Network, digits: ImageSet) -> None:
+    whole = certify_set(network, digits, SETTINGS)
+    parts = certify_set(network, digits, replace(SETTINGS, batch=7))
+    assert [(r.status, r.stage) for r in parts.records] == [
+        (r.status, r.stage) for r in whole.records
+    ]
+
+
+RUNNER = """
+import sys, pathlib, torch
+torch.set_num_threads(1)
+from verify_pipeline import data
+from verify_pipeline.certify import CertifySettings, Ledger, Observer, certify_set
+from verify_pipeline.onnx import load_network
+
+class Tell(Observer):
+    def decided(self, index, verdict):
+        print(index, flush=True)
+
+settings = CertifySettings(
+    epsilon=0.06, stages=("clean", "ibp", "attack", "crown"), batch=5, indices=sys.argv[3]
+)
+with Ledger.open(pathlib.Path(sys.argv[2])) as ledger:
+    certify_set(load_network(sys.argv[1]), data.load("digits", "test"), settings, ledger, Tell())
+"""
+
+
+def runner(model: Path, ledger: Path, indices: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", RUNNER, str(model), str(ledger), indices],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_a_killed_run_keeps_what_it_reported_and_two_processes_finish_it(
+    model_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.ledger"
+    with runner(model_file, path, ":") as process:
+        assert process.stdout is not None
+        reported = {int(process.stdout.readline()) for _ in range(30)}
+        process.send_signal(signal.SIGKILL)
+        reported |= {int(line) for line in process.stdout.read().splitlines() if line}
+    with Ledger.existing(path) as ledger:
+        (killed,) = summaries(ledger)
+        assert reported <= {record.index for record in killed.records}
+        kept = {record.index: record for record in killed.records}
+    both = [runner(model_file, path, "0:120") for _ in range(2)]
+    for one in both:
+        one.communicate()
+        assert one.returncode == 0
+    with Ledger.existing(path) as ledger:
+        (finished,) = summaries(ledger)
+        assert set(range(120)) <= {record.index for record in finished.records}
+        assert len(finished.records) == len({record.index for record in finished.records})
+        for record in finished.records:
+            if record.index in kept and record.status is not Status.UNKNOWN:
+                assert record == kept[record.index]
+
+
+def test_networks_and_images_that_do_not_belong_together_are_refused(
+    network: Network, digits: ImageSet
+) -> None:
+    flat = ImageSet("flat", "test", digits.images.flatten(1), digits.labels, 10)
+    with pytest.raises(DataError, match="input shape"):
+        certify_set(network, flat, SETTINGS)
+    fewer = replace(digits, labels=digits.labels % 5, classes=5)
+    with pytest.raises(DataError, match="outputs"):
+        certify_set(network, fewer, SETTINGS)
+    with pytest.raises(ConfigError, match="indices"):
+        certify_set(network, digits, replace(SETTINGS, indices="5,100000"))
+    with pytest.raises(DataError, match="none"):
+        certify_set(network, digits, replace(SETTINGS, indices="100000:"))
+
+
+def test_weights_that_are_not_finite_are_refused(digits: ImageSet, network: Network) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    fine = network_from_module(module, tuple(digits.images.shape[1:]))
+    scaled = fine.graph.to(torch.float64)
+    for node in scaled.nodes[1:]:
+        for value in vars(node.op).values():
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                value[...] = torch.nan
+    with pytest.raises(NetworkError, match="finite weights"):
+        certify_set(replace(fine, graph=scaled), digits, SETTINGS)
+
+
+def test_no_perturbation_is_the_clean_check_and_bounds_that_agree(
+    network: Network, digits: ImageSet
+) -> None:
+    tally = certify_set(network, digits, replace(SETTINGS, epsilon=0.0)).tally
+    assert tally.undecided == 0
+    assert tally.proved == tally.right

@@ -1,0 +1,233 @@
+"""One battery over all stages: what they decide is true, and stronger ones decide more."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from verify_pipeline.attacks.falsify import FalsifySettings
+from verify_pipeline.bounds import OptimiseSettings
+from verify_pipeline.branching import SearchSettings
+from verify_pipeline.certify.contract import Decision, Replay, Stage, Subject, Task
+from verify_pipeline.certify.evidence import decisions as decisions_of
+from verify_pipeline.certify.instances import RobustImages
+from verify_pipeline.certify.knowledge import Knowledge
+from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, StageName, plan
+from verify_pipeline.certify.stages import build_stages
+from verify_pipeline.data import ImageSet
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.onnx import Network, network_from_module
+from verify_pipeline.problem import Reason, Specification, Status
+
+CPU = torch.device("cpu")
+SEARCH = SearchSettings(
+    root=OptimiseSettings(iterations=10), domain=OptimiseSettings(iterations=8), timeout=20.0
+)
+BOUNDING: tuple[StageName, ...] = ("ibp", "crown", "alpha-crown", "branch-and-bound")
+
+
+def mlp(seed: int, inputs: int = 2, classes: int = 3) -> Network:
+    torch.manual_seed(seed)
+    module = nn.Sequential(
+        nn.Linear(inputs, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, classes)
+    )
+    return network_from_module(module.eval(), (inputs,))
+
+
+def conv(seed: int) -> Network:
+    torch.manual_seed(seed)
+    module = nn.Sequential(
+        nn.Conv2d(1, 3, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(12, 8),
+        nn.ReLU(),
+        nn.Linear(8, 3),
+    )
+    return network_from_module(module.eval(), (1, 4, 4))
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A network with images that it classifies, some of them wrongly."""
+
+    network: Network
+    instances: RobustImages
+    task: Task
+
+    @property
+    def subject(self) -> Subject:
+        return Subject.of(self.network.graph, self.network.replay, CPU)
+
+    def stage(self, name: StageName) -> Stage:
+        settings = CertifySettings(
+            epsilon=0.1, stages=("clean",), search=SEARCH, attack=FalsifySettings(steps=10)
+        )
+        chosen = replace(plan(settings), stages=(name,))
+        (stage,) = build_stages(chosen, self.subject, self.instances.rows, lambda: 0.0)
+        return stage
+
+    def run(self, name: StageName) -> dict[int, Decision]:
+        return {decision.place: decision for decision in self.stage(name).run(self.task)}
+
+
+def setup(network: Network, count: int, epsilon: float, seed: int = 0) -> Setup:
+    graph = network.graph
+    pixels = torch.rand(count, *graph.input_shape, generator=torch.Generator().manual_seed(seed))
+    labels = network.replay(pixels).argmax(1)
+    labels[::7] = (labels[::7] + 1) % graph.outputs
+    images = ImageSet("toy", "test", pixels, labels, graph.outputs)
+    instances = RobustImages(images, range(count), epsilon)
+    return Setup(network, instances, task_of(instances, range(count), Knowledge(1 << 20, CPU)))
+
+
+def task_of(instances: RobustImages, indices: Sequence[int], knowledge: Knowledge) -> Task:
+    batch = instances.batch(indices)
+    seconds = torch.full((len(indices),), 20.0, dtype=torch.float64)
+    return Task(tuple(indices), batch.box, batch.spec, batch.points, seconds, knowledge)
+
+
+def sampled_margins(graph: Graph, task: Task, spec: Specification) -> Tensor:
+    """Least margin met at corners and random points of each box, ``N``."""
+    generator = torch.Generator().manual_seed(5)
+    shape = task.box.lower.shape[1:]
+    least = torch.full((len(task),), torch.inf, dtype=torch.float64)
+    for number in range(300):
+        share = torch.rand(len(task), *shape, generator=generator, dtype=torch.float64)
+        share = share.round() if number % 2 else share
+        points = task.box.lower + share * (task.box.upper - task.box.lower)
+        least = torch.minimum(least, spec.values(graph(points)).amin(1))
+    return least
+
+
+SETUPS = {
+    "mlp": lambda: setup(mlp(0), 60, 0.08),
+    "mlp, 4 inputs": lambda: setup(mlp(1, inputs=4), 60, 0.05),
+    "convolutions": lambda: setup(conv(2), 40, 0.3),
+}
+
+
+@pytest.fixture(scope="module", params=list(SETUPS))
+def made(request: pytest.FixtureRequest) -> Setup:
+    return SETUPS[request.param]()
+
+
+@pytest.mark.parametrize("name", ALL_STAGES)
+def test_what_a_stage_decides_is_true(made: Setup, name: StageName) -> None:
+    decisions = made.run(name)
+    least = sampled_margins(made.subject.exact, made.task, made.task.spec)
+    for place, decision in decisions.items():
+        if decision.bound is not None:
+            assert decision.bound <= least[place] + 1e-9
+        if decision.status is Status.VERIFIED:
+            assert decision.bound is not None
+            assert decision.bound > 0
+        if decision.status is Status.FALSIFIED:
+            counterexample = decision.counterexample
+            assert counterexample is not None
+            point = counterexample.input.unsqueeze(0)
+            one = slice(place, place + 1)
+            assert bool(made.task.box[one].contains(point.double()))
+            replayed = made.network.replay(point)
+            assert torch.equal(replayed[0], counterexample.output)
+            assert made.task.spec[one].values(replayed.double()).min() <= 0
+
+
+def test_the_clean_check_falsifies_exactly_the_wrong_images(made: Setup) -> None:
+    decisions = made.run("clean")
+    outputs = made.network.replay(made.task.points).double()
+    wrong = made.task.spec.values(outputs).amin(1) <= 0
+    assert sorted(decisions) == wrong.nonzero().flatten().tolist()
+    for place, decision in decisions.items():
+        assert decision.counterexample is not None
+        assert torch.equal(decision.counterexample.input, made.task.points[place])
+
+
+def test_stronger_bounds_verify_more(made: Setup) -> None:
+    verified = [
+        {p for p, d in made.run(name).items() if d.status is Status.VERIFIED} for name in BOUNDING
+    ]
+    for weaker, stronger in pairwise(verified):
+        assert weaker <= stronger
+    assert len(verified[0]) < len(verified[-1])
+
+
+def test_branch_and_bound_leaves_nothing_open_on_small_networks(made: Setup) -> None:
+    decisions = made.run("branch-and-bound")
+    assert sorted(decisions) == list(range(len(made.task)))
+    assert {decision.status for decision in decisions.values()} == {
+        Status.VERIFIED,
+        Status.FALSIFIED,
+    }
+
+
+def test_what_earlier_stages_learned_changes_no_verdict(made: Setup) -> None:
+    fresh = made.run("branch-and-bound")
+    made.run("crown")
+    open_ = [p for p, d in made.run("alpha-crown").items() if d.status is Status.UNKNOWN]
+    learned = made.task.knowledge.recall(open_)
+    assert learned is not None
+    assert learned.multipliers is not None
+    informed = replace(made, task=task_of(made.instances, open_, made.task.knowledge))
+    for place, decision in informed.run("branch-and-bound").items():
+        assert decision.status is fresh[open_[place]].status
+
+
+@pytest.mark.parametrize("name", ["ibp", "crown"])
+def test_bounds_of_an_affine_network_are_exact(name: StageName) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4)).eval()
+    made = setup(network_from_module(module, (3,)), 8, 0.1)
+    box, spec = made.task.box, made.task.spec
+    slopes = torch.einsum("nsk,ki->nsi", spec.rows, module[0].weight.detach().double())
+    centre = spec.values(made.subject.exact(box.center))
+    exact = (centre - torch.einsum("nsi,ni->ns", slopes.abs(), box.radius)).amin(1)
+    for place, decision in made.run(name).items():
+        assert decision.bound == pytest.approx(exact[place].item(), abs=1e-12)
+
+
+def answering(made: Setup, replay: Replay) -> Setup:
+    """The same with another replay."""
+    return replace(made, network=replace(made.network, replay=replay))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_file_that_answers_nan_is_unknown_for_good(made: Setup, value: float) -> None:
+    broken = answering(made, lambda x: torch.full((len(x), made.network.outputs), value))
+    decisions = broken.run("clean")
+    assert sorted(decisions) == list(range(len(made.task)))
+    for decision in decisions.values():
+        assert (decision.status, decision.reason) == (Status.UNKNOWN, Reason.NOT_FINITE)
+        assert decision.final
+
+
+@pytest.mark.parametrize("name", ["attack", "branch-and-bound"])
+def test_a_candidate_that_does_not_replay_is_no_counterexample(
+    made: Setup, name: StageName
+) -> None:
+    falsified = [p for p, d in made.run(name).items() if d.status is Status.FALSIFIED]
+    assert falsified
+    # Answers class 0 whatever the input; images of class 0 cannot be broken then.
+    one_hot = torch.eye(made.network.outputs)[0]
+    stubborn = answering(made, lambda x: one_hot.expand(len(x), -1))
+    decisions = stubborn.run(name)
+    for place in falsified:
+        if made.instances.label(place) == 0:
+            assert decisions[place].status is Status.UNKNOWN
+            assert decisions[place].reason is Reason.NOT_REPLAYED
+        else:
+            assert decisions[place].status is Status.FALSIFIED
+
+
+def test_bounds_that_are_not_finite_decide_nothing() -> None:
+    lower = torch.tensor([[1.0, 2.0], [1.0, torch.nan], [-torch.inf, 1.0], [torch.inf, 1.0]])
+    found = list(decisions_of(lower.double()))
+    assert [decision.status for decision in found] == [Status.VERIFIED, *[Status.UNKNOWN] * 3]
+    assert {decision.reason for decision in found[1:]} == {Reason.NOT_FINITE}
+    (tie,) = decisions_of(torch.zeros(1, 2, dtype=torch.float64))
+    assert tie.status is Status.UNKNOWN
+    with pytest.raises(ValueError, match="float64"):
+        list(decisions_of(lower))
