@@ -106,7 +106,7 @@ def sampled_margins(graph: Graph, task: Task, spec: Specification) -> Tensor:
 SETUPS = {
     "mlp": lambda: setup(mlp(0), 60, 0.08),
     "mlp, 4 inputs": lambda: setup(mlp(1, inputs=4), 60, 0.05),
-    "convolutions": lambda: setup(conv(2), 40, 0.3),
+    "convolutions": lambda: setup(conv(5), 40, 0.2),
 }
 
 
