@@ -87,15 +87,23 @@ def optimise_intermediate(
     As ``crown_intermediate``, but every functional is optimised over the layers before it, which
     are already tightened. Many times dearer: for the instances that cheaper bounds leave open.
     """
+    return tighten(graph, box, start, _Ascent(settings, budget, box.lower.dtype))
 
-    def solve(linear: LinearGraph, boxes: Box, functional: Functional) -> Tensor:
-        never = functional.constants.new_full((len(boxes),), torch.inf)
-        return ascend(linear, boxes, functional, settings, until=never)[0].lower
 
-    def capacity(place: int) -> int:
-        return functionals_with_gradients(graph, place, budget, box.lower.dtype)
+@dataclass(frozen=True)
+class _Ascent:
+    """Each functional optimised on its own."""
 
-    return tighten(graph, box, start, solve, capacity)
+    settings: OptimiseSettings
+    budget: MemoryBudget
+    dtype: torch.dtype
+
+    def solve(self, linear: LinearGraph, box: Box, functional: Functional) -> Tensor:
+        never = functional.constants.new_full((len(box),), torch.inf)
+        return ascend(linear, box, functional, self.settings, until=never)[0].lower
+
+    def capacity(self, graph: Graph, place: int) -> int:
+        return functionals_with_gradients(graph, place, self.budget, self.dtype)
 
 
 @torch.no_grad()
@@ -208,7 +216,7 @@ def _begin(
             continue
         default = relaxation.adaptive.unsqueeze(1)
         full = (default.shape[0], rows, *default.shape[2:])
-        if place in start.alpha or bool((relaxation.span > 0).any()):
+        if place in start.alpha or bool(relaxation.unstable.any()):
             alpha = start.alpha.get(place, default).to(default).expand(full).clone()
             variables.append(_Variable.at(place, False, alpha))
         if relaxation.split is not None:

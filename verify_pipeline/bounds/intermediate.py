@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from verify_pipeline.bounds.backward import (
 from verify_pipeline.bounds.chunks import Rows, functionals_that_fit
 from verify_pipeline.bounds.contract import MemoryBudget, NodeBounds
 from verify_pipeline.bounds.interval import Interval, node_interval
+from verify_pipeline.bounds.locality import LocalNetwork, local_network
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.bounds.relaxation import Relaxation, is_affine, relax_node
 from verify_pipeline.network.graph import Graph
@@ -33,8 +36,32 @@ from verify_pipeline.network.ops import (
 )
 from verify_pipeline.problem import Box
 
-Solve = Callable[[LinearGraph, Box, Functional], Tensor]
-"""Lower bounds ``N x S`` of functionals over boxes."""
+Problem = tuple[Tensor, Tensor, tuple[LinearGraph, Box, Functional]]
+"""Instances ``R``, their neurons ``R x U``, and the problem: a network, boxes, functionals."""
+
+
+class Method(Protocol):
+    """How functionals are bounded, and how many go together."""
+
+    def solve(self, linear: LinearGraph, box: Box, functional: Functional) -> Tensor:
+        """Lower bounds ``N x S`` of functionals over boxes."""
+
+    def capacity(self, graph: Graph, place: int) -> int:
+        """How many functionals of the node at ``place`` may be solved at once."""
+
+
+@dataclass(frozen=True)
+class _Crown:
+    """Plain CROWN bounds."""
+
+    budget: MemoryBudget
+    dtype: torch.dtype
+
+    def solve(self, linear: LinearGraph, box: Box, functional: Functional) -> Tensor:
+        return lower_bounds(linear, box, functional).lower
+
+    def capacity(self, graph: Graph, place: int) -> int:
+        return functionals_that_fit(graph, place, self.budget, self.dtype)
 
 
 @full_precision()
@@ -57,27 +84,17 @@ def crown_intermediate(
         Bounds of every place, nowhere looser than ``start`` or than intervals of the tightened
         bounds.
     """
-
-    def solve(linear: LinearGraph, boxes: Box, functional: Functional) -> Tensor:
-        return lower_bounds(linear, boxes, functional).lower
-
-    def capacity(place: int) -> int:
-        return functionals_that_fit(graph, place, budget, box.lower.dtype)
-
-    return tighten(graph, box, start, solve, capacity)
+    return tighten(graph, box, start, _Crown(budget, box.lower.dtype))
 
 
-def tighten(
-    graph: Graph, box: Box, start: NodeBounds, solve: Solve, capacity: Callable[[int], int]
-) -> NodeBounds:
-    """Walk the graph forward and bound the neurons that matter with ``solve``.
+def tighten(graph: Graph, box: Box, start: NodeBounds, method: Method) -> NodeBounds:
+    """Walk the graph forward and bound the neurons that matter with ``method``.
 
     Args:
         graph: the network.
         box: ``N`` boxes.
         start: valid bounds of some or all places.
-        solve: the method.
-        capacity: functionals of the node at a place that ``solve`` may be given at once.
+        method: see there.
     """
     asked = _asked_places(graph)
     lower, upper = {0: box.lower}, {0: box.upper}
@@ -89,7 +106,7 @@ def tighten(
         if place in asked:
             mask = _mattering(asked[place], interval)
             linear = LinearGraph(graph, relaxations)
-            interval = _solve_neurons(linear, box, place, interval, mask, solve, capacity(place))
+            interval = _solve_neurons(linear, box, place, interval, mask, method)
         lower[place], upper[place] = interval
         if not is_affine(node.op):
             relaxations[place] = relax_node(graph, place, NodeBounds(lower, upper), None)
@@ -102,21 +119,46 @@ def _solve_neurons(
     place: int,
     interval: Interval,
     mask: Tensor,
-    solve: Solve,
-    functionals: int,
+    method: Method,
 ) -> Interval:
-    """``interval`` with the neurons of ``mask`` ``N x *V`` bounded by ``solve`` as well."""
-    rows = Rows(mask, max(1, functionals // 2))
+    """``interval`` with the neurons of ``mask`` ``N x *V`` bounded by ``method`` as well."""
     lower, upper = (bound.flatten(1).clone() for bound in interval)
-    for part in rows.parts(functionals):
-        instance, neurons = rows.instance[part], rows.neurons[part]
-        functional = of_neurons(linear.graph, place, neurons, box.lower.dtype)
-        found = solve(linear[instance], box[instance], functional)
-        below, above = found.split(neurons.shape[1], dim=1)
+    local = local_network(linear.graph, place)
+    problems = (
+        _neurons_in_rows(linear, box, place, mask, method)
+        if local is None
+        else _neurons_alone(local, linear, box, mask, method)
+    )
+    for instance, neurons, problem in problems:
+        below, above = method.solve(*problem).split(neurons.shape[1], dim=1)
         at = (instance.unsqueeze(1), neurons)
         lower[at], upper[at] = _meet((lower[at], upper[at]), (below, -above))
     shape = interval[0].shape
     return lower.view(shape), upper.view(shape)
+
+
+def _neurons_in_rows(
+    linear: LinearGraph, box: Box, place: int, mask: Tensor, method: Method
+) -> Iterator[Problem]:
+    """Problems of the whole network, in which an instance's neurons go together."""
+    functionals = method.capacity(linear.graph, place)
+    rows = Rows(mask, max(1, functionals // 2))
+    for part in rows.parts(functionals):
+        instance, neurons = rows.instance[part], rows.neurons[part]
+        functional = of_neurons(linear.graph, place, neurons, box.lower.dtype)
+        yield instance, neurons, (linear[instance], box[instance], functional)
+
+
+def _neurons_alone(
+    local: LocalNetwork, linear: LinearGraph, box: Box, mask: Tensor, method: Method
+) -> Iterator[Problem]:
+    """Problems of what a neuron sees, in which every neuron is an instance."""
+    # windows of bounds are as large as the two functionals of a neuron
+    step = max(1, method.capacity(local.graph, len(local.graph.nodes) - 1) // 4)
+    instances, all_neurons = mask.flatten(1).nonzero(as_tuple=True)
+    for first in range(0, len(instances), step):
+        instance, neurons = instances[first : first + step], all_neurons[first : first + step]
+        yield instance, neurons.unsqueeze(1), local.of_neurons(linear, box, instance, neurons)
 
 
 def _meet(first: Interval, second: Interval) -> Interval:

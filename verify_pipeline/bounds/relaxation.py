@@ -9,9 +9,9 @@ lower line's slope free: Xu et al. 2021 (α-CROWN, arXiv:2011.13824), eq. 8.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import singledispatch
+from functools import cached_property, singledispatch
 from typing import Self
 
 import torch
@@ -68,39 +68,65 @@ class Relaxation(ABC):
             inputs: values ``N x S x *V_in`` of the inputs (None: those that have no part).
         """
 
-    def __getitem__(self, index: Tensor | slice) -> Self:
-        """The relaxation of some instances."""
-        picked = {
-            f.name: value[index]
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The relaxation with each of its tensors changed."""
+        changed = {
+            f.name: change(value)
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }
-        return replace(self, **picked)
+        return replace(self, **changed)
+
+    def __getitem__(self, index: Tensor | slice) -> Self:
+        """The relaxation of some instances."""
+        return self.map(lambda value: value[index])
 
 
 @dataclass(frozen=True, eq=False)
 class Lines(Relaxation):
-    """Of a (leaky) ReLU: ``(low + alpha span) z <= y <= up z + offset``.
+    """Of a (leaky) ReLU ``y``: ``below z <= y <= up z + offset``; one line where it is linear.
+
+    A neuron is unstable where ``offset > 0``. There ``below = slope + α (1 - slope)`` is free
+    between the function's two slopes; elsewhere ``y = up z``.
 
     Attributes:
-        low: least slope of the lower line, ``N x *V``.
-        span: how much greater it may be, ``N x *V``; 0 where the neuron is stable.
-        adaptive: the α of least area, ``N x *V``: 1 where upper > -lower, else 0.
+        slope: of the function below 0; a number in [0, 1].
         up: slope of the upper line, ``N x *V``.
-        offset: its value at 0, ``N x *V``; >= 0.
+        offset: the upper line at 0, ``N x *V``; >= 0.
         split: s of the splits ``s z >= 0``, ``N x *V`` in {-1, 0, 1}; None: no splits.
     """
 
-    low: Tensor
-    span: Tensor
-    adaptive: Tensor
+    slope: float
     up: Tensor
     offset: Tensor
     split: Tensor | None
 
+    @cached_property
+    def unstable(self) -> Tensor:
+        """Where α counts, ``N x *V`` booleans."""
+        return self.offset > 0
+
+    @cached_property
+    def adaptive(self) -> Tensor:
+        """The α of the least area between the lines, ``N x *V``: 1 where upper > -lower, else 0."""
+        return (self.up > (1 + self.slope) / 2).to(self.up)
+
+    @cached_property
+    def _least(self) -> Tensor:
+        """``below`` at α = 0, ``N x 1 x *V``."""
+        return torch.where(self.unstable, self.slope, self.up).unsqueeze(1)
+
+    @cached_property
+    def _span(self) -> Tensor:
+        """What α = 1 adds to it, ``N x 1 x *V``."""
+        return (self.unstable.to(self.up) * (1 - self.slope)).unsqueeze(1)
+
+    @cached_property
+    def _adaptive_below(self) -> Tensor:
+        return self._least + self.adaptive.unsqueeze(1) * self._span
+
     def _slopes(self, coefficients: Tensor, alpha: Tensor | None) -> Tensor:
-        alpha = self.adaptive.unsqueeze(1) if alpha is None else alpha
-        below = self.low.unsqueeze(1) + alpha * self.span.unsqueeze(1)
+        below = self._adaptive_below if alpha is None else self._least + alpha * self._span
         return torch.where(coefficients > 0, below, self.up.unsqueeze(1))
 
     def pull_back(
@@ -121,7 +147,7 @@ class Lines(Relaxation):
 
     def alpha_gradient(self, coefficients: Tensor, z: Tensor) -> Tensor:
         """Of the bound with respect to α, ``N x S x *V``, at the input's value ``z``."""
-        return coefficients.clamp(min=0) * z * self.span.unsqueeze(1)
+        return coefficients.clamp(min=0) * z * self._span
 
     def beta_gradient(self, z: Tensor) -> Tensor:
         """Of the bound with respect to β, ``N x S x *V``, at the input's value ``z``."""
@@ -270,13 +296,11 @@ def _lines(slope: float, lower: Tensor, upper: Tensor, split: Tensor | None) -> 
     active, inactive = lower >= 0, upper <= 0
     unstable = ~(active | inactive)
     chord = (upper - slope * lower) / (upper - lower)
-    up = torch.where(unstable, chord, torch.where(active, 1.0, chord.new_tensor(slope)))
+    exact = torch.where(active, 1.0, chord.new_tensor(slope))
     return Lines(
-        low=torch.where(unstable, slope, up),
-        span=torch.where(unstable, 1.0 - slope, torch.zeros_like(up)),
-        adaptive=(upper > -lower).to(lower),
-        up=up,
-        offset=torch.where(unstable, (slope - chord) * lower, torch.zeros_like(up)),
+        slope=slope,
+        up=torch.where(unstable, chord, exact),
+        offset=torch.where(unstable, (slope - chord) * lower, 0.0),
         split=None if split is None else split.to(lower),
     )
 
