@@ -221,9 +221,6 @@ def certify(
         network = onnx.load_network(network)
     if not isinstance(settings, CertifySettings):
         settings = CertifySettings(epsilon=settings)
-    if isinstance(ledger, Path):
-        with Ledger.open(ledger) as opened:
-            return certify_set(network, images, settings, opened, observer, place)
     return certify_set(network, images, settings, ledger, observer, place)
 
 

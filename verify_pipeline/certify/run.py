@@ -46,7 +46,7 @@ def certify_set(
     network: Certifiable,
     images: ImageSet,
     settings: CertifySettings,
-    ledger: Ledger | None = None,
+    ledger: Ledger | Path | None = None,
     observer: Observer | None = None,
     device: torch.device | str = "cpu",
     clock: Clock = time.perf_counter,
@@ -57,8 +57,8 @@ def certify_set(
         network: as ``load_network`` or ``network_from_module`` gives it.
         images: the whole data set; ``settings.indices`` says which of its images.
         settings: ε, stages, time, memory.
-        ledger: continued where it has verdicts of the same run already; None: one that is kept in
-            memory only.
+        ledger: continued where it has verdicts of the same run already; a file that is not there
+            is created once everything else is known to fit; None: kept in memory only.
         observer: is told what happens.
         device: where bounds and attacks are computed.
         clock: seconds from some origin.
@@ -121,16 +121,17 @@ class _Job:
 
 
 class _Borrowed:
-    """A given ledger as it is; without one, a ledger in memory that is closed at the end."""
+    """A given ledger as it is; one from a file, or in memory, that is closed at the end."""
 
-    def __init__(self, ledger: Ledger | None) -> None:
+    def __init__(self, ledger: Ledger | Path | None) -> None:
         self._given = ledger
         self._own: Ledger | None = None
 
     def __enter__(self) -> Ledger:
-        if self._given is not None:
+        if isinstance(self._given, Ledger):
             return self._given
-        self._own = Ledger.in_memory()
+        given = self._given
+        self._own = Ledger.in_memory() if given is None else Ledger.open(given)
         return self._own
 
     def __exit__(self, *_: object) -> None:

@@ -216,7 +216,7 @@ def certify(
 
     options = {
         "epsilon": epsilon,
-        "indices": indices,
+        "indices": int(indices) if indices is not None and indices.isdigit() else indices,
         "timeout": timeout,
         "stages": None if stages is None else stages.split(","),
         "search": search,
