@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     Elementwise,
     Gather,
@@ -151,6 +153,43 @@ def test_chains(name: str) -> None:
     assert operations(simple) == expected
     assert_same_function(graph, simple)
     assert simple.dtype == torch.float32
+
+
+def random_graph(seed: int) -> Graph:
+    """Twelve random operations, each of a random recent value, the last three joined."""
+    torch.manual_seed(seed)
+    draw = random.Random(seed)
+    builder = GraphBuilder((2, 4, 3))
+    places = [0]
+    for _ in range(12):
+        place = draw.choice(places[-3:])
+        shape = builder.shape(place)
+        order = draw.sample(range(len(shape)), len(shape))
+        ops: list[Op] = [
+            Relu(),
+            scale_of(*(draw.choice((1, size)) for size in shape)),
+            scale_of(),
+            Transpose(tuple(order)),
+            Reshape((24,)),
+            Reshape((2, 4, 3)),
+            Linear(torch.randn(shape[-1], shape[-1]) / shape[-1], torch.randn(shape[-1])),
+            Add(),
+            Sub(),
+        ]
+        op = draw.choice(ops)
+        alike = [other for other in places if builder.shape(other) == shape]
+        second = [draw.choice(alike)] if isinstance(op, (Add, Sub)) else []
+        places.append(builder.add(op, place, *second))
+    flat = [builder.add(Reshape((24,)), place) for place in places[-3:]]
+    return builder.build(builder.add(Concat(0), *flat))
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_random_graphs_keep_their_function(seed: int) -> None:
+    graph = random_graph(seed)
+    simple = simplify(graph)
+    assert len(simple.nodes) <= len(graph.nodes)
+    assert_same_function(graph, simple)
 
 
 def test_what_others_use_stays() -> None:

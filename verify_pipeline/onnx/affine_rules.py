@@ -15,7 +15,7 @@ def merge_scales(graph: Rewriter, place: int) -> bool:
     op, inputs = graph.op(place), graph.inputs(place)
     if not isinstance(op, Scale) or not isinstance(before := graph.op(inputs[0]), Scale):
         return False
-    if not graph.only_user(inputs[0]):
+    if not graph.only_user(inputs[0], place):
         return False
     merged = Scale(before.scale * op.scale, before.shift * op.scale + op.shift)
     return graph.replace(place, merged, *graph.inputs(inputs[0]))
@@ -28,7 +28,7 @@ def scale_behind_movement(graph: Rewriter, place: int) -> bool:
     if not (flattens or isinstance(move, Transpose)):
         return False
     op, shape = graph.op(inputs[0]), graph.shape(inputs[0])
-    if not isinstance(op, Scale) or not graph.only_user(inputs[0]):
+    if not isinstance(op, Scale) or not graph.only_user(inputs[0], place):
         return False
     (source,) = graph.inputs(inputs[0])
     if graph.shape(source) != shape:
@@ -42,7 +42,7 @@ def _moved(constant: Tensor, move: Op, shape: tuple[int, ...]) -> Tensor:
     """A constant that broadcasts against ``shape`` after a transpose or a flattening."""
     if isinstance(move, Transpose):
         return _with_rank(constant, len(shape)).permute(move.axes)
-    return constant if constant.numel() == 1 else constant.expand(shape).flatten()
+    return constant.reshape(()) if constant.numel() == 1 else constant.expand(shape).flatten()
 
 
 def scale_into_producer(graph: Rewriter, place: int) -> bool:
@@ -51,7 +51,7 @@ def scale_into_producer(graph: Rewriter, place: int) -> bool:
     if not isinstance(op, Scale) or graph.shape(place) != graph.shape(inputs[0]):
         return False
     layer = graph.op(inputs[0])
-    if not isinstance(layer, (Linear, Conv2d)) or not graph.only_user(inputs[0]):
+    if not isinstance(layer, (Linear, Conv2d)) or not graph.only_user(inputs[0], place):
         return False
     axis = -1 if isinstance(layer, Linear) else -3
     outputs = graph.shape(place)[axis]
@@ -113,7 +113,7 @@ def transpose_into_linear(graph: Rewriter, place: int) -> bool:
     turn = graph.op(turned)
     if not isinstance(turn, Transpose) or len(graph.shape(flat)) != 1:
         return False
-    if not graph.only_user(flat):
+    if not graph.only_user(flat, place):
         return False
     (source,) = graph.inputs(turned)
     back = [turn.axes.index(axis) for axis in range(len(turn.axes))]
@@ -129,7 +129,9 @@ def merge_linears(graph: Rewriter, place: int) -> bool:
     if not isinstance(layer, Linear) or not isinstance(before := graph.op(inputs[0]), Linear):
         return False
     merged = layer.weight.shape[0] * before.weight.shape[1]
-    if merged > layer.weight.numel() + before.weight.numel() or not graph.only_user(inputs[0]):
+    if merged > layer.weight.numel() + before.weight.numel() or not graph.only_user(
+        inputs[0], place
+    ):
         return False
     constant = None if before.bias is None else layer.weight @ before.bias
     bias = layer.bias if constant is None else _plus(layer.bias, constant)

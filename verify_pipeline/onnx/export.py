@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,11 +155,8 @@ def _torch_export(module: nn.Module, example: Tensor) -> bytes:
     reason: Exception | None = None
     for opset in OPSETS:
         try:
-            with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            with tempfile.TemporaryDirectory() as folder, _as_the_exporter_likes():
                 path = Path(folder) / "network.onnx"
-                # The exporter announces its retirement and doubts every shape that is traced;
-                # what it writes is compared with the module afterwards.
-                warnings.simplefilter("ignore")
                 torch.onnx.export(
                     module,
                     (example,),
@@ -177,6 +175,21 @@ def _torch_export(module: nn.Module, example: Tensor) -> bytes:
         expected="a module that torch can export to ONNX",
         got=str(reason).strip().splitlines()[0],
     ) from reason
+
+
+@contextlib.contextmanager
+def _as_the_exporter_likes() -> Iterator[None]:
+    """Without its warnings, and with attention in operations that it knows."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            # It announces its retirement and doubts every shape that is traced; what it writes is
+            # compared with the module afterwards.
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _random_inputs(input_shape: tuple[int, ...]) -> Tensor:

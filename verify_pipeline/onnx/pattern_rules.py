@@ -33,7 +33,7 @@ def _write_gelu(graph: Rewriter, place: int, spare: int, source: int, factor: fl
     smooth = Elementwise("gelu")
     if math.isclose(factor, 1.0, rel_tol=1e-6):
         return graph.replace(place, smooth, source)
-    if not graph.only_user(spare):
+    if not graph.only_user(spare, place):
         return False
     graph.replace(spare, smooth, source)
     constant = torch.tensor(factor, dtype=torch.float64)

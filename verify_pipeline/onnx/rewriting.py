@@ -16,26 +16,37 @@ class Rewriter:
     def __init__(self, graph: Graph) -> None:
         self._nodes = list(graph.nodes)
         self._output = len(self._nodes) - 1
+        self._users: list[list[int]] | None = None
 
     def graph(self) -> Graph:
         """The graph as it is now, without unused nodes."""
-        used = sorted({0, *self._used()})
+        used = [place for place in range(len(self._nodes)) if self.needed(place)]
         new = {old: place for place, old in enumerate(used)}
         nodes = (self._nodes[old] for old in used)
         return Graph(
             tuple(Node(n.name, n.op, tuple(new[i] for i in n.inputs), n.shape) for n in nodes)
         )
 
-    def _used(self) -> set[int]:
-        used = {self._output}
-        for place in range(self._output, 0, -1):
-            if place in used:
-                used.update(self._nodes[place].inputs)
-        return used
+    def _users_of(self, place: int) -> list[int]:
+        """The needed nodes that take the value at ``place``, each as often as it does."""
+        if self._users is None:
+            self._users = [[] for _ in self._nodes]
+            for user in range(self._output, 0, -1):
+                if user == self._output or self._users[user]:
+                    for i in self._nodes[user].inputs:
+                        self._users[i].append(user)
+        return self._users[place]
 
-    def places(self) -> list[int]:
-        """Places of the nodes that the output depends on, without the input."""
-        return sorted(self._used() - {0})
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def needed(self, place: int) -> bool:
+        """Whether the output depends on the node; the input counts as needed."""
+        return place in (0, self._output) or bool(self._users_of(place))
+
+    def only_user(self, place: int, user: int) -> bool:
+        """Whether ``user`` takes the value at ``place`` once, and nothing else does."""
+        return place != self._output and self._users_of(place) == [user]
 
     def op(self, place: int) -> Op:
         """Operation of a node."""
@@ -49,15 +60,11 @@ class Rewriter:
         """``*V`` of a node."""
         return self._nodes[place].shape
 
-    def only_user(self, place: int) -> bool:
-        """Whether one node alone, and not the network's output, uses the value at ``place``."""
-        uses = sum(self._nodes[user].inputs.count(place) for user in self._used())
-        return uses == 1 and place != self._output
-
     def replace(
         self, place: int, op: Op, *inputs: int, shape: tuple[int, ...] | None = None
     ) -> bool:
         """Compute the node at ``place`` by ``op`` of ``inputs``; ``shape`` where it changes."""
+        self._users = None
         old = self._nodes[place]
         assert all(i < place for i in inputs)
         self._nodes[place] = Node(old.name, op, inputs, old.shape if shape is None else shape)
@@ -66,6 +73,7 @@ class Rewriter:
     def alias(self, place: int, target: int) -> bool:
         """Let everything that uses ``place`` use ``target``, an equal value before it."""
         assert target < place
+        self._users = None
         if place == self._output:
             self._output = target
         for user, node in enumerate(self._nodes):

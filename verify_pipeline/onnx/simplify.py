@@ -42,6 +42,15 @@ def simplify(graph: Graph) -> Graph:
     """
     rewriter = Rewriter(graph.to(torch.float64))
     for rules in (PATTERNS, RULES):
-        while any(rule(rewriter, place) for place in rewriter.places() for rule in rules):
+        while _sweep(rewriter, rules):
             pass
     return rewriter.graph().to(graph.dtype)
+
+
+def _sweep(rewriter: Rewriter, rules: Sequence[Rule]) -> bool:
+    """Try every rule on every node once; whether any of them rewrote something."""
+    changed = False
+    for place in range(1, len(rewriter)):
+        for rule in rules:
+            changed |= rewriter.needed(place) and rule(rewriter, place)
+    return changed
