@@ -192,3 +192,11 @@ def test_recipes_say_what_the_paper_says(row: str, loss: str) -> None:
     assert train.network.name == "cnn7"
     assert train.batch_norm_policy == "paper"
     assert train.data.validation == 0
+
+
+@pytest.mark.parametrize("row", PAPER)
+def test_recipes_are_certified_at_their_own_epsilon(row: str) -> None:
+    certify = load_recipe(f"{row}-cnn7-cc-ibp").certify
+    assert certify.epsilon == PAPER[row][0]
+    assert certify.search == f"cnn7_{row.replace('-', '_')}"
+    assert certify.indices == ":"
