@@ -20,6 +20,7 @@ from verify_pipeline.bounds import (
     interval_bounds,
 )
 from verify_pipeline.branching import bounding as bounding_module
+from verify_pipeline.branching import tightening as tightening_module
 from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.search import search
 from verify_pipeline.branching.settings import BranchingSettings, SearchSettings
@@ -83,12 +84,13 @@ def test_convolutional_networks_get_the_oracles_verdicts(
     check_against_oracle(case, run(case))
 
 
-def test_the_instances_are_of_both_kinds_and_need_splits(make_case: Any, make_mlp: Any) -> None:
-    case = make_case(make_mlp(0), 24, 0, NUDGES)
-    found = run(case)
+def test_the_instances_are_of_both_kinds_and_need_splits(make_case: Any, make_conv: Any) -> None:
+    found = run(make_case(make_conv(1), 24, 1, NUDGES)) + run(
+        make_case(make_conv(2), 24, 2, NUDGES)
+    )
     kinds = [f.status for f in found]
-    assert 6 <= kinds.count(Status.VERIFIED) <= 18
-    assert any(f.domains > 2 for f in found if f.status is Status.VERIFIED)
+    assert 12 <= kinds.count(Status.VERIFIED) <= 36
+    assert any(f.domains > 20 for f in found if f.status is Status.VERIFIED)
     assert any(f.domains > 2 for f in found if f.status is Status.FALSIFIED)
 
 
@@ -111,6 +113,23 @@ def test_leaves_decide_where_no_ascent_helps(make_case: Any, make_mlp: Any) -> N
     none = OptimiseSettings(iterations=0)
     case = make_case(make_mlp(3, 3, (5, 5)), 12, 3, NUDGES)
     check_against_oracle(case, run(case, replace(QUICK, root=none, domain=none)))
+
+
+def test_optimised_bounds_of_the_neurons_change_no_verdict(
+    make_case: Any, make_conv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tightening_module, "FUNCTIONAL_SHARE", 0.0)  # at once, for everyone
+    chosen = []
+    honest = tightening_module.optimise_intermediate
+
+    def watched(*args: Any) -> Any:
+        chosen.append(len(args[1]))
+        return honest(*args)
+
+    monkeypatch.setattr(tightening_module, "optimise_intermediate", watched)
+    case = make_case(make_conv(1), 24, 1, NUDGES)
+    check_against_oracle(case, run(case))
+    assert sum(chosen) > 3
 
 
 def test_a_batch_of_one_decides_alike(make_case: Any, make_mlp: Any) -> None:

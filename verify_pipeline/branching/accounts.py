@@ -70,11 +70,16 @@ class Accounts:
         """The share of its deadline that each instance has used up, ``N``."""
         return self.charged / self._deadlines
 
-    def charge(self, instance: Tensor, seconds: float) -> None:
-        """Share seconds evenly among the domains ``D`` of a batch."""
-        if len(instance):
-            counts = torch.bincount(instance, minlength=len(self.charged))
-            self.charged += counts * (seconds / len(instance))
+    @property
+    def left(self) -> Tensor:
+        """Seconds that each instance may still be charged, ``N``."""
+        return self._deadlines - self.charged
+
+    def charge(self, share: Tensor, seconds: float) -> None:
+        """Divide seconds among the instances in proportion to ``share``, ``N`` numbers >= 0."""
+        total = float(share.sum())
+        if total > 0:
+            self.charged += share * (seconds / total)
 
     def begin(self, instance: Tensor) -> None:
         """Count new open domains ``D``."""
@@ -115,7 +120,12 @@ class Accounts:
 
 
 class Pace:
-    """How many domains go into the next batch, so that a batch takes about ``seconds`` at most."""
+    """How many domains go into the next batch, so that a batch takes about ``seconds`` at most.
+
+    Attributes:
+        size: of the next batch.
+        seconds_each: what a domain of the last batch took.
+    """
 
     def __init__(self, limit: int, seconds: float, clock: Callable[[], float]) -> None:
         self._limit = limit
@@ -123,6 +133,7 @@ class Pace:
         self._clock = clock
         self._since = clock()
         self.size = min(limit, 8)
+        self.seconds_each = 0.0
 
     def start(self) -> None:
         """A batch begins."""
@@ -130,10 +141,15 @@ class Pace:
 
     def stop(self, count: int) -> float:
         """A batch of ``count`` ends; returns its seconds."""
-        seconds = self._clock() - self._since
-        fitting = int(count * self._seconds / seconds) if seconds > 0 else self._limit
+        seconds = self.passed()
+        self.seconds_each = seconds / max(count, 1)
+        fitting = int(self._seconds / self.seconds_each) if seconds > 0 else self._limit
         self.size = max(1, min(self._limit, 2 * self.size, fitting))
         return seconds
+
+    def passed(self) -> float:
+        """Seconds since the batch began."""
+        return self._clock() - self._since
 
 
 def _places(mask: Tensor) -> list[int]:

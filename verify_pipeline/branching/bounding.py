@@ -30,6 +30,9 @@ from verify_pipeline.branching.settings import BranchingSettings
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
+CONFIRMABLE = 1e-5
+"""The float32 bound at which the ascent rests; float64 finds nearly the same and confirms it."""
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -104,6 +107,7 @@ class Bounder:
             settings,
             splits=view.splits,
             start=view.multipliers,
+            until=torch.full_like(domains.lower, CONFIRMABLE),
         )
         lower = margins.lower[:, 0]
         found = replace(

@@ -113,12 +113,15 @@ class Goals:
         instance: ``G``, whose row it is.
         row: ``G``, which row of its specification.
         columns: ``G x U`` into ``0 .. R``; R itself fills up goals with fewer unstable neurons.
+        live: ``G x U`` booleans, columns whose neurons are unstable; bounds that are tightened
+            later may leave fewer.
     """
 
     neurons: Neurons
     instance: Tensor
     row: Tensor
     columns: Tensor
+    live: Tensor
 
     @staticmethod
     def of(neurons: Neurons, unstable: Tensor, open_rows: Tensor) -> Goals:
@@ -134,8 +137,14 @@ class Goals:
         width = int(unstable.sum(1).max()) if len(unstable) else 0
         # a stable sort brings the unstable neurons to the front, in their own order
         order = unstable.to(torch.int8).argsort(stable=True, dim=1, descending=True)[:, :width]
-        columns = torch.where(unstable.gather(1, order), order, unstable.shape[1])
-        return Goals(neurons, instance, row, columns)
+        live = unstable.gather(1, order)
+        return Goals(neurons, instance, row, torch.where(live, order, unstable.shape[1]), live)
+
+    def tightened(self, unstable: Tensor) -> Goals:
+        """The same goals where fewer neurons, ``N x R``, are unstable."""
+        padded = torch.cat([unstable, torch.zeros_like(unstable[:, :1])], 1)
+        live = padded[self.instance].gather(1, self.columns)
+        return replace(self, live=live & self.live)
 
     def __len__(self) -> int:
         return len(self.instance)
@@ -157,9 +166,9 @@ class Goals:
         return self.expand(domains.goal, domains.splits)
 
     def multipliers(self, domains: Domains) -> Multipliers:
-        """As the bounds take them, ``D x 1 x *V``."""
-        alpha = self.expand(domains.goal, domains.alpha)
-        beta = self.expand(domains.goal, domains.beta)
+        """As the bounds take them, ``D x 1 x *V``; always in the range in which they are valid."""
+        alpha = self.expand(domains.goal, domains.alpha.clamp(0, 1))
+        beta = self.expand(domains.goal, domains.beta.clamp(min=0))
         return Multipliers(
             {place: value.unsqueeze(1) for place, value in alpha.items()},
             {place: value.unsqueeze(1) for place, value in beta.items()},
@@ -172,8 +181,7 @@ class Goals:
 
     def undecided(self, domains: Domains) -> Tensor:
         """Columns that a domain can still be split at, ``D x U`` booleans."""
-        real = self.columns[domains.goal] < sum(self.neurons.sizes)
-        return real & (domains.splits == 0)
+        return self.live[domains.goal] & (domains.splits == 0)
 
 
 def split(domains: Domains, columns: Tensor) -> Domains:

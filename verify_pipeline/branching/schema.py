@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.strict_yaml import Document, KeyPath, dotted, parse, problems_error
 
-USED: dict[str, KeyPath] = {
+USED: dict[str, tuple[str, ...]] = {
     "solver.batch_size": ("batch",),
     "solver.alpha-crown.iteration": ("root", "iterations"),
     "solver.alpha-crown.lr_alpha": ("root", "lr_alpha"),
@@ -162,9 +162,7 @@ def _value_problems(document: Document, error: ValidationError) -> list[str]:
     problems = []
     for detail in error.errors():
         field = tuple(part for part in detail["loc"] if isinstance(part, str))
-        path: KeyPath = next(
-            (key_of[field[:length]] for length in (2, 1) if field[:length] in key_of), field
-        )
+        path = next((key_of[field[:n]] for n in (2, 1) if field[:n] in key_of), field)
         message = detail["msg"].removeprefix("Value error, ")
         problems.append(f"{document.place(path)}: {message}, got {detail['input']!r}")
     return problems

@@ -14,11 +14,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds import Multipliers, NodeBounds, needed_places
+from verify_pipeline.bounds import Multipliers, NodeBounds, OptimiseSettings, needed_places
+from verify_pipeline.bounds.chunks import functionals_with_gradients
 from verify_pipeline.branching.accounts import Accounts, Found, Pace
 from verify_pipeline.branching.affine import is_splittable
 from verify_pipeline.branching.bounding import Bounded, Bounder
@@ -28,6 +30,7 @@ from verify_pipeline.branching.instances import Instances
 from verify_pipeline.branching.points import evaluate
 from verify_pipeline.branching.roots import Roots, plant
 from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.branching.tightening import Tightening, tightened
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Reason, Specification, Status
 
@@ -57,15 +60,16 @@ def search(
         start: multipliers of the root's bounds where they are known; None: they are optimised here.
         clock: in seconds; what the caller does between two found instances is not charged.
     """
-    pace = Pace(settings.batch, STEP_SECONDS, clock)
+    fitting = functionals_with_gradients(graph, len(graph.nodes) - 1, settings.budget, graph.dtype)
+    pace = Pace(max(1, min(settings.batch, fitting // 2)), STEP_SECONDS, clock)
     exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
-    roots = plant(exact, start, settings.batch)
+    roots = plant(exact, start, max(1, settings.batch // spec.rows.shape[1]))
     trees = _Trees(exact, roots, settings, deadlines)
-    everyone = torch.arange(len(box), device=box.lower.device)
-    trees.accounts.charge(everyone, pace.stop(len(box)))
+    trees.accounts.charge(torch.ones_like(trees.accounts.charged), pace.stop(len(box)))
     yield from trees.not_finite()
     yield from trees.ends()
-    yield from trees.bound_roots(roots.domains, pace)
+    ascent = replace(settings.root, iterations=settings.root.iterations if start is None else 0)
+    yield from trees.bound_roots(roots.domains, ascent, pace)
     yield from trees.grow(pace)
 
 
@@ -77,6 +81,7 @@ class _Trees:
     ) -> None:
         self._settings = settings
         self._bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+        self._tightening = Tightening(roots.goals.neurons, exact.bounds, settings)
         self._is_complete = is_splittable(exact.graph)
         self._finite = exact.are_finite()
         self._frontier = Frontier(roots.domains)
@@ -88,12 +93,14 @@ class _Trees:
         for n in (~self._finite).nonzero().squeeze(1).tolist():
             yield self._end(n, Status.UNKNOWN, Reason.NOT_FINITE)
 
-    def bound_roots(self, domains: Domains, pace: Pace) -> Iterator[Found]:
+    def bound_roots(
+        self, domains: Domains, ascent: OptimiseSettings, pace: Pace
+    ) -> Iterator[Found]:
         """Optimise the bounds of the roots, and open those that stay at or below zero."""
         while len(domains):
             part, domains = domains[: pace.size], domains[pace.size :]
             pace.start()
-            broken = self._absorb(self._bounder.bound(part, self._settings.root))
+            broken = self._absorb(self._bounder.bound(part, ascent))
             self._charge(part, pace)
             yield from self.ends(broken)
             domains = domains[~self.accounts.ended[self._instance(domains)]]
@@ -103,6 +110,7 @@ class _Trees:
         settings = self._settings
         while len(self._frontier):
             pace.start()
+            self._tighten(pace)
             order = self.accounts.used
             parents = self._frontier.pop(pace.size, self._bounder.goals.instance, order)
             columns = self._bounder.choose(parents, settings.branching, 2 * pace.size)
@@ -177,7 +185,18 @@ class _Trees:
         return self._bounder.goals.instance[domains.goal]
 
     def _charge(self, domains: Domains, pace: Pace) -> None:
-        self.accounts.charge(self._instance(domains), pace.stop(len(domains)))
-        self.accounts.domains += torch.bincount(
-            self._instance(domains), minlength=len(self.accounts.domains)
-        )
+        counts = torch.bincount(self._instance(domains), minlength=len(self.accounts.domains))
+        self.accounts.charge(counts, pace.stop(len(domains)))
+        self.accounts.domains += counts
+
+    def _tighten(self, pace: Pace) -> None:
+        """Optimise the bounds of the neurons of instances that have become worth it."""
+        accounts, plan = self.accounts, self._tightening
+        going = (accounts.open > 0) & ~accounts.ended
+        chosen = going & plan.worthwhile(accounts.charged, accounts.left, pace.seconds_each)
+        if bool(chosen.any()):
+            self._bounder = tightened(self._bounder, chosen, self._settings)
+            seconds = pace.passed()
+            plan.learn(chosen, seconds, pace.seconds_each)
+            accounts.charge(plan.functionals * chosen, seconds)
+            pace.start()

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from verify_pipeline.bounds import OptimiseSettings
+from verify_pipeline.bounds import MemoryBudget, OptimiseSettings
 from verify_pipeline.settings import STRICT, Count, Positive, PositiveCount
 
 
@@ -52,16 +52,21 @@ class SearchSettings:
         domain: ascent on α and β in each domain.
         branching: which neuron is split.
         timeout: seconds that one instance may be charged.
+        tighten: ascent on an α of its own for each bound of each unstable neuron, in float64, for
+            instances that turn out to be worth it (see ``tightening``).
         max_domains: of one instance, after which it is given up; None for no limit.
         max_bytes: of all open domains together; the instance that holds most of them is given up.
+        budget: for the intermediate tensors of one call.
         attack: the attack that the same file asks for.
     """
 
     batch: PositiveCount = 64
     root: OptimiseSettings = OptimiseSettings(iterations=100, lr_alpha=0.1)
+    tighten: OptimiseSettings = OptimiseSettings(iterations=20, lr_alpha=0.1)
     domain: OptimiseSettings = OptimiseSettings(iterations=20, lr_alpha=0.05, lr_beta=0.1)
     branching: BranchingSettings = BranchingSettings()
     timeout: Positive = 360.0
     max_domains: Count | None = None
     max_bytes: PositiveCount = 1 << 31
+    budget: MemoryBudget = MemoryBudget()
     attack: AttackChoice = AttackChoice()

@@ -1,0 +1,94 @@
+"""When the neurons' bounds are optimised, and that it changes no verdict."""
+
+from __future__ import annotations
+
+import torch
+
+from verify_pipeline.bounds import (
+    MemoryBudget,
+    NodeBounds,
+    OptimiseSettings,
+    crown_intermediate,
+    interval_bounds,
+)
+from verify_pipeline.branching import tightening as tightening_module
+from verify_pipeline.branching.bounding import Bounder
+from verify_pipeline.branching.domains import Neurons
+from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.roots import plant
+from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.branching.tightening import Tightening, tightened
+from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.ops import Linear, Relu
+from verify_pipeline.problem import Box, Specification
+
+SETTINGS = SearchSettings(
+    tighten=OptimiseSettings(iterations=9), domain=OptimiseSettings(iterations=4)
+)
+EACH = 0.1
+
+
+def plan() -> Tightening:
+    """Two instances: 3 unstable neurons of the second layer in one, none in the other."""
+    neurons = Neurons((2, 4), (1, 3), ((2,), (4,)))
+    lower = {1: -torch.ones(2, 2), 3: torch.tensor([[-1.0, -1.0, -1.0, 1.0], [1.0] * 4])}
+    upper = {1: torch.ones(2, 2), 3: torch.full((2, 4), 2.0)}
+    return Tightening(neurons, NodeBounds(lower, upper), SETTINGS)
+
+
+def test_the_expected_cost_counts_both_bounds_of_unstable_neurons() -> None:
+    made = plan()
+    assert made.functionals.tolist() == [6, 0]
+    expected = 6 * (10 / 5) * EACH * tightening_module.FUNCTIONAL_SHARE
+    assert torch.allclose(made.expected(EACH), torch.tensor([expected, 0.0]))
+
+
+def test_an_instance_is_worth_it_once_it_has_paid_as_much_and_has_time_left() -> None:
+    made = plan()
+    expected = float(made.expected(EACH)[0])
+    paid, enough = torch.tensor([expected, 100.0]), torch.tensor([3 * expected, 100.0])
+    assert not made.worthwhile(0.9 * paid, enough, EACH).any()
+    assert not made.worthwhile(paid, 0.5 * enough, EACH).any()
+    assert made.worthwhile(paid, enough, EACH).tolist() == [True, False]
+    assert not made.worthwhile(paid, enough, EACH).any()  # not twice
+
+
+def test_what_it_took_corrects_what_is_expected() -> None:
+    made = plan()
+    chosen = torch.tensor([True, False])
+    made.learn(chosen, 5.0, EACH)
+    assert torch.allclose(made.expected(EACH)[0], torch.tensor(5.0))
+
+
+def network() -> Graph:
+    torch.manual_seed(1)
+    builder, place, width = GraphBuilder((3,)), 0, 3
+    for size in (8, 8, 8):
+        place = builder.add(Linear(torch.randn(size, width) / width**0.5), place)
+        place, width = builder.add(Relu(), place), size
+    builder.add(Linear(torch.randn(2, width)), place)
+    return builder.build()
+
+
+def test_tightened_bounds_lie_inside_and_hold_and_leave_the_others_alone() -> None:
+    graph = network().to(torch.float64)
+    box = Box.around(torch.rand(2, 3, dtype=torch.float64), 0.4)
+    spec = Specification.margins(torch.tensor([0, 1]), 2, torch.float64)
+    budget = MemoryBudget()
+    before = crown_intermediate(graph, box, interval_bounds(graph, box), budget)
+    exact = Instances(graph, box, spec, before)
+    bounder = Bounder(plant(exact, None, 8).goals, exact.to(torch.float32), exact)
+    after = tightened(bounder, torch.tensor([True, False]), SETTINGS)
+    narrower = False
+    samples = box.lower[:1] + 2 * box.radius[:1] * torch.rand(4000, 3, dtype=torch.float64)
+    values = graph.values(samples)
+    for place, lower in after.exact.bounds.lower.items():
+        upper = after.exact.bounds.upper[place]
+        assert bool((lower >= before.lower[place]).all() and (upper <= before.upper[place]).all())
+        assert torch.equal(lower[1], before.lower[place][1])
+        assert torch.equal(upper[1], before.upper[place][1])
+        assert bool((values[place] >= lower[0] - 1e-9).all())
+        assert bool((values[place] <= upper[0] + 1e-9).all())
+        narrower |= bool((upper - lower < 0.99 * (before.upper[place] - before.lower[place])).any())
+    assert narrower
+    assert bool((after.goals.live <= bounder.goals.live).all())
