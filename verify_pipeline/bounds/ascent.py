@@ -216,7 +216,7 @@ def _begin(
             continue
         default = relaxation.adaptive.unsqueeze(1)
         full = (default.shape[0], rows, *default.shape[2:])
-        if place in start.alpha or bool(relaxation.unstable.any()):
+        if place in start.alpha or relaxation.has_choice:
             alpha = start.alpha.get(place, default).to(default).expand(full).clone()
             variables.append(_Variable.at(place, False, alpha))
         if relaxation.split is not None:
@@ -237,7 +237,10 @@ def evaluate(
         arrived[place] = coefficients if place in linear.relaxations else None
 
     bounds = lower_bounds(linear, box, functional, multipliers, visit)
-    values = _follow(linear, bounds.corners(box), arrived, multipliers)
+    # the corner where each bound is least, up to rounding; a direction needs no more
+    signs = bounds.coefficients.sign()
+    corners = box.center.unsqueeze(1).addcmul(signs, box.radius.unsqueeze(1), value=-1)
+    values = _follow(linear, corners, arrived, multipliers)
     gradients = []
     for variable in variables:
         relaxation, coefficients = linear.relaxations[variable.place], arrived.get(variable.place)

@@ -160,11 +160,11 @@ def lower_bounds(
 
 
 def concretise(coefficients: Tensor, constants: Tensor, box: Box) -> MarginBounds:
-    """Minimise linear functions ``N x S x *X`` plus ``N x S`` over boxes: ``A·x̂ - |A|·r + c``."""
+    """Minimise linear functions ``N x S x *X`` plus ``N x S`` over boxes: ``A⁺·l + A⁻·u + c``."""
     flat = coefficients.flatten(2)
-    center, radius = box.center.flatten(1).unsqueeze(2), box.radius.flatten(1).unsqueeze(2)
-    lower = (flat @ center - flat.abs() @ radius).squeeze(2) + constants
-    return MarginBounds(sound_lower(lower), coefficients, constants)
+    least = torch.linalg.vecdot(flat.clamp(min=0), box.lower.flatten(1).unsqueeze(1))
+    least += torch.linalg.vecdot(flat.clamp(max=0), box.upper.flatten(1).unsqueeze(1))
+    return MarginBounds(sound_lower(least + constants), coefficients, constants)
 
 
 @singledispatch

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from verify_pipeline.bounds.contract import NodeBounds, Splits
 from verify_pipeline.network.graph import Graph
 
@@ -23,6 +21,8 @@ def clamp_to_splits(bounds: NodeBounds, graph: Graph, splits: Splits) -> NodeBou
     lower, upper = dict(bounds.lower), dict(bounds.upper)
     for place, split in splits.items():
         below = graph.nodes[place].inputs[0]
-        lower[below] = torch.where(split > 0, lower[below].clamp(min=0), lower[below])
-        upper[below] = torch.where(split < 0, upper[below].clamp(max=0), upper[below])
+        active, inactive = (split > 0).nonzero(as_tuple=True), (split < 0).nonzero(as_tuple=True)
+        lower[below], upper[below] = lower[below].clone(), upper[below].clone()
+        lower[below][active] = lower[below][active].clamp(min=0)
+        upper[below][inactive] = upper[below][inactive].clamp(max=0)
     return NodeBounds(lower, upper)
