@@ -40,11 +40,15 @@ class Box:
                 expected="lower and upper of one shape",
                 got=f"{tuple(self.lower.shape)} and {tuple(self.upper.shape)}",
             )
-        if not bool(torch.isfinite(self.lower).all() and torch.isfinite(self.upper).all()):
+        if self.lower.numel() == 0:
+            return
+        # a NaN makes the least or greatest value NaN: boxes are made in every training step, and
+        # this looks at each limit once
+        if not math.isfinite(float(self.lower.min())) or not math.isfinite(float(self.upper.max())):
             raise DataError(
                 "box", expected="finite limits", got="NaN or infinity", remedy="Check the images."
             )
-        if bool((self.lower > self.upper).any()):
+        if not bool((self.lower <= self.upper).all()):
             raise DataError("box", expected="lower <= upper everywhere", got="an empty interval")
 
     @staticmethod

@@ -20,6 +20,8 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
     Returns:
         ``N x C x H x W``, of the same type; the images themselves where there is nothing to do.
     """
+    if not augmentation.flip and augmentation.padding == 0:
+        return images
     count, channels, height, width = images.shape
     device = images.device
     row = torch.arange(height, device=device).expand(count, height)

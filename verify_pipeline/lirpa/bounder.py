@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.lirpa import shims
+from verify_pipeline.lirpa.quick_ops import quick_ops
 from verify_pipeline.problem import Box
 
 # What release 0.3 needs to be right on current torch (see ARCHITECTURE.md); later ones accept them.
@@ -57,7 +58,10 @@ class Bounder:
                 warnings.simplefilter("ignore")
                 module.eval()
                 self._bounded = lirpa.module.BoundedModule(
-                    module, example, bound_opts={**BOUND_OPTIONS, **(options or {})}
+                    module,
+                    example,
+                    bound_opts={**BOUND_OPTIONS, **(options or {})},
+                    custom_ops=quick_ops() if lirpa.version.startswith("0.3") else {},
                 )
         except (NotImplementedError, KeyError, RuntimeError) as error:
             raise NetworkError(
@@ -89,7 +93,7 @@ class Bounder:
     def freeze_batch_norm(self) -> None:
         """Keep train mode, in which bounds carry gradients, but use the running statistics."""
         for node in self._bounded._modules.values():
-            if type(node).__name__ == "BoundBatchNormalization":
+            if type(node).__name__.endswith("BatchNormalization"):
                 node.eval()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -27,4 +27,5 @@ def ibp_init(module: nn.Module) -> None:
 
 def l1_norm(module: nn.Module) -> Tensor:
     """``Σ|W|`` over convolution and linear weights, a differentiable scalar."""
-    return torch.stack([layer.weight.abs().sum() for layer in weight_layers(module)]).sum()
+    norms = [torch.linalg.vector_norm(layer.weight, 1) for layer in weight_layers(module)]
+    return torch.stack(norms).sum()

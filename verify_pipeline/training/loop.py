@@ -83,8 +83,8 @@ class _Training:
             images, self.validation = split_validation(images, held_out, settings.seed)
         self.images = images.to(self.device)
         self.module = self._network().to(self.device)
-        parameters = self.module.parameters()
-        self.optimiser = torch.optim.Adam(parameters, lr=settings.optimiser.learning_rate)
+        rate = settings.optimiser.learning_rate
+        self.optimiser = torch.optim.Adam(self.module.parameters(), lr=rate, fused=True)
         names = ("order", "augment", "attack")
         self.generators = {
             name: torch.Generator(device=self.device if name == "attack" else "cpu").manual_seed(
