@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from verify_pipeline import api, data, losses
+from verify_pipeline.certify.settings import ALL_STAGES
 from verify_pipeline.cli.app import app
+from verify_pipeline.network import zoo
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -36,6 +39,26 @@ def test_commands_and_targets_in_the_documents_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", text, re.MULTILINE))
     assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+
+
+def test_the_readme_lists_what_there_is() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (data sets|networks|losses|stages) \| (.+) \|$", text, re.MULTILINE)
+    written = {
+        kind: tuple(name.split(" (")[0] for name in names.split(", ")) for kind, names in rows
+    }
+    assert written == {
+        "data sets": data.names(),
+        "networks": zoo.names(),
+        "losses": tuple(losses.LOSSES),
+        "stages": ALL_STAGES,
+    }
+
+
+def test_python_in_the_documents_uses_names_of_the_api() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8") + (api.__doc__ or "")
+    assert set(re.findall(r"\bapi\.([A-Za-z_]+)", text)) <= set(api.__all__)
+    assert all(hasattr(api, name) for name in api.__all__)
 
 
 def test_the_layer_table_of_the_architecture_is_the_enforced_one() -> None:

@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, messages, exit codes."""
 
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from verify_pipeline import doctor
+from verify_pipeline import doctor, lirpa
 from verify_pipeline._version import __version__
 from verify_pipeline.cli.app import app
 from verify_pipeline.config import recipe_names
@@ -105,6 +106,32 @@ def test_doctor_finds_a_checkout_of_abcrown(
     script = tmp_path / "complete_verifier" / "abcrown.py"
     script.write_text("", encoding="utf-8")
     assert f"α,β-CROWN        {script} (ABCROWN_HOME)" in run("doctor")[1]
+
+
+def test_without_auto_lirpa_one_message_tells_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "auto_LiRPA":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    lirpa.load.cache_clear()
+    try:
+        told = "pip install --no-deps auto_LiRPA==0.3"
+        code, out, _ = run("doctor")
+        assert code == 2
+        assert told in out
+        code, _, err = run("train", "digits-cc-ibp", "--out", str(tmp_path / "none"))
+        assert code == 2
+        assert err.count(told) == 1
+        assert "auto_LiRPA is not installed" in err
+        assert not (tmp_path / "none").exists()
+    finally:
+        lirpa.load.cache_clear()
 
 
 def test_doctor_fails_when_something_needed_is_missing(tmp_path: Path) -> None:
