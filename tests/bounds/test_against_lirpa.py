@@ -150,7 +150,7 @@ def test_crown_equals_lirpas(make: Callable[[], tuple[nn.Module, Graph]], epsilo
         op, (place,) = graph.nodes[activation].op, graph.nodes[activation].inputs
         theirs.lower[place], theirs.upper[place] = low.detach(), high.detach()
         if isinstance(op, LeakyRelu):
-            # release 0.3 takes slope 1 where the chord's slope is above 1/2, not where upper > -lower
+            # release 0.3 takes slope 1 where the chord's slope is above 1/2, not for upper > -lower
             chord = (high - op.slope * low) / (high - low)
             multipliers.alpha[activation] = (chord > 0.5).float().unsqueeze(1)
         else:

@@ -17,13 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.backward import (
-    Functional,
-    LinearGraph,
-    linearise,
-    lower_bounds,
-    of_margins,
-)
+from verify_pipeline.bounds.backward import Functional, lower_bounds, of_margins
 from verify_pipeline.bounds.chunks import functionals_with_gradients
 from verify_pipeline.bounds.contract import (
     MarginBounds,
@@ -34,13 +28,12 @@ from verify_pipeline.bounds.contract import (
     Splits,
 )
 from verify_pipeline.bounds.intermediate import tighten
+from verify_pipeline.bounds.linearise import LinearGraph, linearise
+from verify_pipeline.bounds.lines import Lines
 from verify_pipeline.bounds.precision import full_precision
-from verify_pipeline.bounds.relaxation import Lines
+from verify_pipeline.bounds.variables import Cells, Listed, Variable
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
-
-# Adam's running means and its guard against division by zero (Kingma & Ba 2015, arXiv:1412.6980).
-_FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
 
 # Resting instances are dropped from the batch once they are this share of it.
 _WORTH_DROPPING = 0.25
@@ -74,8 +67,12 @@ def optimise(
         The best bounds found, nowhere below those at ``start``, and the multipliers that give
         them: ``crown_margins`` with these answers the same.
     """
-    linear = linearise(graph, bounds, splits)
-    return ascend(linear, box, of_margins(graph, spec), settings, start, until)
+    linear, margins = linearise(graph, bounds, splits), of_margins(graph, spec)
+    choices = begin(linear, margins, start, splits)
+    if until is None:
+        until = margins.constants.new_zeros(len(box))
+    found, best = ascend(linear, box, margins, settings, choices, until)
+    return found, _multipliers(linear, best)
 
 
 @full_precision()
@@ -100,10 +97,44 @@ class _Ascent:
 
     def solve(self, linear: LinearGraph, box: Box, functional: Functional) -> Tensor:
         never = functional.constants.new_full((len(box),), torch.inf)
-        return ascend(linear, box, functional, self.settings, until=never)[0].lower
+        choices = begin(linear, functional, None, None)
+        return ascend(linear, box, functional, self.settings, choices, never)[0].lower
 
     def capacity(self, graph: Graph, place: int) -> int:
         return functionals_with_gradients(graph, place, self.budget, self.dtype)
+
+
+Choices = dict[int, Listed]
+
+
+@torch.no_grad()
+def begin(
+    linear: LinearGraph, functional: Functional, start: Multipliers | None, splits: Splits | None
+) -> Choices:
+    """The variables of every node that has a choice, at ``start`` or at their defaults."""
+    start, splits = start or Multipliers({}, {}), splits or {}
+    rows = functional.constants.shape[1]
+    choices: Choices = {}
+    for place, relaxation in linear.relaxations.items():
+        if place > functional.place or not isinstance(relaxation, Lines):
+            continue
+        usual = relaxation.adaptive.unsqueeze(1)
+        alpha, beta, sides = None, None, None
+        cells = Cells.where(relaxation.offset > 0)
+        if len(cells):
+            value = cells.read(start.alpha.get(place, usual).to(usual))
+            alpha = Variable.at(cells, 1.0, value.repeat(1, rows // value.shape[1]))
+        if place in splits:
+            cells = Cells.where(splits[place] != 0)
+            sides = cells.read(splits[place].unsqueeze(1)).to(usual)
+            value = torch.zeros_like(sides)
+            if place in start.beta:
+                value = cells.read(start.beta[place].to(usual))
+            beta = Variable.at(cells, None, value.repeat(1, rows // value.shape[1]))
+        if alpha is not None or beta is not None:
+            shape = torch.Size((len(usual), rows, *usual.shape[2:]))
+            choices[place] = Listed(relaxation.slope, shape, alpha, beta, sides)
+    return choices
 
 
 @torch.no_grad()
@@ -112,165 +143,117 @@ def ascend(
     box: Box,
     functional: Functional,
     settings: OptimiseSettings,
-    start: Multipliers | None = None,
-    until: Tensor | None = None,
-) -> tuple[MarginBounds, Multipliers]:
-    """:func:`optimise` for any functionals of any node; the arguments are as there."""
-    variables = _begin(linear, functional, start)
-    best = _Best(functional.constants.new_full(functional.constants.shape, -torch.inf), variables)
-    if until is None:
-        until = best.lower.new_zeros(len(best.lower))
-    going = torch.arange(len(best.lower), device=best.lower.device)
-    rest_linear, rest_box, rest_functional = linear, box, functional
-    for step in range(settings.iterations + 1):
-        lower, gradients = evaluate(rest_linear, rest_box, rest_functional, variables)
-        best.keep(going, lower, variables)
-        still = (best.lower[going] <= until[going].unsqueeze(1)).any(1)
-        if step == settings.iterations or not variables or not bool(still.any()):
-            break
-        rate = settings.decay**step
-        for variable, gradient in zip(variables, gradients, strict=True):
-            lr = settings.lr_beta if variable.is_beta else settings.lr_alpha
-            variable.climb(gradient, rate * lr, step + 1)
-        if float((~still).float().mean()) >= _WORTH_DROPPING:
-            rest_linear, rest_box = rest_linear[still], rest_box[still]
-            rest_functional, going = rest_functional[still], going[still]
-            variables = [variable[still] for variable in variables]
-    multipliers = best.multipliers()
-    return lower_bounds(linear, box, functional, multipliers), multipliers
+    choices: Choices,
+    until: Tensor,
+) -> tuple[MarginBounds, Choices]:
+    """Lower bounds of any functionals of any node, with the choices that are best for each row.
 
-
-@dataclass(frozen=True, eq=False)
-class _Variable:
-    """The α or the β of one node, ``N x S x *V``, with Adam's moments; changed in place.
-
-    Attributes:
-        place: of the node.
-        is_beta: whether it is its β (>= 0), else its α (in [0, 1]).
-        value: where it stands.
-        first: running mean of its gradient.
-        second: running mean of the gradient's square.
+    Args:
+        linear: the relaxed network, ``N`` instances.
+        box: ``N`` boxes.
+        functional: ``N x S`` functionals.
+        settings: steps and rates.
+        choices: where to begin; they are changed.
+        until: ``N``; an instance rests once each of its rows is above this.
     """
+    best = _Best(functional.constants, choices)
+    going = torch.arange(len(until), device=until.device)
+    now, rest, ask = choices, (linear, box), functional
+    for step in range(settings.iterations + 1):
+        last = step == settings.iterations or not now
+        lower, gradients = evaluate(*rest, ask, now)
+        best.keep(going, lower, now)
+        still = (best.lower[going] <= until[going].unsqueeze(1)).any(1)
+        if last or not bool(still.any()):
+            break
+        _climb(now, gradients, settings, step)
+        if float((~still).float().mean()) >= _WORTH_DROPPING:
+            rest, ask = (rest[0][still], rest[1][still]), ask[still]
+            going, now = going[still], {place: c.only(still) for place, c in now.items()}
+    return lower_bounds(linear, box, functional, best.choices), best.choices
 
-    place: int
-    is_beta: bool
-    value: Tensor
-    first: Tensor
-    second: Tensor
 
-    @staticmethod
-    def at(place: int, is_beta: bool, value: Tensor) -> _Variable:
-        return _Variable(place, is_beta, value, torch.zeros_like(value), torch.zeros_like(value))
-
-    def __getitem__(self, index: Tensor) -> _Variable:
-        moved = (self.value[index], self.first[index], self.second[index])
-        return _Variable(self.place, self.is_beta, *moved)
-
-    def climb(self, gradient: Tensor, rate: float, step: int) -> None:
-        """One step of Adam upward, and back into the range."""
-        # where a bound is infinite there is no direction
-        gradient = gradient.nan_to_num_(0.0, 0.0, 0.0)
-        self.first.lerp_(gradient, 1 - _FIRST)
-        self.second.mul_(_SECOND).addcmul_(gradient, gradient, value=1 - _SECOND)
-        scale = (self.second / (1 - _SECOND**step)).sqrt_().add_(_TINY)
-        self.value.addcdiv_(self.first, scale, value=rate / (1 - _FIRST**step))
-        self.value.clamp_(min=0.0, max=None if self.is_beta else 1.0)
+def _climb(
+    choices: Choices, gradients: dict[int, list[Tensor]], settings: OptimiseSettings, step: int
+) -> None:
+    """One step of every variable that has a gradient."""
+    decay = settings.decay**step
+    for place, found in gradients.items():
+        for variable, gradient in zip(choices[place].variables(), found, strict=True):
+            rate = settings.lr_beta if variable.greatest is None else settings.lr_alpha
+            variable.climb(gradient, decay * rate, step + 1)
 
 
 class _Best:
-    """The best bound of each instance and row so far, and where the variables stood for it."""
+    """The best bound of each instance and row so far, and the choices that gave it."""
 
-    def __init__(self, lower: Tensor, variables: list[_Variable]) -> None:
-        self.lower = lower
-        self._kept = [
-            _Variable(v.place, v.is_beta, v.value.clone(), v.first, v.second) for v in variables
-        ]
+    def __init__(self, constants: Tensor, choices: Choices) -> None:
+        self.lower = torch.full_like(constants, -torch.inf)
+        everything = torch.ones(len(constants), dtype=torch.bool, device=constants.device)
+        self.choices = {place: choice.only(everything) for place, choice in choices.items()}
 
-    def keep(self, instances: Tensor, lower: Tensor, variables: list[_Variable]) -> None:
+    def keep(self, instances: Tensor, lower: Tensor, choices: Choices) -> None:
         """Take over the rows of ``instances`` that are better than before."""
-        row, column = (lower > self.lower[instances]).nonzero(as_tuple=True)
-        self.lower[instances[row], column] = lower[row, column]
-        for kept, variable in zip(self._kept, variables, strict=True):
-            kept.value[instances[row], column] = variable.value[row, column]
-
-    def multipliers(self) -> Multipliers:
-        return _multipliers(self._kept)
-
-
-def _multipliers(variables: list[_Variable]) -> Multipliers:
-    return Multipliers(
-        {v.place: v.value for v in variables if not v.is_beta},
-        {v.place: v.value for v in variables if v.is_beta},
-    )
+        before = self.lower[instances]
+        better = lower > before
+        self.lower[instances] = torch.maximum(lower, before)
+        for place, choice in choices.items():
+            kept = self.choices[place].variables()
+            for old, new in zip(kept, choice.variables(), strict=True):
+                rows = better[new.cells.instance]
+                old.value[new.origin] = torch.where(rows, new.value, old.value[new.origin])
 
 
-def _begin(
-    linear: LinearGraph, functional: Functional, start: Multipliers | None
-) -> list[_Variable]:
-    """The variables of every node that has a choice, at ``start`` or at their defaults."""
-    start = start or Multipliers({}, {})
-    rows = functional.constants.shape[1]
-    variables = []
-    for place, relaxation in linear.relaxations.items():
-        if place > functional.place or not isinstance(relaxation, Lines):
-            continue
-        default = relaxation.adaptive.unsqueeze(1)
-        full = (default.shape[0], rows, *default.shape[2:])
-        if place in start.alpha or relaxation.has_choice:
-            alpha = start.alpha.get(place, default).to(default).expand(full).clone()
-            variables.append(_Variable.at(place, False, alpha))
-        if relaxation.split is not None:
-            none = torch.zeros_like(default)
-            beta = start.beta.get(place, none).to(default).expand(full).clone()
-            variables.append(_Variable.at(place, True, beta))
-    return variables
+def _multipliers(linear: LinearGraph, choices: Choices) -> Multipliers:
+    """The choices as dense tensors, adaptive α and no β where there is none."""
+    alpha, beta = {}, {}
+    for place, choice in choices.items():
+        relaxation = linear.relaxations[place]
+        assert isinstance(relaxation, Lines)
+        if choice.alpha is not None:
+            alpha[place] = relaxation.adaptive.unsqueeze(1).expand(choice.shape).clone()
+            alpha[place] = alpha[place].contiguous()
+            choice.alpha.cells.write(alpha[place], choice.alpha.value)
+        if choice.beta is not None:
+            beta[place] = relaxation.up.new_zeros(choice.shape)
+            choice.beta.cells.write(beta[place], choice.beta.value)
+    return Multipliers(alpha, beta)
 
 
 def evaluate(
-    linear: LinearGraph, box: Box, functional: Functional, variables: list[_Variable]
-) -> tuple[Tensor, list[Tensor]]:
-    """The bounds ``N x S`` and their gradients, of each variable ``N x S x *V``."""
-    multipliers = _multipliers(variables)
+    linear: LinearGraph, box: Box, functional: Functional, choices: Choices
+) -> tuple[Tensor, dict[int, list[Tensor]]]:
+    """The bounds ``N x S``, and at each place the gradients of its variables."""
     arrived: dict[int, Tensor | None] = {}
 
     def visit(place: int, coefficients: Tensor) -> None:
         arrived[place] = coefficients if place in linear.relaxations else None
 
-    bounds = lower_bounds(linear, box, functional, multipliers, visit)
+    bounds = lower_bounds(linear, box, functional, choices, visit)
     # the corner where each bound is least, up to rounding; a direction needs no more
     signs = bounds.coefficients.sign()
     corners = box.center.unsqueeze(1).addcmul(signs, box.radius.unsqueeze(1), value=-1)
-    values = _follow(linear, corners, arrived, multipliers)
-    gradients = []
-    for variable in variables:
-        relaxation, coefficients = linear.relaxations[variable.place], arrived.get(variable.place)
-        assert isinstance(relaxation, Lines)
-        if coefficients is None:
-            gradients.append(torch.zeros_like(variable.value))
-            continue
-        z = values[linear.graph.nodes[variable.place].inputs[0]]
-        gradients.append(
-            relaxation.beta_gradient(z)
-            if variable.is_beta
-            else relaxation.alpha_gradient(coefficients, z)
-        )
+    values = _follow(linear, corners, arrived, choices)
+    gradients = {}
+    for place, choice in choices.items():
+        coefficients = arrived.get(place)
+        if coefficients is not None:
+            z = values[linear.graph.nodes[place].inputs[0]]
+            gradients[place] = choice.gradients(coefficients, z)
     return bounds.lower, gradients
 
 
 def _follow(
-    linear: LinearGraph,
-    corners: Tensor,
-    arrived: dict[int, Tensor | None],
-    multipliers: Multipliers,
+    linear: LinearGraph, corners: Tensor, arrived: dict[int, Tensor | None], choices: Choices
 ) -> dict[int, Tensor]:
     """Send ``N x S x *X`` forward through the lines chosen: values of the nodes in ``arrived``."""
     values = {0: corners}
     for place in sorted(arrived):
         node, coefficients = linear.graph.nodes[place], arrived[place]
         if coefficients is not None:
-            values[place] = linear.relaxations[place].follow(
-                coefficients, multipliers.alpha.get(place), [values.get(i) for i in node.inputs]
-            )
+            inputs = [values.get(i) for i in node.inputs]
+            relaxation = linear.relaxations[place]
+            values[place] = relaxation.follow(coefficients, choices.get(place), inputs)
         else:
             flat = node.op(*(values[i].flatten(0, 1) for i in node.inputs))
             values[place] = flat.unflatten(0, corners.shape[:2])

@@ -6,7 +6,7 @@ operation does to a functional (``adjoint``), and what a nonlinear one does (``r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -14,15 +14,9 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.adjoint import adjoint, constant, picked_rows, sum_to
-from verify_pipeline.bounds.contract import (
-    MarginBounds,
-    Multipliers,
-    NodeBounds,
-    Splits,
-    sound_lower,
-)
-from verify_pipeline.bounds.relaxation import Relaxation, is_affine, relax_node
-from verify_pipeline.bounds.splits import clamp_to_splits
+from verify_pipeline.bounds.contract import MarginBounds, sound_lower
+from verify_pipeline.bounds.linearise import LinearGraph
+from verify_pipeline.bounds.relaxation import Choice
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Add, Concat, Constant, LinearOp, Op, Sub
 from verify_pipeline.problem import Box, Specification
@@ -48,35 +42,6 @@ class Functional:
 
     def __getitem__(self, index: slice | Tensor) -> Functional:
         return Functional(self.place, self.coefficients[index], self.constants[index])
-
-
-@dataclass(frozen=True, eq=False)
-class LinearGraph:
-    """A graph whose nonlinear nodes are relaxed, for each of ``N`` instances.
-
-    Attributes:
-        graph: the network.
-        relaxations: place of a nonlinear node -> its relaxation.
-    """
-
-    graph: Graph
-    relaxations: dict[int, Relaxation]
-
-    def __getitem__(self, index: slice | Tensor) -> LinearGraph:
-        picked = {place: relaxation[index] for place, relaxation in self.relaxations.items()}
-        return LinearGraph(self.graph, picked)
-
-
-def linearise(graph: Graph, bounds: NodeBounds, splits: Splits | None = None) -> LinearGraph:
-    """Relax every nonlinear node over its bounds, cut by the splits."""
-    splits = splits or {}
-    bounds = clamp_to_splits(bounds, graph, splits)
-    relaxations = {
-        place: relax_node(graph, place, bounds, splits.get(place))
-        for place, node in enumerate(graph.nodes)
-        if not is_affine(node.op)
-    }
-    return LinearGraph(graph, relaxations)
 
 
 def of_margins(graph: Graph, spec: Specification) -> Functional:
@@ -122,7 +87,7 @@ def lower_bounds(
     linear: LinearGraph,
     box: Box,
     functional: Functional,
-    multipliers: Multipliers | None = None,
+    choices: Mapping[int, Choice] | None = None,
     visit: Visit = _nothing,
 ) -> MarginBounds:
     """Lower bounds of functionals of a node's value over each instance's box.
@@ -131,11 +96,11 @@ def lower_bounds(
         linear: the relaxed network, ``N`` instances.
         box: ``N`` boxes.
         functional: ``N x S`` functionals.
-        multipliers: α and β; None: adaptive α, no β.
+        choices: place of a (leaky) ReLU -> what is free there; the others are adaptive.
         visit: told the place and the coefficients ``N x S x *V`` that arrive at each node's value.
     """
     nodes = linear.graph.nodes
-    alpha, beta = (multipliers.alpha, multipliers.beta) if multipliers else ({}, {})
+    choices = choices or {}
     pending = {functional.place: functional.coefficients}
     constants = functional.constants
     for place in range(functional.place, 0, -1):
@@ -147,7 +112,7 @@ def lower_bounds(
         pulled: Pulled
         if place in linear.relaxations:
             relaxation = linear.relaxations[place]
-            pulled = relaxation.pull_back(coefficients, alpha.get(place), beta.get(place))
+            pulled = relaxation.pull_back(coefficients, choices.get(place))
         else:
             pulled = pull_back(node.op, coefficients, [nodes[i].shape for i in node.inputs])
         parts, added = pulled

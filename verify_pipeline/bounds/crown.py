@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from verify_pipeline.bounds.backward import linearise, lower_bounds, of_margins
+from verify_pipeline.bounds.backward import lower_bounds, of_margins
 from verify_pipeline.bounds.contract import MarginBounds, Multipliers, NodeBounds, Splits
+from verify_pipeline.bounds.linearise import linearise, reads
+from verify_pipeline.bounds.lines import given
 from verify_pipeline.bounds.precision import full_precision
-from verify_pipeline.bounds.relaxation import reads
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
@@ -45,7 +46,7 @@ def crown_margins(
         splits: of (leaky) ReLUs; None: none. Split neurons count as linear.
     """
     linear = linearise(graph, bounds, splits)
-    return lower_bounds(linear, box, of_margins(graph, spec), multipliers)
+    return lower_bounds(linear, box, of_margins(graph, spec), given(multipliers, splits))
 
 
 @full_precision()
@@ -71,5 +72,5 @@ def relu_coefficients(
         if place in linear.relaxations:
             found[place] = coefficients
 
-    lower_bounds(linear, box, of_margins(graph, spec), multipliers, visit)
+    lower_bounds(linear, box, of_margins(graph, spec), given(multipliers, splits), visit)
     return found

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from verify_pipeline.bounds.backward import (
     Functional,
-    LinearGraph,
     lower_bounds,
     of_neurons,
 )
 from verify_pipeline.bounds.chunks import Rows, functionals_that_fit
 from verify_pipeline.bounds.contract import MemoryBudget, NodeBounds
 from verify_pipeline.bounds.interval import Interval, node_interval
+from verify_pipeline.bounds.linearise import LinearGraph, is_affine, relax_node
 from verify_pipeline.bounds.locality import LocalNetwork, local_network
 from verify_pipeline.bounds.precision import full_precision
-from verify_pipeline.bounds.relaxation import Relaxation, is_affine, relax_node
+from verify_pipeline.bounds.relaxation import Relaxation
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import (
     Gather,
@@ -109,7 +109,7 @@ def tighten(graph: Graph, box: Box, start: NodeBounds, method: Method) -> NodeBo
             interval = _solve_neurons(linear, box, place, interval, mask, method)
         lower[place], upper[place] = interval
         if not is_affine(node.op):
-            relaxations[place] = relax_node(graph, place, NodeBounds(lower, upper), None)
+            relaxations[place] = relax_node(graph, place, NodeBounds(lower, upper))
     return NodeBounds(lower, upper)
 
 

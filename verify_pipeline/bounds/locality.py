@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from verify_pipeline.bounds.backward import Functional, LinearGraph, of_neurons
-from verify_pipeline.bounds.relaxation import Lines, Relaxation, is_affine
+from verify_pipeline.bounds.backward import Functional, of_neurons
+from verify_pipeline.bounds.linearise import LinearGraph, is_affine
+from verify_pipeline.bounds.lines import Lines
+from verify_pipeline.bounds.relaxation import Relaxation
 from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.network.ops import (
     Add,
@@ -167,7 +169,7 @@ class LocalNetwork:
         for place, plane in self.insides.items():
             ones = box.lower.new_ones(len(some), 1, *plane)
             inside = cut(place, ones).expand(-1, *self.graph.nodes[place].shape)
-            relaxations[place] = Lines(1.0, inside, torch.zeros_like(inside), None)
+            relaxations[place] = Lines(1.0, inside, torch.zeros_like(inside))
         boxes = Box(cut(0, box.lower[some]), cut(0, box.upper[some]))
         last = len(self.graph.nodes) - 1
         functional = of_neurons(self.graph, last, channel.unsqueeze(1), box.lower.dtype)

@@ -1,0 +1,131 @@
+"""Lines around (leaky) ReLU: Zhang et al. 2018 (CROWN, arXiv:1811.00866).
+
+The lower line's slope is free: Xu et al. 2021 (α-CROWN, arXiv:2011.13824), eq. 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.contract import Multipliers, Splits
+from verify_pipeline.bounds.relaxation import Choice, Relaxation, inner
+
+
+@dataclass(frozen=True, eq=False)
+class Lines(Relaxation):
+    """Of a (leaky) ReLU ``y``: ``below z <= y <= up z + offset``; one line where it is linear.
+
+    A neuron is unstable where ``offset > 0``. There ``below = slope + α (1 - slope)`` is free
+    between the function's two slopes; elsewhere ``y = up z``. (Written without ``torch.where``,
+    which costs as much as twenty other operations on a processor.)
+
+    Attributes:
+        slope: of the function below 0; a number in [0, 1].
+        up: slope of the upper line, ``N x *V``.
+        offset: the upper line at 0, ``N x *V``; >= 0.
+    """
+
+    slope: float
+    up: Tensor
+    offset: Tensor
+
+    @cached_property
+    def _unstable(self) -> Tensor:
+        """1 where α counts, else 0, ``N x *V``."""
+        return self.offset.sign()
+
+    @cached_property
+    def adaptive(self) -> Tensor:
+        """The α of the least area between the lines, ``N x *V``: 1 where upper > -lower, else 0."""
+        return (self.up - (1 + self.slope) / 2).sign().clamp(min=0)
+
+    @cached_property
+    def _least(self) -> Tensor:
+        """``below`` at α = 0, ``N x 1 x *V``."""
+        return (self.up + self._unstable * (self.slope - self.up)).unsqueeze(1)
+
+    @cached_property
+    def _span(self) -> Tensor:
+        """What α = 1 adds to it, ``N x 1 x *V``."""
+        return ((1 - self.slope) * self._unstable).unsqueeze(1)
+
+    @cached_property
+    def _usual(self) -> Tensor:
+        """``below`` at the adaptive α, ``N x 1 x *V``."""
+        return self._least + self.adaptive.unsqueeze(1) * self._span
+
+    def _below(self, choice: Choice | None) -> Tensor:
+        """Slope of the lower line, ``N x S x *V`` or ``N x 1 x *V``."""
+        if choice is None:
+            return self._usual
+        return choice.slopes(self._least, self._span, self._usual)
+
+    def pull_back(
+        self, coefficients: Tensor, choice: Choice | None
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        negative = coefficients.clamp(max=0)
+        pulled = coefficients.clamp(min=0).mul_(self._below(choice))
+        pulled = pulled.addcmul_(negative, self.up.unsqueeze(1))
+        if choice is not None:
+            pulled = choice.charge(pulled)
+        return (pulled,), inner(negative, self.offset)
+
+    def follow(
+        self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
+    ) -> Tensor:
+        (z,) = inputs
+        assert z is not None
+        above = (self.up.unsqueeze(1) * z).add_(self.offset.unsqueeze(1))
+        return above.lerp_(self._below(choice) * z, coefficients.sign().clamp_(min=0))
+
+
+def lines(slope: float, lower: Tensor, upper: Tensor) -> Lines:
+    """Lines of a function of slope ``slope`` below 0 and 1 above, exact where one half is left."""
+    # cut at 0, the chord of a neuron of one sign is the line of that sign
+    below, above = lower.clamp(max=0), upper.clamp(min=0)
+    width = (above - below).clamp(min=torch.finfo(lower.dtype).tiny)
+    # NaN, not 0, where the width overflows
+    chord = (above - slope * below) / width + (width - width)
+    return Lines(
+        slope=slope,
+        up=chord,
+        offset=((slope - chord) * below).clamp(min=0),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Given(Choice):
+    """α and β of one node, given for all of its neurons.
+
+    Attributes:
+        alpha: ``N x S x *V`` or ``N x 1 x *V`` in [0, 1]; None: the usual slopes.
+        charges: ``β s``, ``N x S x *V`` or ``N x 1 x *V``; None: no splits or no β.
+    """
+
+    alpha: Tensor | None
+    charges: Tensor | None
+
+    def slopes(self, least: Tensor, span: Tensor, usual: Tensor) -> Tensor:
+        return usual if self.alpha is None else least + self.alpha * span
+
+    def charge(self, pulled: Tensor) -> Tensor:
+        return pulled if self.charges is None else pulled - self.charges
+
+
+def given(multipliers: Multipliers | None, splits: Splits | None) -> dict[int, Choice]:
+    """The choice of every node that ``multipliers`` speak of; β counts only where a split is."""
+    if multipliers is None:
+        return {}
+    splits = splits or {}
+    charges = {
+        place: beta * splits[place].unsqueeze(1)
+        for place, beta in multipliers.beta.items()
+        if place in splits
+    }
+    places = multipliers.alpha.keys() | charges.keys()
+    return {place: Given(multipliers.alpha.get(place), charges.get(place)) for place in places}
