@@ -23,7 +23,7 @@ from verify_pipeline.certify.settings import CertifySettings
 from verify_pipeline.certify.tally import Summary, summaries
 from verify_pipeline.config import Recipe, checked, dump, load_recipe
 from verify_pipeline.data import DataSetInfo, ImageSet, Split
-from verify_pipeline.errors import ConfigError
+from verify_pipeline.errors import ConfigError, LedgerError
 from verify_pipeline.onnx import ExportReport, Network
 from verify_pipeline.reporting import write_table
 from verify_pipeline.training import Cascade, Trained, TrainObserver, TrainSettings
@@ -81,6 +81,8 @@ def train(
         VerifyPipelineError: a setting, the data or the folder is not as it must be.
     """
     place = choose_device(device)
+    if folder is not None:
+        _check_place(folder)
     recipe = settings if isinstance(settings, Recipe) else None
     settings = settings.train if isinstance(settings, Recipe) else settings
     info = data.info(settings.data.name) if info is None else info
@@ -228,12 +230,20 @@ def read_ledgers(paths: Sequence[Path]) -> list[Summary]:
     """What ledgers hold: one summary for each run, in order.
 
     Raises:
-        LedgerError: a file is missing, damaged or no ledger.
+        LedgerError: a file is missing, damaged, no ledger, or holds no verdict.
     """
     found: list[Summary] = []
     for path in paths:
         with Ledger.existing(path) as ledger:
-            found.extend(summaries(ledger))
+            held = summaries(ledger)
+        if not held:
+            raise LedgerError(
+                f"ledger {path}",
+                expected="verdicts",
+                got="none",
+                remedy="Let a certification decide something first.",
+            )
+        found.extend(held)
     return found
 
 
@@ -343,6 +353,19 @@ def _shape(trained: Trained | nn.Module, images: ImageSet | None) -> tuple[int, 
     if isinstance(trained, Trained):
         return data.info(trained.settings.data.name).shape
     raise ConfigError("export", expected="input_shape or images", got="neither")
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse, before hours of work, a folder that could not be written."""
+    nearest = next(
+        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+    )
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"folder {folder}",
+            expected="a folder that can be written",
+            got=f"{nearest} is {'not writable' if nearest.is_dir() else 'a file'}",
+        )
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, messages, exit codes."""
 
+import errno
 import importlib.metadata
 import subprocess
 import sys
@@ -74,6 +75,20 @@ def test_ctrl_c_is_exit_code_130_with_advice(monkeypatch: pytest.MonkeyPatch) ->
     code, _, err = run("doctor")
     assert code == 130
     assert "continue with the same command" in err
+
+
+def test_errors_of_the_operating_system_are_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(data_root: Path | None) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
+
+    monkeypatch.setattr(doctor, "examine", full)
+    code, _, err = run("doctor")
+    assert code == 2
+    assert "No space left on device: '/somewhere'" in err
+
+
+def test_the_version_is_told() -> None:
+    assert run("--version") == (0, f"verify-pipeline {__version__}\n", "")
 
 
 def test_recipes_are_shown_in_full() -> None:

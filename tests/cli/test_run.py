@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from verify_pipeline import data, pipeline
+from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.cli.app import app
 
 pytest.importorskip("sklearn")
@@ -162,6 +163,14 @@ def test_missing_things_are_named(tmp_path: Path) -> None:
         assert code == 2
         assert told in err
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_without_verdicts_has_no_table(tmp_path: Path) -> None:
+    Ledger.open(tmp_path / "empty.sqlite").close()
+    code, shown, err = command("table", tmp_path / "empty.sqlite", "--out", tmp_path / "t")
+    assert (code, shown) == (2, "")
+    assert "expected verdicts; got none" in err
+    assert not (tmp_path / "t.csv").exists()
 
 
 def test_an_unfinished_training_is_not_exported(recipe: Path, tmp_path: Path) -> None:

@@ -64,3 +64,23 @@ def test_bad_arguments_leave_nothing_behind(
     assert result.exit_code == 2
     assert told in result.stderr
     assert not out.exists()
+
+
+def test_metrics_go_to_tensorboard_too(recipe: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    out = tmp_path / "run"
+    result = CliRunner().invoke(app, ["train", recipe, "--out", str(out), "--tensorboard"])
+    assert result.exit_code == 0, result.stderr
+    (events,) = (out / "tensorboard").iterdir()
+    assert events.stat().st_size > 0
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    recipe: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("not a folder", encoding="utf-8")
+    result = CliRunner().invoke(app, ["train", recipe, "--out", str(file / "run")])
+    assert result.exit_code == 2
+    assert f"{file} is a file" in result.stderr
+    assert "epoch" not in result.stderr

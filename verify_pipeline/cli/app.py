@@ -6,6 +6,7 @@ commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
+from verify_pipeline._version import __version__
 from verify_pipeline.errors import ConfigError, VerifyPipelineError
 
 if TYPE_CHECKING:
@@ -32,6 +34,11 @@ class _Group(TyperGroup):
             sys.stdout.flush()
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of our output has left; typer ends quietly
+                raise
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(VerifyPipelineError.exit_code) from None
         except KeyboardInterrupt:
             typer.echo("\nstopped; continue with the same command", err=True)
             raise typer.Exit(130) from None
@@ -78,6 +85,22 @@ Overrides = Annotated[
         help="Replace a value of the recipe, such as train.loss.alpha=0.5. Repeatable.",
     ),
 ]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"verify-pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options of the command itself; its help is the application's."""
 
 
 def _recipe(source: str, overrides: list[str] | None) -> Recipe:

@@ -49,10 +49,14 @@ class TensorBoard(Silent):
                 "tensorboard is not installed",
                 remedy="Install it with: pip install 'verify_pipeline[tensorboard]'",
             ) from error
-        self._writer = SummaryWriter(str(folder))
+        self._folder = folder
+        self._make = SummaryWriter
+        self._writer: SummaryWriter | None = None
 
     def epoch_done(self, metrics: dict[str, Any]) -> None:
         """One scalar per number; the epoch is the step."""
+        if self._writer is None:  # making one makes the folder, which nothing may need before
+            self._writer = self._make(str(self._folder))
         for name, value in metrics.items():
             if isinstance(value, int | float) and name != "epoch":
                 self._writer.add_scalar(name, value, metrics["epoch"])
