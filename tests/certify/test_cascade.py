@@ -35,6 +35,7 @@ class Fake:
     work: Callable[[Task], Iterator[Decision]]
     name: str = "fake"
     bytes_per_instance: int = 1
+    largest_task: int | None = None
     seen: list[tuple[int, ...]] = field(default_factory=list)
 
     def run(self, task: Task) -> Iterator[Decision]:
@@ -100,7 +101,7 @@ def certify(
     cascade = Cascade(
         RobustImages(images(count), range(count), 0.1),
         stages,
-        room or Room(timeout=100.0, memory=1 << 20, batch=1000, device=CPU),
+        room or Room(timeout=100.0, memory=1 << 20, device=CPU),
         sink,
         observer or Observer(),
         clock or Clock(),
@@ -123,11 +124,13 @@ def test_stages_that_have_nothing_left_are_not_run() -> None:
     assert later.seen == []
 
 
-def test_tasks_fit_in_memory_and_batch() -> None:
-    heavy, light = Fake(verify(), bytes_per_instance=400), Fake(verify())
-    certify(10, heavy, light, room=Room(100.0, memory=1000, batch=4, device=CPU))
+def test_tasks_fit_in_memory_and_are_as_large_as_their_stage_likes() -> None:
+    heavy, small = Fake(verify(), bytes_per_instance=400), Fake(verify(), largest_task=4)
+    everything = Fake(verify())
+    certify(10, heavy, small, everything, room=Room(100.0, memory=1000, device=CPU))
     assert [len(task) for task in heavy.seen] == [2] * 5
-    assert [len(task) for task in light.seen] == [4, 4, 2]
+    assert [len(task) for task in small.seen] == [4, 4, 2]
+    assert [len(task) for task in everything.seen] == [10]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +209,7 @@ def test_an_error_of_the_ledger_ends_the_run() -> None:
     cascade = Cascade(
         RobustImages(images(1), [0], 0.1),
         [Fake(verify(0))],
-        Room(1.0, 1, 1, CPU),
+        Room(1.0, 1, CPU),
         sink,
         Observer(),
         Clock(),
@@ -252,7 +255,7 @@ def test_a_deadline_that_passed_ends_the_image_and_the_rest_of_it_is_passed_on()
         left.extend(task.seconds.tolist())
         yield from ()
 
-    room = Room(10.0, 1 << 20, 100, CPU)
+    room = Room(10.0, 1 << 20, CPU)
     verdicts = certify(2, Fake(slow, name="slow"), Fake(watch), room=room, clock=clock)
     assert (verdicts[0].reason, verdicts[0].stage) == (Reason.TIMEOUT, "slow")
     assert verdicts[0].bound == -2.0

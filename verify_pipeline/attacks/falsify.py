@@ -36,7 +36,7 @@ class FalsifySettings:
         seed: of the random starts.
     """
 
-    restarts: PositiveCount = 2
+    restarts: PositiveCount = 1
     steps: PositiveCount = 40
     targets: PositiveCount = 3
     step_size: Positive = 0.5

@@ -34,13 +34,11 @@ class Room:
     Attributes:
         timeout: seconds for each instance.
         memory: bytes for a task, about.
-        batch: instances in a task at most.
         device: of the tasks' tensors.
     """
 
     timeout: float
     memory: int
-    batch: int
     device: torch.device
 
 
@@ -134,8 +132,9 @@ class Cascade:
 
     def _run_stage(self, stage: Stage) -> None:
         """Give every open instance to the stage, in tasks that become smaller if need be."""
-        size = min(self._room.batch, max(1, self._room.memory // max(stage.bytes_per_instance, 1)))
         waiting = deque(self._open)
+        size = max(1, self._room.memory // max(stage.bytes_per_instance, 1))
+        size = min(size, stage.largest_task or len(waiting))
         while waiting:
             chunk = [waiting.popleft() for _ in range(min(size, len(waiting)))]
             left, failure = self._attempt(stage, chunk)

@@ -105,6 +105,7 @@ class Stage(Protocol):
     Attributes:
         name: as in the settings, the ledger and the table.
         bytes_per_instance: how much memory a task takes for each of its instances, about.
+        largest_task: how many instances it is best given at once, at most; None: all of them.
     """
 
     @property
@@ -112,6 +113,9 @@ class Stage(Protocol):
 
     @property
     def bytes_per_instance(self) -> int: ...
+
+    @property
+    def largest_task(self) -> int | None: ...
 
     def run(self, task: Task) -> Iterator[Decision]:
         """Decisions in the order in which they fall, at most one per instance.

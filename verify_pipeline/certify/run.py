@@ -156,7 +156,7 @@ def _work(
     def decided_elsewhere() -> set[int]:
         return {r.index for r in _records(ledger, run, digests) if r.status is not Status.UNKNOWN}
 
-    room = Room(timeout, job.plan.memory, job.plan.batch, job.device)
+    room = Room(timeout, job.plan.memory, job.device)
     Cascade(job.instances, stages, room, sink, observer, clock).run(open_, decided_elsewhere)
     observer.finished()
     return Summary(job.info, tuple(_records(ledger, run, digests)))

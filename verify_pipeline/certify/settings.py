@@ -75,7 +75,8 @@ class CertifySettings:
         indices: which images: ``a:b`` or ``a:b:step`` as Python's, a list ``3,7,9``, a count n for
             the first n; ``:`` for all.
         memory: MiB that a batch may take, about.
-        batch: images in a batch at most.
+        batch: images that bounds and the attack take at once, at most; None: 64 on a CPU, whose
+            caches like them small, 1024 on an accelerator. Branch and bound takes all open images.
         retry: whether images that are UNKNOWN in the ledger are tried again (those that ran out
             of time are whenever they are given more of it).
     """
@@ -87,7 +88,7 @@ class CertifySettings:
     attack: FalsifySettings | None = None
     indices: Annotated[Text, BeforeValidator(_index_text), AfterValidator(_readable)] = ":"
     memory: PositiveCount = 2048
-    batch: PositiveCount = 1024
+    batch: PositiveCount | None = None
     retry: Switch = False
 
 
@@ -101,7 +102,7 @@ class Plan:
         attack: the attack stage's.
         timeout: seconds for each image.
         memory: bytes that a batch may take, about.
-        batch: images in a batch at most.
+        batch: images that bounds and the attack take at once; None: as the device likes it.
     """
 
     stages: tuple[StageName, ...]
@@ -109,7 +110,7 @@ class Plan:
     attack: FalsifySettings
     timeout: float
     memory: int
-    batch: int
+    batch: int | None
 
     @property
     def tried(self) -> str:

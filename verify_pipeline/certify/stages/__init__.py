@@ -13,6 +13,9 @@ from verify_pipeline.certify.stages.clean import CleanCheck
 from verify_pipeline.certify.stages.crown import CrownStage
 from verify_pipeline.certify.stages.ibp import IntervalStage
 
+CPU_BATCH, ACCELERATOR_BATCH = 64, 1024
+"""Images at once: on a CPU core, interval bounds and CROWN of 64 took 0.6 of the time of 1024."""
+
 
 def build_stages(plan: Plan, subject: Subject, rows: int, clock: Clock) -> tuple[Stage, ...]:
     """The stages of a plan, in order.
@@ -23,12 +26,13 @@ def build_stages(plan: Plan, subject: Subject, rows: int, clock: Clock) -> tuple
         rows: S, of each instance's specification.
         clock: seconds from some origin.
     """
+    batch = plan.batch or (CPU_BATCH if subject.device.type == "cpu" else ACCELERATOR_BATCH)
     makers: dict[StageName, Callable[[], Stage]] = {
-        "clean": lambda: CleanCheck(subject),
-        "ibp": lambda: IntervalStage(subject),
-        "attack": lambda: AttackStage(subject, plan.attack),
-        "crown": lambda: CrownStage(subject, rows, plan.memory),
-        "alpha-crown": lambda: AlphaCrownStage(subject, rows, plan.memory, plan.search.root),
+        "clean": lambda: CleanCheck(subject, batch),
+        "ibp": lambda: IntervalStage(subject, batch),
+        "attack": lambda: AttackStage(subject, batch, plan.attack),
+        "crown": lambda: CrownStage(subject, batch, rows, plan.memory),
+        "alpha-crown": lambda: AlphaCrownStage(subject, batch, rows, plan.memory, plan.search.root),
         "branch-and-bound": lambda: BranchAndBoundStage(
             subject, rows, plan.memory, plan.search, clock
         ),

@@ -26,6 +26,7 @@ class AlphaCrownStage:
 
     Args:
         subject: the network.
+        batch: images at once.
         rows: S.
         memory: bytes that a task may take.
         settings: of the ascent.
@@ -34,11 +35,12 @@ class AlphaCrownStage:
     name = "alpha-crown"
 
     def __init__(
-        self, subject: Subject, rows: int, memory: int, settings: OptimiseSettings
+        self, subject: Subject, batch: int, rows: int, memory: int, settings: OptimiseSettings
     ) -> None:
         self._subject = subject
         self._settings = settings
         self._budget = MemoryBudget(bytes=memory)
+        self.largest_task = batch
         # The ascent keeps the coefficients of every layer for its gradient.
         layers = len(subject.graph.nodes)
         self.bytes_per_instance = layers * backward_bytes(subject.graph, rows, torch.float32)

@@ -19,10 +19,11 @@ class AttackStage:
 
     name = "attack"
 
-    def __init__(self, subject: Subject, settings: FalsifySettings) -> None:
+    def __init__(self, subject: Subject, batch: int, settings: FalsifySettings) -> None:
         self._subject = subject
         self._settings = settings
         one = activation_bytes(subject.graph, torch.float32)
+        self.largest_task = batch
         self.bytes_per_instance = 4 * settings.targets * one
 
     def run(self, task: Task) -> Iterator[Decision]:

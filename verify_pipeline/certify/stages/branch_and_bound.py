@@ -29,6 +29,7 @@ class BranchAndBoundStage:
     """
 
     name = "branch-and-bound"
+    largest_task = None
 
     def __init__(
         self, subject: Subject, rows: int, memory: int, settings: SearchSettings, clock: Clock

@@ -21,8 +21,9 @@ class CleanCheck:
 
     name = "clean"
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, batch: int) -> None:
         self._replay = subject.replay
+        self.largest_task = batch
         self.bytes_per_instance = 2 * activation_bytes(subject.graph, torch.float32)
 
     def run(self, task: Task) -> Iterator[Decision]:

@@ -23,15 +23,17 @@ class CrownStage:
 
     Args:
         subject: the network.
+        batch: images at once.
         rows: S.
         memory: bytes that a task may take.
     """
 
     name = "crown"
 
-    def __init__(self, subject: Subject, rows: int, memory: int) -> None:
+    def __init__(self, subject: Subject, batch: int, rows: int, memory: int) -> None:
         self._subject = subject
         self._budget = MemoryBudget(bytes=memory)
+        self.largest_task = batch
         self.bytes_per_instance = backward_bytes(subject.exact, rows, torch.float64)
 
     def run(self, task: Task) -> Iterator[Decision]:

