@@ -24,6 +24,7 @@ from verify_pipeline.certify.settings import CertifySettings
 from verify_pipeline.certify.tally import Summary, Tally
 from verify_pipeline.config import Recipe, load_recipe, recipe_names
 from verify_pipeline.data import DataSetInfo, ImageSet
+from verify_pipeline.data import from_arrays as load_arrays
 from verify_pipeline.data import load as load_images
 from verify_pipeline.errors import VerifyPipelineError
 from verify_pipeline.onnx import ExportReport, Network, load_network, network_from_module
@@ -64,6 +65,7 @@ __all__ = [
     "VerifyPipelineError",
     "certify",
     "export_onnx",
+    "load_arrays",
     "load_images",
     "load_network",
     "load_recipe",

@@ -193,6 +193,16 @@ def certify(
         typer.Option(help="Data set. Default: the recipe's, or the one the file was trained on."),
     ] = None,
     split: Annotated[str, typer.Option(help="test or train.")] = "test",
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your own images instead of a data set: a .npy file, N x C x H x W, bytes or "
+            "floats in [0, 1]."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Their labels: a .npy file of N integers.")
+    ] = None,
     epsilon: Annotated[
         str | None,
         typer.Option(
@@ -237,6 +247,8 @@ def certify(
     from verify_pipeline.cli.show import show_summaries
     from verify_pipeline.config import load_recipe
 
+    if (images is None) != (labels is None):
+        raise ConfigError("--images and --labels", expected="both or neither", got="one")
     options = {
         "epsilon": epsilon,
         "indices": int(indices) if indices is not None and indices.isdigit() else indices,
@@ -248,15 +260,19 @@ def certify(
     job = pipeline.certification(
         network,
         None if recipe is None else load_recipe(recipe),
-        data,
+        data if images is None else images.stem,
         {key: value for key, value in options.items() if value is not None},
     )
-    images = job.load_images(cast("Split", split), data_root)
+    chosen = (
+        job.load_images(cast("Split", split), data_root)
+        if images is None or labels is None
+        else job.own_images(images, labels)
+    )
     book = network.with_name(pipeline.LEDGER) if ledger is None else ledger
     with Progress() as progress:
         summary = pipeline.certify(
             job.network,
-            images,
+            chosen,
             job.settings,
             ledger=book,
             observer=progress.certification,
