@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.backward import Functional, lower_bounds, of_margins
-from verify_pipeline.bounds.chunks import functionals_with_gradients
+from verify_pipeline.bounds.chunks import functionals_with_gradients, within_memory
 from verify_pipeline.bounds.contract import (
     MarginBounds,
     MemoryBudget,
@@ -84,7 +84,11 @@ def optimise_intermediate(
     As ``crown_intermediate``, but every functional is optimised over the layers before it, which
     are already tightened. Many times dearer: for the instances that cheaper bounds leave open.
     """
-    return tighten(graph, box, start, _Ascent(settings, budget, box.lower.dtype))
+
+    def run(allowed: MemoryBudget) -> NodeBounds:
+        return tighten(graph, box, start, _Ascent(settings, allowed, box.lower.dtype))
+
+    return within_memory(run, budget)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 from verify_pipeline.bounds.contract import MemoryBudget
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
+
+Result = TypeVar("Result")
 
 # Tensors of a step's size that live at once beside the coefficients themselves: the products and
 # selections inside a relaxation, and what a convolution takes as its workspace.
@@ -36,6 +39,23 @@ def functionals_with_gradients(
     """As :func:`functionals_that_fit`, when every step is kept for a gradient."""
     total = sum(size(node.shape) for node in graph.nodes[: place + 1])
     return max(1, budget.bytes // (dtype.itemsize * 2 * _TEMPORARIES * max(total, 1)))
+
+
+def within_memory(run: Callable[[MemoryBudget], Result], budget: MemoryBudget) -> Result:
+    """``run(budget)``, begun anew with half of the budget each time that memory runs out.
+
+    Args:
+        run: what needs memory.
+        budget: to begin with; below a 64th of it the failure is passed on.
+    """
+    least = budget.bytes // 64
+    while True:
+        try:
+            return run(budget)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or budget.bytes // 2 < max(least, 1):
+                raise
+        budget = MemoryBudget(bytes=budget.bytes // 2)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

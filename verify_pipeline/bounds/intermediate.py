@@ -14,7 +14,7 @@ from verify_pipeline.bounds.backward import (
     lower_bounds,
     of_neurons,
 )
-from verify_pipeline.bounds.chunks import Rows, functionals_that_fit
+from verify_pipeline.bounds.chunks import Rows, functionals_that_fit, within_memory
 from verify_pipeline.bounds.contract import MemoryBudget, NodeBounds
 from verify_pipeline.bounds.interval import Interval, node_interval
 from verify_pipeline.bounds.linearise import LinearGraph, is_affine, relax_node
@@ -78,13 +78,17 @@ def crown_intermediate(
         graph: the network.
         box: ``N`` boxes.
         start: valid bounds, such as interval bounds.
-        budget: of memory for the functionals that are walked back at once.
+        budget: of memory for the functionals that are walked back at once; halved if it fails.
 
     Returns:
         Bounds of every place, nowhere looser than ``start`` or than intervals of the tightened
         bounds.
     """
-    return tighten(graph, box, start, _Crown(budget, box.lower.dtype))
+
+    def run(allowed: MemoryBudget) -> NodeBounds:
+        return tighten(graph, box, start, _Crown(allowed, box.lower.dtype))
+
+    return within_memory(run, budget)
 
 
 def tighten(graph: Graph, box: Box, start: NodeBounds, method: Method) -> NodeBounds:

@@ -1,0 +1,138 @@
+"""A neuron's own network computes the neuron, and bounds it as the whole network does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from verify_pipeline.bounds import MemoryBudget, intermediate, interval_bounds, locality
+from verify_pipeline.bounds.intermediate import crown_intermediate
+from verify_pipeline.bounds.locality import View, local_network
+from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.ops import (
+    Add,
+    AvgPool2d,
+    Concat,
+    Conv2d,
+    LeakyRelu,
+    Linear,
+    MaxPool2d,
+    Relu,
+    Reshape,
+    Scale,
+    Sub,
+)
+from verify_pipeline.problem import Box
+
+
+def conv(
+    out: int, into: int, kernel: int, stride: int = 1, padding: int = 0, **more: Any
+) -> Conv2d:
+    weight = torch.randn(out, into // more.get("groups", 1), kernel, kernel)
+    return Conv2d(weight / kernel, torch.randn(out), (stride,) * 2, (padding,) * 2, **more)
+
+
+def stack() -> Graph:
+    b = GraphBuilder((2, 16, 14))
+    x = b.add(Scale(torch.rand(2, 1, 1) + 0.5, torch.randn(2, 1, 1)), 0)
+    x = b.add(Relu(), b.add(conv(4, 2, 3, 2, 1), x))
+    x = b.add(LeakyRelu(0.25), b.add(conv(4, 4, 3, 1, 1, groups=2), x))
+    return b.build(b.add(conv(2, 4, 2, dilation=(2, 2)), x))
+
+
+def without_activations() -> Graph:
+    b = GraphBuilder((1, 20, 20))
+    x = b.add(conv(3, 1, 3, 1, 1), b.add(Scale(torch.ones(1), torch.ones(1)), 0))
+    x = b.add(AvgPool2d((2, 2), (2, 2), (1, 1)), b.add(conv(3, 3, 3, 1, 1), x))
+    x = b.add(Relu(), b.add(conv(4, 3, 3, 1, 1), x))
+    return b.build(b.add(conv(2, 4, 3, 1, 1), x))
+
+
+def branches() -> Graph:
+    b = GraphBuilder((2, 14, 15))
+    x = b.add(Relu(), b.add(conv(3, 2, 3, 1, 1), 0))
+    wide = b.add(Relu(), b.add(conv(3, 3, 3, 2, 1), x))
+    wide = b.add(conv(3, 3, 3, 1, 1), wide)
+    narrow = b.add(conv(3, 3, 1, 2), x)
+    y = b.add(Relu(), b.add(Sub(), b.add(Add(), wide, narrow), narrow))
+    return b.build(b.add(conv(3, 6, 3, 1, 1), b.add(Concat(0), y, wide)))
+
+
+@pytest.fixture(params=[stack, without_activations, branches])
+def graph(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Graph:
+    # small networks are seen whole; here they are cut out all the same
+    monkeypatch.setattr(locality, "_WORTHWHILE", 100.0)
+    torch.manual_seed(3)
+    make: Callable[[], Graph] = request.param
+    return make().to(torch.float64)
+
+
+def test_bounds_are_those_of_the_whole_network(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = Reshape((torch.Size(graph.nodes[-1].shape).numel(),))
+    # one more ReLU, so that the last plane is asked for
+    builder = GraphBuilder(graph.input_shape)
+    places = [0]
+    for node in graph.to(torch.float32).nodes[1:]:
+        places.append(builder.add(node.op, *(places[i] for i in node.inputs)))
+    flat = builder.add(b, builder.add(Relu(), places[-1]))
+    whole = builder.build(flat).to(torch.float64)
+
+    box = Box.around(torch.rand(3, *graph.input_shape, dtype=torch.float64), 0.05)
+    start = interval_bounds(whole, box)
+    budget = MemoryBudget(bytes=1 << 20)
+    asked = []
+
+    def spy(*arguments: Any) -> Any:
+        asked.append(local_network(*arguments))
+        return asked[-1]
+
+    monkeypatch.setattr(intermediate, "local_network", spy)
+    found = crown_intermediate(whole, box, start, budget)
+    assert asked
+    assert all(network is not None for network in asked)
+    monkeypatch.setattr(intermediate, "local_network", lambda *_: None)
+    expected = crown_intermediate(whole, box, start, budget)
+    moved = 0
+    for place in found.lower:
+        torch.testing.assert_close(found.lower[place], expected.lower[place], atol=1e-11, rtol=0)
+        torch.testing.assert_close(found.upper[place], expected.upper[place], atol=1e-11, rtol=0)
+        moved += int((found.lower[place] > start.lower[place] + 1e-9).sum())
+    assert moved > 0
+
+
+def test_windows_are_cut_with_zeros_outside() -> None:
+    plane = torch.arange(12.0).view(1, 1, 3, 4)
+    view = View(extent=(2, 3), step=(2, 1), start=(-1, -1))
+    which, y, x = torch.tensor([0, 0]), torch.tensor([0, 1]), torch.tensor([0, 3])
+    cut = view.cut(plane, (2, 4), which, y, x)
+    assert cut[0, 0].tolist() == [[0, 0, 0], [0, 0, 1]]
+    assert cut[1, 0].tolist() == [[6, 7, 0], [10, 11, 0]]
+
+
+def test_views_grow_through_convolutions() -> None:
+    view = View().through((3, 3), (2, 2), (1, 1), (1, 1))
+    assert view == View((3, 3), (2, 2), (-1, -1))
+    assert view.through((2, 3), (1, 2), (0, 1), (2, 1)) == View((5, 7), (2, 4), (-1, -3))
+    assert view.union(View((1, 1), (2, 2), (0, 4))) == View((3, 6), (2, 2), (-1, -1))
+    assert view.union(View((1, 1), (1, 1), (0, 0))) is None
+
+
+def test_what_is_not_local_is_left_whole() -> None:
+    b = GraphBuilder((1, 30, 30))
+    x = b.add(MaxPool2d((2, 2), (2, 2)), b.add(Relu(), b.add(conv(2, 1, 3, 1, 1), 0)))
+    y = b.add(Relu(), b.add(conv(2, 2, 3, 1, 1), x))
+    y = b.add(Linear(torch.randn(4, 15)), y)
+    graph = b.build(y)
+    assert local_network(graph, 4) is None
+    assert local_network(graph, len(graph.nodes) - 1) is None
+    assert local_network(graph, 1) is not None
+
+
+def test_a_view_of_nearly_everything_is_not_cut_out() -> None:
+    b = GraphBuilder((1, 4, 4))
+    x = b.add(Relu(), b.add(conv(2, 1, 3, 1, 1), 0))
+    graph = b.build(b.add(conv(2, 2, 3, 1, 1), x))
+    assert local_network(graph, 3) is None
