@@ -54,9 +54,7 @@ def _seed() -> None:
 
 
 @pytest.mark.parametrize("batch_norm", [None, True, False])
-@pytest.mark.parametrize(
-    "name", ["mlp", "conv-small", "conv-medium", "cnn5", "cnn7", "resnet", "vit"]
-)
+@pytest.mark.parametrize("name", zoo.names())
 def test_the_zoo_goes_out_and_in(name: str, batch_norm: bool | None, tmp_path: Path) -> None:
     module = zoo.build(name, (1, 28, 28), 10, (0.13,), (0.31,), 0.25, batch_norm)
     randomise_statistics(module)
