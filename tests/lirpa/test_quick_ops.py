@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from verify_pipeline.lirpa import Bounder, bounder, load
-from verify_pipeline.lirpa.quick_ops import BatchStatistics, batch_norm_interval
+from verify_pipeline.lirpa.quick_ops import BatchStatistics, batch_norm_interval, softmax_interval
 from verify_pipeline.network import zoo
 from verify_pipeline.problem import Box, margin_matrix
 
@@ -74,3 +74,30 @@ def test_batch_norm_interval_by_hand() -> None:
     )
     assert low.tolist() == [[2.0, 7.0]]
     assert high.tolist() == [[4.0, 9.0]]
+
+
+def test_softmax_interval_is_attained_and_contains() -> None:
+    generator = torch.Generator().manual_seed(0)
+    lower = torch.randn(3, 4, 5, generator=generator, dtype=torch.float64)
+    upper = lower + torch.rand(3, 4, 5, generator=generator, dtype=torch.float64)
+    low, high = softmax_interval(lower, upper, -1)
+    for i in range(5):
+        corner = upper.clone()
+        corner[..., i] = lower[..., i]
+        torch.testing.assert_close(corner.softmax(-1)[..., i], low[..., i])
+    for _ in range(100):
+        point = lower + torch.rand(3, 4, 5, generator=generator, dtype=torch.float64) * (
+            upper - lower
+        )
+        value = point.softmax(-1)
+        assert bool((value >= low - 1e-12).all() and (value <= high + 1e-12).all())
+
+
+def test_softmax_interval_is_finite_on_huge_bounds() -> None:
+    lower = torch.full((1, 3), -1e30, requires_grad=True)
+    low, high = softmax_interval(lower, torch.full((1, 3), 1e30), 1)
+    assert low.tolist() == [[0.0] * 3]
+    assert high.tolist() == [[1.0] * 3]
+    (low + high).sum().backward()
+    assert lower.grad is not None
+    assert torch.isfinite(lower.grad).all()

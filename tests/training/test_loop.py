@@ -192,3 +192,34 @@ class TestSettings:
     def test_fractions_are_exact(self) -> None:
         chosen: TrainSettings = settings(epsilon={"target": "2/255"})
         assert chosen.epsilon.target == 2 / 255
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"), [("mlp", "mtl-ibp"), ("resnet", "cc-ibp"), ("vit", "natural")]
+)
+def test_other_architectures_learn(
+    name: str, loss: str, images: ImageSet, info: DataSetInfo
+) -> None:
+    chosen = settings(
+        loss,
+        0.05,
+        network={"name": name, "width": 0.25},
+        epsilon={"target": 0.005, "length": 3},
+        optimiser={"epochs": 5, "batch": 16, "milestones": [4], "learning_rate": 5e-3},
+    )
+    trained = train(chosen, images, info)
+    assert trained.metrics[-1]["train_clean"] > 0.9
+
+
+def test_a_transformer_takes_certified_steps(images: ImageSet, info: DataSetInfo) -> None:
+    # bounds of attention are wide at first: what counts is that loss and weights stay finite
+    chosen = settings(
+        "mtl-ibp",
+        0.01,
+        network={"name": "vit", "width": 0.125},
+        epsilon={"target": 0.1, "length": 1},
+        optimiser={"epochs": 2, "batch": 32},
+    )
+    trained = train(chosen, images, info)
+    assert bool(torch.isfinite(weights(trained.module)).all())
+    assert trained.metrics[-1]["epsilon"] == 0.1

@@ -130,9 +130,16 @@ class Bounder:
         ]
 
     def _backward(self, box: Box, rows: Tensor, method: str) -> Tensor:
-        lower, _ = self._bounded.compute_bounds(
-            x=(self._input(box),), C=rows, method=method, bound_upper=False
-        )
+        try:
+            lower, _ = self._bounded.compute_bounds(
+                x=(self._input(box),), C=rows, method=method, bound_upper=False
+            )
+        except NotImplementedError as error:
+            raise NetworkError(
+                f"{method} of this network",
+                got=f"an operation that auto_LiRPA cannot bound backward ({error})",
+                remedy="Train with a loss of IBP bounds.",
+            ) from error
         bound: Tensor = lower
         return bound
 

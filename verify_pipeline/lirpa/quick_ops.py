@@ -1,9 +1,10 @@
-"""Interval rules for auto_LiRPA 0.3 that say the same in fewer passes over memory.
+"""Interval rules for auto_LiRPA 0.3: the same in fewer passes over memory, and a finite softmax.
 
-On a CPU the rules of release 0.3 cost as much as the convolutions they surround. These do the same
-arithmetic: halving weights instead of sums of bounds, scaling bounds directly in batch
+On a CPU the rules of release 0.3 cost as much as the convolutions they surround. Two of these do
+the same arithmetic: halving weights instead of sums of bounds, scaling bounds directly in batch
 normalisation, and taking a batch's statistics from the normalisation that computes them anyway.
-auto_LiRPA takes such rules as ``custom_ops``; what is not L∞ falls back to its own.
+The third is there because release 0.3 divides exponentials that overflow. auto_LiRPA takes such
+rules as ``custom_ops``; what is not L∞ falls back to its own.
 """
 
 from __future__ import annotations
@@ -55,6 +56,25 @@ def batch_norm_interval(
     return low, high
 
 
+def softmax_interval(lower: Tensor, upper: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Exact bounds of each output of a softmax, finite however wide its inputs' bounds are.
+
+    An output rises in its own input and falls in every other: its least value is
+    ``sigmoid(l_i - log Σ_{j≠i} exp u_j)``, its greatest the same with l and u exchanged.
+    """
+    lower, upper = lower.movedim(axis, -1), upper.movedim(axis, -1)
+    least = torch.sigmoid(lower - _log_sum_of_others(upper))
+    most = torch.sigmoid(upper - _log_sum_of_others(lower))
+    return least.movedim(-1, axis), most.movedim(-1, axis)
+
+
+def _log_sum_of_others(x: Tensor) -> Tensor:
+    """``log Σ_{j≠i} exp x_j`` for each i of the last axis."""
+    itself = torch.eye(x.shape[-1], dtype=torch.bool, device=x.device)
+    others = x.unsqueeze(-2).expand(*x.shape, x.shape[-1])
+    return others.masked_fill(itself, -torch.inf).logsumexp(-1)
+
+
 @cache
 def quick_ops() -> dict[str, type]:
     """The rules by ONNX operator, as subclasses of auto_LiRPA's own."""
@@ -100,4 +120,17 @@ def quick_ops() -> dict[str, type]:
             scale = v[1][0] / torch.sqrt(variance + self.eps)
             return batch_norm_interval(v[0][0], v[0][1], scale, v[2][0] - mean * scale)
 
-    return {"onnx::Conv": QuickConv, "onnx::BatchNormalization": QuickBatchNormalization}
+    class FiniteSoftmax(operators.BoundSoftmax):  # type: ignore[misc, name-defined]
+        """Softmax as one operation, not as exponentials and a quotient; IBP only."""
+
+        def __init__(self, attr: Any, inputs: Any, output_index: int, options: Any) -> None:
+            super().__init__(attr, inputs, output_index, {**options, "softmax": "whole"})
+
+        def interval_propagate(self, *v: Any) -> tuple[Tensor, Tensor]:
+            return softmax_interval(v[0][0], v[0][1], self.axis)
+
+    return {
+        "onnx::Conv": QuickConv,
+        "onnx::BatchNormalization": QuickBatchNormalization,
+        "onnx::Softmax": FiniteSoftmax,
+    }
