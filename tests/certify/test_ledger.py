@@ -176,6 +176,8 @@ def test_a_foreign_or_damaged_file_is_refused(
 def test_a_missing_or_impossible_place_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="got none"):
         Ledger.existing(tmp_path / "none.ledger")
+    with pytest.raises(LedgerError, match="a folder"):
+        Ledger.open(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError):
         Ledger.open(tmp_path / "file" / "a.ledger")

@@ -211,6 +211,14 @@ def test_verdicts_do_not_depend_on_the_batch(network: Network, digits: ImageSet)
     ]
 
 
+def test_every_device_comes_to_the_same_verdicts(
+    network: Network, digits: ImageSet, device: torch.device
+) -> None:
+    there = certify_set(network, digits, SETTINGS, device=device)
+    here = certify_set(network, digits, SETTINGS, device="cpu")
+    assert [r.status for r in there.records] == [r.status for r in here.records]
+
+
 RUNNER = """
 import sys, pathlib, torch
 from verify_pipeline.certify import CertifySettings, Ledger, Observer, certify_set

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from verify_pipeline.certify.contract import Decision, Replay, Stage, Subject, T
 from verify_pipeline.certify.evidence import decisions as decisions_of
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Knowledge
-from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, StageName, plan
+from verify_pipeline.certify.settings import CertifySettings, StageName, plan
 from verify_pipeline.certify.stages import build_stages
 from verify_pipeline.data import ImageSet
 from verify_pipeline.network.graph import Graph
@@ -115,7 +116,7 @@ def made(request: pytest.FixtureRequest) -> Setup:
     return SETUPS[request.param]()
 
 
-@pytest.mark.parametrize("name", ALL_STAGES)
+@pytest.mark.parametrize("name", get_args(StageName))
 def test_what_a_stage_decides_is_true(made: Setup, name: StageName) -> None:
     decisions = made.run(name)
     least = sampled_margins(made.subject.exact, made.task, made.task.spec)

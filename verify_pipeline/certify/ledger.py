@@ -100,10 +100,12 @@ class Ledger:
         Raises:
             LedgerError: there is none, or the file is foreign, damaged or of another version.
         """
-        if not path.is_file():
+        if not path.exists():
             raise LedgerError(
                 f"ledger {path}", expected="a file", got="none", remedy="Certify something first."
             )
+        if not path.is_file():
+            raise LedgerError(f"ledger {path}", expected="a file", got="a folder or a device")
         with _guard(path):
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
             try:
