@@ -23,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         branching
         bounds lirpa losses attacks data onnx
         network
-        problem settings strict_yaml
+        problem settings strict_yaml whole_files
         errors
         __init__
         _version

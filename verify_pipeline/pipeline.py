@@ -25,8 +25,9 @@ from verify_pipeline.config import Recipe, checked, dump, load_recipe
 from verify_pipeline.data import DataSetInfo, ImageSet, Split
 from verify_pipeline.errors import ConfigError, LedgerError
 from verify_pipeline.onnx import ExportReport, Network
-from verify_pipeline.reporting import write_table
+from verify_pipeline.reporting import model_card, write_table
 from verify_pipeline.training import Cascade, Trained, TrainObserver, TrainSettings
+from verify_pipeline.whole_files import write_whole
 
 RECIPE, LEDGER = "recipe.yaml", "ledger.sqlite"
 
@@ -93,7 +94,7 @@ def train(
         settings, images, info, folder, observer=observer, cascade=cascade, device=place
     )
     if recipe is not None and folder is not None:
-        _write(folder / RECIPE, dump(recipe))
+        write_whole(folder / RECIPE, dump(recipe))
     return trained
 
 
@@ -325,6 +326,48 @@ def run(
     return Outcome(exported, summary, tabulate([summary], folder, "table", command))
 
 
+def publish(
+    folder: Path, models: Path, command: str = "verify_pipeline.api.publish"
+) -> tuple[Path, Path]:
+    """Copy the network of a finished :func:`run` into a folder of models, with a card.
+
+    Args:
+        folder: of the run.
+        models: where ``<recipe>.onnx`` and ``<recipe>.md`` go.
+        command: what makes them, as the card tells its reader.
+
+    Returns:
+        The file's and the card's path.
+
+    Raises:
+        VerifyPipelineError: the folder holds no network, or no verdicts of it.
+    """
+    name = load_recipe(folder / RECIPE).name
+    network = onnx.load_network(folder / f"{name}.onnx")
+    results = [
+        result
+        for result in read_ledgers([folder / LEDGER])
+        if result.info.run.network == network.digest
+    ]
+    if not results:
+        raise LedgerError(
+            f"ledger {folder / LEDGER}",
+            expected=f"verdicts of {name}.onnx",
+            got="none",
+            remedy=f"Certify it first: verify-pipeline run {name} --out {folder}.",
+        )
+    commands = {
+        "train": f"verify-pipeline run {name} --out {folder}",
+        "publish": command,
+    }
+    card = model_card(name, network.metadata, network.digest, results, commands)
+    content = (folder / f"{name}.onnx").read_bytes()
+    return (
+        write_whole(models / f"{name}.onnx", content),
+        write_whole(models / f"{name}.md", card),
+    )
+
+
 def _cascade(settings: CertifySettings, info: DataSetInfo, device: torch.device) -> Cascade:
     """Certification of a network that is still in training."""
     settings = replace(settings, indices=":")
@@ -370,9 +413,3 @@ def _check_place(folder: Path) -> None:
             expected="a folder that can be written",
             got=f"{nearest} is {'not writable' if nearest.is_dir() else 'a file'}",
         )
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

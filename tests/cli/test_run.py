@@ -1,6 +1,7 @@
 """The main job as a user types it, on a few digits: run, and the same in single steps."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 from verify_pipeline import data, pipeline
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.cli.app import app
+from verify_pipeline.network import zoo
 
 pytest.importorskip("sklearn")
 
@@ -206,3 +208,29 @@ def test_objects_instead_of_files(done: tuple[Path, str]) -> None:
     from_file = api.certify(done[0] / "tiny.onnx", images, 1 / 32, device="cpu")
     assert summary.tally.images == 10
     assert summary.tally.proved == from_file.tally.proved
+
+
+def test_publish_copies_the_network_and_writes_its_card(
+    done: tuple[Path, str], tmp_path: Path
+) -> None:
+    out, _ = done
+    code, shown, err = command("publish", out, "--models", tmp_path / "models")
+    assert code == 0, err
+    file, card = tmp_path / "models" / "tiny.onnx", tmp_path / "models" / "tiny.md"
+    assert file.read_bytes() == (out / "tiny.onnx").read_bytes()
+    text = card.read_text(encoding="utf-8")
+    for said in ("cc-ibp", "0.03125", table(out)["network_sha256"], table(out)["verified"]):
+        assert said in text
+    assert shown.count("wrote") == 2
+
+
+def test_publish_needs_verdicts_of_this_very_file(done: tuple[Path, str], tmp_path: Path) -> None:
+    out, _ = done
+    folder = tmp_path / "run"
+    shutil.copytree(out, folder)
+    other = zoo.build("mlp", (1, 8, 8), 10, (0.0,), (1.0,), width=0.1)
+    pipeline.export_onnx(other, folder / "tiny.onnx", input_shape=(1, 8, 8))
+    code, _, err = command("publish", folder, "--models", tmp_path / "models")
+    assert code == 2
+    assert "Certify it first" in err
+    assert not (tmp_path / "models").exists()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from verify_pipeline import _version
-from verify_pipeline.errors import NetworkError
+from verify_pipeline.errors import DataError, NetworkError
 from verify_pipeline.network import zoo
 from verify_pipeline.onnx import check, export_onnx, load_network, network_from_module
 
@@ -243,7 +243,7 @@ def test_a_failed_export_keeps_the_older_file(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(NetworkError, match="a file that can be written"):
+    with pytest.raises(DataError, match="a place that can be written"):
         export_onnx(convolutional(), tmp_path / "file" / "net.onnx", SHAPE, {})
 
 

@@ -331,6 +331,21 @@ def table(
 
 
 @app.command()
+def publish(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished `run`.")],
+    models: Annotated[Path, typer.Option(help="Where the file and its card go.")] = Path("models"),
+) -> None:
+    """Copy the network of a finished run into a folder of models, with a card of what was proved.
+
+    The card names the recipe, the seed, the file's hash, the verdicts, and the commands.
+    """
+    from verify_pipeline import pipeline
+
+    for path in pipeline.publish(folder, models, _this_command()):
+        typer.echo(f"wrote {path}")
+
+
+@app.command()
 def doctor(data_root: DataRoot = None) -> None:
     """Show what is installed and what would be used: versions, device, tools, data root.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from verify_pipeline.onnx.batch_norm import fold_batch_norms
 from verify_pipeline.onnx.model_file import parse_model, signature
 from verify_pipeline.onnx.network import TOLERANCE, Network, network_from_bytes
 from verify_pipeline.onnx.replay import Replayer
+from verify_pipeline.whole_files import write_whole
 
 OPSETS = (13, 17)
 """Operator sets to write, tried in order: most tools read the first, the second knows more."""
@@ -75,12 +75,13 @@ def export_onnx(
 
     Raises:
         NetworkError: a weight is NaN or infinite, torch cannot export the module, the file computes
-            something else (a difference above 1e-4 of the greatest output), or cannot be written.
+            something else (a difference above 1e-4 of the greatest output).
+        DataError: the place cannot be written.
     """
     path = Path(path)
     data, inputs, scale, difference = _checked_bytes(module, input_shape, metadata, real_inputs)
     report = ExportReport(path, hashlib.sha256(data).hexdigest(), inputs, scale, difference)
-    _write(path, data)
+    write_whole(path, data)
     return report
 
 
@@ -209,24 +210,3 @@ def _compare(module: nn.Module, replay: Replayer, inputs: Tensor) -> tuple[float
         scale = torch.maximum(scale, expected.abs().max())
         difference = torch.maximum(difference, (found - expected).abs().max())
     return float(scale), float(difference)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write all of a file, or nothing."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise NetworkError(
-            f"network file {path}",
-            expected="a file that can be written",
-            got=error.strerror or str(error),
-        ) from None

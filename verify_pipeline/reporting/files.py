@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +11,7 @@ from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import DataError
 from verify_pipeline.reporting.render import as_markdown, seconds_as_markdown
 from verify_pipeline.reporting.tables import images_table, seconds_table, verdict_table
+from verify_pipeline.whole_files import write_whole
 
 
 def write_table(
@@ -48,7 +47,7 @@ def write_table(
         f"{name}-seconds.csv": _csv(seconds_table(summaries), command),
         f"{name}-seconds.md": seconds_as_markdown(summaries, command),
     }
-    return tuple(_write(folder / file, content) for file, content in contents.items())
+    return tuple(write_whole(folder / file, content) for file, content in contents.items())
 
 
 def write_images(summary: Summary, path: Path) -> Path:
@@ -57,23 +56,8 @@ def write_images(summary: Summary, path: Path) -> Path:
     Raises:
         DataError: the file cannot be written.
     """
-    return _write(path, images_table(summary).to_csv(index=False, lineterminator="\n"))
+    return write_whole(path, images_table(summary).to_csv(index=False, lineterminator="\n"))
 
 
 def _csv(frame: pd.DataFrame, command: str) -> str:
     return frame.assign(generated_by=command).to_csv(index=False, lineterminator="\n")
-
-
-def _write(path: Path, content: str) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(content, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise DataError(
-            f"file {path}", expected="a place that can be written", got=error.strerror or str(error)
-        ) from error
-    return path

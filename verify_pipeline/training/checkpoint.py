@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from verify_pipeline.errors import TrainingError
+from verify_pipeline.whole_files import write_whole
 
 TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
 
@@ -86,9 +87,7 @@ def save(
         "optimiser": scalars,
         "settings": settings,
     }
-    temporary = folder / (STATE + ".new")
-    temporary.write_text(json.dumps(state, indent=1))
-    os.replace(temporary, folder / STATE)
+    write_whole(folder / STATE, json.dumps(state, indent=1))
     for old in folder.glob(f"epoch-*-{TENSORS}*"):
         if old.name != name:
             old.unlink()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -28,6 +27,7 @@ from verify_pipeline.training.schedules import epsilon_schedule, learning_rate, 
 from verify_pipeline.training.settings import TrainSettings
 from verify_pipeline.training.step import LossStep, StepPlan
 from verify_pipeline.training.trained import Trained, fresh_network
+from verify_pipeline.whole_files import write_whole
 
 Cascade = Callable[[nn.Module, ImageSet], dict[str, float]]
 """Certifies images with the network as it stands; returns metrics by name."""
@@ -257,6 +257,4 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    temporary = path.with_suffix(".new")
-    temporary.write_text(text.getvalue())
-    os.replace(temporary, path)
+    write_whole(path, text.getvalue())

@@ -1,0 +1,25 @@
+"""Files appear whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from verify_pipeline.errors import DataError
+from verify_pipeline.whole_files import write_whole
+
+
+@pytest.mark.parametrize("content", ["ε\n", b"\x00\xff"])
+def test_writes_and_replaces(content: str | bytes, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    assert write_whole(path, "before") == path
+    write_whole(path, content)
+    expected = content.encode() if isinstance(content, str) else content
+    assert path.read_bytes() == expected
+    assert [each.name for each in path.parent.iterdir()] == ["file"]
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    with pytest.raises(DataError, match="can be written"):
+        write_whole(tmp_path / "taken" / "file", "x")
+    assert [each.name for each in tmp_path.iterdir()] == ["taken"]

@@ -1,0 +1,36 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from verify_pipeline.errors import DataError
+
+
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Write a file under another name and move it into place; its folder is made if need be.
+
+    Args:
+        path: of the file; what stands there is replaced.
+        content: text becomes UTF-8.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        DataError: the place cannot be written; nothing is left there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise DataError(
+            f"file {path}", expected="a place that can be written", got=error.strerror or str(error)
+        ) from error
+    return path
