@@ -106,7 +106,7 @@ def goals() -> Goals:
         1: torch.tensor([[1.0, 5.0], [-1.0, 2.0]]),
         3: torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]]),
     }
-    unstable = neurons.unstable(NodeBounds(lower, upper))
+    unstable = neurons.unstable(NodeBounds(lower, upper), 2)
     assert unstable.int().tolist() == [[1, 0, 1, 0, 1], [0, 0, 0, 1, 0]]
     return Goals.of(neurons, unstable, torch.tensor([[True, False], [True, True]]))
 
@@ -125,7 +125,7 @@ def test_columns_go_out_to_layers_and_back() -> None:
     layers = made.expand(goal, values)
     assert layers[2].tolist() == [[1.0, 0.0], [0.0, 0.0]]
     assert layers[4].tolist() == [[2.0, 0.0, 3.0], [0.0, 4.0, 0.0]]
-    assert torch.equal(made.compress(goal, made.neurons.flatten(layers)), values)
+    assert torch.equal(made.compress(goal, made.neurons.flatten(layers, 2)), values)
 
 
 def test_columns_that_fill_up_cannot_be_split() -> None:

@@ -66,6 +66,7 @@ def check_against_oracle(case: Any, found: list[Found]) -> None:
             assert end.point is not None
             assert end.point.dtype is torch.float32
             point = end.point.unsqueeze(0)
+            assert point.device == case.box.lower.device
             assert bool(case.box[n : n + 1].contains(point).all())
             assert float(spec64[n : n + 1].values(graph64(point.double())).min()) <= 0
 
@@ -80,7 +81,7 @@ def test_mlps_get_the_oracles_verdicts(seed: int, make_case: Any, make_mlp: Any)
 def test_convolutional_networks_get_the_oracles_verdicts(
     seed: int, make_case: Any, make_conv: Any
 ) -> None:
-    case = make_case(make_conv(seed), 24, seed, NUDGES)
+    case = make_case(make_conv(seed), 18, seed, NUDGES)
     check_against_oracle(case, run(case))
 
 
@@ -324,3 +325,69 @@ def test_given_multipliers_are_where_the_search_starts(make_case: Any, make_mlp:
         )
     )
     check_against_oracle(case, sorted(found, key=lambda f: f.instance))
+
+
+def test_no_instance_is_no_work() -> None:
+    assert run(Instances(2, [])) == []
+
+
+def test_an_affine_network_is_decided_by_its_corners() -> None:
+    instances = Instances(2, [0.5, 2.5])
+    builder = GraphBuilder((2,))
+    builder.add(Linear(torch.ones(1, 2)), 0)  # the sum of two numbers in [-1, 1], at least -2
+    instances.graph = builder.build()
+    below, above = run(instances)
+    assert below.status is Status.FALSIFIED
+    assert above.status is Status.VERIFIED
+    assert above.bound == pytest.approx(0.5)
+
+
+def test_stable_networks_need_no_split() -> None:
+    builder = GraphBuilder((1,))
+    active = builder.add(Relu(), builder.add(Linear(torch.ones(1, 1), torch.tensor([2.0])), 0))
+    builder.add(Linear(torch.ones(1, 1)), active)  # x + 2 >= 1
+    instances = Instances(1, [0.0, -1.5])
+    instances.graph = builder.build()
+    above, below = run(instances)
+    assert above.status is Status.VERIFIED
+    assert below.status is Status.FALSIFIED
+
+
+def memory_for(count: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """More than ``count`` domains at once do not fit; returns the sizes of batches that did."""
+    honest, sizes = bounding_module.optimise, []
+
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        if len(args[1]) > count:
+            raise torch.OutOfMemoryError("too much")
+        sizes.append(len(args[1]))
+        return honest(*args, **kwargs)
+
+    monkeypatch.setattr(bounding_module, "optimise", limited)
+    return sizes
+
+
+def test_where_memory_ends_batches_become_smaller(
+    make_case: Any, make_conv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make_case(make_conv(1), 12, 1, NUDGES)
+    sizes = memory_for(5, monkeypatch)
+    check_against_oracle(case, run(case))
+    assert max(sizes) > 1
+
+
+def test_an_instance_too_large_alone_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory_for(1, monkeypatch)  # a root fits, two children do not
+    hard, easy = run(Instances(3, [1e-3, 100.0]))
+    assert hard.reason is Reason.MEMORY
+    assert easy.status is Status.VERIFIED
+
+
+def test_the_search_runs_where_its_network_is(
+    device: torch.device, make_case: Any, make_conv: Any
+) -> None:
+    case = make_case(make_conv(1), 12, 1, NUDGES)
+    moved = replace(
+        case, graph=case.graph.to(device), box=case.box.to(device), spec=case.spec.to(device)
+    )
+    check_against_oracle(moved, run(moved))

@@ -33,7 +33,7 @@ def plan() -> Tightening:
     neurons = Neurons((2, 4), (1, 3), ((2,), (4,)))
     lower = {1: -torch.ones(2, 2), 3: torch.tensor([[-1.0, -1.0, -1.0, 1.0], [1.0] * 4])}
     upper = {1: torch.ones(2, 2), 3: torch.full((2, 4), 2.0)}
-    return Tightening(neurons, NodeBounds(lower, upper), SETTINGS)
+    return Tightening(neurons, NodeBounds(lower, upper), 2, SETTINGS)
 
 
 def test_the_expected_cost_counts_both_bounds_of_unstable_neurons() -> None:

@@ -147,6 +147,11 @@ class Pace:
         self.size = max(1, min(self._limit, 2 * self.size, fitting))
         return seconds
 
+    def limit_to(self, count: int) -> None:
+        """From now on, no batch is larger."""
+        self._limit = count
+        self.size = min(self.size, count)
+
     def passed(self) -> float:
         """Seconds since the batch began."""
         return self._clock() - self._since

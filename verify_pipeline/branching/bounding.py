@@ -185,7 +185,9 @@ class Bounder:
     def _compress(self, goal: Tensor, values: dict[int, Tensor]) -> Tensor:
         """``D x U`` from multipliers ``D x 1 x *V``."""
         rows = {place: value[:, 0] for place, value in values.items()}
-        return self.goals.compress(goal, self.goals.neurons.flatten(self._filled(rows, goal)))
+        return self.goals.compress(
+            goal, self.goals.neurons.flatten(self._filled(rows, goal), len(goal))
+        )
 
     def _filled(self, values: dict[int, Tensor], goal: Tensor) -> dict[int, Tensor]:
         """``D x *V`` at every activation: 0 where bounds had none, for they do not depend on it."""

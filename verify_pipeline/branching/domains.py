@@ -48,9 +48,10 @@ class Neurons:
         """Number of neurons under each activation; R is their sum."""
         return [math.prod(shape) for shape in self.shapes]
 
-    def flatten(self, values: dict[int, Tensor]) -> Tensor:
-        """``N x R`` from ``N x *V`` at each place."""
-        return torch.cat([values[place].flatten(1) for place in self.places], 1)
+    def flatten(self, values: dict[int, Tensor], count: int) -> Tensor:
+        """``N x R`` from ``N x *V`` at each place; ``count`` is N."""
+        parts = [values[place].flatten(1) for place in self.places]
+        return torch.cat(parts, 1) if parts else torch.zeros(count, 0)
 
     def unflatten(self, values: Tensor) -> dict[int, Tensor]:
         """``N x *V`` at each place from ``N x R``."""
@@ -60,10 +61,13 @@ class Neurons:
             for place, part, shape in zip(self.places, parts, self.shapes, strict=True)
         }
 
-    def unstable(self, bounds: NodeBounds) -> Tensor:
-        """Neurons whose input may lie on both sides of zero, ``N x R`` booleans."""
-        crossing = [(bounds.lower[s] < 0) & (bounds.upper[s] > 0) for s in self.sources]
-        return torch.cat([c.flatten(1) for c in crossing], 1)
+    def unstable(self, bounds: NodeBounds, count: int) -> Tensor:
+        """Neurons whose input may lie on both sides of zero, ``N x R`` booleans; ``count`` is N."""
+        crossing = {
+            place: (bounds.lower[source] < 0) & (bounds.upper[source] > 0)
+            for place, source in zip(self.places, self.sources, strict=True)
+        }
+        return self.flatten(crossing, count).bool()
 
 
 @dataclass(frozen=True, eq=False)

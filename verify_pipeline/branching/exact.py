@@ -59,6 +59,7 @@ def milp_margin(
     Raises:
         UnsupportedOperatorError: the graph is not piecewise linear.
     """
+    graph, box, spec = graph.to("cpu"), box.to("cpu"), spec.to("cpu")
     encoding = _Encoding(graph, box[n : n + 1])
     rows = spec.rows[n] @ encoding.output.coefficients.T
     constants = spec.rows[n] @ encoding.output.constant[0] + spec.offsets[n]
@@ -86,15 +87,13 @@ class _Encoding:
     def __init__(self, graph: Graph, box: Box) -> None:
         inputs = math.prod(graph.input_shape)
         elements = sum(math.prod(graph.nodes[place].shape) for place in activations(graph))
-        self._lower = np.concatenate([box.lower.flatten().cpu().numpy(), np.zeros(elements)])
-        self._upper = np.concatenate([box.upper.flatten().cpu().numpy(), np.zeros(elements)])
+        self._lower = np.concatenate([box.lower.flatten().numpy(), np.zeros(elements)])
+        self._upper = np.concatenate([box.upper.flatten().numpy(), np.zeros(elements)])
         self._unstable: list[tuple[int, np.ndarray, float, float, float]] = []
         self._next = inputs
         eye = torch.eye(inputs + elements, inputs, dtype=box.lower.dtype)
-        columns = Affine(
-            eye.reshape(-1, *graph.input_shape), torch.zeros_like(box.lower, device="cpu")
-        )
-        self.output = propagate(graph.to("cpu"), columns, self._activation)
+        columns = Affine(eye.reshape(-1, *graph.input_shape), torch.zeros_like(box.lower))
+        self.output = propagate(graph, columns, self._activation)
 
     def _activation(self, place: int, slope: float, value: Affine) -> Affine:
         """``slope * z + (1 - slope) * y`` with ``y = max(z, 0)``."""

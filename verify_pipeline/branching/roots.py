@@ -40,9 +40,9 @@ def plant(exact: Instances, start: Multipliers | None, at_once: int) -> Roots:
     lower = torch.cat([_rows(exact, start, part) for part in _parts(len(exact.box), at_once)])
     neurons = Neurons.of(exact.graph)
     open_rows = ~(lower > 0) & exact.are_finite().unsqueeze(1)
-    goals = Goals.of(neurons, neurons.unstable(exact.bounds), open_rows)
+    goals = Goals.of(neurons, neurons.unstable(exact.bounds, len(exact.box)), open_rows)
     goal = torch.arange(len(goals), device=lower.device)
-    alpha = goals.compress(goal, neurons.flatten(_alpha(exact, goals, start)).float())
+    alpha = goals.compress(goal, neurons.flatten(_alpha(exact, goals, start), len(goals)).float())
     domains = Domains(
         goal=goal,
         lower=lower[goals.instance, goals.row].float(),

@@ -53,7 +53,7 @@ def scores(
         bounds: of the activations' inputs, cut by the splits, ``D`` domains.
         coefficients: ``D x *V`` that arrive at each activation's value in the row's lower bound.
     """
-    constants = _constants(graph)
+    constants = _constants(graph, next(iter(bounds.lower.values())))
     babsr, intercept = {}, {}
     for place, source in zip(neurons.places, neurons.sources, strict=True):
         lower, upper = bounds.lower[source], bounds.upper[source]
@@ -66,18 +66,18 @@ def scores(
         gain = torch.minimum(arriving * constant, least * arriving * constant) - relaxed
         babsr[place] = torch.where(unstable, gain.abs(), 0.0)
         intercept[place] = torch.where(unstable, -arriving.clamp(max=0) * offset, 0.0)
-    return Scores(neurons.flatten(babsr), neurons.flatten(intercept))
+    count = len(bounds)
+    return Scores(neurons.flatten(babsr, count), neurons.flatten(intercept, count))
 
 
-def _constants(graph: Graph) -> list[Tensor]:
+def _constants(graph: Graph, like: Tensor) -> list[Tensor]:
     """Every node's value, ``1 x *V``, where the input and all activations are 0."""
-    dtype = graph.dtype
     values: list[Tensor] = []
     for node in graph.nodes:
         if isinstance(node.op, LinearOp | Add | Sub | Concat | Constant):
             values.append(node.op(*(values[i] for i in node.inputs)))
         else:
-            values.append(torch.zeros(1, *node.shape, dtype=dtype))
+            values.append(like.new_zeros(1, *node.shape))
     return values
 
 

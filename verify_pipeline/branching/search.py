@@ -60,6 +60,8 @@ def search(
         start: multipliers of the root's bounds where they are known; None: they are optimised here.
         clock: in seconds; what the caller does between two found instances is not charged.
     """
+    if len(box) == 0:
+        return
     fitting = functionals_with_gradients(graph, len(graph.nodes) - 1, settings.budget, graph.dtype)
     pace = Pace(max(1, min(settings.batch, fitting // 2)), STEP_SECONDS, clock)
     exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
@@ -81,7 +83,7 @@ class _Trees:
     ) -> None:
         self._settings = settings
         self._bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
-        self._tightening = Tightening(roots.goals.neurons, exact.bounds, settings)
+        self._tightening = Tightening(roots.goals.neurons, exact.bounds, len(exact.box), settings)
         self._is_complete = is_splittable(exact.graph)
         self._finite = exact.are_finite()
         self._frontier = Frontier(roots.domains)
@@ -98,25 +100,36 @@ class _Trees:
     ) -> Iterator[Found]:
         """Optimise the bounds of the roots, and open those that stay at or below zero."""
         while len(domains):
-            part, domains = domains[: pace.size], domains[pace.size :]
+            part = domains[: pace.size]
             pace.start()
-            broken = self._absorb(self._bounder.bound(part, ascent))
-            self._charge(part, pace)
-            yield from self.ends(broken)
+            try:
+                bounded = self._bounder.bound(part, ascent)
+            except torch.OutOfMemoryError:
+                yield from self._out_of_memory(part, pace)
+            else:
+                broken = self._absorb(bounded)
+                self._charge(part, pace)
+                yield from self.ends(broken)
+                domains = domains[len(part) :]
             domains = domains[~self.accounts.ended[self._instance(domains)]]
 
     def grow(self, pace: Pace) -> Iterator[Found]:
         """Split open domains until there is none."""
-        settings = self._settings
+        branching, ascent = self._settings.branching, self._settings.domain
         while len(self._frontier):
             pace.start()
             self._tighten(pace)
             order = self.accounts.used
             parents = self._frontier.pop(pace.size, self._bounder.goals.instance, order)
-            columns = self._bounder.choose(parents, settings.branching, 2 * pace.size)
-            children = split(parents, columns)
+            try:
+                children = split(parents, self._bounder.choose(parents, branching, 2 * pace.size))
+                bounded = self._bounder.bound(children, ascent)
+            except torch.OutOfMemoryError:
+                self._frontier.push(parents)
+                yield from self._out_of_memory(parents, pace)
+                continue
             self.accounts.begin(self._instance(parents))
-            broken = self._absorb(self._bounder.bound(children, settings.domain))
+            broken = self._absorb(bounded)
             self._charge(children, pace)
             yield from self.ends(broken)
 
@@ -138,6 +151,12 @@ class _Trees:
         while self._frontier.bytes > self._settings.max_bytes:
             counts = self._frontier.counts(self._bounder.goals.instance, len(self._finite))
             yield self._end(int(counts.argmax()), Status.UNKNOWN, Reason.BUDGET)
+
+    def _out_of_memory(self, domains: Domains, pace: Pace) -> Iterator[Found]:
+        """Go on with smaller batches, or without the instance that is too large alone."""
+        if len(domains) == 1:
+            yield self._end(int(self._instance(domains)), Status.UNKNOWN, Reason.MEMORY)
+        pace.limit_to(max(1, len(domains) // 2))
 
     def _complete(self, n: int) -> Found:
         """The end of an instance without open domains."""

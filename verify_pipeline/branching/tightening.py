@@ -27,14 +27,17 @@ class Tightening:
 
     Args:
         neurons: of the graph.
-        bounds: of the N instances at the root.
+        bounds: of the instances at the root.
+        count: N, how many they are.
         settings: of the search.
     """
 
-    def __init__(self, neurons: Neurons, bounds: NodeBounds, settings: SearchSettings) -> None:
+    def __init__(
+        self, neurons: Neurons, bounds: NodeBounds, count: int, settings: SearchSettings
+    ) -> None:
         self._settings = settings
         # Intervals already bound the first layer of neurons exactly.
-        later = neurons.unstable(bounds)[:, neurons.sizes[0] if neurons.sizes else 0 :]
+        later = neurons.unstable(bounds, count)[:, neurons.sizes[0] if neurons.sizes else 0 :]
         self.functionals = 2 * later.sum(1)
         self._waiting = self.functionals > 0
         self._correction = FUNCTIONAL_SHARE
@@ -82,7 +85,7 @@ def tightened(bounder: Bounder, chosen: Tensor, settings: SearchSettings) -> Bou
         {p: _put(v, chosen, found.upper[p]) for p, v in exact.bounds.upper.items()},
     )
     exact = replace(exact, bounds=bounds)
-    goals = bounder.goals.tightened(bounder.goals.neurons.unstable(bounds))
+    goals = bounder.goals.tightened(bounder.goals.neurons.unstable(bounds, len(exact.box)))
     fast = replace(bounder.fast, bounds=bounds.to(torch.float32))
     return Bounder(goals, fast, exact)
 
