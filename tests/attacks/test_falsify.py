@@ -129,6 +129,20 @@ def test_no_instance_is_a_batch_too() -> None:
     assert found.points.shape == (0, 4)
 
 
+def test_an_attack_without_time_keeps_what_it_has() -> None:
+    graph = relu_graph(3)
+    images = torch.rand(5, 4, generator=torch.Generator().manual_seed(2))
+    box = Box.around(images, 0.2)
+    spec = Specification.margins(graph(images).argmax(1), 3)
+    answers = iter([True] * 3 + [False] * 9)
+    found = falsify(graph, box, spec, images, FalsifySettings(), range(5), lambda: next(answers))
+    at_images = spec.values(graph(images)).amin(1)
+    assert bool((found.margins <= at_images).all())
+    assert bool((found.margins < at_images).any())
+    none = falsify(graph, box, spec, images, FalsifySettings(), range(5), lambda: False)
+    assert torch.equal(none.points, images)
+
+
 def test_steps_shrink_from_the_first_to_the_last() -> None:
     options = FalsifySettings(steps=3, step_size=1.0, last_step=0.01)
     assert [options.step(n) for n in range(3)] == pytest.approx([1.0, 0.1, 0.01])

@@ -262,6 +262,25 @@ def test_a_deadline_that_passed_ends_the_image_and_the_rest_of_it_is_passed_on()
     assert left == [7.0]
 
 
+def test_a_task_has_time_until_its_shortest_share_is_used_up() -> None:
+    clock = Clock()
+    answers: list[bool] = []
+
+    def watch(task: Task) -> Iterator[Decision]:
+        for _ in range(3):
+            answers.append(task.has_time())
+            clock.now += 15.0
+        yield from ()
+
+    def uneven(task: Task) -> Iterator[Decision]:
+        yield Decision(0, Status.UNKNOWN, bound=-1.0, seconds=9.0)
+
+    # Image 0 has 11 of its 20 seconds left, so the two together have 22.
+    room = Room(20.0, 1 << 20, CPU)
+    certify(2, Fake(uneven), Fake(watch), room=room, clock=clock)
+    assert answers == [True, True, False]
+
+
 def test_the_best_bound_of_all_stages_is_kept() -> None:
     def say(bound: float) -> Callable[[Task], Iterator[Decision]]:
         return lambda task: iter([Decision(0, Status.UNKNOWN, bound=bound)])

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from verify_pipeline.attacks.falsify import FalsifySettings
-from verify_pipeline.bounds import OptimiseSettings
+from verify_pipeline.bounds import (
+    OptimiseSettings,
+    crown_margins,
+    interval_bounds,
+    interval_margins,
+)
 from verify_pipeline.branching import SearchSettings
 from verify_pipeline.certify.contract import Decision, Replay, Stage, Subject, Task
 from verify_pipeline.certify.evidence import decisions as decisions_of
@@ -88,7 +93,9 @@ def setup(network: Network, count: int, epsilon: float, seed: int = 0) -> Setup:
 def task_of(instances: RobustImages, indices: Sequence[int], knowledge: Knowledge) -> Task:
     batch = instances.batch(indices)
     seconds = torch.full((len(indices),), 20.0, dtype=torch.float64)
-    return Task(tuple(indices), batch.box, batch.spec, batch.points, seconds, knowledge)
+    return Task(
+        tuple(indices), batch.box, batch.spec, batch.points, seconds, knowledge, lambda: True
+    )
 
 
 def sampled_margins(graph: Graph, task: Task, spec: Specification) -> Tensor:
@@ -163,6 +170,16 @@ def test_branch_and_bound_leaves_nothing_open_on_small_networks(made: Setup) -> 
         Status.VERIFIED,
         Status.FALSIFIED,
     }
+
+
+def test_without_time_neurons_keep_their_intervals(made: Setup) -> None:
+    task, graph = made.task, made.subject.exact
+    hurried = replace(made, task=replace(task, has_time=lambda: False)).run("crown")
+    bounds = interval_bounds(graph, task.box)
+    crown = crown_margins(graph, task.box, task.spec, bounds).lower
+    expected = torch.maximum(crown, interval_margins(graph, task.box, task.spec)).amin(1)
+    for place, decision in hurried.items():
+        assert decision.bound == pytest.approx(expected[place].item(), abs=1e-9)
 
 
 def test_what_earlier_stages_learned_changes_no_verdict(made: Setup) -> None:

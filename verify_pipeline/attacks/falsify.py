@@ -9,7 +9,7 @@ shape, ``S`` rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass as plain_dataclass
 
 import torch
@@ -71,6 +71,7 @@ def falsify(
     start: Tensor,
     settings: FalsifySettings,
     seeds: Sequence[int],
+    has_time: Callable[[], bool] = lambda: True,
 ) -> Attacked:
     """Search each box for an input with a margin <= 0.
 
@@ -84,17 +85,18 @@ def falsify(
         start: ``N x *X``, where the first round starts; inside the boxes.
         settings: how hard to try.
         seeds: one of each instance.
+        has_time: asked before each step; the attack ends once it says no.
     """
     best = Attacked(start.clone(), least_margins(graph, spec, start))
     open_ = (best.margins > 0).nonzero().flatten()
     for number in range(settings.restarts):
-        if len(open_) == 0:
+        if len(open_) == 0 or not has_time():
             break
         start = best.points[open_]
         if number > 0:
             chosen = [seeds[n] for n in open_.tolist()]
             start = _random_points(box[open_], chosen, settings.seed + number)
-        found = _round(graph, box[open_], spec[open_], start, settings)
+        found = _round(graph, box[open_], spec[open_], start, settings, has_time)
         better = found.margins < best.margins[open_]
         best.points[open_[better]] = found.points[better]
         best.margins[open_[better]] = found.margins[better]
@@ -109,7 +111,12 @@ def least_margins(graph: Graph, spec: Specification, points: Tensor) -> Tensor:
 
 
 def _round(
-    graph: Graph, box: Box, spec: Specification, start: Tensor, settings: FalsifySettings
+    graph: Graph,
+    box: Box,
+    spec: Specification,
+    start: Tensor,
+    settings: FalsifySettings,
+    has_time: Callable[[], bool],
 ) -> Attacked:
     """One descent from ``start`` on each instance's most promising rows.
 
@@ -126,7 +133,7 @@ def _round(
         _keep_best(best, owner, points, margins)
         open_ = best.margins[owner] > 0
         owner, rows, offsets, points = owner[open_], rows[open_], offsets[open_], points[open_]
-        if len(owner) == 0:
+        if len(owner) == 0 or not has_time():
             return best
         direction = settings.momentum * direction[open_] + _unit(gradient[open_])
         moved = points - settings.step(number) * radius[owner] * direction.sign()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,7 +66,11 @@ class _Crown:
 
 @full_precision()
 def crown_intermediate(
-    graph: Graph, box: Box, start: NodeBounds, budget: MemoryBudget
+    graph: Graph,
+    box: Box,
+    start: NodeBounds,
+    budget: MemoryBudget,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> NodeBounds:
     """Tighten bounds of the inputs of nonlinear nodes by CROWN, layer by layer.
 
@@ -79,6 +83,8 @@ def crown_intermediate(
         box: ``N`` boxes.
         start: valid bounds, such as interval bounds.
         budget: of memory for the functionals that are walked back at once; halved if it fails.
+        has_time: asked before each such batch; once it says no, the neurons that are left are
+            bounded by intervals only.
 
     Returns:
         Bounds of every place, nowhere looser than ``start`` or than intervals of the tightened
@@ -86,12 +92,18 @@ def crown_intermediate(
     """
 
     def run(allowed: MemoryBudget) -> NodeBounds:
-        return tighten(graph, box, start, _Crown(allowed, box.lower.dtype))
+        return tighten(graph, box, start, _Crown(allowed, box.lower.dtype), has_time)
 
     return within_memory(run, budget)
 
 
-def tighten(graph: Graph, box: Box, start: NodeBounds, method: Method) -> NodeBounds:
+def tighten(
+    graph: Graph,
+    box: Box,
+    start: NodeBounds,
+    method: Method,
+    has_time: Callable[[], bool] = lambda: True,
+) -> NodeBounds:
     """Walk the graph forward and bound the neurons that matter with ``method``.
 
     Args:
@@ -99,6 +111,7 @@ def tighten(graph: Graph, box: Box, start: NodeBounds, method: Method) -> NodeBo
         box: ``N`` boxes.
         start: valid bounds of some or all places.
         method: see there.
+        has_time: once it says no, the neurons that are left keep their intervals.
     """
     asked = _asked_places(graph)
     lower, upper = {0: box.lower}, {0: box.upper}
@@ -110,7 +123,7 @@ def tighten(graph: Graph, box: Box, start: NodeBounds, method: Method) -> NodeBo
         if place in asked:
             mask = _mattering(asked[place], interval)
             linear = LinearGraph(graph, relaxations)
-            interval = _solve_neurons(linear, box, place, interval, mask, method)
+            interval = _solve_neurons(linear, box, place, interval, mask, method, has_time)
         lower[place], upper[place] = interval
         if not is_affine(node.op):
             relaxations[place] = relax_node(graph, place, NodeBounds(lower, upper))
@@ -124,6 +137,7 @@ def _solve_neurons(
     interval: Interval,
     mask: Tensor,
     method: Method,
+    has_time: Callable[[], bool],
 ) -> Interval:
     """``interval`` with the neurons of ``mask`` ``N x *V`` bounded by ``method`` as well."""
     lower, upper = (bound.flatten(1).clone() for bound in interval)
@@ -134,6 +148,8 @@ def _solve_neurons(
         else _neurons_alone(local, linear, box, mask, method)
     )
     for instance, neurons, problem in problems:
+        if not has_time():
+            break
         below, above = method.solve(*problem).split(neurons.shape[1], dim=1)
         at = (instance.unsqueeze(1), neurons)
         lower[at], upper[at] = _meet((lower[at], upper[at]), (below, -above))

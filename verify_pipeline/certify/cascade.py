@@ -156,7 +156,7 @@ class Cascade:
         shares = Shares(self._clock, len(chunk))
         left = dict.fromkeys(chunk)
         failure = None
-        decisions = self._decisions(stage, chunk)
+        decisions = self._decisions(stage, chunk, shares)
         while True:
             # Only the stage's own exceptions are caught: one of the ledger ends the run.
             try:
@@ -176,11 +176,11 @@ class Cascade:
             self._charge(index, rest)
         return list(left), failure
 
-    def _decisions(self, stage: Stage, chunk: list[int]) -> Iterator[Decision]:
+    def _decisions(self, stage: Stage, chunk: list[int], shares: Shares) -> Iterator[Decision]:
         """The stage's decisions; whatever goes wrong goes wrong while they are iterated."""
-        yield from stage.run(self._task(chunk))
+        yield from stage.run(self._task(chunk, shares))
 
-    def _task(self, chunk: list[int]) -> Task:
+    def _task(self, chunk: list[int], shares: Shares) -> Task:
         batch = self._instances.batch(chunk)
         device = self._room.device
         left = [self._room.timeout - self._open[index].seconds for index in chunk]
@@ -191,6 +191,7 @@ class Cascade:
             batch.points,
             torch.tensor(left, dtype=torch.float64),
             self._knowledge,
+            has_time=lambda: shares.so_far() < min(left),
         )
 
     def _charge(self, index: int, seconds: float) -> None:

@@ -61,6 +61,8 @@ class Task:
         points: float32 ``N x *X``, one input of each box (the image itself), on the CPU.
         seconds: left to each instance, ``N`` float64, > 0.
         knowledge: what earlier stages learned of these instances, and where to leave more.
+        has_time: whether none of them has used up its seconds since the task began. A stage that
+            takes long asks now and then, and makes do with what it has once the answer is no.
     """
 
     indices: tuple[int, ...]
@@ -69,6 +71,7 @@ class Task:
     points: Tensor
     seconds: Tensor
     knowledge: Knowledge
+    has_time: Callable[[], bool]
 
     def __len__(self) -> int:
         return len(self.indices)

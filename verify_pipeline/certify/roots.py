@@ -13,6 +13,14 @@ from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.knowledge import Learned
 
 
+def root_budget(memory: int) -> MemoryBudget:
+    """Of a task's bytes, what the functionals bounded at once may take.
+
+    A small part: time is looked at between two such batches.
+    """
+    return MemoryBudget(bytes=max(1, memory // 8))
+
+
 def learned(subject: Subject, task: Task, budget: MemoryBudget) -> Learned:
     """What earlier stages left of the task's instances, or else their bounds computed anew."""
     known = task.knowledge.recall(task.indices)
@@ -26,5 +34,5 @@ def root_bounds(subject: Subject, task: Task, budget: MemoryBudget) -> NodeBound
     stays open every later stage needs these bounds in float64, and elsewhere they decide it.
     """
     start = interval_bounds(subject.exact, task.box)
-    tightened = crown_intermediate(subject.exact, task.box, start, budget)
+    tightened = crown_intermediate(subject.exact, task.box, start, budget, task.has_time)
     return tightened.only(needed_places(subject.exact))

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import torch
 
-from verify_pipeline.bounds import MemoryBudget, OptimiseSettings, crown_margins, optimise
+from verify_pipeline.bounds import OptimiseSettings, crown_margins, optimise
 from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.memory import backward_bytes
-from verify_pipeline.certify.roots import learned
+from verify_pipeline.certify.roots import learned, root_budget
 
 CONFIRMABLE = 1e-4
 """The float32 bound at which the ascent rests; float64 finds nearly the same and confirms it."""
@@ -39,7 +39,7 @@ class AlphaCrownStage:
     ) -> None:
         self._subject = subject
         self._settings = settings
-        self._budget = MemoryBudget(bytes=memory)
+        self._budget = root_budget(memory)
         self.largest_task = batch
         # The ascent keeps the coefficients of every layer for its gradient.
         layers = len(subject.graph.nodes)

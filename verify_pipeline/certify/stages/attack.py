@@ -35,6 +35,7 @@ class AttackStage:
             task.points.to(self._subject.device),
             self._settings,
             task.indices,
+            task.has_time,
         )
         broken = (found.margins <= 0).nonzero().flatten()
         candidates = found.points[broken]

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 import torch
 
-from verify_pipeline.bounds import MemoryBudget
 from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.search import search
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.memory import backward_bytes
 from verify_pipeline.certify.replay import confirm
-from verify_pipeline.certify.roots import learned
+from verify_pipeline.certify.roots import learned, root_budget
 from verify_pipeline.problem import Reason, Status
 
 
@@ -37,7 +36,7 @@ class BranchAndBoundStage:
         self._subject = subject
         self._settings = settings
         self._clock = clock
-        self._budget = MemoryBudget(bytes=memory)
+        self._budget = root_budget(memory)
         self.bytes_per_instance = backward_bytes(subject.exact, rows, torch.float64)
 
     def run(self, task: Task) -> Iterator[Decision]:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import torch
 
-from verify_pipeline.bounds import MemoryBudget, crown_margins, interval_margins
+from verify_pipeline.bounds import crown_margins, interval_margins
 from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.memory import backward_bytes
-from verify_pipeline.certify.roots import root_bounds
+from verify_pipeline.certify.roots import root_bounds, root_budget
 
 
 class CrownStage:
@@ -32,7 +32,7 @@ class CrownStage:
 
     def __init__(self, subject: Subject, batch: int, rows: int, memory: int) -> None:
         self._subject = subject
-        self._budget = MemoryBudget(bytes=memory)
+        self._budget = root_budget(memory)
         self.largest_task = batch
         self.bytes_per_instance = backward_bytes(subject.exact, rows, torch.float64)
 
