@@ -131,34 +131,44 @@ class Bounder:
             settings: how to choose.
             at_once: how many children may be bounded at once.
         """
-        view = self.view(self.fast, domains)
-        arriving = relu_coefficients(
-            view.graph, view.box, view.spec, view.bounds, view.multipliers, view.splits
-        )
-        neurons, goal = self.goals.neurons, domains.goal
-        coefficients = self._filled({place: value[:, 0] for place, value in arriving.items()}, goal)
-        bounds = clamp_to_splits(view.bounds, view.graph, view.splits)
-        score = scores(view.graph, neurons, bounds, coefficients)
-        score = Scores(
-            self.goals.compress(goal, score.babsr), self.goals.compress(goal, score.intercept)
-        )
+        goal = domains.goal
         columns = CHOICES[settings.method](
-            score, self.goals.undecided(domains), self.goals.layers(goal), settings.candidates
+            self._scores(domains),
+            self.goals.undecided(domains),
+            self.goals.layers(goal),
+            settings.candidates,
         )
-        if columns.shape[1] == 1:
-            return columns[:, 0]
         count = columns.shape[1]
-        tried = split(
-            domains[torch.arange(len(domains)).repeat_interleave(count)], columns.flatten()
-        )
+        if count == 1:
+            return columns[:, 0]
+        repeated = torch.arange(len(domains), device=goal.device).repeat_interleave(count)
+        tried = split(domains[repeated], columns.flatten())
         lower = torch.cat(
             [
-                self.view(self.fast, tried[i : i + at_once]).margins().lower[:, 0]
-                for i in range(0, len(tried), at_once)
+                self.view(self.fast, tried[first : first + at_once]).margins().lower[:, 0]
+                for first in range(0, len(tried), at_once)
             ]
         )
         children = lower.reshape(2, len(domains), count).permute(1, 2, 0)
         return best_candidate(children, columns, settings.reduceop)
+
+    def _scores(self, domains: Domains) -> Scores:
+        """The scores of the domains' columns, ``D x U``."""
+        view = self.view(self.fast, domains)
+        arriving = relu_coefficients(
+            view.graph, view.box, view.spec, view.bounds, view.multipliers, view.splits
+        )
+        rows = {place: value[:, 0] for place, value in arriving.items()}
+        score = scores(
+            view.graph,
+            self.goals.neurons,
+            clamp_to_splits(view.bounds, view.graph, view.splits),
+            self._filled(rows, domains.goal),
+        )
+        return Scores(
+            self.goals.compress(domains.goal, score.babsr),
+            self.goals.compress(domains.goal, score.intercept),
+        )
 
     def leaf(self, domain: Domains) -> Leaf:
         """The exact end of one domain whose every activation is decided."""

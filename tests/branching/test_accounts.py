@@ -1,0 +1,82 @@
+"""Time and domains are charged to whom they belong; batches keep their pace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from verify_pipeline.branching.accounts import Accounts, Pace
+from verify_pipeline.problem import Status
+
+
+def accounts() -> Accounts:
+    at_root = torch.tensor([[-1.0, 2.0], [3.0, 0.5], [-4.0, -5.0]], dtype=torch.float64)
+    return Accounts(at_root, torch.tensor([10.0, 20.0, 30.0]))
+
+
+def test_seconds_are_divided_in_proportion() -> None:
+    made = accounts()
+    made.charge(torch.tensor([3, 0, 1]), 8.0)
+    assert made.charged.tolist() == [6.0, 0.0, 2.0]
+    assert made.used.tolist() == pytest.approx([0.6, 0.0, 2 / 30])
+    made.charge(torch.zeros(3), 5.0)
+    assert made.charged.tolist() == [6.0, 0.0, 2.0]
+
+
+def test_rows_closed_at_the_root_count_as_proved() -> None:
+    assert accounts().proved.tolist() == [2.0, 0.5, float("inf")]
+
+
+def test_the_least_closed_bound_is_what_is_proved() -> None:
+    made = accounts()
+    made.begin(torch.tensor([0, 0, 2]))
+    assert made.complete() == [1]
+    made.close(torch.tensor([0, 0]), torch.tensor([0.25, 7.0], dtype=torch.float64))
+    assert made.complete() == [0, 1]
+    found = made.end(0, Status.VERIFIED)
+    assert found.bound == 0.25
+    assert made.complete() == [1]
+
+
+def test_an_instance_ends_once() -> None:
+    made = accounts()
+    made.charge(torch.tensor([1, 1, 0]), 60.0)
+    assert made.overdue() == [0, 1]
+    made.end(0, Status.UNKNOWN)
+    assert made.overdue() == [1]
+
+
+def clock_of(*times: float) -> Callable[[], float]:
+    ticks: Iterator[float] = iter(times)
+    return lambda: next(ticks)
+
+
+def test_batches_grow_to_the_limit_while_they_are_quick() -> None:
+    pace = Pace(20, 1.0, clock_of(0, 0, 0.1, 1, 1.1))
+    sizes = [pace.size]
+    for _ in range(2):
+        pace.start()
+        pace.stop(pace.size)
+        sizes.append(pace.size)
+    assert sizes == [8, 16, 20]
+
+
+def test_batches_shrink_to_what_fits_the_time_but_never_to_nothing() -> None:
+    pace = Pace(100, 1.0, clock_of(0, 0, 4.0, 10, 1e6))
+    pace.start()
+    assert pace.stop(8) == 4.0
+    assert (pace.size, pace.seconds_each) == (2, 0.5)
+    pace.start()
+    pace.stop(2)
+    assert pace.size == 1
+
+
+def test_a_limit_is_kept() -> None:
+    pace = Pace(100, 1.0, clock_of(0, 0, 0.001))
+    pace.limit_to(3)
+    assert pace.size == 3
+    pace.start()
+    pace.stop(3)
+    assert pace.size == 3

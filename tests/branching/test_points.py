@@ -1,0 +1,62 @@
+"""Candidate counterexamples: in the box, in float32, and really breaking the specification."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from verify_pipeline.bounds import NodeBounds
+from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.points import evaluate, representable
+from verify_pipeline.network.graph import GraphBuilder
+from verify_pipeline.network.ops import Linear
+from verify_pipeline.problem import Box, Specification
+
+F64 = torch.float64
+
+
+def test_casts_that_leave_the_box_are_moved_back_inside() -> None:
+    generator = torch.Generator().manual_seed(0)
+    lower = torch.rand(200, 5, dtype=F64, generator=generator)
+    box = Box(lower, lower + torch.rand(200, 5, dtype=F64, generator=generator))
+    for corner in (box.lower, box.upper):
+        assert not bool(box.contains(corner.float().double()).all())
+        moved = representable(corner, box)
+        assert moved.dtype is torch.float32
+        assert bool(box.contains(moved.double()).all())
+        assert torch.allclose(moved.double(), corner, atol=1e-6)
+
+
+def instances(width: float) -> Instances:
+    """f(x) = x over [1/3 - width, 1/3 + width], which has to exceed 1/3."""
+    builder = GraphBuilder((1,))
+    builder.add(Linear(torch.ones(1, 1)), 0)
+    third = torch.full((1, 1), 1 / 3, dtype=F64)
+    spec = Specification(torch.ones(1, 1, 1, dtype=F64), -third)
+    box = Box(third - width, third + width)
+    return Instances(builder.build().to(F64), box, spec, NodeBounds({}, {}))
+
+
+def check(width: float, point: float) -> bool:
+    exact = instances(width)
+    points = torch.full((1, 1), point, dtype=F64)
+    found = evaluate(exact.to(torch.float32), exact, torch.zeros(1, dtype=torch.int64), points)
+    return bool(found.breaks)
+
+
+def test_a_point_below_breaks_and_a_point_above_does_not() -> None:
+    assert check(0.1, 0.3)
+    assert not check(0.1, 0.4)
+
+
+def test_a_point_outside_is_no_counterexample() -> None:
+    assert not check(0.01, 0.0)
+
+
+def test_a_box_without_a_float32_number_has_no_counterexample() -> None:
+    assert not check(0.0, 1 / 3)
+
+
+def test_a_point_that_is_not_a_number_is_no_counterexample() -> None:
+    assert not check(0.1, math.nan)
