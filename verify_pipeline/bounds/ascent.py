@@ -126,14 +126,14 @@ def begin(
         alpha, beta, sides = None, None, None
         cells = Cells.where(relaxation.offset > 0)
         if len(cells):
-            value = cells.read(start.alpha.get(place, usual).to(usual))
+            value = cells.read(start.alpha.get(place, usual).to(usual)).clamp_(0, 1)
             alpha = Variable.at(cells, 1.0, value.repeat(1, rows // value.shape[1]))
         if place in splits:
             cells = Cells.where(splits[place] != 0)
             sides = cells.read(splits[place].unsqueeze(1)).to(usual)
             value = torch.zeros_like(sides)
             if place in start.beta:
-                value = cells.read(start.beta[place].to(usual))
+                value = cells.read(start.beta[place].to(usual)).clamp_(min=0)
             beta = Variable.at(cells, None, value.repeat(1, rows // value.shape[1]))
         if alpha is not None or beta is not None:
             shape = torch.Size((len(usual), rows, *usual.shape[2:]))

@@ -202,7 +202,7 @@ class OptimiseSettings:
     """
 
     iterations: Count = 20
-    lr_alpha: Positive = 0.1
+    lr_alpha: Positive = 0.25
     lr_beta: Positive = 0.05
     decay: Positive = 0.98
 

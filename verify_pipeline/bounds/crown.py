@@ -16,8 +16,8 @@ from verify_pipeline.problem import Box, Specification
 def needed_places(graph: Graph) -> tuple[int, ...]:
     """Places whose bounds CROWN bounds of the margins are made of, in order.
 
-    Inputs of (leaky) ReLUs and of max pooling; values of every other nonlinear node. A search need
-    keep the bounds of these only.
+    Inputs of nonlinear nodes that have linear bounds, values of those that have constants only. A
+    search need keep the bounds of these places only.
     """
     nodes = enumerate(graph.nodes)
     return tuple(sorted({i for place, node in nodes for i in reads(node.op, place, node.inputs)}))
@@ -35,7 +35,7 @@ def crown_margins(
     """Lower bounds of the margins ``C f(x) + d``, of many instances or domains at once.
 
     Each has its own box, specification, bounds and splits. Valid for every x of the box that obeys
-    the splits, whatever the multipliers, as long as α is in [0, 1] and β >= 0.
+    the splits, whatever the multipliers; α is cut to [0, 1] and β to >= 0.
 
     Args:
         graph: the network.

@@ -8,6 +8,7 @@ from functools import singledispatch
 from torch import Tensor
 
 from verify_pipeline.bounds.contract import NodeBounds, Splits
+from verify_pipeline.bounds.curves import curve, has_curve
 from verify_pipeline.bounds.lines import lines
 from verify_pipeline.bounds.pooling import selection
 from verify_pipeline.bounds.relaxation import Constants, Relaxation
@@ -17,6 +18,7 @@ from verify_pipeline.network.ops import (
     Add,
     Concat,
     Constant,
+    Elementwise,
     Input,
     LeakyRelu,
     LinearOp,
@@ -72,6 +74,11 @@ def _(op: Op, place: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
     return ()
 
 
+@reads.register
+def _(op: Elementwise, place: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
+    return inputs if has_curve(op.function) else (place,)
+
+
 @reads.register(Relu)
 @reads.register(LeakyRelu)
 @reads.register(MaxPool2d)
@@ -115,6 +122,13 @@ def _(op: Relu, lower: Tensor, upper: Tensor, inputs: int) -> Relaxation:
 @relax.register
 def _(op: LeakyRelu, lower: Tensor, upper: Tensor, inputs: int) -> Relaxation:
     return lines(op.slope, lower, upper)
+
+
+@relax.register
+def _(op: Elementwise, lower: Tensor, upper: Tensor, inputs: int) -> Relaxation:
+    if has_curve(op.function):
+        return curve(op.function, lower, upper)
+    return Constants(lower, upper, inputs)
 
 
 @relax.register

@@ -122,10 +122,12 @@ def given(multipliers: Multipliers | None, splits: Splits | None) -> dict[int, C
     if multipliers is None:
         return {}
     splits = splits or {}
+    # what is out of range would prove nothing, so it is brought back
     charges = {
-        place: beta * splits[place].unsqueeze(1)
+        place: beta.clamp(min=0) * splits[place].unsqueeze(1)
         for place, beta in multipliers.beta.items()
         if place in splits
     }
-    places = multipliers.alpha.keys() | charges.keys()
-    return {place: Given(multipliers.alpha.get(place), charges.get(place)) for place in places}
+    alphas = {place: alpha.clamp(0, 1) for place, alpha in multipliers.alpha.items()}
+    places = alphas.keys() | charges.keys()
+    return {place: Given(alphas.get(place), charges.get(place)) for place in places}

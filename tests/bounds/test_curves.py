@@ -1,0 +1,64 @@
+"""Lines of smooth functions hold them, and touch them where they can."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from verify_pipeline.bounds.curves import Curve, curve, has_curve
+from verify_pipeline.network.ops import FUNCTIONS
+
+CURVED = [name for name in FUNCTIONS if has_curve(name)]
+
+
+def lines_at(found: Curve, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return found.low * x + found.low_offset, found.up * x + found.up_offset
+
+
+def tensor(value: float) -> torch.Tensor:
+    return torch.tensor([[value]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("function", CURVED)
+@given(st.floats(-15, 15), st.floats(0, 25))
+@settings(max_examples=150, deadline=None)
+def test_lines_hold_the_function(function: str, start: float, width: float) -> None:
+    if function in ("sqrt", "reciprocal"):
+        start = abs(start) + 1e-3
+    lower, upper = tensor(start), tensor(start + width)
+    found = curve(function, lower, upper)
+    x = torch.lerp(lower, upper, torch.linspace(0, 1, 301, dtype=torch.float64))
+    y = FUNCTIONS[function](x)
+    below, above = lines_at(found, x)
+    slack = 1e-9 * (1 + y.abs().max())
+    assert (below <= y + slack).all()
+    assert (above >= y - slack).all()
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "tanh", "erf"])
+@pytest.mark.parametrize(("lower", "upper"), [(-3.0, 2.0), (-0.5, 4.0), (-5.0, 0.4), (1.0, 2.0)])
+def test_lines_touch_an_s(function: str, lower: float, upper: float) -> None:
+    found = curve(function, tensor(lower), tensor(upper))
+    x = torch.linspace(lower, upper, 20_001, dtype=torch.float64)
+    y = FUNCTIONS[function](x)
+    below, above = lines_at(found, x)
+    assert (y - below).min() < 1e-6
+    assert (above - y).min() < 1e-6
+    # and are nearer than constants, on the whole
+    assert (above - below).mean() < y.max() - y.min()
+
+
+def test_tangent_and_chord_of_a_square() -> None:
+    found = curve("square", tensor(-1.0), tensor(3.0))
+    assert (found.low.item(), found.low_offset.item()) == (2.0, -1.0)
+    assert (found.up.item(), found.up_offset.item()) == (2.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("function", "lower", "upper"),
+    [("sigmoid", 0.5, 0.5), ("sqrt", -1.0, 4.0), ("reciprocal", -1.0, 1.0), ("exp", 0.0, 1e6)],
+)
+def test_constants_where_there_are_no_lines(function: str, lower: float, upper: float) -> None:
+    found = curve(function, tensor(lower), tensor(upper))
+    assert found.low.item() == found.up.item() == 0.0
+    assert found.low_offset.item() <= found.up_offset.item()

@@ -1,0 +1,139 @@
+"""Linear bounds of smooth functions: chords and tangents (Zhang et al. 2018, arXiv:1811.00866).
+
+Over an interval a convex function lies above its tangents and below its chord, a concave one the
+other way round. A function that is convex below 0 and concave above (sigmoid, tanh, erf) lies below
+the chord where that ends in the convex part, else below a tangent of the concave part that passes
+above the interval's lower end; its lower line is the mirror image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.elementwise import elementwise_range
+from verify_pipeline.bounds.relaxation import Choice, Relaxation, inner
+from verify_pipeline.network.ops import FUNCTIONS
+
+Function = Callable[[Tensor], Tensor]
+Line = tuple[Tensor, Tensor]
+"""Slope and value at 0."""
+
+_SLOPES: dict[str, Function] = {
+    "sigmoid": lambda x: x.sigmoid() * (-x).sigmoid(),
+    "tanh": lambda x: 1 - x.tanh().square(),
+    "erf": lambda x: (-x.square()).exp() * (2 / math.sqrt(math.pi)),
+    "exp": torch.exp,
+    "softplus": torch.sigmoid,
+    "square": lambda x: 2 * x,
+    "reciprocal": lambda x: -x.square().reciprocal(),
+    "sqrt": lambda x: 0.5 * x.rsqrt(),
+}
+_S_SHAPED = frozenset({"sigmoid", "tanh", "erf"})
+_CONVEX = frozenset({"exp", "softplus", "square", "reciprocal"})
+
+# Below this width, relative to the ends, a chord's slope is mostly rounding and constants do.
+_NARROW = 1e-5
+
+# Halvings in the search for a tangent; each result is safe, more only bring it closer.
+_HALVINGS = 24
+
+
+@dataclass(frozen=True, eq=False)
+class Curve(Relaxation):
+    """Of a smooth function ``y`` of each element: ``low z + low_offset <= y <= up z + up_offset``.
+
+    Attributes:
+        low: slope of the lower line, ``N x *V``.
+        low_offset: its value at 0, ``N x *V``.
+        up: slope of the upper line, ``N x *V``.
+        up_offset: its value at 0, ``N x *V``.
+    """
+
+    low: Tensor
+    low_offset: Tensor
+    up: Tensor
+    up_offset: Tensor
+
+    def pull_back(
+        self, coefficients: Tensor, choice: Choice | None
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        positive, negative = coefficients.clamp(min=0), coefficients.clamp(max=0)
+        constants = inner(positive, self.low_offset) + inner(negative, self.up_offset)
+        return (positive * self.low.unsqueeze(1) + negative * self.up.unsqueeze(1),), constants
+
+    def follow(
+        self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
+    ) -> Tensor:
+        (z,) = inputs
+        assert z is not None
+        below = self.low.unsqueeze(1) * z + self.low_offset.unsqueeze(1)
+        above = self.up.unsqueeze(1) * z + self.up_offset.unsqueeze(1)
+        return torch.where(coefficients > 0, below, above)
+
+
+def has_curve(function: str) -> bool:
+    """Whether :func:`curve` knows lines of the function of that name."""
+    return function in _SLOPES
+
+
+def curve(function: str, lower: Tensor, upper: Tensor) -> Curve:
+    """Lines of the function of that name over intervals ``N x *V``.
+
+    Constants where an interval is a point or nearly, unbounded, or leaves the function's domain.
+    """
+    least, most = elementwise_range(function, lower, upper)
+    f, slope = FUNCTIONS[function], _SLOPES[function]
+    if function in _S_SHAPED:
+        above = _above_s(f, slope, lower, upper)
+        steep, offset = _above_s(lambda x: -f(-x), lambda x: slope(-x), -upper, -lower)
+        below = steep, -offset
+    else:
+        middle = (lower + upper) / 2
+        tangent = slope(middle), f(middle) - slope(middle) * middle
+        chord = _chord(f, lower, upper, highest=function in _CONVEX)
+        below, above = (tangent, chord) if function in _CONVEX else (chord, tangent)
+    narrow = upper - lower <= _NARROW * (1 + torch.maximum(lower.abs(), upper.abs()))
+    known = (torch.isfinite(t) for t in (*below, *above, least, most))
+    lines = torch.stack([~narrow, *known]).all(0)
+    if function == "reciprocal":
+        lines &= lower > 0
+    return Curve(
+        low=torch.where(lines, below[0], 0.0),
+        low_offset=torch.where(lines, below[1], least),
+        up=torch.where(lines, above[0], 0.0),
+        up_offset=torch.where(lines, above[1], most),
+    )
+
+
+def _chord(f: Function, lower: Tensor, upper: Tensor, highest: bool) -> Line:
+    """The chord, kept above (``highest``) or below both ends against rounding."""
+    slope = (f(upper) - f(lower)) / (upper - lower)
+    ends = f(lower) - slope * lower, f(upper) - slope * upper
+    return slope, torch.maximum(*ends) if highest else torch.minimum(*ends)
+
+
+def _above_s(f: Function, slope: Function, lower: Tensor, upper: Tensor) -> Line:
+    """A line above a function that is convex below 0 and concave above."""
+
+    def passes(point: Tensor) -> Tensor:
+        """Whether the tangent at ``point`` (>= 0) passes above the lower end; so do later ones."""
+        return f(point) + slope(point) * (lower - point) >= f(lower)
+
+    early, late = lower.clamp(min=0), upper.clamp(min=0)
+    tangent_exists = (upper > 0) & passes(late)
+    for _ in range(_HALVINGS):
+        middle = (early + late) / 2
+        safe = passes(middle)
+        early, late = torch.where(safe, early, middle), torch.where(safe, middle, late)
+    # a later point than the first is safe too, and nearer where the interval is mostly concave
+    point = torch.maximum(late, (lower + upper) / 2)
+    chord = _chord(f, lower, upper, highest=True)
+    return (
+        torch.where(tangent_exists, slope(point), chord[0]),
+        torch.where(tangent_exists, f(point) - slope(point) * point, chord[1]),
+    )
