@@ -15,6 +15,7 @@ from verify_pipeline.network.ops import (
     AvgPool2d,
     Concat,
     Conv2d,
+    Elementwise,
     LeakyRelu,
     Linear,
     MaxPool2d,
@@ -55,7 +56,8 @@ def branches() -> Graph:
     wide = b.add(Relu(), b.add(conv(3, 3, 3, 2, 1), x))
     wide = b.add(conv(3, 3, 3, 1, 1), wide)
     narrow = b.add(conv(3, 3, 1, 2), x)
-    y = b.add(Relu(), b.add(Sub(), b.add(Add(), wide, narrow), narrow))
+    y = b.add(Elementwise("sigmoid"), b.add(Sub(), b.add(Add(), wide, narrow), narrow))
+    wide = b.add(Elementwise("gelu"), wide)
     return b.build(b.add(conv(3, 6, 3, 1, 1), b.add(Concat(0), y, wide)))
 
 

@@ -28,6 +28,7 @@ from verify_pipeline.network.ops import (
     AvgPool2d,
     Concat,
     Conv2d,
+    Elementwise,
     Input,
     LeakyRelu,
     Op,
@@ -218,6 +219,7 @@ def view_of_input(op: Op, view: View) -> View | None:
 
 @view_of_input.register(Relu)
 @view_of_input.register(LeakyRelu)
+@view_of_input.register(Elementwise)
 @view_of_input.register(Add)
 @view_of_input.register(Sub)
 def _(op: Op, view: View) -> View | None:
@@ -300,7 +302,7 @@ def _cut_out(graph: Graph, place: int, views: dict[int, View]) -> LocalNetwork:
             source = cutter.narrow(new_place[i], needed)
             plane = _pair(graph.nodes[i].shape[1:])
             mixes = isinstance(node.op, (Conv2d, AvgPool2d))
-            # lines of a ReLU are zero outside already, and so is the input's box
+            # lines of a nonlinear node are zero outside already, and so is the input's box
             leaks = is_affine(graph.nodes[i].op) and i != 0
             if mixes and leaks and any(needed.margins((height, width), plane)):
                 source = cutter.keep_inside(source, plane)
