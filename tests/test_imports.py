@@ -17,8 +17,9 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         cli
         api
         pipeline
+        verdicts
         config doctor
-        reporting
+        reporting interop
         certify training
         branching
         bounds lirpa losses attacks data onnx

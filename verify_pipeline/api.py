@@ -28,19 +28,11 @@ from verify_pipeline.data import from_arrays as load_arrays
 from verify_pipeline.data import load as load_images
 from verify_pipeline.errors import VerifyPipelineError
 from verify_pipeline.onnx import ExportReport, Network, load_network, network_from_module
-from verify_pipeline.pipeline import (
-    Outcome,
-    certify,
-    export_onnx,
-    publish,
-    read_ledgers,
-    run,
-    tabulate,
-    train,
-)
+from verify_pipeline.pipeline import Outcome, certify, export_onnx, run, train
 from verify_pipeline.problem import Box, Counterexample, Reason, Specification, Status, Verdict
 from verify_pipeline.training import Trained, TrainObserver, TrainSettings
 from verify_pipeline.training import restore as load_trained
+from verify_pipeline.verdicts import Evidence, publish, read_ledgers, recheck_ledger, tabulate
 
 __all__ = [
     "Box",
@@ -48,6 +40,7 @@ __all__ = [
     "CertifySettings",
     "Counterexample",
     "DataSetInfo",
+    "Evidence",
     "ExportReport",
     "ImageSet",
     "Ledger",
@@ -74,6 +67,7 @@ __all__ = [
     "network_from_module",
     "publish",
     "read_ledgers",
+    "recheck_ledger",
     "recipe_names",
     "run",
     "tabulate",

@@ -7,7 +7,7 @@ was interrupted continues when it is made again with the same arguments.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,14 @@ from verify_pipeline.certify.contract import Observer
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings
-from verify_pipeline.certify.tally import Summary, summaries
+from verify_pipeline.certify.tally import Summary
 from verify_pipeline.config import Recipe, checked, dump, load_recipe
 from verify_pipeline.data import DataSetInfo, ImageSet, Split
-from verify_pipeline.errors import ConfigError, LedgerError
+from verify_pipeline.errors import ConfigError
 from verify_pipeline.onnx import ExportReport, Network
-from verify_pipeline.reporting import model_card, write_table
 from verify_pipeline.training import Cascade, Trained, TrainObserver, TrainSettings
+from verify_pipeline.verdicts import LEDGER, RECIPE, tabulate
 from verify_pipeline.whole_files import write_whole
-
-RECIPE, LEDGER = "recipe.yaml", "ledger.sqlite"
 
 REAL_INPUTS = 256
 """Images at which an exported file is compared with the trained network."""
@@ -187,7 +185,9 @@ def certification(
         ConfigError: nothing says which data set or which ε, or an option is not as it must be.
     """
     network = onnx.load_network(path)
-    notes = {"data": None, "epsilon": None, **network.metadata}
+    notes: dict[str, str | None] = {"data": None, "epsilon": None}
+    if "verify_pipeline" in network.metadata:  # other exporters mean other things by these words
+        notes |= network.metadata
     if recipe is not None:
         notes |= {"data": recipe.train.data.name}
     data_set = data_set or notes["data"]
@@ -229,47 +229,6 @@ def certify(
     if not isinstance(settings, CertifySettings):
         settings = CertifySettings(epsilon=settings)
     return certify_set(network, images, settings, ledger, observer, place)
-
-
-def read_ledgers(paths: Sequence[Path]) -> list[Summary]:
-    """What ledgers hold: one summary for each run, in order.
-
-    Raises:
-        LedgerError: a file is missing, damaged, no ledger, or holds no verdict.
-    """
-    found: list[Summary] = []
-    for path in paths:
-        with Ledger.existing(path) as ledger:
-            held = summaries(ledger)
-        if not held:
-            raise LedgerError(
-                f"ledger {path}",
-                expected="verdicts",
-                got="none",
-                remedy="Let a certification decide something first.",
-            )
-        found.extend(held)
-    return found
-
-
-def tabulate(
-    results: Sequence[Summary],
-    folder: Path,
-    name: str = "table",
-    command: str = "verify_pipeline.api.tabulate",
-) -> tuple[Path, ...]:
-    """Write the table of some certifications as CSV and Markdown; see ``reporting.write_table``.
-
-    Args:
-        results: one row each.
-        folder: of the files.
-        name: of the files, without ending.
-        command: what makes them, as they tell their reader.
-
-    Raises:
-        DataError: there is nothing to tabulate, or the folder cannot be written.
-    """
-    return write_table(results, folder, name, command)
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,48 +283,6 @@ def run(
         device=device,
     )
     return Outcome(exported, summary, tabulate([summary], folder, "table", command))
-
-
-def publish(
-    folder: Path, models: Path, command: str = "verify_pipeline.api.publish"
-) -> tuple[Path, Path]:
-    """Copy the network of a finished :func:`run` into a folder of models, with a card.
-
-    Args:
-        folder: of the run.
-        models: where ``<recipe>.onnx`` and ``<recipe>.md`` go.
-        command: what makes them, as the card tells its reader.
-
-    Returns:
-        The file's and the card's path.
-
-    Raises:
-        VerifyPipelineError: the folder holds no network, or no verdicts of it.
-    """
-    name = load_recipe(folder / RECIPE).name
-    network = onnx.load_network(folder / f"{name}.onnx")
-    results = [
-        result
-        for result in read_ledgers([folder / LEDGER])
-        if result.info.run.network == network.digest
-    ]
-    if not results:
-        raise LedgerError(
-            f"ledger {folder / LEDGER}",
-            expected=f"verdicts of {name}.onnx",
-            got="none",
-            remedy=f"Certify it first: verify-pipeline run {name} --out {folder}.",
-        )
-    commands = {
-        "train": f"verify-pipeline run {name} --out {folder}",
-        "publish": command,
-    }
-    card = model_card(name, network.metadata, network.digest, results, commands)
-    content = (folder / f"{name}.onnx").read_bytes()
-    return (
-        write_whole(models / f"{name}.onnx", content),
-        write_whole(models / f"{name}.md", card),
-    )
 
 
 def _cascade(settings: CertifySettings, info: DataSetInfo, device: torch.device) -> Cascade:

@@ -2,15 +2,17 @@
 
 import csv
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from verify_pipeline import data, pipeline
+from verify_pipeline import data, pipeline, verdicts
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.cli.app import app
 from verify_pipeline.network import zoo
+from verify_pipeline.problem import Status
 
 pytest.importorskip("sklearn")
 
@@ -121,7 +123,7 @@ def test_a_file_knows_its_data_set_and_epsilon(done: tuple[Path, str], tmp_path:
     arguments = ("certify", done[0] / "tiny.onnx", "--ledger", ledger, "--indices", "3,5")
     code, _, err = command(*arguments, "--stages", "clean,ibp")
     assert code == 0, err
-    (summary,) = pipeline.read_ledgers([ledger])
+    (summary,) = verdicts.read_ledgers([ledger])
     assert summary.info.epsilon == 1 / 32
     assert [record.index for record in summary.records] == [3, 5]
     assert summary.stages == ("clean", "ibp")
@@ -234,3 +236,29 @@ def test_publish_needs_verdicts_of_this_very_file(done: tuple[Path, str], tmp_pa
     assert code == 2
     assert "Certify it first" in err
     assert not (tmp_path / "models").exists()
+
+
+def test_recheck_replays_the_counterexamples(done: tuple[Path, str], tmp_path: Path) -> None:
+    out, _ = done
+    code, shown, err = command("recheck", out / "tiny.onnx")
+    assert code == 0, err
+    with Ledger.existing(out / "ledger.sqlite") as ledger:
+        (info,) = ledger.runs()
+        broken = sum(r.status is Status.FALSIFIED for r in ledger.records(info.run))
+    assert broken > 0
+    assert f"{broken} of {broken} counterexamples hold" in shown
+
+
+def test_recheck_finds_a_forged_counterexample(done: tuple[Path, str], tmp_path: Path) -> None:
+    out, _ = done
+    folder = tmp_path / "run"
+    shutil.copytree(out, folder)
+    with sqlite3.connect(folder / "ledger.sqlite") as raw:
+        query = "SELECT image, input FROM verdicts WHERE verdict = 'falsified' ORDER BY image"
+        (first, point), (_, other), *_ = raw.execute(query).fetchall()
+        assert point != other
+        raw.execute("UPDATE verdicts SET input = ? WHERE image = ?", (other, first))
+    raw.close()
+    code, _, err = command("recheck", folder / "tiny.onnx")
+    assert code == 2
+    assert f"image {first}: it is outside its box" in err

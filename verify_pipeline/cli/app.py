@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from verify_pipeline._version import __version__
+from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument
 from verify_pipeline.errors import ConfigError, VerifyPipelineError
 
 if TYPE_CHECKING:
@@ -57,34 +58,6 @@ app = typer.Typer(
         "it must be (the message says what and what to do), 130 stopped by Ctrl-C."
     ),
 )
-
-RecipeArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="RECIPE", help="Name of a recipe (see `recipes`), or path of a YAML file."
-    ),
-]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder that holds the data sets. Default: the environment variable "
-        "VERIFY_PIPELINE_DATA, then downloads."
-    ),
-]
-Out = Annotated[
-    Path, typer.Option(help="Folder for everything that is made; the same command continues there.")
-]
-Device = Annotated[
-    str, typer.Option(help="Where to compute: auto (CUDA if there is one), cpu, cuda, cuda:1, …")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Replace a value of the recipe, such as train.loss.alpha=0.5. Repeatable.",
-    ),
-]
 
 
 def _print_version(asked: bool) -> None:
@@ -242,7 +215,7 @@ def certify(
     Every verdict goes into the ledger as it falls. Stopped at any moment, the same command
     continues and decides nothing twice.
     """
-    from verify_pipeline import pipeline
+    from verify_pipeline import pipeline, verdicts
     from verify_pipeline.cli.progress import Progress
     from verify_pipeline.cli.show import show_summaries
     from verify_pipeline.config import load_recipe
@@ -268,7 +241,7 @@ def certify(
         if images is None or labels is None
         else job.own_images(images, labels)
     )
-    book = network.with_name(pipeline.LEDGER) if ledger is None else ledger
+    book = network.with_name(verdicts.LEDGER) if ledger is None else ledger
     with Progress() as progress:
         summary = pipeline.certify(
             job.network,
@@ -324,14 +297,45 @@ def table(
     ] = None,
 ) -> None:
     """Tabulate what ledgers hold: one row for each run."""
-    from verify_pipeline import pipeline
+    from verify_pipeline import verdicts
     from verify_pipeline.cli.show import show_summaries
 
-    results = pipeline.read_ledgers(ledgers)
+    results = verdicts.read_ledgers(ledgers)
     show_summaries(results)
     if out is not None:
-        for path in pipeline.tabulate(results, out.parent, out.name, _this_command()):
+        for path in verdicts.tabulate(results, out.parent, out.name, _this_command()):
             typer.echo(f"wrote {path}")
+
+
+@app.command()
+def recheck(
+    network: Annotated[Path, typer.Argument(help="ONNX file that the verdicts are of.")],
+    ledger: Annotated[
+        Path | None,
+        typer.Option(help="SQLite file of verdicts. Default: ledger.sqlite beside the network."),
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Replay every counterexample of a ledger in onnxruntime, against the images read anew.
+
+    Exits with 2 when one does not hold any more.
+    """
+    from verify_pipeline import verdicts
+
+    book = network.with_name(verdicts.LEDGER) if ledger is None else ledger
+    failed = 0
+    for evidence in verdicts.recheck_ledger(network, book, data_root):
+        wrong = [each for each in evidence.checked if not each.holds]
+        failed += len(wrong)
+        run = evidence.info.run
+        typer.echo(
+            f"{run.data_set} {run.split}, ε = {evidence.info.epsilon}: "
+            f"{len(evidence.checked) - len(wrong)} of {len(evidence.checked)} counterexamples hold"
+        )
+        for each in wrong:
+            typer.echo(f"image {each.index}: {each.problem}", err=True)
+    if failed:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -343,9 +347,9 @@ def publish(
 
     The card names the recipe, the seed, the file's hash, the verdicts, and the commands.
     """
-    from verify_pipeline import pipeline
+    from verify_pipeline import verdicts
 
-    for path in pipeline.publish(folder, models, _this_command()):
+    for path in verdicts.publish(folder, models, _this_command()):
         typer.echo(f"wrote {path}")
 
 

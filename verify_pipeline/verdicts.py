@@ -1,0 +1,152 @@
+"""What is done with verdicts once they are there: read, tabulated, re-checked, published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from verify_pipeline import data, onnx
+from verify_pipeline.certify.instances import RobustImages
+from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.recheck import Rechecked, recheck
+from verify_pipeline.certify.records import RunInfo
+from verify_pipeline.certify.tally import Summary, summaries
+from verify_pipeline.config import load_recipe
+from verify_pipeline.data import Split
+from verify_pipeline.errors import LedgerError
+from verify_pipeline.onnx import Network
+from verify_pipeline.reporting import model_card, write_table
+from verify_pipeline.whole_files import write_whole
+
+RECIPE, LEDGER = "recipe.yaml", "ledger.sqlite"
+"""Names of the files that a run's folder holds."""
+
+
+def read_ledgers(paths: Sequence[Path]) -> list[Summary]:
+    """What ledgers hold: one summary for each run, in order.
+
+    Raises:
+        LedgerError: a file is missing, damaged, no ledger, or holds no verdict.
+    """
+    found: list[Summary] = []
+    for path in paths:
+        with Ledger.existing(path) as ledger:
+            held = summaries(ledger)
+        if not held:
+            raise LedgerError(
+                f"ledger {path}",
+                expected="verdicts",
+                got="none",
+                remedy="Let a certification decide something first.",
+            )
+        found.extend(held)
+    return found
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What became of a run's counterexamples when they were replayed.
+
+    Attributes:
+        info: the run.
+        checked: one for each FALSIFIED image, in order.
+    """
+
+    info: RunInfo
+    checked: tuple[Rechecked, ...]
+
+
+def recheck_ledger(
+    network: Network | Path | str, ledger: Path, data_root: Path | None = None
+) -> list[Evidence]:
+    """Replay every counterexample that a ledger holds of a network, against the images anew.
+
+    Args:
+        network: the file that the verdicts are of.
+        ledger: of the verdicts.
+        data_root: where the data sets are looked for.
+
+    Raises:
+        LedgerError: the ledger is missing or damaged, or holds no verdict of this very file.
+        DataError: the images are missing.
+    """
+    if not isinstance(network, Network):
+        network = onnx.load_network(network)
+    found = []
+    with Ledger.existing(ledger) as book:
+        for info in book.runs():
+            if info.run.network != network.digest or info.epsilon is None:
+                continue
+            images = data.load(info.run.data_set, cast("Split", info.run.split), data_root)
+            instances = RobustImages(images, range(len(images)), info.epsilon)
+            checked = tuple(recheck(book, info.run, network.replay, instances))
+            found.append(Evidence(info, checked))
+    if not found:
+        raise LedgerError(
+            f"ledger {ledger}", expected="verdicts of this network file", got="none of it"
+        )
+    return found
+
+
+def tabulate(
+    results: Sequence[Summary],
+    folder: Path,
+    name: str = "table",
+    command: str = "verify_pipeline.api.tabulate",
+) -> tuple[Path, ...]:
+    """Write the table of some certifications as CSV and Markdown; see ``reporting.write_table``.
+
+    Args:
+        results: one row each.
+        folder: of the files.
+        name: of the files, without ending.
+        command: what makes them, as they tell their reader.
+
+    Raises:
+        DataError: there is nothing to tabulate, or the folder cannot be written.
+    """
+    return write_table(results, folder, name, command)
+
+
+def publish(
+    folder: Path, models: Path, command: str = "verify_pipeline.api.publish"
+) -> tuple[Path, Path]:
+    """Copy the network of a finished :func:`run` into a folder of models, with a card.
+
+    Args:
+        folder: of the run.
+        models: where ``<recipe>.onnx`` and ``<recipe>.md`` go.
+        command: what makes them, as the card tells its reader.
+
+    Returns:
+        The file's and the card's path.
+
+    Raises:
+        VerifyPipelineError: the folder holds no network, or no verdicts of it.
+    """
+    name = load_recipe(folder / RECIPE).name
+    network = onnx.load_network(folder / f"{name}.onnx")
+    results = [
+        result
+        for result in read_ledgers([folder / LEDGER])
+        if result.info.run.network == network.digest
+    ]
+    if not results:
+        raise LedgerError(
+            f"ledger {folder / LEDGER}",
+            expected=f"verdicts of {name}.onnx",
+            got="none",
+            remedy=f"Certify it first: verify-pipeline run {name} --out {folder}.",
+        )
+    commands = {
+        "train": f"verify-pipeline run {name} --out {folder}",
+        "publish": command,
+    }
+    card = model_card(name, network.metadata, network.digest, results, commands)
+    content = (folder / f"{name}.onnx").read_bytes()
+    return (
+        write_whole(models / f"{name}.onnx", content),
+        write_whole(models / f"{name}.md", card),
+    )
