@@ -1,0 +1,155 @@
+"""What a VNN-LIB property says, as value objects.
+
+A property describes its **counterexamples**: an input of one of its boxes whose output meets one of
+that box's conjunctions of linear constraints. It is ``unsat`` iff there is none: over each box, of
+each conjunction at least one constraint is broken everywhere. Shape letters: ``N`` points, ``*X``
+the network's input shape, ``K`` outputs, ``R`` constraints of a conjunction. Inputs are flat here,
+in row-major order, ``I`` of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.errors import DataError
+from verify_pipeline.interop.any_of import AnyOf
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import size
+from verify_pipeline.problem import Box
+
+
+@dataclass(frozen=True, eq=False)
+class Conjunction:
+    """Constraints ``A y <= b`` on an output, all of which a counterexample meets.
+
+    Attributes:
+        rows: ``R x K`` float64, the matrix A.
+        bounds: ``R`` float64, the vector b.
+        strict: ``R`` booleans, where ``<`` is meant.
+    """
+
+    rows: Tensor
+    bounds: Tensor
+    strict: Tensor
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    def excess(self, outputs: Tensor) -> Tensor:
+        """``A y - b`` in float64, ``N x R``, of outputs ``N x K``; positive where a row breaks."""
+        return outputs.double() @ self.rows.T - self.bounds
+
+    def is_met(self, outputs: Tensor, tolerance: float = 0.0) -> Tensor:
+        """Whether outputs ``N x K`` meet every row, or break it by ``tolerance`` at most; ``N``.
+
+        Without a tolerance a tie breaks a strict row.
+        """
+        excess = self.excess(outputs)
+        met = excess <= tolerance
+        if tolerance == 0:
+            met &= (excess < 0) | ~self.strict
+        return met.all(1)
+
+    @property
+    def denial(self) -> AnyOf:
+        """What has to hold everywhere for there to be no counterexample: a row is broken.
+
+        A strict row is already broken by a tie, which is not used: the denial asks for more.
+        """
+        return AnyOf(self.rows, -self.bounds)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One box of inputs, and the outputs that are counterexamples over it.
+
+    Attributes:
+        lower: ``I`` float64, finite.
+        upper: ``I`` float64, finite, nowhere below ``lower``.
+        lower_open: ``I`` booleans, where a counterexample must lie above ``lower``.
+        upper_open: ``I`` booleans, where it must lie below ``upper``.
+        conjunctions: one of which its output meets; at least one.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    lower_open: Tensor
+    upper_open: Tensor
+    conjunctions: tuple[Conjunction, ...]
+
+    def box(self, shape: tuple[int, ...]) -> Box:
+        """The closed box, float64 ``1 x *X``; sound where limits are open."""
+        return Box(self.lower.reshape(1, *shape), self.upper.reshape(1, *shape))
+
+    def contains(self, points: Tensor, tolerance: float = 0.0) -> Tensor:
+        """Whether points ``N x *X`` lie in the box, or ``tolerance`` outside at most; ``N``."""
+        flat = points.double().flatten(1)
+        inside = (flat >= self.lower - tolerance) & (flat <= self.upper + tolerance)
+        if tolerance == 0:
+            inside &= ~(self.lower_open & (flat == self.lower))
+            inside &= ~(self.upper_open & (flat == self.upper))
+        return inside.all(1)
+
+    @property
+    def denials(self) -> tuple[AnyOf, ...]:
+        """All of which have to hold over the box for there to be no counterexample in it."""
+        return tuple(conjunction.denial for conjunction in self.conjunctions)
+
+
+@dataclass(frozen=True, eq=False)
+class VnnlibProperty:
+    """Counterexamples of a network, case by case.
+
+    Attributes:
+        inputs: I.
+        outputs: K.
+        cases: each with a box of its own; at least one.
+        source: the file's name, for messages.
+    """
+
+    inputs: int
+    outputs: int
+    cases: tuple[Case, ...]
+    source: str = "property"
+
+    def check_fits(self, graph: Graph) -> None:
+        """Refuse a network that this property is not about.
+
+        Raises:
+            DataError: another number of inputs or outputs.
+        """
+        for what, own, network in (
+            ("inputs", self.inputs, size(graph.input_shape)),
+            ("outputs", self.outputs, graph.outputs),
+        ):
+            if own != network:
+                raise DataError(
+                    f"{what} of {self.source}",
+                    expected=f"the network's {network}",
+                    got=str(own),
+                    remedy="Check that the property and the network belong together.",
+                )
+
+    def is_counterexample(self, points: Tensor, outputs: Tensor, tolerance: float = 0.0) -> Tensor:
+        """Whether inputs ``N x *X`` with outputs ``N x K`` are counterexamples; ``N`` booleans.
+
+        Args:
+            points: the inputs.
+            outputs: the network's, at these inputs.
+            tolerance: by which each limit and each constraint may be overstepped.
+        """
+        found = torch.zeros(len(points), dtype=torch.bool)
+        for case in self.cases:
+            inside = case.contains(points, tolerance)
+            for conjunction in case.conjunctions:
+                found |= inside & conjunction.is_met(outputs, tolerance)
+        return found
+
+    @cached_property
+    def constraints(self) -> int:
+        """How many output constraints there are in all conjunctions of all cases."""
+        return sum(len(c) for case in self.cases for c in case.conjunctions)

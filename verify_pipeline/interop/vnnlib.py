@@ -1,0 +1,116 @@
+"""VNN-LIB 1.0 files: properties of networks, as VNN-COMP 2021 to 2024 used them.
+
+The format (Demarchi, Guidotti, Pulina, Tacchella 2023, "Supporting standardization of neural
+networks verification with VNN-LIB and CoCoNet"; in the competition's form) is a part of SMT-LIB:
+``(declare-const X_i Real)``, ``(declare-const Y_j Real)`` and ``(assert …)`` of ``and``, ``or``,
+``<=``, ``>=``, ``<``, ``>``, ``=`` and linear terms. X are the inputs in row-major order, Y the
+outputs. A constraint is about one input, or about outputs. Anything else is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from verify_pipeline.errors import DataError
+from verify_pipeline.interop.cases import build_cases
+from verify_pipeline.interop.formulas import Formula, Operand, Unexpected, formula, reduce
+from verify_pipeline.interop.properties import VnnlibProperty
+from verify_pipeline.interop.tokens import Source
+
+VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,8})", re.ASCII)
+
+
+def read_vnnlib(path: Path) -> VnnlibProperty:
+    """The property in a file, which may be compressed with gzip.
+
+    Raises:
+        DataError: the file cannot be read, or is no VNN-LIB 1.0; with the line.
+    """
+    return _parse(Source.read(path))
+
+
+def parse_vnnlib(text: str, name: str = "property") -> VnnlibProperty:
+    """The property in a text; ``name`` is how messages call it.
+
+    Raises:
+        DataError: it is no VNN-LIB 1.0; with the line.
+    """
+    return _parse(Source(text, name))
+
+
+def _parse(source: Source) -> VnnlibProperty:
+    script = _Script()
+    open_groups: list[list[Operand]] = []
+    starts: list[int] = []
+    for place, token in enumerate(source.tokens):
+        if token == "(":
+            open_groups.append([])
+            starts.append(place)
+        elif token == ")":
+            if not open_groups:
+                raise source.error(place, "a command", "a closing bracket")
+            group, start = open_groups.pop(), starts.pop()
+            try:
+                if open_groups:
+                    open_groups[-1].append(reduce(group, script.variables))
+                else:
+                    script.command(group)
+            except Unexpected as error:
+                raise source.error(start, error.expected, error.got) from None
+        elif token:
+            if not open_groups:
+                raise source.error(place, "a command in brackets", token)
+            open_groups[-1].append(token)
+    if open_groups:
+        raise source.error(starts[-1], "a closing bracket", "the end of the file")
+    return _property(script, source.name)
+
+
+class _Script:
+    """What the commands so far have declared and asserted."""
+
+    def __init__(self) -> None:
+        self.variables: dict[str, int] = {}
+        self.assertions: list[Formula] = []
+
+    def command(self, group: Sequence[Operand]) -> None:
+        match group:
+            case ["declare-const", str(name), "Real"]:
+                self._declare(name)
+            case ["assert", operand]:
+                self.assertions.append(formula(operand))
+            case _:
+                raise Unexpected(
+                    "(declare-const X_i Real), (declare-const Y_j Real) or (assert formula)",
+                    f"({' '.join(one if isinstance(one, str) else '…' for one in group)})"[:80],
+                )
+
+    def _declare(self, name: str) -> None:
+        match = VARIABLE.fullmatch(name)
+        if match is None:
+            raise Unexpected("a variable X_i or Y_j", name)
+        if name in self.variables:
+            raise Unexpected("each variable declared once", f"{name} again")
+        self.variables[name] = int(match[2])
+
+
+def _property(script: _Script, name: str) -> VnnlibProperty:
+    counts = []
+    for kind in "XY":
+        declared = {place for word, place in script.variables.items() if word[0] == kind}
+        if not declared:
+            raise DataError(name, expected=f"a declared variable {kind}_0", got="none")
+        missing = next(place for place in range(len(declared) + 1) if place not in declared)
+        if missing < len(declared):
+            raise DataError(
+                name, expected=f"{kind}_0 to {kind}_{max(declared)}", got=f"no {kind}_{missing}"
+            )
+        counts.append(len(declared))
+    inputs, outputs = counts
+    try:
+        cases = build_cases(script.assertions, script.variables, inputs, outputs)
+    except Unexpected as error:
+        raise DataError(name, expected=error.expected, got=error.got) from None
+    return VnnlibProperty(inputs, outputs, cases, name)
