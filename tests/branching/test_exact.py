@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
+from verify_pipeline.bounds import interval_bounds
+from verify_pipeline.branching.domains import Neurons
 from verify_pipeline.branching.exact import milp_margin
+from verify_pipeline.branching.leaf import lp_leaf
 from verify_pipeline.errors import UnsupportedOperatorError
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import (
@@ -100,3 +107,43 @@ def test_a_smooth_network_is_refused() -> None:
     builder.add(Elementwise("sigmoid"), 0)
     with pytest.raises(UnsupportedOperatorError, match="Elementwise"):
         milp_margin(builder.build().to(F64), interval(0, 1), one_row(), 0)
+
+
+def by_enumeration(graph: Graph, box: Box, spec: Specification) -> Tensor:
+    """The least value of every row over all patterns of the unstable activations, one LP each."""
+    bounds = interval_bounds(graph, box)
+    neurons = Neurons.of(graph)
+    unstable = neurons.unstable(bounds, 1)[0].nonzero().squeeze(1)
+    least = torch.full_like(spec.offsets[0], torch.inf)
+    for signs in itertools.product((-1, 1), repeat=len(unstable)):
+        flat = torch.zeros(1, sum(neurons.sizes), dtype=torch.int8)
+        flat[0, unstable] = torch.tensor(signs, dtype=torch.int8)
+        least = torch.minimum(
+            least, lp_leaf(graph, box, spec, bounds, neurons.unflatten(flat)).lower
+        )
+    return least
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_integer_program_agrees_with_all_linear_programs(seed: int, make_mlp: Any) -> None:
+    graph = make_mlp(seed, 3, (4, 4)).to(F64)
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(1, 3, dtype=F64, generator=generator)
+    box = Box.around(image, 0.2)
+    spec = Specification.margins(graph(image).argmax(1), 3, F64)
+    exact = milp_margin(graph, box, spec, 0)
+    every = by_enumeration(graph, box, spec)
+    assert torch.allclose(exact.value, every, atol=1e-6)
+    assert torch.allclose(exact.lower, every, atol=1e-6)
+
+
+def test_a_program_whose_optimum_presolve_cuts_off(make_conv: Any) -> None:
+    graph = make_conv(4)
+    generator = torch.Generator().manual_seed(4)
+    images = torch.rand(18, 1, 4, 4, generator=generator)
+    epsilon = torch.logspace(-2, -0.3, 18)[torch.randperm(18, generator=generator)]
+    image, box = images[10:11], Box.around(images[10:11], epsilon[10])
+    spec = Specification.margins(graph(image).argmax(1), 3).to(F64)
+    exact = milp_margin(graph.to(F64), box.to(F64), spec, 0)
+    # 0.1667 with presolve and tolerances of 1e-9
+    assert exact.value.min().item() == pytest.approx(0.16230, abs=1e-4)

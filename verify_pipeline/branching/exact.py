@@ -23,23 +23,20 @@ from verify_pipeline.branching.affine import Affine, activations, propagate
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
-TOLERANCE = 1e-9
-"""The solver's tolerances on feasibility and integrality, the least that it takes."""
-
 
 @dataclass(frozen=True, eq=False)
 class ExactMargin:
     """The solver's answer for each row; it holds within about 1e-6 and is no verdict by itself.
 
     Attributes:
-        lower: ``S``, the solver's proven bound of the row's least value.
-        value: ``S``, the row's value where the solver found it least.
-        points: ``S x *X``, those points.
+        lower: ``S``, the solver's bound of the row's least value, proven within its tolerances.
+        points: ``S x *X``, where the solver found each row least, clipped into the box.
+        value: ``S``, the row's value there, by the network itself.
     """
 
     lower: Tensor
-    value: Tensor
     points: Tensor
+    value: Tensor
 
 
 @torch.no_grad()
@@ -64,17 +61,15 @@ def milp_margin(
     rows = spec.rows[n] @ encoding.output.coefficients.T
     constants = spec.rows[n] @ encoding.output.constant[0] + spec.offsets[n]
     inputs = math.prod(graph.input_shape)
-    lower, value, points = [], [], []
+    lower, points = [], []
     for row, constant in zip(rows, constants, strict=True):
-        bound, least, columns = encoding.minimise(row.cpu().numpy(), gap)
+        bound, columns = encoding.minimise(row.numpy(), gap)
         lower.append(bound + float(constant))
-        value.append(least + float(constant))
         points.append(torch.as_tensor(columns[:inputs], dtype=box.lower.dtype))
-    return ExactMargin(
-        torch.tensor(lower, dtype=box.lower.dtype),
-        torch.tensor(value, dtype=box.lower.dtype),
-        torch.stack(points).reshape(-1, *graph.input_shape),
-    )
+    found = torch.stack(points).reshape(-1, *graph.input_shape)
+    found = found.clamp(box.lower[n], box.upper[n])
+    reached = (graph(found) * spec.rows[n]).sum(1) + spec.offsets[n]
+    return ExactMargin(torch.tensor(lower, dtype=box.lower.dtype), found, reached)
 
 
 class _Encoding:
@@ -121,23 +116,21 @@ class _Encoding:
             slope * value.constant + (1 - slope) * relu.constant,
         )
 
-    def minimise(self, cost: np.ndarray, gap: float) -> tuple[float, float, np.ndarray]:
-        """Proven bound, least value found and its columns, of ``cost`` times the columns."""
+    def minimise(self, cost: np.ndarray, gap: float) -> tuple[float, np.ndarray]:
+        """Bound of ``cost`` times the columns, and the columns that were found least."""
         solver = highspy.Highs()
         solver.silent()
         solver.setOptionValue("mip_rel_gap", gap)
         solver.setOptionValue("mip_abs_gap", 0.0)
-        solver.setOptionValue("mip_feasibility_tolerance", TOLERANCE)
-        solver.setOptionValue("primal_feasibility_tolerance", TOLERANCE)
-        solver.setOptionValue("dual_feasibility_tolerance", TOLERANCE)
+        # HiGHS 1.15's presolve has cut off the optimum of such a program and called it optimal
+        solver.setOptionValue("presolve", "off")
         solver.passModel(self._program(cost))
         solver.run()
         if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             raise ArithmeticError(f"HiGHS: {solver.modelStatusToString(solver.getModelStatus())}")
         info = solver.getInfo()
-        least = info.objective_function_value
-        bound = info.mip_dual_bound if self._unstable else least
-        return bound, least, np.asarray(solver.getSolution().col_value)
+        bound = info.mip_dual_bound if self._unstable else info.objective_function_value
+        return bound, np.asarray(solver.getSolution().col_value)
 
     def _program(self, cost: np.ndarray) -> highspy.HighsLp:
         reals, binaries = len(self._lower), len(self._unstable)
