@@ -15,6 +15,9 @@ TOKEN = re.compile(r";[^\r\n]*|([()]|[^\s();]+)")
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 
+VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,8})", re.ASCII)
+"""An input or an output, and its place."""
+
 GZIP = b"\x1f\x8b"
 
 

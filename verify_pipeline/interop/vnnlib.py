@@ -9,7 +9,6 @@ outputs. A constraint is about one input, or about outputs. Anything else is ref
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,9 +16,7 @@ from verify_pipeline.errors import DataError
 from verify_pipeline.interop.cases import build_cases
 from verify_pipeline.interop.formulas import Formula, Operand, Unexpected, formula, reduce
 from verify_pipeline.interop.properties import VnnlibProperty
-from verify_pipeline.interop.tokens import Source
-
-VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,8})", re.ASCII)
+from verify_pipeline.interop.tokens import VARIABLE, Source
 
 
 def read_vnnlib(path: Path) -> VnnlibProperty:

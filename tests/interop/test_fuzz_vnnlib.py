@@ -1,0 +1,83 @@
+"""Broken VNN-LIB files: an error of ours or a property, never anything else."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+
+from verify_pipeline.errors import VerifyPipelineError
+from verify_pipeline.interop.counterexamples import read_counterexample
+from verify_pipeline.interop.vnnlib import read_vnnlib
+
+SEEDS = (
+    """; a comment
+(declare-const X_0 Real)
+(declare-const X_1 Real)
+(declare-const Y_0 Real)
+(declare-const Y_1 Real)
+(assert (>= X_0 -1.5e-3)) (assert (<= X_0 1))
+(assert (or (and (<= X_1 0.5) (>= X_1 0)) (and (<= X_1 2) (>= X_1 1))))
+(assert (or (and (<= Y_0 Y_1) (< (+ Y_0 (* 2 Y_1) -1) 3)) (= Y_0 0.25)))
+""",
+    "((X_0 0.5)\n(X_1 -1e-3)\n(Y_0 1.25)\n(Y_1 7))\n",
+)
+PIECES = (
+    *(b"(", b")", b"((", b"))", b";", b"\n", b"\r", b" ", b"\0", b"\xff", b"\x1f\x8b", b"-", b"e9"),
+    *(b"1e999", b"nan", b"X_0", b"Y_1", b"X_7", b"(and ", b"(or ", b"(not ", b"(* ", b"(+ ", b"<="),
+    *(b"assert", b"declare-const", b"Real", b"()", b'"', b"|", "½".encode(), "٣".encode()),
+)
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """A few cuts, copies, insertions and flips."""
+    for _ in range(rng.randint(1, 4)):
+        start = rng.randrange(len(data) + 1)
+        stop = min(len(data), start + rng.randint(0, 30))
+        change = rng.choice(["cut", "copy", "insert", "flip", "end"])
+        if change == "cut":
+            data = data[:start] + data[stop:]
+        elif change == "copy":
+            at = rng.randrange(len(data) + 1)
+            data = data[:at] + data[start:stop] + data[at:]
+        elif change == "insert":
+            data = data[:start] + rng.choice(PIECES) + data[start:]
+        elif change == "flip" and start < len(data):
+            data = data[:start] + bytes([data[start] ^ 1 << rng.randrange(8)]) + data[start + 1 :]
+        elif change == "end":
+            data = data[:start]
+    return data
+
+
+def test_300_mutated_properties(tmp_path: Path) -> None:
+    rng = random.Random(20)
+    path = tmp_path / "a.vnnlib"
+    refused = 0
+    for _ in range(300):
+        path.write_bytes(mutated(SEEDS[0].encode(), rng))
+        try:
+            found = read_vnnlib(path)
+        except VerifyPipelineError:
+            refused += 1
+        else:
+            for case in found.cases:
+                assert bool((case.lower <= case.upper).all())
+                assert bool(torch.isfinite(torch.stack([case.lower, case.upper])).all())
+                assert all(bool(torch.isfinite(one.rows).all()) for one in case.conjunctions)
+    assert 100 < refused < 300
+
+
+def test_300_mutated_counterexamples(tmp_path: Path) -> None:
+    rng = random.Random(21)
+    path = tmp_path / "a.counterexample"
+    refused = 0
+    for _ in range(300):
+        path.write_bytes(mutated(SEEDS[1].encode(), rng))
+        try:
+            found = read_counterexample(path)
+        except VerifyPipelineError:
+            refused += 1
+        else:
+            assert bool(torch.isfinite(found.inputs).all())
+    assert 100 < refused < 300
