@@ -41,6 +41,12 @@ def sum_to(coefficients: Tensor, shape: Shape) -> Tensor:
     return coefficients.sum(repeated, keepdim=True) if repeated else coefficients
 
 
+def broadcast_back(coefficients: Tensor, shape: Shape) -> Tensor:
+    """The adjoint of broadcasting: ``N x S x *V`` summed to ``N x S x *shape``."""
+    summed = sum_to(coefficients.flatten(0, 1), shape)
+    return summed.reshape(*coefficients.shape[:2], *shape)
+
+
 @singledispatch
 def adjoint(op: LinearOp, coefficients: Tensor, shape: Shape) -> Tensor:
     """The functional of the input: ``B x *V_in`` from ``coefficients`` ``B x *V_out``.

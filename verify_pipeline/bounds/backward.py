@@ -13,7 +13,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.adjoint import adjoint, constant, picked_rows, sum_to
+from verify_pipeline.bounds.adjoint import adjoint, broadcast_back, constant, picked_rows
 from verify_pipeline.bounds.contract import MarginBounds, sound_lower
 from verify_pipeline.bounds.linearise import LinearGraph
 from verify_pipeline.bounds.relaxation import Choice
@@ -158,13 +158,13 @@ def _(op: LinearOp, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
 
 @pull_back.register
 def _(op: Add, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
-    return tuple(_broadcast_back(coefficients, shape) for shape in shapes), None
+    return tuple(broadcast_back(coefficients, shape) for shape in shapes), None
 
 
 @pull_back.register
 def _(op: Sub, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
     left, right = shapes
-    return (_broadcast_back(coefficients, left), -_broadcast_back(coefficients, right)), None
+    return (broadcast_back(coefficients, left), -broadcast_back(coefficients, right)), None
 
 
 @pull_back.register
@@ -175,8 +175,3 @@ def _(op: Concat, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
 @pull_back.register
 def _(op: Constant, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
     return (None,), (coefficients * op.value).unsqueeze(2).flatten(2).sum(2)
-
-
-def _broadcast_back(coefficients: Tensor, shape: Shape) -> Tensor:
-    summed = sum_to(coefficients.flatten(0, 1), shape)
-    return summed.reshape(*coefficients.shape[:2], *shape)

@@ -163,18 +163,20 @@ def _(op: MatMul, *inputs: Interval) -> Interval:
 
 @enclose.register
 def _(op: Softmax, *inputs: Interval) -> Interval:
-    """Exact: each output rises in its own input and falls in every other."""
+    """Exact: each output rises in its own input and falls in every other.
+
+    Output i is ``sigmoid(x_i - log Σ_j≠i exp(x_j))``.
+    """
     lower, upper = inputs[0]
     axis = op.axis + 1
-    highest = upper.amax(axis, keepdim=True)
-    least, most = (lower - highest).exp(), (upper - highest).exp()
-    return least / (least + _sum_of_others(most, axis)), most / (most + _sum_of_others(least, axis))
+    least = (lower - _log_of_others(upper, axis)).sigmoid()
+    return least, (upper - _log_of_others(lower, axis)).sigmoid()
 
 
-def _sum_of_others(x: Tensor, axis: int) -> Tensor:
-    """For each element the sum of all others along the axis, without a cancelling subtraction."""
-    before = x.cumsum(axis).roll(1, axis)
-    after = x.flip(axis).cumsum(axis).flip(axis).roll(-1, axis)
-    before.narrow(axis, 0, 1).zero_()
-    after.narrow(axis, -1, 1).zero_()
-    return before + after
+def _log_of_others(x: Tensor, axis: int) -> Tensor:
+    """For each element the log of the sum of exponentials of all others along the axis."""
+    before = x.logcumsumexp(axis).roll(1, axis)
+    after = x.flip(axis).logcumsumexp(axis).flip(axis).roll(-1, axis)
+    before.narrow(axis, 0, 1).fill_(-torch.inf)
+    after.narrow(axis, -1, 1).fill_(-torch.inf)
+    return torch.logaddexp(before, after)

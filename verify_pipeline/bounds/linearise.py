@@ -9,22 +9,29 @@ from torch import Tensor
 
 from verify_pipeline.bounds.contract import NodeBounds, Splits
 from verify_pipeline.bounds.curves import curve, has_curve
+from verify_pipeline.bounds.interval import Interval, enclose
 from verify_pipeline.bounds.lines import lines
 from verify_pipeline.bounds.pooling import selection
+from verify_pipeline.bounds.products import ELEMENTWISE, MATRIX, product, quotient
 from verify_pipeline.bounds.relaxation import Constants, Relaxation
+from verify_pipeline.bounds.shares import shares
 from verify_pipeline.bounds.splits import clamp_to_splits
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import (
     Add,
     Concat,
     Constant,
+    Div,
     Elementwise,
     Input,
     LeakyRelu,
     LinearOp,
+    MatMul,
     MaxPool2d,
+    Mul,
     Op,
     Relu,
+    Softmax,
     Sub,
 )
 
@@ -82,6 +89,10 @@ def _(op: Elementwise, place: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
 @reads.register(Relu)
 @reads.register(LeakyRelu)
 @reads.register(MaxPool2d)
+@reads.register(Mul)
+@reads.register(Div)
+@reads.register(MatMul)
+@reads.register(Softmax)
 def _(op: Op, place: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
     return inputs
 
@@ -104,33 +115,59 @@ def relax_node(graph: Graph, place: int, bounds: NodeBounds) -> Relaxation:
     missing = [graph.nodes[i].name for i in read if i not in bounds.lower]
     if missing:
         raise KeyError(f"no bounds of {', '.join(missing)}, which {node.name} needs")
-    lower, upper = bounds.lower[read[0]], bounds.upper[read[0]]
-    return relax(node.op, lower, upper, len(node.inputs))
+    intervals = [(bounds.lower[i], bounds.upper[i]) for i in read]
+    return relax(node.op, intervals, len(node.inputs))
 
 
 @singledispatch
-def relax(op: Op, lower: Tensor, upper: Tensor, inputs: int) -> Relaxation:
-    """The relaxation of ``op`` from bounds ``N x *V`` of the place that it reads."""
-    return Constants(lower, upper, inputs)
+def relax(op: Op, read: list[Interval], inputs: int) -> Relaxation:
+    """The relaxation of ``op``.
+
+    Args:
+        op: the operation.
+        read: bounds ``N x *V`` of the places that it :func:`reads`.
+        inputs: how many inputs it has.
+    """
+    return Constants(*read[0], inputs)
 
 
 @relax.register
-def _(op: Relu, lower: Tensor, upper: Tensor, inputs: int) -> Relaxation:
-    return lines(0.0, lower, upper)
+def _(op: Relu, read: list[Interval], inputs: int) -> Relaxation:
+    return lines(0.0, *read[0])
 
 
 @relax.register
-def _(op: LeakyRelu, lower: Tensor, upper: Tensor, inputs: int) -> Relaxation:
-    return lines(op.slope, lower, upper)
+def _(op: LeakyRelu, read: list[Interval], inputs: int) -> Relaxation:
+    return lines(op.slope, *read[0])
 
 
 @relax.register
-def _(op: Elementwise, lower: Tensor, upper: Tensor, inputs: int) -> Relaxation:
+def _(op: Elementwise, read: list[Interval], inputs: int) -> Relaxation:
     if has_curve(op.function):
-        return curve(op.function, lower, upper)
-    return Constants(lower, upper, inputs)
+        return curve(op.function, *read[0])
+    return Constants(*read[0], inputs)
 
 
 @relax.register
-def _(op: MaxPool2d, lower: Tensor, upper: Tensor, inputs: int) -> Relaxation:
-    return selection(op, lower, upper)
+def _(op: MaxPool2d, read: list[Interval], inputs: int) -> Relaxation:
+    return selection(op, *read[0])
+
+
+@relax.register
+def _(op: Mul, read: list[Interval], inputs: int) -> Relaxation:
+    return product(ELEMENTWISE, *read)
+
+
+@relax.register
+def _(op: MatMul, read: list[Interval], inputs: int) -> Relaxation:
+    return product(MATRIX, *read)
+
+
+@relax.register
+def _(op: Div, read: list[Interval], inputs: int) -> Relaxation:
+    return quotient(*read)
+
+
+@relax.register
+def _(op: Softmax, read: list[Interval], inputs: int) -> Relaxation:
+    return shares(op.axis + 1, *read[0], *enclose(op, read[0]))

@@ -68,12 +68,14 @@ class Relaxation(ABC):
         """
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The relaxation with each of its tensors changed."""
-        changed = {
-            f.name: change(value)
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor)
-        }
+        """The relaxation with each of its tensors changed, also those of relaxations in it."""
+        changed: dict[str, Tensor | Relaxation] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Tensor):
+                changed[f.name] = change(value)
+            elif isinstance(value, Relaxation):
+                changed[f.name] = value.map(change)
         return replace(self, **changed)
 
     def __getitem__(self, index: Tensor | slice) -> Self:

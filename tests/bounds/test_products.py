@@ -1,0 +1,121 @@
+"""Linear bounds of products, quotients and softmax hold, and are exact where they can be."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from verify_pipeline.bounds import NodeBounds, crown_margins
+from verify_pipeline.bounds.interval import enclose
+from verify_pipeline.bounds.linearise import relax
+from verify_pipeline.network.graph import GraphBuilder
+from verify_pipeline.network.ops import Div, Linear, MatMul, Mul, Op, Reshape, Slice, Softmax
+from verify_pipeline.problem import Box, Specification
+
+SHAPES: dict[str, tuple[Op, list[tuple[int, ...]]]] = {
+    "mul": (Mul(), [(3, 4), (3, 4)]),
+    "mul broadcast": (Mul(), [(3, 4), (1, 4)]),
+    "div": (Div(), [(3, 4), (3, 4)]),
+    "div broadcast": (Div(), [(3, 4), (3, 1)]),
+    "matmul": (MatMul(), [(3, 4), (4, 2)]),
+    "matmul heads": (MatMul(), [(2, 3, 4), (2, 4, 5)]),
+    "matmul broadcast": (MatMul(), [(2, 3, 4), (1, 4, 5)]),
+    "softmax": (Softmax(1), [(3, 4)]),
+    "softmax first": (Softmax(0), [(3, 4)]),
+    "softmax of one": (Softmax(0), [(1,)]),
+}
+
+
+def interval(shape: tuple[int, ...], width: float, positive: bool) -> tuple[Tensor, Tensor]:
+    lower = torch.randn(2, *shape, dtype=torch.float64)
+    lower = lower.abs() + 0.1 if positive else lower
+    return lower, lower + width * torch.rand_like(lower)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@given(st.integers(0, 2**31), st.sampled_from([0.0, 0.01, 0.5, 3.0]))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_functionals_are_bounded_by_functionals_of_the_inputs(
+    name: str, seed: int, width: float
+) -> None:
+    torch.manual_seed(seed)
+    op, shapes = SHAPES[name]
+    read = [interval(s, width, isinstance(op, Div) and i == 1) for i, s in enumerate(shapes)]
+    relaxation = relax(op, read, len(read))
+    points = [torch.lerp(low, up, torch.rand_like(low)) for low, up in read]
+    points = points if seed % 2 else [point.round() for point in points]
+    points = [p.clamp(low, up) for p, (low, up) in zip(points, read, strict=True)]
+    value = op(*points)
+    functional = torch.randn(2, 3, *value.shape[1:], dtype=torch.float64)
+    parts, constants = relaxation.pull_back(functional, None)
+    bound = constants
+    for part, point in zip(parts, points, strict=True):
+        assert part is not None
+        assert part.shape == (2, 3, *point.shape[1:])
+        bound = bound + (part * point.unsqueeze(1)).flatten(2).sum(2)
+    exact = (functional * value.unsqueeze(1)).flatten(2).sum(2)
+    assert (bound <= exact + 1e-9).all()
+    if width == 0.0:
+        torch.testing.assert_close(bound, exact, atol=1e-9, rtol=1e-9)
+    # the value of the lines chosen is what the functionals were bounded by
+    followed = relaxation.follow(functional, None, [p.unsqueeze(1) for p in points])
+    at_lines = (functional * followed).flatten(2).sum(2)
+    torch.testing.assert_close(at_lines, bound, atol=1e-9, rtol=1e-9)
+
+
+def test_a_known_factor_makes_a_product_linear() -> None:
+    known = torch.tensor([[2.0, -3.0]], dtype=torch.float64)
+    lower, upper = torch.tensor([[-1.0, 0.0]]).double(), torch.tensor([[1.0, 5.0]]).double()
+    relaxation = relax(Mul(), [(lower, upper), (known, known)], 2)
+    ones = torch.ones(1, 1, 2, dtype=torch.float64)
+    (to_left, to_right), constants = relaxation.pull_back(ones, None)
+    assert to_left is not None
+    assert to_right is not None
+    assert to_left.flatten().tolist() == [2.0, -3.0]
+    assert (constants + (to_right * known).sum()).item() == 0.0
+
+
+def test_the_error_of_a_product_is_that_of_the_radii() -> None:
+    box = torch.zeros(1, 1, dtype=torch.float64), torch.full((1, 1), 2.0, dtype=torch.float64)
+    relaxation = relax(Mul(), [box, box], 2)
+    _, constants = relaxation.pull_back(torch.ones(1, 1, 1, dtype=torch.float64), None)
+    assert constants.item() == -2.0  # x y >= x + y - 1 - 1
+
+
+def test_softmax_of_wide_inputs_falls_back_to_constants() -> None:
+    lower = torch.tensor([[-1e4, -1e4, 0.0]], dtype=torch.float64)
+    upper = torch.tensor([[1e4, 1e4, 0.0]], dtype=torch.float64)
+    least, most = enclose(Softmax(0), (lower, upper))
+    assert torch.equal(least, torch.zeros(1, 3, dtype=torch.float64))
+    assert most.tolist() == [[1.0, 1.0, 1.0]]
+    relaxation = relax(Softmax(0), [(lower, upper)], 1)
+    (pulled,), constants = relaxation.pull_back(-torch.eye(3).double().unsqueeze(0), None)
+    assert pulled is not None
+    assert not pulled.any()
+    assert constants.tolist() == [[-1.0, -1.0, -1.0]]
+
+
+def test_a_quotient_through_zero_is_not_bounded() -> None:
+    b = GraphBuilder((2,))
+    under = b.add(Slice(0, 1, 2), 0)
+    graph = b.build(b.add(Div(), b.add(Slice(0, 0, 1), 0), under)).to(torch.float64)
+    spec = Specification(torch.ones(1, 1, 1).double(), torch.zeros(1, 1).double())
+    for low, finite in ((0.5, True), (0.0, False), (-0.5, False)):
+        box = Box(torch.tensor([[1.0, low]]).double(), torch.tensor([[2.0, 1.0]]).double())
+        values = {0: box.lower, 1: box.lower[:, 1:], 2: box.lower[:, :1]}
+        uppers = {0: box.upper, 1: box.upper[:, 1:], 2: box.upper[:, :1]}
+        found = crown_margins(graph, box, spec, NodeBounds(values, uppers)).lower
+        assert bool(torch.isfinite(found).all()) is finite
+
+
+def test_a_product_of_one_value_with_itself() -> None:
+    b = GraphBuilder((2,))
+    x = b.add(Linear(torch.tensor([[1.0, 1.0]])), 0)
+    graph = b.build(b.add(Reshape((1,)), b.add(Mul(), x, x))).to(torch.float64)
+    spec = Specification(torch.tensor([[[1.0]], [[-1.0]]]).double(), torch.zeros(2, 1).double())
+    box = Box(torch.full((2, 2), 1.0).double(), torch.full((2, 2), 1.5).double())
+    value = {1: torch.full((2, 1), 2.0).double()}, {1: torch.full((2, 1), 3.0).double()}
+    found = crown_margins(graph, box, spec, NodeBounds(*value)).lower
+    # x² >= 5 x - 6.25 - 0.25 >= 3.5 on [2, 3]; -x² >= -5 x + 6.25 - 0.25 >= -9
+    assert found.flatten().tolist() == [3.5, -9.0]
