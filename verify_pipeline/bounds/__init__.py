@@ -1,6 +1,23 @@
-"""Sound bounds of a graph's values over boxes, for many instances and domains at once."""
+"""Sound bounds of a graph's values over boxes, for many instances and domains at once.
+
+Three things are kept apart, and methods put them together:
+
+* the walk through the graph: forward with intervals (``interval``), backward with linear functionals
+  (``backward``), down to the box where they are minimised;
+* what an operation does: to an interval (``interval.enclose``, ``elementwise``), to a functional if
+  it is affine (``adjoint``), else through a relaxation (``linearise.relax``), which is one of lines
+  (``lines``: ReLU), chords and tangents (``curves``), ``products``, ``shares`` (softmax), selections
+  (``pooling``) or plain constants;
+* what is free: α and β (``lines.Given``, ``variables``), and their ascent (``ascent``).
+
+Bounds of neurons inside are found by ``intermediate``, for planes through what each neuron sees
+(``locality``), as many at once as ``chunks`` allows. A new operation needs a rule in ``enclose``,
+and to be more than constants to CROWN, one in ``adjoint`` or in ``linearise.reads`` and ``relax``.
+``contract`` defines what goes in and out, and the signs.
+"""
 
 from verify_pipeline.bounds.ascent import optimise, optimise_intermediate
+from verify_pipeline.bounds.chunks import functionals_that_fit, functionals_with_gradients
 from verify_pipeline.bounds.contract import (
     MarginBounds,
     MemoryBudget,
@@ -24,6 +41,8 @@ __all__ = [
     "clamp_to_splits",
     "crown_intermediate",
     "crown_margins",
+    "functionals_that_fit",
+    "functionals_with_gradients",
     "interval_bounds",
     "interval_margins",
     "needed_places",
