@@ -2,12 +2,12 @@
 
 Three things are kept apart, and methods put them together:
 
-* the walk through the graph: forward with intervals (``interval``), backward with linear functionals
-  (``backward``), down to the box where they are minimised;
+* the walk through the graph: forward with intervals (``interval``), backward with linear
+  functionals (``backward``), down to the box where they are minimised;
 * what an operation does: to an interval (``interval.enclose``, ``elementwise``), to a functional if
   it is affine (``adjoint``), else through a relaxation (``linearise.relax``), which is one of lines
-  (``lines``: ReLU), chords and tangents (``curves``), ``products``, ``shares`` (softmax), selections
-  (``pooling``) or plain constants;
+  (``lines``: ReLU), chords and tangents (``curves``), ``products``, ``shares`` (softmax),
+  selections (``pooling``) or plain constants;
 * what is free: α and β (``lines.Given``, ``variables``), and their ascent (``ascent``).
 
 Bounds of neurons inside are found by ``intermediate``, for planes through what each neuron sees
