@@ -150,25 +150,36 @@ def test_crown_ibp_mixes_margins() -> None:
 
 
 class TestSabrBox:
-    def test_inside_the_whole_box_and_of_the_right_width(self) -> None:
-        images = torch.tensor([[0.5, 0.02, 0.98]])
-        box = Box.around(images, 0.1)
-        points = torch.tensor([[0.6, 0.0, 0.9]])
-        small = small_box(box, points, 0.4)
-        assert bool((small.lower >= box.lower).all() and (small.upper <= box.upper).all())
-        torch.testing.assert_close(small.radius, 0.4 * box.radius)
-        # the first point lies on the edge: its box is pushed inside, to [0.52, 0.6]
-        torch.testing.assert_close(small.lower[0, 0], torch.tensor(0.52))
+    def test_by_hand(self) -> None:
+        # ε = 0.1, λ = 0.4: τ = 0.04, and points are moved to within 0.06 of the image
+        images = torch.tensor([[0.5, 0.5, 0.0, 0.02, 1.0]])
+        points = torch.tensor([[0.6, 0.47, 0.0, 0.12, 0.93]])
+        small = small_box(images, points, 0.1, 0.4)
+        expected_lower = torch.tensor([[0.52, 0.43, 0.0, 0.04, 0.90]])
+        expected_upper = torch.tensor([[0.60, 0.51, 0.04, 0.12, 0.98]])
+        torch.testing.assert_close(small.lower, expected_lower)
+        torch.testing.assert_close(small.upper, expected_upper)
+
+    def test_inside_the_whole_box(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        images = torch.rand(50, 20, generator=generator)
+        whole = Box.around(images, 0.1)
+        # an attack may look further than the bounds (the paper's attack-eps)
+        points = images + 0.21 * (2 * torch.rand(50, 20, generator=generator) - 1)
+        small = small_box(images, points, 0.1, 0.4)
+        assert bool((small.lower >= whole.lower).all() and (small.upper <= whole.upper).all())
+        assert float(small.radius.max()) <= 0.04 + 1e-6
 
     def test_whole_share_is_the_whole_box(self) -> None:
-        box = Box.around(torch.rand(4, 3, generator=torch.Generator().manual_seed(0)), 0.1)
-        small = small_box(box, box.lower, 1.0)
+        images = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
+        box = Box.around(images, 0.1)
+        small = small_box(images, box.lower, 0.1, 1.0)
         torch.testing.assert_close(small.lower, box.lower)
         torch.testing.assert_close(small.upper, box.upper)
 
     def test_needs_the_attack(self) -> None:
         with pytest.raises(ValueError, match="attack"):
-            small_box(Box.around(torch.zeros(1, 2), 0.1), None, 0.5)
+            small_box(torch.zeros(1, 2), None, 0.1, 0.5)
 
 
 def test_unknown_loss() -> None:

@@ -156,7 +156,7 @@ def test_warm_up_has_no_perturbation(images: ImageSet, info: DataSetInfo) -> Non
 
 def test_a_diverged_training_stops(images: ImageSet, info: DataSetInfo, tmp_path: Path) -> None:
     options = {"epochs": 3, "batch": 32, "learning_rate": 1e30, "clip": 0.0}
-    with pytest.raises(TrainingError, match="finite loss"):
+    with pytest.raises(TrainingError, match="finite numbers"):
         train(settings("ibp", optimiser=options), images, info, tmp_path)
 
 
@@ -223,3 +223,20 @@ def test_a_transformer_takes_certified_steps(images: ImageSet, info: DataSetInfo
     trained = train(chosen, images, info)
     assert bool(torch.isfinite(weights(trained.module)).all())
     assert trained.metrics[-1]["epsilon"] == 0.1
+
+
+def test_parts_of_a_batch_have_two_images_at_least(images: ImageSet, info: DataSetInfo) -> None:
+    # a last batch of 2 images in 3 parts: batch norm has no variance of a single image
+    options = {"epochs": 1, "batch": 47, "milestones": [], "accumulate": 3}
+    chosen = settings(network={"name": "cnn5", "width": 0.06}, optimiser=options)
+    trained = train(chosen, images, info)
+    assert bool(torch.isfinite(weights(trained.module)).all())
+
+
+def test_a_checkpoint_of_other_images_is_refused(
+    images: ImageSet, info: DataSetInfo, tmp_path: Path
+) -> None:
+    train(settings(), images, info, tmp_path)
+    others = ImageSet(images.name, images.split, 255 - images.images, images.labels, images.classes)
+    with pytest.raises(TrainingError, match="others in images"):
+        train(settings(), others, info, tmp_path)

@@ -46,9 +46,9 @@ class Margins:
     crown: Tensor | None = None
 
 
-def whole_box(box: Box, points: Tensor | None, share: float) -> Box:
+def whole_box(images: Tensor, points: Tensor | None, epsilon: float, share: float) -> Box:
     """Bounds over the whole perturbation box: what every loss but SABR asks for."""
-    return box
+    return Box.around(images, epsilon)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Loss:
         needs_attack: margins at the attack's points.
         needs_bounds: IBP lower bounds.
         needs_crown: CROWN-IBP lower bounds too.
-        bounded_box: of (perturbation box, attack's points ``N x *X``, λ), the box to be bounded.
+        bounded_box: of (images ``N x *X``, attack's points ``N x *X``, ε, λ), the box to bound.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Loss:
     needs_attack: bool = False
     needs_bounds: bool = False
     needs_crown: bool = False
-    bounded_box: Callable[[Box, Tensor | None, float], Box] = whole_box
+    bounded_box: Callable[[Tensor, Tensor | None, float, float], Box] = whole_box
 
 
 def required(margins: Tensor | None, kind: str) -> Tensor:

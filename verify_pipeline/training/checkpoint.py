@@ -32,6 +32,19 @@ class Progress:
     metrics: list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint has to agree with to be continued.
+
+    Attributes:
+        settings: of the training, as JSON has them.
+        images: a digest of the training images and labels.
+    """
+
+    settings: dict[str, Any]
+    images: str
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A checkpoint as it was read.
@@ -60,7 +73,7 @@ def save(
     optimiser: torch.optim.Optimizer,
     generators: dict[str, torch.Generator],
     progress: Progress,
-    settings: dict[str, Any],
+    identity: Identity,
 ) -> None:
     """Write a checkpoint into ``folder``, in the place of the one before.
 
@@ -85,7 +98,8 @@ def save(
         "epoch": progress.epoch,
         "metrics": progress.metrics,
         "optimiser": scalars,
-        "settings": settings,
+        "settings": identity.settings,
+        "images": identity.images,
     }
     write_whole(folder / STATE, json.dumps(state, indent=1))
     for old in folder.glob(f"epoch-*-{TENSORS}*"):
@@ -98,22 +112,23 @@ def load(
     module: nn.Module,
     optimiser: torch.optim.Optimizer,
     generators: dict[str, torch.Generator],
-    settings: dict[str, Any],
+    identity: Identity,
 ) -> Progress | None:
     """Continue from the checkpoint in ``folder``; None if there is none.
 
     Raises:
-        TrainingError: the checkpoint is damaged or belongs to other settings.
+        TrainingError: the checkpoint is damaged or belongs to other settings or images.
     """
     found = read(folder)
     if found is None:
         return None
     state, tensors = found.state, found.tensors
-    different = _differences(state["settings"], settings)
+    different = _differences(state["settings"], identity.settings)
+    different += ["images"] if state.get("images") != identity.images else []
     if different:
         raise TrainingError(
             f"checkpoint {folder / STATE}",
-            expected="the settings of this training",
+            expected="the settings and the images of this training",
             got="others in " + ", ".join(different),
             remedy="Choose another output folder, or delete this one to start anew.",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 import time
@@ -81,6 +82,7 @@ class _Training:
         self.validation: ImageSet | None = None
         if held_out:
             images, self.validation = split_validation(images, held_out, settings.seed)
+        self.identity = checkpoint.Identity(_plain(settings), _digest(images))
         self.images = images.to(self.device)
         self.module = self._network().to(self.device)
         rate = settings.optimiser.learning_rate
@@ -169,7 +171,8 @@ class _Training:
         options = self.settings.optimiser
         self.optimiser.zero_grad(set_to_none=True)
         total, counts = 0.0, {"clean": 0, "adversarial": 0, "verified": 0}
-        for part in batch.chunk(options.accumulate):
+        # batch normalisation has no variance of a single image
+        for part in batch.tensor_split(max(1, min(options.accumulate, len(batch) // 2))):
             result = self.step(*self._pixels(part), plan)
             share = len(part) / len(batch)
             (result.loss * share).backward()
@@ -178,16 +181,19 @@ class _Training:
             counts["adversarial"] += result.adversarial_correct
             counts["verified"] += result.verified
         if not math.isfinite(total):
-            raise TrainingError(
-                f"training of {self.settings.network.name}",
-                expected="a finite loss",
-                got=str(total),
-                remedy="Lower the learning rate or ε, or lengthen the ramp.",
-            )
+            raise self._diverged(f"a loss of {total}")
         if options.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
         self.optimiser.step()
         return total, counts
+
+    def _diverged(self, got: str) -> TrainingError:
+        return TrainingError(
+            f"training of {self.settings.network.name}",
+            expected="finite numbers",
+            got=got,
+            remedy="Lower the learning rate or ε, or lengthen the ramp.",
+        )
 
     def _pixels(self, part: Tensor) -> tuple[Tensor, Tensor]:
         index = part.to(self.device)
@@ -214,11 +220,15 @@ class _Training:
         if self.folder is None:
             return start
         found = checkpoint.load(
-            self.folder, self.module, self.optimiser, self.generators, _plain(self.settings)
+            self.folder, self.module, self.optimiser, self.generators, self.identity
         )
         return found or start
 
     def _keep(self, progress: checkpoint.Progress) -> None:
+        if not all(
+            bool(torch.isfinite(value).all()) for value in self.module.state_dict().values()
+        ):
+            raise self._diverged("a weight or statistic that is not finite")
         if self.folder is None:
             return
         checkpoint.save(
@@ -227,7 +237,7 @@ class _Training:
             self.optimiser,
             self.generators,
             progress,
-            _plain(self.settings),
+            self.identity,
         )
         _write_csv(self.folder / "metrics.csv", progress.metrics)
 
@@ -239,6 +249,14 @@ def _cuts(count: int, batch: int) -> Iterator[tuple[int, int]]:
         stop = min(start + batch, count)
         if stop - start > 1 or count == 1:
             yield start, stop
+
+
+def _digest(images: ImageSet) -> str:
+    """SHA-256 of all labels and of about a thousand images, spread over the set."""
+    sha = hashlib.sha256(f"{images.name} {images.split} {tuple(images.images.shape)}".encode())
+    sha.update(images.labels.cpu().numpy().tobytes())
+    sha.update(images.images[:: max(1, len(images) // 1000)].cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
 
 
 def _plain(settings: TrainSettings) -> dict[str, Any]:

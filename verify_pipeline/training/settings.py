@@ -134,7 +134,9 @@ class OptimiserSettings:
         milestones: epochs after which the rate is multiplied by ``decay``.
         decay: at each milestone.
         clip: the greatest norm of the gradient; 0 for no clipping.
-        accumulate: parts that a batch is cut into, whose gradients are added up.
+        accumulate: parts that a batch is cut into, of two images at least, whose gradients are
+            added up. Means over the batch are then means over a part: in batch normalisation, and
+            in Exp-IBP.
         l1: coefficient of Σ|W| over convolution and linear weights.
     """
 

@@ -102,24 +102,22 @@ class LossStep:
         if warming_up:
             penalties = self._penalties(Box.around(images, WARM_UP_EPSILON), rows, plan, True)
             return StepResult(F.cross_entropy(logits, labels) + penalties, correct)
-        box = Box.around(images, plan.epsilon)
-        margins = self._margins(images, labels, box, rows, plan)
+        points = self._attack(images, labels, plan.epsilon) if self._loss.needs_attack else None
+        share = self._settings.loss.sabr_lambda
+        box = self._loss.bounded_box(images, points, plan.epsilon, share)
+        margins = self._margins(points, box, rows)
         loss = self._loss.value(margins, plan.alpha) + self._penalties(box, rows, plan, False)
         return StepResult(loss, correct, _positive(margins.adversarial), _positive(margins.ibp))
 
-    def _margins(
-        self, images: Tensor, labels: Tensor, box: Box, rows: Tensor, plan: StepPlan
-    ) -> Margins:
-        """The margins the loss needs, in the order of the module's text."""
-        points = adversarial = crown = ibp = None
-        if self._loss.needs_attack:
-            points = self._attack(images, labels, plan.epsilon)
+    def _margins(self, points: Tensor | None, box: Box, rows: Tensor) -> Margins:
+        """The margins the loss needs: adversarial ones first, whose statistics bounds use."""
+        adversarial = crown = ibp = None
+        if points is not None:
             adversarial = torch.einsum("nsk,nk->ns", rows, self._forward(points))
         if self._bounder is not None:
-            bounded = self._loss.bounded_box(box, points, self._settings.loss.sabr_lambda)
             if self._loss.needs_crown:
-                crown = self._bounder.crown_ibp(bounded, rows)
-            ibp = self._bounder.ibp(bounded, rows)
+                crown = self._bounder.crown_ibp(box, rows)
+            ibp = self._bounder.ibp(box, rows)
         return Margins(adversarial=adversarial, ibp=ibp, crown=crown)
 
     def _attack(self, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
