@@ -34,6 +34,14 @@ def test_impossible_indices(text: str) -> None:
         parse_indices(text, 10)
 
 
+def test_more_images_than_there_are_may_be_an_index_and_both_readings_are_named() -> None:
+    assert parse_indices(":10", 10) == list(range(10))
+    with pytest.raises(ConfigError) as caught:
+        parse_indices(":11", 10)
+    for part in ("at most 10 images", "11, which is read as a count", "Image 11 alone", "11:12"):
+        assert part in str(caught.value)
+
+
 def test_values_come_as_a_recipe_has_them() -> None:
     made = TypeAdapter(CertifySettings).validate_python(
         {

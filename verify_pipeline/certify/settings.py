@@ -169,6 +169,9 @@ def search_file(name: str) -> Path:
 def parse_indices(text: str, count: int) -> list[int]:
     """The places in ``range(count)`` that ``text`` names, in order, each once.
 
+    The bounds of ``a:b`` may lie beyond the end, as Python's may; ``:n`` is a count of images and
+    may not.
+
     Raises:
         ConfigError: the text is not as it must be, or names an image beyond the end.
     """
@@ -180,6 +183,13 @@ def parse_indices(text: str, count: int) -> list[int]:
             ]
             if text.count(":") > 2 or (step is not None and step < 1):
                 raise ValueError(text)
+            if start is None and step is None and stop is not None and stop > count > 0:
+                raise ConfigError(
+                    "indices",
+                    expected=f"at most {count} images",
+                    got=f"{stop}, which is read as a count",
+                    remedy=f"Image {stop} alone would be {stop}:{stop + 1}.",
+                )
             return list(range(count)[start:stop:step])
         places = sorted({int(part) for part in text.split(",")})
     except ValueError:
