@@ -281,12 +281,45 @@ def test_a_task_has_time_until_its_shortest_share_is_used_up() -> None:
     assert answers == [True, True, False]
 
 
-def test_the_best_bound_of_all_stages_is_kept() -> None:
+def test_who_is_late_after_the_last_stage_ran_out_of_time() -> None:
+    clock = Clock()
+
+    def slow(task: Task) -> Iterator[Decision]:
+        clock.now += 22.0
+        yield Decision(0, Status.UNKNOWN, bound=-2.0)
+        yield Decision(1, Status.UNKNOWN, reason=Reason.BUDGET)
+
+    verdicts = certify(2, Fake(slow), room=Room(10.0, 1 << 20, CPU), clock=clock)
+    assert verdicts[0].seconds == 11.0
+    assert [verdicts[n].reason for n in (0, 1)] == [Reason.TIMEOUT, Reason.BUDGET]
+
+
+def test_who_was_in_a_task_that_had_to_hurry_is_given_more_time_if_there_is_more() -> None:
+    clock = Clock()
+
+    def uneven(task: Task) -> Iterator[Decision]:
+        yield Decision(0, Status.UNKNOWN, bound=-1.0, seconds=9.0)
+
+    def hurries(task: Task) -> Iterator[Decision]:
+        while task.has_time():
+            clock.now += 1.0
+        yield from (Decision(n, Status.UNKNOWN, bound=-1.0) for n in range(len(task)))
+
+    room = Room(20.0, 1 << 20, CPU)
+    verdicts = certify(2, Fake(uneven), Fake(hurries), room=room, clock=clock)
+    assert [verdicts[n].seconds for n in (0, 1)] == [20.0, 11.0]
+    assert [verdicts[n].reason for n in (0, 1)] == [Reason.TIMEOUT, Reason.TIMEOUT]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "best"), [((-5.0, -1.0, -3.0), -1.0), ((0.0, -1.0), 0.0), ((-1.0, 0.0, -3.0), 0.0)]
+)
+def test_the_best_bound_of_all_stages_is_kept(bounds: tuple[float, ...], best: float) -> None:
     def say(bound: float) -> Callable[[Task], Iterator[Decision]]:
         return lambda task: iter([Decision(0, Status.UNKNOWN, bound=bound)])
 
-    (verdict,) = certify(1, Fake(say(-5.0)), Fake(say(-1.0)), Fake(say(-3.0))).values()
-    assert verdict.bound == -1.0
+    (verdict,) = certify(1, *(Fake(say(bound)) for bound in bounds)).values()
+    assert verdict.bound == best
 
 
 def test_a_finite_bound_takes_back_that_none_was_found() -> None:

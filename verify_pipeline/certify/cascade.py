@@ -26,6 +26,9 @@ Sink = Callable[[int, Verdict], None]
 
 DETAIL_LENGTH = 500
 
+_MAY_CHANGE = (None, Reason.NOT_DECIDED, Reason.NOT_REPLAYED)
+"""Reasons that more time could do away with; an instance that had too little says so instead."""
+
 
 @dataclass(frozen=True)
 class Room:
@@ -52,9 +55,13 @@ class _Failure:
 
 @dataclass
 class _Progress:
-    """Of one open instance: seconds charged, best bound, and why it is open, if that is known."""
+    """Of one open instance: seconds charged, best bound, and why it is open, if that is known.
+
+    ``hurried`` is set once a stage was told that time is up, for whichever instance of its task.
+    """
 
     seconds: float = 0.0
+    hurried: bool = False
     bound: float | None = None
     stage: str = ""
     reason: Reason | None = None
@@ -66,7 +73,8 @@ class _Progress:
         if decision.reason is not None:
             self.reason, self.detail = decision.reason, decision.detail
         if decision.bound is not None:
-            self.bound = max(decision.bound, self.bound or decision.bound)
+            best = decision.bound if self.bound is None else max(decision.bound, self.bound)
+            self.bound = best
             if self.reason in (Reason.NOT_FINITE, Reason.UNSUPPORTED) and decision.reason is None:
                 self.reason, self.detail = None, ""
 
@@ -191,8 +199,15 @@ class Cascade:
             batch.points,
             torch.tensor(left, dtype=torch.float64),
             self._knowledge,
-            has_time=lambda: shares.so_far() < min(left),
+            has_time=lambda: self._has_time(chunk, shares, min(left)),
         )
+
+    def _has_time(self, chunk: list[int], shares: Shares, least: float) -> bool:
+        if shares.so_far() < least:
+            return True
+        for index in self._open.keys() & set(chunk):
+            self._open[index].hurried = True
+        return False
 
     def _charge(self, index: int, seconds: float) -> None:
         self._open[index].seconds += seconds
@@ -229,6 +244,9 @@ class Cascade:
 
     def _give_up(self, index: int) -> None:
         progress = self._open[index]
+        late = progress.hurried or progress.seconds >= self._room.timeout
+        if late and progress.reason in _MAY_CHANGE:
+            progress.reason = Reason.TIMEOUT
         verdict = Verdict(
             Status.UNKNOWN,
             progress.stage,
