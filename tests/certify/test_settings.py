@@ -69,6 +69,8 @@ def test_values_come_as_a_recipe_has_them() -> None:
         {"stages": ("ibp",)},
         {"stages": ()},
         {"stages": ("clean", "ibp", "ibp")},
+        {"stages": ("clean", "crown", "ibp")},
+        {"stages": ("clean", "branch-and-bound", "attack")},
         {"stages": ("clean", "magic")},
         {"timeout": 0},
         {"memory": 0},

@@ -43,6 +43,9 @@ def _cascade(stages: tuple[StageName, ...]) -> tuple[StageName, ...]:
         raise ValueError("expected clean as the first stage: the others take right answers only")
     if len(set(stages)) < len(stages):
         raise ValueError("expected each stage once")
+    if stages != tuple(name for name in ALL_STAGES if name in stages):
+        # A table's "verified by α-CROWN or weaker" counts on the weaker ones having been first.
+        raise ValueError(f"expected the stages in this order: {', '.join(ALL_STAGES)}")
     return stages
 
 
@@ -65,7 +68,7 @@ class CertifySettings:
 
     Attributes:
         epsilon: half-width of the boxes, pixels in [0, 1].
-        stages: in order; the first is ``clean``.
+        stages: some of :data:`ALL_STAGES` in that order; the first is ``clean``.
         search: α-CROWN's and the branch and bound's settings, or the name or path of a YAML file
             in α,β-CROWN's schema that holds them; see abcrown_configs/.
         timeout: seconds that one image may take, counting its share of each batch it is in; None:
