@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import sysconfig
 from dataclasses import asdict, replace
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
@@ -20,11 +19,8 @@ from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.settings import STRICT, Positive, PositiveCount, Switch, Text, Unit
 
-SEARCH_FOLDERS = (
-    Path(__file__).resolve().parents[2] / "abcrown_configs",
-    Path(sysconfig.get_path("data"), "share", "verify_pipeline", "abcrown_configs"),
-)
-"""Where the search's files are: in a checkout, and where an installation puts them."""
+SEARCH_FOLDER = Path(__file__).resolve().parents[2] / "abcrown_configs"
+"""Where the search's files are: beside the package, in a checkout as in an installation."""
 
 StageName = Literal["clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound"]
 
@@ -161,11 +157,10 @@ def search_file(name: str) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    folders = [folder for folder in SEARCH_FOLDERS if folder.is_dir()]
-    for path in (Path(name), *(folder / f"{name}.yaml" for folder in folders)):
+    for path in (Path(name), SEARCH_FOLDER / f"{name}.yaml"):
         if path.is_file():
             return path
-    known = ", ".join(sorted(path.stem for folder in folders for path in folder.glob("*.yaml")))
+    known = ", ".join(sorted(path.stem for path in SEARCH_FOLDER.glob("*.yaml")))
     raise ConfigError(f"search {name!r}", expected=f"a YAML file's path, or one of {known}")
 
 
