@@ -183,6 +183,22 @@ def test_more_images_only_cost_the_new_ones(
         assert [record.index for record in summary.records] == [5, 12, 30]
 
 
+def test_images_that_were_replaced_are_counted_once_as_they_are_now(
+    network: Network, digits: ImageSet, tmp_path: Path
+) -> None:
+    cheap = replace(SETTINGS, stages=("clean", "ibp"), indices="0:4")
+    pixels = digits.images.clone()
+    pixels[1:] = pixels[1:].flip(0)  # image 0 stays
+    now = replace(digits, images=pixels)
+    with Ledger.open(tmp_path / "a.ledger") as ledger:
+        before = certify_set(network, digits, cheap, ledger)
+        after = certify_set(network, now, cheap, ledger)
+        (found,) = summaries(ledger)
+    assert (found.records, found.replaced) == (after.records, 3)
+    assert found.records[0] == before.records[0]
+    assert [record.index for record in found.records] == [0, 1, 2, 3]
+
+
 def test_unknown_images_are_tried_again_when_asked_or_given_more_time(
     network: Network, digits: ImageSet, tmp_path: Path
 ) -> None:

@@ -199,7 +199,7 @@ class Ledger:
         return [i for i, digest in sorted(instances.items()) if (i, digest) not in done]
 
     def records(self, run: Run) -> list[Record]:
-        """Every row of a run, by image; none for a run that is not registered."""
+        """Every row of a run, by image, then by age; none for a run that is not registered."""
         with _guard(self.path):
             rows = self._connection.execute(
                 f"SELECT {RECORD_COLUMNS} FROM verdicts WHERE run = ({_SELECT_RUN})"

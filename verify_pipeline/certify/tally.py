@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,11 +21,14 @@ class Summary:
 
     Attributes:
         info: the run.
-        records: the verdicts, by image.
+        records: the verdicts, by image, one each.
+        replaced: how many verdicts of the run are left out because they are of images that stood
+            at these places of the data set before.
     """
 
     info: RunInfo
     records: tuple[Record, ...]
+    replaced: int = 0
 
     @cached_property
     def tally(self) -> Tally:
@@ -39,9 +42,19 @@ class Summary:
 
 
 def summaries(ledger: Ledger) -> list[Summary]:
-    """Every run of a ledger that has a verdict, in the order in which they were started."""
-    found = (Summary(info, tuple(ledger.records(info.run))) for info in ledger.runs())
+    """Every run of a ledger that has a verdict, in the order in which they were started.
+
+    A run has several rows for an image where the data set's image was replaced by another one: the
+    latest counts.
+    """
+    found = (_newest(info, ledger.records(info.run)) for info in ledger.runs())
     return [summary for summary in found if summary.records]
+
+
+def _newest(info: RunInfo, rows: Sequence[Record]) -> Summary:
+    """The summary of the rows of a run, those of an image by age."""
+    latest = {row.index: row for row in rows}
+    return Summary(info, tuple(latest.values()), len(rows) - len(latest))
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def show_summaries(summaries: Sequence[Summary]) -> None:
 def _turned(table: Table) -> Table:
     """Rows as columns; the first, which names the runs, becomes the heading."""
     lines = [[str(column.header), *map(str, column.cells)] for column in table.columns]
-    turned = Table(box=box.SIMPLE_HEAD)
+    turned = Table(box=box.SIMPLE_HEAD, caption=table.caption)
     for place, cell in enumerate(lines[0]):
         turned.add_column(cell, justify="right" if place else "left", overflow="fold")
     for line in lines[1:]:
