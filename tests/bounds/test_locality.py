@@ -10,6 +10,7 @@ from verify_pipeline.bounds import MemoryBudget, intermediate, interval_bounds, 
 from verify_pipeline.bounds.intermediate import crown_intermediate
 from verify_pipeline.bounds.locality import View, local_network
 from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.maxima import without_max_pooling
 from verify_pipeline.network.ops import (
     Add,
     AvgPool2d,
@@ -61,7 +62,14 @@ def branches() -> Graph:
     return b.build(b.add(conv(3, 6, 3, 1, 1), b.add(Concat(0), y, wide)))
 
 
-@pytest.fixture(params=[stack, without_activations, branches])
+def pooled() -> Graph:
+    b = GraphBuilder((2, 17, 15))
+    x = b.add(MaxPool2d((2, 2), (2, 2)), b.add(conv(3, 2, 3, 1, 1), 0))
+    x = b.add(MaxPool2d((3, 2), (1, 1)), b.add(conv(2, 3, 3, 1, 1), x))
+    return without_max_pooling(b.build(b.add(conv(2, 2, 2), x)))
+
+
+@pytest.fixture(params=[stack, without_activations, branches, pooled])
 def graph(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Graph:
     # small networks are seen whole; here they are cut out all the same
     monkeypatch.setattr(locality, "_WORTHWHILE", 100.0)

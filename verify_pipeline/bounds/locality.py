@@ -201,7 +201,7 @@ def _views(graph: Graph, place: int) -> dict[int, View] | None:
         needed = view_of_input(node.op, views[current])
         for i in node.inputs:
             shape = graph.nodes[i].shape
-            fits = isinstance(node.op, (Conv2d, AvgPool2d)) or shape[1:] == node.shape[1:]
+            fits = isinstance(node.op, (Conv2d, AvgPool2d, Slice)) or shape[1:] == node.shape[1:]
             if needed is None or len(shape) != 3 or len(node.shape) != 3 or not fits:
                 return None
             view = views[i].union(needed) if i in views else needed
@@ -240,6 +240,15 @@ def _(op: Scale, view: View) -> View | None:
 
 
 @view_of_input.register
+def _(op: Slice, view: View) -> View | None:
+    if op.axis == 0:
+        return None
+    stride, start = [1, 1], [0, 0]
+    stride[op.axis - 1], start[op.axis - 1] = op.step, op.start
+    return view.through((1, 1), _pair(stride), _pair(-first for first in start), (1, 1))
+
+
+@view_of_input.register
 def _(op: Conv2d, view: View) -> View | None:
     height, width = op.weight.shape[2:]
     return view.through((height, width), op.stride, op.padding, op.dilation)
@@ -250,6 +259,15 @@ def _(op: AvgPool2d, view: View) -> View | None:
     if op.ceil_mode or (op.padding != (0, 0) and not op.count_include_pad):
         return None
     return view.through(op.kernel, op.stride, op.padding, (1, 1))
+
+
+def _over_windows(op: Op, view: View) -> Op:
+    """The operation on windows ``view`` of its input instead of planes."""
+    if isinstance(op, (Conv2d, AvgPool2d)):
+        return replace(op, padding=(0, 0))
+    if isinstance(op, Slice):
+        return replace(op, start=0, stop=view.extent[op.axis - 1])
+    return op
 
 
 class _Cutter:
@@ -307,11 +325,7 @@ def _cut_out(graph: Graph, place: int, views: dict[int, View]) -> LocalNetwork:
             if mixes and leaks and any(needed.margins((height, width), plane)):
                 source = cutter.keep_inside(source, plane)
             sources.append(source)
-        op = (
-            replace(node.op, padding=(0, 0))
-            if isinstance(node.op, (Conv2d, AvgPool2d))
-            else node.op
-        )
+        op = node.op if needed is None else _over_windows(node.op, needed)
         new_place[old] = cutter.add(op, tuple(sources), node.shape[0], view)
         if not is_affine(node.op):
             relaxed[new_place[old]] = old

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from verify_pipeline.bounds.relaxation import Choice, Relaxation, inner
+from verify_pipeline.network.maxima import windows
 from verify_pipeline.network.ops import MaxPool2d
 
 
@@ -61,31 +62,11 @@ def selection(op: MaxPool2d, lower: Tensor, upper: Tensor) -> Selection:
         lower, op.kernel, op.stride, op.padding, op.dilation, op.ceil_mode, return_indices=True
     )
     element = element.flatten(2)
-    windows = _windows(op, lower.shape[2:], greatest.shape[2:]).to(lower.device)
+    plane, count = (lower.shape[2], lower.shape[3]), (greatest.shape[2], greatest.shape[3])
+    places = windows(op, plane, count).to(lower.device)
     outside = upper.new_full((*upper.shape[:2], 1), -torch.inf)
-    uppers = torch.cat([upper.flatten(2), outside], 2)[:, :, windows]
-    others = uppers.masked_fill(windows == element.unsqueeze(3), -torch.inf)
+    uppers = torch.cat([upper.flatten(2), outside], 2)[:, :, places]
+    others = uppers.masked_fill(places == element.unsqueeze(3), -torch.inf)
     decided = others.amax(3) <= greatest.flatten(2)
     constant = uppers.amax(3).masked_fill(decided, 0.0)
-    height, width = lower.shape[2:]
-    return Selection(element, decided.to(lower), constant, (height, width))
-
-
-def _windows(op: MaxPool2d, plane: torch.Size, windows: torch.Size) -> Tensor:
-    """Places in the flattened plane of each window's elements, ``P x k``; -1: in the padding."""
-    widths = []
-    for axis in (1, 0):
-        spanned = (windows[axis] - 1) * op.stride[axis] + op.dilation[axis] * (op.kernel[axis] - 1)
-        before = op.padding[axis]
-        widths += [before, max(spanned + 1 - plane[axis] - before, 0)]
-    places = torch.arange(plane.numel(), dtype=torch.float64).view(1, 1, *plane)
-    padded = F.pad(places, widths, value=-1.0)
-    columns = F.unfold(padded, op.kernel, op.dilation, 0, op.stride)
-    kernel = op.kernel[0] * op.kernel[1]
-    rows, width = (
-        (padded.shape[axis + 2] - op.dilation[axis] * (op.kernel[axis] - 1) - 1) // op.stride[axis]
-        + 1
-        for axis in (0, 1)
-    )
-    columns = columns.view(kernel, rows, width)[:, : windows[0], : windows[1]]
-    return columns.reshape(kernel, -1).T.long()
+    return Selection(element, decided.to(lower), constant, plane)

@@ -1,0 +1,118 @@
+"""Max pooling written with ReLU, for methods that split ReLUs or encode them.
+
+``max(a, b) = b + relu(a - b)``, pair by pair. Branch and bound can then split each comparison, and
+linear programs know it exactly, as with any other ReLU.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from verify_pipeline.network.graph import Graph, Node
+from verify_pipeline.network.ops import Add, Gather, MaxPool2d, Op, Relu, Reshape, Slice, Sub, size
+
+
+def without_max_pooling(graph: Graph) -> Graph:
+    """A graph of the same function without :class:`MaxPool2d`; the same graph if it has none."""
+    if not any(isinstance(node.op, MaxPool2d) for node in graph.nodes):
+        return graph
+    rewriter = _Rewriter()
+    new_place: list[int] = []
+    for node in graph.nodes:
+        inputs = tuple(new_place[i] for i in node.inputs)
+        if isinstance(node.op, MaxPool2d):
+            new_place.append(rewriter.pool(node.op, inputs[0], node))
+        else:
+            new_place.append(rewriter.add(node.op, inputs, node.shape, node.name))
+    return Graph(tuple(rewriter.nodes))
+
+
+def windows(op: MaxPool2d, plane: tuple[int, int], count: tuple[int, int]) -> Tensor:
+    """Places in the flattened plane of each window's elements, ``P x k``; -1: in the padding.
+
+    Args:
+        op: the pooling.
+        plane: height and width of its input.
+        count: of windows, along height and width; ``P`` is their product.
+    """
+    widths = []
+    for axis in (1, 0):
+        spanned = (count[axis] - 1) * op.stride[axis] + op.dilation[axis] * (op.kernel[axis] - 1)
+        before = op.padding[axis]
+        widths += [before, max(spanned + 1 - plane[axis] - before, 0)]
+    places = torch.arange(plane[0] * plane[1], dtype=torch.float64).view(1, 1, *plane)
+    padded = F.pad(places, widths, value=-1.0)
+    rows, columns = (
+        (padded.shape[axis + 2] - op.dilation[axis] * (op.kernel[axis] - 1) - 1) // op.stride[axis]
+        + 1
+        for axis in (0, 1)
+    )
+    elements = F.unfold(padded, op.kernel, op.dilation, 0, op.stride)
+    elements = elements.view(-1, rows, columns)[:, : count[0], : count[1]]
+    return elements.flatten(1).T.long()
+
+
+class _Rewriter:
+    """Collects the nodes of the new graph."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def add(self, op: Op, inputs: tuple[int, ...], shape: tuple[int, ...], name: str) -> int:
+        self.nodes.append(Node(name, op, inputs, shape))
+        return len(self.nodes) - 1
+
+    def pool(self, op: MaxPool2d, source: int, node: Node) -> int:
+        """The greatest of each window of the value at ``source``; ends in a node like ``node``."""
+        inside = not op.ceil_mode and op.padding == (0, 0)
+        elements = self._slices if inside else self._gathered
+        values = elements(op, source, node)
+        shape = self.nodes[values[0]].shape
+        step = 0
+        while len(values) > 1:
+            # neighbours first, so that the tree is as low as it can be
+            pairs = zip(values[::2], values[1::2], strict=False)
+            left_over = [values[-1]] if len(values) % 2 else []
+            values = []
+            for a, b in pairs:
+                name = f"{node.name}/max{step}"
+                gap = self.add(Sub(), (a, b), shape, f"{name}/gap")
+                more = self.add(Relu(), (gap,), shape, f"{name}/relu")
+                values.append(self.add(Add(), (b, more), shape, name))
+                step += 1
+            values += left_over
+        if shape == node.shape:
+            return values[0]
+        return self.add(Reshape(node.shape), (values[0],), node.shape, node.name)
+
+    def _slices(self, op: MaxPool2d, source: int, node: Node) -> list[int]:
+        """For each place of the kernel the elements there of all windows, ``C x h x w``."""
+        channels, height, width = node.shape
+        in_width = self.nodes[source].shape[2]
+        found = []
+        for i in range(op.kernel[0]):
+            first = i * op.dilation[0]
+            rows = Slice(1, first, first + (height - 1) * op.stride[0] + 1, op.stride[0])
+            row_name = f"{node.name}/row{i}"
+            row = self.add(rows, (source,), (channels, height, in_width), row_name)
+            for j in range(op.kernel[1]):
+                first = j * op.dilation[1]
+                columns = Slice(2, first, first + (width - 1) * op.stride[1] + 1, op.stride[1])
+                found.append(self.add(columns, (row,), node.shape, f"{row_name}/column{j}"))
+        return found
+
+    def _gathered(self, op: MaxPool2d, source: int, node: Node) -> list[int]:
+        """The same where windows reach into padding, ``C x P``; padding repeats another element."""
+        channels, height, width = self.nodes[source].shape
+        count = (node.shape[1], node.shape[2])
+        places = windows(op, (height, width), count)
+        places = torch.where(places < 0, places.amax(1, keepdim=True), places)
+        flat_shape, name = (channels, height * width), f"{node.name}/flat"
+        flat = self.add(Reshape(flat_shape), (source,), flat_shape, name)
+        shape = (channels, size(count))
+        return [
+            self.add(Gather(1, column.contiguous()), (flat,), shape, f"{node.name}/element{k}")
+            for k, column in enumerate(places.T)
+        ]
