@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from verify_pipeline._version import __version__
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument
+from verify_pipeline.cli.properties import vnnlib
 from verify_pipeline.errors import ConfigError, VerifyPipelineError
 
 if TYPE_CHECKING:
@@ -253,6 +254,9 @@ def certify(
         )
     show_summaries([summary])
     typer.echo(f"ledger: {book}")
+
+
+app.command()(vnnlib)
 
 
 @app.command()

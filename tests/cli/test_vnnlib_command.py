@@ -1,0 +1,85 @@
+"""`verify-pipeline vnnlib`: one line, and a counterexample file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from verify_pipeline.cli.app import app
+from verify_pipeline.interop.counterexamples import read_counterexample, replay_counterexample
+from verify_pipeline.interop.vnnlib import read_vnnlib
+from verify_pipeline.onnx import export_onnx, load_network
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Y_0 = |X_0|."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    with torch.no_grad():
+        module[1].weight.copy_(torch.tensor([[1.0], [-1.0]]))
+        module[1].bias.zero_()
+        module[3].weight.copy_(torch.tensor([[1.0, 1.0]]))
+        module[3].bias.zero_()
+    path = tmp_path_factory.mktemp("network") / "abs.onnx"
+    export_onnx(module, path, (1,), {})
+    return path
+
+
+def write_property(folder: Path, constraint: str) -> Path:
+    path = folder / "p.vnnlib"
+    path.write_text(
+        "(declare-const X_0 Real) (declare-const Y_0 Real)\n"
+        f"(assert (>= X_0 -1)) (assert (<= X_0 2))\n(assert {constraint})"
+    )
+    return path
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["vnnlib", *map(str, arguments), "--device", "cpu"])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_unsat(network: Path, tmp_path: Path) -> None:
+    prop = write_property(tmp_path, "(<= Y_0 -0.01)")
+    assert run("--onnx", network, "--property", prop, "--timeout", 60)[:2] == (0, "unsat\n")
+
+
+def test_sat_writes_the_counterexample(
+    network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prop = write_property(tmp_path, "(>= Y_0 1.5)")
+    code, out, err = run("--onnx", network, "--property", prop)
+    assert (code, out) == (0, "sat\n")
+    assert err == "counterexample: abs_p.counterexample\n"
+    claim = read_counterexample(tmp_path / "abs_p.counterexample")
+    replay = load_network(network).replay
+    assert replay_counterexample(replay, read_vnnlib(prop), claim.inputs, claim.outputs).strict
+
+
+def test_no_time(network: Path, tmp_path: Path) -> None:
+    prop = write_property(tmp_path, "(<= Y_0 -0.01)")
+    code, out, _ = run("--onnx", network, "--property", prop, "--timeout", 1e-9)
+    assert (code, out) == (0, "timeout\n")
+
+
+@pytest.mark.parametrize(
+    ("constraint", "options", "expected"),
+    [
+        ("(<= Y_7 0)", (), "p.vnnlib, line 3; expected a number or a declared variable; got Y_7"),
+        ("(<= Y_0 0)", ("--timeout", "-1"), "timeout; expected seconds > 0"),
+        ("(<= Y_0 0)", ("--search", "no-such"), "search 'no-such'"),
+    ],
+)
+def test_a_users_mistake_is_a_message_and_no_verdict(
+    constraint: str, options: tuple[str, ...], expected: str, network: Path, tmp_path: Path
+) -> None:
+    prop = write_property(tmp_path, constraint)
+    code, out, err = run("--onnx", network, "--property", prop, *options)
+    assert (code, out) == (2, "")
+    assert expected in err

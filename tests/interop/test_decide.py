@@ -1,0 +1,142 @@
+"""Properties decided: by hand, against dense sampling, and against VNN-COMP's verdicts."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from verify_pipeline.errors import ConfigError, DataError
+from verify_pipeline.interop.decide import decide, property_plan
+from verify_pipeline.interop.instances import Answer, read_instances, read_reference
+from verify_pipeline.interop.properties import VnnlibProperty
+from verify_pipeline.interop.vnnlib import parse_vnnlib, read_vnnlib
+from verify_pipeline.onnx import Network, load_network, network_from_module
+
+PLAN = property_plan(20)
+DECLARED = "".join(f"(declare-const X_{i} Real)" for i in range(2)) + "".join(
+    f"(declare-const Y_{j} Real)" for j in range(3)
+)
+BOX = "(assert (and (>= X_0 -1) (<= X_0 1) (>= X_1 -1) (<= X_1 1)))"
+
+
+def parse(assertions: str, limits: str = BOX) -> VnnlibProperty:
+    return parse_vnnlib(DECLARED + limits + assertions)
+
+
+@pytest.fixture(scope="module")
+def identity() -> Network:
+    """Y_0 = X_0, Y_1 = X_1, Y_2 = |X_0|."""
+    module = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
+    with torch.no_grad():
+        module[0].weight.copy_(torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]]))
+        module[0].bias.zero_()
+        module[2].weight.copy_(torch.tensor([[1.0, -1, 0, 0], [0, 0, 1, -1], [1, 1, 0, 0]]))
+        module[2].bias.zero_()
+    return network_from_module(module, (2,))
+
+
+@pytest.mark.parametrize(
+    ("assertions", "answer"),
+    [
+        ("(assert (>= Y_0 1.5))", Answer.UNSAT),
+        ("(assert (>= Y_0 0.9))", Answer.SAT),
+        ("(assert (or (>= Y_0 1.5) (<= Y_2 -0.1)))", Answer.UNSAT),
+        ("(assert (or (>= Y_0 1.5) (<= Y_2 0.3)))", Answer.SAT),
+        ("(assert (>= Y_0 0.5)) (assert (<= Y_2 0.4))", Answer.UNSAT),
+        ("(assert (>= Y_0 0.5)) (assert (<= Y_2 0.6))", Answer.SAT),
+        ("(assert (or (and (>= Y_0 0.5) (<= Y_1 -2)) (and (<= Y_0 -2) (<= Y_2 2))))", Answer.UNSAT),
+        ("(assert (or (and (>= Y_0 0.5) (<= Y_1 -2)) (and (<= Y_0 0) (<= Y_2 2))))", Answer.SAT),
+        ("(assert (or (<= X_0 -0.5) (>= X_0 0.5))) (assert (<= Y_2 0.4))", Answer.UNSAT),
+        ("(assert (or (<= X_0 -0.5) (>= X_0 0.3))) (assert (<= Y_2 0.4))", Answer.SAT),
+        ("(assert (= Y_2 -1))", Answer.UNSAT),
+    ],
+)
+def test_by_hand(assertions: str, answer: Answer, identity: Network) -> None:
+    prop = parse(assertions)
+    (found,) = decide(identity, [prop], PLAN)
+    assert found.answer is answer
+    if answer is Answer.SAT:
+        assert found.point is not None
+        assert found.output is not None
+        x = found.point.unsqueeze(0)
+        assert bool(prop.is_counterexample(x, identity.replay(x))[0])
+        assert torch.equal(identity.replay(x)[0].double(), found.output)
+
+
+def test_a_tie_is_a_counterexample_unless_the_constraint_is_strict(identity: Network) -> None:
+    point = "(assert (and (= X_0 0.5) (= X_1 0.5)))"
+    asked = [parse(f"(assert ({sign} Y_0 Y_1))", point) for sign in ("<=", "<")]
+    found = decide(identity, asked, PLAN)
+    assert [one.answer for one in found] == [Answer.SAT, Answer.UNKNOWN]
+    assert found[1].detail == "a counterexample lies on a strict limit"
+
+
+def test_many_random_properties_against_dense_sampling() -> None:
+    generator = torch.Generator().manual_seed(5)
+    torch.manual_seed(5)
+    network = network_from_module(nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)), (2,))
+    side = torch.linspace(-1, 1, 101)
+    grid = torch.cartesian_prod(side, side)
+    outputs = network.replay(grid)
+    asked = []
+    for _ in range(30):
+        levels = outputs[torch.randint(len(grid), (4,), generator=generator)].diagonal(0, 0, 1)
+        a, b, c = levels.tolist()
+        asked += [
+            parse(f"(assert (>= Y_0 {a})) (assert (<= Y_1 {b}))"),
+            parse(f"(assert (or (and (>= Y_0 {a}) (<= Y_2 {c}) (>= Y_1 {b})) (>= Y_1 {4 * b})))"),
+            parse(f"(assert (or (>= Y_0 {2 * a}) (<= Y_2 {c - 1})))"),
+        ]
+    found = decide(network, asked, PLAN)
+    answers = [one.answer for one in found]
+    assert set(answers) == {Answer.SAT, Answer.UNSAT}
+    for prop, answer in zip(asked, answers, strict=True):
+        if answer is Answer.UNSAT:
+            assert not prop.is_counterexample(grid, outputs).any()
+
+
+def test_a_property_of_another_network_is_refused(identity: Network) -> None:
+    other = parse_vnnlib(
+        "(declare-const X_0 Real) (declare-const Y_0 Real) (assert (= X_0 0)) (assert (<= Y_0 0))"
+    )
+    with pytest.raises(DataError, match="inputs of property"):
+        decide(identity, [other], PLAN)
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_timeout_is_a_positive_number(timeout: float) -> None:
+    with pytest.raises(ConfigError, match="seconds > 0"):
+        property_plan(timeout)
+
+
+# Of each set: a word in the properties' names, and every how manieth instance. The hard ones are
+# left out: here the answers count, not how long they take.
+SETS = {
+    "2021_test": ("", 1),
+    "2022_acasxu": ("prop_4", 12),
+    "2022_rl_benchmarks": ("cartpole", 5),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_vnncomps_verdicts(name: str, shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "vnncomp"
+    if not (folder / f"vnncomp_{name}.tar.xz").is_file():
+        pytest.skip(f"vnncomp_{name}.tar.xz is not there")
+    with tarfile.open(folder / f"vnncomp_{name}.tar.xz") as tar:
+        tar.extractall(tmp_path, filter="data")
+    year, set_name = name.split("_", 1)
+    (listed,) = (tmp_path / year / set_name).glob("*instances.csv")
+    reference = read_reference(folder / f"{year}__{set_name}.csv")
+    word, step = SETS[name]
+    chosen = [one for one in read_instances(listed) if word in one.key.vnnlib][::step]
+    for path in {one.onnx for one in chosen}:
+        instances = [one for one in chosen if one.onnx == path]
+        network = load_network(path, check_parity=False)
+        found = decide(network, [read_vnnlib(one.vnnlib) for one in instances], property_plan(60))
+        answers = [one.answer for one in found]
+        assert answers == [reference[one.key].answer for one in instances]

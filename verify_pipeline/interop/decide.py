@@ -1,0 +1,227 @@
+"""Properties decided by certification's stages: each case of each property is an instance.
+
+Cases that ask for the same kind of thing are certified together, as one batch, whatever property
+they come from. Where every conjunction is a single constraint, a case is a box and a
+``Specification`` already; otherwise the network is extended by the greatest rows (``any_of.py``).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.certify.boxes import inner_box
+from verify_pipeline.certify.cascade import Cascade, Room
+from verify_pipeline.certify.contract import Clock, Observer, Subject
+from verify_pipeline.certify.instances import Batch
+from verify_pipeline.certify.records import instance_digest
+from verify_pipeline.certify.run import Certifiable, network_name
+from verify_pipeline.certify.settings import CertifySettings, Plan, plan
+from verify_pipeline.certify.stages import build_stages
+from verify_pipeline.errors import ConfigError, NetworkError
+from verify_pipeline.interop.any_of import append_any_of, replay_any_of
+from verify_pipeline.interop.counterexamples import replay_counterexample
+from verify_pipeline.interop.instances import Answer
+from verify_pipeline.interop.properties import Case, VnnlibProperty
+from verify_pipeline.problem import Box, Reason, Specification, Status, Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """The answer to a property.
+
+    Attributes:
+        answer: sat, unsat, timeout or unknown.
+        seconds: charged to its cases, a share of every batch that they were in.
+        point: ``*X``, of sat: lies in a box of the property exactly.
+        output: ``K``, of sat: onnxruntime's, which meets the property exactly.
+        detail: why it is unknown, where there is more to say.
+    """
+
+    answer: Answer
+    seconds: float
+    point: Tensor | None = None
+    output: Tensor | None = None
+    detail: str = ""
+
+
+def decide(
+    network: Certifiable,
+    properties: Sequence[VnnlibProperty],
+    chosen: Plan,
+    *,
+    device: torch.device | str = "cpu",
+    observer: Observer | None = None,
+    clock: Clock = time.perf_counter,
+) -> tuple[Decided, ...]:
+    """Decide properties of one network, in batches.
+
+    Args:
+        network: as ``load_network`` gives it.
+        properties: in any number.
+        chosen: stages, and their settings; its ``timeout`` is for each property, of which each
+            case gets its share.
+        device: where bounds and attacks are computed.
+        observer: is told what happens to cases.
+        clock: seconds from some origin.
+
+    Returns:
+        The answers, in order.
+
+    Raises:
+        DataError: a property has not the network's numbers of inputs and outputs.
+        NetworkError: a weight is NaN or infinite.
+    """
+    for prop in properties:
+        prop.check_fits(network.graph)
+    if not network.graph.is_finite():
+        raise NetworkError(
+            f"network {network_name(network)}", expected="finite weights", got="NaN or infinity"
+        )
+    groups: dict[Hashable, list[tuple[int, Case]]] = {}
+    for place, prop in enumerate(properties):
+        for case in prop.cases:
+            groups.setdefault((len(prop.cases), _kind(case)), []).append((place, case))
+    verdicts: list[list[Verdict]] = [[] for _ in properties]
+    for members in groups.values():
+        cases = [case for _, case in members]
+        timeout = chosen.timeout / len(properties[members[0][0]].cases)
+        room = Room(timeout, chosen.memory, torch.device(device))
+        found = _certify(network, cases, chosen, room, observer or Observer(), clock)
+        for (place, _), verdict in zip(members, found, strict=True):
+            verdicts[place].append(verdict)
+    return tuple(
+        _answer(network, prop, of_cases)
+        for prop, of_cases in zip(properties, verdicts, strict=True)
+    )
+
+
+class Cases:
+    """Cases of one kind as certification takes instances; see ``certify.instances.Instances``.
+
+    Args:
+        cases: of one kind (:func:`_kind`).
+        shape: ``*X``.
+    """
+
+    def __init__(self, cases: Sequence[Case], shape: tuple[int, ...]) -> None:
+        self._cases = tuple(cases)
+        self._shape = shape
+        self.indices = tuple(range(len(self._cases)))
+        self.rows = len(self._cases[0].denials)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Boxes, specifications, and the boxes' middles."""
+        boxes = [self._cases[index].box(self._shape) for index in indices]
+        box = Box(torch.cat([one.lower for one in boxes]), torch.cat([one.upper for one in boxes]))
+        specs = [specification(self._cases[index]) for index in indices]
+        spec = Specification(
+            torch.cat([one.rows for one in specs]), torch.cat([one.offsets for one in specs])
+        )
+        return Batch(box, spec, inner_box(box).center)
+
+    def digest(self, index: int) -> str:
+        """Of limits and constraints."""
+        case = self._cases[index]
+        denials = [part for one in case.denials for part in (one.rows, one.offsets)]
+        return instance_digest(
+            torch.cat([case.lower, case.upper]), torch.cat([part.flatten() for part in denials])
+        )
+
+    def label(self, index: int) -> None:
+        """None: cases are not about classes."""
+        return
+
+
+def needs_any_of(case: Case) -> bool:
+    """Whether a conjunction has several constraints, and so the network is to be extended."""
+    return any(len(conjunction) > 1 for conjunction in case.conjunctions)
+
+
+def specification(case: Case) -> Specification:
+    """What has to hold over the case's box: of the network's outputs, or of the extended one's."""
+    denials = case.denials
+    if needs_any_of(case):
+        rows = torch.eye(len(denials), dtype=torch.float64).unsqueeze(0)
+        return Specification(rows, rows.new_zeros(1, len(denials)))
+    return Specification(
+        torch.cat([one.rows for one in denials]).unsqueeze(0),
+        torch.cat([one.offsets for one in denials]).unsqueeze(0),
+    )
+
+
+def _kind(case: Case) -> Hashable:
+    """Cases of one kind are about the same network, extended or not, and have as many rows."""
+    denials = case.denials
+    if not needs_any_of(case):
+        return len(denials)
+    return tuple(
+        (len(one), one.rows.numpy().tobytes(), one.offsets.numpy().tobytes()) for one in denials
+    )
+
+
+def _certify(
+    network: Certifiable,
+    cases: Sequence[Case],
+    chosen: Plan,
+    room: Room,
+    observer: Observer,
+    clock: Clock,
+) -> list[Verdict]:
+    """The verdicts of cases of one kind, in order."""
+    graph, replay = network.graph, network.replay
+    if needs_any_of(cases[0]):
+        # the offsets of the rows are float64 numbers, which a float32 graph would round
+        graph = append_any_of(graph.to(torch.float64), cases[0].denials)
+        replay = replay_any_of(replay, cases[0].denials)
+    subject = Subject.of(graph, replay, room.device)
+    instances = Cases(cases, graph.input_shape)
+    stages = build_stages(chosen, subject, instances.rows, clock)
+    found: dict[int, Verdict] = {}
+    observer.started(len(cases), 0)
+    cascade = Cascade(instances, stages, room, found.__setitem__, observer, clock)
+    cascade.run(instances.indices, decided_elsewhere=set)
+    observer.finished()
+    return [found[index] for index in instances.indices]
+
+
+def _answer(network: Certifiable, prop: VnnlibProperty, verdicts: Sequence[Verdict]) -> Decided:
+    """Sat if a case is and the replay says so without any tolerance; unsat if every case is."""
+    seconds = sum(verdict.seconds for verdict in verdicts)
+    if all(verdict.status is Status.VERIFIED for verdict in verdicts):
+        return Decided(Answer.UNSAT, seconds)
+    detail = ""
+    for verdict in verdicts:
+        if verdict.counterexample is not None:
+            point = verdict.counterexample.input
+            replayed = replay_counterexample(network.replay, prop, point)
+            if replayed.strict:
+                return Decided(Answer.SAT, seconds, point, replayed.outputs)
+            detail = "a counterexample lies on a strict limit"
+    unknown = [verdict for verdict in verdicts if verdict.status is Status.UNKNOWN]
+    late = any(verdict.reason is Reason.TIMEOUT for verdict in unknown)
+    for verdict in unknown:
+        detail = detail or verdict.detail or (verdict.reason.value if verdict.reason else "")
+    return Decided(Answer.TIMEOUT if late else Answer.UNKNOWN, seconds, detail=detail)
+
+
+def property_plan(timeout: float, search: str | None = None) -> Plan:
+    """The plan for properties: all stages.
+
+    Args:
+        timeout: seconds for each property, > 0.
+        search: name or path of a file of the search's settings; None: this package's defaults.
+
+    Raises:
+        ConfigError: the timeout, or something in the file, is not as it must be.
+    """
+    if not 0 < timeout < math.inf:
+        raise ConfigError("timeout", expected="seconds > 0", got=str(timeout))
+    # a box of a property has its own width: this one is not looked at
+    return plan(CertifySettings(epsilon=0.0, timeout=timeout, search=search or SearchSettings()))
