@@ -13,8 +13,8 @@ from verify_pipeline.bounds import (
 )
 from verify_pipeline.bounds.contract import OptimiseSettings
 from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.maxima import without_max_pooling
-from verify_pipeline.network.ops import Conv2d, Linear, MaxPool2d, Relu, Reshape
+from verify_pipeline.network.maxima import greater_of, without_max_pooling
+from verify_pipeline.network.ops import Add, Conv2d, Linear, MaxPool2d, Relu, Reshape, Sub
 from verify_pipeline.problem import Box, Specification
 
 POOLS = {
@@ -75,3 +75,36 @@ def test_splitting_every_comparison_makes_the_bounds_exact(name: str) -> None:
     at_plain = (plain.coefficients * point.unsqueeze(1)).flatten(2).sum(2) + plain.constants
     torch.testing.assert_close(at_plain, spec.values(values[-1]))
     assert (at_point <= at_plain + 1e-9).all()
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_intervals_are_those_of_the_pooling(name: str) -> None:
+    graph = network(POOLS[name]).to(torch.float64)
+    rewritten = without_max_pooling(graph)
+    box = Box.around(torch.rand(2, 1, 7, 8, dtype=torch.float64), 0.1)
+    for bounds in ("lower", "upper"):
+        expected = getattr(interval_bounds(graph, box), bounds)[len(graph.nodes) - 1]
+        found = getattr(interval_bounds(rewritten, box), bounds)[len(rewritten.nodes) - 1]
+        torch.testing.assert_close(found, expected)
+
+
+def test_crown_is_tighter_than_of_the_pooling_whole() -> None:
+    graph = network(POOLS["plain"]).to(torch.float64)
+    box = Box.around(torch.rand(4, 1, 7, 8, dtype=torch.float64), 0.1)
+    spec = Specification.margins(torch.tensor([0, 1, 2, 0]), 3, torch.float64)
+    lower = []
+    for each in (graph, without_max_pooling(graph)):
+        bounds = interval_bounds(each, box)
+        bounds = crown_intermediate(each, box, bounds, MemoryBudget(bytes=1 << 22))
+        lower.append(crown_margins(each, box, spec, bounds).lower)
+    assert lower[1].mean() > lower[0].mean()
+
+
+def test_other_sums_are_no_maxima() -> None:
+    b = GraphBuilder((2,))
+    gap = b.add(Sub(), 0, b.add(Linear(torch.eye(2)), 0))
+    relu = b.add(Relu(), gap)
+    graph = b.build(b.add(Add(), b.add(Add(), 0, relu), b.add(Add(), 1, relu)))
+    kinds = {p: greater_of(graph, p) for p in range(len(graph.nodes))}
+    assert [p for p, pair in kinds.items() if pair is not None] == [5]
+    assert kinds[5] == (0, 1)

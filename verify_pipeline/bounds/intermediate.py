@@ -117,7 +117,7 @@ def tighten(
     lower, upper = {0: box.lower}, {0: box.upper}
     relaxations: dict[int, Relaxation] = {}
     for place, node in enumerate(graph.nodes[1:], 1):
-        interval = node_interval(node, [(lower[i], upper[i]) for i in node.inputs])
+        interval = node_interval(graph, place, lambda i: (lower[i], upper[i]))
         if place in start.lower:
             interval = _meet(interval, (start.lower[place], start.upper[place]))
         if place in asked:

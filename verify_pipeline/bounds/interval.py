@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import singledispatch
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from verify_pipeline.bounds.contract import NodeBounds, sound_lower, sound_upper
 from verify_pipeline.bounds.elementwise import elementwise_range
-from verify_pipeline.network.graph import Graph, Node
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.maxima import greater_of
 from verify_pipeline.network.ops import (
     Add,
     AvgPool2d,
@@ -55,18 +57,30 @@ def interval_bounds(graph: Graph, box: Box) -> NodeBounds:
         Bounds of all places; infinite where an operation cannot be bounded.
     """
     intervals: list[Interval] = [(box.lower, box.upper)]
-    for node in graph.nodes[1:]:
-        intervals.append(node_interval(node, [intervals[i] for i in node.inputs]))
+    for place in range(1, len(graph.nodes)):
+        intervals.append(node_interval(graph, place, intervals.__getitem__))
     return NodeBounds(
         {place: lower for place, (lower, _) in enumerate(intervals)},
         {place: upper for place, (_, upper) in enumerate(intervals)},
     )
 
 
-def node_interval(node: Node, inputs: list[Interval]) -> Interval:
-    """Bounds of one node's value from those of its inputs; sound also where they are infinite."""
-    lower, upper = enclose(node.op, *inputs)
-    return sound_lower(lower), sound_upper(upper)
+def node_interval(graph: Graph, place: int, known: Callable[[int], Interval]) -> Interval:
+    """Bounds of one node's value; sound also where bounds of others are infinite.
+
+    Args:
+        graph: the network.
+        place: of the node.
+        known: the bounds of any node before it.
+    """
+    node = graph.nodes[place]
+    pair = greater_of(graph, place)
+    if pair is not None:
+        (lower, upper), (other_lower, other_upper) = (known(i) for i in pair)
+        bounds = torch.maximum(lower, other_lower), torch.maximum(upper, other_upper)
+    else:
+        bounds = enclose(node.op, *(known(i) for i in node.inputs))
+    return sound_lower(bounds[0]), sound_upper(bounds[1])
 
 
 def interval_margins(graph: Graph, box: Box, spec: Specification) -> Tensor:

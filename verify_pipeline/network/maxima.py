@@ -29,6 +29,26 @@ def without_max_pooling(graph: Graph) -> Graph:
     return Graph(tuple(rewriter.nodes))
 
 
+def greater_of(graph: Graph, place: int) -> tuple[int, int] | None:
+    """The two places whose maximum a node is, if it is ``b + relu(a - b)``; else None.
+
+    Bounds that look at one operation at a time cannot see it, and need not: it rises in both.
+    """
+    node = graph.nodes[place]
+    if not isinstance(node.op, Add):
+        return None
+    b, more = node.inputs
+    relu = graph.nodes[more]
+    if not isinstance(relu.op, Relu):
+        return None
+    gap = graph.nodes[relu.inputs[0]]
+    if not isinstance(gap.op, Sub) or gap.inputs[1] != b:
+        return None
+    a = gap.inputs[0]
+    same = graph.nodes[a].shape == graph.nodes[b].shape == node.shape
+    return (a, b) if same else None
+
+
 def windows(op: MaxPool2d, plane: tuple[int, int], count: tuple[int, int]) -> Tensor:
     """Places in the flattened plane of each window's elements, ``P x k``; -1: in the padding.
 
