@@ -61,9 +61,12 @@ def test_parts_stay_below_their_limit() -> None:
     [
         torch.OutOfMemoryError("out of memory"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("[enforce fail] data. DefaultCPUAllocator: not enough memory: you tried"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+        MemoryError(),
     ],
 )
-def test_running_out_of_memory_halves_the_budget(failure: RuntimeError) -> None:
+def test_running_out_of_memory_halves_the_budget(failure: Exception) -> None:
     tried = []
 
     def run(budget: MemoryBudget) -> int:

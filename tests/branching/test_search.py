@@ -353,13 +353,19 @@ def test_stable_networks_need_no_split() -> None:
     assert below.status is Status.FALSIFIED
 
 
-def memory_for(count: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+ACCELERATOR = torch.OutOfMemoryError("too much")
+PROCESSOR = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+
+
+def memory_for(
+    count: int, monkeypatch: pytest.MonkeyPatch, failure: Exception = PROCESSOR
+) -> list[int]:
     """More than ``count`` domains at once do not fit; returns the sizes of batches that did."""
     honest, sizes = bounding_module.optimise, []
 
     def limited(*args: Any, **kwargs: Any) -> Any:
         if len(args[1]) > count:
-            raise torch.OutOfMemoryError("too much")
+            raise failure
         sizes.append(len(args[1]))
         return honest(*args, **kwargs)
 
@@ -367,11 +373,12 @@ def memory_for(count: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+@pytest.mark.parametrize("failure", [ACCELERATOR, PROCESSOR])
 def test_where_memory_ends_batches_become_smaller(
-    make_case: Any, make_conv: Any, monkeypatch: pytest.MonkeyPatch
+    failure: Exception, make_case: Any, make_conv: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = make_case(make_conv(1), 12, 1, NUDGES)
-    sizes = memory_for(5, monkeypatch)
+    sizes = memory_for(5, monkeypatch, failure)
     check_against_oracle(case, run(case))
     assert max(sizes) > 1
 
@@ -381,6 +388,28 @@ def test_an_instance_too_large_alone_is_given_up(monkeypatch: pytest.MonkeyPatch
     hard, easy = run(Instances(3, [1e-3, 100.0]))
     assert hard.reason is Reason.MEMORY
     assert easy.status is Status.VERIFIED
+
+
+def test_without_room_for_better_bounds_of_the_neurons_the_search_goes_on(
+    make_case: Any, make_conv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tightening_module, "FUNCTIONAL_SHARE", 0.0)
+    tried = []
+
+    def fails(*args: Any) -> Any:
+        tried.append(args)
+        raise PROCESSOR
+
+    monkeypatch.setattr(tightening_module, "optimise_intermediate", fails)
+    case = make_case(make_conv(1), 24, 1, NUDGES)
+    check_against_oracle(case, run(case))
+    assert tried
+
+
+def test_other_failures_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory_for(0, monkeypatch, RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run(Instances(3, [1e-3, 100.0]))
 
 
 def test_the_search_runs_where_its_network_is(

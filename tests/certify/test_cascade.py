@@ -137,6 +137,7 @@ def test_tasks_fit_in_memory_and_are_as_large_as_their_stage_likes() -> None:
     "error",
     [
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("[enforce fail] data. DefaultCPUAllocator: not enough memory: you tried ..."),
         torch.OutOfMemoryError("CUDA out of memory."),
         MemoryError(),
     ],

@@ -101,7 +101,8 @@ def test_what_a_run_did_not_try_is_missing_not_zero() -> None:
 def test_verdicts_that_are_left_out_are_told() -> None:
     stale = [replace(summary(), replaced=2), summary(), replace(summary(), replaced=1)]
     for text in (as_text(stale), as_markdown(stale, "c")):
-        assert "Not counted: verdicts of images that were replaced since (3)." in " ".join(text.split())
+        told = " ".join(text.split())
+        assert "Not counted: verdicts of images that were replaced since (3)." in told
     for text in (as_text([summary()]), as_markdown([summary()], "c")):
         assert "Not counted" not in text
 

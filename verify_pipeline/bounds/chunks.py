@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,10 +13,20 @@ from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
 
 Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 
 # Tensors of a step's size that live at once beside the coefficients themselves: the products and
 # selections inside a relaxation, and what a convolution takes as its workspace.
 _TEMPORARIES = 3
+
+# What torch's allocators, CUDA's libraries and onnxruntime say, in lower case.
+_SIGNS = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "failed to allocate",
+    "alloc_failed",
+)
 
 
 def functionals_that_fit(graph: Graph, place: int, budget: MemoryBudget, dtype: torch.dtype) -> int:
@@ -52,15 +62,33 @@ def within_memory(run: Callable[[MemoryBudget], Result], budget: MemoryBudget) -
     while True:
         try:
             return run(budget)
-        except RuntimeError as error:
+        except Exception as error:
             if not is_out_of_memory(error) or budget.bytes // 2 < max(least, 1):
                 raise
         budget = MemoryBudget(bytes=budget.bytes // 2)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch raised it because an allocation failed, on whatever device."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def unless_memory_ends(
+    run: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result | None:
+    """``run(*args, **kwargs)``, or None where memory ran out.
+
+    By then the frames of the failure, and the tensors that they held, are gone.
+    """
+    try:
+        return run(*args, **kwargs)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on whatever device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, Exception) and any(sign in text for sign in _SIGNS)
 
 
 class Rows:

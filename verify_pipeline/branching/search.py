@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds import Multipliers, NodeBounds, OptimiseSettings, needed_places
-from verify_pipeline.bounds.chunks import functionals_with_gradients
+from verify_pipeline.bounds.chunks import functionals_with_gradients, unless_memory_ends
 from verify_pipeline.branching.accounts import Accounts, Found, Pace
 from verify_pipeline.branching.affine import is_splittable
 from verify_pipeline.branching.bounding import Bounded, Bounder
@@ -102,9 +102,8 @@ class _Trees:
         while len(domains):
             part = domains[: pace.size]
             pace.start()
-            try:
-                bounded = self._bounder.bound(part, ascent)
-            except torch.OutOfMemoryError:
+            bounded = unless_memory_ends(self._bounder.bound, part, ascent)
+            if bounded is None:
                 yield from self._out_of_memory(part, pace)
             else:
                 broken = self._absorb(bounded)
@@ -115,23 +114,25 @@ class _Trees:
 
     def grow(self, pace: Pace) -> Iterator[Found]:
         """Split open domains until there is none."""
-        branching, ascent = self._settings.branching, self._settings.domain
         while len(self._frontier):
             pace.start()
             self._tighten(pace)
             order = self.accounts.used
             parents = self._frontier.pop(pace.size, self._bounder.goals.instance, order)
-            try:
-                children = split(parents, self._bounder.choose(parents, branching, 2 * pace.size))
-                bounded = self._bounder.bound(children, ascent)
-            except torch.OutOfMemoryError:
+            bounded = unless_memory_ends(self._children, parents, 2 * pace.size)
+            if bounded is None:
                 self._frontier.push(parents)
                 yield from self._out_of_memory(parents, pace)
                 continue
             self.accounts.begin(self._instance(parents))
             broken = self._absorb(bounded)
-            self._charge(children, pace)
+            self._charge(bounded.domains, pace)
             yield from self.ends(broken)
+
+    def _children(self, parents: Domains, at_once: int) -> Bounded:
+        """Split each domain and bound what becomes of it, so many at once."""
+        columns = self._bounder.choose(parents, self._settings.branching, at_once)
+        return self._bounder.bound(split(parents, columns), self._settings.domain)
 
     def ends(self, broken: dict[int, Tensor] | None = None) -> Iterator[Found]:
         """Instances that have come to an end by now.
@@ -214,8 +215,10 @@ class _Trees:
         going = (accounts.open > 0) & ~accounts.ended
         chosen = going & plan.worthwhile(accounts.charged, accounts.left, pace.seconds_each)
         if bool(chosen.any()):
-            self._bounder = tightened(self._bounder, chosen, self._settings)
+            better = unless_memory_ends(tightened, self._bounder, chosen, self._settings)
             seconds = pace.passed()
-            plan.learn(chosen, seconds, pace.seconds_each)
+            if better is not None:  # without the room, the search goes on as it is
+                self._bounder = better
+                plan.learn(chosen, seconds, pace.seconds_each)
             accounts.charge(plan.functionals * chosen, seconds)
             pace.start()

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import torch
 
+from verify_pipeline.bounds.chunks import is_out_of_memory
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.certify.contract import Clock, Decision, Observer, Stage, Task
 from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.knowledge import Knowledge
-from verify_pipeline.certify.memory import is_out_of_memory, release
+from verify_pipeline.certify.memory import release
 from verify_pipeline.certify.shares import Shares
 from verify_pipeline.errors import UnsupportedOperatorError
 from verify_pipeline.problem import Reason, Status, Verdict

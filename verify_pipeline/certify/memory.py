@@ -1,4 +1,4 @@
-"""How much memory a batch takes, and what running out of it looks like."""
+"""How much memory a batch takes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,6 @@ def backward_bytes(graph: Graph, rows: int, dtype: torch.dtype) -> int:
     """
     widest = max(size(node.shape) for node in graph.nodes) * dtype.itemsize
     return 4 * rows * widest + 6 * activation_bytes(graph, dtype)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on any device."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        sign in str(error).lower() for sign in ("out of memory", "can't allocate memory")
-    )
 
 
 def release(device: torch.device) -> None:
