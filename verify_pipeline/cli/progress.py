@@ -35,7 +35,7 @@ class Progress:
         self._bar = Bar(console)
         self._bars = ProgressBars(console)
         self.training: TrainObserver = TrainProgress(self._bar)
-        self.certification: Observer = Observers([_Handover(self._bar, self._bars), self._bars])
+        self.certification: Observer = Observers([_Handover(self._bar), self._bars])
 
     def __enter__(self) -> Self:
         return self
@@ -51,15 +51,14 @@ class Progress:
 
 
 class _Handover(Observer):
-    """Starts the certification's bars, of which a terminal can show one set at a time."""
+    """Ends a training's bar before a certification's begin: a terminal shows one set at a time."""
 
-    def __init__(self, bar: Bar, bars: ProgressBars) -> None:
+    def __init__(self, bar: Bar) -> None:
         self._bar = bar
-        self._bars = bars
 
     def started(self, images: int, decided: int) -> None:
+        """Take the training's bar away."""
         self._bar.stop()
-        self._bars.__enter__()
 
 
 class Bar:

@@ -17,6 +17,8 @@ from verify_pipeline.problem import Status, Verdict
 class ProgressBars(Observer):
     """A bar for each stage, with what it decided; use it as a context.
 
+    Nothing is drawn before the first stage: what fails before leaves the terminal as it was.
+
     Args:
         console: where to draw.
     """
@@ -34,7 +36,6 @@ class ProgressBars(Observer):
         self._counts: Counter[Status] = Counter()
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -43,13 +44,15 @@ class ProgressBars(Observer):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if self._bar is not None:  # bars that never began would end with an empty line, too
+            self._progress.stop()
 
     def started(self, images: int, decided: int) -> None:
         if decided:
             self._progress.console.print(f"{decided} of {images} images are decided already.")
 
     def stage_started(self, stage: str, images: int) -> None:
+        self._progress.start()
         self._stop_bar()
         self._counts.clear()
         self._bar = self._progress.add_task(stage, total=images, note="")
