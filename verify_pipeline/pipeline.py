@@ -164,10 +164,6 @@ class Certification:
         """One split of the data set."""
         return data.load(self.data_set, split, data_root)
 
-    def own_images(self, images: Path, labels: Path) -> ImageSet:
-        """Images and labels from ``.npy`` files, called as the data set is."""
-        return data.from_arrays(images, labels, self.network.outputs, self.data_set, "arrays")
-
 
 def certification(
     path: Path, recipe: Recipe | None, data_set: str | None, options: Mapping[str, Any]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 from verify_pipeline import data, onnx
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.recheck import Rechecked, recheck
-from verify_pipeline.certify.records import RunInfo
+from verify_pipeline.certify.records import Run, RunInfo
 from verify_pipeline.certify.tally import Summary, summaries
 from verify_pipeline.config import load_recipe
-from verify_pipeline.data import Split
+from verify_pipeline.data import ImageSet, Split
 from verify_pipeline.errors import LedgerError
 from verify_pipeline.onnx import Network
 from verify_pipeline.reporting import model_card, write_table
@@ -51,15 +51,19 @@ class Evidence:
 
     Attributes:
         info: the run.
-        checked: one for each FALSIFIED image, in order.
+        checked: one for each FALSIFIED image, in order; None: nothing was checked, as the run is of
+            images that are no known data set and were not given.
     """
 
     info: RunInfo
-    checked: tuple[Rechecked, ...]
+    checked: tuple[Rechecked, ...] | None
 
 
 def recheck_ledger(
-    network: Network | Path | str, ledger: Path, data_root: Path | None = None
+    network: Network | Path | str,
+    ledger: Path,
+    data_root: Path | None = None,
+    images: ImageSet | None = None,
 ) -> list[Evidence]:
     """Replay every counterexample that a ledger holds of a network, against the images anew.
 
@@ -67,10 +71,12 @@ def recheck_ledger(
         network: the file that the verdicts are of.
         ledger: of the verdicts.
         data_root: where the data sets are looked for.
+        images: for the runs of images with this name and split, instead of a data set.
 
     Raises:
-        LedgerError: the ledger is missing or damaged, or holds no verdict of this very file.
-        DataError: the images are missing.
+        LedgerError: the ledger is missing or damaged, or holds no verdict of this very file, or
+            none of images that are known.
+        DataError: the images are missing, or are not for this network.
     """
     if not isinstance(network, Network):
         network = onnx.load_network(network)
@@ -79,15 +85,36 @@ def recheck_ledger(
         for info in book.runs():
             if info.run.network != network.digest or info.epsilon is None:
                 continue
-            images = data.load(info.run.data_set, cast("Split", info.run.split), data_root)
-            instances = RobustImages(images, range(len(images)), info.epsilon)
+            chosen = _images_of(info.run, data_root, images)
+            if chosen is None:
+                found.append(Evidence(info, None))
+                continue
+            instances = RobustImages(chosen, range(len(chosen)), info.epsilon)
+            instances.check_fits(network.graph)
             checked = tuple(recheck(book, info.run, network.replay, instances))
             found.append(Evidence(info, checked))
     if not found:
         raise LedgerError(
             f"ledger {ledger}", expected="verdicts of this network file", got="none of it"
         )
+    if all(evidence.checked is None for evidence in found):
+        unknown = sorted({f"{e.info.run.data_set} {e.info.run.split}" for e in found})
+        raise LedgerError(
+            f"ledger {ledger}",
+            expected="a run of images that are known",
+            got=f"only runs of {', '.join(unknown)}",
+            remedy="Name the arrays that were certified, with --images and --labels.",
+        )
     return found
+
+
+def _images_of(run: Run, data_root: Path | None, given: ImageSet | None) -> ImageSet | None:
+    """The images of a run: those given if they are called so, else a data set's; None: unknown."""
+    if given is not None and (given.name, given.split) == (run.data_set, run.split):
+        return given
+    if run.data_set in data.names() and run.split in get_args(Split):
+        return data.load(run.data_set, cast("Split", run.split), data_root)
+    return None
 
 
 def tabulate(

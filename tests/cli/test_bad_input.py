@@ -22,6 +22,7 @@ def refused(folder: Path, *arguments: object) -> str:
     assert isinstance(result.exception, SystemExit), result.exception
     assert result.exit_code == 2
     assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ")
     assert result.stderr.count("error: ") == 1
     assert sorted(folder.rglob("*")) == before
     return result.stderr
@@ -107,6 +108,22 @@ def test_missing_arrays(network: Path, arrays: tuple[Path, Path], tmp_path: Path
     assert "labels.npy" in refused(tmp_path, *own(network, arrays))
     said = refused(tmp_path, "certify", network, "--images", arrays[0], "--epsilon", 0.1)
     assert "both or neither" in said
+
+
+@pytest.mark.parametrize("option", [("--split", "train"), ("--data", "digits")])
+def test_own_images_and_a_data_set(
+    network: Path, arrays: tuple[Path, Path], tmp_path: Path, option: tuple[str, str]
+) -> None:
+    said = refused(tmp_path, *own(network, arrays), *option)
+    assert f"Leave out {option[0]}" in said
+
+
+def test_more_images_than_there_are(
+    network: Path, arrays: tuple[Path, Path], tmp_path: Path
+) -> None:
+    said = refused(tmp_path, *own(network, arrays), "--indices", 99)
+    assert "at most 4 images; got 99, which is read as a count" in said
+    assert "99:100" in said
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -262,3 +263,41 @@ def test_recheck_finds_a_forged_counterexample(done: tuple[Path, str], tmp_path:
     code, _, err = command("recheck", folder / "tiny.onnx")
     assert code == 2
     assert f"image {first}: it is outside its box" in err
+
+
+def test_recheck_of_own_images_asks_for_them(done: tuple[Path, str], tmp_path: Path) -> None:
+    out, _ = done
+    network, ledger = out / "tiny.onnx", tmp_path / "ledger.sqlite"
+    test = data.load("digits", "test")
+    images, labels = tmp_path / "mine.npy", tmp_path / "labels.npy"
+    np.save(images, test.images[:20].numpy())
+    np.save(labels, test.labels[:20].numpy())
+    arrays = ("--images", images, "--labels", labels)
+    stages = ("--stages", "clean", "--ledger", ledger)
+    assert command("certify", network, *arrays, *stages, "--epsilon", "0.1")[0] == 0
+
+    code, shown, err = command("recheck", network, "--ledger", ledger)
+    assert (code, shown) == (2, "")
+    assert "got only runs of mine arrays" in err
+    assert "--images and --labels" in err
+
+    code, _, err = command("certify", network, *stages, "--indices", 20, "--epsilon", "0.1")
+    assert code == 0, err
+    code, shown, err = command("recheck", network, "--ledger", ledger)
+    assert code == 0, err
+    assert "mine arrays, ε = 0.1: not checked" in shown
+    assert "digits test, ε = 0.1: " in shown
+
+    code, shown, err = command("recheck", network, "--ledger", ledger, *arrays)
+    assert code == 0, err
+    with Ledger.existing(ledger) as book:
+        runs = {info.run.data_set: list(book.records(info.run)) for info in book.runs()}
+    broken = sum(record.status is Status.FALSIFIED for record in runs["mine"])
+    assert broken > 0
+    assert f"mine arrays, ε = 0.1: {broken} of {broken} counterexamples hold" in shown
+    assert "not checked" not in shown
+
+    np.save(images, test.images[20:40].numpy())
+    code, _, err = command("recheck", network, "--ledger", ledger, *arrays)
+    assert code == 2
+    assert "holds another image there" in err

@@ -16,13 +16,16 @@ import typer
 from typer.core import TyperGroup
 
 from verify_pipeline._version import __version__
+from verify_pipeline.cli import options
+from verify_pipeline.cli.arguments import certify_fields, own_arrays, recipe_of
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument
 from verify_pipeline.cli.properties import vnnlib
-from verify_pipeline.errors import ConfigError, VerifyPipelineError
+from verify_pipeline.errors import VerifyPipelineError
 
 if TYPE_CHECKING:
     from verify_pipeline.config import Recipe
-    from verify_pipeline.data import Split
+    from verify_pipeline.data import ImageSet, Split
+    from verify_pipeline.pipeline import Certification
 
 
 class _Group(TyperGroup):
@@ -68,25 +71,13 @@ def _print_version(asked: bool) -> None:
 
 
 @app.callback()
-def options(
+def main_options(
     version: Annotated[
         bool,
         typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
     ] = False,
 ) -> None:
     """Options of the command itself; its help is the application's."""
-
-
-def _recipe(source: str, overrides: list[str] | None) -> Recipe:
-    from verify_pipeline.config import load_recipe
-
-    pairs = {}
-    for text in overrides or []:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError("--set", expected="KEY=VALUE", got=repr(text))
-        pairs[key] = value
-    return load_recipe(source, pairs)
 
 
 @app.command()
@@ -127,7 +118,7 @@ def train(
     from verify_pipeline.cli.progress import Progress
     from verify_pipeline.training import Several, TensorBoard, TrainObserver
 
-    chosen = _recipe(recipe, overrides)
+    chosen = recipe_of(recipe, overrides)
     with Progress() as progress:
         observer: TrainObserver = progress.training
         if tensorboard:
@@ -157,57 +148,19 @@ def export(
 
 @app.command()
 def certify(
-    network: Annotated[Path, typer.Argument(help="ONNX file of pixels in [0, 1] to logits.")],
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="Take the certification's settings and the data set from this recipe."),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Data set. Default: the recipe's, or the one the file was trained on."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="test or train.")] = "test",
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            help="Your own images instead of a data set: a .npy file, N x C x H x W, bytes or "
-            "floats in [0, 1]."
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="Their labels: a .npy file of N integers.")
-    ] = None,
-    epsilon: Annotated[
-        str | None,
-        typer.Option(
-            help="Half-width of the boxes, a number or a fraction such as 2/255; pixels are in "
-            "[0, 1]. Default: the recipe's, or the one the file was trained for."
-        ),
-    ] = None,
-    indices: Annotated[
-        str | None, typer.Option(help="Which images: 100 (the first), 0:1000, ::10, or 3,7,9.")
-    ] = None,
-    timeout: Annotated[str | None, typer.Option(help="Seconds for each image.")] = None,
-    stages: Annotated[
-        str | None,
-        typer.Option(
-            help="Comma-separated, in order: clean,ibp,attack,crown,alpha-crown,branch-and-bound."
-        ),
-    ] = None,
-    search: Annotated[
-        str | None,
-        typer.Option(
-            help="Settings of α-CROWN and branch and bound: a name in abcrown_configs/, or the "
-            "path of a YAML file in α,β-CROWN's schema."
-        ),
-    ] = None,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Try images again that the ledger calls unknown.")
-    ] = False,
-    ledger: Annotated[
-        Path | None,
-        typer.Option(help="SQLite file of verdicts. Default: ledger.sqlite beside the network."),
-    ] = None,
+    network: options.NetworkFile,
+    recipe: options.RecipeOption = None,
+    data: options.Data = None,
+    split: options.Split = None,
+    images: options.Images = None,
+    labels: options.Labels = None,
+    epsilon: options.Epsilon = None,
+    indices: options.Indices = None,
+    timeout: options.Timeout = None,
+    stages: options.Stages = None,
+    search: options.Search = None,
+    retry: options.Retry = False,
+    ledger: options.LedgerFile = None,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
@@ -216,44 +169,24 @@ def certify(
     Every verdict goes into the ledger as it falls. Stopped at any moment, the same command
     continues and decides nothing twice.
     """
-    from verify_pipeline import pipeline, verdicts
-    from verify_pipeline.cli.progress import Progress
-    from verify_pipeline.cli.show import show_summaries
-    from verify_pipeline.config import load_recipe
+    from verify_pipeline import pipeline
 
-    if (images is None) != (labels is None):
-        raise ConfigError("--images and --labels", expected="both or neither", got="one")
-    options = {
-        "epsilon": epsilon,
-        "indices": int(indices) if indices is not None and indices.isdigit() else indices,
-        "timeout": timeout,
-        "stages": None if stages is None else stages.split(","),
-        "search": search,
-        "retry": retry or None,
-    }
+    own = own_arrays(images, labels, data=data, split=split)
+    fields = certify_fields(
+        indices, stages, epsilon=epsilon, timeout=timeout, search=search, retry=retry or None
+    )
     job = pipeline.certification(
         network,
-        None if recipe is None else load_recipe(recipe),
-        data if images is None else images.stem,
-        {key: value for key, value in options.items() if value is not None},
+        None if recipe is None else recipe_of(recipe, None),
+        data if own is None else own.name,
+        fields,
     )
     chosen = (
-        job.load_images(cast("Split", split), data_root)
-        if images is None or labels is None
-        else job.own_images(images, labels)
+        job.load_images(cast("Split", split or "test"), data_root)
+        if own is None
+        else own.read(job.network.outputs)
     )
-    book = network.with_name(verdicts.LEDGER) if ledger is None else ledger
-    with Progress() as progress:
-        summary = pipeline.certify(
-            job.network,
-            chosen,
-            job.settings,
-            ledger=book,
-            observer=progress.certification,
-            device=device,
-        )
-    show_summaries([summary])
-    typer.echo(f"ledger: {book}")
+    _certify(job, chosen, _ledger_of(network, ledger), device)
 
 
 app.command()(vnnlib)
@@ -271,7 +204,7 @@ def run(
 
     Stopped at any moment, the same command continues.
     """
-    _run(_recipe(recipe, overrides), out, data_root, device)
+    _run(recipe_of(recipe, overrides), out, data_root, device)
 
 
 @app.command()
@@ -289,7 +222,7 @@ def demo(
     import torch
 
     torch.set_num_threads(1)
-    _run(_recipe("digits-cc-ibp", overrides), out, None, "cpu")
+    _run(recipe_of("digits-cc-ibp", overrides), out, None, "cpu")
 
 
 @app.command()
@@ -314,28 +247,32 @@ def table(
 @app.command()
 def recheck(
     network: Annotated[Path, typer.Argument(help="ONNX file that the verdicts are of.")],
-    ledger: Annotated[
-        Path | None,
-        typer.Option(help="SQLite file of verdicts. Default: ledger.sqlite beside the network."),
-    ] = None,
+    ledger: options.LedgerFile = None,
+    images: options.Images = None,
+    labels: options.Labels = None,
     data_root: DataRoot = None,
 ) -> None:
     """Replay every counterexample of a ledger in onnxruntime, against the images read anew.
 
-    Exits with 2 when one does not hold any more.
+    Runs of your own images need --images and --labels again. Exits with 2 when a counterexample
+    does not hold any more.
     """
-    from verify_pipeline import verdicts
+    from verify_pipeline import onnx, verdicts
 
-    book = network.with_name(verdicts.LEDGER) if ledger is None else ledger
+    own = own_arrays(images, labels)
+    loaded = onnx.load_network(network)
+    given = None if own is None else own.read(loaded.outputs)
     failed = 0
-    for evidence in verdicts.recheck_ledger(network, book, data_root):
+    for evidence in verdicts.recheck_ledger(loaded, _ledger_of(network, ledger), data_root, given):
+        run = evidence.info.run
+        about = f"{run.data_set} {run.split}, ε = {evidence.info.epsilon}"
+        if evidence.checked is None:
+            typer.echo(f"{about}: not checked; name its images with --images and --labels")
+            continue
         wrong = [each for each in evidence.checked if not each.holds]
         failed += len(wrong)
-        run = evidence.info.run
-        typer.echo(
-            f"{run.data_set} {run.split}, ε = {evidence.info.epsilon}: "
-            f"{len(evidence.checked) - len(wrong)} of {len(evidence.checked)} counterexamples hold"
-        )
+        held, count = len(evidence.checked) - len(wrong), len(evidence.checked)
+        typer.echo(f"{about}: {held} of {count} counterexamples hold")
         for each in wrong:
             typer.echo(f"image {each.index}: {each.problem}", err=True)
     if failed:
@@ -374,6 +311,31 @@ def doctor(data_root: DataRoot = None) -> None:
             typer.echo(f"{'':<{width}}  -> {finding.remedy}")
     if any(finding.missing for finding in findings):
         raise typer.Exit(2)
+
+
+def _ledger_of(network: Path, ledger: Path | None) -> Path:
+    """The ledger that was named, else the one beside the network."""
+    from verify_pipeline import verdicts
+
+    return network.with_name(verdicts.LEDGER) if ledger is None else ledger
+
+
+def _certify(job: Certification, images: ImageSet, ledger: Path, device: str) -> None:
+    from verify_pipeline import pipeline
+    from verify_pipeline.cli.progress import Progress
+    from verify_pipeline.cli.show import show_summaries
+
+    with Progress() as progress:
+        summary = pipeline.certify(
+            job.network,
+            images,
+            job.settings,
+            ledger=ledger,
+            observer=progress.certification,
+            device=device,
+        )
+    show_summaries([summary])
+    typer.echo(f"ledger: {ledger}")
 
 
 def _run(recipe: Recipe, out: Path, data_root: Path | None, device: str) -> None:

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options of the commands."""
 
 from __future__ import annotations
 
@@ -33,4 +33,58 @@ Overrides = Annotated[
         metavar="KEY=VALUE",
         help="Replace a value of the recipe, such as train.loss.alpha=0.5. Repeatable.",
     ),
+]
+
+# What a certification is of, and where its verdicts go.
+NetworkFile = Annotated[Path, typer.Argument(help="ONNX file of pixels in [0, 1] to logits.")]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Data set. Default: the recipe's, or the one the file was trained on."),
+]
+Split = Annotated[str | None, typer.Option(help="test or train.", show_default="test")]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        help="Your own images instead of a data set: a .npy file, N x C x H x W, bytes or "
+        "floats in [0, 1]."
+    ),
+]
+Labels = Annotated[Path | None, typer.Option(help="Their labels: a .npy file of N integers.")]
+LedgerFile = Annotated[
+    Path | None,
+    typer.Option(help="SQLite file of verdicts. Default: ledger.sqlite beside the network."),
+]
+
+# Settings of a certification.
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(help="Take the certification's settings and the data set from this recipe."),
+]
+Epsilon = Annotated[
+    str | None,
+    typer.Option(
+        help="Half-width of the boxes, a number or a fraction such as 2/255; pixels are in "
+        "[0, 1]. Default: the recipe's, or the one the file was trained for."
+    ),
+]
+Indices = Annotated[
+    str | None,
+    typer.Option(help="Which images: 100 (the first), 0:1000, ::10, or 3,7,9; 99:100 is one."),
+]
+Timeout = Annotated[str | None, typer.Option(help="Seconds for each image.")]
+Stages = Annotated[
+    str | None,
+    typer.Option(
+        help="Comma-separated, in order: clean,ibp,attack,crown,alpha-crown,branch-and-bound."
+    ),
+]
+Search = Annotated[
+    str | None,
+    typer.Option(
+        help="Settings of α-CROWN and branch and bound: a name in abcrown_configs/, or the "
+        "path of a YAML file in α,β-CROWN's schema."
+    ),
+]
+Retry = Annotated[
+    bool, typer.Option("--retry", help="Try images again that the ledger calls unknown.")
 ]

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from verify_pipeline.cli.options import Device
+from verify_pipeline.cli.options import Device, Search
+
+Search = Annotated[
+    str | None,
+    typer.Option(
+        help="Settings of α-CROWN and branch and bound: a name in abcrown_configs/, or the "
+        "path of a YAML file in α,β-CROWN's schema."
+    ),
+]
 
 
 def vnnlib(
@@ -24,13 +32,7 @@ def vnnlib(
             "NETWORK_PROPERTY.counterexample in this folder."
         ),
     ] = None,
-    search: Annotated[
-        str | None,
-        typer.Option(
-            help="Settings of α-CROWN and branch and bound: a name in abcrown_configs/, or the "
-            "path of a YAML file in α,β-CROWN's schema."
-        ),
-    ] = None,
+    search: Search = None,
     device: Device = "auto",
 ) -> None:
     """Decide a VNN-LIB property of a network: prints sat, unsat, timeout or unknown.
@@ -43,20 +45,78 @@ def vnnlib(
     from verify_pipeline.interop.counterexamples import write_counterexample
     from verify_pipeline.interop.decide import Decided, decide, property_plan
     from verify_pipeline.interop.instances import Answer
+    from verify_pipeline.interop.sets import counterexample_name
     from verify_pipeline.interop.vnnlib import read_vnnlib
     from verify_pipeline.onnx import load_network
 
-    place = pipeline.choose_device(device)
+    where = pipeline.choose_device(device)
     property_plan(timeout, search)  # a mistake there is told before anything is read
     asked, network = read_vnnlib(prop), load_network(onnx)
     left = timeout - (time.perf_counter() - start)
     found = Decided(Answer.TIMEOUT, timeout)
     if left > 0:
-        (found,) = decide(network, [asked], property_plan(left, search), device=place)
+        (found,) = decide(network, [asked], property_plan(left, search), device=where)
     if found.point is not None and found.output is not None:
-        default = Path(f"{onnx.stem}_{prop.name.split('.vnnlib')[0]}.counterexample")
-        written = write_counterexample(counterexample or default, found.point, found.output)
+        place_of_it = counterexample or Path(counterexample_name(onnx, prop))
+        written = write_counterexample(place_of_it, found.point, found.output)
         typer.echo(f"counterexample: {written}", err=True)
     if found.detail:
         typer.echo(found.detail, err=True)
     typer.echo(found.answer.value)
+
+
+def vnncomp(
+    instances: Annotated[
+        Path, typer.Argument(help="A set's instances.csv: lines onnx,vnnlib,timeout.")
+    ],
+    out: Annotated[Path, typer.Option(help="Results file (CSV); continued where it is there.")],
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="CSV file with columns onnx, vnnlib and verdict to compare with."),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds for each instance. Default: as the list says.")
+    ] = None,
+    counterexamples: Annotated[
+        Path | None,
+        typer.Option(help="Folder for counterexamples. Default: counterexamples beside --out."),
+    ] = None,
+    search: Search = None,
+    device: Device = "auto",
+) -> None:
+    """Decide a whole VNN-COMP set: one result for each instance, counterexamples as files.
+
+    Each network is read once, and its properties are decided in batches. Stopped at any moment,
+    the same command continues. Exits with 2 when a result contradicts the reference.
+    """
+    from verify_pipeline import pipeline
+    from verify_pipeline.interop.decide import property_plan
+    from verify_pipeline.interop.instances import Answer, Key, read_instances, read_reference
+    from verify_pipeline.interop.sets import Result, SetJob, compare, run_set
+
+    def tell(key: Key, result: Result) -> None:
+        line = f"{key.onnx} {key.vnnlib} {result.answer.value} {result.seconds:.1f}s"
+        typer.echo(f"{line} {result.detail}".rstrip(), err=True)
+
+    if timeout is not None:
+        property_plan(timeout, search)  # a mistake there is told before anything is read
+    known = {} if reference is None else read_reference(reference)
+    job = SetJob(
+        out,
+        counterexamples or out.with_name("counterexamples"),
+        lambda seconds: property_plan(seconds, search),
+        timeout,
+        pipeline.choose_device(device),
+    )
+    found = compare(run_set(read_instances(instances), job, tell), known)
+    typer.echo(", ".join(f"{answer.value} {found.answers[answer]}" for answer in Answer))
+    typer.echo(f"{found.seconds:.1f} seconds; results: {out}")
+    if reference is not None:
+        typer.echo(
+            f"decided {found.decided} of {found.known} known; "
+            f"{len(found.contradictions)} contradictions"
+        )
+        for key in found.contradictions:
+            typer.echo(f"contradiction: {key.onnx} {key.vnnlib}", err=True)
+        if found.contradictions:
+            raise typer.Exit(2)
