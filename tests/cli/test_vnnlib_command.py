@@ -83,3 +83,34 @@ def test_a_users_mistake_is_a_message_and_no_verdict(
     code, out, err = run("--onnx", network, "--property", prop, *options)
     assert (code, out) == (2, "")
     assert expected in err
+
+
+def run_set(folder: Path, *arguments: object) -> tuple[int, str, str]:
+    names = (folder / "instances.csv", "--out", folder / "results.csv", "--device", "cpu")
+    result = CliRunner().invoke(app, ["vnncomp", *map(str, (*names, *arguments))])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_set(network: Path, tmp_path: Path) -> None:
+    write_property(tmp_path, "(>= Y_0 1.5)")
+    (tmp_path / "instances.csv").write_text(f"{network},p.vnnlib,30\n")
+    reference = tmp_path / "known.csv"
+    reference.write_text(f"onnx,vnnlib,verdict\n{network},p.vnnlib,sat\n")
+    code, out, err = run_set(tmp_path, "--reference", reference)
+    assert code == 0
+    assert "sat 1, unsat 0, timeout 0, unknown 0\n" in out
+    assert "decided 1 of 1 known; 0 contradictions\n" in out
+    assert "p.vnnlib sat" in err
+    assert (tmp_path / "counterexamples" / "abs_p.counterexample").is_file()
+
+    reference.write_text(f"onnx,vnnlib,verdict\n{network},p.vnnlib,unsat\n")
+    code, out, err = run_set(tmp_path, "--reference", reference)
+    assert (code, err) == (2, f"contradiction: {network} p.vnnlib\n")
+    assert "1 contradictions\n" in out
+
+
+def test_a_set_that_is_not_there(tmp_path: Path) -> None:
+    code, out, err = run_set(tmp_path)
+    assert (code, out) == (2, "")
+    assert "instances.csv" in err

@@ -19,7 +19,7 @@ from verify_pipeline._version import __version__
 from verify_pipeline.cli import options
 from verify_pipeline.cli.arguments import certify_fields, own_arrays, recipe_of
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument
-from verify_pipeline.cli.properties import vnnlib
+from verify_pipeline.cli.properties import vnncomp, vnnlib
 from verify_pipeline.errors import VerifyPipelineError
 
 if TYPE_CHECKING:
@@ -190,6 +190,7 @@ def certify(
 
 
 app.command()(vnnlib)
+app.command()(vnncomp)
 
 
 @app.command()

@@ -10,14 +10,6 @@ import typer
 
 from verify_pipeline.cli.options import Device, Search
 
-Search = Annotated[
-    str | None,
-    typer.Option(
-        help="Settings of α-CROWN and branch and bound: a name in abcrown_configs/, or the "
-        "path of a YAML file in α,β-CROWN's schema."
-    ),
-]
-
 
 def vnnlib(
     onnx: Annotated[Path, typer.Option(help="ONNX file of the network.")],

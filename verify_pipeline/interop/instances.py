@@ -79,6 +79,26 @@ REFERENCES = {
 }
 
 
+def rows_of(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV file that are not empty, with their lines.
+
+    Raises:
+        DataError: it cannot be read, or is no CSV.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for row in reader:
+                if any(cell.strip() for cell in row):
+                    yield reader.line_num, row
+    except OSError as error:
+        raise DataError(
+            f"file {path}", expected="a file that can be read", got=error.strerror or str(error)
+        ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"file {path}", expected="CSV in UTF-8", got=str(error)) from None
+
+
 def read_instances(path: Path) -> tuple[SetInstance, ...]:
     """The instances of a set: lines ``onnx,vnnlib,timeout``, files relative to the list's folder.
 
@@ -88,7 +108,7 @@ def read_instances(path: Path) -> tuple[SetInstance, ...]:
         DataError: the list cannot be read or is not of this form, or a file is not there.
     """
     found = []
-    for line, row in _rows(path):
+    for line, row in rows_of(path):
         if len(row) != 3:
             raise DataError(
                 f"{path.name}, line {line}", expected="onnx,vnnlib,timeout", got=str(row)
@@ -108,7 +128,7 @@ def read_reference(path: Path) -> dict[Key, Reference]:
     Raises:
         DataError: the file cannot be read, or is not of this form.
     """
-    rows = list(_rows(path))
+    rows = list(rows_of(path))
     header = rows[0][1] if rows else []
     columns = ("onnx", "vnnlib", "verdict")
     if not set(columns) <= set(header):
@@ -123,22 +143,6 @@ def read_reference(path: Path) -> dict[Key, Reference]:
             )
         found[Key.of(onnx, vnnlib)] = REFERENCES[verdict]
     return found
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not empty, with their lines."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for row in reader:
-                if any(cell.strip() for cell in row):
-                    yield reader.line_num, row
-    except OSError as error:
-        raise DataError(
-            f"file {path}", expected="a file that can be read", got=error.strerror or str(error)
-        ) from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"file {path}", expected="CSV in UTF-8", got=str(error)) from None
 
 
 def _existing(list_path: Path, line: int, name: str) -> Path:

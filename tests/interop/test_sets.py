@@ -1,0 +1,129 @@
+"""Whole sets: batches, resuming, broken files, and the comparison with known verdicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from verify_pipeline.errors import DataError
+from verify_pipeline.interop.counterexamples import read_counterexample
+from verify_pipeline.interop.decide import property_plan
+from verify_pipeline.interop.instances import Answer, Key, Reference, SetInstance, read_instances
+from verify_pipeline.interop.sets import (
+    Result,
+    SetJob,
+    compare,
+    counterexample_name,
+    read_results,
+    run_set,
+    write_results,
+)
+from verify_pipeline.onnx import export_onnx
+
+BOX = "(declare-const X_0 Real) (declare-const Y_0 Real) (assert (and (>= X_0 -1) (<= X_0 2)))\n"
+PROPERTIES = {
+    "sat": BOX + "(assert (>= Y_0 1.5))",
+    "unsat": BOX + "(assert (<= Y_0 -0.5))",
+    "broken": BOX + "(assert (<= Y_0",
+    "other": BOX + "(declare-const Y_1 Real) (assert (<= Y_0 Y_1))",
+}
+
+
+@pytest.fixture
+def instances(tmp_path: Path) -> tuple[SetInstance, ...]:
+    """Of two networks: Y_0 = relu(X_0), and a file that is none."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(1, 1), nn.ReLU())
+    with torch.no_grad():
+        module[1].weight.fill_(1)
+        module[1].bias.zero_()
+    export_onnx(module, tmp_path / "relu.onnx", (1,), {})
+    (tmp_path / "none.onnx").write_bytes(b"no network")
+    lines = []
+    for name, text in PROPERTIES.items():
+        (tmp_path / f"{name}.vnnlib").write_text(text)
+        lines += [f"relu.onnx,{name}.vnnlib,30", f"none.onnx,{name}.vnnlib,30"]
+    (tmp_path / "instances.csv").write_text("\n".join(lines))
+    return read_instances(tmp_path / "instances.csv")
+
+
+def job(folder: Path) -> SetJob:
+    return SetJob(folder / "results.csv", folder / "found", property_plan, seconds=20)
+
+
+def test_a_set_with_broken_files(instances: tuple[SetInstance, ...], tmp_path: Path) -> None:
+    told: list[Key] = []
+    found = run_set(instances, job(tmp_path), lambda key, _: told.append(key))
+    assert list(found) == [one.key for one in instances]
+    assert sorted(told, key=str) == sorted(found, key=str)
+    answers = {key.vnnlib: one.answer for key, one in found.items() if key.onnx == "relu.onnx"}
+    assert answers == {
+        "sat.vnnlib": Answer.SAT,
+        "unsat.vnnlib": Answer.UNSAT,
+        "broken.vnnlib": Answer.UNKNOWN,
+        "other.vnnlib": Answer.UNKNOWN,
+    }
+    for key, one in found.items():
+        if key.onnx == "none.onnx":
+            assert one.answer is Answer.UNKNOWN
+            assert "none.onnx" in one.detail
+    assert "line 2" in found[Key("relu.onnx", "broken.vnnlib")].detail
+    assert "outputs of other.vnnlib" in found[Key("relu.onnx", "other.vnnlib")].detail
+    (path,) = (tmp_path / "found").iterdir()
+    assert path.name == "relu_sat.counterexample"
+    assert float(read_counterexample(path).inputs) >= 1.5
+
+
+def test_what_is_done_is_not_done_again(instances: tuple[SetInstance, ...], tmp_path: Path) -> None:
+    key = Key("relu.onnx", "unsat.vnnlib")
+    write_results(tmp_path / "results.csv", {key: Result(Answer.TIMEOUT, 7.0, "as, before")})
+    told: list[Key] = []
+    found = run_set(instances, job(tmp_path), lambda key, _: told.append(key))
+    assert found[key] == Result(Answer.TIMEOUT, 7.0, "as, before")
+    assert key not in told
+    assert len(told) == len(instances) - 1
+    again = run_set(instances, job(tmp_path), lambda key, _: pytest.fail("done again"))
+    assert {k: one.answer for k, one in again.items()} == {
+        k: one.answer for k, one in found.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a,b\n", "onnx,vnnlib,result,seconds,detail\na,b,maybe,1,\n", "onnx\0"]
+)
+def test_another_file_is_not_overwritten(
+    text: str, instances: tuple[SetInstance, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "results.csv").write_text(text)
+    with pytest.raises(DataError, match=r"results\.csv"):
+        run_set(instances, job(tmp_path))
+    assert (tmp_path / "results.csv").read_text() == text
+
+
+def test_results_read_back(tmp_path: Path) -> None:
+    results = {
+        Key("a,b.onnx", 'p"q.vnnlib'): Result(Answer.SAT, 0.125),
+        Key("a.onnx", "p.vnnlib"): Result(Answer.UNKNOWN, 3.0, "two\nlines, and a comma"),
+    }
+    path = write_results(tmp_path / "results.csv", results)
+    assert read_results(path) == results
+
+
+def test_comparison() -> None:
+    keys = [Key("a.onnx", f"{n}.vnnlib") for n in range(6)]
+    answers = [Answer.SAT, Answer.UNSAT, Answer.TIMEOUT, Answer.SAT, Answer.UNSAT, Answer.SAT]
+    known = [Answer.SAT, Answer.SAT, Answer.UNSAT, Answer.UNSAT, Answer.UNKNOWN]
+    found = compare(
+        {key: Result(answer, 0.5) for key, answer in zip(keys, answers, strict=True)},
+        {key: Reference(answer, True) for key, answer in zip(keys, known, strict=False)},
+    )
+    assert (found.known, found.decided, found.seconds) == (4, 3, 3.0)
+    assert found.contradictions == (keys[1], keys[3])
+    assert found.answers == {Answer.SAT: 3, Answer.UNSAT: 2, Answer.TIMEOUT: 1}
+
+
+def test_names_of_counterexample_files() -> None:
+    name = counterexample_name(Path("a/net_4.0_b.onnx"), Path("idx_1_eps_0.002.vnnlib.gz"))
+    assert name == "net_4.0_b_idx_1_eps_0.002.counterexample"

@@ -1,0 +1,218 @@
+"""Whole sets of VNN-COMP: each network is read once, its properties are decided in batches.
+
+The results file has one line for each instance that is done, so that a run which was stopped
+continues; it is written anew, whole, after every batch.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from verify_pipeline.certify.settings import Plan
+from verify_pipeline.errors import DataError, VerifyPipelineError
+from verify_pipeline.interop.counterexamples import write_counterexample
+from verify_pipeline.interop.decide import Decided, decide
+from verify_pipeline.interop.instances import Answer, Key, Reference, SetInstance, rows_of
+from verify_pipeline.interop.properties import VnnlibProperty
+from verify_pipeline.interop.vnnlib import read_vnnlib
+from verify_pipeline.onnx import load_network
+from verify_pipeline.whole_files import write_whole
+
+COLUMNS = ("onnx", "vnnlib", "result", "seconds", "detail")
+
+BATCH = 64
+"""Properties of a network that are decided together, at most: what an interruption may cost."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of a results file.
+
+    Attributes:
+        answer: sat, unsat, timeout or unknown.
+        seconds: charged to the instance.
+        detail: why it is unknown, where there is more to say.
+    """
+
+    answer: Answer
+    seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class SetJob:
+    """How a set is run.
+
+    Attributes:
+        results: the results file; continued where it is there.
+        counterexamples: the folder that counterexample files go into; None: none are written.
+        plan: makes the plan for a number of seconds.
+        seconds: for each instance; None: as the set's list says.
+        device: where bounds and attacks are computed.
+    """
+
+    results: Path
+    counterexamples: Path | None
+    plan: Callable[[float], Plan]
+    seconds: float | None = None
+    device: torch.device | str = "cpu"
+
+
+def run_set(
+    instances: Sequence[SetInstance],
+    job: SetJob,
+    progress: Callable[[Key, Result], None] = lambda key, result: None,
+) -> dict[Key, Result]:
+    """Decide the instances of a set that have no result yet.
+
+    A network or a property that cannot be used makes its instances unknown, with the reason.
+
+    Args:
+        instances: of the set.
+        job: how.
+        progress: is told each new result.
+
+    Returns:
+        The results of all instances, in their order.
+
+    Raises:
+        DataError: the results file is of another form, or cannot be written.
+    """
+    results = read_results(job.results) if job.results.exists() else {}
+    open_ = [one for one in instances if one.key not in results]
+    for group in _batches(open_, job.seconds):
+        found = _decide_batch(group, job)
+        for instance, result in zip(group, found, strict=True):
+            results[instance.key] = result
+            progress(instance.key, result)
+        write_results(job.results, results)
+    return {one.key: results[one.key] for one in instances}
+
+
+def read_results(path: Path) -> dict[Key, Result]:
+    """The results in a file that :func:`write_results` wrote.
+
+    Raises:
+        DataError: it cannot be read, or is of another form.
+    """
+    rows = list(rows_of(path))
+    if not rows or tuple(rows[0][1]) != COLUMNS:
+        raise DataError(
+            f"results file {path}",
+            expected=f"columns {', '.join(COLUMNS)}",
+            got=", ".join(rows[0][1]) if rows else "an empty file",
+            remedy="Name another file for the results.",
+        )
+    results = {}
+    for line, row in rows[1:]:
+        try:
+            onnx, vnnlib, answer, seconds, detail = row
+            results[Key(onnx, vnnlib)] = Result(Answer(answer), float(seconds), detail)
+        except ValueError as error:
+            raise DataError(
+                f"{path.name}, line {line}", expected="a result", got=str(error)
+            ) from None
+    return results
+
+
+def write_results(path: Path, results: Mapping[Key, Result]) -> Path:
+    """Write a results file, whole or not at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for key, one in results.items():
+        seconds = f"{one.seconds:.3f}"
+        writer.writerow((key.onnx, key.vnnlib, one.answer.value, seconds, one.detail))
+    return write_whole(path, text.getvalue())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results beside what is known from elsewhere.
+
+    Attributes:
+        answers: how often each answer was given.
+        known: instances whose answer is known.
+        decided: of these, how many were decided.
+        contradictions: instances decided otherwise than is known.
+        seconds: charged to all instances.
+    """
+
+    answers: Counter[Answer]
+    known: int
+    decided: int
+    contradictions: tuple[Key, ...]
+    seconds: float
+
+
+def compare(results: Mapping[Key, Result], reference: Mapping[Key, Reference]) -> Comparison:
+    """Set results against reference verdicts; an instance that has none is not known."""
+    sides = {Answer.SAT, Answer.UNSAT}
+    known = {key: one.answer for key, one in reference.items() if one.answer in sides}
+    both = [key for key, one in results.items() if key in known and one.answer in sides]
+    return Comparison(
+        Counter(one.answer for one in results.values()),
+        sum(key in known for key in results),
+        len(both),
+        tuple(key for key in both if results[key].answer is not known[key]),
+        sum(one.seconds for one in results.values()),
+    )
+
+
+def _batches(
+    instances: Sequence[SetInstance], seconds: float | None
+) -> Iterator[list[SetInstance]]:
+    """Instances of one network and one timeout, a few at a time."""
+    groups: dict[tuple[Path, float], list[SetInstance]] = {}
+    for one in instances:
+        groups.setdefault((one.onnx, seconds or one.timeout), []).append(one)
+    for group in groups.values():
+        for start in range(0, len(group), BATCH):
+            yield group[start : start + BATCH]
+
+
+def _decide_batch(group: Sequence[SetInstance], job: SetJob) -> list[Result]:
+    """Results of instances of one network and one timeout."""
+    results: dict[int, Result] = {}
+    usable: list[tuple[int, VnnlibProperty]] = []
+    try:
+        network = load_network(group[0].onnx)
+    except VerifyPipelineError as error:
+        return [Result(Answer.UNKNOWN, 0.0, str(error))] * len(group)
+    for place, instance in enumerate(group):
+        try:
+            prop = read_vnnlib(instance.vnnlib)
+            prop.check_fits(network.graph)
+        except VerifyPipelineError as error:
+            results[place] = Result(Answer.UNKNOWN, 0.0, str(error))
+        else:
+            usable.append((place, prop))
+    plan = job.plan(job.seconds or group[0].timeout)
+    found = decide(network, [prop for _, prop in usable], plan, device=job.device)
+    for (place, _), one in zip(usable, found, strict=True):
+        results[place] = Result(one.answer, one.seconds, one.detail)
+        _keep_counterexample(group[place], one, job.counterexamples)
+    return [results[place] for place in range(len(group))]
+
+
+def _keep_counterexample(instance: SetInstance, found: Decided, folder: Path | None) -> None:
+    if folder is not None and found.point is not None and found.output is not None:
+        path = folder / counterexample_name(instance.onnx, instance.vnnlib)
+        write_counterexample(path, found.point, found.output)
+
+
+def counterexample_name(onnx: Path, vnnlib: Path) -> str:
+    """The name of a counterexample's file, as VNN-COMP's results have it."""
+    stems = [path.name.removesuffix(".gz").rpartition(".")[0] for path in (onnx, vnnlib)]
+    return f"{stems[0]}_{stems[1]}.counterexample"
