@@ -124,9 +124,38 @@ def test_overrides_replace_values_and_are_checked_too(recipe_file: Path) -> None
     message = "\n".join(
         errors_of(recipe_file, **{"train.loss.alpha": "2", "train.sed": "1", "train.seed.x": "1"})
     )
-    assert "train.loss.alpha (line 5): input should be less than or equal to 1; got 2" in message
-    assert "train.sed (line 2): unknown key" in message
+    assert "train.loss.alpha (--set): input should be less than or equal to 1; got 2" in message
+    assert "train.sed (--set): unknown key" in message
     assert "[" in "\n".join(errors_of(recipe_file, **{"train.seed": "[1"}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("train.epsilon", "{target: 3}", "train.epsilon.target (--set): input should be less"),
+        ("train.network.name", "cnn9", "train.network.name (--set): expected one of"),
+        ("certify.search", "none-such", "certify.search (--set): search 'none-such'"),
+        ("certify.stages", "[clean, magic]", "certify.stages[1] (--set): input should be"),
+        ("train.sub.key", "1", "train.sub (--set): unknown key"),
+        ("train.seed", "[1", "train.seed (--set): cannot read '[1' as a YAML value"),
+        ("train.seed", "012", "train.seed (--set): 012 has a leading zero"),
+        ("train.loss.name.x", "1", "train.loss.name.x (--set): name holds a value, not keys"),
+        ("train.loss", "{alpha: 2}", "train.loss.name (--set): missing"),
+    ],
+)
+def test_an_error_of_an_override_cites_no_line_of_the_file(
+    recipe_file: Path, key: str, value: str, told: str
+) -> None:
+    message = "\n".join(errors_of(recipe_file, **{key: value})[1:])
+    assert told in message
+    assert "(line" not in message
+
+
+def test_beside_an_override_the_files_own_errors_keep_their_lines(recipe_file: Path) -> None:
+    recipe_file.write_text(GOOD.replace("2/255", "2"), encoding="utf-8")
+    message = "\n".join(errors_of(recipe_file, **{"train.loss.alpha": "3"}))
+    assert "train.loss.alpha (--set)" in message
+    assert "train.epsilon.target (line 6)" in message
 
 
 def test_unknown_recipes_are_answered_with_the_known_ones(tmp_path: Path) -> None:

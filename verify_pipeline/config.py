@@ -78,7 +78,8 @@ def load_recipe(source: Path | str, overrides: Mapping[str, str] | None = None) 
     problems = list(document.problems)
     value = document.value
     for key, text in (overrides or {}).items():
-        problems.extend(_override(value, key, text))
+        document, wrong = _override(document, key, text)
+        problems.extend(wrong)
     problems.extend(_unknown_names(document))
     try:
         recipe = TypeAdapter(Recipe).validate_python(_completed(value, path.stem))
@@ -140,20 +141,23 @@ def _find(source: Path | str) -> Path:
     return Path(str(resources.files("verify_pipeline") / "recipes" / f"{text}.yaml"))
 
 
-def _override(value: dict[str, Any], key: str, text: str) -> Iterable[str]:
-    """Set one dotted key in place; yields what is wrong with it."""
+def _override(document: Document, key: str, text: str) -> tuple[Document, tuple[str, ...]]:
+    """Set one dotted key in the document's value; returns what is wrong with it, too."""
     try:
-        new = parse(f"value: {text}").value["value"]
+        read = parse(f"value: {text}")
     except ConfigError:
-        yield f"{key}: cannot read {text!r} as a YAML value"
-        return
-    *parents, last = key.split(".")
-    for part in parents:
+        return document, (f"{key} (--set): cannot read {text!r} as a YAML value",)
+    value, path = document.value, tuple(key.split("."))
+    new = path
+    for length, part in enumerate(path[:-1], 1):
+        if part not in value:
+            new = min(new, path[:length], key=len)
         value = value.setdefault(part, {})
         if not isinstance(value, dict):
-            yield f"{key}: {part} holds a value, not keys"
-            return
-    value[last] = new
+            return document, (f"{key} (--set): {part} holds a value, not keys",)
+    value[path[-1]] = read.value["value"]
+    document = dataclasses.replace(document, replaced=document.replaced | {new})
+    return document, tuple(f"{key} (--set): {told.split(': ', 1)[-1]}" for told in read.problems)
 
 
 def _follows(details: Any, value: dict[str, Any]) -> bool:

@@ -67,18 +67,23 @@ class Document:
         value: the mapping; of two equal keys, the first.
         lines: the line, from 1, of every key and list item, by its path.
         problems: everything that has to be refused, as ``path (line n): what``.
+        replaced: keys whose values have come from the command line instead.
     """
 
     name: str
     value: dict[str, Any]
     lines: dict[KeyPath, int]
     problems: tuple[str, ...]
+    replaced: frozenset[KeyPath] = frozenset()
 
     def place(self, path: KeyPath) -> str:
         """A path as a user reads it, ``train.loss.alpha (line 12)``.
 
-        A key that is not in the file gets the line of the nearest one around it.
+        A key that is not in the file gets the line of the nearest one around it; one that was
+        replaced, and all under it, gets ``(--set)``.
         """
+        if any(path[:length] in self.replaced for length in range(1, len(path) + 1)):
+            return f"{dotted(path)} (--set)"
         for length in range(len(path), 0, -1):
             if path[:length] in self.lines:
                 return f"{dotted(path)} (line {self.lines[path[:length]]})"
