@@ -1,8 +1,8 @@
 """One battery over all stages: what they decide is true, and stronger ones decide more."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import get_args
 
 import pytest
@@ -121,6 +121,20 @@ SETUPS = {
 @pytest.fixture(scope="module", params=list(SETUPS))
 def made(request: pytest.FixtureRequest) -> Setup:
     return SETUPS[request.param]()
+
+
+def test_the_ascent_gives_back_what_it_has_when_time_is_up(made: Setup) -> None:
+    def bounds(answers: Iterator[bool]) -> Tensor:
+        task = task_of(made.instances, made.task.indices, Knowledge(1 << 20, CPU))
+        hurried = replace(task, has_time=lambda: next(answers))
+        return torch.tensor([d.bound for d in made.stage("alpha-crown").run(hurried)])
+
+    answers = iter([True, False])  # asked again after that, it would fail
+    stopped, whole = bounds(answers), bounds(repeat(True))
+    assert list(answers) == []
+    assert (whole >= stopped - 1e-6).all()
+    least = sampled_margins(made.subject.exact, made.task, made.task.spec)
+    assert (stopped <= least + 1e-9).all()
 
 
 @pytest.mark.parametrize("name", get_args(StageName))

@@ -25,6 +25,7 @@ from verify_pipeline.bounds.contract import (
     NodeBounds,
     OptimiseSettings,
     Splits,
+    Until,
 )
 from verify_pipeline.bounds.crown import crown_margins, needed_places, relu_coefficients
 from verify_pipeline.bounds.intermediate import crown_intermediate
@@ -38,6 +39,7 @@ __all__ = [
     "NodeBounds",
     "OptimiseSettings",
     "Splits",
+    "Until",
     "clamp_to_splits",
     "crown_intermediate",
     "crown_margins",

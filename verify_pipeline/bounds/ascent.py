@@ -26,6 +26,7 @@ from verify_pipeline.bounds.contract import (
     NodeBounds,
     OptimiseSettings,
     Splits,
+    Until,
 )
 from verify_pipeline.bounds.intermediate import tighten
 from verify_pipeline.bounds.linearise import LinearGraph, linearise
@@ -48,7 +49,7 @@ def optimise(
     settings: OptimiseSettings,
     splits: Splits | None = None,
     start: Multipliers | None = None,
-    until: Tensor | None = None,
+    until: Until | None = None,
 ) -> tuple[MarginBounds, Multipliers]:
     """Lower bounds of the margins, each row with the α and β that are best for it.
 
@@ -60,8 +61,7 @@ def optimise(
         settings: steps and rates.
         splits: of (leaky) ReLUs; None: none.
         start: where to begin, such as a parent domain's; what it leaves out starts at its default.
-        until: ``N``; an instance rests once each of its rows is above this. None: 0, so that it
-            rests when it is verified.
+        until: when to stop earlier. None: an instance rests when it is verified, above 0.
 
     Returns:
         The best bounds found, nowhere below those at ``start``, and the multipliers that give
@@ -70,7 +70,7 @@ def optimise(
     linear, margins = linearise(graph, bounds, splits), of_margins(graph, spec)
     choices = begin(linear, margins, start, splits)
     if until is None:
-        until = margins.constants.new_zeros(len(box))
+        until = Until(margins.constants.new_zeros(len(box)))
     found, best = ascend(linear, box, margins, settings, choices, until)
     return found, _multipliers(linear, best)
 
@@ -100,7 +100,7 @@ class _Ascent:
     dtype: torch.dtype
 
     def solve(self, linear: LinearGraph, box: Box, functional: Functional) -> Tensor:
-        never = functional.constants.new_full((len(box),), torch.inf)
+        never = Until(functional.constants.new_full((len(box),), torch.inf))
         choices = begin(linear, functional, None, None)
         return ascend(linear, box, functional, self.settings, choices, never)[0].lower
 
@@ -148,7 +148,7 @@ def ascend(
     functional: Functional,
     settings: OptimiseSettings,
     choices: Choices,
-    until: Tensor,
+    until: Until,
 ) -> tuple[MarginBounds, Choices]:
     """Lower bounds of any functionals of any node, with the choices that are best for each row.
 
@@ -158,17 +158,17 @@ def ascend(
         functional: ``N x S`` functionals.
         settings: steps and rates.
         choices: where to begin; they are changed.
-        until: ``N``; an instance rests once each of its rows is above this.
+        until: when to stop earlier.
     """
     best = _Best(functional.constants, choices)
-    going = torch.arange(len(until), device=until.device)
+    going = torch.arange(len(until.above), device=until.above.device)
     now, rest, ask = choices, (linear, box), functional
     for step in range(settings.iterations + 1):
         last = step == settings.iterations or not now
         lower, gradients = evaluate(*rest, ask, now)
         best.keep(going, lower, now)
-        still = (best.lower[going] <= until[going].unsqueeze(1)).any(1)
-        if last or not bool(still.any()):
+        still = (best.lower[going] <= until.above[going].unsqueeze(1)).any(1)
+        if last or not bool(still.any()) or not until.has_time():
             break
         _climb(now, gradients, settings, step)
         if float((~still).float().mean()) >= _WORTH_DROPPING:

@@ -20,7 +20,7 @@ float64, where the rounding is far below any margin that matters.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -205,6 +205,25 @@ class OptimiseSettings:
     lr_alpha: Positive = 0.25
     lr_beta: Positive = 0.05
     decay: Positive = 0.98
+
+
+def always() -> bool:
+    """True: there is time."""
+    return True
+
+
+@dataclass(frozen=True, eq=False)
+class Until:
+    """When an ascent comes to rest before its steps are used up.
+
+    Attributes:
+        above: ``N``; an instance rests once each of its rows is above this.
+        has_time: whether there is time for another step, asked before each; the starting point is
+            evaluated in any case.
+    """
+
+    above: Tensor
+    has_time: Callable[[], bool] = always
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=STRICT)

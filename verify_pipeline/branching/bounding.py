@@ -17,6 +17,7 @@ from verify_pipeline.bounds import (
     NodeBounds,
     OptimiseSettings,
     Splits,
+    Until,
     clamp_to_splits,
     crown_margins,
     optimise,
@@ -107,7 +108,7 @@ class Bounder:
             settings,
             splits=view.splits,
             start=view.multipliers,
-            until=torch.full_like(domains.lower, CONFIRMABLE),
+            until=Until(torch.full_like(domains.lower, CONFIRMABLE)),
         )
         lower = margins.lower[:, 0]
         found = replace(

@@ -1,7 +1,8 @@
 """α-CROWN (Xu et al. 2021, arXiv:2011.13824): the slopes of unstable neurons are optimised.
 
-The ascent runs in float32; the slopes that it finds are then evaluated in float64, on float64
-bounds of the neurons. Any slopes in [0, 1] are valid, so only the last evaluation has to be exact.
+The ascent runs in float32 and ends early where time does; the slopes that it finds are then
+evaluated in float64, on float64 bounds of the neurons. Any slopes in [0, 1] are valid, so only the
+last evaluation has to be exact.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
-from verify_pipeline.bounds import OptimiseSettings, crown_margins, optimise
+from verify_pipeline.bounds import OptimiseSettings, Until, crown_margins, optimise
 from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
@@ -54,7 +55,9 @@ class AlphaCrownStage:
             task.spec.to(single),
             known.bounds.to(single),
             self._settings,
-            until=torch.full((len(task),), CONFIRMABLE, device=self._subject.device),
+            until=Until(
+                torch.full((len(task),), CONFIRMABLE, device=self._subject.device), task.has_time
+            ),
         )
         lower = crown_margins(
             self._subject.exact, task.box, task.spec, known.bounds, slopes.to(torch.float64)
