@@ -127,7 +127,8 @@ def test_the_ascent_gives_back_what_it_has_when_time_is_up(made: Setup) -> None:
     def bounds(answers: Iterator[bool]) -> Tensor:
         task = task_of(made.instances, made.task.indices, Knowledge(1 << 20, CPU))
         hurried = replace(task, has_time=lambda: next(answers))
-        return torch.tensor([d.bound for d in made.stage("alpha-crown").run(hurried)])
+        found = made.stage("alpha-crown").run(hurried)
+        return torch.tensor([decision.bound for decision in found], dtype=torch.float64)
 
     answers = iter([True, False])  # asked again after that, it would fail
     stopped, whole = bounds(answers), bounds(repeat(True))
