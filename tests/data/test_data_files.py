@@ -2,11 +2,14 @@
 
 import functools
 import hashlib
+import io
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pooch
 import pytest
 
 from verify_pipeline.data.files import ROOT_VARIABLE, Remote, Store, check_md5, open_store
@@ -70,6 +73,18 @@ def test_a_file_that_is_not_published_leaves_nothing(store: Store, address: str)
     with pytest.raises(DataError, match="404"):
         store.obtain("set", ("sub",), ("none.gz",), Remote(address + ".none", MD5))
     assert files_under(store.cache) == []
+
+
+def test_a_download_says_nothing_and_why_it_failed_in_a_few_words(
+    store: Store, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr(pooch.get_logger(), "handlers", [logging.StreamHandler(said)])
+    store.obtain("set", ("sub",), ("set.gz",), Remote(address, MD5))
+    with pytest.raises(DataError) as caught:
+        store.obtain("set", ("sub",), ("none",), Remote("http://127.0.0.1:9/none", MD5))
+    assert caught.value.got == "Connection refused"
+    assert said.getvalue() == ""
 
 
 def test_the_root_comes_before_the_cache(store: Store) -> None:

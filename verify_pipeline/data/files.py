@@ -7,7 +7,9 @@ Nothing here knows a format. A file is found, or downloaded and checked, or a
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +124,7 @@ def fetch(remote: Remote, folder: Path, remedy: str) -> Path:
     Raises:
         DataError: it cannot be reached or written, or what came is not the published file.
     """
+    pooch.get_logger().setLevel(logging.WARNING)  # it would tell of every download on stderr
     try:
         path = pooch.retrieve(
             remote.address, known_hash=f"md5:{remote.md5}", fname=remote.name, path=folder
@@ -136,10 +139,18 @@ def fetch(remote: Remote, folder: Path, remedy: str) -> Path:
     except OSError as error:
         raise DataError(
             f"download of {remote.address}",
-            got=f"{type(error).__name__}: {error}",
+            got=_reason(error),
             remedy=remedy,
         ) from error
     return Path(path)
+
+
+def _reason(error: BaseException) -> str:
+    """What was wrong in the first place, in a few words: HTTP's libraries wrap it several times."""
+    while (deeper := error.__cause__ or error.__context__) is not None:
+        error = deeper
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return textwrap.shorten(told or type(error).__name__, 120, placeholder=" …")
 
 
 def check_md5(path: Path, content: bytes, expected: str) -> None:
