@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.lirpa import shims
-from verify_pipeline.lirpa.quick_ops import quick_ops
+from verify_pipeline.lirpa.quick_ops import fold_batch_norms, quick_ops
 from verify_pipeline.problem import Box
 
 # What release 0.3 needs to be right on current torch (see ARCHITECTURE.md); later ones accept them.
@@ -52,6 +52,7 @@ class Bounder:
             2, *input_shape, device=parameters[0].device, dtype=parameters[0].dtype
         )
         training = module.training
+        custom_ops = quick_ops() if lirpa.version.startswith("0.3") else {}
         try:
             with warnings.catch_warnings():
                 # tracing warns of deprecated parts of torch's exporter
@@ -61,7 +62,7 @@ class Bounder:
                     module,
                     example,
                     bound_opts={**BOUND_OPTIONS, **(options or {})},
-                    custom_ops=quick_ops() if lirpa.version.startswith("0.3") else {},
+                    custom_ops=custom_ops,
                 )
         except (NotImplementedError, KeyError, RuntimeError) as error:
             raise NetworkError(
@@ -72,6 +73,8 @@ class Bounder:
             for each, wanted in zip(parameters, gradients, strict=True):
                 each.requires_grad_(wanted)
         self._share_buffers()
+        if custom_ops:
+            fold_batch_norms(self._bounded._modules.values())
         self.train(training)
 
     def _share_buffers(self) -> None:

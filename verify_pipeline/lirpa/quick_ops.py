@@ -1,15 +1,17 @@
 """Interval rules for auto_LiRPA 0.3: the same in fewer passes over memory, and a finite softmax.
 
 On a CPU the rules of release 0.3 cost as much as the convolutions they surround. Two of these do
-the same arithmetic: halving weights instead of sums of bounds, scaling bounds directly in batch
-normalisation, and taking a batch's statistics from the normalisation that computes them anyway.
-The third is there because release 0.3 divides exponentials that overflow. auto_LiRPA takes such
-rules as ``custom_ops``; what is not L∞ falls back to its own.
+the same arithmetic: halving weights instead of sums of bounds, folding batch normalisation into the
+convolution before it, and taking a batch's statistics from the normalisation that computes them
+anyway. The third is there because release 0.3 divides exponentials that overflow. auto_LiRPA takes
+such rules as ``custom_ops``. They are for L∞ boxes and fixed weights, which is all that the adapter
+asks for.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -75,27 +77,65 @@ def _log_sum_of_others(x: Tensor) -> Tensor:
     return others.masked_fill(itself, -torch.inf).logsumexp(-1)
 
 
+def fold_batch_norms(nodes: Iterable[Any]) -> None:
+    """Let each batch normalisation after a convolution bound both at once.
+
+    The normalisation scales the convolution's weights instead of its bounds, which are larger by
+    far. The convolution hands its input's bounds on; nothing else may ask for its own.
+    """
+    rules = quick_ops()
+    every = list(nodes)
+    for node in every:
+        if not isinstance(node, rules["onnx::BatchNormalization"]):
+            continue
+        before = node.inputs[0]
+        users = sum(before is each for user in every for each in user.inputs)
+        if isinstance(before, rules["onnx::Conv"]) and users == 1:
+            before.is_folded = True
+            # not as a submodule: it is one of the whole network already
+            object.__setattr__(node, "convolution", before)
+
+
 @cache
-def quick_ops() -> dict[str, type]:
+def quick_ops() -> dict[str, Any]:
     """The rules by ONNX operator, as subclasses of auto_LiRPA's own."""
     operators = importlib.import_module("auto_LiRPA.bound_ops")
-    is_linf = operators.Interval.get_perturbation
+    return {
+        "onnx::Conv": _quick_conv(operators),
+        "onnx::BatchNormalization": _quick_batch_norm(operators),
+        "onnx::Softmax": _finite_softmax(operators),
+    }
 
-    class QuickConv(operators.BoundConv):  # type: ignore[misc, name-defined]
+
+def _quick_conv(operators: Any) -> type:
+    class QuickConv(operators.BoundConv):  # type: ignore[misc]
         """Convolution: centre and radius with halved weights."""
 
+        is_folded = False
+
         def interval_propagate(self, *v: Any, C: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            if self.is_input_perturbed(1) or is_linf(v[0])[0] != float("inf"):
-                bounds: tuple[Tensor, Tensor] = super().interval_propagate(*v, C=C)
-                return bounds
-            (lower, upper), half = v[0], v[1][0] / 2
+            if self.is_folded:
+                return v[0][0], v[0][1]
+            return self.bounds(v[0], v[1][0], v[2][0] if self.has_bias else None)
+
+        def bounds(
+            self, interval: Any, weight: Tensor, bias: Tensor | None
+        ) -> tuple[Tensor, Tensor]:
+            """With any weights of the right shape."""
+            (lower, upper), half = interval, weight / 2
             where = (self.stride, self.padding, self.dilation, self.groups)
-            center = F.conv2d(upper + lower, half, v[2][0] if self.has_bias else None, *where)
+            center = F.conv2d(upper + lower, half, bias, *where)
             radius = F.conv2d(upper - lower, half.abs(), None, *where)
             return center - radius, center + radius
 
-    class QuickBatchNormalization(operators.BoundBatchNormalization):  # type: ignore[misc, name-defined]
-        """Batch normalisation: statistics at no extra pass, bounds scaled directly."""
+    return QuickConv
+
+
+def _quick_batch_norm(operators: Any) -> type:
+    class QuickBatchNormalization(operators.BoundBatchNormalization):  # type: ignore[misc]
+        """Batch normalisation: statistics at no extra pass, folded into the convolution before."""
+
+        convolution: Any = None
 
         def forward(self, x: Tensor, w: Tensor, b: Tensor, m: Tensor, v: Tensor) -> Tensor:
             if not self.training:
@@ -111,16 +151,26 @@ def quick_ops() -> dict[str, type]:
             return out
 
         def interval_propagate(self, *v: Any) -> tuple[Tensor, Tensor]:
-            if is_linf(v[0])[0] != float("inf"):
-                bounds: tuple[Tensor, Tensor] = super().interval_propagate(*v)
-                return bounds
             mean, variance = self.current_mean, self.current_var
             if not self.training:
                 mean, variance = v[3][0], v[4][0]
             scale = v[1][0] / torch.sqrt(variance + self.eps)
-            return batch_norm_interval(v[0][0], v[0][1], scale, v[2][0] - mean * scale)
+            shift = v[2][0] - mean * scale
+            if self.convolution is None:
+                return batch_norm_interval(v[0][0], v[0][1], scale, shift)
+            weight = self.convolution.inputs[1].param
+            if self.convolution.has_bias:
+                shift = shift + scale * self.convolution.inputs[2].param
+            bounds: tuple[Tensor, Tensor] = self.convolution.bounds(
+                v[0], weight * scale.view(-1, 1, 1, 1), shift
+            )
+            return bounds
 
-    class FiniteSoftmax(operators.BoundSoftmax):  # type: ignore[misc, name-defined]
+    return QuickBatchNormalization
+
+
+def _finite_softmax(operators: Any) -> type:
+    class FiniteSoftmax(operators.BoundSoftmax):  # type: ignore[misc]
         """Softmax as one operation, not as exponentials and a quotient; IBP only."""
 
         def __init__(self, attr: Any, inputs: Any, output_index: int, options: Any) -> None:
@@ -129,8 +179,4 @@ def quick_ops() -> dict[str, type]:
         def interval_propagate(self, *v: Any) -> tuple[Tensor, Tensor]:
             return softmax_interval(v[0][0], v[0][1], self.axis)
 
-    return {
-        "onnx::Conv": QuickConv,
-        "onnx::BatchNormalization": QuickBatchNormalization,
-        "onnx::Softmax": FiniteSoftmax,
-    }
+    return FiniteSoftmax
