@@ -70,3 +70,11 @@ def test_the_layer_table_of_the_architecture_is_the_enforced_one() -> None:
         if row.startswith("| `")
     ]
     assert written == list(runpy.run_path(str(ROOT / "tests" / "test_imports.py"))["LAYERS"])
+
+
+def test_the_changelog_names_every_command() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").lower()
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    stems = {"train": "training", "certify": "certification"}  # named as what they do
+    missing = [name for name in sorted(commands) if stems.get(name, name) not in text]
+    assert not missing
