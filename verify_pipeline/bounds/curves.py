@@ -62,6 +62,7 @@ class Curve(Relaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """The lower line's slope where a coefficient is > 0, else the upper's: ``N x S x *V``."""
         positive, negative = coefficients.clamp(min=0), coefficients.clamp(max=0)
         constants = inner(positive, self.low_offset) + inner(negative, self.up_offset)
         return (positive * self.low.unsqueeze(1) + negative * self.up.unsqueeze(1),), constants
@@ -69,6 +70,7 @@ class Curve(Relaxation):
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
+        """The lower line at ``z`` where the coefficient is > 0, else the upper: ``N x S x *V``."""
         (z,) = inputs
         assert z is not None
         below = self.low.unsqueeze(1) * z + self.low_offset.unsqueeze(1)

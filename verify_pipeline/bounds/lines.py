@@ -68,6 +68,7 @@ class Lines(Relaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """``below`` where a coefficient is > 0, else ``up``; less β's charges: ``N x S x *V``."""
         negative = coefficients.clamp(max=0)
         pulled = coefficients.clamp(min=0).mul_(self._below(choice))
         pulled = pulled.addcmul_(negative, self.up.unsqueeze(1))
@@ -78,6 +79,7 @@ class Lines(Relaxation):
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
+        """``below z`` where the coefficient is > 0, else ``up z + offset``: ``N x S x *V``."""
         (z,) = inputs
         assert z is not None
         above = (self.up.unsqueeze(1) * z).add_(self.offset.unsqueeze(1))
@@ -111,9 +113,11 @@ class Given(Choice):
     charges: Tensor | None
 
     def slopes(self, least: Tensor, span: Tensor, usual: Tensor) -> Tensor:
+        """``least + α span``, as :class:`Choice` asks for, or the usual ones without α."""
         return usual if self.alpha is None else least + self.alpha * span
 
     def charge(self, pulled: Tensor) -> Tensor:
+        """The coefficients ``N x S x *V`` less ``β s``."""
         return pulled if self.charges is None else pulled - self.charges
 
 

@@ -36,6 +36,7 @@ class Selection(Relaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """Each window's coefficient goes to its element: ``N x S x C x H x W``."""
         flat = coefficients.flatten(3)
         negative = flat.clamp(max=0)
         kept = flat.clamp(min=0) + negative * self.decided.unsqueeze(1)
@@ -47,6 +48,7 @@ class Selection(Relaxation):
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
+        """The element, or ``upper`` where undecided under a coefficient < 0: ``N x S x *V``."""
         (z,) = inputs
         assert z is not None
         flat = coefficients.flatten(3)

@@ -61,6 +61,7 @@ class Product(Relaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """Each factor's functional, by the other's centre: ``N x S x *L`` and ``N x S x *R``."""
         to_left = self.kind.pull_left(coefficients, self.right.unsqueeze(1))
         to_right = self.kind.pull_right(coefficients, self.left.unsqueeze(1))
         parts = (
@@ -72,6 +73,7 @@ class Product(Relaxation):
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
+        """The product's linear part, and its slack by the coefficient's sign: ``N x S x *V``."""
         x, y = inputs
         assert x is not None
         assert y is not None
@@ -104,6 +106,7 @@ class Quotient(Relaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """Through the product, then through the lines of the reciprocal: ``N x S x *V_in``."""
         (to_x, to_reciprocal), constants = self.times.pull_back(coefficients, None)
         assert to_reciprocal is not None
         (to_y,), more = self.reciprocal.pull_back(to_reciprocal, None)
@@ -112,6 +115,7 @@ class Quotient(Relaxation):
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
+        """The product's lines at x and at the reciprocal's line of y: ``N x S x *V``."""
         x, y = inputs
         (_, to_reciprocal), _ = self.times.pull_back(coefficients, None)
         assert to_reciprocal is not None

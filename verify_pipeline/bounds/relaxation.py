@@ -100,12 +100,14 @@ class Constants(Relaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """No part of any input, and ``N x S`` constants: ``lower`` or ``upper`` by sign."""
         least = inner(coefficients.clamp(min=0), self.lower)
         return (None,) * self.inputs, least + inner(coefficients.clamp(max=0), self.upper)
 
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
+        """``lower`` where the coefficient is > 0, else ``upper``: ``N x S x *V``."""
         return torch.where(coefficients > 0, self.lower.unsqueeze(1), self.upper.unsqueeze(1))
 
 

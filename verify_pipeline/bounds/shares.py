@@ -38,6 +38,7 @@ class Shares(Relaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """The lower plane's row where a coefficient is > 0, else the upper's: ``N x S x *V``."""
         moved = coefficients.movedim(self.axis + 1, -1)
         positive, negative = moved.clamp(min=0), moved.clamp(max=0)
         pulled = positive.unsqueeze(-2) @ self.low.unsqueeze(1)
@@ -48,6 +49,7 @@ class Shares(Relaxation):
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
+        """The lower plane at ``z`` where the coefficient is > 0, else the upper: ``N x S x *V``."""
         (z,) = inputs
         assert z is not None
         column = z.movedim(self.axis + 1, -1).unsqueeze(-1)

@@ -121,6 +121,7 @@ class Listed(Choice):
     sides: Tensor | None
 
     def slopes(self, least: Tensor, span: Tensor, usual: Tensor) -> Tensor:
+        """The usual slopes with those of α's cells in their places, ``N x S x *V``."""
         if self.alpha is None:
             return usual
         slopes = usual.expand(self.shape).contiguous()
@@ -129,6 +130,7 @@ class Listed(Choice):
         return slopes
 
     def charge(self, pulled: Tensor) -> Tensor:
+        """The coefficients ``N x S x *V``, less ``β s`` at β's cells, in place."""
         if self.beta is not None and self.sides is not None:
             self.beta.cells.subtract(pulled, self.beta.value * self.sides)
         return pulled

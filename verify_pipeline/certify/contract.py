@@ -112,13 +112,19 @@ class Stage(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As in the settings, the ledger and the table."""
+        ...
 
     @property
-    def bytes_per_instance(self) -> int: ...
+    def bytes_per_instance(self) -> int:
+        """How much memory a task takes for each of its instances, about."""
+        ...
 
     @property
-    def largest_task(self) -> int | None: ...
+    def largest_task(self) -> int | None:
+        """How many instances it is best given at once, at most; None: all of them."""
+        ...
 
     def run(self, task: Task) -> Iterator[Decision]:
         """Decisions in the order in which they fall, at most one per instance.
@@ -154,21 +160,26 @@ class Observers(Observer):
         self._observers = tuple(observers)
 
     def started(self, images: int, decided: int) -> None:
+        """Each of them is told."""
         for observer in self._observers:
             observer.started(images, decided)
 
     def stage_started(self, stage: str, images: int) -> None:
+        """Each of them is told."""
         for observer in self._observers:
             observer.stage_started(stage, images)
 
     def decided(self, index: int, verdict: Verdict) -> None:
+        """Each of them is told."""
         for observer in self._observers:
             observer.decided(index, verdict)
 
     def looked_at(self, stage: str, images: int) -> None:
+        """Each of them is told."""
         for observer in self._observers:
             observer.looked_at(stage, images)
 
     def finished(self) -> None:
+        """Each of them is told."""
         for observer in self._observers:
             observer.finished()

@@ -41,10 +41,14 @@ class Instances(Protocol):
     """
 
     @property
-    def indices(self) -> tuple[int, ...]: ...
+    def indices(self) -> tuple[int, ...]:
+        """Of the instances, in order."""
+        ...
 
     @property
-    def rows(self) -> int: ...
+    def rows(self) -> int:
+        """S, at most, of the specifications."""
+        ...
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Some of the instances."""

@@ -34,13 +34,24 @@ class Certifiable(Protocol):
     """What certification needs of a network; ``verify_pipeline.onnx.Network`` is one."""
 
     @property
-    def graph(self) -> Graph: ...
+    def graph(self) -> Graph:
+        """The network as it is bounded."""
+        ...
+
     @property
-    def path(self) -> Path | None: ...
+    def path(self) -> Path | None:
+        """Its file; None for one that was made in memory."""
+        ...
+
     @property
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """SHA-256 of its file, in hexadecimal."""
+        ...
+
     @property
-    def replay(self) -> Replay: ...
+    def replay(self) -> Replay:
+        """Its file in onnxruntime: ``N x *X`` to ``N x K``."""
+        ...
 
 
 def certify_set(

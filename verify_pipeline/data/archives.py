@@ -43,10 +43,12 @@ class FolderFiles:
     place: Path
 
     def names(self, folder: str) -> list[str]:
+        """The names of the files in a folder, sorted; none if there is no such folder."""
         inside = self.place / folder
         return sorted(f.name for f in inside.iterdir() if f.is_file()) if inside.is_dir() else []
 
     def read(self, name: str) -> bytes:
+        """A file's content; see :class:`Files`."""
         try:
             return (self.place / name).read_bytes()
         except FileNotFoundError:
@@ -70,9 +72,11 @@ class ArchiveFiles:
     folders: Mapping[str, list[str]]
 
     def names(self, folder: str) -> list[str]:
+        """The names of the files in a folder, sorted; none if there is no such folder."""
         return sorted(self.folders.get(folder, []))
 
     def read(self, name: str) -> bytes:
+        """A file's content; see :class:`Files`."""
         if name not in self.readers:
             raise _absent(self.place, name)
         try:

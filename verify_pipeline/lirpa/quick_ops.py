@@ -29,11 +29,13 @@ class BatchStatistics(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance, ``C`` each, of ``x`` ``N x C x …`` as they are given."""
         ctx.save_for_backward(x, mean)
         return mean.clone(), variance.clone()
 
     @staticmethod
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient in ``x``, ``N x C x …``, from those in both, ``C`` each."""
         x, mean = ctx.saved_tensors  # type: ignore[attr-defined]
         of_mean, of_variance = gradients
         slope = of_variance * (2 * mean.numel() / x.numel())

@@ -1,0 +1,1 @@
+"""Networks as graphs of operations, and the architectures that can be trained."""

@@ -165,4 +165,5 @@ class GraphModule(nn.Module):
         self.graph = graph
 
     def forward(self, x: Tensor) -> Tensor:
+        """Outputs ``N x K`` at inputs ``N x *X``."""
         return self.graph(x)

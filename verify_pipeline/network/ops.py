@@ -81,9 +81,11 @@ class Linear(LinearOp):
         return F.linear(inputs[0], self.weight, self.bias)
 
     def linear(self, x: Tensor) -> Tensor:
+        """``x W^T``: ``N x … x I`` to ``N x … x O``."""
         return F.linear(x, self.weight)
 
     def linear_abs(self, x: Tensor) -> Tensor:
+        """``x |W|^T``: ``N x … x I`` to ``N x … x O``."""
         return F.linear(x, self.weight.abs())
 
 
@@ -108,9 +110,11 @@ class Conv2d(LinearOp):
         return self._conv(inputs[0], self.weight, self.bias)
 
     def linear(self, x: Tensor) -> Tensor:
+        """The convolution without bias: ``N x I x H x W`` to ``N x O x H' x W'``."""
         return self._conv(x, self.weight, None)
 
     def linear_abs(self, x: Tensor) -> Tensor:
+        """The convolution with ``|weight|``: ``N x I x H x W`` to ``N x O x H' x W'``."""
         return self._conv(x, self.weight.abs(), None)
 
 
@@ -128,9 +132,11 @@ class Scale(LinearOp):
         return inputs[0] * self.scale + self.shift
 
     def linear(self, x: Tensor) -> Tensor:
+        """``x * scale``, broadcast: ``N x *V_in`` to ``N x *V``."""
         return x * self.scale + torch.zeros_like(self.shift)
 
     def linear_abs(self, x: Tensor) -> Tensor:
+        """``x * |scale|``, broadcast: ``N x *V_in`` to ``N x *V``."""
         return x * self.scale.abs() + torch.zeros_like(self.shift)
 
 
@@ -141,6 +147,7 @@ class Reshape(LinearOp):
     shape: tuple[int, ...]
 
     def linear(self, x: Tensor) -> Tensor:
+        """``N x *V_in`` to ``N x *shape``."""
         return x.reshape(x.shape[0], *self.shape)
 
 
@@ -151,6 +158,7 @@ class Transpose(LinearOp):
     axes: tuple[int, ...]
 
     def linear(self, x: Tensor) -> Tensor:
+        """``N x *V_in`` to ``N x *V``, axis i of which is axis ``axes[i]`` of ``*V_in``."""
         return x.permute(0, *(axis + 1 for axis in self.axes))
 
 
@@ -161,6 +169,7 @@ class Pad(LinearOp):
     widths: tuple[int, ...]
 
     def linear(self, x: Tensor) -> Tensor:
+        """``N x *V_in`` to ``N x *V``, larger by ``widths``."""
         return F.pad(x, self.widths)
 
 
@@ -174,6 +183,7 @@ class Slice(LinearOp):
     step: int = 1
 
     def linear(self, x: Tensor) -> Tensor:
+        """``N x *V_in`` to ``N x *V``, shorter along ``axis``."""
         index = [slice(None)] * x.dim()
         index[self.axis + 1] = slice(self.start, self.stop, self.step)
         return x[tuple(index)]
@@ -187,6 +197,7 @@ class Gather(LinearOp):
     indices: Tensor
 
     def linear(self, x: Tensor) -> Tensor:
+        """``N x *V_in`` to ``N x *V``: the indices' shape stands in the place of ``axis``."""
         picked = x.index_select(self.axis + 1, self.indices.reshape(-1).to(x.device))
         shape = x.shape[: self.axis + 1] + self.indices.shape + x.shape[self.axis + 2 :]
         return picked.reshape(shape)
@@ -203,6 +214,7 @@ class AvgPool2d(LinearOp):
     count_include_pad: bool = True
 
     def linear(self, x: Tensor) -> Tensor:
+        """``N x C x H x W`` to ``N x C x H' x W'``."""
         return F.avg_pool2d(
             x, self.kernel, self.stride, self.padding, self.ceil_mode, self.count_include_pad
         )
@@ -216,6 +228,7 @@ class Mean(LinearOp):
     keepdim: bool = True
 
     def linear(self, x: Tensor) -> Tensor:
+        """``N x *V_in`` to ``N x *V``: ``axes`` are 1 long, or gone without ``keepdim``."""
         return x.mean([axis + 1 for axis in self.axes], keepdim=self.keepdim)
 
 
@@ -227,6 +240,7 @@ class Sum(LinearOp):
     keepdim: bool = True
 
     def linear(self, x: Tensor) -> Tensor:
+        """``N x *V_in`` to ``N x *V``: ``axes`` are 1 long, or gone without ``keepdim``."""
         return x.sum([axis + 1 for axis in self.axes], keepdim=self.keepdim)
 
 

@@ -48,26 +48,31 @@ class ProgressBars(Observer):
             self._progress.stop()
 
     def started(self, images: int, decided: int) -> None:
+        """Say how many images need no work any more, if some do not."""
         if decided:
             self._progress.console.print(f"{decided} of {images} images are decided already.")
 
     def stage_started(self, stage: str, images: int) -> None:
+        """Begin the stage's bar."""
         self._progress.start()
         self._stop_bar()
         self._counts.clear()
         self._bar = self._progress.add_task(stage, total=images, note="")
 
     def decided(self, index: int, verdict: Verdict) -> None:
+        """Count the verdict beside the bar."""
         self._counts[verdict.status] += 1
         if self._bar is not None:
             note = ", ".join(f"{self._counts[s]} {s.value}" for s in Status if self._counts[s])
             self._progress.update(self._bar, note=note)
 
     def looked_at(self, stage: str, images: int) -> None:
+        """Move the bar on."""
         if self._bar is not None:
             self._progress.advance(self._bar, images)
 
     def finished(self) -> None:
+        """Stop the last bar."""
         self._stop_bar()
 
     def _stop_bar(self) -> None:

@@ -25,6 +25,7 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pixels ``N x C x H x W`` in [0, 1], normalised."""
         return (x - self.mean) / self.std
 
 

@@ -31,6 +31,7 @@ class ResidualBlock(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """``N x C x H x W`` to ``N x C' x H' x W'``."""
         out: Tensor = self.relu(self.branch(x) + self.shortcut(x))
         return out
 

@@ -27,6 +27,7 @@ class TokenNorm(nn.Module):
         self.norm = nn.BatchNorm1d(features) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """``N x tokens x features``, normalised."""
         normalised: Tensor = self.norm(x.transpose(1, 2))
         return normalised.transpose(1, 2)
 
@@ -43,6 +44,7 @@ class Attention(nn.Module):
         self.shape = (tokens, HEADS, features // HEADS)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``N x tokens x features`` to the same."""
         query = self.query(x).reshape(-1, *self.shape).permute(0, 2, 1, 3)
         key = self.key(x).reshape(-1, *self.shape).permute(0, 2, 3, 1)
         value = self.value(x).reshape(-1, *self.shape).permute(0, 2, 1, 3)
@@ -65,6 +67,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """``N x tokens x features`` to the same."""
         x = x + self.attention(self.norm_1(x))
         out: Tensor = x + self.dense(self.norm_2(x))
         return out
@@ -88,6 +91,7 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(features, plan.classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pixels ``N x C x H x W`` in [0, 1] to logits ``N x K``."""
         tokens = self.flatten(self.patches(self.normalise(x))).transpose(1, 2)
         out: Tensor = self.head(self.blocks(tokens + self.positions).mean(1))
         return out
