@@ -1,6 +1,6 @@
 """What an installation holds, wherever it is put."""
 
-import importlib.util
+import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -25,7 +25,9 @@ print(len(recipe_names()))
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which pip has put the package, as ``--target`` does; built from a copy."""
     for tool in ("pip", "setuptools"):
-        if importlib.util.find_spec(tool) is None:
+        try:
+            importlib.metadata.version(tool)
+        except importlib.metadata.PackageNotFoundError:
             pytest.skip(f"{tool} is not installed")
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
     for name in SOURCES:
