@@ -196,7 +196,7 @@ class Counterexample:
 
     Attributes:
         input: ``*X``, inside the instance's box, exactly as replayed.
-        output: ``K``, what onnxruntime answered.
+        output: ``K``, what onnxruntime answered, float32 or float64 as the file has it.
         margin: the least row value of the specification at that output, <= 0.
     """
 

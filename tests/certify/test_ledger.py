@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,15 @@ import pytest
 import torch
 
 from verify_pipeline.certify.ledger import Ledger
-from verify_pipeline.certify.records import Entry, Run, RunInfo, instance_digest
+from verify_pipeline.certify.records import (
+    Entry,
+    PackedCounterexample,
+    Run,
+    RunInfo,
+    instance_digest,
+    pack,
+    unpack,
+)
 from verify_pipeline.errors import LedgerError
 from verify_pipeline.problem import Counterexample, Reason, Status, Verdict
 
@@ -60,6 +69,23 @@ def test_what_is_written_is_read_back(ledger: Ledger) -> None:
     assert torch.equal(again.input, verdict.counterexample.input)
     assert torch.equal(again.output, verdict.counterexample.output)
     assert ledger.runs() == [INFO]
+
+
+def test_outputs_are_kept_in_the_precision_that_they_have() -> None:
+    """Float32 as bare bytes, which every ledger has had; float64 with a mark before it."""
+    point = torch.tensor([[0.5, 0.25]])
+    for output, length in ((torch.tensor([0.1, 0.3]), 8), (torch.tensor([0.1, 0.3]).double(), 17)):
+        packed = pack(Counterexample(point, output, -0.2))
+        assert len(packed.output) == length
+        again = unpack(packed)
+        assert again.output.dtype == output.dtype
+        assert torch.equal(again.output, output)
+        assert torch.equal(again.input, point)
+    bare = PackedCounterexample(packed.input, "1,2", struct.pack("<2f", 1.5, -2), -0.2)
+    assert unpack(bare).output.tolist() == [1.5, -2]
+    for broken in (packed.output[:-2], packed.output[:-4], b"e" + packed.output[1:]):
+        with pytest.raises(LedgerError, match="damage"):
+            unpack(replace(bare, output=broken))
 
 
 def test_a_decided_row_stays_as_it_is(ledger: Ledger) -> None:

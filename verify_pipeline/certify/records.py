@@ -142,9 +142,21 @@ def instance_digest(*tensors: Tensor) -> str:
     return sha.hexdigest()[:32]
 
 
+FLOAT64_MARK = b"d"
+"""Before the bytes of a float64 output. Outputs are float32 but for files of type DOUBLE, and a
+ledger's float32 outputs have no mark."""
+
+
 @dataclass(frozen=True)
 class PackedCounterexample:
-    """A counterexample as SQLite stores it: little-endian float32, the input compressed."""
+    """A counterexample as SQLite stores it, in little-endian bytes.
+
+    Attributes:
+        input: float32, compressed.
+        shape: of the input, numbers with commas.
+        output: float32 as it is; float64 after :data:`FLOAT64_MARK`, which the odd length shows.
+        margin: as in the counterexample.
+    """
 
     input: bytes
     shape: str
@@ -153,12 +165,18 @@ class PackedCounterexample:
 
 
 def pack(counterexample: Counterexample) -> PackedCounterexample:
-    """A counterexample as bytes, without loss: its input and output are float32."""
-    shape = ",".join(str(n) for n in counterexample.input.shape)
+    """A counterexample as bytes, without loss.
+
+    Raises:
+        ValueError: its input is not float32, or its output neither float32 nor float64.
+    """
+    shape, output = ",".join(str(n) for n in counterexample.input.shape), counterexample.output
     return PackedCounterexample(
-        zlib.compress(_bytes(counterexample.input)),
+        zlib.compress(_bytes(counterexample.input, torch.float32)),
         shape,
-        _bytes(counterexample.output),
+        FLOAT64_MARK + _bytes(output, torch.float64)
+        if output.dtype == torch.float64
+        else _bytes(output, torch.float32),
         counterexample.margin,
     )
 
@@ -174,21 +192,26 @@ def unpack(packed: PackedCounterexample) -> Counterexample:
         raw = zlib.decompress(packed.input)
         if len(raw) != 4 * math.prod(shape):
             raise ValueError(f"{len(raw)} bytes for shape {shape}")
-        return Counterexample(
-            _tensor(raw).reshape(shape), _tensor(packed.output), float(packed.margin)
-        )
+        point = _tensor(raw, torch.float32).reshape(shape)
+        return Counterexample(point, _output(packed.output), float(packed.margin))
     except (ValueError, TypeError, zlib.error) as error:
         raise LedgerError(
-            "counterexample in the ledger", expected="float32 values", got=f"damage: {error}"
+            "counterexample in the ledger", expected="its values", got=f"damage: {error}"
         ) from None
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    if tensor.dtype != torch.float32:
-        raise ValueError(f"a replayed counterexample is float32, not {tensor.dtype}")
+def _output(raw: bytes) -> Tensor:
+    if len(raw) % 4 == 1 and raw.startswith(FLOAT64_MARK):
+        return _tensor(raw[1:], torch.float64)
+    return _tensor(raw, torch.float32)
+
+
+def _bytes(tensor: Tensor, dtype: torch.dtype) -> bytes:
+    if tensor.dtype != dtype:
+        raise ValueError(f"a replayed counterexample is {dtype} here, not {tensor.dtype}")
     array = tensor.detach().cpu().contiguous().numpy()
-    return bytes(array.astype("<f4", copy=False).tobytes())
+    return bytes(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
 
 
-def _tensor(raw: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(raw), dtype=torch.float32).clone()
+def _tensor(raw: bytes, dtype: torch.dtype) -> Tensor:
+    return torch.frombuffer(bytearray(raw), dtype=dtype).clone()
