@@ -204,7 +204,7 @@ def test_split_in_equal_and_in_given_parts(onnx_file: Callable[..., bytes]) -> N
         ]
         network = network_from_bytes(onnx_file(nodes, ("n", 6), weights))
         expected = [4.0, 5, 0, 1, 2, 3] if sizes is None else [5.0, 0, 1, 2, 3, 4]
-        assert network.graph(torch.arange(6.0)[None])[0].tolist() == expected
+        assert network.graph(torch.arange(6.0).double()[None])[0].tolist() == expected
 
 
 def test_shape_arithmetic_folds_away(onnx_file: Callable[..., bytes]) -> None:
@@ -244,14 +244,16 @@ def test_size_of_an_activation(onnx_file: Callable[..., bytes]) -> None:
         helper.make_node("Mul", ["x", "number"], ["y"]),
     ]
     network = network_from_bytes(onnx_file(nodes, (1, 3)))
-    assert network.graph(torch.ones(2, 3)).tolist() == [[3.0] * 3] * 2
+    assert network.graph(torch.ones(2, 3).double()).tolist() == [[3.0] * 3] * 2
 
 
 @pytest.mark.parametrize(
     ("op", "attrs", "message"),
     [
         ("Elu", {}, "not known"),
-        ("Cast", {"to": 7}, "integers"),
+        ("Cast", {"to": 7}, "a cast of an activation to int64"),
+        ("Cast", {"to": 10}, "a cast of an activation to float16"),
+        ("Cast", {"to": 16}, "a cast of an activation to bfloat16"),
         ("Pow", {}, "not one number"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,23 +52,43 @@ def test_values_by_hand(
     # x = (1, -1): a = (-1, -2), c = 0, y = (0.5, 0).
     points = torch.tensor([[1.0, 2.0], [1.0, -1.0]])
     expected = [[5.5, 0.0], [0.5, 0.0]]
-    assert network.graph(points).tolist() == expected
+    assert network.graph(points.double()).tolist() == expected
     assert network.replay(points).tolist() == expected
     assert network.replay.batched == (shape[0] != 1)
     assert operations(network) == ["Input", "Linear", "Relu", "Linear"]
     assert (network.input_shape, network.outputs) == ((2,), 2)
-    assert network.graph.dtype == torch.float32
+    assert network.graph.dtype == torch.float64
 
 
-@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.FLOAT16])
-def test_other_precisions(kind: int, onnx_file: Callable[..., bytes]) -> None:
-    dtype = helper.tensor_dtype_to_np_dtype(kind)
-    weights = {"w": np.array([[0.5, -2], [1, 4]], dtype)}
+def test_double_files_keep_their_digits(onnx_file: Callable[..., bytes]) -> None:
+    """Weights and outputs that float32 would round."""
+    weights = {"w": np.array([[0.5, -2], [1 + 1e-12, 4]])}
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
-    data = onnx_file([node], ("n", 2), weights, input_type=kind)
-    network = network_from_bytes(data, check_parity=kind == TensorProto.DOUBLE)
-    point = torch.tensor([[1.0, 1.0]])
-    assert network.graph(point).tolist() == network.replay(point).tolist() == [[1.5, 2.0]]
+    network = network_from_bytes(
+        onnx_file([node], ("n", 2), weights, input_type=TensorProto.DOUBLE)
+    )
+    point, expected = torch.tensor([[1.0, 1.0]]), [[1.5 + 1e-12, 2.0]]
+    assert network.graph(point.double()).tolist() == network.replay(point).tolist() == expected
+
+
+def test_merged_weights_are_not_rounded_to_float32(onnx_file: Callable[..., bytes]) -> None:
+    """(1 + 2^-12)^2 has 25 bits; float32 would drop the last."""
+    weights = {name: np.full(s, 1 + 2**-12, np.float32) for name, s in (("s", 1), ("w", (1, 1)))}
+    nodes = [
+        helper.make_node("Mul", ["x", "s"], ["h"]),
+        helper.make_node("MatMul", ["h", "w"], ["y"]),
+    ]
+    network = network_from_bytes(onnx_file(nodes, ("n", 1), weights))
+    assert operations(network) == ["Input", "Linear"]
+    assert network.graph(torch.ones(1, 1).double()).tolist() == [[(1 + 2**-12) ** 2]]
+
+
+def test_weights_that_only_float64_holds(onnx_file: Callable[..., bytes]) -> None:
+    """The search in float32 could not use them."""
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    data = onnx_file([node], ("n", 1), {"w": np.array([[1e39]])}, input_type=TensorProto.DOUBLE)
+    with pytest.raises(NetworkError, match="expected weights finite in float32"):
+        network_from_bytes(data)
 
 
 def test_no_batch_axis_and_constant_on_the_left(onnx_file: Callable[..., bytes]) -> None:
@@ -78,7 +99,8 @@ def test_no_batch_axis_and_constant_on_the_left(onnx_file: Callable[..., bytes])
         helper.make_node("Add", ["b", "a"], ["y"]),
     ]
     network = network_from_bytes(onnx_file(nodes, (2,), weights))
-    assert network.graph(torch.tensor([[1.0, -1.0], [0.0, 1.0]])).tolist() == [[0, 0, 0], [3, 5, 7]]
+    points = torch.tensor([[1.0, -1.0], [0.0, 1.0]]).double()
+    assert network.graph(points).tolist() == [[0, 0, 0], [3, 5, 7]]
     assert operations(network) == ["Input", "Linear"]
 
 
@@ -90,7 +112,8 @@ def test_first_axis_that_is_no_batch(onnx_file: Callable[..., bytes]) -> None:
     )
     x = torch.arange(6.0).reshape(1, 3, 2)
     assert (network.input_shape, network.outputs) == ((3, 2), 4)
-    assert network.graph(x)[0].tolist() == (torch.tensor(weights["w"]) @ x[0]).flatten().tolist()
+    expected = torch.tensor(weights["w"]) @ x[0]
+    assert network.graph(x.double())[0].tolist() == expected.flatten().tolist()
 
 
 def test_channels_last_layout(
@@ -187,7 +210,7 @@ def test_several_inputs_and_outputs_are_one_vector_each() -> None:
     points = torch.tensor([[1.0, -2, 3, -4, 5, 6, 7], [1, 1, 1, 1, 0, 0, 1]])
     expected = [[-5.0, -6, -7, 1, 0, 3, 0], [0, 0, -1, 1, 1, 1, 1]]
     assert network.input_shape == (7,)
-    assert network.graph(points).tolist() == network.replay(points).tolist() == expected
+    assert network.graph(points.double()).tolist() == network.replay(points).tolist() == expected
 
 
 def test_local_functions_are_inlined() -> None:
@@ -208,7 +231,7 @@ def test_local_functions_are_inlined() -> None:
     opsets = [helper.make_opsetid("", 13), helper.make_opsetid("own", 1)]
     model = helper.make_model(graph, functions=[twice], opset_imports=opsets, ir_version=8)
     network = network_from_bytes(model.SerializeToString())
-    assert network.graph(torch.tensor([[1.0, 3.0]])).tolist() == [[2.0, 6.0]]
+    assert network.graph(torch.tensor([[1.0, 3.0]]).double()).tolist() == [[2.0, 6.0]]
 
 
 def test_node_names_are_unique(mlp_file: Callable[..., bytes]) -> None:
@@ -328,8 +351,9 @@ def test_inputs_of_unknown_size_or_type(onnx_file: Callable[..., bytes]) -> None
     for shape in (("n",), (1, "m"), ("n", 3, "h", "w")):
         with pytest.raises(NetworkError, match="known sizes of all axes but the first"):
             network_from_bytes(onnx_file(relu, shape))
-    with pytest.raises(NetworkError, match="expected floating-point numbers"):
-        network_from_bytes(onnx_file(relu, (1, 2), input_type=TensorProto.INT32))
+    for kind, name in ((TensorProto.INT32, "int32"), (TensorProto.FLOAT16, "float16")):
+        with pytest.raises(NetworkError, match=f"input x; expected float32 or .* got {name}"):
+            network_from_bytes(onnx_file(relu, (1, 2), input_type=kind))
 
 
 def test_shapes_that_do_not_fit(onnx_file: Callable[..., bytes]) -> None:
@@ -338,6 +362,20 @@ def test_shapes_that_do_not_fit(onnx_file: Callable[..., bytes]) -> None:
         network_from_bytes(
             onnx_file([helper.make_node("MatMul", ["x", "w"], ["y"])], (1, 2), weights)
         )
+
+
+def test_a_large_output_does_not_hide_the_others(onnx_file: Callable[..., bytes]) -> None:
+    """A difference of 1e-3 in the first of two outputs, where the second is always 20."""
+    weights = {"w": np.array([[1, 0]], np.float32), "b": np.array([0, 20], np.float32)}
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"])]
+    network = network_from_bytes(onnx_file(nodes, ("n", 1), weights))
+    assert check(network, "net") == 0
+
+    def elsewhere(x: torch.Tensor) -> torch.Tensor:
+        return network.replay(x) + torch.tensor([1e-3, 0])
+
+    with pytest.raises(NetworkError, match=r"to 0\.0001 of each output; got a difference of 0\.0"):
+        check(replace(network, replay=elsewhere), "net")  # type: ignore[arg-type]
 
 
 def test_files_that_mix_the_images_of_a_batch(onnx_file: Callable[..., bytes]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from onnx import helper
+from onnx import TensorProto, helper
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.onnx import Replayer, network_from_bytes
@@ -43,6 +43,16 @@ def test_a_free_axis_that_is_not_free(onnx_file: Callable[..., bytes]) -> None:
     network = network_from_bytes(onnx_file(nodes, ("n", 2, 3), weights))
     assert not network.replay.batched
     assert network.replay(torch.ones(3, 2, 3)).tolist() == [[6.0]] * 3
+
+
+def test_outputs_are_as_precise_as_the_file_has_them(onnx_file: Callable[..., bytes]) -> None:
+    """A float32 input is taken as it is, and 1 + 1e-10 does not become 1."""
+    node = helper.make_node("Add", ["x", "b"], ["y"])
+    weights = {"b": np.array([1e-10])}
+    replay = replayer(onnx_file([node], ("n", 1), weights, input_type=TensorProto.DOUBLE))
+    outputs = replay(torch.ones(300, 1))
+    assert outputs.dtype == torch.float64
+    assert outputs.tolist() == [[1 + 1e-10]] * 300
 
 
 def test_results_do_not_keep_the_input_alive(operator_file: Callable[..., bytes]) -> None:

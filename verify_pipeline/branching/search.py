@@ -51,7 +51,7 @@ def search(
     """Decide instances, in the order in which they come to an end; each is found once.
 
     Args:
-        graph: in float32.
+        graph: in float64; its bounds decide, and the search looks at it rounded to float32.
         box: ``N`` boxes.
         spec: ``N`` specifications of S rows.
         root: float64 bounds over the boxes, of ``bounds.needed_places`` at least.
@@ -62,7 +62,8 @@ def search(
     """
     if len(box) == 0:
         return
-    fitting = functionals_with_gradients(graph, len(graph.nodes) - 1, settings.budget, graph.dtype)
+    last = len(graph.nodes) - 1
+    fitting = functionals_with_gradients(graph, last, settings.budget, torch.float32)
     pace = Pace(max(1, min(settings.batch, fitting // 2)), STEP_SECONDS, clock)
     exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
     roots = plant(exact, start, max(1, settings.batch // spec.rows.shape[1]))

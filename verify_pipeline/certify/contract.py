@@ -20,7 +20,8 @@ from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Counterexample, Reason, Specification, Status, Verdict
 
 Replay = Callable[[Tensor], Tensor]
-"""Outputs ``N x K`` of the network's own file at float32 inputs ``N x *X``, by onnxruntime."""
+"""Outputs ``N x K`` of the network's own file at float32 inputs ``N x *X``, by onnxruntime; in
+float32 or float64, as the file gives them."""
 
 Clock = Callable[[], float]
 """Seconds from some origin; never goes back."""
@@ -31,8 +32,8 @@ class Subject:
     """The network under certification.
 
     Attributes:
-        graph: in float32; for searching.
-        exact: the same graph in float64; its bounds decide.
+        graph: ``exact`` rounded to float32; for searching, no verdict rests on it.
+        exact: in float64, as the file was read; its bounds decide.
         replay: the network's own file in onnxruntime; its outputs falsify.
         device: of both graphs.
     """
@@ -44,10 +45,9 @@ class Subject:
 
     @staticmethod
     def of(graph: Graph, replay: Replay, device: torch.device) -> Subject:
-        """A graph, in either dtype, and its replay on ``device``."""
-        return Subject(
-            graph.to(torch.float32).to(device), graph.to(torch.float64).to(device), replay, device
-        )
+        """A float64 graph, as ``Network.graph`` is, and its replay, on ``device``."""
+        exact = graph.to(torch.float64).to(device)
+        return Subject(exact.to(torch.float32), exact, replay, device)
 
 
 @dataclass(frozen=True, eq=False)

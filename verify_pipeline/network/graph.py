@@ -123,11 +123,22 @@ class Graph:
 
 
 class GraphBuilder:
-    """Collects nodes in order and works out their shapes by running each operation once."""
+    """Collects nodes in order and works out their shapes by running each operation once.
 
-    def __init__(self, input_shape: tuple[int, ...], name: str = "input") -> None:
+    Args:
+        input_shape: ``*X``.
+        name: of the input's node.
+        dtype: of the operations' tensors.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        name: str = "input",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self._nodes: list[Node] = [Node(name, Input(), (), tuple(input_shape))]
-        self._values: list[Tensor] = [torch.zeros(1, *input_shape)]
+        self._values: list[Tensor] = [torch.zeros(1, *input_shape, dtype=dtype)]
 
     def add(self, op: Op, *inputs: int, name: str | None = None) -> int:
         """Append ``op`` of the nodes at ``inputs``; returns its place."""

@@ -37,6 +37,9 @@ def foldable(node: NodeProto) -> bool:
 def fold(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> tuple[Array, ...]:
     """The node's outputs at constant inputs, by ONNX's reference evaluator.
 
+    In the file's own precision: what a file computes of constants alone are its weights, rounded as
+    any runtime rounds them before the first input is seen.
+
     Args:
         node: a :func:`foldable` one.
         inputs: None where an optional input is left out.

@@ -8,7 +8,7 @@ import hashlib
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx
@@ -19,7 +19,12 @@ from verify_pipeline._version import __version__
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.onnx.batch_norm import fold_batch_norms
 from verify_pipeline.onnx.model_file import parse_model, signature
-from verify_pipeline.onnx.network import TOLERANCE, Network, network_from_bytes
+from verify_pipeline.onnx.network import (
+    TOLERANCE,
+    Network,
+    network_from_bytes,
+    relative_difference,
+)
 from verify_pipeline.onnx.replay import Replayer
 from verify_pipeline.whole_files import write_whole
 
@@ -40,6 +45,7 @@ class ExportReport:
         inputs: number of inputs, random and real, at which file and module were compared.
         scale: greatest absolute output of the module at these.
         max_difference: greatest absolute difference of an output at these.
+        relative_difference: the greatest difference relative to the scale of its own output.
     """
 
     path: Path
@@ -47,11 +53,17 @@ class ExportReport:
     inputs: int
     scale: float
     max_difference: float
+    relative_difference: float
 
-    @property
-    def relative_difference(self) -> float:
-        """The greatest difference relative to the greatest output."""
-        return self.max_difference / max(self.scale, torch.finfo(torch.float32).tiny)
+
+@dataclass(frozen=True)
+class _Parity:
+    """The fields of :class:`ExportReport` about outputs."""
+
+    inputs: int
+    scale: float
+    max_difference: float
+    relative_difference: float
 
 
 def export_onnx(
@@ -75,12 +87,12 @@ def export_onnx(
 
     Raises:
         NetworkError: a weight is NaN or infinite, torch cannot export the module, the file computes
-            something else (a difference above 1e-4 of the greatest output).
+            something else (an output differs by more than 1e-4 of its scale).
         DataError: the place cannot be written.
     """
     path = Path(path)
-    data, inputs, scale, difference = _checked_bytes(module, input_shape, metadata, real_inputs)
-    report = ExportReport(path, hashlib.sha256(data).hexdigest(), inputs, scale, difference)
+    data, parity = _checked_bytes(module, input_shape, metadata, real_inputs)
+    report = ExportReport(path, hashlib.sha256(data).hexdigest(), **asdict(parity))
     write_whole(path, data)
     return report
 
@@ -104,8 +116,8 @@ def _checked_bytes(
     input_shape: tuple[int, ...],
     metadata: Mapping[str, str],
     real_inputs: Tensor | None,
-) -> tuple[bytes, int, float, float]:
-    """The file's bytes, number of inputs compared, greatest output, greatest difference."""
+) -> tuple[bytes, _Parity]:
+    """The file's bytes, and how near they are to the module."""
     module = copy.deepcopy(module).cpu().float().eval()
     _refuse_bad_weights(module)
     data = _to_onnx(module, input_shape, metadata)
@@ -121,15 +133,15 @@ def _checked_bytes(
     inputs = _random_inputs(input_shape)
     if real_inputs is not None:
         inputs = torch.cat([inputs, real_inputs.detach().cpu().float()])
-    scale, difference = _compare(module, replay, inputs)
-    if not difference <= TOLERANCE * scale:
+    parity = _compare(module, replay, inputs)
+    if not parity.relative_difference <= TOLERANCE:
         raise NetworkError(
             source,
-            expected=f"an ONNX file whose outputs differ by at most {TOLERANCE} of {scale:.3g}",
-            got=f"a difference of {difference:.3g}",
+            expected=f"an ONNX file whose outputs differ by at most {TOLERANCE} of each",
+            got=f"a difference of {parity.relative_difference:.3g}",
             remedy="Does its forward pass depend on more than its input and its weights?",
         )
-    return data, len(inputs), scale, difference
+    return data, parity
 
 
 def _refuse_bad_weights(module: nn.Module) -> None:
@@ -201,12 +213,14 @@ def _random_inputs(input_shape: tuple[int, ...]) -> Tensor:
     return torch.cat([uniform, torch.randn(half, *input_shape, generator=generator)])
 
 
-def _compare(module: nn.Module, replay: Replayer, inputs: Tensor) -> tuple[float, float]:
-    """Greatest absolute output of the module, and greatest difference of the file's from it."""
-    scale, difference = torch.tensor(0.0), torch.tensor(0.0)
-    for chunk in (inputs[:1], *inputs.split(CHUNK)):
-        expected = module(chunk).flatten(1)
-        found = replay(chunk)
-        scale = torch.maximum(scale, expected.abs().max())
-        difference = torch.maximum(difference, (found - expected).abs().max())
-    return float(scale), float(difference)
+def _compare(module: nn.Module, replay: Replayer, inputs: Tensor) -> _Parity:
+    """Module against file, at one input alone and at all of them in batches."""
+    chunks = (inputs[:1], *inputs.split(CHUNK))
+    expected = torch.cat([module(chunk).flatten(1) for chunk in chunks])
+    found = torch.cat([replay(chunk) for chunk in chunks])
+    return _Parity(
+        inputs=len(inputs),
+        scale=float(expected.abs().max()),
+        max_difference=float((found - expected).abs().max()),
+        relative_difference=relative_difference(found, expected),
+    )

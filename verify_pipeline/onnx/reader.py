@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from onnx import ModelProto, NodeProto
 
 from verify_pipeline.errors import NetworkError
@@ -37,7 +38,7 @@ CONTRADICTIONS = (
 
 
 def read_graph(model: ModelProto, source: str) -> Graph:
-    """The network that ``model`` computes for one input, as a graph for batches, in float32.
+    """The network that ``model`` computes for one input, as a graph for batches, in float64.
 
     Args:
         model: as :func:`model_file.parse_model` returns it.
@@ -52,8 +53,9 @@ def read_graph(model: ModelProto, source: str) -> Graph:
     for node in model.graph.node:
         reading.visit(node)
     graph = simplify(reading.finish())
-    if not graph.is_finite():
-        raise NetworkError(source, expected="finite weights", got="NaN or infinity")
+    # searching happens in float32, where a weight may overflow that float64 holds
+    if not graph.to(torch.float32).is_finite():
+        raise NetworkError(source, expected="weights finite in float32", got="NaN or infinity")
     return graph
 
 

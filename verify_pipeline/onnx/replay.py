@@ -57,7 +57,10 @@ class Replayer:
         return self._step > 1
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Outputs ``N x K`` in float32 at inputs ``N x *X`` of any floating-point dtype.
+        """Outputs ``N x K`` at inputs ``N x *X`` of any floating-point dtype.
+
+        They are as precise as the file gives them: rounding them to float32 would break ties that
+        the network does not have. Several outputs of different types are joined in float64.
 
         Raises:
             NetworkError: inputs of another shape, or onnxruntime fails.
@@ -83,8 +86,9 @@ class Replayer:
             results = self._session.run(list(self._signature.outputs), self._feeds(flat))
         except Exception as error:  # as above
             raise self._error("a network that onnxruntime runs", error) from None
-        arrays = [np.asarray(result, dtype=np.float32).reshape(count, -1) for result in results]
-        return np.concatenate(arrays, axis=1)
+        arrays = [np.asarray(result).reshape(count, -1) for result in results]
+        precise = np.result_type(np.float32, *arrays)
+        return np.concatenate(arrays, axis=1, dtype=precise)
 
     def _feeds(self, flat: Array) -> dict[str, Array]:
         ends = np.cumsum([item.size for item in self._signature.inputs]).tolist()

@@ -1,8 +1,10 @@
 """Rewrite a graph into fewer operations that compute the same function exactly.
 
-Exactly means in real numbers: weights are multiplied in float64 and rounded to float32 once, at the
-end. A rule looks at one node and its predecessors and rewrites it in place, or passes; rules are
-applied until none finds anything. Nodes that nothing uses any more are dropped at the end.
+Exactly means in real numbers: weights are multiplied in float64 and stay in it. A product of two
+float32 weights is exact there; rounded to float32 it would be the weight of another network, whose
+bounds say nothing of the file. A rule looks at one node and its predecessors and rewrites it in
+place, or passes; rules are applied until none finds anything. Nodes that nothing uses any more are
+dropped at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ RULES: Sequence[Rule] = (
 
 
 def simplify(graph: Graph) -> Graph:
-    """The same function in fewer nodes.
+    """The same function in fewer nodes, in float64.
 
     Batch normalisation and normalisation of the input end in the layer beside them where that is
     exact: not in a convolution with zero padding, whose zeros would be normalised too.
@@ -44,7 +46,7 @@ def simplify(graph: Graph) -> Graph:
     for rules in (PATTERNS, RULES):
         while _sweep(rewriter, rules):
             pass
-    return rewriter.graph().to(graph.dtype)
+    return rewriter.graph()
 
 
 def _sweep(rewriter: Rewriter, rules: Sequence[Rule]) -> bool:

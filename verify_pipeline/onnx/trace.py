@@ -57,15 +57,15 @@ Value = Array | Activation
 
 
 def tensor(array: Array) -> Tensor:
-    """A float32 tensor with the array's values."""
-    return torch.tensor(np.asarray(array, dtype=np.float32))
+    """A float64 tensor with the array's values; a file's float32 and float64 ones fit in it."""
+    return torch.tensor(np.asarray(array, dtype=np.float64))
 
 
 class Trace:
     """Writes a graph while an ONNX file is read; the only place where axes are renumbered."""
 
     def __init__(self, input_shape: tuple[int, ...], name: str) -> None:
-        self._builder = GraphBuilder(input_shape, name)
+        self._builder = GraphBuilder(input_shape, name, torch.float64)
         self._ops: list[Op] = [Input()]
         self._names = {name}
         self._label = name

@@ -45,7 +45,7 @@ class BranchAndBoundStage:
         known = learned(self._subject, task, self._budget)
         preparing = (self._clock() - before) / len(task)
         found_ones = search(
-            self._subject.graph,
+            self._subject.exact,
             task.box,
             task.spec,
             known.bounds,

@@ -33,14 +33,14 @@ def _binary(
     with_constant: Callable[[Activation, Array], Activation],
     of_constants: Callable[[Array, Array], Array],
 ) -> Value:
-    """A commutative operation."""
+    """A commutative operation; of constants it is computed in float64, as later merging is."""
     if isinstance(a, Activation):
         if isinstance(b, Activation):
             return trace.emit(op, *trace.alike(a, b))
         return with_constant(a, b)
     if isinstance(b, Activation):
         return with_constant(b, a)
-    return of_constants(a, b)
+    return of_constants(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
 
 
 @reads("Add", "Sum")

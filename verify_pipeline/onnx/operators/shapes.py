@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 import torch
+from onnx import TensorProto
 
 from verify_pipeline.network.ops import Concat, Gather, Pad, Slice
+from verify_pipeline.onnx.model_file import type_name
 from verify_pipeline.onnx.operators.registry import Call, reads
 from verify_pipeline.onnx.trace import Activation, Trace, Value, refuse_huge
 
@@ -22,9 +24,10 @@ def _same(call: Call) -> Value:
 
 @reads("Cast")
 def _cast(call: Call) -> Value:
-    floats = (1, 10, 11)  # FLOAT, FLOAT16, DOUBLE
-    if call.attribute("to") not in floats:
-        raise call.unsupported("a cast of an activation to integers")
+    """No change between float32 and float64; a lesser type rounds by more than float32 does."""
+    target = call.attribute("to")
+    if target not in (TensorProto.FLOAT, TensorProto.DOUBLE):
+        raise call.unsupported(f"a cast of an activation to {type_name(target)}")
     return call.activation()
 
 

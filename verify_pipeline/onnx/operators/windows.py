@@ -168,5 +168,6 @@ def _torch_can_pad(window: Window) -> bool:
 def _inverse_share(image: Activation, window: Window, op: AvgPool2d) -> Array:
     """1 / (the share of each window that lies in the image), ``1 x 1 x H x W``."""
     (top, bottom), (left, right) = window.pads
-    inside = torch.nn.functional.pad(torch.ones(image.shape), (left, right, top, bottom))
+    ones = torch.ones(image.shape, dtype=torch.float64)
+    inside = torch.nn.functional.pad(ones, (left, right, top, bottom))
     return np.asarray(1.0 / op(inside[:, :1]).numpy())
