@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.branching.settings import SearchSettings
-from verify_pipeline.certify.boxes import inner_box
 from verify_pipeline.certify.cascade import Cascade, Room
 from verify_pipeline.certify.contract import Clock, Observer, Subject
 from verify_pipeline.certify.instances import Batch
@@ -29,6 +28,8 @@ from verify_pipeline.interop.any_of import append_any_of, replay_any_of
 from verify_pipeline.interop.counterexamples import replay_counterexample
 from verify_pipeline.interop.instances import Answer
 from verify_pipeline.interop.properties import Case, VnnlibProperty
+from verify_pipeline.interop.starts import starting_points
+from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Reason, Specification, Status, Verdict
 
 
@@ -107,24 +108,31 @@ class Cases:
 
     Args:
         cases: of one kind (:func:`_kind`).
-        shape: ``*X``.
+        graph: the network, extended if they need it; float32, on the CPU.
     """
 
-    def __init__(self, cases: Sequence[Case], shape: tuple[int, ...]) -> None:
+    def __init__(self, cases: Sequence[Case], graph: Graph) -> None:
         self._cases = tuple(cases)
-        self._shape = shape
+        self._graph = graph
+        self._points: dict[int, Tensor] = {}
         self.indices = tuple(range(len(self._cases)))
         self.rows = len(self._cases[0].denials)
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """Boxes, specifications, and the boxes' middles."""
-        boxes = [self._cases[index].box(self._shape) for index in indices]
+        """Boxes, specifications, and points to start from."""
+        shape = self._graph.input_shape
+        boxes = [self._cases[index].box(shape) for index in indices]
         box = Box(torch.cat([one.lower for one in boxes]), torch.cat([one.upper for one in boxes]))
         specs = [specification(self._cases[index]) for index in indices]
         spec = Specification(
             torch.cat([one.rows for one in specs]), torch.cat([one.offsets for one in specs])
         )
-        return Batch(box, spec, inner_box(box).center)
+        new = [place for place, index in enumerate(indices) if index not in self._points]
+        if new:
+            chosen = torch.tensor(new)
+            drawn = starting_points(self._graph, box[chosen], spec[chosen])
+            self._points.update(zip((indices[place] for place in new), drawn, strict=True))
+        return Batch(box, spec, torch.stack([self._points[index] for index in indices]))
 
     def digest(self, index: int) -> str:
         """Of limits and constraints."""
@@ -181,7 +189,7 @@ def _certify(
         graph = append_any_of(graph.to(torch.float64), cases[0].denials)
         replay = replay_any_of(replay, cases[0].denials)
     subject = Subject.of(graph, replay, room.device)
-    instances = Cases(cases, graph.input_shape)
+    instances = Cases(cases, graph.to(torch.float32).to("cpu"))
     stages = build_stages(chosen, subject, instances.rows, clock)
     found: dict[int, Verdict] = {}
     observer.started(len(cases), 0)
