@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -14,9 +15,11 @@ MANY = 1024
 
 
 def gelu(graph: Rewriter, place: int) -> bool:
-    """``m x * k (1 + erf(x / sqrt 2))`` is ``2 m k gelu(x)`` (Hendrycks and Gimpel 2016).
+    """``m x * k (1 + erf(c x))`` is ``2 m k / r * gelu(r x)``, r = c sqrt 2 (arXiv:1606.08415).
 
-    Bounding the spelled-out form would treat x and the error function as independent.
+    Bounding the spelled-out form would treat x and the error function as independent. A file's c is
+    1 / sqrt 2 as float32 has it, so r is 1 but for 2e-8; it is kept, since without it the function
+    would be another one.
     """
     if not isinstance(graph.op(place), Mul):
         return False
@@ -28,16 +31,24 @@ def gelu(graph: Rewriter, place: int) -> bool:
     return False
 
 
-def _write_gelu(graph: Rewriter, place: int, spare: int, source: int, factor: float) -> bool:
-    """``factor * gelu(source)`` at ``place``; the node ``spare`` before it holds the function."""
-    smooth = Elementwise("gelu")
-    if math.isclose(factor, 1.0, rel_tol=1e-6):
-        return graph.replace(place, smooth, source)
-    if not graph.only_user(spare, place):
+def _write_gelu(graph: Rewriter, place: int, outer: int, source: int, factor: float) -> bool:
+    """``factor / r * gelu(r * source)`` at ``place``, in the nodes that lead to ``1 + erf``."""
+    (inner,) = graph.inputs(outer)
+    (argument,) = graph.inputs(inner)
+    way = (argument, inner, outer, place)
+    if not all(graph.only_user(node, user) for node, user in itertools.pairwise(way)):
         return False
-    graph.replace(spare, smooth, source)
+    ratio = _multiple(graph, argument)[1] * math.sqrt(2)
+    if math.isclose(ratio, 1.0, rel_tol=1e-15):  # the rounding of sqrt 2 itself
+        ratio = 1.0
+    graph.replace(argument, _times(ratio), source)
+    graph.replace(inner, Elementwise("gelu"), argument)
+    return graph.replace(place, _times(factor / ratio), inner)
+
+
+def _times(factor: float) -> Scale:
     constant = torch.tensor(factor, dtype=torch.float64)
-    return graph.replace(place, Scale(constant, torch.zeros_like(constant)), spare)
+    return Scale(constant, torch.zeros_like(constant))
 
 
 def _multiple(graph: Rewriter, place: int) -> tuple[int, float]:
@@ -49,7 +60,7 @@ def _multiple(graph: Rewriter, place: int) -> tuple[int, float]:
 
 
 def _one_plus_erf_of(graph: Rewriter, place: int, source: int) -> float | None:
-    """k where the value is ``k (1 + erf(source / sqrt 2))``, else None."""
+    """k where the value is ``k (1 + erf(c * source))``, c about 1 / sqrt 2, else None."""
     outer = graph.op(place)
     if not isinstance(outer, Scale) or outer.scale.numel() != 1 or outer.shift.numel() != 1:
         return None
@@ -58,8 +69,8 @@ def _one_plus_erf_of(graph: Rewriter, place: int, source: int) -> float | None:
     smooth = graph.op(inner)
     if float(outer.shift) != k or not isinstance(smooth, Elementwise) or smooth.function != "erf":
         return None
-    x, m = _multiple(graph, graph.inputs(inner)[0])
-    return k if x == source and math.isclose(m, math.sqrt(0.5), rel_tol=1e-6) else None
+    x, c = _multiple(graph, graph.inputs(inner)[0])
+    return k if x == source and math.isclose(c, math.sqrt(0.5), rel_tol=1e-6) else None
 
 
 def centring(graph: Rewriter, place: int) -> bool:
