@@ -26,11 +26,17 @@ from verify_pipeline.certify.stages import build_stages
 from verify_pipeline.errors import ConfigError, NetworkError
 from verify_pipeline.interop.any_of import append_any_of, replay_any_of
 from verify_pipeline.interop.counterexamples import replay_counterexample
+from verify_pipeline.interop.input_split import InputSplitStage
 from verify_pipeline.interop.instances import Answer
 from verify_pipeline.interop.properties import Case, VnnlibProperty
 from verify_pipeline.interop.starts import starting_points
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Reason, Specification, Status, Verdict
+
+FEW_FREE = 16
+"""Inputs with an interval up to which the box is halved, instead of ReLUs being split."""
+
+BEFORE_SPLITTING = ("clean", "ibp", "attack", "crown")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +94,8 @@ def decide(
     groups: dict[Hashable, list[tuple[int, Case]]] = {}
     for place, prop in enumerate(properties):
         for case in prop.cases:
-            groups.setdefault((len(prop.cases), _kind(case)), []).append((place, case))
+            kind = (len(prop.cases), _varies_little(case), _kind(case))
+            groups.setdefault(kind, []).append((place, case))
     verdicts: list[list[Verdict]] = [[] for _ in properties]
     for members in groups.values():
         cases = [case for _, case in members]
@@ -164,6 +171,11 @@ def specification(case: Case) -> Specification:
     )
 
 
+def _varies_little(case: Case) -> bool:
+    """Whether so few inputs are free that halving the box gets somewhere."""
+    return int((case.lower < case.upper).sum()) <= FEW_FREE
+
+
 def _kind(case: Case) -> Hashable:
     """Cases of one kind are about the same network, extended or not, and have as many rows."""
     denials = case.denials
@@ -191,6 +203,9 @@ def _certify(
     subject = Subject.of(graph, replay, room.device)
     instances = Cases(cases, graph.to(torch.float32).to("cpu"))
     stages = build_stages(chosen, subject, instances.rows, clock)
+    if _varies_little(cases[0]):
+        split = InputSplitStage(subject, instances.rows, chosen.memory, clock)
+        stages = (*(stage for stage in stages if stage.name in BEFORE_SPLITTING), split)
     found: dict[int, Verdict] = {}
     observer.started(len(cases), 0)
     cascade = Cascade(instances, stages, room, found.__setitem__, observer, clock)

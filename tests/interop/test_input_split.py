@@ -1,0 +1,126 @@
+"""Branch and bound on the input: exact answers on small networks, time, and its ends."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from verify_pipeline.certify.contract import Decision, Subject, Task
+from verify_pipeline.certify.knowledge import Knowledge
+from verify_pipeline.interop.input_split import InputSplitStage
+from verify_pipeline.onnx import Network, network_from_module
+from verify_pipeline.problem import Box, Reason, Specification, Status
+
+CPU = torch.device("cpu")
+
+
+def network(seed: int, inputs: int = 2, *, smooth: bool = False) -> Network:
+    torch.manual_seed(seed)
+    middle = nn.Tanh() if smooth else nn.ReLU()
+    return network_from_module(
+        nn.Sequential(
+            nn.Linear(inputs, 10), middle, nn.Linear(10, 10), nn.ReLU(), nn.Linear(10, 2)
+        ),
+        (inputs,),
+    )
+
+
+def decide(
+    found: Network, box: Box, spec: Specification, seconds: float = 60.0, memory: int = 1 << 28
+) -> list[Decision]:
+    """Decisions in the order of the instances."""
+    ticks = itertools.count()
+    count = len(box)
+    task = Task(
+        tuple(range(count)),
+        box,
+        spec,
+        box.center.float(),
+        torch.full((count,), seconds, dtype=torch.float64),
+        Knowledge(1 << 20, CPU),
+        lambda: True,
+    )
+    subject = Subject.of(found.graph, found.replay, CPU)
+    stage = InputSplitStage(subject, spec.rows.shape[1], memory, lambda: float(next(ticks)))
+    decisions = sorted(stage.run(task), key=lambda one: one.place)
+    assert [one.place for one in decisions] == list(range(count))
+    return decisions
+
+
+def levels(found: Network, box: Box, shifts: list[float]) -> tuple[float, Specification]:
+    """The least ``f_0 - f_1`` of a dense grid, and specifications that lie that much below it."""
+    side = [
+        torch.linspace(float(a), float(b), 301)
+        for a, b in zip(box.lower[0], box.upper[0], strict=True)
+    ]
+    outputs = found.graph(torch.cartesian_prod(*side).double())
+    least = float((outputs[:, 0] - outputs[:, 1]).min())
+    rows = torch.tensor([[[1.0, -1.0]]]).double().expand(len(shifts), 1, 2)
+    offsets = torch.tensor([[shift - least] for shift in shifts]).double()
+    return least, Specification(rows, offsets)
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_answers_close_to_the_minimum(seed: int, smooth: bool) -> None:
+    found = network(seed, smooth=smooth)
+    shifts = [-0.05, -0.01, 0.01, 0.05]
+    count = len(shifts)
+    box = Box(-torch.ones(count, 2).double(), torch.ones(count, 2).double())
+    _, spec = levels(found, box, shifts)
+    decisions = decide(found, box, spec, seconds=1e6)
+    sat, unsat = Status.FALSIFIED, Status.VERIFIED
+    assert [one.status for one in decisions] == [sat, sat, unsat, unsat]
+    for one, shift in zip(decisions, shifts, strict=True):
+        if one.status is unsat:
+            assert one.bound is not None
+            assert 0 < one.bound <= shift + 1e-9
+        else:
+            assert one.counterexample is not None
+            assert one.counterexample.margin <= 0
+
+
+def test_an_instance_does_not_depend_on_the_others_in_its_batch() -> None:
+    found = network(1)
+    box = Box(-torch.ones(3, 2).double(), torch.ones(3, 2).double())
+    _, spec = levels(found, box, [0.3, 0.05, -0.01])
+    together = [one.status for one in decide(found, box, spec, seconds=1e6)]
+    alone = [
+        decide(found, box[n : n + 1], spec[n : n + 1], seconds=1e6)[0].status for n in range(3)
+    ]
+    assert together == alone
+
+
+def test_the_seconds_charged_are_those_that_passed() -> None:
+    found = network(2)
+    box = Box(-torch.ones(4, 2).double(), torch.ones(4, 2).double())
+    _, spec = levels(found, box, [0.5, 0.1, 0.05, 0.02])
+    decisions = decide(found, box, spec, seconds=1e6)
+    total = sum(one.seconds or 0.0 for one in decisions)
+    assert total == pytest.approx(round(total))
+    assert total >= 1
+
+
+def test_a_deadline_ends_an_instance() -> None:
+    found = network(3)
+    box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
+    _, spec = levels(found, box, [0.001])
+    (one,) = decide(found, box, spec, seconds=0.5)
+    assert (one.status, one.reason, one.final) == (Status.UNKNOWN, Reason.TIMEOUT, True)
+
+
+def test_a_box_without_float32_points_can_only_be_verified() -> None:
+    found = network(4)
+    point = torch.tensor([[0.1, 0.2]], dtype=torch.float64)
+    output = found.graph(point)
+    rows = torch.tensor([[[1.0, -1.0]]]).double()
+    gap = output[:, :1] - output[:, 1:]
+    below, above = (
+        decide(found, Box(point, point), Specification(rows, shift - gap))[0]
+        for shift in (-1e-9, 1e-9)
+    )
+    assert (below.status, below.reason) == (Status.UNKNOWN, Reason.NOT_DECIDED)
+    assert above.status is Status.VERIFIED

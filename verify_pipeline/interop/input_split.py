@@ -1,0 +1,261 @@
+"""Branch and bound on the input, for boxes with few inputs that vary.
+
+A domain is a part of an instance's box. It is bounded by CROWN in float64; one that is not proved
+is halved along one input. (Bunel et al. 2018, arXiv:1711.00455, compare rules for choosing it.) All
+open domains of all instances share the batches. An instance is verified when each of its domains
+is, and their union is its box. Shape letters: ``N`` instances, ``D`` domains, ``*X`` the input's
+shape, ``S`` rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds import (
+    MemoryBudget,
+    crown_intermediate,
+    crown_margins,
+    interval_bounds,
+)
+from verify_pipeline.branching.points import representable
+from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
+from verify_pipeline.certify.memory import backward_bytes
+from verify_pipeline.certify.replay import confirm
+from verify_pipeline.certify.roots import root_budget
+from verify_pipeline.problem import Box, Reason, Status
+
+BATCH = 1024
+"""Domains that are bounded at once, at most."""
+
+MOST_DOMAINS = 1 << 20
+"""Open domains of a task, from which on it is given up."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Domains:
+    """Parts of boxes, not proved yet.
+
+    Attributes:
+        lower: ``D x *X``.
+        upper: ``D x *X``.
+        instance: ``D``, whose box each is a part of.
+        known: ``D x S``, lower bounds of the rows from the domains that these were cut from.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    instance: Tensor
+    known: Tensor
+
+    def __len__(self) -> int:
+        return len(self.instance)
+
+    def only(self, chosen: Tensor) -> _Domains:
+        return _Domains(
+            self.lower[chosen], self.upper[chosen], self.instance[chosen], self.known[chosen]
+        )
+
+    def with_more(self, other: _Domains) -> _Domains:
+        return _Domains(
+            torch.cat([self.lower, other.lower]),
+            torch.cat([self.upper, other.upper]),
+            torch.cat([self.instance, other.instance]),
+            torch.cat([self.known, other.known]),
+        )
+
+
+class InputSplitStage:
+    """VERIFIED where every part of the box is proved, FALSIFIED by points met on the way.
+
+    Args:
+        subject: the network.
+        rows: S.
+        memory: bytes that a batch may take.
+        clock: seconds from some origin.
+    """
+
+    name = "input-split"
+    largest_task = None
+    bytes_per_instance = 1
+
+    def __init__(self, subject: Subject, rows: int, memory: int, clock: Clock) -> None:
+        self._subject = subject
+        self._budget = root_budget(memory)
+        self._clock = clock
+        one = backward_bytes(subject.exact, rows, torch.float64)
+        self._batch = max(1, min(BATCH, memory // one))
+
+    def run(self, task: Task) -> Iterator[Decision]:
+        """A decision for each instance, as it falls."""
+        yield from _Search(self._subject, task, self._batch, self._budget, self._clock).run()
+
+
+class _Search:
+    """One run over the instances of a task."""
+
+    def __init__(
+        self, subject: Subject, task: Task, batch: int, budget: MemoryBudget, clock: Clock
+    ) -> None:
+        self._subject, self._task, self._clock = subject, task, clock
+        self._batch, self._budget = batch, budget
+        count, device = len(task), task.box.lower.device
+        rows = task.spec.offsets
+        self._domains = _Domains(
+            task.box.lower,
+            task.box.upper,
+            torch.arange(count, device=device),
+            torch.full_like(rows, -torch.inf),
+        )
+        self._open = torch.ones(count, dtype=torch.bool)
+        self._spent = torch.zeros(count, dtype=torch.float64)
+        self._least = torch.full((count,), torch.inf, dtype=torch.float64)
+        self._looked_at = torch.zeros(count, dtype=torch.int64)
+
+    def run(self) -> Iterator[Decision]:
+        while bool(self._open.any()):
+            began = self._clock()
+            batch = self._take()
+            broken, stuck = self._step(batch)
+            visits = torch.bincount(batch.instance.cpu(), minlength=len(self._open))
+            self._looked_at += visits
+            self._spent += (self._clock() - began) * visits / len(batch)
+            yield from self._ended(broken, stuck)
+
+    def _take(self) -> _Domains:
+        """The least bounded domains of each open instance, each instance's in equal number."""
+        domains = self._domains
+        order = domains.known.amin(1).argsort()
+        order = order[domains.instance[order].argsort(stable=True)]
+        counts = torch.bincount(domains.instance, minlength=len(self._open))
+        first = counts.cumsum(0) - counts
+        rank = torch.arange(len(domains), device=order.device) - first[domains.instance[order]]
+        quota = max(self._batch // int(self._open.sum()), 1)
+        chosen = rank < quota
+        batch = domains.only(order[chosen])
+        self._domains = domains.only(order[~chosen])
+        return batch
+
+    def _step(self, batch: _Domains) -> tuple[dict[int, Decision], set[int]]:
+        """Bound a batch, look for counterexamples, and cut what is not proved.
+
+        Returns:
+            Decisions of instances with a counterexample, and the instances with a domain that is
+            as small as float64 allows.
+        """
+        graph, spec = self._subject.exact, self._task.spec[batch.instance]
+        box = Box(batch.lower, batch.upper)
+        start = interval_bounds(graph, box)
+        found = crown_margins(graph, box, spec, crown_intermediate(graph, box, start, self._budget))
+        lower = torch.maximum(found.lower, batch.known)
+        proved = (lower > 0).all(1) & torch.isfinite(lower).all(1)
+        self._least.scatter_reduce_(
+            0, batch.instance[proved].cpu(), lower[proved].amin(1).cpu(), "amin"
+        )
+        left = (~proved).nonzero().flatten()
+        if not len(left):
+            return {}, set()
+        worst = lower[left].argmin(1)
+        slopes = found.coefficients[left, worst]
+        open_ones = _Domains(
+            batch.lower[left], batch.upper[left], batch.instance[left], lower[left]
+        )
+        broken = self._break(open_ones, slopes)
+        halves, stuck = _halved(open_ones, slopes, self._task.box)
+        self._domains = self._domains.with_more(halves)
+        return broken, stuck
+
+    def _break(self, domains: _Domains, slopes: Tensor) -> dict[int, Decision]:
+        """Counterexamples at the corners where the linear bounds are least, and at the middles."""
+        corner = torch.where(slopes > 0, domains.lower, domains.upper)
+        points = torch.cat([corner, (domains.lower + domains.upper) / 2])
+        instance = domains.instance.repeat(2)
+        points = representable(points, self._task.box[instance])
+        with torch.no_grad():
+            outputs = self._subject.exact(points.double())
+            margins = self._task.spec[instance].values(outputs).amin(1)
+        found: dict[int, Decision] = {}
+        for d in (margins <= 0).nonzero().flatten().tolist():
+            n = int(instance[d])
+            if n not in found:
+                one = slice(n, n + 1)
+                (counterexample,) = confirm(
+                    self._subject.replay,
+                    self._task.box[one],
+                    self._task.spec[one],
+                    points[d : d + 1],
+                )
+                if counterexample is not None:
+                    found[n] = Decision(n, Status.FALSIFIED, counterexample=counterexample)
+        return found
+
+    def _ended(self, broken: dict[int, Decision], stuck: set[int]) -> Iterator[Decision]:
+        """Decisions that have fallen; their instances' domains are dropped."""
+        waiting = torch.bincount(self._domains.instance.cpu(), minlength=len(self._open))
+        too_many = len(self._domains) > MOST_DOMAINS
+        ended = []
+        for n in self._open.nonzero().flatten().tolist():
+            if n in broken:
+                status, reason, bound = Status.FALSIFIED, None, None
+            elif n in stuck:
+                status, reason, bound = Status.UNKNOWN, Reason.NOT_DECIDED, None
+            elif too_many:
+                status, reason, bound = Status.UNKNOWN, Reason.BUDGET, None
+            elif waiting[n] == 0:
+                status, reason, bound = Status.VERIFIED, None, float(self._least[n])
+            elif self._spent[n] >= self._task.seconds[n]:
+                status, reason, bound = Status.UNKNOWN, Reason.TIMEOUT, None
+            else:
+                continue
+            ended.append(n)
+            yield Decision(
+                n,
+                status,
+                bound,
+                counterexample=broken[n].counterexample if n in broken else None,
+                reason=reason,
+                detail=f"{int(self._looked_at[n])} parts of its box",
+                seconds=float(self._spent[n]),
+                final=reason is Reason.TIMEOUT,
+            )
+        if ended:
+            self._open[ended] = False
+            instance = self._domains.instance
+            self._domains = self._domains.only(self._open.to(instance.device)[instance])
+
+
+def _halved(domains: _Domains, slopes: Tensor, whole: Box) -> tuple[_Domains, set[int]]:
+    """Both halves of each domain, and the instances of those that cannot be halved.
+
+    The input with the greatest sum is cut: its share of what the linear bound varies by over the
+    domain, plus its share of the widths, each as a part of the whole box's. The first alone
+    overlooks inputs that the bound does not depend on because it is loose in them.
+
+    Args:
+        domains: ``D``.
+        slopes: ``D x *X`` of their worst rows' linear bounds.
+        whole: ``N``, the boxes.
+    """
+    lower, upper = domains.lower.flatten(1), domains.upper.flatten(1)
+    width = upper - lower
+    entire = (whole.upper - whole.lower).flatten(1)[domains.instance]
+    score = _shares(slopes.flatten(1).abs().nan_to_num(0.0, 0.0) * width)
+    score += _shares(torch.where(entire > 0, width / entire, torch.zeros_like(width)))
+    axis = score.argmax(1, keepdim=True)
+    low, high = lower.gather(1, axis), upper.gather(1, axis)
+    middle = (low + high) / 2
+    stuck = ~((low < middle) & (middle < high)).flatten()
+    below = upper.scatter(1, axis, middle).reshape(domains.upper.shape)
+    above = lower.scatter(1, axis, middle).reshape(domains.lower.shape)
+    halves = _Domains(domains.lower, below, domains.instance, domains.known).with_more(
+        _Domains(above, domains.upper, domains.instance, domains.known)
+    )
+    return halves, set(domains.instance[stuck].tolist())
+
+
+def _shares(values: Tensor) -> Tensor:
+    """Values >= 0, ``D x I``, so that each row's sum is 1 (rows of zeros stay)."""
+    return values / values.sum(1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
