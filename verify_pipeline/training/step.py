@@ -20,6 +20,7 @@ from verify_pipeline.lirpa import Bounder
 from verify_pipeline.losses import Loss, Margins
 from verify_pipeline.network.zoo.layers import Normalise
 from verify_pipeline.problem import Box, margin_matrix
+from verify_pipeline.training.batch_norm import has_batch_norm
 from verify_pipeline.training.initialise import l1_norm
 from verify_pipeline.training.regulariser import shi_regulariser
 from verify_pipeline.training.settings import TrainSettings
@@ -84,6 +85,7 @@ class LossStep:
         self._loss = loss
         self._settings = settings
         self._generator = generator
+        self._has_statistics = has_batch_norm(module)
         self._normalise = next(
             (layer for layer in module.modules() if isinstance(layer, Normalise)), nn.Identity()
         )
@@ -163,8 +165,10 @@ class LossStep:
             self._bounder.freeze_batch_norm()
 
     def _forward(self, x: Tensor) -> Tensor:
-        """Logits; through the bounder where there is one, which keeps the batch's statistics."""
-        out: Tensor = self._module(x) if self._bounder is None else self._bounder.forward(x)
+        """Logits; with batch norm through the bounder, which keeps the batch's statistics."""
+        if self._bounder is not None and self._has_statistics:
+            return self._bounder.forward(x)
+        out: Tensor = self._module(x)
         return out
 
 
