@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,19 @@ def test_comparison() -> None:
     assert (found.known, found.decided, found.seconds) == (4, 3, 3.0)
     assert found.contradictions == (keys[1], keys[3])
     assert found.answers == {Answer.SAT: 3, Answer.UNSAT: 2, Answer.TIMEOUT: 1}
+
+
+def test_compressed_networks(instances: tuple[SetInstance, ...], tmp_path: Path) -> None:
+    plain = tmp_path / "relu.onnx"
+    (tmp_path / "packed.onnx.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    (tmp_path / "torn.onnx.gz").write_bytes(gzip.compress(plain.read_bytes())[:40])
+    listed = tmp_path / "instances.csv"
+    listed.write_text("packed.onnx,sat.vnnlib,30\ntorn.onnx,sat.vnnlib,30\n")
+    packed, torn = run_set(read_instances(listed), job(tmp_path)).values()
+    assert packed.answer is Answer.SAT
+    assert torn.answer is Answer.UNKNOWN
+    assert "gzip" in torn.detail
+    assert (tmp_path / "found" / "packed_sat.counterexample").is_file()
 
 
 def test_names_of_counterexample_files() -> None:

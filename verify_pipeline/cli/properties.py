@@ -36,14 +36,14 @@ def vnnlib(
     from verify_pipeline import pipeline
     from verify_pipeline.interop.counterexamples import write_counterexample
     from verify_pipeline.interop.decide import Decided, decide, property_plan
+    from verify_pipeline.interop.files import read_network
     from verify_pipeline.interop.instances import Answer
     from verify_pipeline.interop.sets import counterexample_name
     from verify_pipeline.interop.vnnlib import read_vnnlib
-    from verify_pipeline.onnx import load_network
 
     where = pipeline.choose_device(device)
     property_plan(timeout, search)  # a mistake there is told before anything is read
-    asked, network = read_vnnlib(prop), load_network(onnx)
+    asked, network = read_vnnlib(prop), read_network(onnx)
     left = timeout - (time.perf_counter() - start)
     found = Decided(Answer.TIMEOUT, timeout)
     if left > 0:

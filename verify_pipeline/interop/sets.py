@@ -19,10 +19,10 @@ from verify_pipeline.certify.settings import Plan
 from verify_pipeline.errors import DataError, VerifyPipelineError
 from verify_pipeline.interop.counterexamples import write_counterexample
 from verify_pipeline.interop.decide import Decided, decide
+from verify_pipeline.interop.files import read_network
 from verify_pipeline.interop.instances import Answer, Key, Reference, SetInstance, rows_of
 from verify_pipeline.interop.properties import VnnlibProperty
 from verify_pipeline.interop.vnnlib import read_vnnlib
-from verify_pipeline.onnx import load_network
 from verify_pipeline.whole_files import write_whole
 
 COLUMNS = ("onnx", "vnnlib", "result", "seconds", "detail")
@@ -187,7 +187,7 @@ def _decide_batch(group: Sequence[SetInstance], job: SetJob) -> list[Result]:
     results: dict[int, Result] = {}
     usable: list[tuple[int, VnnlibProperty]] = []
     try:
-        network = load_network(group[0].onnx)
+        network = read_network(group[0].onnx)
     except VerifyPipelineError as error:
         return [Result(Answer.UNKNOWN, 0.0, str(error))] * len(group)
     for place, instance in enumerate(group):

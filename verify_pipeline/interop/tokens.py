@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from itertools import islice
 from pathlib import Path
 
 from verify_pipeline.errors import DataError
+from verify_pipeline.interop.files import read_plain
 
 TOKEN = re.compile(r";[^\r\n]*|([()]|[^\s();]+)")
 """A comment (which leaves an empty token), a bracket, or a word."""
@@ -17,8 +16,6 @@ NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 
 VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,8})", re.ASCII)
 """An input or an output, and its place."""
-
-GZIP = b"\x1f\x8b"
 
 
 class Source:
@@ -42,14 +39,7 @@ class Source:
             DataError: it cannot be read, or is no text.
         """
         try:
-            data = path.read_bytes()
-            text = (gzip.decompress(data) if data.startswith(GZIP) else data).decode("utf-8-sig")
-        except OSError as error:  # gzip's BadGzipFile is one
-            raise DataError(
-                f"file {path}", expected="a file that can be read", got=error.strerror or str(error)
-            ) from None
-        except (EOFError, zlib.error) as error:
-            raise DataError(f"file {path}", expected="a whole gzip file", got=str(error)) from None
+            text = read_plain(path).decode("utf-8-sig")
         except UnicodeDecodeError:
             raise DataError(f"file {path}", expected="text in UTF-8", got="other bytes") from None
         return Source(text, path.name)

@@ -1,0 +1,41 @@
+"""Files that may be compressed with gzip, as VNN-COMP's are."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+from verify_pipeline.errors import DataError
+from verify_pipeline.onnx import Network, load_network, network_from_bytes
+
+GZIP = b"\x1f\x8b"
+
+
+def read_plain(path: Path) -> bytes:
+    """The bytes of a file, unpacked if it is compressed, whatever its name.
+
+    Raises:
+        DataError: it cannot be read, or is not whole.
+    """
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if data.startswith(GZIP) else data
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"file {path}", expected="a whole gzip file", got=str(error)) from None
+    except OSError as error:
+        raise DataError(
+            f"file {path}", expected="a file that can be read", got=error.strerror or str(error)
+        ) from None
+
+
+def read_network(path: Path) -> Network:
+    """The network in an ONNX file, whose name ends in ``.gz`` if it is compressed.
+
+    Raises:
+        NetworkError: it is no network that can be used; see ``load_network``.
+        DataError: a compressed file cannot be read.
+    """
+    if path.suffix == ".gz":
+        return network_from_bytes(read_plain(path), path)
+    return load_network(path)
