@@ -10,7 +10,6 @@ in row-major order, ``I`` of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -148,8 +147,3 @@ class VnnlibProperty:
             for conjunction in case.conjunctions:
                 found |= inside & conjunction.is_met(outputs, tolerance)
         return found
-
-    @cached_property
-    def constraints(self) -> int:
-        """How many output constraints there are in all conjunctions of all cases."""
-        return sum(len(c) for case in self.cases for c in case.conjunctions)
