@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from verify_pipeline.errors import DataError
+from verify_pipeline.errors import DataError, NetworkError
+from verify_pipeline.interop import sets
 from verify_pipeline.interop.counterexamples import read_counterexample
 from verify_pipeline.interop.decide import property_plan
 from verify_pipeline.interop.instances import Answer, Key, Reference, SetInstance, read_instances
@@ -136,6 +137,19 @@ def test_compressed_networks(instances: tuple[SetInstance, ...], tmp_path: Path)
     assert torn.answer is Answer.UNKNOWN
     assert "gzip" in torn.detail
     assert (tmp_path / "found" / "packed_sat.counterexample").is_file()
+
+
+def test_a_network_that_cannot_be_bounded(
+    instances: tuple[SetInstance, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NetworkError("network relu", expected="finite weights", got="NaN")
+
+    monkeypatch.setattr(sets, "decide", refuse)
+    found = run_set(instances[:1], job(tmp_path))
+    (one,) = found.values()
+    assert (one.answer, one.seconds) == (Answer.UNKNOWN, 0.0)
+    assert one.detail == "network relu; expected finite weights; got NaN"
 
 
 def test_names_of_counterexample_files() -> None:

@@ -199,7 +199,10 @@ def _decide_batch(group: Sequence[SetInstance], job: SetJob) -> list[Result]:
         else:
             usable.append((place, prop))
     plan = job.plan(job.seconds or group[0].timeout)
-    found = decide(network, [prop for _, prop in usable], plan, device=job.device)
+    try:
+        found = decide(network, [prop for _, prop in usable], plan, device=job.device)
+    except VerifyPipelineError as error:
+        found = (Decided(Answer.UNKNOWN, 0.0, detail=str(error)),) * len(usable)
     for (place, _), one in zip(usable, found, strict=True):
         results[place] = Result(one.answer, one.seconds, one.detail)
         _keep_counterexample(group[place], one, job.counterexamples)
