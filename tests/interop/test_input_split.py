@@ -124,3 +124,19 @@ def test_a_box_without_float32_points_can_only_be_verified() -> None:
     )
     assert (below.status, below.reason) == (Status.UNKNOWN, Reason.NOT_DECIDED)
     assert above.status is Status.VERIFIED
+
+
+def test_a_task_with_too_many_open_parts_is_given_up() -> None:
+    found = network(5)
+    box = Box(-torch.ones(2, 2).double(), torch.ones(2, 2).double())
+    _, spec = levels(found, box, [1e-7, 1e-7])
+    decisions = decide(found, box, spec, seconds=1e6, memory=1)
+    assert [one.reason for one in decisions] == [Reason.BUDGET, Reason.BUDGET]
+
+
+def test_a_small_batch_gives_the_same_answers() -> None:
+    found = network(5)
+    box = Box(-torch.ones(2, 2).double(), torch.ones(2, 2).double())
+    _, spec = levels(found, box, [-0.01, 0.05])
+    decisions = decide(found, box, spec, seconds=1e6, memory=1 << 17)
+    assert [one.status for one in decisions] == [Status.FALSIFIED, Status.VERIFIED]

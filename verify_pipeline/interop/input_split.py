@@ -10,29 +10,31 @@ shape, ``S`` rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from verify_pipeline.bounds import (
     MemoryBudget,
+    NodeBounds,
     crown_intermediate,
     crown_margins,
-    interval_bounds,
+    needed_places,
 )
 from verify_pipeline.branching.points import representable
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.memory import backward_bytes
 from verify_pipeline.certify.replay import confirm
 from verify_pipeline.certify.roots import root_budget
+from verify_pipeline.network.ops import size
 from verify_pipeline.problem import Box, Reason, Status
 
 BATCH = 1024
 """Domains that are bounded at once, at most."""
 
-MOST_DOMAINS = 1 << 20
-"""Open domains of a task, from which on it is given up."""
+KEPT = 2
+"""Times a batch's memory that open domains may take, from which on their task is given up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,19 +46,25 @@ class _Domains:
         upper: ``D x *X``.
         instance: ``D``, whose box each is a part of.
         known: ``D x S``, lower bounds of the rows from the domains that these were cut from.
+        bounds: of the nodes that CROWN needs, from the same; of no node yet where nothing was cut.
     """
 
     lower: Tensor
     upper: Tensor
     instance: Tensor
     known: Tensor
+    bounds: NodeBounds
 
     def __len__(self) -> int:
         return len(self.instance)
 
     def only(self, chosen: Tensor) -> _Domains:
         return _Domains(
-            self.lower[chosen], self.upper[chosen], self.instance[chosen], self.known[chosen]
+            self.lower[chosen],
+            self.upper[chosen],
+            self.instance[chosen],
+            self.known[chosen],
+            self.bounds[chosen],
         )
 
     def with_more(self, other: _Domains) -> _Domains:
@@ -65,6 +73,7 @@ class _Domains:
             torch.cat([self.upper, other.upper]),
             torch.cat([self.instance, other.instance]),
             torch.cat([self.known, other.known]),
+            _joined(self.bounds, other.bounds) if len(self) else other.bounds,
         )
 
 
@@ -79,7 +88,6 @@ class InputSplitStage:
     """
 
     name = "input-split"
-    largest_task = None
     bytes_per_instance = 1
 
     def __init__(self, subject: Subject, rows: int, memory: int, clock: Clock) -> None:
@@ -87,21 +95,30 @@ class InputSplitStage:
         self._budget = root_budget(memory)
         self._clock = clock
         one = backward_bytes(subject.exact, rows, torch.float64)
-        self._batch = max(1, min(BATCH, memory // one))
+        self._batch = self.largest_task = max(1, min(BATCH, memory // one))
+        nodes = [subject.exact.nodes[place] for place in (0, *needed_places(subject.exact))]
+        self._most = KEPT * memory // (16 * sum(size(node.shape) for node in nodes))
 
     def run(self, task: Task) -> Iterator[Decision]:
         """A decision for each instance, as it falls."""
-        yield from _Search(self._subject, task, self._batch, self._budget, self._clock).run()
+        room = _Room(self._batch, self._most, self._budget)
+        yield from _Search(self._subject, task, room, self._clock).run()
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Domains bounded at once, domains kept open at most, and memory for functionals."""
+
+    batch: int
+    most: int
+    budget: MemoryBudget
 
 
 class _Search:
     """One run over the instances of a task."""
 
-    def __init__(
-        self, subject: Subject, task: Task, batch: int, budget: MemoryBudget, clock: Clock
-    ) -> None:
-        self._subject, self._task, self._clock = subject, task, clock
-        self._batch, self._budget = batch, budget
+    def __init__(self, subject: Subject, task: Task, room: _Room, clock: Clock) -> None:
+        self._subject, self._task, self._room, self._clock = subject, task, room, clock
         count, device = len(task), task.box.lower.device
         rows = task.spec.offsets
         self._domains = _Domains(
@@ -109,6 +126,7 @@ class _Search:
             task.box.upper,
             torch.arange(count, device=device),
             torch.full_like(rows, -torch.inf),
+            NodeBounds({}, {}),
         )
         self._open = torch.ones(count, dtype=torch.bool)
         self._spent = torch.zeros(count, dtype=torch.float64)
@@ -133,7 +151,7 @@ class _Search:
         counts = torch.bincount(domains.instance, minlength=len(self._open))
         first = counts.cumsum(0) - counts
         rank = torch.arange(len(domains), device=order.device) - first[domains.instance[order]]
-        quota = max(self._batch // int(self._open.sum()), 1)
+        quota = max(self._room.batch // int(self._open.sum()), 1)
         chosen = rank < quota
         batch = domains.only(order[chosen])
         self._domains = domains.only(order[~chosen])
@@ -148,8 +166,9 @@ class _Search:
         """
         graph, spec = self._subject.exact, self._task.spec[batch.instance]
         box = Box(batch.lower, batch.upper)
-        start = interval_bounds(graph, box)
-        found = crown_margins(graph, box, spec, crown_intermediate(graph, box, start, self._budget))
+        bounds = crown_intermediate(graph, box, batch.bounds, self._room.budget)
+        bounds = bounds.only(needed_places(graph))
+        found = crown_margins(graph, box, spec, bounds)
         lower = torch.maximum(found.lower, batch.known)
         proved = (lower > 0).all(1) & torch.isfinite(lower).all(1)
         self._least.scatter_reduce_(
@@ -160,9 +179,7 @@ class _Search:
             return {}, set()
         worst = lower[left].argmin(1)
         slopes = found.coefficients[left, worst]
-        open_ones = _Domains(
-            batch.lower[left], batch.upper[left], batch.instance[left], lower[left]
-        )
+        open_ones = replace(batch, known=lower, bounds=bounds).only(left)
         broken = self._break(open_ones, slopes)
         halves, stuck = _halved(open_ones, slopes, self._task.box)
         self._domains = self._domains.with_more(halves)
@@ -195,7 +212,7 @@ class _Search:
     def _ended(self, broken: dict[int, Decision], stuck: set[int]) -> Iterator[Decision]:
         """Decisions that have fallen; their instances' domains are dropped."""
         waiting = torch.bincount(self._domains.instance.cpu(), minlength=len(self._open))
-        too_many = len(self._domains) > MOST_DOMAINS
+        too_many = len(self._domains) > self._room.most
         ended = []
         for n in self._open.nonzero().flatten().tolist():
             if n in broken:
@@ -250,10 +267,16 @@ def _halved(domains: _Domains, slopes: Tensor, whole: Box) -> tuple[_Domains, se
     stuck = ~((low < middle) & (middle < high)).flatten()
     below = upper.scatter(1, axis, middle).reshape(domains.upper.shape)
     above = lower.scatter(1, axis, middle).reshape(domains.lower.shape)
-    halves = _Domains(domains.lower, below, domains.instance, domains.known).with_more(
-        _Domains(above, domains.upper, domains.instance, domains.known)
-    )
+    halves = replace(domains, upper=below).with_more(replace(domains, lower=above))
     return halves, set(domains.instance[stuck].tolist())
+
+
+def _joined(first: NodeBounds, second: NodeBounds) -> NodeBounds:
+    """Bounds of the same nodes, of the first domains and then of the second."""
+    return NodeBounds(
+        {place: torch.cat([lower, second.lower[place]]) for place, lower in first.lower.items()},
+        {place: torch.cat([upper, second.upper[place]]) for place, upper in first.upper.items()},
+    )
 
 
 def _shares(values: Tensor) -> Tensor:
