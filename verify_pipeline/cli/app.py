@@ -7,7 +7,6 @@ commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import errno
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -17,9 +16,9 @@ from typer.core import TyperGroup
 
 from verify_pipeline._version import __version__
 from verify_pipeline.cli import options
-from verify_pipeline.cli.arguments import certify_fields, own_arrays, recipe_of
+from verify_pipeline.cli.arguments import certify_fields, own_arrays, recipe_of, this_command
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument
-from verify_pipeline.cli.properties import vnncomp, vnnlib
+from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
 from verify_pipeline.errors import VerifyPipelineError
 
 if TYPE_CHECKING:
@@ -191,6 +190,7 @@ def certify(
 
 app.command()(vnnlib)
 app.command()(vnncomp)
+app.command("vnncomp-table")(vnncomp_table)
 
 
 @app.command()
@@ -241,7 +241,7 @@ def table(
     results = verdicts.read_ledgers(ledgers)
     show_summaries(results)
     if out is not None:
-        for path in verdicts.tabulate(results, out.parent, out.name, _this_command()):
+        for path in verdicts.tabulate(results, out.parent, out.name, this_command()):
             typer.echo(f"wrote {path}")
 
 
@@ -291,7 +291,7 @@ def publish(
     """
     from verify_pipeline import verdicts
 
-    for path in verdicts.publish(folder, models, _this_command()):
+    for path in verdicts.publish(folder, models, this_command()):
         typer.echo(f"wrote {path}")
 
 
@@ -352,16 +352,11 @@ def _run(recipe: Recipe, out: Path, data_root: Path | None, device: str) -> None
             device=device,
             train_observer=progress.training,
             certify_observer=progress.certification,
-            command=_this_command(),
+            command=this_command(),
         )
     show_export(outcome.export)
     show_summaries([outcome.summary])
     typer.echo("\n".join(f"wrote {path}" for path in outcome.tables))
-
-
-def _this_command() -> str:
-    """The command line, for files that tell how they were made."""
-    return shlex.join(["verify-pipeline", *sys.argv[1:]])
 
 
 def main() -> None:

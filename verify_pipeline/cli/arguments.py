@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,3 +100,8 @@ def certify_fields(indices: str | None, stages: str | None, **others: Any) -> di
         **others,
     }
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def this_command() -> str:
+    """The command line, for files that tell how they were made."""
+    return shlex.join(["verify-pipeline", *sys.argv[1:]])

@@ -112,3 +112,23 @@ def vnncomp(
             typer.echo(f"contradiction: {key.onnx} {key.vnnlib}", err=True)
         if found.contradictions:
             raise typer.Exit(2)
+
+
+def vnncomp_table(
+    results: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULTS...", help="Results files that `vnncomp` wrote."),
+    ],
+    references: Annotated[
+        Path, typer.Option(help="Folder of reference verdicts: a file of the same name for each.")
+    ],
+    out: Annotated[Path, typer.Option(help="Writes OUT.csv and OUT.md.")],
+) -> None:
+    """Tabulate whole sets of VNN-COMP beside known verdicts: one row for each results file."""
+    from verify_pipeline.cli.arguments import this_command
+    from verify_pipeline.interop.table import as_frame, read_rows, write_rows
+
+    rows = read_rows(results, references)
+    typer.echo(as_frame(rows).to_string(index=False))
+    for path in write_rows(rows, out, this_command()):
+        typer.echo(f"wrote {path}")
