@@ -1,0 +1,117 @@
+"""The commands that certify a data set and look at the evidence again; see app.py for the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from verify_pipeline.cli import options
+from verify_pipeline.cli.arguments import certify_fields, own_arrays, recipe_of
+from verify_pipeline.cli.options import DataRoot, Device
+
+if TYPE_CHECKING:
+    from verify_pipeline.data import ImageSet, Split
+    from verify_pipeline.pipeline import Certification
+
+
+def certify(
+    network: options.NetworkFile,
+    recipe: options.RecipeOption = None,
+    data: options.Data = None,
+    split: options.Split = None,
+    images: options.Images = None,
+    labels: options.Labels = None,
+    epsilon: options.Epsilon = None,
+    indices: options.Indices = None,
+    timeout: options.Timeout = None,
+    stages: options.Stages = None,
+    search: options.Search = None,
+    retry: options.Retry = False,
+    ledger: options.LedgerFile = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Certify a data set: prove each image robust, or find an image in its box that is not.
+
+    Every verdict goes into the ledger as it falls. Stopped at any moment, the same command
+    continues and decides nothing twice.
+    """
+    from verify_pipeline import pipeline
+
+    own = own_arrays(images, labels, data=data, split=split)
+    fields = certify_fields(
+        indices, stages, epsilon=epsilon, timeout=timeout, search=search, retry=retry or None
+    )
+    job = pipeline.certification(
+        network,
+        None if recipe is None else recipe_of(recipe, None),
+        data if own is None else own.name,
+        fields,
+    )
+    chosen = (
+        job.load_images(cast("Split", split or "test"), data_root)
+        if own is None
+        else own.read(job.network.outputs)
+    )
+    _certify(job, chosen, _ledger_of(network, ledger), device)
+
+
+def recheck(
+    network: Annotated[Path, typer.Argument(help="ONNX file that the verdicts are of.")],
+    ledger: options.LedgerFile = None,
+    images: options.Images = None,
+    labels: options.Labels = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Replay every counterexample of a ledger in onnxruntime, against the images read anew.
+
+    Runs of your own images need --images and --labels again. Exits with 2 when a counterexample
+    does not hold any more.
+    """
+    from verify_pipeline import onnx, verdicts
+
+    own = own_arrays(images, labels)
+    loaded = onnx.load_network(network)
+    given = None if own is None else own.read(loaded.outputs)
+    failed = 0
+    for evidence in verdicts.recheck_ledger(loaded, _ledger_of(network, ledger), data_root, given):
+        run = evidence.info.run
+        about = f"{run.data_set} {run.split}, ε = {evidence.info.epsilon}"
+        if evidence.checked is None:
+            typer.echo(f"{about}: not checked; name its images with --images and --labels")
+            continue
+        wrong = [each for each in evidence.checked if not each.holds]
+        failed += len(wrong)
+        held, count = len(evidence.checked) - len(wrong), len(evidence.checked)
+        typer.echo(f"{about}: {held} of {count} counterexamples hold")
+        for each in wrong:
+            typer.echo(f"image {each.index}: {each.problem}", err=True)
+    if failed:
+        raise typer.Exit(2)
+
+
+def _ledger_of(network: Path, ledger: Path | None) -> Path:
+    """The ledger that was named, else the one beside the network."""
+    from verify_pipeline import verdicts
+
+    return network.with_name(verdicts.LEDGER) if ledger is None else ledger
+
+
+def _certify(job: Certification, images: ImageSet, ledger: Path, device: str) -> None:
+    from verify_pipeline import pipeline
+    from verify_pipeline.cli.progress import Progress
+    from verify_pipeline.cli.show import show_summaries
+
+    with Progress() as progress:
+        summary = pipeline.certify(
+            job.network,
+            images,
+            job.settings,
+            ledger=ledger,
+            observer=progress.certification,
+            device=device,
+        )
+    show_summaries([summary])
+    typer.echo(f"ledger: {ledger}")
