@@ -23,7 +23,7 @@ def tensor(value: float) -> torch.Tensor:
 @given(st.floats(-15, 15), st.floats(0, 25))
 @settings(max_examples=150, deadline=None)
 def test_lines_hold_the_function(function: str, start: float, width: float) -> None:
-    if function in ("sqrt", "reciprocal"):
+    if function in ("sqrt", "reciprocal", "log"):
         start = abs(start) + 1e-3
     lower, upper = tensor(start), tensor(start + width)
     found = curve(function, lower, upper)
@@ -35,7 +35,7 @@ def test_lines_hold_the_function(function: str, start: float, width: float) -> N
     assert (above >= y - slack).all()
 
 
-@pytest.mark.parametrize("function", ["sigmoid", "tanh", "erf"])
+@pytest.mark.parametrize("function", ["sigmoid", "tanh", "erf", "atan"])
 @pytest.mark.parametrize(("lower", "upper"), [(-3.0, 2.0), (-0.5, 4.0), (-5.0, 0.4), (1.0, 2.0)])
 def test_lines_touch_an_s(function: str, lower: float, upper: float) -> None:
     found = curve(function, tensor(lower), tensor(upper))
@@ -56,7 +56,7 @@ def test_tangent_and_chord_of_a_square() -> None:
 
 @pytest.mark.parametrize(
     ("function", "lower", "upper"),
-    [("sigmoid", 0.5, 0.5), ("sqrt", -1.0, 4.0), ("reciprocal", -1.0, 1.0), ("exp", 0.0, 1e6)],
+    [("sigmoid", 0.5, 0.5), ("sqrt", -1.0, 4.0), ("log", 0.0, 4.0), ("reciprocal", -1.0, 1.0), ("exp", 0.0, 1e6)],
 )
 def test_constants_where_there_are_no_lines(function: str, lower: float, upper: float) -> None:
     found = curve(function, tensor(lower), tensor(upper))

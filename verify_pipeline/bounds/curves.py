@@ -32,8 +32,10 @@ _SLOPES: dict[str, Function] = {
     "square": lambda x: 2 * x,
     "reciprocal": lambda x: -x.square().reciprocal(),
     "sqrt": lambda x: 0.5 * x.rsqrt(),
+    "log": torch.reciprocal,
+    "atan": lambda x: (1 + x.square()).reciprocal(),
 }
-_S_SHAPED = frozenset({"sigmoid", "tanh", "erf"})
+_S_SHAPED = frozenset({"sigmoid", "tanh", "erf", "atan"})
 _CONVEX = frozenset({"exp", "softplus", "square", "reciprocal"})
 
 # Below this width, relative to the ends, a chord's slope is mostly rounding and constants do.

@@ -49,9 +49,11 @@ def _gelu(function: str, lower: Tensor, upper: Tensor) -> Range:
     return torch.minimum(low, high).masked_fill(inside, least), torch.maximum(low, high)
 
 
-def _sqrt(function: str, lower: Tensor, upper: Tensor) -> Range:
+def _from_zero(function: str, lower: Tensor, upper: Tensor) -> Range:
+    """Of a function that rises, and is not defined below 0."""
     undefined = lower < 0
-    low, high = lower.clamp(min=0).sqrt(), upper.clamp(min=0).sqrt()
+    f = FUNCTIONS[function]
+    low, high = f(lower.clamp(min=0)), f(upper.clamp(min=0))
     return low.masked_fill(undefined, -torch.inf), high.masked_fill(undefined, torch.inf)
 
 
@@ -88,7 +90,8 @@ _RANGES: dict[str, Callable[[str, Tensor, Tensor], Range]] = {
     "square": _square,
     "gelu": _gelu,
     "gelu_tanh": _gelu,
-    "sqrt": _sqrt,
+    "sqrt": _from_zero,
+    "log": _from_zero,
     "reciprocal": _reciprocal,
     "sin": _periodic(math.pi / 2),
     "cos": _periodic(0.0),

@@ -338,6 +338,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": lambda x: F.softplus(x, threshold=50),
     "sin": torch.sin,
     "cos": torch.cos,
+    "log": torch.log,
+    "atan": torch.atan,
 }
 
 
