@@ -19,6 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         pipeline
         verdicts
         config doctor
+        engines
         reporting interop
         certify training
         branching

@@ -15,9 +15,8 @@ import torch
 from verify_pipeline import lirpa
 from verify_pipeline._version import __version__
 from verify_pipeline.data.files import ROOT_VARIABLE, open_store
-from verify_pipeline.errors import VerifyPipelineError
-
-ABCROWN_VARIABLE = "ABCROWN_HOME"
+from verify_pipeline.engines.tool import HOME_VARIABLE, PYTHON_VARIABLE, find_tool
+from verify_pipeline.errors import DependencyError, VerifyPipelineError
 
 _LIBRARIES = ("torch", "numpy", "onnx", "onnxruntime", "pydantic", "highspy", "safetensors")
 _OPTIONAL = {"scikit-learn": "demo", "tensorboard": "tensorboard"}
@@ -86,21 +85,20 @@ def _auto_lirpa() -> Finding:
 
 
 def _abcrown() -> Finding:
-    """α,β-CROWN is a checkout that the environment names, or an installed package."""
-    home = os.environ.get(ABCROWN_VARIABLE)
-    if home:
-        script = Path(home).expanduser() / "complete_verifier" / "abcrown.py"
-        if script.is_file():
-            return Finding("α,β-CROWN", f"{script} ({ABCROWN_VARIABLE})")
+    """The second engine, which is optional."""
+    if not os.environ.get(HOME_VARIABLE) and importlib.util.find_spec("abcrown") is None:
+        variables = f"{HOME_VARIABLE} would name a checkout, {PYTHON_VARIABLE} its Python"
+        if not os.environ.get(PYTHON_VARIABLE):
+            return Finding("α,β-CROWN", f"none found (optional; {variables})")
+    try:
+        tool = find_tool()
+    except DependencyError as error:
         return Finding(
-            "α,β-CROWN",
-            f"{ABCROWN_VARIABLE} is {home}, but complete_verifier/abcrown.py is not there",
-            remedy=f"Let {ABCROWN_VARIABLE} name a checkout of α,β-CROWN, or unset it",
+            error.what, f"expected {error.expected}, got {error.got}", remedy=error.remedy or ""
         )
-    installed = importlib.util.find_spec("abcrown")
-    if installed is not None and installed.origin is not None:
-        return Finding("α,β-CROWN", f"{installed.origin} (installed package)")
-    return Finding("α,β-CROWN", f"none found (optional; {ABCROWN_VARIABLE} would name a checkout)")
+    return Finding(
+        "α,β-CROWN", f"{tool.script} ({tool.origin}), {tool.version}, run by {tool.python}"
+    )
 
 
 def _data(root: Path | None) -> Finding:

@@ -219,10 +219,12 @@ class Verdict:
         stage: the name of the stage that decided it, or of the last that tried.
         seconds: time charged to the instance, its share of every batch that it was in.
         bound: the best lower bound of the least margin, if there is one. VERIFIED: finite and > 0,
-            re-evaluated in float64.
+            re-evaluated in float64, unless another tool claims it.
         counterexample: for FALSIFIED.
         reason: for UNKNOWN.
         detail: anything more a reader should know (an exception's text, a count of domains).
+        claimed_by: the other tool on whose word alone VERIFIED rests; empty where it rests on
+            ``bound``. Tables count the two apart.
     """
 
     status: Status
@@ -232,12 +234,14 @@ class Verdict:
     counterexample: Counterexample | None = None
     reason: Reason | None = None
     detail: str = ""
+    claimed_by: str = ""
 
     def __post_init__(self) -> None:
+        if self.claimed_by and self.status is not Status.VERIFIED:
+            raise ValueError(f"{self.status.value} on the word of {self.claimed_by}")
         evidence = {
-            Status.VERIFIED: self.bound is not None
-            and math.isfinite(self.bound)
-            and self.bound > 0,
+            Status.VERIFIED: bool(self.claimed_by)
+            or (self.bound is not None and math.isfinite(self.bound) and self.bound > 0),
             Status.FALSIFIED: self.counterexample is not None,
             Status.UNKNOWN: self.reason is not None and self.counterexample is None,
         }[self.status]

@@ -116,7 +116,7 @@ def test_doctor_finds_a_checkout_of_abcrown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ABCROWN_HOME", str(tmp_path))
-    assert "complete_verifier/abcrown.py is not there" in run("doctor")[1]
+    assert "expected complete_verifier/abcrown.py in the folder that" in run("doctor")[1]
     (tmp_path / "complete_verifier").mkdir()
     script = tmp_path / "complete_verifier" / "abcrown.py"
     script.write_text("", encoding="utf-8")

@@ -32,6 +32,11 @@ def inner_box(box: Box) -> Box:
     return Box(torch.where(empty, middle, lower), torch.where(empty, middle, upper))
 
 
+def outer_box(box: Box) -> Box:
+    """The least box with float32 limits around a float64 one; its tensors are float32."""
+    return Box(_toward(box.lower, -torch.inf), _toward(box.upper, torch.inf))
+
+
 def _toward(exact: Tensor, direction: float) -> Tensor:
     """``exact`` in float32, rounded toward ``direction`` (``inf`` or ``-inf``)."""
     nearest = exact.float()

@@ -228,6 +228,7 @@ class Cascade:
                 bound=progress.bound if decision.bound is None else decision.bound,
                 counterexample=decision.counterexample,
                 detail=decision.detail,
+                claimed_by=decision.claimed_by,
             )
         except ValueError as error:  # a claim without evidence is a fault of the stage
             self._stays_open(stage, index, _failure(error))

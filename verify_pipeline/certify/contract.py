@@ -90,6 +90,7 @@ class Decision:
         detail: for a reader.
         seconds: charged by the stage itself; None: an equal share of the time the task took.
         final: whether no later stage shall look at an instance that is UNKNOWN.
+        claimed_by: for VERIFIED on the word of another tool, its name.
     """
 
     place: int
@@ -100,6 +101,7 @@ class Decision:
     detail: str = ""
     seconds: float | None = None
     final: bool = False
+    claimed_by: str = ""
 
 
 class Stage(Protocol):

@@ -22,7 +22,12 @@ from verify_pipeline.settings import STRICT, Positive, PositiveCount, Switch, Te
 SEARCH_FOLDER = Path(__file__).resolve().parents[2] / "abcrown_configs"
 """Where the search's files are: beside the package, in a checkout as in an installation."""
 
-StageName = Literal["clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound"]
+ABCROWN_DEFAULT = "default"
+"""The file there that α,β-CROWN is run with where no other is named."""
+
+StageName = Literal[
+    "clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound", "abcrown"
+]
 
 ALL_STAGES: tuple[StageName, ...] = (
     "clean",
@@ -32,6 +37,9 @@ ALL_STAGES: tuple[StageName, ...] = (
     "alpha-crown",
     "branch-and-bound",
 )
+"""What this package does itself; ``abcrown``, which asks another tool, may stand behind it."""
+
+_ORDER: tuple[StageName, ...] = (*ALL_STAGES, "abcrown")
 
 
 def _cascade(stages: tuple[StageName, ...]) -> tuple[StageName, ...]:
@@ -39,9 +47,9 @@ def _cascade(stages: tuple[StageName, ...]) -> tuple[StageName, ...]:
         raise ValueError("expected clean as the first stage: the others take right answers only")
     if len(set(stages)) < len(stages):
         raise ValueError("expected each stage once")
-    if stages != tuple(name for name in ALL_STAGES if name in stages):
+    if stages != tuple(name for name in _ORDER if name in stages):
         # A table's "verified by α-CROWN or weaker" counts on the weaker ones having been first.
-        raise ValueError(f"expected the stages in this order: {', '.join(ALL_STAGES)}")
+        raise ValueError(f"expected the stages in this order: {', '.join(_ORDER)}")
     return stages
 
 
@@ -64,7 +72,8 @@ class CertifySettings:
 
     Attributes:
         epsilon: half-width of the boxes, pixels in [0, 1].
-        stages: some of :data:`ALL_STAGES` in that order; the first is ``clean``.
+        stages: some of :data:`ALL_STAGES` in that order; the first is ``clean``, the last may be
+            ``abcrown``.
         search: α-CROWN's and the branch and bound's settings, or the name or path of a YAML file
             in α,β-CROWN's schema that holds them; see abcrown_configs/.
         timeout: seconds that one image may take, counting its share of each batch it is in; None:
@@ -102,6 +111,8 @@ class Plan:
         timeout: seconds for each image.
         memory: bytes that a batch may take, about.
         batch: images that bounds and the attack take at once; None: as the device likes it.
+        abcrown: the configuration that α,β-CROWN is run with, YAML in its schema; empty where it
+            is not run.
     """
 
     stages: tuple[StageName, ...]
@@ -110,6 +121,7 @@ class Plan:
     timeout: float
     memory: int
     batch: int | None
+    abcrown: str = ""
 
     @property
     def tried(self) -> str:
@@ -119,6 +131,8 @@ class Plan:
             "search": {k: v for k, v in asdict(self.search).items() if k not in _ROOM},
             "attack": asdict(self.attack),
         }
+        if self.abcrown:
+            chosen["abcrown"] = self.abcrown
         return json.dumps(chosen, sort_keys=True)
 
     @property
@@ -137,6 +151,10 @@ def plan(settings: CertifySettings) -> Plan:
         ConfigError: the search's file is missing or something in it is wrong.
     """
     search, attack = settings.search, FalsifySettings()
+    abcrown = ""
+    if "abcrown" in settings.stages:
+        named = search if isinstance(search, str) else ABCROWN_DEFAULT
+        abcrown = search_file(named).read_text(encoding="utf-8")
     if isinstance(search, str):
         search = read_search(search_file(search)).settings
         rounds = math.ceil(search.attack.restarts / attack.targets)
@@ -148,6 +166,7 @@ def plan(settings: CertifySettings) -> Plan:
         search.timeout if settings.timeout is None else settings.timeout,
         settings.memory << 20,
         settings.batch,
+        abcrown,
     )
 
 

@@ -27,6 +27,7 @@ HEADINGS = {
     "crown_verified": "CROWN %",
     "alpha_crown_verified": "α-CROWN %",
     "verified": "Verified %",
+    "with_abcrown": "… or by α,β-CROWN %",
     "robust_at_most": "Robust at most %",
     "undecided": "Undecided",
     "seconds": "Seconds",
@@ -60,8 +61,13 @@ def as_markdown(summaries: Sequence[Summary], command: str) -> str:
         summaries: one row each.
         command: what generates this page.
     """
-    lines = [_markdown_table(_shown(verdict_table(summaries))), ""]
-    lines += [f"* **{HEADINGS[name]}**: {meaning}." for name, meaning in PERCENTAGES.items()]
+    frame = _shown(verdict_table(summaries))
+    lines = [_markdown_table(frame), ""]
+    lines += [
+        f"* **{HEADINGS[name]}**: {meaning}."
+        for name, meaning in PERCENTAGES.items()
+        if name in frame.columns
+    ]
     lines += [
         f"* **Undecided**: neither verified nor falsified ({_reasons(summaries)}).",
         "",

@@ -22,6 +22,8 @@ PERCENTAGES = {
     "crown_verified": "verified by interval bounds or CROWN",
     "alpha_crown_verified": "verified by interval bounds, CROWN or α-CROWN",
     "verified": "verified by any stage: the verified accuracy",
+    "with_abcrown": "verified by any stage, or safe on the word of α,β-CROWN alone, which computes "
+    "in float32",
     "robust_at_most": "no stage found a counterexample: no method can verify more",
 }
 """Columns in % of the images, and what each counts."""
@@ -31,6 +33,7 @@ _NEEDS = {
     "ibp_verified": "ibp",
     "crown_verified": "crown",
     "alpha_crown_verified": "alpha-crown",
+    "with_abcrown": "abcrown",
 }
 
 
@@ -38,9 +41,12 @@ def verdict_table(summaries: Sequence[Summary]) -> pd.DataFrame:
     """Accuracies in %, and the number of undecided images.
 
     Columns: :data:`KEYS`, :data:`PERCENTAGES` (rounded to 0.01; missing where the run had no such
-    stage), ``undecided``, ``settings`` (the digest of what was tried) and ``network_sha256``.
+    stage), ``undecided``, ``settings`` (the digest of what was tried) and ``network_sha256``. Where
+    no run asked α,β-CROWN there is no ``with_abcrown``.
     """
-    return pd.DataFrame([_verdict_row(summary) for summary in summaries])
+    frame = pd.DataFrame([_verdict_row(summary) for summary in summaries])
+    asked = any("abcrown" in summary.stages for summary in summaries)
+    return frame if asked else frame.drop(columns="with_abcrown", errors="ignore")
 
 
 def seconds_table(summaries: Sequence[Summary]) -> pd.DataFrame:
@@ -111,6 +117,7 @@ def _verdict_row(summary: Summary) -> dict[str, object]:
         "crown_verified": tally.proved_up_to("crown"),
         "alpha_crown_verified": tally.proved_up_to("alpha-crown"),
         "verified": tally.proved,
+        "with_abcrown": tally.proved + tally.claimed,
         "robust_at_most": tally.not_broken,
     }
     percentages = {

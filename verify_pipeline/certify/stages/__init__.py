@@ -12,12 +12,19 @@ from verify_pipeline.certify.stages.branch_and_bound import BranchAndBoundStage
 from verify_pipeline.certify.stages.clean import CleanCheck
 from verify_pipeline.certify.stages.crown import CrownStage
 from verify_pipeline.certify.stages.ibp import IntervalStage
+from verify_pipeline.errors import ConfigError
 
 CPU_BATCH, ACCELERATOR_BATCH = 64, 1024
 """Images at once: on a CPU core, interval bounds and CROWN of 64 took 0.6 of the time of 1024."""
 
 
-def build_stages(plan: Plan, subject: Subject, rows: int, clock: Clock) -> tuple[Stage, ...]:
+StageMaker = Callable[[Plan, Subject], Stage]
+"""Makes a stage that comes from outside this package."""
+
+
+def build_stages(
+    plan: Plan, subject: Subject, rows: int, clock: Clock, abcrown: StageMaker | None = None
+) -> tuple[Stage, ...]:
     """The stages of a plan, in order.
 
     Args:
@@ -25,6 +32,10 @@ def build_stages(plan: Plan, subject: Subject, rows: int, clock: Clock) -> tuple
         subject: the network.
         rows: S, of each instance's specification.
         clock: seconds from some origin.
+        abcrown: makes the stage that asks α,β-CROWN, if the plan has it.
+
+    Raises:
+        ConfigError: the plan has that stage, and nothing makes it.
     """
     batch = plan.batch or (CPU_BATCH if subject.device.type == "cpu" else ACCELERATOR_BATCH)
     makers: dict[StageName, Callable[[], Stage]] = {
@@ -37,4 +48,14 @@ def build_stages(plan: Plan, subject: Subject, rows: int, clock: Clock) -> tuple
             subject, rows, plan.memory, plan.search, clock
         ),
     }
+    if abcrown is not None:
+        makers["abcrown"] = lambda: abcrown(plan, subject)
+    missing = [name for name in plan.stages if name not in makers]
+    if missing:
+        raise ConfigError(
+            f"stage {missing[0]}",
+            expected="a stage that runs here",
+            got="one that needs another tool",
+            remedy="Certify a data set with it: verify-pipeline certify … --engine abcrown.",
+        )
     return tuple(makers[name]() for name in plan.stages)

@@ -1,0 +1,26 @@
+"""α,β-CROWN as a second engine: a separate program, in its own environment, on its own word.
+
+It is run as a subprocess on generated files; none of it is imported here. Its counterexamples are
+replayed as everybody's are. Its proofs are float32 computations that nothing here can repeat: what
+it calls safe is VERIFIED *by α,β-CROWN*, kept apart in ledgers and tables.
+"""
+
+from verify_pipeline.engines.abcrown import Answer, Engine
+from verify_pipeline.engines.job import Question
+from verify_pipeline.engines.process import Limits
+from verify_pipeline.engines.stage import AbcrownStage, Setup
+from verify_pipeline.engines.statuses import Claim, read_status
+from verify_pipeline.engines.tool import Tool, find_tool
+
+__all__ = [
+    "AbcrownStage",
+    "Answer",
+    "Claim",
+    "Engine",
+    "Limits",
+    "Question",
+    "Setup",
+    "Tool",
+    "find_tool",
+    "read_status",
+]

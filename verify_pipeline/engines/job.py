@@ -1,0 +1,157 @@
+"""The files that one run of α,β-CROWN is given: properties, a list of them, a configuration."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from verify_pipeline.errors import ConfigError, DataError
+from verify_pipeline.interop.counterexamples import read_counterexample
+from verify_pipeline.problem import Specification
+from verify_pipeline.strict_yaml import parse
+from verify_pipeline.whole_files import write_whole
+
+CONFIG, INSTANCES, RESULTS, LOG = "config.yaml", "instances.csv", "results.pkl", "abcrown.log"
+SAVER, POINTS = "save_point.py", "counterexamples"
+
+# Runs inside the tool, which calls it with each counterexample: inputs and outputs, 1 x … tensors.
+_SAVER_TEXT = '''"""Keeps each counterexample in a file of its own, by its instance's place."""
+
+import os
+
+import arguments
+
+
+def save(inputs, outputs, path):
+    folder = os.path.join(os.path.dirname(path), "counterexamples")
+    os.makedirs(folder, exist_ok=True)
+    values = inputs[0].detach().cpu().double().flatten().tolist()
+    lines = [f"(X_{place} {value!r})" for place, value in enumerate(values)]
+    file = os.path.join(folder, f"{arguments.Globals['example_idx']}.txt")
+    with open(file + ".new", "w") as out:
+        out.write("(" + "\\n".join(lines) + ")\\n")
+    os.replace(file + ".new", file)
+'''
+
+_OURS = ("start", "end", "select_instance", "dataset", "pkl_path", "data_idx_file")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One property of one network.
+
+    Attributes:
+        onnx: the network's file.
+        vnnlib: the property's text, VNN-LIB 1.0.
+        seconds: for it, > 0.
+    """
+
+    onnx: Path
+    vnnlib: str
+    seconds: float
+
+
+def write_job(folder: Path, questions: Sequence[Question], config: str, device: str) -> Path:
+    """Write everything that one process needs to answer some questions, one after the other.
+
+    Args:
+        folder: is made; its files are this run's alone.
+        questions: at least one.
+        config: YAML text in α,β-CROWN's schema, see :func:`configuration`.
+        device: ``cpu`` or ``cuda``.
+
+    Returns:
+        The configuration's path.
+
+    Raises:
+        ConfigError: the configuration is not as it must be.
+        DataError: a file cannot be written.
+    """
+    place = folder.absolute()
+    rows = io.StringIO()
+    writer = csv.writer(rows, lineterminator="\n")
+    for number, question in enumerate(questions):
+        write_whole(place / f"{number}.vnnlib", question.vnnlib)
+        name = f"{number}.vnnlib"
+        writer.writerow((question.onnx.absolute(), name, f"{question.seconds:.3f}"))
+    write_whole(place / INSTANCES, rows.getvalue())
+    write_whole(place / SAVER, _SAVER_TEXT)
+    text = yaml.safe_dump(configuration(config, place, device), sort_keys=False)
+    return write_whole(place / CONFIG, text)
+
+
+def configuration(text: str, folder: Path, device: str) -> dict[str, Any]:
+    """A configuration file's content with what this run adds: list, device, where results go.
+
+    ``complete_verifier`` stays as the file says unless that is ``auto``, which may choose Gurobi.
+
+    Raises:
+        ConfigError: the text is no YAML of sections.
+    """
+    document = parse(text)
+    if document.problems or not isinstance(document.value, dict):
+        raise ConfigError("α,β-CROWN's configuration", expected="YAML sections", got="other text")
+    found = copy.deepcopy(document.value)
+    for name in ("general", "model", "data", "specification", "bab", "attack"):
+        section = found.setdefault(name, {})
+        if not isinstance(section, dict):
+            raise ConfigError(name, expected="a section", got=repr(section))
+    general = found["general"]
+    if general.get("complete_verifier", "auto") == "auto":
+        general["complete_verifier"] = "bab"
+    general |= {
+        "device": device,
+        "root_path": str(folder),
+        "csv_name": INSTANCES,
+        "results_file": str(folder / RESULTS),
+        "save_adv_example": True,
+    }
+    for section, keys in (("data", _OURS), ("specification", ("vnnlib_path",))):
+        for key in keys:
+            found[section].pop(key, None)
+    for key in ("name", "path", "onnx_path"):
+        found["model"].pop(key, None)
+    for key in ("timeout", "override_timeout"):  # each instance's stands in the list
+        found["bab"].pop(key, None)
+    found["attack"] |= {
+        "cex_path": str(folder / "counterexample.txt"),
+        "adv_saver": f'Customized("{SAVER}", "save")',
+    }
+    return found
+
+
+def read_point(folder: Path, place: int) -> Tensor | None:
+    """The counterexample that the tool kept of an instance, flat float64; None: none that reads."""
+    try:
+        return read_counterexample(folder / POINTS / f"{place}.txt").inputs
+    except DataError:
+        return None
+
+
+def discard_bulk(folder: Path) -> None:
+    """Delete the properties of a run that is over; log, list, configuration and results stay."""
+    for pattern in ("*.vnnlib", "*.vnnlib.compiled"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def can_be_asked(spec: Specification) -> bool:
+    """Whether every row of a single specification is one that the tool's reader knows.
+
+    It reads ``f_i - f_j > 0`` and ``f_i + d > 0``; all of them have to hold.
+    """
+    if spec.spare:
+        return False
+    for row, offset in zip(spec.rows[0].tolist(), spec.offsets[0].tolist(), strict=True):
+        terms = sorted(value for value in row if value != 0)
+        if terms != [1.0] and not (terms == [-1.0, 1.0] and offset == 0):
+            return False
+    return True

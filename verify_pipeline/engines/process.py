@@ -1,0 +1,131 @@
+"""One process of α,β-CROWN: started, watched, and ended with everything that it started."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from verify_pipeline.engines.tool import Tool
+from verify_pipeline.problem import Reason
+
+TAIL = 20_000
+"""Bytes at a log's end that are looked at."""
+
+_OUT_OF_MEMORY = re.compile(
+    r"OutOfMemoryError|MemoryError|CUDA out of memory|can't allocate memory|Cannot allocate memory"
+    r"|std::bad_alloc|not enough memory",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a process may take.
+
+    Attributes:
+        startup: seconds until it may be expected to work on its first instance.
+        overrun: seconds that an instance may take beyond its own and a tenth of them: the tool does
+            not look at the clock everywhere.
+        memory: bytes of address space, on Linux; None: not limited. On CUDA, which reserves much
+            more than it uses, leave it at None.
+        crashes: processes in succession that may end without any answer before it is given up.
+    """
+
+    startup: float = 300.0
+    overrun: float = 10.0
+    memory: int | None = None
+    crashes: int = 3
+
+    def allowed(self, seconds: float) -> float:
+        """Seconds after which an instance's process is ended."""
+        return 1.1 * seconds + self.overrun
+
+
+class Process:
+    """A running tool; a context manager that leaves nothing running.
+
+    Args:
+        tool: to run.
+        config: its configuration file.
+        folder: its working directory.
+        log: gets everything that it says.
+        memory: bytes of address space, or None.
+    """
+
+    def __init__(
+        self, tool: Tool, config: Path, folder: Path, log: Path, memory: int | None
+    ) -> None:
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                [str(tool.python), str(tool.script), "--config", str(config.absolute())],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        if memory is not None:
+            _limit_memory(self._process.pid, memory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def exit_status(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """End it and every process of its group, at once."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _limit_memory(process: int, size: int) -> None:
+    """Give a process, and what it starts from now on, that many bytes of address space."""
+    if sys.platform == "linux":
+        import resource
+
+        with suppress(ProcessLookupError):
+            resource.prlimit(process, resource.RLIMIT_AS, (size, size))
+
+
+def why_it_ended(status: int, log: Path) -> tuple[Reason, str]:
+    """The reason for a process's end that no instance asked for, and a line about it.
+
+    Args:
+        status: its exit status.
+        log: what it said.
+    """
+    said = _tail(log)
+    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
+    if status == -signal.SIGKILL or _OUT_OF_MEMORY.search(said):
+        return Reason.MEMORY, f"out of memory: {last[:200]}"
+    how = f"signal {-status}" if status < 0 else f"exit status {status}"
+    return Reason.ERROR, f"{how}: {last[:200]}"
+
+
+def _tail(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - TAIL))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,134 @@
+"""α,β-CROWN as a stage of certification: the last one, on what the cheap ones leave open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from verify_pipeline.branching.points import representable
+from verify_pipeline.certify.boxes import outer_box
+from verify_pipeline.certify.contract import Decision, Stage, Subject, Task
+from verify_pipeline.certify.replay import confirm
+from verify_pipeline.certify.settings import Plan
+from verify_pipeline.engines.abcrown import Answer, Engine
+from verify_pipeline.engines.job import Question, can_be_asked
+from verify_pipeline.engines.process import Limits
+from verify_pipeline.engines.statuses import Claim
+from verify_pipeline.engines.tool import Tool
+from verify_pipeline.interop.writer import vnnlib_text
+from verify_pipeline.problem import Box, Reason, Specification, Status
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Which tool is asked, where its files go, and what it may take.
+
+    Attributes:
+        tool: as :func:`find_tool` gives it.
+        folder: for the files and logs of its processes.
+        limits: of a process.
+    """
+
+    tool: Tool
+    folder: Path
+    limits: Limits = field(default_factory=Limits)
+
+    def stage(self, onnx: Path, plan: Plan, subject: Subject) -> Stage:
+        """The stage that asks it about a network's file, on the subject's kind of device."""
+        engine = Engine(
+            self.tool, plan.abcrown, self.folder, self.limits, device=subject.device.type
+        )
+        return AbcrownStage(subject, onnx, engine)
+
+
+class AbcrownStage:
+    """Asks the tool about every open instance, one process for all; replays what it falsifies.
+
+    The tool computes in float32. It is given the least box of float32 limits around each
+    instance's, which it does not round any further, so that what it proves, it proves of the whole
+    box.
+
+    Args:
+        subject: the network.
+        onnx: its file, which the tool reads.
+        engine: the tool.
+    """
+
+    name = "abcrown"
+    largest_task = 256
+    bytes_per_instance = 1 << 20
+
+    def __init__(self, subject: Subject, onnx: Path, engine: Engine) -> None:
+        self._subject = subject
+        self._onnx = onnx
+        self._engine = engine
+
+    def run(self, task: Task) -> Iterator[Decision]:
+        """A decision for each instance, in order, as the tool gets to it."""
+        box, spec = task.box.to("cpu"), task.spec.to("cpu")
+        asked: list[int] = []
+        for place in range(len(task)):
+            if can_be_asked(spec[place : place + 1]):
+                asked.append(place)
+            else:
+                yield Decision(
+                    place,
+                    Status.UNKNOWN,
+                    reason=Reason.UNSUPPORTED,
+                    detail="α,β-CROWN's VNN-LIB reader knows no such specification",
+                )
+        questions = [
+            Question(
+                self._onnx,
+                vnnlib_text(
+                    outer_box(box[place : place + 1]).to(torch.float64), spec[place : place + 1]
+                ),
+                float(task.seconds[place]),
+            )
+            for place in asked
+        ]
+        for answer in self._engine.ask(questions):
+            place = asked[answer.place]
+            one = slice(place, place + 1)
+            yield self._decision(place, answer, box[one], spec[one])
+
+    def _decision(self, place: int, answer: Answer, box: Box, spec: Specification) -> Decision:
+        if answer.claim is Claim.SAFE:
+            return Decision(
+                place,
+                Status.VERIFIED,
+                detail=answer.detail,
+                seconds=answer.seconds,
+                claimed_by=self._engine.tool.title,
+            )
+        if answer.claim is Claim.OPEN:
+            return Decision(
+                place,
+                Status.UNKNOWN,
+                reason=answer.reason,
+                detail=answer.detail,
+                seconds=answer.seconds,
+            )
+        counterexample = None
+        if answer.point is not None and answer.point.numel() == box.lower.numel():
+            nearest = answer.point.reshape(box.lower.shape).clamp(box.lower, box.upper)
+            point = representable(nearest, box)
+            (counterexample,) = confirm(self._subject.replay, box, spec, point)
+        if counterexample is None:
+            return Decision(
+                place,
+                Status.UNKNOWN,
+                reason=Reason.NOT_REPLAYED,
+                detail=answer.detail,
+                seconds=answer.seconds,
+            )
+        return Decision(
+            place,
+            Status.FALSIFIED,
+            counterexample=counterexample,
+            detail=answer.detail,
+            seconds=answer.seconds,
+        )
