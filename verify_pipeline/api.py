@@ -20,10 +20,14 @@ Images of your own are an :class:`ImageSet`; a network from anywhere is an ONNX 
 
 from verify_pipeline.certify.contract import Observer as CertifyObserver
 from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.perturbations import ChannelBalls, LinfBall, PixelBalls
+from verify_pipeline.certify.preprocessing import Preprocessing
+from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.settings import CertifySettings
+from verify_pipeline.certify.specifications import LinearRows, Margins, Targeted, TopK
 from verify_pipeline.certify.tally import Summary, Tally
 from verify_pipeline.config import Recipe, load_recipe, recipe_names
-from verify_pipeline.data import DataSetInfo, ImageSet
+from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet
 from verify_pipeline.data import from_arrays as load_arrays
 from verify_pipeline.data import load as load_images
 from verify_pipeline.errors import VerifyPipelineError
@@ -36,22 +40,32 @@ from verify_pipeline.verdicts import Evidence, publish, read_ledgers, recheck_le
 
 __all__ = [
     "Box",
+    "BoxSet",
     "CertifyObserver",
     "CertifySettings",
+    "ChannelBalls",
     "Counterexample",
     "DataSetInfo",
     "Evidence",
     "ExportReport",
     "ImageSet",
     "Ledger",
+    "LinearRows",
+    "LinfBall",
+    "Margins",
     "Network",
     "Outcome",
+    "PixelBalls",
+    "Preprocessing",
+    "Question",
     "Reason",
     "Recipe",
     "Specification",
     "Status",
     "Summary",
     "Tally",
+    "Targeted",
+    "TopK",
     "TrainObserver",
     "TrainSettings",
     "Trained",

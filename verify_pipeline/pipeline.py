@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from torch import nn
 from verify_pipeline import data, onnx, training
 from verify_pipeline.certify.contract import Observer
 from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings
+from verify_pipeline.certify.stages import StageMaker
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.config import Recipe, checked, dump, load_recipe
-from verify_pipeline.data import DataSetInfo, ImageSet, Split
+from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet, Split
+from verify_pipeline.engines import Setup
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.onnx import ExportReport, Network
 from verify_pipeline.training import Cascade, Trained, TrainObserver, TrainSettings
@@ -166,7 +170,12 @@ class Certification:
 
 
 def certification(
-    path: Path, recipe: Recipe | None, data_set: str | None, options: Mapping[str, Any]
+    path: Path,
+    recipe: Recipe | None,
+    data_set: str | None,
+    options: Mapping[str, Any],
+    *,
+    needs_epsilon: bool = True,
 ) -> Certification:
     """Put together what is said in options, in a recipe, and in a network file's own notes.
 
@@ -175,6 +184,7 @@ def certification(
         recipe: that stands in for what the options leave out; the file's notes come last.
         data_set: by name.
         options: fields of the settings, values as in YAML.
+        needs_epsilon: whether nothing else says how large the boxes are.
 
     Raises:
         NetworkError: the file cannot be used.
@@ -191,6 +201,8 @@ def certification(
         raise ConfigError("data set", got="none", remedy="Name it with --data, or a --recipe.")
     base = {} if recipe is None else asdict(recipe.certify)
     given = {**base, **options}
+    if not needs_epsilon:
+        given["epsilon"] = 0.0  # it is not looked at
     if "epsilon" not in given and notes["epsilon"] is None:
         raise ConfigError("epsilon", got="none", remedy="Give it with --epsilon, or a --recipe.")
     settings = checked(CertifySettings, {"epsilon": notes["epsilon"], **given}, "options")
@@ -199,22 +211,27 @@ def certification(
 
 def certify(
     network: Network | Path | str,
-    images: ImageSet,
+    images: ImageSet | BoxSet,
     settings: CertifySettings | float,
     *,
+    question: Question | None = None,
     ledger: Path | Ledger | None = None,
     observer: Observer | None = None,
     device: str = "auto",
+    abcrown: Setup | None = None,
 ) -> Summary:
-    """Certify images against every change of their pixels by at most ε.
+    """Certify images: against every change of their pixels by at most ε, if nothing else is asked.
 
     Args:
         network: from ``load_network`` or ``network_from_module``, or the path of an ONNX file.
-        images: of which ``settings.indices`` are certified.
+        images: of which ``settings.indices`` are certified; or boxes.
         settings: all of them, or ε alone.
+        question: what is asked of each image; None: that it keeps its class.
         ledger: gets every verdict as it falls, and is continued; None: kept in memory only.
         observer: is told what happens.
         device: ``auto``, ``cpu``, ``cuda``, …
+
+        abcrown: how α,β-CROWN is run, for settings with the stage ``abcrown``.
 
     Raises:
         VerifyPipelineError: the file, images, settings or ledger are not as they must be.
@@ -224,7 +241,17 @@ def certify(
         network = onnx.load_network(network)
     if not isinstance(settings, CertifySettings):
         settings = CertifySettings(epsilon=settings)
-    return certify_set(network, images, settings, ledger, observer, place)
+    asking = None if abcrown is None else _asking(abcrown, network)
+    return certify_set(
+        network,
+        images,
+        settings,
+        ledger,
+        observer,
+        place,
+        question=question or Question(),
+        abcrown=asking,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,6 +321,13 @@ def _cascade(settings: CertifySettings, info: DataSetInfo, device: torch.device)
         }
 
     return cascade
+
+
+def _asking(setup: Setup, network: Network) -> StageMaker:
+    """What makes the stage that asks α,β-CROWN about a network's very file."""
+    if network.path is None:
+        raise ConfigError("engine abcrown", expected="a network in a file", got="one in memory")
+    return partial(setup.stage, network.path)
 
 
 def _notes(settings: TrainSettings) -> dict[str, str]:

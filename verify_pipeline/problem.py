@@ -102,6 +102,7 @@ class Specification:
     Attributes:
         rows: ``N x S x K``, the matrices C.
         offsets: ``N x S``, the vectors d.
+        spare: how many rows may fail at an input, any of them; fewer than S.
 
     Raises:
         DataError: shapes that do not fit, or a value that is not finite.
@@ -109,6 +110,7 @@ class Specification:
 
     rows: Tensor
     offsets: Tensor
+    spare: int = 0
 
     def __post_init__(self) -> None:
         if self.rows.dim() != 3 or self.rows.shape[:2] != self.offsets.shape:
@@ -119,6 +121,12 @@ class Specification:
             )
         if not bool(torch.isfinite(self.rows).all() and torch.isfinite(self.offsets).all()):
             raise DataError("specification", expected="finite coefficients", got="NaN or infinity")
+        if self.spare != 0 and not 0 < self.spare < self.rows.shape[1]:
+            raise DataError(
+                "specification",
+                expected=f"from 0 to {self.rows.shape[1] - 1} rows that may fail",
+                got=str(self.spare),
+            )
 
     @staticmethod
     def margins(labels: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Specification:
@@ -149,15 +157,38 @@ class Specification:
         """The margins ``C f + d``, ``N x S``, of outputs ``N x K``."""
         return torch.einsum("nsk,nk->ns", self.rows, outputs) + self.offsets
 
+    def least(self, values: Tensor) -> Tensor:
+        """The row that decides, ``N``: the least of ``N x S``, those that may fail left out.
+
+        Of the rows' values it is positive iff the specification holds; of their lower bounds over a
+        box it is one of it. NaN in any row makes it NaN.
+        """
+        if self.spare == 0:
+            return values.amin(1)
+        chosen = values.kthvalue(self.spare + 1, dim=1).values
+        return torch.where(values.isnan().any(1), torch.nan, chosen)
+
+    def without_spare(self, lower: Tensor) -> Specification:
+        """One with no row to spare, which is enough for this one to hold.
+
+        Args:
+            lower: ``N x S``; the rows that are least here are left out.
+        """
+        if self.spare == 0:
+            return self
+        kept = lower.argsort(dim=1)[:, self.spare :].sort(dim=1).values
+        instances = torch.arange(len(self), device=kept.device).unsqueeze(1)
+        return Specification(self.rows[instances, kept], self.offsets[instances, kept])
+
     def __len__(self) -> int:
         return self.rows.shape[0]
 
     def __getitem__(self, index: slice | Tensor) -> Specification:
-        return Specification(self.rows[index], self.offsets[index])
+        return Specification(self.rows[index], self.offsets[index], self.spare)
 
     def to(self, target: torch.dtype | torch.device | str) -> Specification:
         """The same specifications in another dtype or on another device."""
-        return Specification(self.rows.to(target), self.offsets.to(target))
+        return Specification(self.rows.to(target), self.offsets.to(target), self.spare)
 
 
 def margin_matrix(labels: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Tensor:

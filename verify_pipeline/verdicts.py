@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import cast, get_args
 
 from verify_pipeline import data, onnx
-from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.questions import Asked, Question, ask, question_of
 from verify_pipeline.certify.recheck import Rechecked, recheck
 from verify_pipeline.certify.records import Run, RunInfo
 from verify_pipeline.certify.tally import Summary, summaries
 from verify_pipeline.config import load_recipe
-from verify_pipeline.data import ImageSet, Split
+from verify_pipeline.data import BoxSet, ImageSet, Split
 from verify_pipeline.errors import LedgerError
 from verify_pipeline.onnx import Network
 from verify_pipeline.reporting import model_card, write_table
@@ -52,7 +52,8 @@ class Evidence:
     Attributes:
         info: the run.
         checked: one for each FALSIFIED image, in order; None: nothing was checked, as the run is of
-            images that are no known data set and were not given.
+            images that are no known data set and were not given, or of a question of which the
+            ledger has a digest only.
     """
 
     info: RunInfo
@@ -63,7 +64,8 @@ def recheck_ledger(
     network: Network | Path | str,
     ledger: Path,
     data_root: Path | None = None,
-    images: ImageSet | None = None,
+    images: ImageSet | BoxSet | None = None,
+    question: Question | None = None,
 ) -> list[Evidence]:
     """Replay every counterexample that a ledger holds of a network, against the images anew.
 
@@ -72,6 +74,8 @@ def recheck_ledger(
         ledger: of the verdicts.
         data_root: where the data sets are looked for.
         images: for the runs of images with this name and split, instead of a data set.
+        question: for the runs of which the ledger does not say everything that was asked: of ε for
+            each pixel, given boxes, a target for each image, or rows.
 
     Raises:
         LedgerError: the ledger is missing or damaged, or holds no verdict of this very file, or
@@ -83,15 +87,14 @@ def recheck_ledger(
     found = []
     with Ledger.existing(ledger) as book:
         for info in book.runs():
-            if info.run.network != network.digest or info.epsilon is None:
+            if info.run.network != network.digest:
                 continue
             chosen = _images_of(info.run, data_root, images)
-            if chosen is None:
+            asked = None if chosen is None else _asked(network, chosen, info, question)
+            if asked is None:
                 found.append(Evidence(info, None))
                 continue
-            instances = RobustImages(chosen, range(len(chosen)), info.epsilon)
-            instances.check_fits(network.graph)
-            checked = tuple(recheck(book, info.run, network.replay, instances))
+            checked = tuple(recheck(book, info.run, asked.network.replay, asked.instances))
             found.append(Evidence(info, checked))
     if not found:
         raise LedgerError(
@@ -101,14 +104,32 @@ def recheck_ledger(
         unknown = sorted({f"{e.info.run.data_set} {e.info.run.split}" for e in found})
         raise LedgerError(
             f"ledger {ledger}",
-            expected="a run of images that are known",
+            expected="a run of which images and question are known",
             got=f"only runs of {', '.join(unknown)}",
-            remedy="Name the arrays that were certified, with --images and --labels.",
+            remedy="Name the arrays that were certified, with --images and --labels, and what else "
+            "was read from files.",
         )
     return found
 
 
-def _images_of(run: Run, data_root: Path | None, given: ImageSet | None) -> ImageSet | None:
+def _asked(
+    network: Network, images: ImageSet | BoxSet, info: RunInfo, given: Question | None
+) -> Asked | None:
+    """What a run asks of all images: as given if that is the same, else as its texts say."""
+    for question in (given, question_of(info.run)):
+        if question is not None:
+            asked = ask(network, images, range(len(images)), question, info.epsilon or 0.0)
+            if (asked.perturbation, asked.specification) == (
+                info.run.perturbation,
+                info.run.specification,
+            ):
+                return asked
+    return None
+
+
+def _images_of(
+    run: Run, data_root: Path | None, given: ImageSet | BoxSet | None
+) -> ImageSet | BoxSet | None:
     """The images of a run: those given if they are called so, else a data set's; None: unknown."""
     if given is not None and (given.name, given.split) == (run.data_set, run.split):
         return given

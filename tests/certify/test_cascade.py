@@ -11,6 +11,7 @@ from verify_pipeline.certify.cascade import Cascade, Room
 from verify_pipeline.certify.contract import Decision, Observer, Observers, Task
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Learned
+from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.data import ImageSet
 from verify_pipeline.errors import LedgerError, UnsupportedOperatorError
 from verify_pipeline.problem import Counterexample, Reason, Status, Verdict
@@ -99,7 +100,7 @@ def certify(
 
     answers = iter(elsewhere)
     cascade = Cascade(
-        RobustImages(images(count), range(count), 0.1),
+        RobustImages(images(count), range(count), LinfBall(0.1)),
         stages,
         room or Room(timeout=100.0, memory=1 << 20, device=CPU),
         sink,
@@ -208,7 +209,7 @@ def test_an_error_of_the_ledger_ends_the_run() -> None:
         raise LedgerError("disk full")
 
     cascade = Cascade(
-        RobustImages(images(1), [0], 0.1),
+        RobustImages(images(1), [0], LinfBall(0.1)),
         [Fake(verify(0))],
         Room(1.0, 1, CPU),
         sink,

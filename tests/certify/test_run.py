@@ -23,6 +23,7 @@ from verify_pipeline.certify import (
     recheck,
     summaries,
 )
+from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.data import ImageSet
 from verify_pipeline.errors import ConfigError, DataError, NetworkError
 from verify_pipeline.onnx import Network, export_onnx, load_network, network_from_module
@@ -120,7 +121,7 @@ def test_every_image_gets_a_verdict_and_every_kind_of_stage_decides_some(
         assert smaller.tally.proved > tally.proved
         assert summary.info.network_name == "digits-mlp"
         assert summaries(ledger)[0].records == summary.records
-        instances = RobustImages(digits, range(60), SETTINGS.epsilon)
+        instances = RobustImages(digits, range(60), LinfBall(SETTINGS.epsilon))
         checked = list(recheck(ledger, summary.info.run, network.replay, instances))
         assert len(checked) == tally.wrong + sum(tally.falsified.values())
         assert all(one.holds for one in checked)
@@ -132,12 +133,14 @@ def test_a_tampered_counterexample_is_found_out(
     with Ledger.open(tmp_path / "a.ledger") as ledger:
         summary = certify_set(network, digits, SETTINGS, ledger)
         run = summary.info.run
-        inside = recheck(ledger, run, network.replay, RobustImages(digits, range(60), 0.01))
+        inside = recheck(
+            ledger, run, network.replay, RobustImages(digits, range(60), LinfBall(0.01))
+        )
         problems = {one.problem for one in inside}
         assert "it is outside its box" in problems
         other = replace(digits, images=255 - digits.images)
         shifted = recheck(
-            ledger, run, network.replay, RobustImages(other, range(60), SETTINGS.epsilon)
+            ledger, run, network.replay, RobustImages(other, range(60), LinfBall(SETTINGS.epsilon))
         )
         assert {one.problem for one in shifted} == {"the data set holds another image there"}
         right = torch.eye(10)
@@ -147,7 +150,9 @@ def test_a_tampered_counterexample_is_found_out(
 
         falsified = [r for r in summary.records if r.status is Status.FALSIFIED]
         labels = [int(r.label or 0) for r in falsified]
-        again = recheck(ledger, run, obedient, RobustImages(digits, range(60), SETTINGS.epsilon))
+        again = recheck(
+            ledger, run, obedient, RobustImages(digits, range(60), LinfBall(SETTINGS.epsilon))
+        )
         assert {one.problem for one in again} == {"its output does not break the specification"}
 
 
@@ -285,7 +290,7 @@ def test_of_two_processes_one_is_killed_and_the_ledger_is_whole(
 def test_networks_and_images_that_do_not_belong_together_are_refused(
     network: Network, digits: ImageSet
 ) -> None:
-    flat = ImageSet("flat", "test", digits.images.flatten(1), digits.labels, 10)
+    flat = ImageSet("flat", "test", digits.images.flatten(1)[:, 1:], digits.labels, 10)
     with pytest.raises(DataError, match="input shape"):
         certify_set(network, flat, SETTINGS)
     fewer = replace(digits, labels=digits.labels % 5, classes=5)

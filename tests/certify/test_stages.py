@@ -21,6 +21,7 @@ from verify_pipeline.certify.contract import Decision, Replay, Stage, Subject, T
 from verify_pipeline.certify.evidence import decisions as decisions_of
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Knowledge
+from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.certify.settings import CertifySettings, StageName, plan
 from verify_pipeline.certify.stages import build_stages
 from verify_pipeline.data import ImageSet
@@ -86,7 +87,7 @@ def setup(network: Network, count: int, epsilon: float, seed: int = 0) -> Setup:
     labels = network.replay(pixels).argmax(1)
     labels[::7] = (labels[::7] + 1) % graph.outputs
     images = ImageSet("toy", "test", pixels, labels, graph.outputs)
-    instances = RobustImages(images, range(count), epsilon)
+    instances = RobustImages(images, range(count), LinfBall(epsilon))
     return Setup(network, instances, task_of(instances, range(count), Knowledge(1 << 20, CPU)))
 
 
@@ -255,12 +256,15 @@ def test_a_candidate_that_does_not_replay_is_no_counterexample(
             assert decisions[place].status is Status.FALSIFIED
 
 
+ROWS = Specification(torch.zeros(4, 2, 1).double(), torch.zeros(4, 2).double())
+
+
 def test_bounds_that_are_not_finite_decide_nothing() -> None:
     lower = torch.tensor([[1.0, 2.0], [1.0, torch.nan], [-torch.inf, 1.0], [torch.inf, 1.0]])
-    found = list(decisions_of(lower.double()))
+    found = list(decisions_of(ROWS, lower.double()))
     assert [decision.status for decision in found] == [Status.VERIFIED, *[Status.UNKNOWN] * 3]
     assert {decision.reason for decision in found[1:]} == {Reason.NOT_FINITE}
-    (tie,) = decisions_of(torch.zeros(1, 2, dtype=torch.float64))
+    (tie,) = decisions_of(ROWS[:1], torch.zeros(1, 2, dtype=torch.float64))
     assert tie.status is Status.UNKNOWN
     with pytest.raises(ValueError, match="float64"):
-        list(decisions_of(lower))
+        list(decisions_of(ROWS, lower))

@@ -3,8 +3,9 @@
 Projected gradient descent (Madry et al. 2018, arXiv:1706.06083) on margins themselves, not on a
 loss of them: each row of the specification is descended from its own point, because the input that
 breaks the closest row is often not on the way to the least margin (the targeted attacks of Gowal et
-al. 2019, arXiv:1910.09338). Shape letters: ``N`` instances, ``T`` targeted rows, ``*X`` the input's
-shape, ``S`` rows.
+al. 2019, arXiv:1910.09338). Where rows may fail, a point descends on the greatest of as many rows
+as must fail at once. Shape letters: ``N`` instances, ``T`` targets, ``R`` rows of a target (one, if
+none may fail), ``*X`` the input's shape, ``S`` rows.
 """
 
 from __future__ import annotations
@@ -105,9 +106,10 @@ def falsify(
 
 
 def least_margins(graph: Graph, spec: Specification, points: Tensor) -> Tensor:
-    """The least row of each instance's specification at its point, ``N``; NaN reads as +inf."""
+    """The row that decides each instance's specification at its point; NaN reads as +inf."""
     with torch.no_grad():
-        return spec.values(graph(points)).amin(1).nan_to_num(nan=torch.inf, neginf=torch.inf)
+        values = spec.least(spec.values(graph(points)))
+    return values.nan_to_num(nan=torch.inf, neginf=torch.inf)
 
 
 def _round(
@@ -124,7 +126,7 @@ def _round(
     """
     rows, offsets = _closest_rows(graph, spec, start, settings.targets)
     owner = torch.arange(len(spec), device=start.device).repeat_interleave(rows.shape[1])
-    rows, offsets = rows.flatten(0, 1), offsets.flatten()
+    rows, offsets = rows.flatten(0, 1), offsets.flatten(0, 1)
     points, direction = start[owner], torch.zeros_like(start[owner])
     radius = box.radius
     best = Attacked(start.clone(), torch.full_like(start.flatten(1)[:, 0], torch.inf))
@@ -145,11 +147,18 @@ def _round(
 def _closest_rows(
     graph: Graph, spec: Specification, points: Tensor, targets: int
 ) -> tuple[Tensor, Tensor]:
-    """The rows with the least margins at ``points``: ``N x T x K``, and offsets ``N x T``."""
+    """The rows with the least margins at ``points``: ``N x T x R x K``, offsets ``N x T x R``.
+
+    Each target has the rows that may fail and are least, and one more of its own.
+    """
     with torch.no_grad():
         values = spec.values(graph(points))
-    chosen = values.topk(min(targets, values.shape[1]), dim=1, largest=False).indices
-    instances = torch.arange(len(spec), device=chosen.device).unsqueeze(1)
+    count = min(spec.spare + targets, values.shape[1])
+    order = values.topk(count, dim=1, largest=False).indices
+    own = order[:, spec.spare :, None]
+    common = order[:, None, : spec.spare].expand(-1, own.shape[1], -1)
+    chosen = torch.cat([common, own], dim=2)
+    instances = torch.arange(len(spec), device=chosen.device)[:, None, None]
     return spec.rows[instances, chosen], spec.offsets[instances, chosen]
 
 
@@ -157,7 +166,7 @@ def _descent(graph: Graph, rows: Tensor, offsets: Tensor, points: Tensor) -> tup
     """Each point's targeted margin, and its gradient; a margin that is NaN reads as +inf."""
     with torch.enable_grad():
         points = points.detach().requires_grad_()
-        margins = (rows * graph(points)).sum(1) + offsets
+        margins = ((rows * graph(points).unsqueeze(1)).sum(2) + offsets).amax(1)
         (gradient,) = torch.autograd.grad(margins.sum(), points)
     return margins.detach().nan_to_num(nan=torch.inf, neginf=torch.inf), gradient
 

@@ -15,8 +15,11 @@ from torch import Tensor
 from verify_pipeline.problem import Box
 
 
-def exact_box(pixels: Tensor, epsilon: float) -> Box:
-    """The float64 box of half-width ``epsilon`` around float32 ``pixels`` ``N x *X``, in [0, 1]."""
+def exact_box(pixels: Tensor, epsilon: float | Tensor) -> Box:
+    """The float64 box around float32 ``pixels`` ``N x *X``, cut to [0, 1].
+
+    ``epsilon`` is its half-width, a number or float64 ones that broadcast against the pixels.
+    """
     return Box.around(pixels.double(), epsilon)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -25,6 +26,30 @@ float32 or float64, as the file gives them."""
 
 Clock = Callable[[], float]
 """Seconds from some origin; never goes back."""
+
+
+class Certifiable(Protocol):
+    """What certification needs of a network; ``verify_pipeline.onnx.Network`` is one."""
+
+    @property
+    def graph(self) -> Graph:
+        """The network as it is bounded."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """Its file; None for one that was made in memory."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its file, in hexadecimal."""
+        ...
+
+    @property
+    def replay(self) -> Replay:
+        """Its file in onnxruntime: ``N x *X`` to ``N x K``."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

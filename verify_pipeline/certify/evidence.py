@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.certify.contract import Decision
-from verify_pipeline.problem import Reason, Status
+from verify_pipeline.problem import Reason, Specification, Status
 
 
-def decisions(lower: Tensor) -> Iterator[Decision]:
-    """VERIFIED where every row's lower bound is finite and > 0; what is known elsewhere.
+def decisions(spec: Specification, lower: Tensor) -> Iterator[Decision]:
+    """VERIFIED where every row's lower bound is finite, and > 0 but for those that may fail.
 
     Args:
-        lower: ``N x S`` float64 lower bounds of margins.
+        spec: ``N`` specifications of S rows.
+        lower: ``N x S`` float64 lower bounds of their rows.
     """
     if lower.dtype != torch.float64:
         raise ValueError(f"a verdict needs float64 bounds, not {lower.dtype}")
-    least = lower.amin(1).tolist()  # NaN in any row makes the least NaN
+    least = spec.least(lower).tolist()  # NaN in any row makes it NaN
     finite = torch.isfinite(lower).all(1).tolist()
     for place, bound in enumerate(least):
         if finite[place]:

@@ -9,9 +9,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from verify_pipeline.certify.boxes import exact_box
+from verify_pipeline.certify.boxes import inner_box
+from verify_pipeline.certify.perturbations import Perturbation
 from verify_pipeline.certify.records import instance_digest
-from verify_pipeline.data import ImageSet
+from verify_pipeline.certify.specifications import MARGINS, OutputSpecification
+from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import DataError
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
@@ -64,30 +66,38 @@ class Instances(Protocol):
 
 
 class RobustImages:
-    """Images that must keep their class within the L∞ ball of half-width ``epsilon``, in [0, 1].
+    """Images within boxes around them, of which a specification must hold.
 
     Args:
         images: the whole data set.
         indices: which of its images.
-        epsilon: half-width of the boxes.
+        perturbation: the boxes.
+        specification: what must hold; by default that the images keep their classes.
     """
 
-    def __init__(self, images: ImageSet, indices: Sequence[int], epsilon: float) -> None:
+    def __init__(
+        self,
+        images: ImageSet,
+        indices: Sequence[int],
+        perturbation: Perturbation,
+        specification: OutputSpecification = MARGINS,
+    ) -> None:
         self._images = images
-        self._epsilon = epsilon
+        self._perturbation = perturbation
+        self._specification = specification
         self.indices = tuple(indices)
-        self.rows = images.classes - 1
+        self.rows = specification.rows(images.classes)
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """Float64 boxes and margins of these images."""
+        """Float64 boxes and specifications of these images."""
         chosen = torch.tensor(indices, dtype=torch.int64)
         pixels = self._images.pixels(chosen).cpu()
         labels = self._images.labels[chosen].cpu()
-        spec = Specification.margins(labels, self._images.classes, torch.float64)
-        return Batch(exact_box(pixels, self._epsilon), spec, pixels)
+        spec = self._specification.of(labels, chosen, self._images.classes)
+        return Batch(self._perturbation.box(pixels, indices), spec, pixels)
 
     def digest(self, index: int) -> str:
-        """Of pixels and label: the run's key says ε, and the rest follows."""
+        """Of pixels and label: the run's key says the rest."""
         chosen = torch.tensor([index])
         label = self._images.labels[chosen].cpu()
         return instance_digest(self._images.pixels(chosen).cpu(), label)
@@ -102,7 +112,7 @@ class RobustImages:
         Raises:
             DataError: input shapes or numbers of classes differ.
         """
-        shape = tuple(self._images.images.shape[1:])
+        shape = self._images.shape
         if shape != graph.input_shape:
             raise DataError(
                 f"images of {self._images.name}",
@@ -110,10 +120,64 @@ class RobustImages:
                 got=str(shape),
                 remedy="Check that the data set and the network belong together.",
             )
-        if self._images.classes != graph.outputs:
+        if self._specification.needs_labels and self._images.classes != graph.outputs:
             raise DataError(
                 f"classes of {self._images.name}",
                 expected=f"the network's {graph.outputs} outputs",
                 got=str(self._images.classes),
                 remedy="Check that the data set and the network belong together.",
             )
+
+
+class BoxInstances:
+    """Boxes as they are given, over which a specification must hold.
+
+    Args:
+        boxes: the whole set.
+        indices: which of them.
+        specification: what must hold.
+        graph: the network that they are for.
+
+    Raises:
+        DataError: a label is none of the network's outputs.
+    """
+
+    def __init__(
+        self,
+        boxes: BoxSet,
+        indices: Sequence[int],
+        specification: OutputSpecification,
+        graph: Graph,
+    ) -> None:
+        self._boxes = boxes
+        self._specification = specification
+        self._outputs = graph.outputs
+        self._labels = torch.zeros(len(boxes), dtype=torch.int64)
+        if boxes.labels is not None:
+            self._labels = boxes.labels
+        if bool((self._labels >= graph.outputs).any()):
+            raise DataError(
+                f"labels of boxes {boxes.name}",
+                expected=f"integers from 0 to {graph.outputs - 1}",
+                got=str(int(self._labels.max())),
+            )
+        self.indices = tuple(indices)
+        self.rows = specification.rows(graph.outputs)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """These boxes in float64, with their specifications and points."""
+        chosen = torch.tensor(indices, dtype=torch.int64)
+        box = Box(self._boxes.lower[chosen].double(), self._boxes.upper[chosen].double())
+        points = inner_box(box).center if self._boxes.points is None else self._boxes.points[chosen]
+        spec = self._specification.of(self._labels[chosen], chosen, self._outputs)
+        return Batch(box, spec, points)
+
+    def digest(self, index: int) -> str:
+        """Of the limits and the label: the run's key says the rest."""
+        one = slice(index, index + 1)
+        lower, upper = self._boxes.lower[one].double(), self._boxes.upper[one].double()
+        return instance_digest(lower, upper, self._labels[one])
+
+    def label(self, index: int) -> int | None:
+        """The box's class, where it has one."""
+        return None if self._boxes.labels is None else int(self._labels[index])

@@ -24,14 +24,14 @@ def confirm(
 
     Returns:
         For each candidate the counterexample, or None where the point leaves its box, its output is
-        not finite, or every row holds.
+        not finite, or the specification holds.
     """
     if len(points) == 0:
         return []
     points = points.detach().cpu()
     box, spec = box.to("cpu"), spec.to("cpu")
     outputs = replay(points).cpu()
-    margins = spec.values(outputs.double()).amin(1).tolist()
+    margins = spec.least(spec.values(outputs.double())).tolist()
     inside = (box.contains(points.double()) & torch.isfinite(outputs).all(1)).tolist()
     return [
         Counterexample(points[n].clone(), outputs[n].clone(), margins[n])

@@ -6,11 +6,13 @@ from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
     crown_intermediate,
+    crown_margins,
     interval_bounds,
     needed_places,
 )
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.knowledge import Learned
+from verify_pipeline.problem import Specification
 
 
 def root_budget(memory: int) -> MemoryBudget:
@@ -36,3 +38,15 @@ def root_bounds(subject: Subject, task: Task, budget: MemoryBudget) -> NodeBound
     start = interval_bounds(subject.exact, task.box)
     tightened = crown_intermediate(subject.exact, task.box, start, budget, task.has_time)
     return tightened.only(needed_places(subject.exact))
+
+
+def sufficient(subject: Subject, task: Task, bounds: NodeBounds) -> Specification:
+    """The task's specifications as a search takes them, in which every row has to hold.
+
+    Where rows may fail, those with the least CROWN bounds are left out: what is proved of the
+    others proves the specification, and what breaks one of them may not break it.
+    """
+    if task.spec.spare == 0:
+        return task.spec
+    lower = crown_margins(subject.exact, task.box, task.spec, bounds).lower
+    return task.spec.without_spare(lower)

@@ -8,72 +8,51 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from verify_pipeline._version import __version__
 from verify_pipeline.certify.cascade import Cascade, Room
-from verify_pipeline.certify.contract import Clock, Observer, Replay, Stage, Subject
-from verify_pipeline.certify.instances import Instances, RobustImages
+from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage, Subject
+from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.questions import Question, ask
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, parse_indices, plan
-from verify_pipeline.certify.stages import build_stages
+from verify_pipeline.certify.stages import StageMaker, build_stages
 from verify_pipeline.certify.tally import Summary
-from verify_pipeline.data import ImageSet
-from verify_pipeline.errors import DataError, NetworkError
-from verify_pipeline.network.graph import Graph
+from verify_pipeline.data import BoxSet, ImageSet
+from verify_pipeline.errors import ConfigError, DataError, NetworkError
 from verify_pipeline.network.maxima import without_max_pooling
 from verify_pipeline.problem import Status, Verdict
 
 VERSIONED = ("torch", "onnx", "onnxruntime", "numpy", "highspy")
 
 
-class Certifiable(Protocol):
-    """What certification needs of a network; ``verify_pipeline.onnx.Network`` is one."""
-
-    @property
-    def graph(self) -> Graph:
-        """The network as it is bounded."""
-        ...
-
-    @property
-    def path(self) -> Path | None:
-        """Its file; None for one that was made in memory."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of its file, in hexadecimal."""
-        ...
-
-    @property
-    def replay(self) -> Replay:
-        """Its file in onnxruntime: ``N x *X`` to ``N x K``."""
-        ...
-
-
 def certify_set(
     network: Certifiable,
-    images: ImageSet,
+    images: ImageSet | BoxSet,
     settings: CertifySettings,
     ledger: Ledger | Path | None = None,
     observer: Observer | None = None,
     device: torch.device | str = "cpu",
     clock: Clock = time.perf_counter,
+    question: Question | None = None,
+    abcrown: StageMaker | None = None,
 ) -> Summary:
-    """Certify images of a set against L∞ perturbations; verdicts go into the ledger one by one.
+    """Certify images of a set; verdicts go into the ledger one by one.
 
     Args:
         network: as ``load_network`` or ``network_from_module`` gives it.
-        images: the whole data set; ``settings.indices`` says which of its images.
+        images: the whole data set, or boxes; ``settings.indices`` says which of them.
         settings: ε, stages, time, memory.
         ledger: continued where it has verdicts of the same run already; a file that is not there
             is created once everything else is known to fit; None: kept in memory only.
         observer: is told what happens.
         device: where bounds and attacks are computed.
         clock: seconds from some origin.
+        question: what is asked of each image; None: that the settings' ε leaves its class as it is.
+        abcrown: makes the stage that asks α,β-CROWN, where the settings have it.
 
     Raises:
         ConfigError: settings that do not fit the data set.
@@ -84,26 +63,32 @@ def certify_set(
     chosen = parse_indices(settings.indices, len(images))
     if not chosen:
         raise DataError(f"indices {settings.indices}", expected="some images", got="none")
-    instances = RobustImages(images, chosen, settings.epsilon)
-    instances.check_fits(network.graph)
+    asked = ask(network, images, chosen, question or Question(), settings.epsilon)
     if not network.graph.is_finite():
         raise NetworkError(
             f"network {network_name(network)}", expected="finite weights", got="NaN or infinity"
         )
     made = plan(settings)
-    graph = without_max_pooling(network.graph)
-    subject = Subject.of(graph, network.replay, torch.device(device))
+    if made.abcrown and not asked.as_filed:
+        raise ConfigError(
+            "stage abcrown",
+            expected="a network file that takes pixels as they are",
+            got=asked.perturbation,
+            remedy="Put the preprocessing into the file.",
+        )
+    graph = without_max_pooling(asked.network.graph)
+    subject = Subject.of(graph, asked.network.replay, torch.device(device))
     run = Run(
         network.digest,
         images.name,
         images.split,
-        perturbation=f"linf {settings.epsilon!r}",
-        specification="margins",
+        perturbation=asked.perturbation,
+        specification=asked.specification,
         settings=made.digest,
     )
-    info = RunInfo(run, network_name(network), settings.epsilon, made.tried)
-    job = _Job(instances, info, made, settings.retry, subject.device)
-    stages = build_stages(made, subject, instances.rows, clock)
+    info = RunInfo(run, network_name(network), asked.epsilon, made.tried)
+    job = _Job(asked.instances, info, made, settings.retry, subject.device)
+    stages = build_stages(made, subject, asked.instances.rows, clock, abcrown)
     with _Borrowed(ledger) as book:
         return _work(job, stages, book, observer or Observer(), clock)
 

@@ -15,6 +15,7 @@ for a registration); ``digits`` needs scikit-learn and no files.
 
 from verify_pipeline.data.arrays import from_arrays
 from verify_pipeline.data.augmentation import augment
+from verify_pipeline.data.box_sets import BoxSet
 from verify_pipeline.data.registry import info, load, names
 from verify_pipeline.data.sets import (
     Augmentation,
@@ -26,6 +27,7 @@ from verify_pipeline.data.sets import (
 
 __all__ = [
     "Augmentation",
+    "BoxSet",
     "DataSetInfo",
     "ImageSet",
     "Split",

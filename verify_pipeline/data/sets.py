@@ -97,6 +97,11 @@ class ImageSet:
     def __len__(self) -> int:
         return self.images.shape[0]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image, ``*X``."""
+        return tuple(self.images.shape[1:])
+
     def pixels(self, index: Tensor | slice | None = None) -> Tensor:
         """Images as the networks take them: float32 in [0, 1], ``N x C x H x W``.
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.certify.cascade import Cascade, Room
-from verify_pipeline.certify.contract import Clock, Observer, Subject
+from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Subject
 from verify_pipeline.certify.instances import Batch
 from verify_pipeline.certify.records import instance_digest
-from verify_pipeline.certify.run import Certifiable, network_name
+from verify_pipeline.certify.run import network_name
 from verify_pipeline.certify.settings import CertifySettings, Plan, plan
 from verify_pipeline.certify.stages import build_stages
 from verify_pipeline.errors import ConfigError, NetworkError

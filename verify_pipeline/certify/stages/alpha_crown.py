@@ -62,8 +62,8 @@ class AlphaCrownStage:
         lower = crown_margins(
             self._subject.exact, task.box, task.spec, known.bounds, slopes.to(torch.float64)
         ).lower
-        open_ = (~(lower > 0).all(1)).nonzero().flatten()
+        open_ = (~(task.spec.least(lower) > 0)).nonzero().flatten()
         task.knowledge.remember(
             [task.indices[n] for n in open_.tolist()], Learned(known.bounds[open_], slopes[open_])
         )
-        yield from decisions(lower)
+        yield from decisions(task.spec, lower)

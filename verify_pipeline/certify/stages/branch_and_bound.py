@@ -12,7 +12,7 @@ from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.memory import backward_bytes
 from verify_pipeline.certify.replay import confirm
-from verify_pipeline.certify.roots import learned, root_budget
+from verify_pipeline.certify.roots import learned, root_budget, sufficient
 from verify_pipeline.problem import Reason, Status
 
 
@@ -43,15 +43,16 @@ class BranchAndBoundStage:
         """A decision for each instance, as the search decides it."""
         before = self._clock()
         known = learned(self._subject, task, self._budget)
+        spec = sufficient(self._subject, task, known.bounds)
         preparing = (self._clock() - before) / len(task)
         found_ones = search(
             self._subject.exact,
             task.box,
-            task.spec,
+            spec,
             known.bounds,
             self._settings,
             (task.seconds - preparing).clamp_min(1e-6).to(self._subject.device),
-            known.multipliers,
+            known.multipliers if spec is task.spec else None,  # they are of other rows
             self._clock,
         )
         for found in found_ones:
@@ -77,9 +78,8 @@ class BranchAndBoundStage:
                 self._subject.replay, task.box[one], task.spec[one], candidate
             )
         if counterexample is None:
-            return Decision(
-                place, Status.UNKNOWN, reason=Reason.NOT_REPLAYED, detail=detail, seconds=seconds
-            )
+            reason = Reason.NOT_DECIDED if task.spec.spare else Reason.NOT_REPLAYED
+            return Decision(place, Status.UNKNOWN, reason=reason, detail=detail, seconds=seconds)
         return Decision(
             place,
             Status.FALSIFIED,

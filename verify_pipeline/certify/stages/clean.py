@@ -35,7 +35,7 @@ class CleanCheck:
                 place, Status.UNKNOWN, reason=Reason.NOT_FINITE, detail="its outputs", final=True
             )
         box, spec = task.box.to("cpu"), task.spec.to("cpu")
-        places = (finite & (spec.values(outputs).amin(1) <= 0)).nonzero().flatten()
+        places = (finite & (spec.least(spec.values(outputs)) <= 0)).nonzero().flatten()
         confirmed = confirm(self._replay, box[places], spec[places], task.points[places])
         for place, counterexample in zip(places.tolist(), confirmed, strict=True):
             if counterexample is not None:

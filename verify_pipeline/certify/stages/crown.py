@@ -44,6 +44,6 @@ class CrownStage:
             interval_margins(graph, task.box, task.spec),
             crown_margins(graph, task.box, task.spec, bounds).lower,
         )
-        open_ = (~(lower > 0).all(1)).nonzero().flatten()
+        open_ = (~(task.spec.least(lower) > 0)).nonzero().flatten()
         task.knowledge.remember([task.indices[n] for n in open_.tolist()], Learned(bounds[open_]))
-        yield from decisions(lower)
+        yield from decisions(task.spec, lower)

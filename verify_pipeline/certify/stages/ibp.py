@@ -29,4 +29,4 @@ class IntervalStage:
 
     def run(self, task: Task) -> Iterator[Decision]:
         """A decision, or a bound, for each instance."""
-        yield from decisions(interval_margins(self._graph, task.box, task.spec))
+        yield from decisions(task.spec, interval_margins(self._graph, task.box, task.spec))

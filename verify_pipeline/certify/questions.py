@@ -1,0 +1,162 @@
+"""A question about a network and images, put together: boxes, specification, preprocessing.
+
+It is written into a ledger's run as two texts, and read back from them where they say everything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from verify_pipeline.certify.contract import Certifiable
+from verify_pipeline.certify.instances import BoxInstances, Instances, RobustImages
+from verify_pipeline.certify.perturbations import ChannelBalls, LinfBall, Perturbation
+from verify_pipeline.certify.preprocessing import AS_IT_IS, Layout, Preprocessing, prepare
+from verify_pipeline.certify.records import Run
+from verify_pipeline.certify.specifications import (
+    MARGINS,
+    OutputSpecification,
+    Targeted,
+    TopK,
+)
+from verify_pipeline.data import BoxSet, ImageSet
+from verify_pipeline.errors import ConfigError, DataError
+
+BOXES = "boxes"
+"""A perturbation's name where the boxes themselves are given; each row's digest has its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked of each image.
+
+    Attributes:
+        perturbation: how much it may change; None: each pixel by the settings' ε. Not looked at
+            where the boxes themselves are given.
+        specification: what must hold of the network's outputs.
+        preprocessing: what is done to pixels before the network gets them.
+    """
+
+    perturbation: Perturbation | None = None
+    specification: OutputSpecification = MARGINS
+    preprocessing: Preprocessing = AS_IT_IS
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A question to a network about some instances, checked to fit.
+
+    Attributes:
+        network: of pixels: the network's file behind its preprocessing.
+        instances: boxes and specifications.
+        perturbation: as in a ledger's run.
+        specification: as in a ledger's run.
+        epsilon: half-width of the boxes, where it is one number.
+        as_filed: whether the network's file takes the pixels as they are, in their order.
+    """
+
+    network: Certifiable
+    instances: Instances
+    perturbation: str
+    specification: str
+    epsilon: float | None
+    as_filed: bool
+
+
+def ask(
+    network: Certifiable,
+    images: ImageSet | BoxSet,
+    indices: Sequence[int],
+    question: Question,
+    epsilon: float,
+) -> Asked:
+    """Put a question to a network.
+
+    Args:
+        network: as it was read.
+        images: the whole set.
+        indices: about which of them; those of which the specification asks nothing are left out.
+        question: what is asked.
+        epsilon: of the boxes, where the question leaves it open.
+
+    Raises:
+        DataError: the set, the network and the question do not belong together.
+        ConfigError: the order of the axes has to be said.
+    """
+    spec = question.specification
+    shape = images.shape
+    prepared, words = prepare(network, question.preprocessing, shape)
+    spec.check_fits(len(images), network.graph.outputs)
+    chosen = _concerned(images, indices, spec)
+    instances: Instances
+    if isinstance(images, BoxSet):
+        instances, box, width = BoxInstances(images, chosen, spec, network.graph), BOXES, None
+    else:
+        perturbation = question.perturbation or LinfBall(epsilon)
+        perturbation.check_fits(len(images), shape)
+        instances = RobustImages(images, chosen, perturbation, spec)
+        instances.check_fits(prepared.graph)
+        box, width = perturbation.name, perturbation.epsilon
+    name = f"{box}; {words}" if words else box
+    return Asked(prepared, instances, name, spec.name, width, not words)
+
+
+def _concerned(
+    images: ImageSet | BoxSet, indices: Sequence[int], spec: OutputSpecification
+) -> list[int]:
+    places = torch.tensor(indices, dtype=torch.int64)
+    if not spec.needs_labels:
+        return places.tolist()
+    if images.labels is None:
+        raise ConfigError(
+            f"specification {spec.name}",
+            expected="labels",
+            got="boxes without them",
+            remedy="Give the labels, or rows and offsets.",
+        )
+    kept: list[int] = places[spec.concerns(images.labels.cpu()[places], places)].tolist()
+    if not kept:
+        raise DataError(
+            f"specification {spec.name}",
+            expected="images that it asks something of",
+            got="none",
+            remedy="An image whose label is its target is left out.",
+        )
+    return kept
+
+
+_NUMBER = r"[-+.\deinf]+"
+_NUMBERS = rf"{_NUMBER}(?:,{_NUMBER})*"
+_PERTURBATION = re.compile(
+    rf"linf (?P<epsilon>{_NUMBERS})"
+    rf"(?:; mean (?P<mean>{_NUMBERS}) std (?P<std>{_NUMBERS}))?(?:; layout (?P<layout>nhwc))?"
+)
+
+
+def question_of(run: Run) -> Question | None:
+    """The question of a ledger's run; None if its texts do not say everything."""
+    found, spec = _PERTURBATION.fullmatch(run.perturbation), _specification(run.specification)
+    if found is None or spec is None:
+        return None
+    mean, std = (_numbers(found[name] or "") for name in ("mean", "std"))
+    epsilons = _numbers(found["epsilon"])
+    layout: Layout | None = "nhwc" if found["layout"] else None
+    ball = LinfBall(epsilons[0]) if len(epsilons) == 1 else ChannelBalls(epsilons)
+    return Question(ball, spec, Preprocessing(mean, std, layout))
+
+
+def _specification(text: str) -> OutputSpecification | None:
+    if text == MARGINS.name:
+        return MARGINS
+    found = re.fullmatch(r"(top-|target )(\d+)", text)
+    if found is None:
+        return None
+    number = int(found[2])
+    return TopK(number) if found[1] == "top-" else Targeted(torch.tensor(number))
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in text.split(",") if number)
