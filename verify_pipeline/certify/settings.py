@@ -100,6 +100,12 @@ class CertifySettings:
     retry: Switch = False
 
 
+def asking_abcrown(settings: CertifySettings) -> CertifySettings:
+    """The same certification with α,β-CROWN as its last stage, instead of our branch and bound."""
+    kept = tuple(name for name in settings.stages if name not in ("branch-and-bound", "abcrown"))
+    return replace(settings, stages=(*kept, "abcrown"))
+
+
 @plain_dataclass(frozen=True)
 class Plan:
     """:class:`CertifySettings` with every choice made: what the stages are built from.

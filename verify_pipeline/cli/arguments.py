@@ -13,6 +13,7 @@ from verify_pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from verify_pipeline.config import Recipe
     from verify_pipeline.data import ImageSet
+    from verify_pipeline.engines import Setup
 
 
 def recipe_of(source: str, overrides: list[str] | None) -> Recipe:
@@ -100,6 +101,64 @@ def certify_fields(indices: str | None, stages: str | None, **others: Any) -> di
         **others,
     }
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def abcrown_setup(
+    folder: Path, home: Path | None, python: Path | None, memory: int | None
+) -> Setup:
+    """How α,β-CROWN is run.
+
+    Args:
+        folder: for its files and logs.
+        home: of the tool, or None.
+        python: of its environment, or None.
+        memory: MiB, or None.
+
+    Raises:
+        DependencyError: it is not there.
+        ConfigError: the memory is no count.
+    """
+    from verify_pipeline.engines import Limits, Setup, find_tool
+
+    if memory is not None and memory < 1:
+        raise ConfigError("--abcrown-memory", expected="MiB, at least 1", got=str(memory))
+    size = None if memory is None else memory << 20
+    return Setup(find_tool(home, python), folder, Limits(memory=size))
+
+
+def engine_setup(
+    engine: str,
+    stages: str | None,
+    folder: Path,
+    home: Path | None,
+    python: Path | None,
+    memory: int | None,
+) -> Setup | None:
+    """How α,β-CROWN is run, where it is asked for; see :func:`abcrown_setup`.
+
+    Args:
+        engine: as typed.
+        stages: as typed, or None.
+        folder: for its files and logs.
+        home: of the tool, or None.
+        python: of its environment, or None.
+        memory: MiB, or None.
+
+    Raises:
+        ConfigError: there is no such engine, or options of another one were given.
+        DependencyError: the tool is not there.
+    """
+    if engine not in ("builtin", "abcrown"):
+        raise ConfigError("--engine", expected="builtin or abcrown", got=engine)
+    if engine == "abcrown" or "abcrown" in (stages or "").split(","):
+        return abcrown_setup(folder, home, python, memory)
+    if (home, python, memory) != (None, None, None):
+        raise ConfigError(
+            "--abcrown-home, --abcrown-python and --abcrown-memory",
+            expected="--engine abcrown beside them",
+            got=f"--engine {engine}",
+        )
+    return None
 
 
 def this_command() -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from verify_pipeline.cli import options
-from verify_pipeline.cli.arguments import certify_fields, own_arrays, recipe_of
+from verify_pipeline.cli import options, questions
+from verify_pipeline.cli.arguments import certify_fields, engine_setup, own_arrays, recipe_of
 from verify_pipeline.cli.options import DataRoot, Device
 
 if TYPE_CHECKING:
-    from verify_pipeline.data import ImageSet, Split
+    from verify_pipeline.certify.questions import Question
+    from verify_pipeline.data import BoxSet, ImageSet, Split
+    from verify_pipeline.engines import Setup
     from verify_pipeline.pipeline import Certification
 
 
@@ -23,13 +26,27 @@ def certify(
     split: options.Split = None,
     images: options.Images = None,
     labels: options.Labels = None,
-    epsilon: options.Epsilon = None,
+    epsilon: questions.Epsilon = None,
+    epsilon_file: questions.EpsilonFile = None,
+    lower: questions.Lower = None,
+    upper: questions.Upper = None,
+    mean: questions.Mean = None,
+    std: questions.Std = None,
+    layout: questions.LayoutOption = None,
+    target: questions.Target = None,
+    top_k: questions.TopKOption = None,
+    rows: questions.Rows = None,
+    offsets: questions.Offsets = None,
     indices: options.Indices = None,
     timeout: options.Timeout = None,
     stages: options.Stages = None,
     search: options.Search = None,
     retry: options.Retry = False,
     ledger: options.LedgerFile = None,
+    engine: options.Engine = "builtin",
+    abcrown_home: options.AbcrownHome = None,
+    abcrown_python: options.AbcrownPython = None,
+    abcrown_memory: options.AbcrownMemory = None,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
@@ -39,10 +56,34 @@ def certify(
     continues and decides nothing twice.
     """
     from verify_pipeline import pipeline
+    from verify_pipeline.certify.settings import asking_abcrown
 
-    own = own_arrays(images, labels, data=data, split=split)
+    place = _ledger_of(network, ledger)
+    setup = engine_setup(
+        engine, stages, place.with_suffix(".abcrown"), abcrown_home, abcrown_python, abcrown_memory
+    )
+    typed = questions.Typed(
+        epsilon, epsilon_file, mean, std, layout, target, top_k, rows, offsets
+    )
+    question = questions.question_of(typed)
+    boxes = questions.own_boxes(
+        lower,
+        upper,
+        images,
+        labels,
+        data=data,
+        split=split,
+        epsilon=epsilon,
+        epsilon_file=epsilon_file,
+    )
+    own = None if boxes is not None else own_arrays(images, labels, data=data, split=split)
     fields = certify_fields(
-        indices, stages, epsilon=epsilon, timeout=timeout, search=search, retry=retry or None
+        indices,
+        stages,
+        epsilon=questions.single_epsilon(typed),
+        timeout=timeout,
+        search=search,
+        retry=retry or None,
     )
     job = pipeline.certification(
         network,
@@ -55,7 +96,9 @@ def certify(
         if own is None
         else own.read(job.network.outputs)
     )
-    _certify(job, chosen, _ledger_of(network, ledger), device)
+    if engine == "abcrown":
+        job = replace(job, settings=asking_abcrown(job.settings))
+    _certify(job, chosen, place, device, setup)
 
 
 def recheck(
@@ -99,7 +142,9 @@ def _ledger_of(network: Path, ledger: Path | None) -> Path:
     return network.with_name(verdicts.LEDGER) if ledger is None else ledger
 
 
-def _certify(job: Certification, images: ImageSet, ledger: Path, device: str) -> None:
+def _certify(
+    job: Certification, images: ImageSet, ledger: Path, device: str, abcrown: Setup | None
+) -> None:
     from verify_pipeline import pipeline
     from verify_pipeline.cli.progress import Progress
     from verify_pipeline.cli.show import show_summaries
@@ -112,6 +157,7 @@ def _certify(job: Certification, images: ImageSet, ledger: Path, device: str) ->
             ledger=ledger,
             observer=progress.certification,
             device=device,
+            abcrown=abcrown,
         )
     show_summaries([summary])
     typer.echo(f"ledger: {ledger}")

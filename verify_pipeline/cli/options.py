@@ -60,13 +60,6 @@ RecipeOption = Annotated[
     str | None,
     typer.Option(help="Take the certification's settings and the data set from this recipe."),
 ]
-Epsilon = Annotated[
-    str | None,
-    typer.Option(
-        help="Half-width of the boxes, a number or a fraction such as 2/255; pixels are in "
-        "[0, 1]. Default: the recipe's, or the one the file was trained for."
-    ),
-]
 Indices = Annotated[
     str | None,
     typer.Option(help="Which images: 100 (the first), 0:1000, ::10, or 3,7,9; 99:100 is one."),
@@ -84,6 +77,31 @@ Search = Annotated[
         help="Settings of α-CROWN and branch and bound: a name in abcrown_configs/, or the "
         "path of a YAML file in α,β-CROWN's schema."
     ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="builtin, or abcrown: α,β-CROWN, a program of its own, instead of our branch and "
+        "bound; what it calls safe is counted apart. --search names its configuration."
+    ),
+]
+AbcrownHome = Annotated[
+    Path | None,
+    typer.Option(
+        help="Checkout of α,β-CROWN. Default: the environment variable ABCROWN_HOME, then the "
+        "installed package abcrown."
+    ),
+]
+AbcrownPython = Annotated[
+    Path | None,
+    typer.Option(
+        help="Python of α,β-CROWN's environment. Default: the environment variable "
+        "ABCROWN_PYTHON, then this one."
+    ),
+]
+AbcrownMemory = Annotated[
+    int | None,
+    typer.Option(help="MiB of address space that α,β-CROWN may take, on Linux; not with CUDA."),
 ]
 Retry = Annotated[
     bool, typer.Option("--retry", help="Try images again that the ledger calls unknown.")
