@@ -62,21 +62,13 @@ def certify(
     setup = engine_setup(
         engine, stages, place.with_suffix(".abcrown"), abcrown_home, abcrown_python, abcrown_memory
     )
-    typed = questions.Typed(
-        epsilon, epsilon_file, mean, std, layout, target, top_k, rows, offsets
-    )
+    typed = questions.Typed(epsilon, epsilon_file, mean, std, layout, target, top_k, rows, offsets)
     question = questions.question_of(typed)
+    sets = {"data": data, "split": split}
     boxes = questions.own_boxes(
-        lower,
-        upper,
-        images,
-        labels,
-        data=data,
-        split=split,
-        epsilon=epsilon,
-        epsilon_file=epsilon_file,
+        lower, upper, images, labels, **sets, epsilon=epsilon, epsilon_file=epsilon_file
     )
-    own = None if boxes is not None else own_arrays(images, labels, data=data, split=split)
+    own = boxes or own_arrays(images, labels, **sets)
     fields = certify_fields(
         indices,
         stages,
@@ -90,6 +82,7 @@ def certify(
         None if recipe is None else recipe_of(recipe, None),
         data if own is None else own.name,
         fields,
+        needs_epsilon=boxes is None and question.perturbation is None,
     )
     chosen = (
         job.load_images(cast("Split", split or "test"), data_root)
@@ -98,7 +91,7 @@ def certify(
     )
     if engine == "abcrown":
         job = replace(job, settings=asking_abcrown(job.settings))
-    _certify(job, chosen, place, device, setup)
+    _certify(job, chosen, question, place, device, setup)
 
 
 def recheck(
@@ -106,24 +99,42 @@ def recheck(
     ledger: options.LedgerFile = None,
     images: options.Images = None,
     labels: options.Labels = None,
+    epsilon_file: questions.EpsilonFile = None,
+    lower: questions.Lower = None,
+    upper: questions.Upper = None,
+    mean: questions.Mean = None,
+    std: questions.Std = None,
+    layout: questions.LayoutOption = None,
+    target: questions.Target = None,
+    rows: questions.Rows = None,
+    offsets: questions.Offsets = None,
     data_root: DataRoot = None,
 ) -> None:
     """Replay every counterexample of a ledger in onnxruntime, against the images read anew.
 
-    Runs of your own images need --images and --labels again. Exits with 2 when a counterexample
-    does not hold any more.
+    Runs of your own images need --images and --labels again, and those of other files than images
+    need all options again that said what was asked. Exits with 2 when a counterexample does not
+    hold any more.
     """
     from verify_pipeline import onnx, verdicts
 
-    own = own_arrays(images, labels)
+    typed = questions.Typed(None, epsilon_file, mean, std, layout, target, None, rows, offsets)
+    question = questions.question_of(typed)
+    own = questions.own_boxes(lower, upper, images, labels, epsilon_file=epsilon_file)
+    own_set = own or own_arrays(images, labels)
     loaded = onnx.load_network(network)
-    given = None if own is None else own.read(loaded.outputs)
+    given = None if own_set is None else own_set.read(loaded.outputs)
     failed = 0
-    for evidence in verdicts.recheck_ledger(loaded, _ledger_of(network, ledger), data_root, given):
+    for evidence in verdicts.recheck_ledger(
+        loaded, _ledger_of(network, ledger), data_root, given, question
+    ):
         run = evidence.info.run
-        about = f"{run.data_set} {run.split}, ε = {evidence.info.epsilon}"
+        box = run.perturbation
+        if evidence.info.epsilon is not None:
+            box = f"ε = {evidence.info.epsilon}"
+        about = ", ".join([f"{run.data_set} {run.split}", box, *_unusual(run.specification)])
         if evidence.checked is None:
-            typer.echo(f"{about}: not checked; name its images with --images and --labels")
+            typer.echo(f"{about}: not checked; name the files that were certified")
             continue
         wrong = [each for each in evidence.checked if not each.holds]
         failed += len(wrong)
@@ -135,6 +146,10 @@ def recheck(
         raise typer.Exit(2)
 
 
+def _unusual(specification: str) -> list[str]:
+    return [] if specification == "margins" else [specification]
+
+
 def _ledger_of(network: Path, ledger: Path | None) -> Path:
     """The ledger that was named, else the one beside the network."""
     from verify_pipeline import verdicts
@@ -143,7 +158,12 @@ def _ledger_of(network: Path, ledger: Path | None) -> Path:
 
 
 def _certify(
-    job: Certification, images: ImageSet, ledger: Path, device: str, abcrown: Setup | None
+    job: Certification,
+    images: ImageSet | BoxSet,
+    question: Question,
+    ledger: Path,
+    device: str,
+    abcrown: Setup | None,
 ) -> None:
     from verify_pipeline import pipeline
     from verify_pipeline.cli.progress import Progress
@@ -154,6 +174,7 @@ def _certify(
             job.network,
             images,
             job.settings,
+            question=question,
             ledger=ledger,
             observer=progress.certification,
             device=device,

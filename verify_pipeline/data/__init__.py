@@ -13,7 +13,12 @@ What is missing is downloaded to a per-user cache with the same folders (not Ima
 for a registration); ``digits`` needs scikit-learn and no files.
 """
 
-from verify_pipeline.data.arrays import from_arrays
+from verify_pipeline.data.arrays import (
+    boxes_from_arrays,
+    from_arrays,
+    read_classes,
+    read_numbers,
+)
 from verify_pipeline.data.augmentation import augment
 from verify_pipeline.data.box_sets import BoxSet
 from verify_pipeline.data.registry import info, load, names
@@ -32,9 +37,12 @@ __all__ = [
     "ImageSet",
     "Split",
     "augment",
+    "boxes_from_arrays",
     "from_arrays",
     "info",
     "load",
     "names",
+    "read_classes",
+    "read_numbers",
     "split_validation",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from verify_pipeline.data.archives import DAMAGED, unreadable
+from verify_pipeline.data.box_sets import BoxSet
 from verify_pipeline.data.sets import ImageSet
 from verify_pipeline.errors import DataError
 
@@ -38,12 +39,62 @@ def from_arrays(
         raise DataError(str(images), expected="N x C x H x W or N x D", got=str(pixels.shape))
     if not np.issubdtype(targets.dtype, np.integer):
         raise DataError(str(labels), expected="integers", got=str(targets.dtype))
+    if targets.ndim != 1:
+        raise DataError(str(labels), expected="N integers", got=f"shape {targets.shape}")
     if pixels.dtype != np.uint8:
         with np.errstate(over="ignore"):  # what overflows is refused below, as infinity
             pixels = pixels.astype(np.float32)
     return ImageSet(
         name, split, torch.from_numpy(pixels), torch.from_numpy(targets.astype(np.int64)), classes
     )
+
+
+def boxes_from_arrays(
+    lower: Path, upper: Path, labels: Path | None, points: Path | None, name: str
+) -> BoxSet:
+    """A user's own boxes from ``.npy`` files.
+
+    Args:
+        lower: ``N x *X`` lower limits.
+        upper: ``N x *X`` upper limits.
+        labels: ``N`` classes, or None.
+        points: ``N x *X``, one in each box: bytes 0..255, or floats; or None.
+        name: for tables and the ledger.
+
+    Raises:
+        DataError: a file is missing or no array, or what it holds is not as above.
+    """
+    chosen = None
+    if points is not None:
+        chosen = read_numbers(points).float()
+        if read_array(points).dtype == np.uint8:
+            chosen = chosen / 255
+    classes = None if labels is None else read_classes(labels)
+    return BoxSet(name, "boxes", read_numbers(lower), read_numbers(upper), classes, chosen)
+
+
+def read_numbers(path: Path) -> torch.Tensor:
+    """The numbers in a ``.npy`` file, in float64.
+
+    Raises:
+        DataError: there is no such file, or it holds something else.
+    """
+    array = read_array(path)
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise DataError(str(path), expected="numbers", got=str(array.dtype))
+    return torch.from_numpy(array.astype(np.float64))
+
+
+def read_classes(path: Path) -> torch.Tensor:
+    """The classes in a ``.npy`` file, int64.
+
+    Raises:
+        DataError: there is no such file, or it holds something else.
+    """
+    array = read_array(path)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise DataError(str(path), expected="integers", got=str(array.dtype))
+    return torch.from_numpy(array.astype(np.int64))
 
 
 def read_array(path: Path) -> np.ndarray:
