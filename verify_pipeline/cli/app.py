@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from verify_pipeline._version import __version__
 from verify_pipeline.cli.arguments import recipe_of, this_command
 from verify_pipeline.cli.certifying import certify, recheck
+from verify_pipeline.cli.crosschecking import crosscheck
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
 from verify_pipeline.errors import VerifyPipelineError
@@ -147,6 +148,7 @@ app.command()(certify)
 app.command()(recheck)
 app.command()(vnnlib)
 app.command()(vnncomp)
+app.command()(crosscheck)
 app.command("vnncomp-table")(vnncomp_table)
 
 

@@ -1,0 +1,119 @@
+"""VNN-COMP's lists put to α,β-CROWN; results as our own, in files of the same form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from torch import Tensor
+
+from verify_pipeline.branching.points import representable
+from verify_pipeline.engines.abcrown import Answer as Claimed
+from verify_pipeline.engines.abcrown import Engine
+from verify_pipeline.engines.job import Question
+from verify_pipeline.engines.stage import Setup
+from verify_pipeline.engines.statuses import Claim
+from verify_pipeline.errors import DataError, VerifyPipelineError
+from verify_pipeline.interop.counterexamples import replay_counterexample, write_counterexample
+from verify_pipeline.interop.files import read_network, read_plain
+from verify_pipeline.interop.instances import Answer, Key, SetInstance
+from verify_pipeline.interop.properties import VnnlibProperty
+from verify_pipeline.interop.sets import (
+    Result,
+    SetJob,
+    counterexample_name,
+    read_results,
+    write_results,
+)
+from verify_pipeline.interop.vnnlib import read_vnnlib
+from verify_pipeline.onnx import Network
+from verify_pipeline.problem import Reason
+
+
+def run_set(
+    instances: Sequence[SetInstance],
+    job: SetJob,
+    setup: Setup,
+    config: str,
+    progress: Callable[[Key, Result], None] = lambda key, result: None,
+) -> dict[Key, Result]:
+    """Ask the tool about the instances that have no result yet, in one process.
+
+    ``unsat`` rests on its word; ``sat`` has a counterexample that onnxruntime confirmed.
+
+    Args:
+        instances: of the set.
+        job: where results and counterexamples go, and for how many seconds.
+        setup: how the tool is run.
+        config: YAML text in its schema.
+        progress: is told each new result.
+
+    Returns:
+        The results of all instances, in their order.
+
+    Raises:
+        DataError: the results file is of another form, or a file cannot be read or written.
+    """
+    results = read_results(job.results) if job.results.exists() else {}
+    open_ = [one for one in instances if one.key not in results]
+    questions = [Question(one.onnx, _text(one.vnnlib), job.seconds or one.timeout) for one in open_]
+    engine = Engine(setup.tool, config, setup.folder, setup.limits, device=_kind(job))
+    network = lru_cache(maxsize=1)(read_network)
+    for answer in engine.ask(questions):
+        instance = open_[answer.place]
+        result, found = _result(instance, answer, network)
+        if found is not None and job.counterexamples is not None:
+            name = counterexample_name(instance.onnx, instance.vnnlib)
+            write_counterexample(job.counterexamples / name, *found)
+        results[instance.key] = result
+        write_results(job.results, results)
+        progress(instance.key, result)
+    return {one.key: results[one.key] for one in instances}
+
+
+def _kind(job: SetJob) -> str:
+    return str(job.device).partition(":")[0]
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_plain(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"file {path}", expected="text in UTF-8", got=str(error)) from None
+
+
+def _result(
+    instance: SetInstance, answer: Claimed, network: Callable[[Path], Network]
+) -> tuple[Result, tuple[Tensor, Tensor] | None]:
+    """The result of an answer and, for sat, input and output."""
+    if answer.claim is Claim.SAFE:
+        return Result(Answer.UNSAT, answer.seconds, answer.detail), None
+    if answer.claim is Claim.OPEN:
+        late = answer.reason is Reason.TIMEOUT
+        word = Answer.TIMEOUT if late else Answer.UNKNOWN
+        return Result(word, answer.seconds, answer.detail), None
+    try:
+        found = _replayed(network(instance.onnx), read_vnnlib(instance.vnnlib), answer.point)
+    except VerifyPipelineError as error:
+        return Result(Answer.UNKNOWN, answer.seconds, f"{answer.detail}; {error}"), None
+    if found is None:
+        detail = f"{answer.detail}; {Reason.NOT_REPLAYED.value}"
+        return Result(Answer.UNKNOWN, answer.seconds, detail), None
+    return Result(Answer.SAT, answer.seconds, answer.detail), found
+
+
+def _replayed(
+    network: Network, prop: VnnlibProperty, point: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """A claimed point moved into a box of the property by rounding, and onnxruntime's output."""
+    prop.check_fits(network.graph)
+    if point is None or point.numel() != prop.inputs:
+        return None
+    for case in prop.cases:
+        box = case.box(network.input_shape)
+        near = representable(point.reshape(box.lower.shape).clamp(box.lower, box.upper), box)
+        replayed = replay_counterexample(network.replay, prop, near[0])
+        if replayed.strict:
+            return near[0], replayed.outputs
+    return None
