@@ -66,7 +66,8 @@ class _Reading:
         self.source = source
         self.opset = opset_of(model, source)
         self.signature = signature(model, source)
-        self.trace = Trace(self.signature.input_shape, self.signature.inputs[0].name)
+        first = self.signature.inputs[0]
+        self.trace = Trace(self.signature.input_shape, first.name, first.dtype)
         self.values: dict[str, Value] = dict(initializers(model, source))
         self.values.update(_inputs(self.trace, self.signature))
 

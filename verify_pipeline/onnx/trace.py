@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,9 +63,16 @@ def tensor(array: Array) -> Tensor:
 
 
 class Trace:
-    """Writes a graph while an ONNX file is read; the only place where axes are renumbered."""
+    """Writes a graph while an ONNX file is read; the only place where axes are renumbered.
 
-    def __init__(self, input_shape: tuple[int, ...], name: str) -> None:
+    Args:
+        input_shape: ``*X``.
+        name: of the input.
+        dtype: that the file computes in, from its input on.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], name: str, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
         self._builder = GraphBuilder(input_shape, name, torch.float64)
         self._ops: list[Op] = [Input()]
         self._names = {name}

@@ -3,9 +3,12 @@
 from verify_pipeline.onnx.operators import (
     activations,
     arithmetic,
+    normalisations,
     products,
     reductions,
+    selection,
     shapes,
+    transposed,
     windows,
 )
 from verify_pipeline.onnx.operators.registry import OPERATORS, Call, reads, unsupported_operator
@@ -15,10 +18,13 @@ __all__ = [
     "Call",
     "activations",
     "arithmetic",
+    "normalisations",
     "products",
     "reads",
     "reductions",
+    "selection",
     "shapes",
+    "transposed",
     "unsupported_operator",
     "windows",
 ]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 
-from verify_pipeline.network.ops import Elementwise, LeakyRelu, Relu, Softmax
+from verify_pipeline.network.ops import Elementwise, LeakyRelu, Mul, Relu, Softmax, Sub, Sum
 from verify_pipeline.onnx.model_file import Array
 from verify_pipeline.onnx.operators.arithmetic import add
+from verify_pipeline.onnx.operators.reductions import absolute, centred, reduce_axes
 from verify_pipeline.onnx.operators.registry import Call, reads
 from verify_pipeline.onnx.trace import Activation, Trace, Value
 
@@ -22,6 +25,8 @@ FUNCTIONS = {
     "Softplus": "softplus",
     "Sin": "sin",
     "Cos": "cos",
+    "Log": "log",
+    "Atan": "atan",
 }
 
 
@@ -70,9 +75,50 @@ def _two_slopes(call: Call, slope: Array) -> Value:
     return add(trace, trace.emit(Relu(), x), below)
 
 
+@reads("Shrink")
+def _shrink(call: Call) -> Value:
+    """``max(x - lambda, 0) - max(-x - lambda, 0)``, where it is continuous: bias = lambda."""
+    width = float(call.attribute("lambd", 0.5))
+    if float(call.attribute("bias", 0.0)) != width or width < 0:
+        raise call.unsupported("a jump: bias and lambd differ")
+    x, trace = call.activation(), call.trace
+    below = trace.affine(_relu_of(trace, x, -1.0, -width), -1.0, 0.0)
+    return add(trace, _relu_of(trace, x, 1.0, -width), below)
+
+
 @reads("Abs")
 def _abs(call: Call) -> Value:
-    return _two_slopes(call, np.asarray(-1.0))
+    return absolute(call.trace, call.activation())
+
+
+@reads("Elu")
+def _elu(call: Call) -> Value:
+    return _exponential_below(call, float(call.attribute("alpha", 1.0)))
+
+
+@reads("Selu")
+def _selu(call: Call) -> Value:
+    alpha = float(call.attribute("alpha", 1.6732632423543772))
+    gamma = float(call.attribute("gamma", 1.0507009873554805))
+    return call.trace.affine(_exponential_below(call, alpha), gamma, 0.0)
+
+
+@reads("Celu")
+def _celu(call: Call) -> Value:
+    alpha = float(call.attribute("alpha", 1.0))
+    if alpha <= 0:
+        raise call.unsupported(f"alpha {alpha}, not above 0")
+    return _exponential_below(call, alpha, width=alpha)
+
+
+def _exponential_below(call: Call, alpha: float, width: float = 1.0) -> Activation:
+    """``max(x, 0) + alpha * (exp(min(x, 0) / width) - 1)``."""
+    x, trace = call.activation(), call.trace
+    below = trace.affine(_relu_of(trace, x, -1.0, 0.0), -1.0 / width, 0.0)
+    falling = trace.affine(trace.emit(Elementwise("exp"), below), alpha, -alpha)
+    total = add(trace, trace.emit(Relu(), x), falling)
+    assert isinstance(total, Activation)
+    return total
 
 
 @reads("Clip")
@@ -112,6 +158,37 @@ def _hard_sigmoid(call: Call) -> Value:
     return _clamp(call.trace, call.trace.affine(call.activation(), slope, shift), 0.0, 1.0)
 
 
+@reads("HardSwish")
+def _hard_swish(call: Call) -> Value:
+    x, trace = call.activation(), call.trace
+    return _gated(trace, x, _clamp(trace, trace.affine(x, 1 / 6, 0.5), 0.0, 1.0))
+
+
+@reads("Swish")
+def _swish(call: Call) -> Value:
+    x, trace = call.activation(), call.trace
+    steep = trace.affine(x, float(call.attribute("alpha", 1.0)), 0.0)
+    return _gated(trace, x, trace.emit(Elementwise("sigmoid"), steep))
+
+
+@reads("Mish")
+def _mish(call: Call) -> Value:
+    x, trace = call.activation(), call.trace
+    return _gated(trace, x, trace.emit(Elementwise("tanh"), trace.emit(Elementwise("softplus"), x)))
+
+
+@reads("Softsign")
+def _softsign(call: Call) -> Value:
+    """``x / (1 + |x|)``."""
+    x, trace = call.activation(), call.trace
+    spread = trace.affine(absolute(trace, x), 1.0, 1.0)
+    return _gated(trace, x, trace.emit(Elementwise("reciprocal"), spread))
+
+
+def _gated(trace: Trace, x: Activation, gate: Activation) -> Activation:
+    return trace.emit(Mul(), *trace.alike(x, gate))
+
+
 @reads("Max")
 def _max(call: Call) -> Value:
     return _extreme(call, 1.0)
@@ -123,10 +200,19 @@ def _min(call: Call) -> Value:
 
 
 def _extreme(call: Call, sign: float) -> Value:
+    """Of all inputs, one after another; of constants alone in their own precision."""
+    of_constants = np.maximum if sign > 0 else np.minimum
+
+    def of_two(a: Value, b: Value) -> Value:
+        if isinstance(a, Activation) or isinstance(b, Activation):
+            return _greater_or_less(call.trace, a, b, sign)
+        return np.asarray(of_constants(a, b))
+
+    return reduce(of_two, [call.value(i) for i in range(len(call.inputs))])
+
+
+def _greater_or_less(trace: Trace, a: Value, b: Value, sign: float) -> Value:
     """``max(a, b) = b + max(a - b, 0)``, ``min(a, b) = b - max(b - a, 0)``."""
-    if len(call.inputs) != 2:
-        raise call.unsupported(f"{len(call.inputs)} inputs, not 2")
-    a, b, trace = call.value(0), call.value(1), call.trace
     if not isinstance(a, Activation):
         a, b = b, a
     assert isinstance(a, Activation)
@@ -139,12 +225,35 @@ def _extreme(call: Call, sign: float) -> Value:
 
 @reads("Softmax")
 def _softmax(call: Call) -> Value:
+    def softmax(x: Activation, axis: int) -> Activation:
+        moved, (place,) = call.trace.along(x, axis)
+        return call.trace.emit(Softmax(place), moved)
+
+    return _over_axis(call, softmax)
+
+
+@reads("LogSoftmax")
+def _log_softmax(call: Call) -> Value:
+    """``x - log Σ exp(x)``; less the mean first, which changes nothing but keeps exp small.
+
+    Differences of outputs stay differences of inputs in linear bounds, exactly.
+    """
+    trace = call.trace
+
+    def log_softmax(x: Activation, axis: int) -> Activation:
+        x = centred(trace, x, [axis])
+        total = reduce_axes(trace, trace.emit(Elementwise("exp"), x), Sum, [axis])
+        return trace.emit(Sub(), *trace.alike(x, trace.emit(Elementwise("log"), total)))
+
+    return _over_axis(call, log_softmax)
+
+
+def _over_axis(call: Call, function: Callable[[Activation, int], Activation]) -> Activation:
+    """A function over the node's axis, as its operator set means it."""
     x, trace = call.activation(), call.trace
     axis = x.axis(int(call.attribute("axis", -1 if call.opset >= 13 else 1)))
     if call.opset >= 13 or axis == x.rank - 1:
-        moved, (place,) = trace.along(x, axis)
-        return trace.emit(Softmax(place), moved)
+        return function(x, axis)
     # Before operator set 13, all axes from the given one on are one.
     flat = trace.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
-    moved, (place,) = trace.along(flat, 1)
-    return trace.reshape(trace.emit(Softmax(place), moved), x.shape)
+    return trace.reshape(function(flat, 1), x.shape)

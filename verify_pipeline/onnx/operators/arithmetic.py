@@ -12,10 +12,22 @@ from verify_pipeline.onnx.model_file import Array
 from verify_pipeline.onnx.operators.registry import Call, reads
 from verify_pipeline.onnx.trace import Activation, Trace, Value
 
+LARGEST_POWER = 16
+
+LOWEST = float(np.finfo(np.float32).min)
+
+
+def finite(mask: Array) -> Array:
+    """Constants to add, with float32's lowest number for ``-inf``, which masks write for "never".
+
+    Before a softmax the two are the same, for every score that float32 holds.
+    """
+    return np.where(mask == -np.inf, LOWEST, mask) if mask.dtype.kind == "f" else mask
+
 
 def add(trace: Trace, a: Value, b: Value) -> Value:
     """``a + b`` with broadcasting."""
-    return _binary(trace, a, b, Add(), lambda x, c: trace.affine(x, 1.0, c), np.add)
+    return _binary(trace, a, b, Add(), lambda x, c: trace.affine(x, 1.0, finite(c)), np.add)
 
 
 def multiply(trace: Trace, a: Value, b: Value) -> Value:
@@ -45,8 +57,17 @@ def _binary(
 
 @reads("Add", "Sum")
 def _add(call: Call) -> Value:
+    return _sum(call)
+
+
+def _sum(call: Call) -> Value:
     values = [call.value(i) for i in range(len(call.inputs))]
     return reduce(lambda a, b: add(call.trace, a, b), values)
+
+
+@reads("Mean")
+def _mean(call: Call) -> Value:
+    return multiply(call.trace, _sum(call), np.asarray(1.0 / len(call.inputs)))
 
 
 @reads("Mul")
@@ -86,11 +107,19 @@ def _pow(call: Call) -> Value:
     if exponent is None or exponent.size != 1:
         raise call.unsupported("an exponent that is not one number")
     power = float(exponent.reshape(()))
-    functions = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal"}
-    if power == 1.0:
+    if not power or not (2 * power).is_integer() or abs(power) > LARGEST_POWER:
+        raise call.unsupported(f"exponent {power}, not a half or whole one up to {LARGEST_POWER}")
+    raised = _raised(trace, x, abs(power))
+    return raised if power > 0 else trace.emit(Elementwise("reciprocal"), raised)
+
+
+def _raised(trace: Trace, x: Activation, power: float) -> Activation:
+    """``x ** power``, power a positive multiple of 1/2, by squares, roots and products."""
+    if power == 1:
         return x
-    if power == 3.0:
-        return trace.emit(Mul(), trace.emit(Elementwise("square"), x), x)
-    if power not in functions:
-        raise call.unsupported(f"exponent {power}, not 1, 2, 3, 1/2 or -1")
-    return trace.emit(Elementwise(functions[power]), x)
+    if power % 1:
+        root = trace.emit(Elementwise("sqrt"), x)
+        return root if power < 1 else trace.emit(Mul(), _raised(trace, x, power - 0.5), root)
+    if power % 2:
+        return trace.emit(Mul(), _raised(trace, x, power - 1), x)
+    return trace.emit(Elementwise("square"), _raised(trace, x, power / 2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from verify_pipeline.network.ops import Linear, MatMul
@@ -82,3 +84,46 @@ def _swapped(trace: Trace, x: Activation) -> Activation:
 
 def _transposed(trace: Trace, x: Value) -> Value:
     return _swapped(trace, x) if isinstance(x, Activation) else x.T
+
+
+@reads("Einsum")
+def _einsum(call: Call) -> Value:
+    """Of one or two operands: axes moved, joined and multiplied as matrices."""
+    left, _, result = str(call.attribute("equation")).replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not result or "." in left or any(len(set(term)) < len(term) for term in (*terms, result)):
+        raise call.unsupported("an equation with an ellipsis, a diagonal, or no result")
+    if len(terms) != 2 or len(call.inputs) != 2 or not set(result) <= set("".join(terms)):
+        raise call.unsupported(f"{len(terms)} operands, not 2")
+    return contracted(call.trace, (terms[0], call.value(0)), (terms[1], call.value(1)), result)
+
+
+def contracted(
+    trace: Trace, first: tuple[str, Value], second: tuple[str, Value], result: str
+) -> Value:
+    """Einstein's sum of two values, each with a letter for each axis."""
+    (a, x), (b, y) = first, second
+    batch = [c for c in result if c in a and c in b]
+    summed = [c for c in a if c in b and c not in result]
+    rows, columns = ([c for c in term if c in result and c not in batch] for term in (a, b))
+    for term in (a, b):
+        if alone := set(term) - {*batch, *summed, *rows, *columns}:
+            raise ValueError(f"a sum over {sorted(alone)}, which only one operand has")
+    sizes = dict(zip(a, x.shape, strict=True)) | dict(zip(b, y.shape, strict=True))
+    left = _arranged(trace, x, a, (batch, rows, summed), sizes)
+    right = _arranged(trace, y, b, (batch, summed, columns), sizes)
+    order = [*batch, *rows, *columns]
+    whole = trace.reshape(product(trace, left, right), tuple(sizes[c] for c in order))
+    return trace.transpose(whole, tuple(order.index(c) for c in result))
+
+
+def _arranged(
+    trace: Trace, x: Value, term: str, groups: tuple[list[str], ...], sizes: dict[str, int]
+) -> Value:
+    """``x`` with the first group's axes as they are and each other group's joined to one."""
+    order = tuple(term.index(c) for group in groups for c in group)
+    joined = (math.prod(sizes[c] for c in group) for group in groups[1:])
+    shape = (*(sizes[c] for c in groups[0]), *joined)
+    if isinstance(x, Activation):
+        return trace.reshape(trace.transpose(x, order), shape)
+    return x.transpose(order).reshape(shape)

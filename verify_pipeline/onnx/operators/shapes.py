@@ -31,6 +31,16 @@ def _cast(call: Call) -> Value:
     return call.activation()
 
 
+@reads("CastLike")
+def _cast_like(call: Call) -> Value:
+    value, like = call.value(0), call.value(1)
+    if not isinstance(value, Activation):
+        return value.astype(call.trace.dtype)
+    if not isinstance(like, Activation) and like.dtype not in (np.float32, np.float64):
+        raise call.unsupported(f"a cast of an activation to {like.dtype}")
+    return value
+
+
 @reads("Shape")
 def _shape(call: Call) -> Value:
     sizes = call.activation().shape
@@ -165,6 +175,21 @@ def pick(trace: Trace, x: Activation, axis: int, indices: np.ndarray) -> Activat
         return trace.reshape(x, x.shape[1:])
     x, (place,) = trace.along(x, axis)
     return trace.emit(Gather(place, torch.tensor(indices % size, dtype=torch.int64)), x)
+
+
+@reads("GatherND")
+def _gather_nd(call: Call) -> Value:
+    """Elements of the first axes together, by constant tuples of places."""
+    x, trace, indices = call.activation(), call.trace, call.constant(1)
+    if indices is None or not indices.ndim or call.attribute("batch_dims", 0):
+        raise call.unsupported("no indices, or axes of a batch")
+    depth = indices.shape[-1]
+    sizes = x.shape[:depth]
+    if np.any(indices >= sizes) or np.any(indices < np.negative(sizes)):
+        raise ValueError(f"an index outside of {sizes}")
+    places = np.ravel_multi_index(tuple(np.moveaxis(indices % sizes, -1, 0)), sizes)
+    flat = trace.reshape(x, (math.prod(sizes), *x.shape[depth:]))
+    return pick(trace, flat, 0, np.asarray(places))
 
 
 @reads("Expand")

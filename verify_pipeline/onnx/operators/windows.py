@@ -1,4 +1,4 @@
-"""Convolution and pooling, over one or two spatial axes."""
+"""Convolution, over up to three spatial axes, and pooling, over one or two."""
 
 from __future__ import annotations
 
@@ -9,13 +9,23 @@ from typing import cast
 import numpy as np
 import torch
 
-from verify_pipeline.network.ops import AvgPool2d, Conv2d, MaxPool2d, Relu
+from verify_pipeline.network.ops import AvgPool2d, Conv2d, MaxPool2d
 from verify_pipeline.onnx.model_file import Array
 from verify_pipeline.onnx.operators.registry import Call, reads
-from verify_pipeline.onnx.operators.shapes import pad
+from verify_pipeline.onnx.operators.shapes import pad, pick
 from verify_pipeline.onnx.trace import Activation, Trace, Value, refuse_huge, tensor
 
 Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What slides along one axis; ``pads`` are zeros before and after it."""
+
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    pads: Pair = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ class Window:
     stride: Pair
     dilation: Pair
     pads: tuple[Pair, Pair]
-    ceil_mode: bool
+    ceil_mode: bool = False
 
     @property
     def symmetric(self) -> bool:
@@ -60,16 +70,33 @@ def _like_input(call: Call, image: Activation) -> Activation:
 
 
 def _window(call: Call, image: Activation, kernel: Sequence[int]) -> Window:
-    """The node's window from its attributes, with automatic padding worked out."""
-    axes = len(kernel)
-    strides = call.attribute("strides", [1] * axes)
-    dilations = call.attribute("dilations", [1] * axes)
-    flat = call.attribute("pads", [0] * (2 * axes))
-    pads = list(zip(flat[:axes], flat[axes:], strict=True))
+    """The node's window over an image; of height 1 where the node has one axis."""
+    return _window_of(_axes(call, image, kernel), bool(call.attribute("ceil_mode", 0)))
+
+
+def _window_of(axes: Sequence[Axis], ceil_mode: bool = False) -> Window:
+    """Of one or two axes."""
+    first, second = (Axis(1), *axes)[-2:]
+    return Window(
+        kernel=(first.kernel, second.kernel),
+        stride=(first.stride, second.stride),
+        dilation=(first.dilation, second.dilation),
+        pads=(first.pads, second.pads),
+        ceil_mode=ceil_mode,
+    )
+
+
+def _axes(call: Call, image: Activation, kernel: Sequence[int]) -> list[Axis]:
+    """The node's window along each of its axes, automatic padding worked out."""
+    count = len(kernel)
+    strides = call.attribute("strides", [1] * count)
+    dilations = call.attribute("dilations", [1] * count)
+    flat = call.attribute("pads", [0] * (2 * count))
+    pads = list(zip(flat[:count], flat[count:], strict=True))
     mode = call.attribute("auto_pad", "NOTSET")
     if mode in ("SAME_UPPER", "SAME_LOWER"):
         reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
-        sizes = image.shape[-axes:]
+        sizes = image.shape[-count:]
         total = [
             max((-(-size // s) - 1) * s + r - size, 0)
             for size, s, r in zip(sizes, strides, reach, strict=True)
@@ -78,18 +105,11 @@ def _window(call: Call, image: Activation, kernel: Sequence[int]) -> Window:
         before, after = (small, large) if mode == "SAME_UPPER" else (large, small)
         pads = list(zip(before, after, strict=True))
     elif mode == "VALID":
-        pads = [(0, 0)] * axes
+        pads = [(0, 0)] * count
     if any(width < 0 for pair in pads for width in pair):
         raise call.unsupported("negative padding")
     refuse_huge(sum(width for pair in pads for width in pair))
-    ones, ceil_mode = [1] * (2 - axes), bool(call.attribute("ceil_mode", 0))
-    return Window(
-        kernel=cast(Pair, (*ones, *kernel)),
-        stride=cast(Pair, (*ones, *strides)),
-        dilation=cast(Pair, (*ones, *dilations)),
-        pads=cast(tuple[Pair, Pair], (*([(0, 0)] * (2 - axes)), *pads)),
-        ceil_mode=ceil_mode,
-    )
+    return [Axis(*one) for one in zip(kernel, strides, dilations, pads, strict=True)]
 
 
 def _padded(trace: Trace, image: Activation, window: Window) -> Activation:
@@ -99,6 +119,8 @@ def _padded(trace: Trace, image: Activation, window: Window) -> Activation:
 @reads("Conv")
 def _conv(call: Call) -> Value:
     weight, bias = call.constant(1), call.constant(2)
+    if call.activation().rank == 5:
+        return _volume_conv(call, weight, bias)
     image, trace = _image(call), call.trace
     if weight is None or weight.ndim != call.activation().rank:
         raise call.unsupported("a weight that does not fit the input")
@@ -118,20 +140,77 @@ def _conv(call: Call) -> Value:
     return _like_input(call, trace.emit(op, image))
 
 
+def _volume_conv(call: Call, weight: Array | None, bias: Array | None) -> Value:
+    """Over three axes: the layers of a volume as channels of an image, ``C x D`` of them.
+
+    Layer t of an output channel sees layer ``t * stride + i * dilation`` of the input channels
+    through the i-th layer of the kernel, and no other.
+    """
+    x, trace = call.trace.batch_first(call.activation()), call.trace
+    if weight is None or weight.ndim != 5:
+        raise call.unsupported("a weight that does not fit the input")
+    depth, *plane = _axes(call, x, weight.shape[2:])
+    x = pad(trace, x, [(0, 0), (0, 0), depth.pads, (0, 0), (0, 0)])
+    channels, layers = x.shape[1:3]
+    dense = _without_groups(weight, int(call.attribute("group", 1)))
+    count = (layers - depth.dilation * (depth.kernel - 1) - 1) // depth.stride + 1
+    refuse_huge(dense.size * count * layers)
+    wide = np.zeros((len(dense), count, channels, layers, *dense.shape[3:]), dense.dtype)
+    for t in range(count):
+        seen = t * depth.stride + depth.dilation * np.arange(depth.kernel)
+        wide[:, t][:, :, seen] = dense
+    image = trace.reshape(x, (1, channels * layers, *x.shape[3:]))
+    window = _window_of(plane)
+    image = _padded(trace, image, window)
+    op = Conv2d(
+        tensor(wide.reshape(len(dense) * count, channels * layers, *dense.shape[3:])),
+        None if bias is None else tensor(bias.repeat(count)),
+        window.stride,
+        (0, 0),
+        window.dilation,
+    )
+    found = trace.emit(op, image)
+    return trace.reshape(found, (1, len(dense), count, *found.shape[2:]))
+
+
+def _without_groups(weight: Array, groups: int) -> Array:
+    """The weight ``O x I x …`` of one group, from that of several, ``O x I/groups x …``."""
+    outputs, inputs = len(weight) // groups, weight.shape[1]
+    dense = np.zeros((len(weight), inputs * groups, *weight.shape[2:]), weight.dtype)
+    for g in range(groups):
+        rows = slice(g * outputs, (g + 1) * outputs)
+        dense[rows, g * inputs : (g + 1) * inputs] = weight[rows]
+    return dense
+
+
 @reads("MaxPool")
 def _max_pool(call: Call) -> Value:
     if len([name for name in call.node.output if name]) > 1:
         raise call.unsupported("the output of indices")
     image = _image(call)
     window = _window(call, image, call.attribute("kernel_shape"))
+    padding = window.padding
     if not _torch_can_pad(window):
-        # ONNX pads a maximum with -inf; zeros are the same after a ReLU.
-        if not isinstance(call.trace.op(call.activation()), Relu):
-            raise call.unsupported("uneven padding that is not right after a Relu")
-        image = _padded(call.trace, image, window)
-    padding = window.padding if _torch_can_pad(window) else (0, 0)
+        padding = (0, 0)
+        image = _repeated_at_the_edges(call, image, window)
     op = MaxPool2d(window.kernel, window.stride, padding, window.dilation, window.ceil_mode)
     return _like_input(call, call.trace.emit(op, image))
+
+
+def _repeated_at_the_edges(call: Call, image: Activation, window: Window) -> Activation:
+    """Padded by its outermost elements: each is in every window that reaches beyond it.
+
+    So they change no maximum, as ONNX's padding by -inf does not.
+    """
+    if window.dilation != (1, 1) or window.ceil_mode:
+        raise call.unsupported("uneven padding with dilation or ceil_mode")
+    for axis, pads, kernel in zip((2, 3), window.pads, window.kernel, strict=True):
+        if max(pads) >= kernel:
+            raise call.unsupported("padding as wide as the window")
+        if any(pads):
+            places = np.pad(np.arange(image.shape[axis]), pads, mode="edge")
+            image = pick(call.trace, image, axis, places)
+    return image
 
 
 @reads("GlobalMaxPool")
