@@ -28,6 +28,7 @@ from verify_pipeline.branching.domains import Domains, split
 from verify_pipeline.branching.frontier import Frontier
 from verify_pipeline.branching.instances import Instances
 from verify_pipeline.branching.points import evaluate
+from verify_pipeline.branching.pursuit import Pursue, Pursuit
 from verify_pipeline.branching.roots import Roots, plant
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.branching.tightening import Tightening, tightened
@@ -88,6 +89,7 @@ class _Trees:
         self._is_complete = is_splittable(exact.graph)
         self._finite = exact.are_finite()
         self._frontier = Frontier(roots.domains)
+        self._pursuit = Pursuit(settings.descent, len(exact.box))
         self.accounts = Accounts(roots.lower, deadlines)
         self.accounts.begin(roots.goals.instance)
 
@@ -107,7 +109,7 @@ class _Trees:
             if bounded is None:
                 yield from self._out_of_memory(part, pace)
             else:
-                broken = self._absorb(bounded)
+                broken = self._absorb(bounded, self._pursuit.everywhere)
                 self._charge(part, pace)
                 yield from self.ends(broken)
                 domains = domains[len(part) :]
@@ -126,7 +128,7 @@ class _Trees:
                 yield from self._out_of_memory(parents, pace)
                 continue
             self.accounts.begin(self._instance(parents))
-            broken = self._absorb(bounded)
+            broken = self._absorb(bounded, self._pursuit.in_turn)
             self._charge(bounded.domains, pace)
             yield from self.ends(broken)
 
@@ -173,11 +175,14 @@ class _Trees:
         self._frontier.drop(self._bounder.goals.instance == n)
         return self.accounts.end(n, status, reason, point)
 
-    def _absorb(self, bounded: Bounded) -> dict[int, Tensor]:
+    def _absorb(self, bounded: Bounded, pursue: Pursue) -> dict[int, Tensor]:
         """Close domains, solve leaves, open the rest; returns points that break specifications."""
         domains, instance = bounded.domains, self._instance(bounded.domains)
         broken = self._broken(instance, bounded.corners)
         closed = bounded.confirmed > 0
+        if not broken:
+            open_ = domains[~closed], bounded.corners[~closed]
+            broken = self._broken(*pursue(self._bounder, *open_))
         self.accounts.close(instance[closed], bounded.confirmed[closed])
         divisible = self._bounder.goals.undecided(domains).any(1)
         for d in (~closed & ~divisible).nonzero().squeeze(1).tolist():

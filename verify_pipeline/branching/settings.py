@@ -51,6 +51,8 @@ class SearchSettings:
         root: ascent on α before the first split.
         domain: ascent on α and β in each domain.
         branching: which neuron is split.
+        descent: gradient steps from where a domain's bound is least, in search of a counterexample;
+            0 for none (see ``pursuit``).
         timeout: seconds that one instance may be charged.
         tighten: ascent on an α of its own for each bound of each unstable neuron, in float64, for
             instances that turn out to be worth it (see ``tightening``).
@@ -65,6 +67,7 @@ class SearchSettings:
     tighten: OptimiseSettings = OptimiseSettings(iterations=20, lr_alpha=0.1)
     domain: OptimiseSettings = OptimiseSettings(iterations=20, lr_alpha=0.05, lr_beta=0.1)
     branching: BranchingSettings = BranchingSettings()
+    descent: Count = 40
     timeout: Positive = 360.0
     max_domains: Count | None = None
     max_bytes: PositiveCount = 1 << 31

@@ -1,0 +1,67 @@
+"""Descents from the bounds' corners: whose turn it is, and what they find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds import MemoryBudget, crown_intermediate, interval_bounds
+from verify_pipeline.branching.bounding import Bounder
+from verify_pipeline.branching.domains import Domains
+from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.pursuit import Pursuit
+from verify_pipeline.branching.roots import plant
+from verify_pipeline.network.graph import Graph
+
+F64 = torch.float64
+
+
+def planted(case: Any) -> tuple[Bounder, Domains]:
+    graph, box = case.graph.to(F64), case.box.to(F64)
+    bounds = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
+    exact = Instances(graph, box, case.spec.to(F64), bounds)
+    roots = plant(exact, None, 64)
+    return Bounder(roots.goals, exact.to(torch.float32), exact), roots.domains
+
+
+def corners_of(bounder: Bounder, domains: Domains) -> Tensor:
+    view = bounder.view(bounder.fast, domains)
+    return view.margins().corners(view.box)[:, 0]
+
+
+def test_descents_lead_below_the_corners(make_case: Any, make_conv: Callable[[int], Graph]) -> None:
+    case = make_case(make_conv(1), 24, 1, (1.0,))
+    bounder, domains = planted(case)
+    view, corners = bounder.view(bounder.fast, domains), corners_of(bounder, domains)
+    instance, points = Pursuit(40, 24).everywhere(bounder, domains, corners)
+    assert torch.equal(instance, bounder.goals.instance)
+    assert bool(case.box[instance].contains(points).all())
+    start = view.spec.values(view.graph(corners))
+    end = view.spec.values(view.graph(points))
+    assert bool((end <= start).all())
+    assert bool(((start > 0) & (end < 0.9 * start)).any())
+
+
+def test_the_worst_domain_of_each_instance_has_its_turn(
+    make_case: Any, make_conv: Callable[[int], Graph]
+) -> None:
+    bounder, domains = planted(make_case(make_conv(1), 24, 1, (1.0,)))
+    corners = corners_of(bounder, domains)
+    concerned = bounder.goals.instance[domains.goal].unique().tolist()
+    assert len(concerned) > len(domains) // 8  # not everyone's turn comes at once
+    pursuit, seen = Pursuit(1, 24), []
+    while len(seen) < len(concerned):
+        instance, _ = pursuit.in_turn(bounder, domains, corners)
+        assert 1 <= len(instance) <= max(1, len(domains) // 8)
+        seen += instance.tolist()
+    assert sorted(seen[: len(concerned)]) == concerned
+
+
+def test_no_steps_are_no_work(make_case: Any, make_conv: Callable[[int], Graph]) -> None:
+    bounder, domains = planted(make_case(make_conv(1), 6, 1, (1.0,)))
+    for pursue in (Pursuit(0, 6).everywhere, Pursuit(0, 6).in_turn):
+        instance, points = pursue(bounder, domains, corners_of(bounder, domains))
+        assert len(instance) == len(points) == 0
