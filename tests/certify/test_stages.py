@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, repeat
-from typing import get_args
 
 import pytest
 import torch
@@ -22,7 +21,7 @@ from verify_pipeline.certify.evidence import decisions as decisions_of
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.perturbations import LinfBall
-from verify_pipeline.certify.settings import CertifySettings, StageName, plan
+from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, StageName, plan
 from verify_pipeline.certify.stages import build_stages
 from verify_pipeline.data import ImageSet
 from verify_pipeline.network.graph import Graph
@@ -139,7 +138,7 @@ def test_the_ascent_gives_back_what_it_has_when_time_is_up(made: Setup) -> None:
     assert (stopped <= least + 1e-9).all()
 
 
-@pytest.mark.parametrize("name", get_args(StageName))
+@pytest.mark.parametrize("name", ALL_STAGES)
 def test_what_a_stage_decides_is_true(made: Setup, name: StageName) -> None:
     decisions = made.run(name)
     least = sampled_margins(made.subject.exact, made.task, made.task.spec)

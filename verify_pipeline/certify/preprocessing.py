@@ -145,9 +145,10 @@ def prepare(
     ops: list[Op] = [preprocessing.scale(shape)] if preprocessing.mean else []
     if layout == "nhwc":
         ops.append(Transpose(CHANNELS_LAST))
-    if _moved(shape, layout) != wanted:
-        if size(shape) != size(wanted):
-            raise _misfit(shape, wanted)
+    moved = _moved(shape, layout)
+    if moved != wanted:
+        if not _are_the_same_vector(moved, wanted):
+            raise _misfit(moved, wanted)
         ops.append(Reshape(wanted))
     if not ops:
         return network, ""
@@ -169,25 +170,30 @@ def _layout(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Layout:
     Axes of length one do not count; a network of flat vectors shows nothing, but needs not where
     there is one channel.
     """
+    theirs = _without_ones(wanted)
+    if len(shape) != len(CHANNELS_LAST) or _without_ones(shape) == theirs:
+        return "nchw"
+    if _without_ones(_moved(shape, "nhwc")) == theirs:
+        return "nhwc"
+    if _are_the_same_vector(shape, wanted) and shape[0] > 1:
+        raise ConfigError(
+            "layout",
+            expected=f"nchw or nhwc, for images {shape} and a network of flat vectors",
+            got="neither",
+            remedy="Say with --layout in which order it takes them.",
+        )
+    return "nchw"
+
+
+def _are_the_same_vector(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether a reshape is no more than that: axes of length one, or all axes made one.
+
+    A flat vector becomes an image only of one channel: the order of several is not known.
+    """
     ours, theirs = _without_ones(shape), _without_ones(wanted)
-    if shape == wanted or ours == theirs:
-        return "nchw"
-    if size(shape) != size(wanted):
-        raise _misfit(shape, wanted)
-    if len(shape) == len(CHANNELS_LAST):
-        if _without_ones(_moved(shape, "nhwc")) == theirs:
-            return "nhwc"
-        if len(theirs) <= 1 and shape[0] > 1:
-            raise ConfigError(
-                "layout",
-                expected=f"nchw or nhwc, for images {shape} and a network of flat vectors",
-                got="neither",
-                remedy="Say with --layout in which order it takes them.",
-            )
-    flat_to_one_channel = len(ours) <= 1 and 1 in wanted
-    if len(theirs) <= 1 or flat_to_one_channel:
-        return "nchw"
-    raise _misfit(shape, wanted)
+    if len(theirs) <= 1 or (len(ours) <= 1 and 1 in wanted):
+        return size(shape) == size(wanted)
+    return ours == theirs
 
 
 def _moved(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ HEADINGS = {
     "data_set": "Data",
     "split": "Split",
     "epsilon": "ε",
+    "asked": "Asked",
     "images": "Images",
     "standard": "Standard %",
     "attack_robust": "Attack-robust %",
@@ -35,13 +36,13 @@ HEADINGS = {
     "most_seconds": "Most s",
 }
 MISSING = "–"
-TEXT_COLUMNS = frozenset({"network", "data_set", "split", "epsilon"})
+TEXT_COLUMNS = frozenset({"network", "data_set", "split", "epsilon", "asked"})
 
 
 def as_rich(summaries: Sequence[Summary], title: str | None = None) -> Table:
     """Verdicts and seconds for a terminal, one row for each run."""
     frame = verdict_table(summaries)
-    seconds = seconds_table(summaries).drop(columns=list(KEYS))
+    seconds = seconds_table(summaries).drop(columns=list(KEYS), errors="ignore")
     table = _rich(pd.concat([_shown(frame), seconds], axis=1), title)
     table.caption = _replaced(summaries) or None
     return table

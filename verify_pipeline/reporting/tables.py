@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from verify_pipeline.certify.records import RunInfo
 from verify_pipeline.certify.tally import Summary
 
-KEYS = ("network", "data_set", "split", "epsilon", "images")
-"""What names a row, in both tables."""
+KEYS = ("network", "data_set", "split", "epsilon", "asked", "images")
+"""What names a row, in both tables. ``asked`` is left out where every run asks the usual."""
 
 PERCENTAGES = {
     "standard": "classified rightly as they are",
@@ -44,7 +45,7 @@ def verdict_table(summaries: Sequence[Summary]) -> pd.DataFrame:
     stage), ``undecided``, ``settings`` (the digest of what was tried) and ``network_sha256``. Where
     no run asked α,β-CROWN there is no ``with_abcrown``.
     """
-    frame = pd.DataFrame([_verdict_row(summary) for summary in summaries])
+    frame = _without_the_usual(pd.DataFrame([_verdict_row(summary) for summary in summaries]))
     asked = any("abcrown" in summary.stages for summary in summaries)
     return frame if asked else frame.drop(columns="with_abcrown", errors="ignore")
 
@@ -62,7 +63,7 @@ def seconds_table(summaries: Sequence[Summary]) -> pd.DataFrame:
                 "most_seconds": round(max(seconds, default=0.0), 2),
             }
         )
-    return pd.DataFrame(rows)
+    return _without_the_usual(pd.DataFrame(rows))
 
 
 def images_table(summary: Summary) -> pd.DataFrame:
@@ -96,13 +97,26 @@ def epsilon_text(epsilon: float | None) -> str:
     return f"{epsilon:g}" if float(f"{epsilon:g}") == epsilon else repr(epsilon)
 
 
+def _asked(info: RunInfo) -> str:
+    """What a run asks besides that images keep their classes: preprocessing, specification."""
+    _, *words = info.run.perturbation.split("; ")
+    specification = info.run.specification
+    return "; ".join([*words, *([] if specification == "margins" else [specification])])
+
+
+def _without_the_usual(frame: pd.DataFrame) -> pd.DataFrame:
+    asks = "asked" in frame and frame["asked"].any()
+    return frame if asks else frame.drop(columns="asked", errors="ignore")
+
+
 def _keys(summary: Summary) -> dict[str, object]:
     info = summary.info
     values = (
         info.network_name,
         info.run.data_set,
         info.run.split,
-        epsilon_text(info.epsilon),
+        epsilon_text(info.epsilon) or info.run.perturbation.split("; ")[0],
+        _asked(info),
         summary.tally.images,
     )
     return dict(zip(KEYS, values, strict=True))
