@@ -268,6 +268,14 @@ def test_foreign_files(data: bytes) -> None:
         network_from_bytes(data)
 
 
+@pytest.mark.parametrize("value", [{"weights": [1, 2]}, None])
+def test_torch_checkpoints_are_called_so(value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    torch.save(value, path, _use_new_zipfile_serialization=value is not None)
+    with pytest.raises(NetworkError, match=r"got .* torch checkpoints are"):
+        load_network(path)
+
+
 def test_truncated_files(mlp_file: Callable[..., bytes]) -> None:
     data = mlp_file()
     for length in range(0, len(data), 7):
@@ -299,14 +307,6 @@ def test_huge_values_are_refused_unmade(onnx_file: Callable[..., bytes]) -> None
             network_from_bytes(onnx_file(written, (1, 1), pads if op == "Pad" else shape))
     with pytest.raises(NetworkError, match="at most 33554432 numbers"):
         network_from_bytes(onnx_file([helper.make_node("Relu", ["x"], ["y"])], (1, 2**40)))
-
-
-def test_external_data(tmp_path: Path, mlp_file: Callable[..., bytes]) -> None:
-    path = tmp_path / "net.onnx"
-    model = onnx.load_model_from_string(mlp_file())
-    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    with pytest.raises(NetworkError, match="got weights in another file"):
-        load_network(path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

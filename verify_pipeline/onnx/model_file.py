@@ -21,6 +21,17 @@ LARGEST_FILE = 2**31 - 1
 LARGEST_VALUE = 2**25
 """Elements that one value of a network may have for one input; more is taken for a broken file."""
 
+FOREIGN = {
+    b"PK\x03\x04": "a zip archive, which torch checkpoints are, too",
+    b"\x1f\x8b": "a gzip file, whose name would have to end in .gz",
+    b"\x89HDF": "an HDF5 file, which keras checkpoints are",
+    b"\x89PNG": "a PNG image",
+    b"\x80\x02": "a pickle, which old torch checkpoints are",
+    b"%PDF": "a PDF document",
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with git lfs pull",
+}
+"""How files of other kinds begin, and what they are; an ONNX file begins otherwise."""
+
 Array = NDArray[Any]
 
 
@@ -78,19 +89,22 @@ class Signature:
 
 
 def parse_model(data: bytes, source: str) -> ModelProto:
-    """The model in ``data`` with its functions inlined; onnxruntime judges later if it is valid.
+    """The model in ``data`` as it is written; onnxruntime judges later if it is valid.
 
     Args:
         data: the whole file.
         source: how messages name it.
 
     Raises:
-        NetworkError: empty, too large, truncated, no ONNX at all, or weights in other files.
+        NetworkError: empty, too large, truncated, or no ONNX at all.
     """
     if not 0 < len(data) <= LARGEST_FILE:
         raise NetworkError(
             source, expected=f"an ONNX file of 1 to {LARGEST_FILE} bytes", got=f"{len(data)} bytes"
         )
+    for start, kind in FOREIGN.items():
+        if data.startswith(start):
+            raise NetworkError(source, expected="an ONNX file", got=kind)
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
@@ -100,7 +114,15 @@ def parse_model(data: bytes, source: str) -> ModelProto:
             got=f"bytes that do not parse ({error})",
             remedy="It may be truncated or of another kind; fetch or export it again.",
         ) from None
-    _refuse_external_data(model, source)
+    return model
+
+
+def inline_functions(model: ModelProto, source: str) -> ModelProto:
+    """The model with its functions' nodes in place of their calls; itself without functions.
+
+    Raises:
+        NetworkError: the functions contradict themselves.
+    """
     if not model.functions:
         return model
     try:
@@ -109,6 +131,17 @@ def parse_model(data: bytes, source: str) -> ModelProto:
         raise NetworkError(
             f"{source}: functions of the model", expected="valid ones", got=_first_line(error)
         ) from None
+
+
+def serialised(model: ModelProto, source: str) -> bytes:
+    """The bytes of one file with all of the model in it.
+
+    Raises:
+        NetworkError: it is too large for one file.
+    """
+    if (size := model.ByteSize()) > LARGEST_FILE:
+        raise NetworkError(source, expected=f"at most {LARGEST_FILE} bytes", got=f"{size} bytes")
+    return bytes(model.SerializeToString())
 
 
 def type_name(element: int) -> str:
@@ -205,19 +238,6 @@ def _file_input(value: ValueInfoProto, source: str) -> FileInput:
         free=first_free,
         dtype=onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type),
     )
-
-
-def _refuse_external_data(model: ModelProto, source: str) -> None:
-    tensors = list(model.graph.initializer)
-    tensors += [a.t for node in model.graph.node for a in node.attribute if a.HasField("t")]
-    outside = [t.name for t in tensors if t.data_location == TensorProto.EXTERNAL]
-    if outside:
-        raise NetworkError(
-            f"{source}: weight {outside[0]}",
-            expected="all weights inside the ONNX file",
-            got="weights in another file",
-            remedy="Save it as one file: onnx.save(onnx.load(path), new_path).",
-        )
 
 
 def _first_line(error: BaseException) -> str:

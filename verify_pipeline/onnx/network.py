@@ -13,7 +13,14 @@ from torch import Tensor
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.onnx.model_file import LARGEST_FILE, parse_model, signature
+from verify_pipeline.onnx.external_data import inline_external_data
+from verify_pipeline.onnx.model_file import (
+    LARGEST_FILE,
+    inline_functions,
+    parse_model,
+    serialised,
+    signature,
+)
 from verify_pipeline.onnx.reader import read_graph
 from verify_pipeline.onnx.replay import Replayer
 
@@ -35,7 +42,7 @@ class Network:
         graph: float64, ``N x *X`` to ``N x K``; the file's weights, products of neighbouring ones
             merged without rounding to float32. ``graph.to(torch.float32)`` is for searching only.
         path: of its ONNX file; None for a network that was never one.
-        digest: SHA-256 of the file's bytes, in hexadecimal.
+        digest: SHA-256 of the file's bytes, and of the files that hold its weights, in hexadecimal.
         metadata: what its exporter noted in the file.
         replay: the file in onnxruntime, ``N x *X`` to ``N x K``.
     """
@@ -87,14 +94,21 @@ def load_network(path: Path | str, check_parity: bool = True) -> Network:
 
 
 def network_from_bytes(data: bytes, path: Path | None = None, check_parity: bool = True) -> Network:
-    """As :func:`load_network`, from the bytes of a file."""
+    """As :func:`load_network`, from the bytes of a file.
+
+    Weights in other files are looked for beside ``path``.
+    """
     source = "network" if path is None else str(path)
     model = parse_model(data, source)
-    graph = read_graph(model, source)
+    elsewhere = inline_external_data(model, None if path is None else path.parent, source)
+    digest = hashlib.sha256(data + elsewhere).hexdigest()
+    if elsewhere:
+        data = serialised(model, source)
+    graph = read_graph(inline_functions(model, source), source)
     network = Network(
         graph=graph,
         path=path,
-        digest=hashlib.sha256(data).hexdigest(),
+        digest=digest,
         metadata={item.key: item.value for item in model.metadata_props},
         replay=Replayer(data, signature(model, source), source),
     )

@@ -41,7 +41,7 @@ def read_graph(model: ModelProto, source: str) -> Graph:
     """The network that ``model`` computes for one input, as a graph for batches, in float64.
 
     Args:
-        model: as :func:`model_file.parse_model` returns it.
+        model: with its functions inlined and all weights in it.
         source: how messages name the file.
 
     Raises:
