@@ -12,7 +12,7 @@ from verify_pipeline.bounds import MemoryBudget, crown_intermediate, interval_bo
 from verify_pipeline.branching.bounding import Bounder
 from verify_pipeline.branching.domains import Domains
 from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.pursuit import Pursuit
+from verify_pipeline.branching.pursuit import SHARE, Pursuit
 from verify_pipeline.branching.roots import plant
 from verify_pipeline.network.graph import Graph
 
@@ -51,12 +51,12 @@ def test_the_worst_domain_of_each_instance_has_its_turn(
     bounder, domains = planted(make_case(make_conv(1), 24, 1, (1.0,)))
     corners = corners_of(bounder, domains)
     concerned = bounder.goals.instance[domains.goal].unique().tolist()
-    assert len(concerned) > len(domains) // 8  # not everyone's turn comes at once
-    pursuit, seen = Pursuit(1, 24), []
+    pursuit, seen, rounds = Pursuit(1, 24), [], 0
     while len(seen) < len(concerned):
         instance, _ = pursuit.in_turn(bounder, domains, corners)
-        assert 1 <= len(instance) <= max(1, len(domains) // 8)
-        seen += instance.tolist()
+        seen, rounds = [*seen, *instance.tolist()], rounds + 1
+        assert len(seen) <= 1 + rounds * len(domains) / SHARE
+    assert rounds > 1  # not everyone's turn comes at once
     assert sorted(seen[: len(concerned)]) == concerned
 
 

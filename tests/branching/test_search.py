@@ -46,7 +46,7 @@ def run(
     case: Any, settings: SearchSettings = QUICK, seconds: float = 1e6, **more: Any
 ) -> list[Found]:
     """All instances' ends in their own order; each comes exactly once."""
-    deadlines = torch.full((len(case.box),), seconds)
+    deadlines = Deadlines.alone(torch.full((len(case.box),), seconds))
     root = root_bounds(case.graph, case.box)
     found = list(search(case.graph, case.box, case.spec, root, settings, deadlines, **more))
     assert sorted(f.instance for f in found) == list(range(len(case.box)))
@@ -218,7 +218,7 @@ def test_margins_on_either_side_of_a_tie_are_told_apart() -> None:
 def test_a_deadline_ends_an_instance_and_leaves_the_others() -> None:
     instances = Instances(6, [1e-3, 100.0, 1e-3])
     root = root_bounds(instances.graph, instances.box)
-    deadlines = torch.tensor([0.5, 5.0, 1e6])
+    deadlines = Deadlines.alone(torch.tensor([0.5, 5.0, 1e6]))
     found = {
         f.instance: f
         for f in search(

@@ -52,7 +52,7 @@ def test_mnist_fc_gets_the_verdicts_of_the_competition(shared_data: Path, tmp_pa
         domain=OptimiseSettings(iterations=10, lr_alpha=0.1, lr_beta=0.1),
         branching=BranchingSettings(candidates=5),
     )
-    deadlines = torch.full((COUNT,), 1e6)
+    deadlines = Deadlines.alone(torch.full((COUNT,), 1e6))
     found = {f.instance: f for f in search(network.graph, box, spec, root, settings, deadlines)}
     assert [found[n].status for n in range(COUNT)] == [ANSWER[row["verdict"]] for row in known]
     for n, end in found.items():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.problem import Reason, Status
 
 
@@ -49,12 +50,12 @@ class Accounts:
         ended: ``N`` booleans.
     """
 
-    def __init__(self, at_root: Tensor, deadlines: Tensor) -> None:
+    def __init__(self, at_root: Tensor, deadlines: Deadlines) -> None:
         """Open the accounts.
 
         Args:
             at_root: ``N x S``, every row's float64 bound without splits.
-            deadlines: ``N`` seconds.
+            deadlines: of the ``N`` instances.
         """
         zeros = torch.zeros_like(at_root[:, 0])
         self.charged = zeros.clone()
@@ -63,17 +64,17 @@ class Accounts:
         self.at_root = at_root.amin(1)
         self.proved = torch.where(at_root > 0, at_root, math.inf).amin(1)
         self.ended = zeros.bool()
-        self._deadlines = deadlines.to(at_root)
+        self._deadlines = deadlines.to(at_root.device).to(at_root.dtype)
 
     @property
     def used(self) -> Tensor:
         """The share of its deadline that each instance has used up, ``N``."""
-        return self.charged / self._deadlines
+        return self.charged / self._deadlines.seconds
 
     @property
     def left(self) -> Tensor:
         """Seconds that each instance may still be charged, ``N``."""
-        return self._deadlines - self.charged
+        return self._deadlines.seconds - self.charged
 
     def charge(self, share: Tensor, seconds: float) -> None:
         """Divide seconds among the instances in proportion to ``share``, ``N`` numbers >= 0."""
@@ -96,7 +97,7 @@ class Accounts:
 
     def overdue(self) -> list[int]:
         """Instances that have not ended and were charged as much as they may."""
-        return _places((self.charged >= self._deadlines) & ~self.ended)
+        return _places((self.charged >= self._deadlines.seconds) & ~self.ended)
 
     def over(self, domains: int) -> list[int]:
         """Instances that have not ended and have had more than that many domains."""
@@ -105,8 +106,9 @@ class Accounts:
     def end(
         self, n: int, status: Status, reason: Reason | None = None, point: Tensor | None = None
     ) -> Found:
-        """Close an instance's account."""
+        """Close an instance's account; what it leaves of its time goes to its group."""
         self.ended[n] = True
+        self._deadlines = self._deadlines.after(n, self.charged, ~self.ended)
         bound = float((self.proved if status is Status.VERIFIED else self.at_root)[n])
         return Found(
             instance=n,

@@ -19,8 +19,8 @@ from verify_pipeline.branching.domains import Domains
 Pursue = Callable[[Bounder, Domains, Tensor], tuple[Tensor, Tensor]]
 """Takes domains ``D`` and their corners; gives points of some instances' boxes, and whose."""
 
-SHARE = 8
-"""Domains of a batch for each descent, so that descents take a small part of the time."""
+SHARE = 16
+"""Domains that are bounded for each descent, so that descents take a small part of the time."""
 
 
 class Pursuit:
@@ -34,6 +34,7 @@ class Pursuit:
     def __init__(self, steps: int, count: int) -> None:
         self._settings = FalsifySettings(steps=steps, targets=1) if steps else None
         self._turns = torch.zeros(count, dtype=torch.long)
+        self._owed = 1.0
 
     def everywhere(
         self, bounder: Bounder, domains: Domains, corners: Tensor
@@ -58,6 +59,7 @@ class Pursuit:
 
     def in_turn(self, bounder: Bounder, domains: Domains, corners: Tensor) -> tuple[Tensor, Tensor]:
         """Descend from the worst domains of the instances whose turn it is; as ``everywhere``."""
+        self._owed += len(domains) / SHARE
         order = domains.lower.argsort(stable=True)
         instance = bounder.goals.instance[domains.goal[order]]
         order = order[instance.argsort(stable=True)]
@@ -66,7 +68,8 @@ class Pursuit:
         first[1:] = instance[1:] != instance[:-1]
         worst, whose = order[first], instance[first]
         self._turns = self._turns.to(whose.device)
-        chosen = self._turns[whose].argsort(stable=True)[: max(1, len(domains) // SHARE)]
+        chosen = self._turns[whose].argsort(stable=True)[: int(self._owed)]
+        self._owed -= len(chosen)
         self._turns[whose[chosen]] += 1
         picked = worst[chosen]
         return self.everywhere(bounder, domains[picked], corners[picked])

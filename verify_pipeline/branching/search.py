@@ -24,6 +24,7 @@ from verify_pipeline.bounds.chunks import functionals_with_gradients, unless_mem
 from verify_pipeline.branching.accounts import Accounts, Found, Pace
 from verify_pipeline.branching.affine import is_splittable
 from verify_pipeline.branching.bounding import Bounded, Bounder
+from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Domains, split
 from verify_pipeline.branching.frontier import Frontier
 from verify_pipeline.branching.instances import Instances
@@ -45,7 +46,7 @@ def search(
     spec: Specification,
     root: NodeBounds,
     settings: SearchSettings,
-    deadlines: Tensor,
+    deadlines: Deadlines,
     start: Multipliers | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Found]:
@@ -57,7 +58,7 @@ def search(
         spec: ``N`` specifications of S rows.
         root: float64 bounds over the boxes, of ``bounds.needed_places`` at least.
         settings: of the search.
-        deadlines: ``N``, seconds > 0 that each instance may be charged.
+        deadlines: of the ``N`` instances.
         start: multipliers of the root's bounds where they are known; None: they are optimised here.
         clock: in seconds; what the caller does between two found instances is not charged.
     """
@@ -81,7 +82,7 @@ class _Trees:
     """The open domains of all instances, and what becomes of them."""
 
     def __init__(
-        self, exact: Instances, roots: Roots, settings: SearchSettings, deadlines: Tensor
+        self, exact: Instances, roots: Roots, settings: SearchSettings, deadlines: Deadlines
     ) -> None:
         self._settings = settings
         self._bounder = Bounder(roots.goals, exact.to(torch.float32), exact)

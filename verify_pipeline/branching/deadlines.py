@@ -1,0 +1,46 @@
+"""Until when an instance may be worked on, where some share their time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Deadlines:
+    """Seconds that instances may be charged; what one leaves unused goes to its group.
+
+    Attributes:
+        seconds: ``N``, > 0, each instance's own part.
+        group: ``N`` integers >= 0, equal for instances that share.
+    """
+
+    seconds: Tensor
+    group: Tensor
+
+    @staticmethod
+    def alone(seconds: Tensor) -> Deadlines:
+        """Each instance for itself, ``N`` seconds."""
+        return Deadlines(seconds, torch.arange(len(seconds), device=seconds.device))
+
+    def after(self, ended: int, charged: Tensor, open_: Tensor) -> Deadlines:
+        """With what an instance leaves unused handed to the open ones of its group, in equal parts.
+
+        Args:
+            ended: the instance's place.
+            charged: ``N`` seconds.
+            open_: ``N`` booleans, instances that go on; the ended one is none of them.
+        """
+        heirs = open_ & (self.group == self.group[ended])
+        left = float(self.seconds[ended] - charged[ended])
+        if left <= 0 or not bool(heirs.any()):
+            return self
+        return Deadlines(self.seconds + heirs * (left / int(heirs.sum())), self.group)
+
+    def to(self, target: torch.device | torch.dtype) -> Deadlines:
+        """The same on another device, or with seconds of another dtype."""
+        if isinstance(target, torch.dtype):
+            return Deadlines(self.seconds.to(target), self.group)
+        return Deadlines(self.seconds.to(target), self.group.to(target))
