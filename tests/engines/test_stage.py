@@ -1,0 +1,158 @@
+"""The tool as certification's last stage: what it claims, what is replayed, what a ledger says."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from verify_pipeline.certify import CertifySettings, Ledger, certify_set
+from verify_pipeline.certify.settings import asking_abcrown
+from verify_pipeline.certify.tally import Summary
+from verify_pipeline.data import ImageSet
+from verify_pipeline.engines import Setup, Tool
+from verify_pipeline.engines.job import can_be_asked, configuration
+from verify_pipeline.errors import ConfigError
+from verify_pipeline.onnx import Network, export_onnx, load_network
+from verify_pipeline.problem import Reason, Specification, Status, Verdict
+from verify_pipeline.reporting.render import as_markdown
+from verify_pipeline.reporting.tables import verdict_table
+
+FakeTool = Callable[[str], Tool]
+SETTINGS = asking_abcrown(CertifySettings(epsilon=0.1, stages=("clean", "branch-and-bound")))
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Network:
+    """Class 0 iff x_0 >= x_1, of two pixels."""
+    linear = nn.Linear(2, 2, bias=False)
+    nn.init.eye_(linear.weight)
+    module = nn.Sequential(nn.Flatten(), linear)
+    path = tmp_path / "net.onnx"
+    export_onnx(module, path, (1, 1, 2), {})
+    return load_network(path)
+
+
+def images(*pixels: tuple[float, float]) -> ImageSet:
+    values = torch.tensor(pixels).reshape(len(pixels), 1, 1, 2)
+    return ImageSet("pairs", "test", values, torch.zeros(len(pixels), dtype=torch.int64), 2)
+
+
+def certified(
+    tool: Tool, network: Network, chosen: ImageSet, folder: Path, ledger: Ledger
+) -> Summary:
+    assert network.path is not None
+    setup = Setup(tool, folder / "runs")
+    return certify_set(
+        network, chosen, SETTINGS, ledger, abcrown=partial(setup.stage, network.path)
+    )
+
+
+def test_claims_and_replays(fake_tool: FakeTool, network: Network, tmp_path: Path) -> None:
+    plan: dict[str, Any] = {
+        "0": {"status": "safe-incomplete"},
+        "1": {"status": "unsafe-pgd", "point": [0.35, 0.5]},
+        "2": {"status": "unsafe-pgd", "point": [0.5, 0.5]},  # a true claim, of another box
+        "3": {"status": "unsafe-bab", "point": [0.9, 0.1]},
+        "4": {"status": "unsafe-bab"},
+        "5": {"status": "unknown"},
+        "6": {"exit": 3},
+    }
+    chosen = images(
+        (0.9, 0.1), (0.45, 0.4), (0.9, 0.1), (0.9, 0.1), (0.9, 0.2), (0.9, 0.3), (0.9, 0.4)
+    )
+    with Ledger.in_memory() as ledger:
+        found = certified(fake_tool(json.dumps(plan)), network, chosen, tmp_path, ledger).records
+        assert [record.status for record in found] == [
+            Status.VERIFIED,
+            Status.FALSIFIED,
+            *[Status.UNKNOWN] * 5,
+        ]
+        reasons = [record.reason for record in found[2:]]
+        assert reasons == [Reason.NOT_REPLAYED] * 3 + [Reason.TIMEOUT, Reason.ERROR]
+        assert found[0].detail == "alpha-beta-CROWN 9.9: safe-incomplete"
+        assert found[1].margin is not None
+        assert found[1].margin <= 0
+        assert {record.stage for record in found} == {"abcrown"}
+
+
+def test_a_point_outside_by_rounding_is_moved_into_the_box(
+    fake_tool: FakeTool, network: Network, tmp_path: Path
+) -> None:
+    plan = {"0": {"status": "unsafe-pgd", "point": [0.34999, 0.50001]}}
+    with Ledger.in_memory() as ledger:
+        tool = fake_tool(json.dumps(plan))
+        summary = certified(tool, network, images((0.45, 0.4)), tmp_path, ledger)
+        (record,) = summary.records
+        counterexample = ledger.counterexample(summary.info.run, record)
+    x = counterexample.input.double().flatten()
+    assert x[0] >= torch.tensor(0.45).double() - 0.1
+    assert x[1] <= torch.tensor(0.4).double() + 0.1
+
+
+def test_what_it_verifies_is_counted_apart(
+    fake_tool: FakeTool, network: Network, tmp_path: Path
+) -> None:
+    plan = {"0": {"status": "safe"}, "1": {"status": "unknown"}}
+    with Ledger.in_memory() as ledger:
+        tool = fake_tool(json.dumps(plan))
+        summary = certified(tool, network, images((0.9, 0.1), (0.9, 0.2)), tmp_path, ledger)
+    assert (summary.tally.proved, summary.tally.claimed, summary.tally.undecided) == (0, 1, 1)
+    (row,) = verdict_table([summary]).to_dict("records")
+    assert (row["verified"], row["with_abcrown"]) == (0.0, 50.0)
+    assert "on the word of α,β-CROWN alone" in as_markdown([summary], "command")
+
+
+def test_it_needs_the_file_that_it_reads(network: Network) -> None:
+    with pytest.raises(ConfigError, match="--engine abcrown"):
+        certify_set(network, images((0.9, 0.1)), SETTINGS)
+
+
+def test_a_verdict_on_somebodys_word_is_never_anything_but_verified() -> None:
+    assert Verdict(Status.VERIFIED, "abcrown", 1.0, claimed_by="tool").bound is None
+    with pytest.raises(ValueError, match="without evidence"):
+        Verdict(Status.VERIFIED, "ibp", 1.0)
+    with pytest.raises(ValueError, match="on the word of tool"):
+        Verdict(Status.UNKNOWN, "abcrown", 1.0, reason=Reason.TIMEOUT, claimed_by="tool")
+
+
+@pytest.mark.parametrize(
+    ("row", "offset", "known"),
+    [
+        ([1.0, -1.0, 0.0], 0.0, True),
+        ([1.0, 0.0, 0.0], 2.5, True),
+        ([1.0, -1.0, 0.0], 0.5, False),
+        ([-1.0, 0.0, 0.0], 0.0, False),
+        ([2.0, -1.0, 0.0], 0.0, False),
+        ([1.0, 1.0, -1.0], 0.0, False),
+    ],
+)
+def test_rows_that_its_reader_knows(row: list[float], offset: float, known: bool) -> None:
+    spec = Specification(
+        torch.tensor([[row]], dtype=torch.float64), torch.tensor([[offset]], dtype=torch.float64)
+    )
+    assert can_be_asked(spec) is known
+
+
+def test_a_users_configuration_keeps_what_is_the_users(tmp_path: Path) -> None:
+    text = """
+general: {complete_verifier: mip, results_file: theirs.pkl, device: cuda}
+data: {start: 3, end: 4, std: [1.0]}
+model: {onnx_path: other.onnx, onnx_optimization_flags: [merge_bn]}
+bab: {timeout: 7, branching: {method: babsr}}
+"""
+    made = configuration(text, tmp_path, "cpu")
+    assert made["general"]["complete_verifier"] == "mip"
+    assert made["general"]["results_file"] == str(tmp_path / "results.pkl")
+    assert made["general"]["device"] == "cpu"
+    assert made["data"] == {"std": [1.0]}
+    assert made["model"] == {"onnx_optimization_flags": ["merge_bn"]}
+    assert made["bab"] == {"branching": {"method": "babsr"}}
+    with pytest.raises(ConfigError):
+        configuration("- a list", tmp_path, "cpu")
+    with pytest.raises(ConfigError, match="a section"):
+        configuration("general: 3", tmp_path, "cpu")
