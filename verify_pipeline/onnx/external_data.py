@@ -7,6 +7,7 @@ so that everything afterwards sees one file, and their bytes belong to the netwo
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from onnx.external_data_helper import uses_external_data
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.onnx.model_file import LARGEST_FILE
+
+NUMBER = re.compile(r"[0-9]{1,19}")
+"""Of bytes."""
 
 
 def inline_external_data(model: ModelProto, folder: Path | None, source: str) -> bytes:
@@ -55,7 +59,7 @@ def inline_external_data(model: ModelProto, folder: Path | None, source: str) ->
 def _part(data: bytes, entry: dict[str, str], what: str) -> bytes:
     """The bytes of one weight, all of the file where it does not say which."""
     start, length = entry.get("offset", "0"), entry.get("length", "")
-    if start.isdecimal() and (not length or length.isdecimal()):
+    if NUMBER.fullmatch(start) and (not length or NUMBER.fullmatch(length)):
         end = int(start) + int(length) if length else len(data)
         if int(start) <= end <= len(data):
             return data[int(start) : end]
