@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from verify_pipeline.branching.accounts import Accounts, Pace
+from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.problem import Status
 
 
 def accounts() -> Accounts:
     at_root = torch.tensor([[-1.0, 2.0], [3.0, 0.5], [-4.0, -5.0]], dtype=torch.float64)
-    return Accounts(at_root, torch.tensor([10.0, 20.0, 30.0]))
+    return Accounts(at_root, Deadlines.alone(torch.tensor([10.0, 20.0, 30.0])))
 
 
 def test_seconds_are_divided_in_proportion() -> None:
@@ -46,6 +47,21 @@ def test_an_instance_ends_once() -> None:
     assert made.overdue() == [0, 1]
     made.end(0, Status.UNKNOWN)
     assert made.overdue() == [1]
+
+
+def test_what_an_instance_leaves_of_its_time_goes_to_its_group() -> None:
+    at_root = torch.full((4, 1), -1.0, dtype=torch.float64)
+    shared = Deadlines(torch.full((4,), 10.0), torch.tensor([0, 0, 1, 0]))
+    made = Accounts(at_root, shared)
+    made.charge(torch.ones(4), 16.0)
+    made.end(0, Status.VERIFIED)  # leaves 6 seconds to the instances 1 and 3
+    assert made.left.tolist() == pytest.approx([6.0, 9.0, 6.0, 9.0])
+    made.charge(torch.tensor([0, 1, 0, 0]), 9.0)
+    assert made.overdue() == [1]
+    made.end(1, Status.UNKNOWN)
+    assert made.left[3].item() == pytest.approx(9.0)
+    made.end(2, Status.VERIFIED)
+    assert made.left[3].item() == pytest.approx(9.0)
 
 
 def clock_of(*times: float) -> Callable[[], float]:

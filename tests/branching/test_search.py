@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from verify_pipeline.bounds import (
     MemoryBudget,
@@ -22,6 +21,7 @@ from verify_pipeline.bounds import (
 from verify_pipeline.branching import bounding as bounding_module
 from verify_pipeline.branching import tightening as tightening_module
 from verify_pipeline.branching.accounts import Found
+from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.search import search
 from verify_pipeline.branching.settings import BranchingSettings, SearchSettings
 from verify_pipeline.network.graph import Graph, GraphBuilder
@@ -270,7 +270,7 @@ def test_what_is_found_comes_before_the_search_goes_on() -> None:
             instances.spec,
             root,
             QUICK,
-            torch.full((2,), 1e6),
+            Deadlines.alone(torch.full((2,), 1e6)),
         )
     )
     assert (first.instance, first.status) == (0, Status.FALSIFIED)
@@ -300,7 +300,7 @@ def test_bounds_that_are_not_finite_are_reported() -> None:
             instances.spec,
             root,
             QUICK,
-            torch.full((2,), 1e6),
+            Deadlines.alone(torch.full((2,), 1e6)),
         )
     )
     ends = {f.instance: f for f in found}
@@ -312,7 +312,7 @@ def test_given_multipliers_are_where_the_search_starts(make_case: Any, make_mlp:
     case = make_case(make_mlp(7), 12, 7, NUDGES)
     root = root_bounds(case.graph, case.box)
     alpha = {place: torch.full((12, 1, 8), 0.5) for place in (2, 4)}
-    given: Tensor = torch.full((12,), 1e6)
+    given = Deadlines.alone(torch.full((12,), 1e6))
     found = list(
         search(
             case.graph,

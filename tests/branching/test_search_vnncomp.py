@@ -16,6 +16,7 @@ from verify_pipeline.bounds import (
     interval_bounds,
 )
 from verify_pipeline.branching import BranchingSettings, SearchSettings, search
+from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.onnx import load_network
 from verify_pipeline.problem import Box, Specification, Status
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_LEAST = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Deadlines:
@@ -38,6 +40,10 @@ class Deadlines:
         if left <= 0 or not bool(heirs.any()):
             return self
         return Deadlines(self.seconds + heirs * (left / int(heirs.sum())), self.group)
+
+    def less(self, seconds: float) -> Deadlines:
+        """With so many seconds used up of each; something positive stays."""
+        return Deadlines((self.seconds - seconds).clamp_min(_LEAST), self.group)
 
     def to(self, target: torch.device | torch.dtype) -> Deadlines:
         """The same on another device, or with seconds of another dtype."""

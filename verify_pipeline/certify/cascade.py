@@ -7,8 +7,8 @@ runs out, exceptions, and that each verdict is in the ledger before the next thi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -18,6 +18,7 @@ from verify_pipeline.certify.contract import Clock, Decision, Observer, Stage, T
 from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.memory import release
+from verify_pipeline.certify.purses import Purse
 from verify_pipeline.certify.shares import Shares
 from verify_pipeline.errors import UnsupportedOperatorError
 from verify_pipeline.problem import Reason, Status, Verdict
@@ -26,6 +27,9 @@ Sink = Callable[[int, Verdict], None]
 """Takes the verdict of an image, by its index, for good."""
 
 DETAIL_LENGTH = 500
+
+LEAST_SECONDS = 1e-6
+"""What an instance is given whose purse others have emptied since its stage began."""
 
 _MAY_CHANGE = (None, Reason.NOT_DECIDED, Reason.NOT_REPLAYED)
 """Reasons that more time could do away with; an instance that had too little says so instead."""
@@ -39,11 +43,13 @@ class Room:
         timeout: seconds for each instance.
         memory: bytes for a task, about.
         device: of the tasks' tensors.
+        purses: of instances that share their seconds, by index; the timeout is not theirs.
     """
 
     timeout: float
     memory: int
     device: torch.device
+    purses: Mapping[int, Purse] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ class Cascade:
 
     def _stop_late_ones(self) -> None:
         for index, progress in list(self._open.items()):
-            if progress.seconds >= self._room.timeout:
+            if self._left(index) <= 0:
                 progress.reason, progress.detail = Reason.TIMEOUT, ""
                 self._give_up(index)
 
@@ -192,7 +198,7 @@ class Cascade:
     def _task(self, chunk: list[int], shares: Shares) -> Task:
         batch = self._instances.batch(chunk)
         device = self._room.device
-        left = [self._room.timeout - self._open[index].seconds for index in chunk]
+        left = [max(self._left(index), LEAST_SECONDS) for index in chunk]
         return Task(
             tuple(chunk),
             batch.box.to(device),
@@ -201,7 +207,23 @@ class Cascade:
             torch.tensor(left, dtype=torch.float64),
             self._knowledge,
             has_time=lambda: self._has_time(chunk, shares, min(left)),
+            group=self._groups(chunk),
         )
+
+    def _left(self, index: int) -> float:
+        """Seconds that an open instance may still be charged."""
+        purse = self._room.purses.get(index)
+        if purse is not None:
+            return purse.share
+        return self._room.timeout - self._open[index].seconds
+
+    def _groups(self, chunk: list[int]) -> torch.Tensor | None:
+        """Equal numbers for instances of a task that have one purse."""
+        if not self._room.purses:
+            return None
+        owners = [id(self._room.purses.get(index, index)) for index in chunk]
+        places = {owner: place for place, owner in enumerate(owners)}
+        return torch.tensor([places[owner] for owner in owners])
 
     def _has_time(self, chunk: list[int], shares: Shares, least: float) -> bool:
         if shares.so_far() < least:
@@ -212,6 +234,8 @@ class Cascade:
 
     def _charge(self, index: int, seconds: float) -> None:
         self._open[index].seconds += seconds
+        if index in self._room.purses:
+            self._room.purses[index].pay(seconds)
 
     def _take(self, stage: Stage, index: int, decision: Decision) -> None:
         progress = self._open[index]
@@ -246,7 +270,7 @@ class Cascade:
 
     def _give_up(self, index: int) -> None:
         progress = self._open[index]
-        late = progress.hurried or progress.seconds >= self._room.timeout
+        late = progress.hurried or self._left(index) <= 0
         if late and progress.reason in _MAY_CHANGE:
             progress.reason = Reason.TIMEOUT
         verdict = Verdict(
@@ -262,6 +286,8 @@ class Cascade:
     def _settle(self, index: int, verdict: Verdict) -> None:
         self._sink(index, verdict)
         del self._open[index]
+        if index in self._room.purses:
+            self._room.purses[index].leave()
         self._knowledge.forget(index)
         self._observer.decided(index, verdict)
 

@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Counterexample, Reason, Specification, Status, Verdict
@@ -88,6 +89,7 @@ class Task:
         knowledge: what earlier stages learned of these instances, and where to leave more.
         has_time: whether none of them has used up its seconds since the task began. A stage that
             takes long asks now and then, and makes do with what it has once the answer is no.
+        group: ``N`` integers, equal for instances that share their seconds; None: none does.
     """
 
     indices: tuple[int, ...]
@@ -97,9 +99,17 @@ class Task:
     seconds: Tensor
     knowledge: Knowledge
     has_time: Callable[[], bool]
+    group: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """The seconds left, and who shares them."""
+        if self.group is None:
+            return Deadlines.alone(self.seconds)
+        return Deadlines(self.seconds, self.group)
 
 
 @dataclass(frozen=True, eq=False)

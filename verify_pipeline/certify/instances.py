@@ -18,6 +18,9 @@ from verify_pipeline.errors import DataError
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
+CHUNK = 256
+"""Boxes that are looked at together."""
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -63,6 +66,16 @@ class Instances(Protocol):
     def label(self, index: int) -> int | None:
         """The right class, where the specification is about classes."""
         ...
+
+
+def vary_little(instances: Instances, few: int) -> bool:
+    """Whether no box has more than ``few`` inputs with an interval."""
+    indices = instances.indices
+    for chunk in (indices[:1], *(indices[n : n + CHUNK] for n in range(1, len(indices), CHUNK))):
+        box = instances.batch(chunk).box
+        if int((box.lower < box.upper).flatten(1).sum(1).max()) > few:
+            return False
+    return True
 
 
 class RobustImages:

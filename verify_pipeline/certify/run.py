@@ -14,12 +14,12 @@ import torch
 from verify_pipeline._version import __version__
 from verify_pipeline.certify.cascade import Cascade, Room
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage, Subject
-from verify_pipeline.certify.instances import Instances
+from verify_pipeline.certify.instances import Instances, vary_little
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.questions import Question, ask
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, parse_indices, plan
-from verify_pipeline.certify.stages import StageMaker, build_stages
+from verify_pipeline.certify.stages import FEW_FREE, StageMaker, build_stages, for_few_inputs
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError, DataError, NetworkError
@@ -89,6 +89,8 @@ def certify_set(
     info = RunInfo(run, network_name(network), asked.epsilon, made.tried)
     job = _Job(asked.instances, info, made, settings.retry, subject.device)
     stages = build_stages(made, subject, asked.instances.rows, clock, abcrown)
+    if vary_little(asked.instances, FEW_FREE):
+        stages = for_few_inputs(stages, subject, asked.instances.rows, made.memory, clock)
     with _Borrowed(ledger) as book:
         return _work(job, stages, book, observer or Observer(), clock)
 

@@ -25,9 +25,7 @@ SEARCH_FOLDER = Path(__file__).resolve().parents[2] / "abcrown_configs"
 ABCROWN_DEFAULT = "default"
 """The file there that α,β-CROWN is run with where no other is named."""
 
-StageName = Literal[
-    "clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound", "abcrown"
-]
+StageName = Literal["clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound", "abcrown"]
 
 ALL_STAGES: tuple[StageName, ...] = (
     "clean",

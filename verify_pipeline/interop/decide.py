@@ -9,34 +9,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from verify_pipeline.branching.settings import SearchSettings
-from verify_pipeline.certify.cascade import Cascade, Room
+from verify_pipeline.certify.cascade import Cascade, Room, Sink
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Subject
 from verify_pipeline.certify.instances import Batch
+from verify_pipeline.certify.purses import Purse
 from verify_pipeline.certify.records import instance_digest
 from verify_pipeline.certify.run import network_name
 from verify_pipeline.certify.settings import CertifySettings, Plan, plan
-from verify_pipeline.certify.stages import build_stages
+from verify_pipeline.certify.stages import FEW_FREE, build_stages, for_few_inputs
 from verify_pipeline.errors import ConfigError, NetworkError
 from verify_pipeline.interop.any_of import append_any_of, replay_any_of
 from verify_pipeline.interop.counterexamples import replay_counterexample
-from verify_pipeline.interop.input_split import InputSplitStage
 from verify_pipeline.interop.instances import Answer
 from verify_pipeline.interop.properties import Case, VnnlibProperty
 from verify_pipeline.interop.starts import starting_points
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Reason, Specification, Status, Verdict
-
-FEW_FREE = 16
-"""Inputs with an interval up to which the box is halved, instead of ReLUs being split."""
-
-BEFORE_SPLITTING = ("clean", "ibp", "attack", "crown")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +67,8 @@ def decide(
     Args:
         network: as ``load_network`` gives it.
         properties: in any number.
-        chosen: stages, and their settings; its ``timeout`` is for each property, of which each
-            case gets its share.
+        chosen: stages, and their settings; its ``timeout`` is for each property: what one of its
+            cases does not need is the others'.
         device: where bounds and attacks are computed.
         observer: is told what happens to cases.
         clock: seconds from some origin.
@@ -94,20 +89,49 @@ def decide(
     groups: dict[Hashable, list[tuple[int, Case]]] = {}
     for place, prop in enumerate(properties):
         for case in prop.cases:
-            kind = (len(prop.cases), _varies_little(case), _kind(case))
+            kind = (_varies_little(case), _kind(case))
             groups.setdefault(kind, []).append((place, case))
     verdicts: list[list[Verdict]] = [[] for _ in properties]
+    purses = [Purse(chosen.timeout, len(prop.cases)) for prop in properties]
     for members in groups.values():
-        cases = [case for _, case in members]
-        timeout = chosen.timeout / len(properties[members[0][0]].cases)
-        room = Room(timeout, chosen.memory, torch.device(device))
-        found = _certify(network, cases, chosen, room, observer or Observer(), clock)
-        for (place, _), verdict in zip(members, found, strict=True):
-            verdicts[place].append(verdict)
+        owners, cases = [place for place, _ in members], [case for _, case in members]
+        shared = {index: purses[place] for index, place in enumerate(owners)}
+        room = Room(chosen.timeout, chosen.memory, torch.device(device), shared)
+        asked = [properties[place] for place in owners]
+        sink = _Sink(network, asked, shared)
+        _certify(network, cases, chosen, room, sink, observer or Observer(), clock)
+        for index, place in enumerate(owners):
+            verdicts[place].append(sink.found[index])
     return tuple(
         _answer(network, prop, of_cases)
         for prop, of_cases in zip(properties, verdicts, strict=True)
     )
+
+
+class _Sink:
+    """Keeps verdicts of cases; a case with a counterexample ends its whole property.
+
+    Args:
+        network: that replays.
+        properties: of each case, by its index.
+        purses: of the same.
+    """
+
+    def __init__(
+        self,
+        network: Certifiable,
+        properties: Sequence[VnnlibProperty],
+        purses: Mapping[int, Purse],
+    ) -> None:
+        self._network, self._properties, self._purses = network, properties, purses
+        self.found: dict[int, Verdict] = {}
+
+    def __call__(self, index: int, verdict: Verdict) -> None:
+        self.found[index] = verdict
+        if verdict.counterexample is not None:
+            prop, point = self._properties[index], verdict.counterexample.input
+            if replay_counterexample(self._network.replay, prop, point).strict:
+                self._purses[index].close()
 
 
 class Cases:
@@ -191,10 +215,11 @@ def _certify(
     cases: Sequence[Case],
     chosen: Plan,
     room: Room,
+    sink: Sink,
     observer: Observer,
     clock: Clock,
-) -> list[Verdict]:
-    """The verdicts of cases of one kind, in order."""
+) -> None:
+    """Bring cases of one kind to their verdicts."""
     graph, replay = network.graph, network.replay
     if needs_any_of(cases[0]):
         # the offsets of the rows are float64 numbers, which a float32 graph would round
@@ -204,14 +229,11 @@ def _certify(
     instances = Cases(cases, graph.to(torch.float32).to("cpu"))
     stages = build_stages(chosen, subject, instances.rows, clock)
     if _varies_little(cases[0]):
-        split = InputSplitStage(subject, instances.rows, chosen.memory, clock)
-        stages = (*(stage for stage in stages if stage.name in BEFORE_SPLITTING), split)
-    found: dict[int, Verdict] = {}
+        stages = for_few_inputs(stages, subject, instances.rows, chosen.memory, clock)
     observer.started(len(cases), 0)
-    cascade = Cascade(instances, stages, room, found.__setitem__, observer, clock)
+    cascade = Cascade(instances, stages, room, sink, observer, clock)
     cascade.run(instances.indices, decided_elsewhere=set)
     observer.finished()
-    return [found[index] for index in instances.indices]
 
 
 def _answer(network: Certifiable, prop: VnnlibProperty, verdicts: Sequence[Verdict]) -> Decided:

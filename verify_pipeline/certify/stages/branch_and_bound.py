@@ -51,7 +51,7 @@ class BranchAndBoundStage:
             spec,
             known.bounds,
             self._settings,
-            (task.seconds - preparing).clamp_min(1e-6).to(self._subject.device),
+            task.deadlines.less(preparing).to(self._subject.device),
             known.multipliers if spec is task.spec else None,  # they are of other rows
             self._clock,
         )

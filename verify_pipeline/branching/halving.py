@@ -9,7 +9,7 @@ shape, ``S`` rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,19 +22,11 @@ from verify_pipeline.bounds import (
     crown_margins,
     needed_places,
 )
+from verify_pipeline.branching.accounts import Found
+from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.points import representable
-from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
-from verify_pipeline.certify.memory import backward_bytes
-from verify_pipeline.certify.replay import confirm
-from verify_pipeline.certify.roots import root_budget
-from verify_pipeline.network.ops import size
-from verify_pipeline.problem import Box, Reason, Status
-
-BATCH = 1024
-"""Domains that are bounded at once, at most."""
-
-KEPT = 2
-"""Times a batch's memory that open domains may take, from which on their task is given up."""
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box, Reason, Specification, Status
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,55 +69,71 @@ class _Domains:
         )
 
 
-class InputSplitStage:
-    """VERIFIED where every part of the box is proved, FALSIFIED by points met on the way.
-
-    Args:
-        subject: the network.
-        rows: S.
-        memory: bytes that a batch may take.
-        clock: seconds from some origin.
-    """
-
-    name = "input-split"
-    bytes_per_instance = 1
-
-    def __init__(self, subject: Subject, rows: int, memory: int, clock: Clock) -> None:
-        self._subject = subject
-        self._budget = root_budget(memory)
-        self._clock = clock
-        one = backward_bytes(subject.exact, rows, torch.float64)
-        self._batch = self.largest_task = max(1, min(BATCH, memory // one))
-        nodes = [subject.exact.nodes[place] for place in (0, *needed_places(subject.exact))]
-        self._most = KEPT * memory // (16 * sum(size(node.shape) for node in nodes))
-
-    def run(self, task: Task) -> Iterator[Decision]:
-        """A decision for each instance, as it falls."""
-        room = _Room(self._batch, self._most, self._budget)
-        yield from _Search(self._subject, task, room, self._clock).run()
-
-
 @dataclass(frozen=True)
-class _Room:
-    """Domains bounded at once, domains kept open at most, and memory for functionals."""
+class Room:
+    """What a search by halves may use.
+
+    Attributes:
+        batch: domains that are bounded at once, at most.
+        most: domains that may be open, at most; beyond, the search is given up.
+        budget: of functionals bounded at once.
+    """
 
     batch: int
     most: int
     budget: MemoryBudget
 
 
-class _Search:
-    """One run over the instances of a task."""
+Accepts = Callable[[int, Tensor], bool]
+"""Whether a point ``*X`` of an instance's box, by its place, is a counterexample indeed."""
 
-    def __init__(self, subject: Subject, task: Task, room: _Room, clock: Clock) -> None:
-        self._subject, self._task, self._room, self._clock = subject, task, room, clock
-        count, device = len(task), task.box.lower.device
-        rows = task.spec.offsets
+
+def halve(
+    graph: Graph,
+    box: Box,
+    spec: Specification,
+    room: Room,
+    deadlines: Deadlines,
+    accepts: Accepts,
+    clock: Callable[[], float],
+) -> Iterator[Found]:
+    """Decide instances, in the order in which they come to an end; each is found once.
+
+    Args:
+        graph: in float64.
+        box: ``N`` boxes, float64.
+        spec: ``N`` specifications of S rows, float64.
+        room: memory.
+        deadlines: of the instances.
+        accepts: asked of every point that breaks a specification in float64; one that it refuses
+            ends nothing.
+        clock: in seconds; what the caller does between two found instances is not charged.
+    """
+    yield from _Search(graph, box, spec, room, deadlines, accepts, clock).run()
+
+
+class _Search:
+    """One run over N instances."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        box: Box,
+        spec: Specification,
+        room: Room,
+        deadlines: Deadlines,
+        accepts: Accepts,
+        clock: Callable[[], float],
+    ) -> None:
+        self._graph, self._box, self._spec = graph, box, spec
+        self._room, self._accepts, self._clock = room, accepts, clock
+        count, device = len(box), box.lower.device
+        self._deadlines = deadlines.to(torch.device("cpu"))
         self._domains = _Domains(
-            task.box.lower,
-            task.box.upper,
+            box.lower,
+            box.upper,
             torch.arange(count, device=device),
-            torch.full_like(rows, -torch.inf),
+            torch.full_like(spec.offsets, -torch.inf),
             NodeBounds({}, {}),
         )
         self._open = torch.ones(count, dtype=torch.bool)
@@ -133,7 +141,7 @@ class _Search:
         self._least = torch.full((count,), torch.inf, dtype=torch.float64)
         self._looked_at = torch.zeros(count, dtype=torch.int64)
 
-    def run(self) -> Iterator[Decision]:
+    def run(self) -> Iterator[Found]:
         while bool(self._open.any()):
             began = self._clock()
             batch = self._take()
@@ -157,14 +165,14 @@ class _Search:
         self._domains = domains.only(order[~chosen])
         return batch
 
-    def _step(self, batch: _Domains) -> tuple[dict[int, Decision], set[int]]:
+    def _step(self, batch: _Domains) -> tuple[dict[int, Tensor], set[int]]:
         """Bound a batch, look for counterexamples, and cut what is not proved.
 
         Returns:
-            Decisions of instances with a counterexample, and the instances with a domain that is
+            Counterexamples of instances that have one, and the instances with a domain that is
             as small as float64 allows.
         """
-        graph, spec = self._subject.exact, self._task.spec[batch.instance]
+        graph, spec = self._graph, self._spec[batch.instance]
         box = Box(batch.lower, batch.upper)
         bounds = crown_intermediate(graph, box, batch.bounds, self._room.budget)
         bounds = bounds.only(needed_places(graph))
@@ -181,65 +189,51 @@ class _Search:
         slopes = found.coefficients[left, worst]
         open_ones = replace(batch, known=lower, bounds=bounds).only(left)
         broken = self._break(open_ones, slopes)
-        halves, stuck = _halved(open_ones, slopes, self._task.box)
+        halves, stuck = _halved(open_ones, slopes, self._box)
         self._domains = self._domains.with_more(halves)
         return broken, stuck
 
-    def _break(self, domains: _Domains, slopes: Tensor) -> dict[int, Decision]:
+    def _break(self, domains: _Domains, slopes: Tensor) -> dict[int, Tensor]:
         """Counterexamples at the corners where the linear bounds are least, and at the middles."""
         corner = torch.where(slopes > 0, domains.lower, domains.upper)
         points = torch.cat([corner, (domains.lower + domains.upper) / 2])
         instance = domains.instance.repeat(2)
-        points = representable(points, self._task.box[instance])
+        points = representable(points, self._box[instance])
         with torch.no_grad():
-            outputs = self._subject.exact(points.double())
-            margins = self._task.spec[instance].values(outputs).amin(1)
-        found: dict[int, Decision] = {}
+            outputs = self._graph(points.double())
+            margins = self._spec[instance].values(outputs).amin(1)
+        found: dict[int, Tensor] = {}
         for d in (margins <= 0).nonzero().flatten().tolist():
             n = int(instance[d])
-            if n not in found:
-                one = slice(n, n + 1)
-                (counterexample,) = confirm(
-                    self._subject.replay,
-                    self._task.box[one],
-                    self._task.spec[one],
-                    points[d : d + 1],
-                )
-                if counterexample is not None:
-                    found[n] = Decision(n, Status.FALSIFIED, counterexample=counterexample)
+            if n not in found and self._accepts(n, points[d]):
+                found[n] = points[d]
         return found
 
-    def _ended(self, broken: dict[int, Decision], stuck: set[int]) -> Iterator[Decision]:
-        """Decisions that have fallen; their instances' domains are dropped."""
+    def _ended(self, broken: dict[int, Tensor], stuck: set[int]) -> Iterator[Found]:
+        """What has come to an end; its domains are dropped, and its time is left to its group."""
         waiting = torch.bincount(self._domains.instance.cpu(), minlength=len(self._open))
         too_many = len(self._domains) > self._room.most
         ended = []
         for n in self._open.nonzero().flatten().tolist():
+            reason, bound, status = None, None, Status.UNKNOWN
             if n in broken:
-                status, reason, bound = Status.FALSIFIED, None, None
+                status = Status.FALSIFIED
             elif n in stuck:
-                status, reason, bound = Status.UNKNOWN, Reason.NOT_DECIDED, None
+                reason = Reason.NOT_DECIDED
             elif too_many:
-                status, reason, bound = Status.UNKNOWN, Reason.BUDGET, None
+                reason = Reason.BUDGET
             elif waiting[n] == 0:
-                status, reason, bound = Status.VERIFIED, None, float(self._least[n])
-            elif self._spent[n] >= self._task.seconds[n]:
-                status, reason, bound = Status.UNKNOWN, Reason.TIMEOUT, None
+                status, bound = Status.VERIFIED, float(self._least[n])
+            elif self._spent[n] >= self._deadlines.seconds[n]:
+                reason = Reason.TIMEOUT
             else:
                 continue
             ended.append(n)
-            yield Decision(
-                n,
-                status,
-                bound,
-                counterexample=broken[n].counterexample if n in broken else None,
-                reason=reason,
-                detail=f"{int(self._looked_at[n])} parts of its box",
-                seconds=float(self._spent[n]),
-                final=reason is Reason.TIMEOUT,
-            )
+            self._open[n] = False
+            self._deadlines = self._deadlines.after(n, self._spent, self._open)
+            seconds, domains = float(self._spent[n]), int(self._looked_at[n])
+            yield Found(n, status, bound, broken.get(n), seconds, domains, reason)
         if ended:
-            self._open[ended] = False
             instance = self._domains.instance
             self._domains = self._domains.only(self._open.to(instance.device)[instance])
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
-from verify_pipeline.interop.input_split import InputSplitStage
+from verify_pipeline.certify.stages.input_split import InputSplitStage
 from verify_pipeline.onnx import Network, network_from_module
 from verify_pipeline.problem import Box, Reason, Specification, Status
 

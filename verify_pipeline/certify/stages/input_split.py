@@ -1,0 +1,84 @@
+"""Branch and bound on the input (``branching/halving.py``), for boxes with few inputs that vary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds import needed_places
+from verify_pipeline.branching.accounts import Found
+from verify_pipeline.branching.halving import Room, halve
+from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
+from verify_pipeline.certify.memory import backward_bytes
+from verify_pipeline.certify.replay import confirm
+from verify_pipeline.certify.roots import learned, root_budget, sufficient
+from verify_pipeline.network.ops import size
+from verify_pipeline.problem import Counterexample, Reason, Status
+
+FEW_FREE = 16
+"""Inputs with an interval up to which boxes are halved, instead of ReLUs being split."""
+
+BATCH = 1024
+"""Domains that are bounded at once, at most."""
+
+KEPT = 2
+"""Times a batch's memory that open domains may take, from which on their task is given up."""
+
+
+class InputSplitStage:
+    """VERIFIED where every part of the box is proved, FALSIFIED by points met on the way.
+
+    Args:
+        subject: the network.
+        rows: S.
+        memory: bytes that a batch may take.
+        clock: seconds from some origin.
+    """
+
+    name = "input-split"
+    bytes_per_instance = 1
+
+    def __init__(self, subject: Subject, rows: int, memory: int, clock: Clock) -> None:
+        self._subject = subject
+        self._budget = root_budget(memory)
+        self._clock = clock
+        one = backward_bytes(subject.exact, rows, torch.float64)
+        batch = self.largest_task = max(1, min(BATCH, memory // one))
+        nodes = [subject.exact.nodes[place] for place in (0, *needed_places(subject.exact))]
+        most = KEPT * memory // (16 * sum(size(node.shape) for node in nodes))
+        self._room = Room(batch, most, self._budget)
+
+    def run(self, task: Task) -> Iterator[Decision]:
+        """A decision for each instance, as it falls."""
+        spec = task.spec
+        if spec.spare:
+            known = learned(self._subject, task, self._budget)
+            spec = sufficient(self._subject, task, known.bounds)
+        replayed: dict[int, Counterexample] = {}
+
+        def accepts(place: int, point: Tensor) -> bool:
+            one = slice(place, place + 1)
+            box, asked = task.box[one], task.spec[one]
+            (found,) = confirm(self._subject.replay, box, asked, point.unsqueeze(0))
+            if found is not None:
+                replayed[place] = found
+            return found is not None
+
+        graph, room, clock = self._subject.exact, self._room, self._clock
+        for found in halve(graph, task.box, spec, room, task.deadlines, accepts, clock):
+            yield _decision(found, replayed.get(found.instance))
+
+
+def _decision(found: Found, counterexample: Counterexample | None) -> Decision:
+    return Decision(
+        found.instance,
+        found.status,
+        found.bound,
+        counterexample=counterexample if found.status is Status.FALSIFIED else None,
+        reason=found.reason,
+        detail=f"{found.domains} parts of its box",
+        seconds=found.seconds,
+        final=found.reason is Reason.TIMEOUT,
+    )
