@@ -55,14 +55,24 @@ def seed_file(nodes: list[Any], shape: list[Any], weights: dict[str, Array]) -> 
 def seeds() -> list[bytes]:
     """A perceptron, a convolution with pooling and a shortcut, and an attention with shapes."""
     node = helper.make_node
-    dense = {"w": normal(4, 5), "b": normal(5), "v": normal(5, 2), "c": np.float32([0, 9])}
+    dense = {
+        "w": normal(4, 5),
+        "b": normal(5),
+        "v": normal(5, 2),
+        "c": np.array([0, 9], np.float32),
+    }
     perceptron = [
         node("Gemm", ["x", "w", "b"], ["h"]),
         node("Relu", ["h"], ["r"]),
         node("MatMul", ["r", "v"], ["m"]),
         node("Add", ["m", "c"], ["y"]),
     ]
-    image = {"w": normal(2, 1, 3, 3), "s": np.int64([0, -1]), "v": normal(8, 2), "c": normal(2)}
+    image = {
+        "w": normal(2, 1, 3, 3),
+        "s": np.array([0, -1], np.int64),
+        "v": normal(8, 2),
+        "c": normal(2),
+    }
     convolution = [
         node("Conv", ["x", "w"], ["h"], pads=[1, 1, 1, 1]),
         node("LeakyRelu", ["h"], ["r"], alpha=0.1),
@@ -72,8 +82,13 @@ def seeds() -> list[bytes]:
         node("Reshape", ["p", "s"], ["f"]),
         node("Gemm", ["f", "v", "c"], ["y"], alpha=0.5),
     ]
-    image["one"] = np.float32(1)
-    tokens = {"a": np.int64([2, 2]), "q": normal(2, 2), "v": normal(4, 2), "zero": np.int64([0])}
+    image["one"] = np.array(1, np.float32)
+    tokens = {
+        "a": np.array([2, 2], np.int64),
+        "q": normal(2, 2),
+        "v": normal(4, 2),
+        "zero": np.array([0], np.int64),
+    }
     attention = [
         node("Shape", ["x"], ["s"]),
         node("Gather", ["s", "zero"], ["n"]),
