@@ -12,6 +12,7 @@ from verify_pipeline.certify.contract import Decision, Observer, Observers, Task
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.perturbations import LinfBall
+from verify_pipeline.certify.purses import Purse
 from verify_pipeline.data import ImageSet
 from verify_pipeline.errors import LedgerError, UnsupportedOperatorError
 from verify_pipeline.problem import Counterexample, Reason, Status, Verdict
@@ -311,6 +312,42 @@ def test_who_was_in_a_task_that_had_to_hurry_is_given_more_time_if_there_is_more
     verdicts = certify(2, Fake(uneven), Fake(hurries), room=room, clock=clock)
     assert [verdicts[n].seconds for n in (0, 1)] == [20.0, 11.0]
     assert [verdicts[n].reason for n in (0, 1)] == [Reason.TIMEOUT, Reason.TIMEOUT]
+
+
+def test_what_one_instance_of_a_purse_leaves_is_the_others() -> None:
+    clock, purse = Clock(), Purse(12.0, 3)
+    given: list[tuple[list[float], list[int]]] = []
+
+    def watch(task: Task) -> Iterator[Decision]:
+        assert task.group is not None
+        given.append((task.seconds.tolist(), task.group.tolist()))
+        yield from ()
+
+    def early(task: Task) -> Iterator[Decision]:
+        yield from watch(task)
+        yield Decision(0, Status.VERIFIED, bound=1.0, seconds=1.0)
+        yield Decision(1, Status.UNKNOWN, bound=-1.0, seconds=2.0)
+
+    # Image 3 has ten seconds of its own; of the purse 9 are left to two images, not 4 + 2.
+    room = Room(10.0, 1 << 20, CPU, dict.fromkeys(range(3), purse))
+    verdicts = certify(4, Fake(early), Fake(watch), room=room, clock=clock)
+    assert given == [([4.0, 4.0, 4.0, 10.0], [2, 2, 2, 3]), ([4.5, 4.5, 10.0], [1, 1, 2])]
+    assert verdicts[0].status is Status.VERIFIED
+    assert verdicts[1].reason is Reason.NOT_DECIDED
+
+
+def test_the_instances_of_a_purse_that_is_closed_are_given_up() -> None:
+    purse = Purse(12.0, 2)
+
+    def close(task: Task) -> Iterator[Decision]:
+        purse.close()
+        yield from ()
+
+    later = Fake(verify(0, 1, 2))
+    room = Room(10.0, 1 << 20, CPU, {0: purse, 2: purse})
+    verdicts = certify(3, Fake(close), later, room=room)
+    assert later.seen == [(1,)]
+    assert [verdicts[n].reason for n in (0, 2)] == [Reason.TIMEOUT, Reason.TIMEOUT]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from verify_pipeline.certify.contract import Observer
 from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.interop.decide import decide, property_plan
 from verify_pipeline.interop.instances import Answer, read_instances, read_reference
@@ -65,6 +66,27 @@ def test_by_hand(assertions: str, answer: Answer, identity: Network) -> None:
         x = found.point.unsqueeze(0)
         assert bool(prop.is_counterexample(x, identity.replay(x))[0])
         assert torch.equal(identity.replay(x)[0].double(), found.output)
+
+
+def test_a_counterexample_of_one_case_ends_the_others(identity: Network) -> None:
+    class Stages(Observer):
+        def __init__(self) -> None:
+            self.seen: list[tuple[str, int]] = []
+
+        def stage_started(self, stage: str, images: int) -> None:
+            self.seen.append((stage, images))
+
+    def cases(first: float) -> VnnlibProperty:
+        return parse(
+            f"(assert (or (and (<= X_0 -0.5) (>= Y_0 {first})) (and (>= X_0 -0.5) (<= Y_2 -1e-4))))"
+        )
+
+    open_, ended = Stages(), Stages()
+    (unsat,) = decide(identity, [cases(-0.4)], PLAN, observer=open_)
+    (sat,) = decide(identity, [cases(-0.9)], PLAN, observer=ended)
+    assert (unsat.answer, sat.answer) == (Answer.UNSAT, Answer.SAT)
+    assert [stage for stage, _ in open_.seen] == ["clean", "ibp"]
+    assert [stage for stage, _ in ended.seen] == ["clean"]
 
 
 def test_a_tie_is_a_counterexample_unless_the_constraint_is_strict(identity: Network) -> None:

@@ -296,6 +296,6 @@ def _failure(error: Exception) -> _Failure:
     detail = f"{type(error).__name__}: {error}"[:DETAIL_LENGTH]
     if is_out_of_memory(error):
         return _Failure(Reason.MEMORY, detail)
-    if isinstance(error, UnsupportedOperatorError):
+    if isinstance(error, UnsupportedOperatorError | NotImplementedError):
         return _Failure(Reason.UNSUPPORTED, detail)
     return _Failure(Reason.ERROR, detail)
