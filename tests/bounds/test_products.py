@@ -96,6 +96,22 @@ def test_softmax_of_wide_inputs_falls_back_to_constants() -> None:
     assert constants.tolist() == [[-1.0, -1.0, -1.0]]
 
 
+def test_softmax_costs_nothing_where_its_coefficients_are_equal() -> None:
+    lower = torch.tensor([[-1.0, 0.0, -0.5]], dtype=torch.float64)
+    relaxation = relax(Softmax(0), [(lower, lower + 1)], 1)
+    rows = torch.tensor([[[2.0, 2.0, 2.0], [2.0, 2.0, 3.0], [-1.0, -1.0, -2.0]]]).double()
+    (pulled,), constants = relaxation.pull_back(rows, None)
+    assert pulled is not None
+    assert not pulled[0, 0].any()
+    assert constants[0, 0].item() == 2.0
+    # the others are a constant and one output: 2 + y_3 and -1 - y_3
+    single = torch.tensor([[[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]]).double()
+    (alone,), offset = relaxation.pull_back(single, None)
+    assert alone is not None
+    torch.testing.assert_close(pulled[:, 1:], alone)
+    torch.testing.assert_close(constants[:, 1:], offset + torch.tensor([[2.0, -1.0]]).double())
+
+
 def test_a_quotient_through_zero_is_not_bounded() -> None:
     b = GraphBuilder((2,))
     under = b.add(Slice(0, 1, 2), 0)
