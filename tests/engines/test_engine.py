@@ -69,6 +69,7 @@ def test_an_instance_that_breaks_it_is_unknown_and_the_others_go_on(
     assert fourth.reason is Reason.TIMEOUT
     assert (broken.claim, broken.reason) == (Claim.OPEN, reason)
     assert words in broken.detail
+    assert broken.seconds > 0
     one, _ = logs(tmp_path)
     assert f"log: {one}" in broken.detail
 

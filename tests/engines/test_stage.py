@@ -152,6 +152,8 @@ bab: {timeout: 7, branching: {method: babsr}}
     assert made["data"] == {"std": [1.0]}
     assert made["model"] == {"onnx_optimization_flags": ["merge_bn"]}
     assert made["bab"] == {"branching": {"method": "babsr"}}
+    split = "bab: {branching: {method: kfsb, input_split: {enable: true}}}"
+    assert configuration(split, tmp_path, "cpu")["bab"]["branching"]["method"] == "sb"
     with pytest.raises(ConfigError):
         configuration("- a list", tmp_path, "cpu")
     with pytest.raises(ConfigError, match="a section"):

@@ -71,11 +71,12 @@ class _End(enum.Enum):
 
 @dataclass(frozen=True)
 class _Stop:
-    """The end of a process: whether it failed, or was ended for taking too long, and why."""
+    """The end of a process: how, why, and how many seconds after its last answer."""
 
     kind: _End
     reason: Reason
     detail: str
+    seconds: float
 
 
 class Engine:
@@ -139,9 +140,9 @@ class Engine:
             if stop is None or not todo:
                 return
             crashes += stop.kind is _End.FAILURE
-            yield self._given_up(todo.pop(0), stop)
+            yield self._given_up(todo.pop(0), stop, stop.seconds)
             if crashes >= self._limits.crashes:
-                yield from (self._given_up(place, stop) for place in todo)
+                yield from (self._given_up(place, stop, 0.0) for place in todo)
                 return
 
     def _watch(
@@ -162,14 +163,14 @@ class Engine:
                     done, last, left = place + 1, now, 0.0
                 if done == len(seconds):
                     return
+                took = self._clock() - last
                 if status is not None:
                     reason, detail = why_it_ended(status, log)
-                    yield _Stop(_End.FAILURE, reason, f"{detail}; log: {log}")
+                    yield _Stop(_End.FAILURE, reason, f"{detail}; log: {log}", took)
                     return
-                took, allowed = self._clock() - last, self._limits.allowed(seconds[done])
-                if took > allowed + left:
+                if took > self._limits.allowed(seconds[done]) + left:
                     detail = f"ended after {took:.0f} s; log: {log}"
-                    yield _Stop(_End.TIME, Reason.TIMEOUT, detail)
+                    yield _Stop(_End.TIME, Reason.TIMEOUT, detail, took)
                     return
                 self._sleep(PAUSE)
 
@@ -187,9 +188,9 @@ class Engine:
             return replace(answer, reason=reason)
         return answer
 
-    def _given_up(self, place: int, stop: _Stop) -> Answer:
+    def _given_up(self, place: int, stop: _Stop, seconds: float) -> Answer:
         detail = f"{self.tool.title}: {stop.detail}"
-        return Answer(place, Claim.OPEN, "", 0.0, reason=stop.reason, detail=detail)
+        return Answer(place, Claim.OPEN, "", seconds, reason=stop.reason, detail=detail)
 
     def _new_folder(self) -> Path:
         """A folder that no run has used."""

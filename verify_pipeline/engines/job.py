@@ -41,6 +41,9 @@ def save(inputs, outputs, path):
     os.replace(file + ".new", file)
 '''
 
+FOR_RELUS = ("babsr", "fsb", "kfsb")
+"""Methods that the built-in search knows, and that the tool refuses where it splits inputs."""
+
 _OURS = ("start", "end", "select_instance", "dataset", "pkl_path", "data_idx_file")
 
 
@@ -92,6 +95,7 @@ def configuration(text: str, folder: Path, device: str) -> dict[str, Any]:
     """A configuration file's content with what this run adds: list, device, where results go.
 
     ``complete_verifier`` stays as the file says unless that is ``auto``, which may choose Gurobi.
+    Where inputs are split, a ``branching.method`` that is meant for ReLUs becomes ``sb``.
 
     Raises:
         ConfigError: the text is no YAML of sections.
@@ -121,6 +125,10 @@ def configuration(text: str, folder: Path, device: str) -> dict[str, Any]:
         found["model"].pop(key, None)
     for key in ("timeout", "override_timeout"):  # each instance's stands in the list
         found["bab"].pop(key, None)
+    branching = found["bab"].get("branching") or {}
+    splits_inputs = (branching.get("input_split") or {}).get("enable", False)
+    if splits_inputs and branching.get("method") in FOR_RELUS:
+        branching["method"] = "sb"
     found["attack"] |= {
         "cex_path": str(folder / "counterexample.txt"),
         "adv_saver": f'Customized("{SAVER}", "save")',
