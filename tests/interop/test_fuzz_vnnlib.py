@@ -50,6 +50,41 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return data
 
 
+def answer(text: bytes, path: Path) -> object:
+    """What the reader makes of a text: numbers to compare, or an error's message."""
+    path.write_bytes(text)
+    try:
+        found = read_vnnlib(path)
+    except VerifyPipelineError as error:
+        return str(error)
+    sides = [(c.lower, c.upper, c.lower_open, c.upper_open) for c in found.cases]
+    rows = [(k.rows, k.bounds, k.strict) for case in found.cases for k in case.conjunctions]
+    return [[one.tolist() for one in part] for part in (*sides, *rows)]
+
+
+def test_the_short_way_for_usual_commands_ends_where_the_long_one_does(tmp_path: Path) -> None:
+    """A wide space ends words, too, but is not usual."""
+    rng = random.Random(23)
+    path = tmp_path / "a.vnnlib"
+    usual = SEEDS[0] + "(assert (<= X_1 1.75))(assert (>= X_1 -0))(assert(<= X_0 1e-1))\n"
+    read = 0
+    for trial in range(200):
+        limits = [
+            f"(assert ({rng.choice(['<=', '>='])} X_{rng.randrange(2)} {rng.gauss(0, 2)!r}))"
+            for _ in range(rng.randrange(4))
+        ]
+        text = (usual + "".join(limits)).encode()
+        if trial % 2:
+            text = mutated(text, rng)
+        longer = text.replace(b"= X_", "=\u2003X_".encode()).replace(
+            b" Real", "\u2003Real".encode()
+        )
+        expected = answer(longer, path)
+        assert answer(text, path) == expected
+        read += isinstance(expected, list)
+    assert 20 < read < 180
+
+
 def test_300_mutated_properties(tmp_path: Path) -> None:
     rng = random.Random(20)
     path = tmp_path / "a.vnnlib"

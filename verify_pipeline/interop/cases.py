@@ -5,11 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from verify_pipeline.interop.formulas import Atom, Formula, Unexpected, all_of
 from verify_pipeline.interop.properties import Case, Conjunction
+
+
+class Limit(NamedTuple):
+    """Of one input: ``x <= value`` or ``x >= value``, ``<`` and ``>`` where strict.
+
+    Attributes:
+        place: of the input.
+        is_upper: which of both.
+        value: finite, no negative zero.
+        strict: whether the value itself is out.
+    """
+
+    place: int
+    is_upper: bool
+    value: float
+    strict: bool
 
 
 @dataclass
@@ -27,27 +44,20 @@ class _Limits:
             [-math.inf] * inputs, [math.inf] * inputs, [False] * inputs, [False] * inputs
         )
 
-    def tightened(self, atoms: Sequence[tuple[int, Atom]]) -> _Limits:
-        """With further constraints, each of one input (by its place)."""
-        if not atoms:
+    def tightened(self, limits: Sequence[Limit]) -> _Limits:
+        """With further limits."""
+        if not limits:
             return self
         new = _Limits(
             self.lower.copy(), self.upper.copy(), self.lower_open.copy(), self.upper_open.copy()
         )
-        for place, atom in atoms:
-            new._tighten(place, atom)
+        for place, is_upper, value, strict in limits:
+            if is_upper:
+                if value < new.upper[place] or (value == new.upper[place] and strict):
+                    new.upper[place], new.upper_open[place] = value, strict
+            elif value > new.lower[place] or (value == new.lower[place] and strict):
+                new.lower[place], new.lower_open[place] = value, strict
         return new
-
-    def _tighten(self, place: int, atom: Atom) -> None:
-        ((name, coefficient),) = atom.terms.items()
-        limit = atom.bound / coefficient + 0.0  # no negative zero
-        if not math.isfinite(limit):
-            raise Unexpected(f"a limit of {name} that float64 can hold", "an overflow")
-        if coefficient > 0:
-            if limit < self.upper[place] or (limit == self.upper[place] and atom.strict):
-                self.upper[place], self.upper_open[place] = limit, atom.strict
-        elif limit > self.lower[place] or (limit == self.lower[place] and atom.strict):
-            self.lower[place], self.lower_open[place] = limit, atom.strict
 
     def is_empty(self) -> bool:
         """Whether no point is inside."""
@@ -71,17 +81,20 @@ class _Limits:
 
 
 def build_cases(
-    assertions: Sequence[Formula], variables: dict[str, int], inputs: int, outputs: int
+    assertions: Sequence[Formula],
+    limits: Sequence[Limit],
+    variables: dict[str, int],
+    sizes: tuple[int, int],
 ) -> tuple[Case, ...]:
-    """The cases of which all assertions hold, in the order of the file.
+    """The cases of which all assertions and limits hold, in the order of the file.
 
     Disjuncts with the same box become one case; those with an empty box none.
 
     Args:
-        assertions: all of the file.
+        assertions: of the file.
+        limits: that hold in every case.
         variables: declared names and their places.
-        inputs: I.
-        outputs: K.
+        sizes: numbers of inputs and outputs.
 
     Raises:
         Unexpected: a constraint is not of the kinds that a case has, an input without limits, no
@@ -89,42 +102,49 @@ def build_cases(
     """
     simple = [one for one in assertions if len(one.disjuncts) == 1]
     choices = [one for one in assertions if len(one.disjuncts) > 1]
-    input_atoms, common = _sorted(all_of(simple).disjuncts[0], variables)
-    base = _Limits.none(inputs).tightened(input_atoms)
+    of_all, common = _sorted(all_of(simple).disjuncts[0], variables)
+    base = _Limits.none(sizes[0]).tightened([*limits, *of_all])
     boxes: dict[int | tuple[object, ...], _Limits] = {}
     members: dict[int | tuple[object, ...], list[list[Atom]]] = {}
     for disjunct in all_of(choices).disjuncts:
-        input_atoms, output_atoms = _sorted(disjunct, variables)
-        limits = base.tightened(input_atoms)
-        key = limits.key() if input_atoms else 0
-        boxes.setdefault(key, limits)
+        of_this, output_atoms = _sorted(disjunct, variables)
+        tightened = base.tightened(of_this)
+        key = tightened.key() if of_this else 0
+        boxes.setdefault(key, tightened)
         members.setdefault(key, []).append(common + output_atoms)
     cases = [
-        _case(limits, members[key], variables, outputs)
-        for key, limits in boxes.items()
-        if not limits.is_empty()
+        _case(box, members[key], variables, sizes[1])
+        for key, box in boxes.items()
+        if not box.is_empty()
     ]
     if not cases:
         raise Unexpected("a box with a point in it", "limits that exclude each other")
     return tuple(cases)
 
 
-def _sorted(
-    atoms: Iterable[Atom], variables: dict[str, int]
-) -> tuple[list[tuple[int, Atom]], list[Atom]]:
-    """Constraints of one input each, with its place, and constraints of outputs."""
-    input_atoms, output_atoms = [], []
+def _sorted(atoms: Iterable[Atom], variables: dict[str, int]) -> tuple[list[Limit], list[Atom]]:
+    """Limits of inputs, and constraints of outputs."""
+    limits, output_atoms = [], []
     for atom in atoms:
         inputs = [name for name in atom.terms if name[0] == "X"]
         if not inputs:
             output_atoms.append(atom)
         elif len(atom.terms) == 1:
-            input_atoms.append((variables[inputs[0]], atom))
+            limits.append(_limit(variables[inputs[0]], atom))
         else:
             raise Unexpected(
                 "constraints of one input, or of outputs", f"one of {', '.join(atom.terms)}"[:80]
             )
-    return input_atoms, output_atoms
+    return limits, output_atoms
+
+
+def _limit(place: int, atom: Atom) -> Limit:
+    """A constraint of one input."""
+    ((name, coefficient),) = atom.terms.items()
+    value = atom.bound / coefficient + 0.0  # no negative zero
+    if not math.isfinite(value):
+        raise Unexpected(f"a limit of {name} that float64 can hold", "an overflow")
+    return Limit(place, coefficient > 0, value, atom.strict)
 
 
 def _case(

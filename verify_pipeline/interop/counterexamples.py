@@ -87,17 +87,17 @@ def read_counterexample(path: Path) -> Claim:
     """
     source = Source.read(path)
     values: dict[str, dict[int, float]] = {"X": {}, "Y": {}}
-    for place, name, value in _pairs(source):
+    for offset, name, value in _pairs(source):
         match = VARIABLE.fullmatch(name)
         if match is None:
-            raise source.error(place, "X_i or Y_j", name)
+            raise source.error(offset, "X_i or Y_j", name)
         kind = values[match[1]]
         if int(match[2]) != len(kind):
-            raise source.error(place, f"{match[1]}_{len(kind)}", name)
+            raise source.error(offset, f"{match[1]}_{len(kind)}", name)
         try:
             kind[len(kind)] = number(value)
         except Unexpected as error:
-            raise source.error(place, error.expected, error.got) from None
+            raise source.error(offset, error.expected, error.got) from None
     if not values["X"]:
         raise DataError(source.name, expected="values of inputs", got="none")
     inputs, outputs = (
@@ -107,19 +107,19 @@ def read_counterexample(path: Path) -> Claim:
 
 
 def _pairs(source: Source) -> list[tuple[int, str, str]]:
-    """Of each ``(name value)`` in the list: the place of the name, the name, and the value."""
-    words = [(place, word) for place, word in enumerate(source.tokens) if word]
+    """Of each ``(name value)`` in the list: the offset of the name, the name, and the value."""
+    words = list(source.words())
     if words and words[0][1] == "sat":
         words = words[1:]
     if not words:
         raise DataError(source.name, expected="((X_0 value) …)", got="nothing")
     count = (len(words) - 1) // 4
     pattern = ["(", *["(", None, None, ")"] * count, ")"]
-    for (place, word), wanted in zip(words, pattern, strict=False):
+    for (offset, word), wanted in zip(words, pattern, strict=False):
         if wanted is None and word in "()":
-            raise source.error(place, "a name and a number", word)
+            raise source.error(offset, "a name and a number", word)
         if wanted is not None and word != wanted:
-            raise source.error(place, wanted, word)
+            raise source.error(offset, wanted, word)
     if len(words) != len(pattern):
         raise source.error(words[-1][0], "((X_0 value) …) and nothing else", words[-1][1])
     body = words[1:-1]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 
 from verify_pipeline.errors import DataError
 from verify_pipeline.interop.files import read_plain
 
 TOKEN = re.compile(r";[^\r\n]*|([()]|[^\s();]+)")
-"""A comment (which leaves an empty token), a bracket, or a word."""
+"""A comment (which has no first group), a bracket, or a word."""
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 
@@ -19,7 +19,7 @@ VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,8})", re.ASCII)
 
 
 class Source:
-    """A text as tokens. Where a token stands is only found out when an error has to say so.
+    """A text as words. Where a word stands is an offset; its line is found when an error needs it.
 
     Args:
         text: the whole file.
@@ -27,9 +27,8 @@ class Source:
     """
 
     def __init__(self, text: str, name: str) -> None:
-        self._text = text
+        self.text = text
         self.name = name
-        self.tokens: list[str] = TOKEN.findall(text)
 
     @staticmethod
     def read(path: Path) -> Source:
@@ -44,12 +43,13 @@ class Source:
             raise DataError(f"file {path}", expected="text in UTF-8", got="other bytes") from None
         return Source(text, path.name)
 
-    def line(self, place: int) -> int:
-        """The line, from 1, of the token at ``place``; past the end: the last line."""
-        match = next(islice(TOKEN.finditer(self._text), place, None), None)
-        end = len(self._text) if match is None else match.start()
-        return self._text.count("\n", 0, end) + 1
+    def words(self, start: int = 0) -> Iterator[tuple[int, str]]:
+        """Brackets and words from an offset on, each with its own; comments are left out."""
+        for match in TOKEN.finditer(self.text, start):
+            if match[1]:
+                yield match.start(), match[1]
 
-    def error(self, place: int, expected: str, got: str) -> DataError:
-        """What is wrong at the token at ``place``."""
-        return DataError(f"{self.name}, line {self.line(place)}", expected=expected, got=got)
+    def error(self, offset: int, expected: str, got: str) -> DataError:
+        """What is wrong at an offset, by its line from 1 on."""
+        line = self.text.count("\n", 0, offset) + 1
+        return DataError(f"{self.name}, line {line}", expected=expected, got=got)
