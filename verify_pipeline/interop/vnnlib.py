@@ -19,13 +19,15 @@ from verify_pipeline.interop.cases import Limit, build_cases
 from verify_pipeline.interop.formulas import Formula, Operand, Unexpected, formula, reduce
 from verify_pipeline.interop.properties import VnnlibProperty
 from verify_pipeline.interop.tokens import NUMBER, VARIABLE, Source
+from verify_pipeline.interop.vnnlib2 import is_version_2, parse_version_2
 
 
 def read_vnnlib(path: Path) -> VnnlibProperty:
-    """The property in a file, which may be compressed with gzip.
+    """The property in a file, which may be compressed with gzip; VNN-LIB 1.0, or 2.0.
 
     Raises:
-        DataError: the file cannot be read, or is no VNN-LIB 1.0; with the line.
+        DataError: the file cannot be read, or is no VNN-LIB; with the line.
+        DependencyError: it is VNN-LIB 2.0, and the package that parses it is not installed.
     """
     return _parse(Source.read(path))
 
@@ -34,7 +36,8 @@ def parse_vnnlib(text: str, name: str = "property") -> VnnlibProperty:
     """The property in a text; ``name`` is how messages call it.
 
     Raises:
-        DataError: it is no VNN-LIB 1.0; with the line.
+        DataError: it is no VNN-LIB; with the line.
+        DependencyError: it is VNN-LIB 2.0, and the package that parses it is not installed.
     """
     return _parse(Source(text, name))
 
@@ -51,6 +54,8 @@ USUAL = re.compile(
 
 def _parse(source: Source) -> VnnlibProperty:
     """The property; usual commands go a shorter way to the same result."""
+    if is_version_2(source):
+        return parse_version_2(source)
     script, offset, end = _Script(), 0, len(source.text)
     while offset < end:
         match = USUAL.match(source.text, offset)

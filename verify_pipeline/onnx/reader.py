@@ -49,10 +49,12 @@ def read_graph(model: ModelProto, source: str) -> Graph:
         NetworkError: contradictions in the file, a NaN or infinite weight, an output that does not
             depend on the input.
     """
-    reading = _Reading(model, source)
-    for node in model.graph.node:
-        reading.visit(node)
-    graph = simplify(reading.finish())
+    # a broken file's overflows and NaN are refused where they end, not warned of on their way
+    with np.errstate(all="ignore"):
+        reading = _Reading(model, source)
+        for node in model.graph.node:
+            reading.visit(node)
+        graph = simplify(reading.finish())
     # searching happens in float32, where a weight may overflow that float64 holds
     if not graph.to(torch.float32).is_finite():
         raise NetworkError(source, expected="weights finite in float32", got="NaN or infinity")
