@@ -176,6 +176,7 @@ def certification(
     options: Mapping[str, Any],
     *,
     needs_epsilon: bool = True,
+    check_parity: bool = True,
 ) -> Certification:
     """Put together what is said in options, in a recipe, and in a network file's own notes.
 
@@ -185,12 +186,13 @@ def certification(
         data_set: by name.
         options: fields of the settings, values as in YAML.
         needs_epsilon: whether nothing else says how large the boxes are.
+        check_parity: whether the network as read is compared with onnxruntime.
 
     Raises:
         NetworkError: the file cannot be used.
         ConfigError: nothing says which data set or which ε, or an option is not as it must be.
     """
-    network = onnx.load_network(path)
+    network = onnx.load_network(path, check_parity)
     notes: dict[str, str | None] = {"data": None, "epsilon": None}
     if "verify_pipeline" in network.metadata:  # other exporters mean other things by these words
         notes |= network.metadata

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import nn
 from typer.testing import CliRunner
 
@@ -60,6 +61,27 @@ def test_sat_writes_the_counterexample(
     claim = read_counterexample(tmp_path / "abs_p.counterexample")
     replay = load_network(network).replay
     assert replay_counterexample(replay, read_vnnlib(prop), claim.inputs, claim.outputs).strict
+
+
+def test_the_comparison_with_onnxruntime_can_be_left_out(tmp_path: Path) -> None:
+    """Of a file that mixes the inputs of a batch: Y = X + (X - mean of the batch)."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], axes=[0]),
+        helper.make_node("Sub", ["x", "m"], ["d"]),
+        helper.make_node("Add", ["x", "d"], ["y"]),
+    ]
+    shape, opsets = (TensorProto.FLOAT, ["n", 1]), [helper.make_opsetid("", 13)]
+    values = [[helper.make_tensor_value_info(name, *shape)] for name in "xy"]
+    model = helper.make_model(
+        helper.make_graph(nodes, "mixed", *values), opset_imports=opsets, ir_version=8
+    )
+    path = tmp_path / "mixed.onnx"
+    path.write_bytes(model.SerializeToString())
+    prop = write_property(tmp_path, "(<= Y_0 -1.01)")
+    code, out, err = run("--onnx", path, "--property", prop)
+    assert (code, out) == (2, "")
+    assert "mix the inputs of a batch" in err
+    assert run("--onnx", path, "--property", prop, "--no-parity-check")[:2] == (0, "unsat\n")
 
 
 def test_no_time(network: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def certify(
     stages: options.Stages = None,
     search: options.Search = None,
     retry: options.Retry = False,
+    parity_check: options.Parity = True,
     ledger: options.LedgerFile = None,
     engine: options.Engine = "builtin",
     abcrown_home: options.AbcrownHome = None,
@@ -83,6 +84,7 @@ def certify(
         data if own is None else own.name,
         fields,
         needs_epsilon=boxes is None and question.perturbation is None,
+        check_parity=parity_check,
     )
     chosen = (
         job.load_images(cast("Split", split or "test"), data_root)

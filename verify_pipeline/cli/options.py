@@ -103,6 +103,14 @@ AbcrownMemory = Annotated[
     int | None,
     typer.Option(help="MiB of address space that α,β-CROWN may take, on Linux; not with CUDA."),
 ]
+Parity = Annotated[
+    bool,
+    typer.Option(
+        "--parity-check/--no-parity-check",
+        help="Compare the network as it is read with onnxruntime, at batch sizes 1 and 5. Without "
+        "that, proofs rest on the reader alone; counterexamples are replayed in any case.",
+    ),
+]
 Retry = Annotated[
     bool, typer.Option("--retry", help="Try images again that the ledger calls unknown.")
 ]

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from verify_pipeline.cli.options import Device, Search
+from verify_pipeline.cli.options import Device, Parity, Search
 
 
 def vnnlib(
     onnx: Annotated[Path, typer.Option(help="ONNX file of the network.")],
     prop: Annotated[
-        Path, typer.Option("--property", help="VNN-LIB 1.0 file, compressed with gzip or not.")
+        Path, typer.Option("--property", help="VNN-LIB file, 1.0 or 2.0, gzip or not.")
     ],
     timeout: Annotated[float, typer.Option(help="Seconds, reading the files included.")] = 300.0,
     counterexample: Annotated[
@@ -25,6 +25,7 @@ def vnnlib(
         ),
     ] = None,
     search: Search = None,
+    parity_check: Parity = True,
     device: Device = "auto",
 ) -> None:
     """Decide a VNN-LIB property of a network: prints sat, unsat, timeout or unknown.
@@ -43,7 +44,7 @@ def vnnlib(
 
     where = pipeline.choose_device(device)
     property_plan(timeout, search)  # a mistake there is told before anything is read
-    asked, network = read_vnnlib(prop), read_network(onnx)
+    asked, network = read_vnnlib(prop), read_network(onnx, parity_check)
     left = timeout - (time.perf_counter() - start)
     found = Decided(Answer.TIMEOUT, timeout)
     if left > 0:
@@ -74,6 +75,7 @@ def vnncomp(
         typer.Option(help="Folder for counterexamples. Default: counterexamples beside --out."),
     ] = None,
     search: Search = None,
+    parity_check: Parity = True,
     device: Device = "auto",
 ) -> None:
     """Decide a whole VNN-COMP set: one result for each instance, counterexamples as files.
@@ -99,6 +101,7 @@ def vnncomp(
         lambda seconds: property_plan(seconds, search),
         timeout,
         pipeline.choose_device(device),
+        parity_check,
     )
     found = compare(run_set(read_instances(instances), job, tell), known)
     typer.echo(", ".join(f"{answer.value} {found.answers[answer]}" for answer in Answer))

@@ -29,13 +29,17 @@ def read_plain(path: Path) -> bytes:
         ) from None
 
 
-def read_network(path: Path) -> Network:
+def read_network(path: Path, check_parity: bool = True) -> Network:
     """The network in an ONNX file, whose name ends in ``.gz`` if it is compressed.
+
+    Args:
+        path: of the file.
+        check_parity: whether the graph is compared with onnxruntime.
 
     Raises:
         NetworkError: it is no network that can be used; see ``load_network``.
         DataError: a compressed file cannot be read.
     """
     if path.suffix == ".gz":
-        return network_from_bytes(read_plain(path), path)
-    return load_network(path)
+        return network_from_bytes(read_plain(path), path, check_parity)
+    return load_network(path, check_parity)

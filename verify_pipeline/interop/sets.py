@@ -56,6 +56,7 @@ class SetJob:
         plan: makes the plan for a number of seconds.
         seconds: for each instance; None: as the set's list says.
         device: where bounds and attacks are computed.
+        check_parity: whether each network that is read is compared with onnxruntime.
     """
 
     results: Path
@@ -63,6 +64,7 @@ class SetJob:
     plan: Callable[[float], Plan]
     seconds: float | None = None
     device: torch.device | str = "cpu"
+    check_parity: bool = True
 
 
 def run_set(
@@ -187,7 +189,7 @@ def _decide_batch(group: Sequence[SetInstance], job: SetJob) -> list[Result]:
     results: dict[int, Result] = {}
     usable: list[tuple[int, VnnlibProperty]] = []
     try:
-        network = read_network(group[0].onnx)
+        network = read_network(group[0].onnx, job.check_parity)
     except VerifyPipelineError as error:
         return [Result(Answer.UNKNOWN, 0.0, str(error))] * len(group)
     for place, instance in enumerate(group):
