@@ -89,8 +89,20 @@ def test_too_few_candidates_are_repeated() -> None:
     assert best_of_layers(SCORE, one, LAYER, 1).tolist() == [[1, 1, 1, 1]]
 
 
-def test_the_better_candidate_depends_on_which_child_counts() -> None:
-    lower = torch.tensor([[[-1.0, -1.0], [-3.0, 2.0]]])
-    columns = torch.tensor([[7, 4]])
-    assert best_candidate(lower, columns, "min").tolist() == [7]
-    assert best_candidate(lower, columns, "max").tolist() == [4]
+def test_what_both_children_gain_decides() -> None:
+    columns = torch.tensor([[7, 4, 9]])
+    before = torch.tensor([-4.0])
+    even, uneven, closing = [-2.0, -2.0], [-3.9, 0.0], [-2.8, 5.0]  # 1/4, 1/40, 3/10 of 1
+    assert best_candidate(torch.tensor([[even, uneven, closing]]), columns, before).tolist() == [9]
+    assert best_candidate(torch.tensor([[even, uneven, uneven]]), columns, before).tolist() == [7]
+    # what a child is above zero does not count, and where one gains nothing the other decides
+    higher, idle, worse = [-2.0, 9.0], [-4.0, -1.0], [-5.0, -2.0]
+    assert best_candidate(torch.tensor([[idle, worse, higher]]), columns, before).tolist() == [9]
+    assert best_candidate(torch.tensor([[worse, idle, worse]]), columns, before).tolist() == [4]
+
+
+def test_bounds_that_are_infinite_are_no_gain() -> None:
+    lower = torch.tensor([[[-torch.inf, -1.0], [-3.0, -3.0]]] * 2)
+    before = torch.tensor([-4.0, -torch.inf])
+    columns = torch.tensor([[7, 4], [7, 4]])
+    assert best_candidate(lower, columns, before)[0] == 4

@@ -151,7 +151,7 @@ class Bounder:
             ]
         )
         children = lower.reshape(2, len(domains), count).permute(1, 2, 0)
-        return best_candidate(children, columns, settings.reduceop)
+        return best_candidate(children, columns, domains.lower)
 
     def _scores(self, domains: Domains) -> Scores:
         """The scores of the domains' columns, ``D x U``."""

@@ -47,7 +47,8 @@ KEYS: dict[str, str] = {
         min_local_free_ratio mip_start_iteration mip_timeout refined_batch_size
         refined_mip_attacker""",
     "bab.branching": """branching_input_and_activation branching_input_and_activation_order
-        branching_input_iterations branching_relu_iterations enable_intermediate_bound_opt""",
+        branching_input_iterations branching_relu_iterations enable_intermediate_bound_opt
+        reduceop""",
     "bab.branching.input_split": """adv_check attack_patience bf_backup_thresh bf_batch_size
         bf_iters bf_rhs_offset bf_zero_crossing_score catch_assertion compare_with_old_bounds
         enable enhanced_bound_patience enhanced_bound_prop_method enhanced_branching_method

@@ -31,7 +31,6 @@ USED: dict[str, tuple[str, ...]] = {
     "bab.max_domains": ("max_domains",),
     "bab.branching.method": ("branching", "method"),
     "bab.branching.candidates": ("branching", "candidates"),
-    "bab.branching.reduceop": ("branching", "reduceop"),
     "attack.pgd_order": ("attack", "order"),
     "attack.pgd_steps": ("attack", "steps"),
     "attack.pgd_restarts": ("attack", "restarts"),

@@ -11,7 +11,9 @@ it adds ``A b`` (active) or 0 (inactive):
 * Intercept: ``-min(A, 0) o`` alone, which BaBSR falls back on.
 
 kFSB (De Palma et al. 2021, arXiv:2104.06718, section 5) bounds the children of the best few of
-both scores and takes the neuron whose worse child is best.
+both scores. Its authors take the neuron whose worse child is best; here the product of what both
+children gain decides, as in integer programming (Achterberg 2009, Constraint integer programming,
+section 5.4), because the better child is work as well.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from verify_pipeline.branching.affine import slope
 from verify_pipeline.branching.domains import Neurons
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Add, Concat, Constant, LinearOp, Sub
+
+NO_GAIN = 1e-3
+"""What a child's gain counts at least, as a share of what its parent's bound was below zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,13 +132,16 @@ def _best(values: Tensor, allowed: Tensor, count: int) -> Tensor:
     return torch.where(best.values > -torch.inf, best.indices, best.indices[:, :1])
 
 
-def best_candidate(lower: Tensor, columns: Tensor, reduceop: str) -> Tensor:
+def best_candidate(lower: Tensor, columns: Tensor, before: Tensor) -> Tensor:
     """The candidate whose children are best, ``D`` columns.
 
     Args:
         lower: ``D x C x 2``, the bounds of both children of each candidate.
         columns: ``D x C``.
-        reduceop: ``min`` judges by the worse child, ``max`` by the better one.
+        before: ``D``, the domains' own bounds.
     """
-    quality = lower.amin(2) if reduceop == "min" else lower.amax(2)
-    return columns.gather(1, quality.argmax(1, keepdim=True)).squeeze(1)
+    before = before.view(-1, 1, 1)
+    missing = (-before).clamp(min=torch.finfo(lower.dtype).tiny)
+    # a child that gains nothing counts a little: the other one's gain still tells candidates apart
+    gain = ((lower - before) / missing).nan_to_num(0.0).clamp(NO_GAIN, 1.0)
+    return columns.gather(1, gain.prod(2).argmax(1, keepdim=True)).squeeze(1)

@@ -18,13 +18,10 @@ class BranchingSettings:
         method: ``babsr`` takes the neuron of the best score; ``kfsb`` bounds the children of the
             best few and takes the best of these; ``fsb`` does so with more of them.
         candidates: neurons of each of both scores whose children kFSB and FSB bound.
-        reduceop: whether a neuron is as good as the worse (min) or the better (max) of its two
-            children.
     """
 
     method: Literal["babsr", "fsb", "kfsb"] = "kfsb"
     candidates: PositiveCount = 3
-    reduceop: Literal["min", "max"] = "min"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -64,8 +61,8 @@ class SearchSettings:
 
     batch: PositiveCount = 64
     root: OptimiseSettings = OptimiseSettings(iterations=100, lr_alpha=0.1)
-    tighten: OptimiseSettings = OptimiseSettings(iterations=20, lr_alpha=0.1)
-    domain: OptimiseSettings = OptimiseSettings(iterations=20, lr_alpha=0.05, lr_beta=0.1)
+    tighten: OptimiseSettings = OptimiseSettings(iterations=6, lr_alpha=0.4, decay=0.85)
+    domain: OptimiseSettings = OptimiseSettings(iterations=10, lr_alpha=0.05, lr_beta=0.1)
     branching: BranchingSettings = BranchingSettings()
     descent: Count = 40
     timeout: Positive = 360.0
