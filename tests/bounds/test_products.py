@@ -9,6 +9,8 @@ from torch import Tensor
 from verify_pipeline.bounds import NodeBounds, crown_margins
 from verify_pipeline.bounds.interval import enclose
 from verify_pipeline.bounds.linearise import relax
+from verify_pipeline.bounds.planes import Planes
+from verify_pipeline.bounds.products import Product
 from verify_pipeline.network.graph import GraphBuilder
 from verify_pipeline.network.ops import Div, Linear, MatMul, Mul, Op, Reshape, Slice, Softmax
 from verify_pipeline.problem import Box, Specification
@@ -135,3 +137,73 @@ def test_a_product_of_one_value_with_itself() -> None:
     found = crown_margins(graph, box, spec, NodeBounds(*value)).lower
     # x² >= 5 x - 6.25 - 0.25 >= 3.5 on [2, 3]; -x² >= -5 x + 6.25 - 0.25 >= -9
     assert found.flatten().tolist() == [3.5, -9.0]
+
+
+POSITIONED = [name for name in SHAPES if "mul" in name]
+
+
+def positioned(name: str, seed: int, width: float) -> tuple[Product, list[Tensor], Tensor, Planes]:
+    """A product over random intervals, points inside, functionals and random positions."""
+    torch.manual_seed(seed)
+    op, shapes = SHAPES[name]
+    read = [interval(shape, width, positive=False) for shape in shapes]
+    relaxation = relax(op, read, 2)
+    assert isinstance(relaxation, Product)
+    points = [torch.lerp(low, up, torch.rand_like(low)) for low, up in read]
+    functional = torch.randn(2, 3, *op(*points).shape[1:], dtype=torch.float64)
+    start = torch.rand(2, 3, *relaxation.pairs(), dtype=torch.float64)
+    start = start.round() if seed % 3 == 0 else start
+    return relaxation, points, functional, Planes.of(relaxation, 3, start)
+
+
+def pulled(relaxation: Product, functional: Tensor, choice: Planes, points: list[Tensor]) -> Tensor:
+    parts, bound = relaxation.pull_back(functional, choice)
+    for part, point in zip(parts, points, strict=True):
+        assert part is not None
+        bound = bound + (part * point.unsqueeze(1)).flatten(2).sum(2)
+    return bound
+
+
+@pytest.mark.parametrize("name", POSITIONED)
+@given(st.integers(0, 2**31), st.sampled_from([0.0, 0.5, 3.0]))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_planes_hold_wherever_they_stand(name: str, seed: int, width: float) -> None:
+    relaxation, points, functional, choice = positioned(name, seed, width)
+    bound = pulled(relaxation, functional, choice, points)
+    value = SHAPES[name][0](*points).unsqueeze(1)
+    assert (bound <= (functional * value).flatten(2).sum(2) + 1e-9).all()
+    followed = relaxation.follow(functional, choice, [p.unsqueeze(1) for p in points])
+    torch.testing.assert_close((functional * followed).flatten(2).sum(2), bound)
+    # out of range they are brought back
+    beyond = Planes.of(relaxation, 3, 5 * choice.alpha.value - 2)
+    assert ((beyond.positions() >= 0) & (beyond.positions() <= 1)).all()
+    middle = Planes.of(relaxation, 3, None)
+    usual, _ = relaxation.pull_back(functional, None)
+    for part, same in zip(relaxation.pull_back(functional, middle)[0], usual, strict=True):
+        torch.testing.assert_close(part, same)
+
+
+@pytest.mark.parametrize("name", POSITIONED)
+def test_the_slope_of_positions_is_the_derivative(name: str) -> None:
+    relaxation, points, functional, choice = positioned(name, 7, 1.0)
+    value = choice.alpha.value.requires_grad_(True)
+    (wanted,) = torch.autograd.grad(pulled(relaxation, functional, choice, points).sum(), value)
+    (found,) = choice.gradients(functional, [p.unsqueeze(1) for p in points])
+    torch.testing.assert_close(found, wanted)
+
+
+def test_each_end_is_a_plane_of_mccormick() -> None:
+    box = torch.zeros(1, 1, dtype=torch.float64), torch.full((1, 1), 2.0, dtype=torch.float64)
+    relaxation = relax(Mul(), [box, box], 2)
+    assert isinstance(relaxation, Product)
+    rows = torch.tensor([[[1.0], [-1.0]]], dtype=torch.float64)
+    # x y >= 0 and x y <= 2 y at one end, x y >= 2 x + 2 y - 4 and x y <= 2 x at the other
+    for end, slopes, offsets in (
+        (0.0, [[0, 0], [0, -2]], [0, 0]),
+        (1.0, [[2, 2], [-2, 0]], [-4, 0]),
+    ):
+        start = torch.full((1, 2, 1), end, dtype=torch.float64)
+        parts, constants = relaxation.pull_back(rows, Planes.of(relaxation, 2, start))
+        found = torch.stack([part.flatten() for part in parts if part is not None], 1)
+        assert found.tolist() == slopes
+        assert constants.flatten().tolist() == offsets

@@ -7,11 +7,13 @@ The gradient needs no automatic differentiation. A bound is ``A_0 · x̂ + c`` w
 the box that minimises it. Let ``z`` be the value of a ReLU's input when ``x̂`` is sent forward
 through the lines that the walk back chose. The bound depends on the slope of that ReLU's line as on
 ``a · slope · z`` (``a`` the coefficient that arrives at its output) and on its β as on ``-β s z``.
-One walk back and one walk forward give every derivative of every row.
+One walk back and one walk forward give every derivative of every row. Positions of the planes of
+products are variables in the same way (``planes``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,11 +29,14 @@ from verify_pipeline.bounds.contract import (
     OptimiseSettings,
     Splits,
     Until,
+    always,
 )
 from verify_pipeline.bounds.intermediate import tighten
 from verify_pipeline.bounds.linearise import LinearGraph, linearise
 from verify_pipeline.bounds.lines import Lines
+from verify_pipeline.bounds.planes import Planes
 from verify_pipeline.bounds.precision import full_precision
+from verify_pipeline.bounds.products import Product
 from verify_pipeline.bounds.variables import Cells, Listed, Variable
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
@@ -77,16 +82,36 @@ def optimise(
 
 @full_precision()
 def optimise_intermediate(
-    graph: Graph, box: Box, start: NodeBounds, settings: OptimiseSettings, budget: MemoryBudget
+    graph: Graph,
+    box: Box,
+    start: NodeBounds,
+    settings: OptimiseSettings,
+    budget: MemoryBudget,
+    has_time: Callable[[], bool] = always,
 ) -> NodeBounds:
     """Tighten bounds of the inputs of nonlinear nodes, each bound with an α of its own.
 
     As ``crown_intermediate``, but every functional is optimised over the layers before it, which
-    are already tightened. Many times dearer: for the instances that cheaper bounds leave open.
+    are already tightened. Several times dearer: for the instances that cheaper bounds leave open.
+    The α are looked for in float32, whatever the box's dtype; any α is valid, so the bounds that
+    count are evaluated with them in that dtype.
+
+    Args:
+        graph: the network.
+        box: ``N`` boxes.
+        start: valid bounds, such as CROWN bounds.
+        settings: steps and rates.
+        budget: of memory for the functionals that are optimised at once; halved if it fails.
+        has_time: asked before each such batch and each step; once it says no, the best α so far
+            count and the neurons that are left keep their bounds of ``start``, or intervals.
+
+    Returns:
+        Bounds of every place, nowhere looser than ``start``.
     """
 
     def run(allowed: MemoryBudget) -> NodeBounds:
-        return tighten(graph, box, start, _Ascent(settings, allowed, box.lower.dtype))
+        method = _Ascent(settings, allowed, box.lower.dtype, has_time)
+        return tighten(graph, box, start, method, has_time)
 
     return within_memory(run, budget)
 
@@ -98,17 +123,22 @@ class _Ascent:
     settings: OptimiseSettings
     budget: MemoryBudget
     dtype: torch.dtype
+    has_time: Callable[[], bool]
 
     def solve(self, linear: LinearGraph, box: Box, functional: Functional) -> Tensor:
-        never = Until(functional.constants.new_full((len(box),), torch.inf))
-        choices = begin(linear, functional, None, None)
-        return ascend(linear, box, functional, self.settings, choices, never)[0].lower
+        fast = functional.to(torch.float32)
+        until = Until(fast.constants.new_full((len(box),), torch.inf), self.has_time)
+        rough = linear.to(torch.float32)
+        choices = begin(rough, fast, None, None)
+        best = climb(rough, box.to(torch.float32), fast, self.settings, choices, until)
+        found = {place: choice.to(self.dtype) for place, choice in best.items()}
+        return lower_bounds(linear, box, functional, found).lower
 
     def capacity(self, graph: Graph, place: int) -> int:
         return functionals_with_gradients(graph, place, self.budget, self.dtype)
 
 
-Choices = dict[int, Listed]
+Choices = dict[int, Listed | Planes]
 
 
 @torch.no_grad()
@@ -120,25 +150,41 @@ def begin(
     rows = functional.constants.shape[1]
     choices: Choices = {}
     for place, relaxation in linear.relaxations.items():
-        if place > functional.place or not isinstance(relaxation, Lines):
+        if place > functional.place:
             continue
-        usual = relaxation.adaptive.unsqueeze(1)
-        alpha, beta, sides = None, None, None
-        cells = Cells.where(relaxation.offset > 0)
-        if len(cells):
-            value = cells.read(start.alpha.get(place, usual).to(usual)).clamp_(0, 1)
-            alpha = Variable.at(cells, 1.0, value.repeat(1, rows // value.shape[1]))
-        if place in splits:
-            cells = Cells.where(splits[place] != 0)
-            sides = cells.read(splits[place].unsqueeze(1)).to(usual)
-            value = torch.zeros_like(sides)
-            if place in start.beta:
-                value = cells.read(start.beta[place].to(usual)).clamp_(min=0)
-            beta = Variable.at(cells, None, value.repeat(1, rows // value.shape[1]))
-        if alpha is not None or beta is not None:
-            shape = torch.Size((len(usual), rows, *usual.shape[2:]))
-            choices[place] = Listed(relaxation.slope, shape, alpha, beta, sides)
+        if isinstance(relaxation, Product):
+            choices[place] = Planes.of(relaxation, rows, start.alpha.get(place))
+        if isinstance(relaxation, Lines):
+            alpha, beta = start.alpha.get(place), start.beta.get(place)
+            listed = _listed(relaxation, rows, alpha, beta, splits.get(place))
+            if listed.variables():
+                choices[place] = listed
     return choices
+
+
+def _listed(
+    relaxation: Lines,
+    rows: int,
+    start_alpha: Tensor | None,
+    start_beta: Tensor | None,
+    split: Tensor | None,
+) -> Listed:
+    """The variables of one (leaky) ReLU, for so many rows."""
+    usual = relaxation.adaptive.unsqueeze(1)
+    alpha, beta, sides = None, None, None
+    cells = Cells.where(relaxation.offset > 0)
+    if len(cells):
+        value = cells.read((usual if start_alpha is None else start_alpha).to(usual)).clamp_(0, 1)
+        alpha = Variable.at(cells, 1.0, value.repeat(1, rows // value.shape[1]))
+    if split is not None:
+        cells = Cells.where(split != 0)
+        sides = cells.read(split.unsqueeze(1)).to(usual)
+        value = torch.zeros_like(sides)
+        if start_beta is not None:
+            value = cells.read(start_beta.to(usual)).clamp_(min=0)
+        beta = Variable.at(cells, None, value.repeat(1, rows // value.shape[1]))
+    shape = torch.Size((len(usual), rows, *usual.shape[2:]))
+    return Listed(relaxation.slope, shape, alpha, beta, sides)
 
 
 @torch.no_grad()
@@ -160,6 +206,20 @@ def ascend(
         choices: where to begin; they are changed.
         until: when to stop earlier.
     """
+    best = climb(linear, box, functional, settings, choices, until)
+    return lower_bounds(linear, box, functional, best), best
+
+
+@torch.no_grad()
+def climb(
+    linear: LinearGraph,
+    box: Box,
+    functional: Functional,
+    settings: OptimiseSettings,
+    choices: Choices,
+    until: Until,
+) -> Choices:
+    """The choices that :func:`ascend`, whose arguments these are, finds best for each row."""
     best = _Best(functional.constants, choices)
     going = torch.arange(len(until.above), device=until.above.device)
     now, rest, ask = choices, (linear, box), functional
@@ -170,14 +230,14 @@ def ascend(
         still = (best.lower[going] <= until.above[going].unsqueeze(1)).any(1)
         if last or not bool(still.any()) or not until.has_time():
             break
-        _climb(now, gradients, settings, step)
+        _step(now, gradients, settings, step)
         if float((~still).float().mean()) >= _WORTH_DROPPING:
             rest, ask = (rest[0][still], rest[1][still]), ask[still]
             going, now = going[still], {place: c.only(still) for place, c in now.items()}
-    return lower_bounds(linear, box, functional, best.choices), best.choices
+    return best.choices
 
 
-def _climb(
+def _step(
     choices: Choices, gradients: dict[int, list[Tensor]], settings: OptimiseSettings, step: int
 ) -> None:
     """One step of every variable that has a gradient."""
@@ -205,6 +265,7 @@ class _Best:
             kept = self.choices[place].variables()
             for old, new in zip(kept, choice.variables(), strict=True):
                 rows = better[new.cells.instance]
+                rows = rows.view(*rows.shape, *(1,) * (new.value.dim() - 2))
                 old.value[new.origin] = torch.where(rows, new.value, old.value[new.origin])
 
 
@@ -212,6 +273,9 @@ def _multipliers(linear: LinearGraph, choices: Choices) -> Multipliers:
     """The choices as dense tensors, adaptive α and no β where there is none."""
     alpha, beta = {}, {}
     for place, choice in choices.items():
+        if isinstance(choice, Planes):
+            alpha[place] = choice.alpha.value
+            continue
         relaxation = linear.relaxations[place]
         assert isinstance(relaxation, Lines)
         if choice.alpha is not None:
@@ -242,8 +306,8 @@ def evaluate(
     for place, choice in choices.items():
         coefficients = arrived.get(place)
         if coefficients is not None:
-            z = values[linear.graph.nodes[place].inputs[0]]
-            gradients[place] = choice.gradients(coefficients, z)
+            inputs = [values.get(i) for i in linear.graph.nodes[place].inputs]
+            gradients[place] = choice.gradients(coefficients, inputs)
     return bounds.lower, gradients
 
 

@@ -43,6 +43,10 @@ class Functional:
     def __getitem__(self, index: slice | Tensor) -> Functional:
         return Functional(self.place, self.coefficients[index], self.constants[index])
 
+    def to(self, dtype: torch.dtype) -> Functional:
+        """The same in another dtype, rounded to nearest."""
+        return Functional(self.place, self.coefficients.to(dtype), self.constants.to(dtype))
+
 
 def of_margins(graph: Graph, spec: Specification) -> Functional:
     """The margins ``C f + d`` as functionals of the output."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.contract import MemoryBudget
-from verify_pipeline.network.graph import Graph
-from verify_pipeline.network.ops import size
+from verify_pipeline.network.graph import Graph, Node
+from verify_pipeline.network.ops import MatMul, Mul, size
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -47,8 +47,15 @@ def functionals_with_gradients(
     graph: Graph, place: int, budget: MemoryBudget, dtype: torch.dtype
 ) -> int:
     """As :func:`functionals_that_fit`, when every step is kept for a gradient."""
-    total = sum(size(node.shape) for node in graph.nodes[: place + 1])
+    total = sum(size(node.shape) + _pairs(graph, node) for node in graph.nodes[: place + 1])
     return max(1, budget.bytes // (dtype.itemsize * 2 * _TEMPORARIES * max(total, 1)))
+
+
+def _pairs(graph: Graph, node: Node) -> int:
+    """How many pairs of factors a product multiplies: so many variables a functional has there."""
+    if isinstance(node.op, MatMul):
+        return size(graph.nodes[node.inputs[0]].shape) * node.shape[-1]
+    return size(node.shape) if isinstance(node.op, Mul) else 0
 
 
 def within_memory(run: Callable[[MemoryBudget], Result], budget: MemoryBudget) -> Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import singledispatch
 
+import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.contract import NodeBounds, Splits
@@ -51,6 +52,15 @@ class LinearGraph:
     def __getitem__(self, index: slice | Tensor) -> LinearGraph:
         picked = {place: relaxation[index] for place, relaxation in self.relaxations.items()}
         return LinearGraph(self.graph, picked)
+
+    def to(self, dtype: torch.dtype) -> LinearGraph:
+        """The same in another dtype, rounded to nearest: for directions, not for verdicts."""
+
+        def move(values: Tensor) -> Tensor:
+            return values.to(dtype) if values.is_floating_point() else values
+
+        moved = {place: relaxation.map(move) for place, relaxation in self.relaxations.items()}
+        return LinearGraph(self.graph.to(dtype), moved)
 
 
 def linearise(graph: Graph, bounds: NodeBounds, splits: Splits | None = None) -> LinearGraph:

@@ -105,7 +105,8 @@ class Given(Choice):
     """α and β of one node, given for all of its neurons.
 
     Attributes:
-        alpha: ``N x S x *V`` or ``N x 1 x *V`` in [0, 1]; None: the usual slopes.
+        alpha: ``N x S x *V`` or ``N x 1 x *V`` in [0, 1] (of a product: of its pairs ``*P``);
+            None: the usual slopes.
         charges: ``β s``, ``N x S x *V`` or ``N x 1 x *V``; None: no splits or no β.
     """
 
@@ -119,6 +120,10 @@ class Given(Choice):
     def charge(self, pulled: Tensor) -> Tensor:
         """The coefficients ``N x S x *V`` less ``β s``."""
         return pulled if self.charges is None else pulled - self.charges
+
+    def positions(self) -> Tensor | None:
+        """α as it is given."""
+        return self.alpha
 
 
 def given(multipliers: Multipliers | None, splits: Splits | None) -> dict[int, Choice]:

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 
-class Choice(ABC):
-    """What is free in a relaxation: slopes of lower lines (α), and charges for splits (β)."""
+class Choice:
+    """What is free in a relaxation: slopes of lower lines (α), and charges for splits (β).
 
-    @abstractmethod
+    A choice speaks of what its relaxation has; the rest is as usual.
+    """
+
     def slopes(self, least: Tensor, span: Tensor, usual: Tensor) -> Tensor:
         """The slopes of the lower lines: ``N x S x *V`` or ``N x 1 x *V``.
 
@@ -28,10 +30,15 @@ class Choice(ABC):
             span: what α = 1 adds, ``N x 1 x *V``.
             usual: the slopes where nothing is chosen, ``N x 1 x *V``.
         """
+        return usual
 
-    @abstractmethod
     def charge(self, pulled: Tensor) -> Tensor:
         """Coefficients ``N x S x *V`` of the input less ``β s``; may change them in place."""
+        return pulled
+
+    def positions(self) -> Tensor | None:
+        """Where planes stand between their two extremes: ``N x S x *P`` in [0, 1]; None: midway."""
+        return None
 
 
 @dataclass(frozen=True, eq=False)

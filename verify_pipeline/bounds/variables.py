@@ -6,6 +6,7 @@ tensors that a walk needs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,8 @@ class Cells:
 class Variable:
     """Numbers of some cells with Adam's moments, ``L x S`` each; changed in place.
 
+    A cell may also have several numbers: then each is ``L x S x *P``.
+
     Attributes:
         cells: whose.
         greatest: of the range from 0 that they stay in; None: no limit.
@@ -84,6 +87,11 @@ class Variable:
         cells = Cells(number[self.cells.instance[kept]], self.cells.neuron[kept])
         moved = (t[kept] for t in (self.value, self.first, self.second, self.origin))
         return Variable(cells, self.greatest, *moved)
+
+    def to(self, dtype: torch.dtype) -> Variable:
+        """The same in another dtype; any value in range is valid, so rounding does no harm."""
+        moved = (t.to(dtype) for t in (self.value, self.first, self.second))
+        return Variable(self.cells, self.greatest, *moved, self.origin)
 
     def climb(self, gradient: Tensor, rate: float, step: int) -> None:
         """The ``step``-th step of Adam upward (from 1), and back into the range.
@@ -139,13 +147,15 @@ class Listed(Choice):
         """Those that there are."""
         return [variable for variable in (self.alpha, self.beta) if variable is not None]
 
-    def gradients(self, coefficients: Tensor, z: Tensor) -> list[Tensor]:
+    def gradients(self, coefficients: Tensor, inputs: Sequence[Tensor | None]) -> list[Tensor]:
         """Of the bounds with respect to :meth:`variables`.
 
         Args:
             coefficients: ``N x S x *V`` that arrive at the node's value.
-            z: ``N x S x *V``, its input's value at the point where the bound is least.
+            inputs: ``N x S x *V``, its input's value at the point where the bound is least.
         """
+        (z,) = inputs
+        assert z is not None
         found = []
         if self.alpha is not None:
             cells = self.alpha.cells
@@ -163,3 +173,9 @@ class Listed(Choice):
         shape = torch.Size((int(still.sum()), *self.shape[1:]))
         alpha, beta = (v and v.only(still) for v in (self.alpha, self.beta))
         return Listed(self.slope, shape, alpha, beta, sides)
+
+    def to(self, dtype: torch.dtype) -> Listed:
+        """The same in another dtype."""
+        alpha, beta = (v and v.to(dtype) for v in (self.alpha, self.beta))
+        sides = None if self.sides is None else self.sides.to(dtype)
+        return Listed(self.slope, self.shape, alpha, beta, sides)

@@ -1,0 +1,58 @@
+"""Where the planes of a product stand, as numbers that the ascent changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.products import Product
+from verify_pipeline.bounds.relaxation import Choice
+from verify_pipeline.bounds.variables import Cells, Variable
+
+
+@dataclass(frozen=True, eq=False)
+class Planes(Choice):
+    """Positions between McCormick's planes, one for each pair of factors and each row.
+
+    Attributes:
+        relaxation: of the product.
+        alpha: variables in [0, 1], ``N x S x *P``: an instance is one cell.
+    """
+
+    relaxation: Product
+    alpha: Variable
+
+    @staticmethod
+    def of(relaxation: Product, rows: int, start: Tensor | None) -> Planes:
+        """Positions that begin at ``start`` ``N x S x *P`` or ``N x 1 x *P``; None: midway."""
+        count = len(relaxation.left)
+        shape = (count, rows, *relaxation.pairs())
+        value = relaxation.left.new_full(shape, 0.5)
+        if start is not None:
+            value = value.copy_(start.clamp(0, 1))
+        number = torch.arange(count, device=value.device)
+        cells = Cells(number, torch.zeros_like(number))
+        return Planes(relaxation, Variable.at(cells, 1.0, value))
+
+    def positions(self) -> Tensor:
+        """The variables' values."""
+        return self.alpha.value
+
+    def variables(self) -> list[Variable]:
+        """The positions."""
+        return [self.alpha]
+
+    def gradients(self, coefficients: Tensor, inputs: Sequence[Tensor | None]) -> list[Tensor]:
+        """Of the bounds with respect to :meth:`variables`; as ``Product.slope``."""
+        return [self.relaxation.slope(coefficients, inputs)]
+
+    def to(self, dtype: torch.dtype) -> Planes:
+        """The same in another dtype."""
+        return Planes(self.relaxation.map(lambda values: values.to(dtype)), self.alpha.to(dtype))
+
+    def only(self, still: Tensor) -> Planes:
+        """The same for some instances, ``N`` booleans."""
+        return Planes(self.relaxation[still], self.alpha.only(still))
