@@ -70,10 +70,11 @@ def test_the_comparison_with_onnxruntime_can_be_left_out(tmp_path: Path) -> None
         helper.make_node("Sub", ["x", "m"], ["d"]),
         helper.make_node("Add", ["x", "d"], ["y"]),
     ]
-    shape, opsets = (TensorProto.FLOAT, ["n", 1]), [helper.make_opsetid("", 13)]
-    values = [[helper.make_tensor_value_info(name, *shape)] for name in "xy"]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1]) for name in "xy")
     model = helper.make_model(
-        helper.make_graph(nodes, "mixed", *values), opset_imports=opsets, ir_version=8
+        helper.make_graph(nodes, "mixed", [x], [y]),
+        opset_imports=[helper.make_opsetid("", 13)],
+        ir_version=8,
     )
     path = tmp_path / "mixed.onnx"
     path.write_bytes(model.SerializeToString())
