@@ -92,3 +92,24 @@ def test_tightened_bounds_lie_inside_and_hold_and_leave_the_others_alone() -> No
         narrower |= bool((upper - lower < 0.99 * (before.upper[place] - before.lower[place])).any())
     assert narrower
     assert bool((after.goals.live <= bounder.goals.live).all())
+
+
+def test_without_time_the_bounds_stay_as_they_are() -> None:
+    graph = network().to(torch.float64)
+    box = Box.around(torch.rand(1, 3, dtype=torch.float64), 0.4)
+    spec = Specification.margins(torch.tensor([0]), 2, torch.float64)
+    before = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
+    exact = Instances(graph, box, spec, before)
+    bounder = Bounder(plant(exact, None, 8).goals, exact.to(torch.float32), exact)
+    after = tightened(bounder, torch.tensor([True]), SETTINGS, lambda: False)
+    for place, lower in after.exact.bounds.lower.items():
+        assert torch.equal(lower, before.lower[place])
+        assert torch.equal(after.exact.bounds.upper[place], before.upper[place])
+
+
+def test_the_time_allowed_leaves_every_instance_half_of_what_it_has() -> None:
+    made = plan()
+    made.functionals = torch.tensor([6, 2])
+    both = torch.tensor([True, True])
+    # the first pays 6/8 of all seconds: 2 of its 4 are 8/3 together
+    assert abs(made.allowed(both, torch.tensor([4.0, 100.0])) - 8 / 3) < 1e-6

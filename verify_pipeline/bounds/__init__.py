@@ -26,6 +26,7 @@ from verify_pipeline.bounds.contract import (
     OptimiseSettings,
     Splits,
     Until,
+    always,
 )
 from verify_pipeline.bounds.crown import crown_margins, needed_places, relu_coefficients
 from verify_pipeline.bounds.intermediate import crown_intermediate
@@ -40,6 +41,7 @@ __all__ = [
     "OptimiseSettings",
     "Splits",
     "Until",
+    "always",
     "clamp_to_splits",
     "crown_intermediate",
     "crown_margins",

@@ -90,8 +90,8 @@ class Variable:
 
     def to(self, dtype: torch.dtype) -> Variable:
         """The same in another dtype; any value in range is valid, so rounding does no harm."""
-        moved = (t.to(dtype) for t in (self.value, self.first, self.second))
-        return Variable(self.cells, self.greatest, *moved, self.origin)
+        value, first, second = (t.to(dtype) for t in (self.value, self.first, self.second))
+        return Variable(self.cells, self.greatest, value, first, second, self.origin)
 
     def climb(self, gradient: Tensor, rate: float, step: int) -> None:
         """The ``step``-th step of Adam upward (from 1), and back into the range.

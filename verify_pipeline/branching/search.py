@@ -222,7 +222,12 @@ class _Trees:
         going = (accounts.open > 0) & ~accounts.ended
         chosen = going & plan.worthwhile(accounts.charged, accounts.left, pace.seconds_each)
         if bool(chosen.any()):
-            better = unless_memory_ends(tightened, self._bounder, chosen, self._settings)
+            until = pace.passed() + plan.allowed(chosen, accounts.left)
+
+            def has_time() -> bool:
+                return pace.passed() < until
+
+            better = unless_memory_ends(tightened, self._bounder, chosen, self._settings, has_time)
             seconds = pace.passed()
             if better is not None:  # without the room, the search goes on as it is
                 self._bounder = better

@@ -51,7 +51,7 @@ class SearchSettings:
         descent: gradient steps from where a domain's bound is least, in search of a counterexample;
             0 for none (see ``pursuit``).
         timeout: seconds that one instance may be charged.
-        tighten: ascent on an α of its own for each bound of each unstable neuron, in float64, for
+        tighten: ascent on an α of its own for each bound of each unstable neuron, for
             instances that turn out to be worth it (see ``tightening``).
         max_domains: of one instance, after which it is given up; None for no limit.
         max_bytes: of all open domains together; the instance that holds most of them is given up.

@@ -8,18 +8,22 @@ in hindsight would have cost.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds import NodeBounds, optimise_intermediate
+from verify_pipeline.bounds import MemoryBudget, NodeBounds, always, optimise_intermediate
 from verify_pipeline.branching.bounding import Bounder
 from verify_pipeline.branching.domains import Neurons
 from verify_pipeline.branching.settings import SearchSettings
 
 FUNCTIONAL_SHARE = 0.2
 """What a step of one neuron's bound costs of a step of one domain's, before it was measured."""
+
+AT_ONCE = 1 << 28
+"""Bytes at most for the bounds that are optimised together: time is looked at in between."""
 
 
 class Tightening:
@@ -66,6 +70,16 @@ class Tightening:
         self._waiting = self._waiting & ~chosen
         return chosen
 
+    def allowed(self, chosen: Tensor, left: Tensor) -> float:
+        """Seconds that the chosen instances may take together: half of what each has left.
+
+        Args:
+            chosen: ``N`` booleans, at least one.
+            left: seconds that each has left, ``N``.
+        """
+        functionals = self.functionals[chosen]
+        return float((left[chosen] / functionals).amin() * functionals.sum() / 2)
+
     def learn(self, chosen: Tensor, seconds: float, seconds_each: float) -> None:
         """Compare what was expected of the chosen instances with what it took."""
         expected = float(self.expected(seconds_each)[chosen].sum())
@@ -74,12 +88,20 @@ class Tightening:
 
 
 @torch.no_grad()
-def tightened(bounder: Bounder, chosen: Tensor, settings: SearchSettings) -> Bounder:
-    """The bounder with optimised bounds for the instances ``chosen``, ``N`` booleans."""
+def tightened(
+    bounder: Bounder,
+    chosen: Tensor,
+    settings: SearchSettings,
+    has_time: Callable[[], bool] = always,
+) -> Bounder:
+    """The bounder with optimised bounds for the instances ``chosen``, ``N`` booleans.
+
+    Once ``has_time`` says no, the bounds that are not yet optimised stay as they are.
+    """
     exact = bounder.exact
-    found = optimise_intermediate(
-        exact.graph, exact.box[chosen], exact.bounds[chosen], settings.tighten, settings.budget
-    )
+    box, bounds = exact.box[chosen], exact.bounds[chosen]
+    budget = MemoryBudget(bytes=min(settings.budget.bytes, AT_ONCE))
+    found = optimise_intermediate(exact.graph, box, bounds, settings.tighten, budget, has_time)
     bounds = NodeBounds(
         {p: _put(v, chosen, found.lower[p]) for p, v in exact.bounds.lower.items()},
         {p: _put(v, chosen, found.upper[p]) for p, v in exact.bounds.upper.items()},
