@@ -1,0 +1,303 @@
+"""Time and memory of a certification against images, width, ε and domains.
+
+    python benchmarks/scaling.py [--out results] [--models models] [--sweeps images,…] [--fresh]
+
+Every point is measured in a process of its own, with one thread: processor seconds and wall seconds
+of `certify_set` after a first image that warms up, and by how much the resident memory grew at its
+peak. Points go into OUT/scaling.csv as they are measured; the same command continues there. Then
+OUT/scaling.md and one OUT/scaling-SWEEP.svg for each sweep are written (matplotlib: `.[plots]`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from verify_pipeline import data
+from verify_pipeline.branching import SearchSettings
+from verify_pipeline.certify import CertifySettings, certify_set
+from verify_pipeline.data import ImageSet
+from verify_pipeline.network import zoo
+from verify_pipeline.onnx import Network, load_network, network_from_module
+
+TRAINED = "mnist-0.1-conv-small-cc-ibp"
+HARD_NETWORK, HARD = "mnist-0.1-conv-small-mtl-ibp", "1522,2016"
+BOUNDING = ("clean", "ibp", "crown", "alpha-crown")
+SWEEPS: dict[str, tuple[float, ...]] = {
+    "images": (1, 3, 10, 30, 100, 300, 1000, 3000, 10000),
+    "copies": (30, 90, 300, 900, 3000, 9000),
+    "memory": (10, 100, 1000, 10000),
+    "width": (0.25, 0.5, 1, 2),
+    "epsilon": (0.02, 0.05, 0.1, 0.15, 0.2, 0.25),
+    "domains": (16, 64, 256, 1024, 2048),
+}
+"""What is varied, and its values."""
+
+NUMBERS = ("images", "copies", "memory")
+"""Sweeps over numbers of images."""
+
+MEANING = {
+    "images": f"{TRAINED}, ε = 0.1, the first so many test images, all stages, the usual memory",
+    "copies": f"{TRAINED}, ε = 0.1, the first 30 test images over and over, so that every number "
+    "of images has the same share of hard ones; all stages",
+    "memory": f"{TRAINED}, ε = 0.1, the first so many test images, all stages, 256 MiB",
+    "width": "conv-small with fresh weights, ε = 2/255, 64 images, up to α-CROWN; the width "
+    "multiplies channels and neurons",
+    "epsilon": f"{TRAINED}, 200 images, all stages, 5 seconds for each image",
+    "domains": f"{HARD_NETWORK}, ε = 0.1, the test images {HARD}, which stay open for long, all "
+    "stages, at most so many domains for an image",
+}
+USUAL, SMALL = 2048, 256
+"""MiB that a batch may take."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measurement.
+
+    Attributes:
+        sweep: what is varied.
+        value: to what.
+        images: that were certified.
+        decided: of these.
+        domains: that branch and bound looked at.
+        seconds: of the processor.
+        wall: seconds that passed.
+        grown: MiB by which the resident memory was larger at its peak than before.
+        memory: MiB that a batch may take, as the certification was told.
+    """
+
+    sweep: str
+    value: float
+    images: int
+    decided: int
+    domains: int
+    seconds: float
+    wall: float
+    grown: float
+    memory: int
+
+
+def job(sweep: str, value: float, models: Path) -> tuple[Network, ImageSet, CertifySettings]:
+    """What is certified at a point of a sweep."""
+    images = data.load("mnist", "test")
+    if sweep == "width":
+        network = fresh(value)
+        labels = network.replay(images.pixels(slice(0, 64))).argmax(1)
+        chosen = ImageSet("mnist", "test", images.images[:64], labels, 10)
+        return network, chosen, CertifySettings(epsilon=2 / 255, stages=BOUNDING, timeout=600.0)
+    if sweep == "domains":
+        search = SearchSettings(max_domains=int(value))
+        hard = CertifySettings(epsilon=0.1, timeout=600.0, indices=HARD, search=search)
+        return load_network(models / f"{HARD_NETWORK}.onnx"), images, hard
+    network = load_network(models / f"{TRAINED}.onnx")
+    usual = CertifySettings(epsilon=0.1, timeout=60.0, memory=USUAL)
+    if sweep in ("images", "memory"):
+        memory = SMALL if sweep == "memory" else USUAL
+        return network, images, replace(usual, indices=f"0:{int(value)}", memory=memory)
+    if sweep == "copies":
+        return network, images.subset(torch.arange(int(value)) % 30), usual
+    return network, images, replace(usual, epsilon=value, indices="0:200", timeout=5.0)
+
+
+def fresh(width: float) -> Network:
+    """conv-small as it is before training."""
+    torch.manual_seed(0)
+    module = zoo.build("conv-small", (1, 28, 28), 10, (0.1307,), (0.3081,), width=width)
+    return network_from_module(module, (1, 28, 28))
+
+
+def measure(sweep: str, value: float, models: Path) -> Point:
+    """Certify, in this process."""
+    torch.set_num_threads(1)
+    network, images, settings = job(sweep, value, models)
+    certify_set(network, images, replace(settings, indices="0:1"))
+    before, began, wall = _resident(), time.process_time(), time.perf_counter()
+    summary = certify_set(network, images, settings)
+    seconds, wall = time.process_time() - began, time.perf_counter() - wall
+    counts = (re.fullmatch(r"(\d+) domains", record.detail) for record in summary.records)
+    return Point(
+        sweep,
+        value,
+        images=len(summary.records),
+        decided=len(summary.records) - summary.tally.undecided,
+        domains=sum(int(count[1]) for count in counts if count),
+        seconds=seconds,
+        wall=wall,
+        grown=max(_peak() - before, 0.0),
+        memory=settings.memory,
+    )
+
+
+def _resident() -> float:
+    """MiB of this process that are in memory now; where the system does not say, their peak."""
+    statm = Path("/proc/self/statm")
+    if statm.is_file():
+        return int(statm.read_text().split()[1]) * resource.getpagesize() / (1 << 20)
+    return _peak()
+
+
+def _peak() -> float:
+    """The most MiB of this process that were ever in memory."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def in_a_process(sweep: str, value: float, models: Path) -> Point:
+    """Measure in a process of its own."""
+    command = [sys.executable, __file__, "--models", str(models), "--one", sweep, str(value)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return Point(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def read(path: Path) -> list[Point]:
+    """The points of a file, none if it is not there."""
+    if not path.is_file():
+        return []
+    kinds = {
+        field.name: {"str": str, "int": int, "float": float}[str(field.type)]
+        for field in fields(Point)
+    }
+    with path.open(newline="") as file:
+        return [
+            Point(**{name: kinds[name](text) for name, text in row.items()})
+            for row in csv.DictReader(file)
+        ]
+
+
+def append(path: Path, point: Point) -> None:
+    """Add a point to a file."""
+    new = not path.is_file()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Point)])
+        if new:
+            writer.writeheader()
+        rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(point).items()}
+        writer.writerow(rounded)
+
+
+def page(points: list[Point], command: str) -> str:
+    """All points as Markdown."""
+    lines = ["# Scaling", ""]
+    for sweep in SWEEPS:
+        chosen = sorted((p for p in points if p.sweep == sweep), key=lambda p: p.value)
+        if not chosen:
+            continue
+        lines += [
+            f"## {sweep}",
+            "",
+            f"{MEANING[sweep]}.",
+            "",
+            f"![{sweep}](scaling-{sweep}.svg)",
+            "",
+        ]
+        lines += [
+            f"| {sweep} | images | decided | domains | processor s | ms an image | grown MiB |",
+            "|---:|---:|---:|---:|---:|---:|---:|",
+        ]
+        lines += [
+            f"| {p.value:g} | {p.images} | {p.decided} | {p.domains} | {p.seconds:.2f} | "
+            f"{1000 * p.seconds / p.images:.2f} | {p.grown:.0f} |"
+            for p in chosen
+        ]
+        lines += ["", *verdicts(sweep, chosen)]
+    lines += [
+        "One thread; each point in a process of its own, after a first image that warms up. "
+        "*Grown*: by how much resident memory was larger at its peak than before. "
+        f"Generated by `{command}`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def verdicts(sweep: str, points: list[Point]) -> list[str]:
+    """What the points of a sweep over numbers of images show."""
+    if sweep not in NUMBERS:
+        return []
+    each = [point.seconds / point.images for point in points]
+    pairs = zip(points[1:], each[1:], each, strict=False)
+    worst = max(((now / before, p) for p, now, before in pairs), key=lambda pair: pair[0])
+    most = max(points, key=lambda point: point.grown)
+    return [
+        f"From one line to the next the cost of an image grows at most {worst[0]:.2f} times (at "
+        f"{worst[1].images} images); of 1 it is {each[0] / min(each):.1f} times the least. Memory "
+        f"grows by {most.grown:.0f} MiB at most (at {most.images} images), of {most.memory} MiB "
+        "that a batch may take.",
+        "",
+    ]
+
+
+def plot(sweep: str, points: list[Point], path: Path) -> None:
+    """Seconds for each image (or domain) and memory of a sweep."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "scaling"  # the same points give the same file
+    from matplotlib import pyplot as plt
+
+    points = sorted(points, key=lambda point: point.value)
+    values = [point.value for point in points]
+    by_domain = sweep == "domains"
+    costs = [1000 * p.seconds / max(p.domains if by_domain else p.images, 1) for p in points]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    left.plot(values, costs, "o-")
+    left.set_ylabel(f"processor ms for each {'domain' if by_domain else 'image'}")
+    right.plot(values, [point.grown for point in points], "o-")
+    if sweep in NUMBERS:
+        right.axhline(points[0].memory, linestyle="--", color="grey")
+    right.set_ylabel("memory grown, MiB")
+    for axes in (left, right):
+        axes.set_xlabel({"domains": "domains allowed", "epsilon": "ε"}.get(sweep, sweep))
+        axes.set_ylim(bottom=0)
+        if sweep != "epsilon":
+            axes.set_xscale("log")
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measure what is missing, then write the page and the plots."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--sweeps", default=",".join(SWEEPS))
+    parser.add_argument("--fresh", action="store_true", help="measure everything anew")
+    parser.add_argument("--one", nargs=2, metavar=("SWEEP", "VALUE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        point = measure(options.one[0], float(options.one[1]), options.models)
+        print(json.dumps(asdict(point)))
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "scaling.csv"
+    if options.fresh:
+        path.unlink(missing_ok=True)
+    done: dict[tuple[str, float], Any] = {(p.sweep, p.value): p for p in read(path)}
+    for sweep in options.sweeps.split(","):
+        for value in SWEEPS[sweep]:
+            if (sweep, value) not in done:
+                point = in_a_process(sweep, value, options.models)
+                append(path, point)
+                print(point, flush=True)
+    points = read(path)
+    (options.out / "scaling.md").write_text(page(points, "python benchmarks/scaling.py"))
+    for sweep in {point.sweep for point in points}:
+        chosen = [point for point in points if point.sweep == sweep]
+        plot(sweep, chosen, options.out / f"scaling-{sweep}.svg")
+
+
+if __name__ == "__main__":
+    main()
