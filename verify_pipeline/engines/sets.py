@@ -62,7 +62,7 @@ def run_set(
     network = lru_cache(maxsize=1)(read_network)
     for answer in engine.ask(questions):
         instance = open_[answer.place]
-        result, found = _result(instance, answer, network)
+        result, found = result_of(instance, answer, network)
         if found is not None and job.counterexamples is not None:
             name = counterexample_name(instance.onnx, instance.vnnlib)
             write_counterexample(job.counterexamples / name, *found)
@@ -83,7 +83,7 @@ def _text(path: Path) -> str:
         raise DataError(f"file {path}", expected="text in UTF-8", got=str(error)) from None
 
 
-def _result(
+def result_of(
     instance: SetInstance, answer: Claimed, network: Callable[[Path], Network]
 ) -> tuple[Result, tuple[Tensor, Tensor] | None]:
     """The result of an answer and, for sat, input and output."""
