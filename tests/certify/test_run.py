@@ -101,6 +101,20 @@ def network(model_file: Path) -> Network:
     return load_network(model_file)
 
 
+@pytest.mark.parametrize("end", [nn.Softmax(1), nn.LogSoftmax(1)], ids=str)
+def test_a_softmax_at_the_end_costs_nothing(
+    end: nn.Module, network: Network, digits: ImageSet
+) -> None:
+    """As keras's classifiers have it: the same proofs, by the same stages."""
+    module = trained(data.load("digits", "train"))
+    ended = network_from_module(nn.Sequential(*module, end), network.input_shape)
+    few = replace(SETTINGS, indices=":20")
+    found, expected = (certify_set(n, digits, few).records for n in (ended, network))
+    assert [r.status for r in found] == [r.status for r in expected]
+    assert [r.stage for r in found] == [r.stage for r in expected]
+    assert {r.status for r in found} == {Status.VERIFIED, Status.FALSIFIED}
+
+
 def test_every_image_gets_a_verdict_and_every_kind_of_stage_decides_some(
     network: Network, digits: ImageSet, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ class Asked:
         specification: as in a ledger's run.
         epsilon: half-width of the boxes, where it is one number.
         as_filed: whether the network's file takes the pixels as they are, in their order.
+        compares: whether only comparisons of outputs are asked for.
     """
 
     network: Certifiable
@@ -64,6 +65,7 @@ class Asked:
     specification: str
     epsilon: float | None
     as_filed: bool
+    compares: bool
 
 
 def ask(
@@ -101,7 +103,7 @@ def ask(
         instances.check_fits(prepared.graph)
         box, width = perturbation.name, perturbation.epsilon
     name = f"{box}; {words}" if words else box
-    return Asked(prepared, instances, name, spec.name, width, not words)
+    return Asked(prepared, instances, name, spec.name, width, not words, spec.needs_labels)
 
 
 def _concerned(

@@ -24,6 +24,7 @@ from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError, DataError, NetworkError
 from verify_pipeline.network.maxima import without_max_pooling
+from verify_pipeline.network.outputs import without_order_keeping_end
 from verify_pipeline.problem import Status, Verdict
 
 VERSIONED = ("torch", "onnx", "onnxruntime", "numpy", "highspy")
@@ -77,6 +78,8 @@ def certify_set(
             remedy="Put the preprocessing into the file.",
         )
     graph = without_max_pooling(asked.network.graph)
+    if asked.compares:
+        graph = without_order_keeping_end(graph)
     subject = Subject.of(graph, asked.network.replay, torch.device(device))
     run = Run(
         network.digest,
