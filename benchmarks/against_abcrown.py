@@ -251,8 +251,8 @@ def measure(job: Job, engine: str, out: Path) -> None:
     write_whole(out, json.dumps(asdict(measured), indent=1))
 
 
-def run(job: Job, work: Path) -> None:
-    """Every engine that is there and has not done the task yet."""
+def run(job: Job, work: Path, chosen: list[str]) -> None:
+    """Every engine of those chosen that is there and has not done the task yet."""
     folder = work / job.name.replace(" ", "_").replace(":", "-")
     first = sum(path.is_dir() for path in work.glob("*")) if not folder.exists() else 0
     write_whole(folder / "job.json", json.dumps(asdict(job), indent=1))
@@ -262,7 +262,7 @@ def run(job: Job, work: Path) -> None:
     except DependencyError as error:
         print(f"{error}\nOnly our side is run.", file=sys.stderr)
         engines = ["cascade"]
-    for engine in engines:
+    for engine in (engine for engine in engines if engine in chosen):
         out = folder / f"{engine}.json"
         if not out.exists():
             print(f"{job.name}: {engine} …", file=sys.stderr)
@@ -360,6 +360,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tuned", default="default")
     parser.add_argument("--search", default="")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--engines", default=",".join(ENGINES))
     parser.add_argument("--work", type=Path, default=Path("runs/against_abcrown"))
     parser.add_argument("--out", type=Path, default=Path("results/against_abcrown.md"))
     return parser.parse_args()
@@ -383,7 +384,7 @@ def main() -> None:
             asked.search,
             asked.device,
         )
-        run(job, asked.work)
+        run(job, asked.work, asked.engines.split(","))
     recorded = asked.out.with_suffix(".json")
     found = collect(asked.work, recorded)
     jobs = [json.loads(path.read_text("utf-8")) for path in sorted(asked.work.glob("*/job.json"))]

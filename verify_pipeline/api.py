@@ -30,6 +30,8 @@ from verify_pipeline.config import Recipe, load_recipe, recipe_names
 from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet
 from verify_pipeline.data import from_arrays as load_arrays
 from verify_pipeline.data import load as load_images
+from verify_pipeline.engines import Setup as AbcrownSetup
+from verify_pipeline.engines import find_tool as find_abcrown
 from verify_pipeline.errors import VerifyPipelineError
 from verify_pipeline.onnx import ExportReport, Network, load_network, network_from_module
 from verify_pipeline.pipeline import Outcome, certify, export_onnx, run, train
@@ -39,6 +41,7 @@ from verify_pipeline.training import restore as load_trained
 from verify_pipeline.verdicts import Evidence, publish, read_ledgers, recheck_ledger, tabulate
 
 __all__ = [
+    "AbcrownSetup",
     "Box",
     "BoxSet",
     "CertifyObserver",
@@ -73,6 +76,7 @@ __all__ = [
     "VerifyPipelineError",
     "certify",
     "export_onnx",
+    "find_abcrown",
     "load_arrays",
     "load_images",
     "load_network",

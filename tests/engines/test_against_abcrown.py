@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def benchmark() -> ModuleType:
     return module
 
 
-def measured(benchmark: ModuleType, engine: str, wall: float, **answers: str) -> object:
+def measured(benchmark: ModuleType, engine: str, wall: float, **answers: str) -> Any:
     kept = {name: (answer, 1.0) for name, answer in answers.items()}
     return benchmark.Measured(engine, "1.0", wall, wall / 2, 100.0, 1.0, 40, 4.0, kept)
 

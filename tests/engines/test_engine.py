@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +148,44 @@ def test_who_stops_asking_leaves_nothing_running(fake_tool: FakeTool, tmp_path: 
     time.sleep(0.1)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_who_is_killed_takes_the_tool_along(fake_tool: FakeTool, tmp_path: Path) -> None:
+    tool = fake_tool("{}")
+    pid_file = tmp_path / "pid"
+    tool.script.write_text(
+        f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)\n",
+        encoding="utf-8",
+    )
+    asking = (
+        "from pathlib import Path\n"
+        "from verify_pipeline.engines import Engine, Question, find_tool\n"
+        f"tool = find_tool(Path({str(tool.script)!r}))\n"
+        f"engine = Engine(tool, 'general: {{}}', Path({str(tmp_path / 'runs')!r}))\n"
+        "list(engine.ask([Question(Path('n.onnx'), '; a', 60.0)]))\n"
+    )
+    package = Path(__file__).resolve().parents[2]
+    with subprocess.Popen([sys.executable, "-c", asking], cwd=package) as asker:
+        while not pid_file.exists() or not pid_file.read_text(encoding="utf-8"):
+            assert asker.poll() is None
+            time.sleep(0.05)
+        asker.kill()
+    pid = int(pid_file.read_text(encoding="utf-8"))
+    for _ in range(100):
+        if not is_running(pid):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"process {pid} goes on")
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there that is more than a zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2][0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def test_memory_can_be_limited(fake_tool: FakeTool, tmp_path: Path) -> None:

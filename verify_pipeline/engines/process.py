@@ -19,6 +19,17 @@ from verify_pipeline.problem import Reason
 TAIL = 20_000
 """Bytes at a log's end that are looked at."""
 
+# Runs in the tool's interpreter, which then becomes the tool: it ends with who started it, even if
+# that is killed (PR_SET_PDEATHSIG is 1), and has so many bytes of address space; 0: any number.
+_LAUNCH = """
+import ctypes, os, resource, signal, sys
+memory, *command = sys.argv[1:]
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if int(memory):
+    resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+os.execv(sys.executable, [sys.executable, *command])
+"""
+
 _OUT_OF_MEMORY = re.compile(
     r"OutOfMemoryError|MemoryError|CUDA out of memory|can't allocate memory|Cannot allocate memory"
     r"|std::bad_alloc|not enough memory",
@@ -52,6 +63,8 @@ class Limits:
 class Process:
     """A running tool; a context manager that leaves nothing running.
 
+    On Linux not even when this process is killed.
+
     Args:
         tool: to run.
         config: its configuration file.
@@ -63,9 +76,12 @@ class Process:
     def __init__(
         self, tool: Tool, config: Path, folder: Path, log: Path, memory: int | None
     ) -> None:
+        run = [str(tool.script), "--config", str(config.absolute())]
+        if sys.platform == "linux":
+            run = ["-c", _LAUNCH, str(memory or 0), *run]
         with log.open("wb") as out:
             self._process = subprocess.Popen(
-                [str(tool.python), str(tool.script), "--config", str(config.absolute())],
+                [str(tool.python), *run],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -73,8 +89,6 @@ class Process:
                 start_new_session=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
-        if memory is not None:
-            _limit_memory(self._process.pid, memory)
 
     def __enter__(self) -> Self:
         return self
@@ -96,15 +110,6 @@ class Process:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-def _limit_memory(process: int, size: int) -> None:
-    """Give a process, and what it starts from now on, that many bytes of address space."""
-    if sys.platform == "linux":
-        import resource
-
-        with suppress(ProcessLookupError):
-            resource.prlimit(process, resource.RLIMIT_AS, (size, size))
 
 
 def why_it_ended(status: int, log: Path) -> tuple[Reason, str]:
