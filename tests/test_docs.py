@@ -2,9 +2,12 @@
 
 import re
 import runpy
+import textwrap
+import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from verify_pipeline import api, data, losses
 from verify_pipeline.certify.settings import ALL_STAGES
@@ -78,3 +81,22 @@ def test_the_changelog_names_every_command() -> None:
     stems = {"train": "training", "certify": "certification"}  # named as what they do
     missing = [name for name in sorted(commands) if stems.get(name, name) not in text]
     assert not missing
+
+
+def test_the_readme_certifies_a_torchscript_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sklearn")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^    import torch\n(?:    .*\n|\n)+", text, re.MULTILINE)
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(module, torch.zeros(1, 1, 8, 8)).save(str(tmp_path / "theirs.pt"))
+    monkeypatch.chdir(tmp_path)
+    Path("example.py").write_text(textwrap.dedent(block), encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runpy.run_path("example.py")
+    assert "of 20 verified" in capsys.readouterr().out
