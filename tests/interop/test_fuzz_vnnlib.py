@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import random
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from verify_pipeline.errors import VerifyPipelineError
 from verify_pipeline.interop.counterexamples import read_counterexample
-from verify_pipeline.interop.vnnlib import read_vnnlib
+from verify_pipeline.interop.vnnlib import parse_vnnlib, read_vnnlib
 
 SEEDS = (
     """; a comment
@@ -60,6 +64,74 @@ def answer(text: bytes, path: Path) -> object:
     sides = [(c.lower, c.upper, c.lower_open, c.upper_open) for c in found.cases]
     rows = [(k.rows, k.bounds, k.strict) for case in found.cases for k in case.conjunctions]
     return [[one.tolist() for one in part] for part in (*sides, *rows)]
+
+
+def said(group: object, values: dict[str, float]) -> bool | float:
+    """What a formula or a term says at a point, straight from its brackets."""
+    if isinstance(group, str):
+        return values[group] if group in values else float(group)
+    assert isinstance(group, list)
+    parts = [said(one, values) for one in group[1:]]
+    comparisons: dict[str, Callable[[float, float], bool]] = {
+        "<=": operator.le,
+        "<": operator.lt,
+        ">=": operator.ge,
+        ">": operator.gt,
+        "=": operator.eq,
+    }
+    match group[0]:
+        case "and":
+            return all(parts)
+        case "or":
+            return any(parts)
+        case "+":
+            return sum(parts)
+        case "*":
+            return math.prod(parts)
+        case "-":
+            return parts[0] - sum(parts[1:]) if len(parts) > 1 else -parts[0]
+    assert isinstance(group[0], str)
+    return comparisons[group[0]](*parts)
+
+
+def groups_of(text: str) -> list[object]:
+    """Brackets as lists, comments left out."""
+    stack: list[list[object]] = [[]]
+    for word in re.findall(r"[()]|[^\s();]+", re.sub(r";[^\r\n]*", "", text)):
+        if word == "(":
+            stack.append([])
+        elif word == ")":
+            group = stack.pop()
+            stack[-1].append(group)
+        else:
+            stack[-1].append(word)
+    (groups,) = stack
+    return groups
+
+
+def test_what_is_read_means_what_is_written() -> None:
+    """Of mutated properties that are accepted: at points on a grid and between."""
+    rng = random.Random(24)
+    torch.manual_seed(0)
+    grid = torch.tensor([-1.0, 0, 0.25, 0.5, 1, 2])[torch.randint(6, (100, 4))]
+    points = torch.cat([grid, torch.rand(20, 4) * 3 - 1])
+    read = met = 0
+    while read < 40:
+        text = mutated(SEEDS[0].encode(), rng).decode(errors="replace")
+        try:
+            found = parse_vnnlib(text)
+        except VerifyPipelineError:
+            continue
+        read += 1
+        if (found.inputs, found.outputs) != (2, 2):
+            continue
+        asserted = [g[1] for g in groups_of(text) if g[0] == "assert"]  # type: ignore[index]
+        names = ("X_0", "X_1", "Y_0", "Y_1")
+        at = [dict(zip(names, point, strict=True)) for point in points.double().tolist()]
+        expected = [all(said(one, values) for one in asserted) for values in at]
+        assert found.is_counterexample(points[:, :2], points[:, 2:]).tolist() == expected
+        met += any(expected)
+    assert met > 10
 
 
 def test_the_short_way_for_usual_commands_ends_where_the_long_one_does(tmp_path: Path) -> None:

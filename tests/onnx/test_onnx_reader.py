@@ -12,12 +12,17 @@ import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.onnx import Network, check, load_network, network_from_bytes
 
 Array = NDArray[Any]
+
+
+def value(name: str) -> ValueInfoProto:
+    """Of float32 numbers of any shape."""
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
 
 
 def operations(network: Network) -> list[str]:
@@ -232,6 +237,32 @@ def test_local_functions_are_inlined() -> None:
     model = helper.make_model(graph, functions=[twice], opset_imports=opsets, ir_version=8)
     network = network_from_bytes(model.SerializeToString())
     assert network.graph(torch.tensor([[1.0, 3.0]]).double()).tolist() == [[2.0, 6.0]]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_branch_is_taken_by_a_shape(size: int, onnx_file: Callable[..., bytes]) -> None:
+    """As torch writes ``squeeze``: whether the axis is 1 is only known at run time."""
+    then = helper.make_graph([helper.make_node("Neg", ["x"], ["s"])], "t", [], [value("s")])
+    other = helper.make_graph([helper.make_node("Add", ["x", "x"], ["d"])], "e", [], [value("d")])
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], start=1, end=2),
+        helper.make_node("Equal", ["shape", "one"], ["condition"]),
+        helper.make_node("If", ["condition"], ["b"], then_branch=then, else_branch=other),
+        helper.make_node("Neg", ["b"], ["y"]),
+    ]
+    data = onnx_file(nodes, ("n", size), {"one": np.array([1])}, opset=15)
+    found = network_from_bytes(data).graph(torch.ones(1, size).double())
+    assert found.tolist() == ([[1.0]] if size == 1 else [[-2.0, -2.0]])
+
+
+def test_a_branch_that_depends_on_the_input(onnx_file: Callable[..., bytes]) -> None:
+    branch = helper.make_graph([helper.make_node("Neg", ["x"], ["s"])], "b", [], [value("s")])
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["c"], keepdims=0),
+        helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch),
+    ]
+    with pytest.raises(NetworkError, match="ONNX operator If"):
+        network_from_bytes(onnx_file(nodes, (1, 2)))
 
 
 def test_node_names_are_unique(mlp_file: Callable[..., bytes]) -> None:

@@ -104,11 +104,21 @@ class _Reading:
             for array in folded:
                 refuse_nan(array, f"{self.source}: constant {node.output[0]}")
             return folded
+        if node.op_type == "If" and len(constants) == len(inputs) == 1:
+            return self._branch(node, bool(np.asarray(constants[0]).reshape(())))
         reader = OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if reader is None:
             raise unsupported_operator(node, self.opset, "an operator that is not known")
         result = reader(Call(node, inputs, self.opset, self.trace))
         return result if isinstance(result, tuple) else (result,)
+
+    def _branch(self, node: NodeProto, condition: bool) -> tuple[Value, ...]:
+        """The outputs of the branch that a constant condition takes; it sees all values so far."""
+        name = "then_branch" if condition else "else_branch"
+        (taken,) = (item.g for item in node.attribute if item.name == name)
+        for inner in taken.node:
+            self.visit(inner)
+        return tuple(self._value(output.name) for output in taken.output)
 
     def finish(self) -> Graph:
         """The graph up to the outputs, flattened and joined to ``N x K``."""
