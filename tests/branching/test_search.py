@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from torch import Tensor
 
 from verify_pipeline.bounds import (
     MemoryBudget,
@@ -22,6 +23,8 @@ from verify_pipeline.branching import bounding as bounding_module
 from verify_pipeline.branching import tightening as tightening_module
 from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching.domains import Domains
+from verify_pipeline.branching.nogoods import Nogoods
 from verify_pipeline.branching.search import search
 from verify_pipeline.branching.settings import BranchingSettings, SearchSettings
 from verify_pipeline.network.graph import Graph, GraphBuilder
@@ -102,6 +105,25 @@ def test_every_way_of_branching_decides_alike(
     case = make_case(make_conv(1), 12, 1, NUDGES)
     branching = BranchingSettings(method=method)
     check_against_oracle(case, run(case, replace(QUICK, branching=branching)))
+
+
+def test_nogoods_close_domains_and_change_no_verdict(
+    make_case: Any, make_mlp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, closed, forced = Nogoods.follow, [], []
+
+    def watched(self: Nogoods, domains: Domains) -> tuple[Domains, Tensor]:
+        found, known = honest(self, domains)
+        closed.append(int(known.sum()))
+        forced.append(int((found.splits != domains.splits).sum()))
+        return found, known
+
+    monkeypatch.setattr(Nogoods, "follow", watched)
+    hasty = replace(QUICK, domain=OptimiseSettings(iterations=1), descent=0)
+    case = make_case(make_mlp(3), 24, 3, NUDGES)
+    check_against_oracle(case, run(case, hasty))
+    assert sum(closed) > 0
+    assert sum(forced) > 0
 
 
 def test_leaves_decide_where_no_ascent_helps(make_case: Any, make_mlp: Any) -> None:

@@ -34,6 +34,9 @@ from verify_pipeline.problem import Box, Specification
 CONFIRMABLE = 1e-5
 """The float32 bound at which the ascent rests; float64 finds nearly the same and confirms it."""
 
+SPENDABLE = 0.9
+"""The share of a closed domain's bound that may be lost to having fewer splits."""
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -99,6 +102,8 @@ class Bounder:
             domains: whose bounds may only rise.
             settings: of the ascent, which starts from the domains' multipliers.
         """
+        if len(domains) == 0:
+            return Bounded(domains, domains.lower.double(), self.fast.box.lower[:0])
         view = self.view(self.fast, domains)
         margins, multipliers = optimise(
             view.graph,
@@ -156,20 +161,49 @@ class Bounder:
     def _scores(self, domains: Domains) -> Scores:
         """The scores of the domains' columns, ``D x U``."""
         view = self.view(self.fast, domains)
+        within = clamp_to_splits(view.bounds, view.graph, view.splits)
+        return self._scores_within(view, within, domains.goal)
+
+    def _scores_within(self, view: View, bounds: NodeBounds, goal: Tensor) -> Scores:
+        """As ``_scores``, for given bounds of the activations' inputs."""
         arriving = relu_coefficients(
             view.graph, view.box, view.spec, view.bounds, view.multipliers, view.splits
         )
         rows = {place: value[:, 0] for place, value in arriving.items()}
-        score = scores(
-            view.graph,
-            self.goals.neurons,
-            clamp_to_splits(view.bounds, view.graph, view.splits),
-            self._filled(rows, domains.goal),
-        )
+        score = scores(view.graph, self.goals.neurons, bounds, self._filled(rows, goal))
         return Scores(
-            self.goals.compress(domains.goal, score.babsr),
-            self.goals.compress(domains.goal, score.intercept),
+            self.goals.compress(goal, score.babsr), self.goals.compress(goal, score.intercept)
         )
+
+    @torch.no_grad()
+    def generalise(self, domains: Domains, bounds: Tensor) -> tuple[Tensor, Tensor]:
+        """Splits that closed domains' bounds do without are dropped.
+
+        A split with β = 0 that is dropped costs at most what the upper line lies above the
+        activation, times its coefficient (to first order; what came of it is bounded anew).
+
+        Args:
+            domains: ``D``.
+            bounds: ``D`` > 0, float64.
+
+        Returns:
+            Splits ``D x U`` that are enough, and bounds > 0 where they hold, ``D`` float64.
+        """
+        view = self.view(self.fast, domains)
+        loss = self._scores_within(view, view.bounds, domains.goal).intercept
+        free = (domains.splits != 0) & (domains.beta <= 0)
+        loss, order = torch.where(free, loss, torch.inf).sort(1)
+        affordable = loss.cumsum(1) < SPENDABLE * bounds.unsqueeze(1)
+        dropped = torch.zeros_like(free).scatter(1, order, affordable)
+        larger = replace(
+            domains,
+            splits=domains.splits * ~dropped,
+            alpha=torch.where(dropped, (domains.splits > 0).to(domains.alpha), domains.alpha),
+        )
+        lower = self.view(self.exact, larger).margins().lower[:, 0]
+        enough = lower > 0
+        splits = torch.where(enough.unsqueeze(1), larger.splits, domains.splits)
+        return splits, torch.where(enough, lower, bounds)
 
     def leaf(self, domain: Domains) -> Leaf:
         """The exact end of one domain whose every activation is decided."""

@@ -28,6 +28,7 @@ from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Domains, split
 from verify_pipeline.branching.frontier import Frontier
 from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.nogoods import Nogoods
 from verify_pipeline.branching.points import evaluate
 from verify_pipeline.branching.pursuit import Pursue, Pursuit
 from verify_pipeline.branching.roots import Roots, plant
@@ -91,6 +92,7 @@ class _Trees:
         self._finite = exact.are_finite()
         self._frontier = Frontier(roots.domains)
         self._pursuit = Pursuit(settings.descent, len(exact.box))
+        self._nogoods = Nogoods()
         self.accounts = Accounts(roots.lower, deadlines)
         self.accounts.begin(roots.goals.instance)
 
@@ -123,20 +125,28 @@ class _Trees:
             self._tighten(pace)
             order = self.accounts.used
             parents = self._frontier.pop(pace.size, self._bounder.goals.instance, order)
-            bounded = unless_memory_ends(self._children, parents, 2 * pace.size)
-            if bounded is None:
+            children = unless_memory_ends(self._children, parents, 2 * pace.size)
+            if children is None:
                 self._frontier.push(parents)
                 yield from self._out_of_memory(parents, pace)
                 continue
+            bounded, known = children
             self.accounts.begin(self._instance(parents))
+            # what a nogood was bounded by counts since it was learned
+            self.accounts.close(self._instance(known), known.lower.double().fill_(math.inf))
             broken = self._absorb(bounded, self._pursuit.in_turn)
             self._charge(bounded.domains, pace)
             yield from self.ends(broken)
 
-    def _children(self, parents: Domains, at_once: int) -> Bounded:
-        """Split each domain and bound what becomes of it, so many at once."""
+    def _children(self, parents: Domains, at_once: int) -> tuple[Bounded, Domains]:
+        """Split each domain and bound what becomes of it, so many at once.
+
+        Returns:
+            The children that were bounded, and those that are closed by what is known already.
+        """
         columns = self._bounder.choose(parents, self._settings.branching, at_once)
-        return self._bounder.bound(split(parents, columns), self._settings.domain)
+        children, closed = self._nogoods.follow(split(parents, columns))
+        return self._bounder.bound(children[~closed], self._settings.domain), children[closed]
 
     def ends(self, broken: dict[int, Tensor] | None = None) -> Iterator[Found]:
         """Instances that have come to an end by now.
@@ -173,7 +183,9 @@ class _Trees:
     def _end(
         self, n: int, status: Status, reason: Reason | None = None, point: Tensor | None = None
     ) -> Found:
-        self._frontier.drop(self._bounder.goals.instance == n)
+        goals = self._bounder.goals.instance == n
+        self._frontier.drop(goals)
+        self._nogoods.forget(goals)
         return self.accounts.end(n, status, reason, point)
 
     def _absorb(self, bounded: Bounded, pursue: Pursue) -> dict[int, Tensor]:
@@ -184,13 +196,24 @@ class _Trees:
         if not broken:
             open_ = domains[~closed], bounded.corners[~closed]
             broken = self._broken(*pursue(self._bounder, *open_))
-        self.accounts.close(instance[closed], bounded.confirmed[closed])
+        self._learn(domains[closed], bounded.confirmed[closed])
         divisible = self._bounder.goals.undecided(domains).any(1)
         for d in (~closed & ~divisible).nonzero().squeeze(1).tolist():
             if int(instance[d]) not in broken:
                 broken.update(self._leaf(domains[d : d + 1], instance[d : d + 1]))
         self._frontier.push(domains[~closed & divisible])
         return broken
+
+    def _learn(self, closed: Domains, bounds: Tensor) -> None:
+        """Close domains, with the bound over what can be closed with them."""
+        if len(closed) == 0:
+            return
+        larger = unless_memory_ends(self._bounder.generalise, closed, bounds)
+        if larger is not None:
+            splits, bounds = larger
+            fewer = (splits != closed.splits).any(1)
+            self._nogoods.learn(closed.goal[fewer], splits[fewer])
+        self.accounts.close(self._instance(closed), bounds)
 
     def _leaf(self, domain: Domains, instance: Tensor) -> dict[int, Tensor]:
         """Close a domain that cannot be split; returns its point if that breaks a specification."""
