@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -137,6 +139,21 @@ CASES = [
     ),
     Case("MaxPool", IMAGE, attrs={"kernel_shape": [3, 3], "pads": [0, 0, 2, 1]}),
     Case("MaxPool", IMAGE, attrs={"kernel_shape": [3, 2], "auto_pad": "SAME_UPPER"}),
+    Case("MaxPool", (2, 4, 5, 6), attrs={"kernel_shape": [2, 3, 2], "strides": [1, 2, 2]}),
+    Case("MaxPool", (2, 4, 5, 6), attrs={"kernel_shape": [3, 2, 2], "pads": [1, 0, 1, 0, 1, 1]}),
+    *(
+        Case(
+            "AveragePool",
+            (2, 4, 5, 6),
+            attrs={
+                "kernel_shape": [3, 2, 3],
+                "strides": [2, 1, 2],
+                "pads": [1, 0, 1, 0, 1, 1],
+                "count_include_pad": counts,
+            },
+        )
+        for counts in (0, 1)
+    ),
     Case("GlobalAveragePool", IMAGE),
     Case("GlobalMaxPool", IMAGE),
     Case("Flatten", IMAGE),
@@ -394,6 +411,12 @@ def test_every_reader_has_a_test() -> None:
     elsewhere = {"BatchNormalization", "Concat", "Reciprocal", "Shape", "Size", "Split", "Sqrt"}
     elsewhere |= {"Einsum", "GatherND", "Log", "ReduceLogSum", "Resize", "Upsample", "Where"}
     assert set(OPERATORS) == {case.op for case in CASES} | elsewhere
+
+
+def test_the_page_about_onnx_names_every_operator() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "onnx.md").read_text(encoding="utf-8")
+    table = page[page.index("| family |") :].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", table)) == set(OPERATORS)
 
 
 def test_size_of_an_activation(onnx_file: Callable[..., bytes]) -> None:

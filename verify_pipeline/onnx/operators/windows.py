@@ -1,8 +1,8 @@
-"""Convolution, over up to three spatial axes, and pooling, over one or two."""
+"""Convolution and pooling, over up to three spatial axes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -187,14 +187,33 @@ def _without_groups(weight: Array, groups: int) -> Array:
 def _max_pool(call: Call) -> Value:
     if len([name for name in call.node.output if name]) > 1:
         raise call.unsupported("the output of indices")
-    image = _image(call)
-    window = _window(call, image, call.attribute("kernel_shape"))
-    padding = window.padding
-    if not _torch_can_pad(window):
-        padding = (0, 0)
-        image = _repeated_at_the_edges(call, image, window)
-    op = MaxPool2d(window.kernel, window.stride, padding, window.dilation, window.ceil_mode)
-    return _like_input(call, call.trace.emit(op, image))
+
+    def pool(image: Activation, window: Window) -> Activation:
+        padding = window.padding
+        if not _torch_can_pad(window):
+            padding = (0, 0)
+            image = _repeated_at_the_edges(call, image, window)
+        op = MaxPool2d(window.kernel, window.stride, padding, window.dilation, window.ceil_mode)
+        return call.trace.emit(op, image)
+
+    return _pooled(call, pool)
+
+
+def _pooled(call: Call, pool: Callable[[Activation, Window], Activation]) -> Value:
+    """Of one or two axes at once; of three, along the first and then over the others."""
+    x, trace, kernel = call.activation(), call.trace, call.attribute("kernel_shape")
+    ceil_mode = bool(call.attribute("ceil_mode", 0))
+    if x.rank != 5:
+        image = _image(call)
+        return _like_input(call, pool(image, _window(call, image, kernel)))
+    _, channels, layers, height, width = trace.batch_first(x).shape
+    depth, *plane = _axes(call, x, kernel)
+    rows = trace.reshape(x, (1, channels, layers, height * width))
+    rows = pool(rows, _window_of([depth, Axis(1)], ceil_mode))
+    count = rows.shape[2]
+    image = trace.reshape(rows, (1, channels * count, height, width))
+    image = pool(image, _window_of(plane, ceil_mode))
+    return trace.reshape(image, (1, channels, count, *image.shape[2:]))
 
 
 def _repeated_at_the_edges(call: Call, image: Activation, window: Window) -> Activation:
@@ -222,20 +241,23 @@ def _global_max(call: Call) -> Value:
 
 @reads("AveragePool")
 def _average_pool(call: Call) -> Value:
-    image, trace = _image(call), call.trace
-    window = _window(call, image, call.attribute("kernel_shape"))
-    if window.dilation != (1, 1):
-        raise call.unsupported("dilation")
-    counts_pads = bool(call.attribute("count_include_pad", 0))
-    if _torch_can_pad(window):
-        op = AvgPool2d(window.kernel, window.stride, window.padding, window.ceil_mode, counts_pads)
-        return _like_input(call, trace.emit(op, image))
-    padded = _padded(trace, image, window)
-    op = AvgPool2d(window.kernel, window.stride, (0, 0), window.ceil_mode)
-    pooled = trace.emit(op, padded)
-    if not counts_pads:
-        pooled = trace.affine(pooled, _inverse_share(image, window, op), 0.0)
-    return _like_input(call, pooled)
+    trace, counts_pads = call.trace, bool(call.attribute("count_include_pad", 0))
+
+    def pool(image: Activation, window: Window) -> Activation:
+        if window.dilation != (1, 1):
+            raise call.unsupported("dilation")
+        sizes = window.kernel, window.stride
+        if _torch_can_pad(window):
+            return trace.emit(
+                AvgPool2d(*sizes, window.padding, window.ceil_mode, counts_pads), image
+            )
+        op = AvgPool2d(*sizes, (0, 0), window.ceil_mode)
+        pooled = trace.emit(op, _padded(trace, image, window))
+        if counts_pads:
+            return pooled
+        return trace.affine(pooled, _inverse_share(image, window, op), 0.0)
+
+    return _pooled(call, pool)
 
 
 def _torch_can_pad(window: Window) -> bool:
