@@ -34,7 +34,7 @@ from verify_pipeline.bounds.contract import (
 from verify_pipeline.bounds.intermediate import tighten
 from verify_pipeline.bounds.linearise import LinearGraph, linearise
 from verify_pipeline.bounds.lines import Lines
-from verify_pipeline.bounds.planes import Planes
+from verify_pipeline.bounds.planes import Planes, hold
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.bounds.products import Product
 from verify_pipeline.bounds.variables import Cells, Listed, Variable
@@ -73,7 +73,9 @@ def optimise(
         them: ``crown_margins`` with these answers the same.
     """
     linear, margins = linearise(graph, bounds, splits), of_margins(graph, spec)
-    choices = begin(linear, margins, start, splits)
+    if settings.lr_planes == 0 and start is not None:
+        linear = hold(linear, start.alpha)
+    choices = begin(linear, margins, settings, start, splits)
     if until is None:
         until = Until(margins.constants.new_zeros(len(box)))
     found, best = ascend(linear, box, margins, settings, choices, until)
@@ -129,7 +131,7 @@ class _Ascent:
         fast = functional.to(torch.float32)
         until = Until(fast.constants.new_full((len(box),), torch.inf), self.has_time)
         rough = linear.to(torch.float32)
-        choices = begin(rough, fast, None, None)
+        choices = begin(rough, fast, self.settings, None, None)
         best = climb(rough, box.to(torch.float32), fast, self.settings, choices, until)
         found = {place: choice.to(self.dtype) for place, choice in best.items()}
         return lower_bounds(linear, box, functional, found).lower
@@ -143,7 +145,11 @@ Choices = dict[int, Listed | Planes]
 
 @torch.no_grad()
 def begin(
-    linear: LinearGraph, functional: Functional, start: Multipliers | None, splits: Splits | None
+    linear: LinearGraph,
+    functional: Functional,
+    settings: OptimiseSettings,
+    start: Multipliers | None,
+    splits: Splits | None,
 ) -> Choices:
     """The variables of every node that has a choice, at ``start`` or at their defaults."""
     start, splits = start or Multipliers({}, {}), splits or {}
@@ -152,7 +158,7 @@ def begin(
     for place, relaxation in linear.relaxations.items():
         if place > functional.place:
             continue
-        if isinstance(relaxation, Product):
+        if isinstance(relaxation, Product) and settings.lr_planes > 0:
             choices[place] = Planes.of(relaxation, rows, start.alpha.get(place))
         if isinstance(relaxation, Lines):
             alpha, beta = start.alpha.get(place), start.beta.get(place)
@@ -245,6 +251,7 @@ def _step(
     for place, found in gradients.items():
         for variable, gradient in zip(choices[place].variables(), found, strict=True):
             rate = settings.lr_beta if variable.greatest is None else settings.lr_alpha
+            rate = settings.lr_planes if isinstance(choices[place], Planes) else rate
             variable.climb(gradient, decay * rate, step + 1)
 
 
@@ -271,7 +278,12 @@ class _Best:
 
 def _multipliers(linear: LinearGraph, choices: Choices) -> Multipliers:
     """The choices as dense tensors, adaptive α and no β where there is none."""
-    alpha, beta = {}, {}
+    beta: dict[int, Tensor] = {}
+    alpha = {
+        place: relaxation.usual
+        for place, relaxation in linear.relaxations.items()
+        if isinstance(relaxation, Product) and relaxation.usual is not None
+    }
     for place, choice in choices.items():
         if isinstance(choice, Planes):
             alpha[place] = choice.alpha.value

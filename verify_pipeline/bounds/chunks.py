@@ -47,12 +47,16 @@ def functionals_with_gradients(
     graph: Graph, place: int, budget: MemoryBudget, dtype: torch.dtype
 ) -> int:
     """As :func:`functionals_that_fit`, when every step is kept for a gradient."""
-    total = sum(size(node.shape) + _pairs(graph, node) for node in graph.nodes[: place + 1])
+    total = sum(size(node.shape) + _pairs_of(graph, node) for node in graph.nodes[: place + 1])
     return max(1, budget.bytes // (dtype.itemsize * 2 * _TEMPORARIES * max(total, 1)))
 
 
-def _pairs(graph: Graph, node: Node) -> int:
-    """How many pairs of factors a product multiplies: so many variables a functional has there."""
+def pairs(graph: Graph) -> int:
+    """How many pairs of factors the graph's products multiply: variables of one functional."""
+    return sum(_pairs_of(graph, node) for node in graph.nodes)
+
+
+def _pairs_of(graph: Graph, node: Node) -> int:
     if isinstance(node.op, MatMul):
         return size(graph.nodes[node.inputs[0]].shape) * node.shape[-1]
     return size(node.shape) if isinstance(node.op, Mul) else 0

@@ -28,7 +28,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
 from verify_pipeline.problem import Box
-from verify_pipeline.settings import STRICT, Count, Positive, PositiveCount
+from verify_pipeline.settings import STRICT, Count, NonNegative, Positive, PositiveCount
 
 Splits = dict[int, Tensor]
 """Place of a ReLU node -> ``N x *V`` int8 about its input: -1 inactive, 0 open, +1 active."""
@@ -200,12 +200,15 @@ class OptimiseSettings:
         iterations: steps at most; 0 evaluates the starting point only.
         lr_alpha: Adam's rate for α, whose range is [0, 1].
         lr_beta: Adam's rate for β, in units of the margin per unit of a neuron's input.
+        lr_planes: Adam's rate for the positions of products' planes, in [0, 1]; 0: they stay where
+            they start.
         decay: factor of both rates after each step.
     """
 
     iterations: Count = 20
     lr_alpha: Positive = 0.25
     lr_beta: Positive = 0.05
+    lr_planes: NonNegative = 0.1
     decay: Positive = 0.98
 
 

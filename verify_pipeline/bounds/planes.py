@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from verify_pipeline.bounds.linearise import LinearGraph
 from verify_pipeline.bounds.products import Product
 from verify_pipeline.bounds.relaxation import Choice
 from verify_pipeline.bounds.variables import Cells, Variable
@@ -56,3 +57,18 @@ class Planes(Choice):
     def only(self, still: Tensor) -> Planes:
         """The same for some instances, ``N`` booleans."""
         return Planes(self.relaxation[still], self.alpha.only(still))
+
+
+def hold(linear: LinearGraph, positions: dict[int, Tensor]) -> LinearGraph:
+    """The graph with the planes of its products where ``positions`` say, and nothing free there.
+
+    Args:
+        linear: the relaxed network.
+        positions: place of a product -> ``N x S x *P`` or ``N x 1 x *P`` in [0, 1].
+    """
+    held = {
+        place: replace(relaxation, usual=positions[place].clamp(0, 1).to(relaxation.left))
+        for place, relaxation in linear.relaxations.items()
+        if isinstance(relaxation, Product) and place in positions
+    }
+    return LinearGraph(linear.graph, linear.relaxations | held)

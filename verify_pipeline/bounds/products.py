@@ -92,6 +92,7 @@ class Product(Relaxation):
         right_radius: of the right factor, ``N x *R``; >= 0.
         middle: the product of the centres, ``N x *V``.
         slack: the product of the radii, ``N x *V``; >= 0.
+        usual: positions ``N x S x *P`` where none are chosen; None: midway.
     """
 
     kind: Bilinear
@@ -101,6 +102,7 @@ class Product(Relaxation):
     right_radius: Tensor
     middle: Tensor
     slack: Tensor
+    usual: Tensor | None = None
 
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
@@ -113,7 +115,7 @@ class Product(Relaxation):
         to_right = self.kind.pull_right(coefficients, self.left.unsqueeze(1))
         parts = self._broadcast_back(to_left, to_right)
         constants = -inner(coefficients, self.middle) - inner(coefficients.abs(), self.slack)
-        positions = None if choice is None else choice.positions()
+        positions = self._positions(choice)
         if positions is None:
             return parts, constants
         tilt, paired = 2 * positions - 1, self.kind.pair_value(coefficients)
@@ -134,7 +136,7 @@ class Product(Relaxation):
         straight = self.kind.apply(x, self.right.unsqueeze(1))
         straight = straight + self.kind.apply(self.left.unsqueeze(1), y)
         rest = self.middle.unsqueeze(1) + coefficients.sign() * self.slack.unsqueeze(1)
-        positions = None if choice is None else choice.positions()
+        positions = self._positions(choice)
         if positions is None:
             return straight - rest
         of_left, of_right = self._turns(x, y)
@@ -161,6 +163,10 @@ class Product(Relaxation):
         """``*P``, the shape of the pairs without the batch axis."""
         left, right = self.kind.pair_left(self.left), self.kind.pair_right(self.right)
         return tuple(torch.broadcast_shapes(left.shape, right.shape)[1:])
+
+    def _positions(self, choice: Choice | None) -> Tensor | None:
+        chosen = None if choice is None else choice.positions()
+        return self.usual if chosen is None else chosen
 
     @property
     def _paired_left(self) -> Tensor:

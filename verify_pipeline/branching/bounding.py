@@ -110,7 +110,7 @@ class Bounder:
             view.box,
             view.spec,
             view.bounds,
-            settings,
+            replace(settings, lr_planes=0.0),
             splits=view.splits,
             start=view.multipliers,
             until=Until(torch.full_like(domains.lower, CONFIRMABLE)),
@@ -217,7 +217,12 @@ class Bounder:
             instances.spec.rows[instance, row].unsqueeze(1),
             instances.spec.offsets[instance, row].unsqueeze(1),
         )
-        multipliers = self.goals.multipliers(domains).to(instances.graph.dtype)
+        found = self.goals.multipliers(domains)
+        planes = {
+            place: positions[instance, row].unsqueeze(1)
+            for place, positions in instances.planes.items()
+        }
+        multipliers = Multipliers(found.alpha | planes, found.beta).to(instances.graph.dtype)
         return View(
             instances.graph,
             instances.box[instance],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -21,17 +21,24 @@ class Instances:
         box: ``N x *X``.
         spec: ``N x S x K``.
         bounds: at the root, of the places that bounds of the margins need.
+        planes: where the planes of products stand, in every domain: place of a product ->
+            ``N x S x *P`` float32.
     """
 
     graph: Graph
     box: Box
     spec: Specification
     bounds: NodeBounds
+    planes: dict[int, Tensor] = field(default_factory=dict)
 
     def to(self, dtype: torch.dtype) -> Instances:
         """The same in another precision."""
         return Instances(
-            self.graph.to(dtype), self.box.to(dtype), self.spec.to(dtype), self.bounds.to(dtype)
+            self.graph.to(dtype),
+            self.box.to(dtype),
+            self.spec.to(dtype),
+            self.bounds.to(dtype),
+            self.planes,
         )
 
     def are_finite(self) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 from verify_pipeline.bounds import Multipliers, NodeBounds, OptimiseSettings, needed_places
 from verify_pipeline.bounds.chunks import functionals_with_gradients, unless_memory_ends
 from verify_pipeline.branching.accounts import Accounts, Found, Pace
-from verify_pipeline.branching.affine import is_splittable
+from verify_pipeline.branching.affine import activations, is_splittable
 from verify_pipeline.branching.bounding import Bounded, Bounder
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Domains, split
@@ -68,7 +68,8 @@ def search(
     last = len(graph.nodes) - 1
     fitting = functionals_with_gradients(graph, last, settings.budget, torch.float32)
     pace = Pace(max(1, min(settings.batch, fitting // 2)), STEP_SECONDS, clock)
-    exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
+    planes = {} if start is None else _planes(graph, start)
+    exact = Instances(graph, box, spec, root.only(needed_places(graph)), planes).to(torch.float64)
     roots = plant(exact, start, max(1, settings.batch // spec.rows.shape[1]))
     trees = _Trees(exact, roots, settings, deadlines)
     trees.accounts.charge(torch.ones_like(trees.accounts.charged), pace.stop(len(box)))
@@ -77,6 +78,12 @@ def search(
     ascent = replace(settings.root, iterations=settings.root.iterations if start is None else 0)
     yield from trees.bound_roots(roots.domains, ascent, pace)
     yield from trees.grow(pace)
+
+
+def _planes(graph: Graph, start: Multipliers) -> dict[int, Tensor]:
+    """Where the planes of products stand."""
+    known = set(activations(graph))
+    return {place: value.float() for place, value in start.alpha.items() if place not in known}
 
 
 class _Trees:

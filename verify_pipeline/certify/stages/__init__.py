@@ -46,7 +46,9 @@ def build_stages(
         "ibp": lambda: IntervalStage(subject, batch),
         "attack": lambda: AttackStage(subject, batch, plan.attack),
         "crown": lambda: CrownStage(subject, batch, rows, plan.memory),
-        "alpha-crown": lambda: AlphaCrownStage(subject, batch, rows, plan.memory, plan.search.root),
+        "alpha-crown": lambda: AlphaCrownStage(
+            subject, batch, rows, plan.memory, plan.search.root, clock
+        ),
         "branch-and-bound": lambda: BranchAndBoundStage(
             subject, rows, plan.memory, plan.search, clock
         ),
