@@ -232,7 +232,7 @@ def test_functions_of_positive_values(
         helper.make_node("Exp", ["x"], [inputs]),
         helper.make_node(op, [inputs, "p"] if op == "Pow" else [inputs], ["y"]),
     ]
-    for power in (0.5, -1.0, -0.5, 1.5, -3.0):
+    for power in (0.5, -1.0, -0.5, 1.5, -3.0, 0.75, -1.3):
         network_from_bytes(onnx_file(nodes, ("n", 5), {"p": number(power)}))
 
 

@@ -90,3 +90,13 @@ def test_files_that_fail_while_running(
     with pytest.raises(NetworkError, match="a network that onnxruntime runs"):
         replay(torch.tensor([[5.0, 7.0]]))
     assert capfd.readouterr().err == ""
+
+
+def test_names_that_are_no_text_are_an_error_and_nothing_on_the_terminal(
+    operator_file: Callable[..., bytes], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """onnxruntime's Python side would tell of a second try."""
+    data = operator_file("Relu", ("n", 2)).replace(b"Relu", b"Rel\xf5")
+    with pytest.raises(NetworkError, match="a network that onnxruntime loads"):
+        replayer(data)
+    assert capfd.readouterr() == ("", "")

@@ -43,8 +43,9 @@ class Replayer:
             options.intra_op_num_threads = threads
             options.inter_op_num_threads = threads
         try:
+            # without a fallback, of which it would tell on the standard output
             self._session = onnxruntime.InferenceSession(
-                data, options, providers=["CPUExecutionProvider"]
+                data, options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
         # onnxruntime's exceptions have no base of their own.
         except Exception as error:

@@ -107,8 +107,11 @@ def _pow(call: Call) -> Value:
     if exponent is None or exponent.size != 1:
         raise call.unsupported("an exponent that is not one number")
     power = float(exponent.reshape(()))
-    if not power or not (2 * power).is_integer() or abs(power) > LARGEST_POWER:
-        raise call.unsupported(f"exponent {power}, not a half or whole one up to {LARGEST_POWER}")
+    if not 0 < abs(power) <= LARGEST_POWER:
+        raise call.unsupported(f"exponent {power}, not one up to {LARGEST_POWER}, or 0")
+    if not (2 * power).is_integer():  # of numbers above 0 only, as the logarithm is
+        logarithm = trace.affine(trace.emit(Elementwise("log"), x), power, 0.0)
+        return trace.emit(Elementwise("exp"), logarithm)
     raised = _raised(trace, x, abs(power))
     return raised if power > 0 else trace.emit(Elementwise("reciprocal"), raised)
 
