@@ -150,6 +150,7 @@ bab: {timeout: 7, branching: {method: babsr}}
     assert made["general"]["results_file"] == str(tmp_path / "results.pkl")
     assert made["general"]["device"] == "cpu"
     assert made["data"] == {"std": [1.0]}
+    assert made["model"].pop("onnx_loader") == 'Customized("load_network.py", "load")'
     assert made["model"] == {"onnx_optimization_flags": ["merge_bn"]}
     assert made["bab"] == {"branching": {"method": "babsr"}}
     split = "bab: {branching: {method: kfsb, input_split: {enable: true}}}"

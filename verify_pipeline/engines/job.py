@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,13 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from verify_pipeline.engines.inside_tool import (
+    LOADER,
+    LOADER_FILE,
+    MODULES_FILE,
+    SAVER,
+    SAVER_FILE,
+)
 from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.interop.counterexamples import read_counterexample
 from verify_pipeline.problem import Specification
@@ -20,26 +28,7 @@ from verify_pipeline.strict_yaml import parse
 from verify_pipeline.whole_files import write_whole
 
 CONFIG, INSTANCES, RESULTS, LOG = "config.yaml", "instances.csv", "results.pkl", "abcrown.log"
-SAVER, POINTS = "save_point.py", "counterexamples"
-
-# Runs inside the tool, which calls it with each counterexample: inputs and outputs, 1 x … tensors.
-_SAVER_TEXT = '''"""Keeps each counterexample in a file of its own, by its instance's place."""
-
-import os
-
-import arguments
-
-
-def save(inputs, outputs, path):
-    folder = os.path.join(os.path.dirname(path), "counterexamples")
-    os.makedirs(folder, exist_ok=True)
-    values = inputs[0].detach().cpu().double().flatten().tolist()
-    lines = [f"(X_{place} {value!r})" for place, value in enumerate(values)]
-    file = os.path.join(folder, f"{arguments.Globals['example_idx']}.txt")
-    with open(file + ".new", "w") as out:
-        out.write("(" + "\\n".join(lines) + ")\\n")
-    os.replace(file + ".new", file)
-'''
+POINTS = "counterexamples"
 
 FOR_RELUS = ("babsr", "fsb", "kfsb")
 """Methods that the built-in search knows, and that the tool refuses where it splits inputs."""
@@ -55,11 +44,14 @@ class Question:
         onnx: the network's file.
         vnnlib: the property's text, VNN-LIB 1.0.
         seconds: for it, > 0.
+        module: the network as Python, see :func:`write_module`, for the case that the tool
+            misreads the file; None: there is none.
     """
 
     onnx: Path
     vnnlib: str
     seconds: float
+    module: Path | None = None
 
 
 def write_job(folder: Path, questions: Sequence[Question], config: str, device: str) -> Path:
@@ -86,7 +78,10 @@ def write_job(folder: Path, questions: Sequence[Question], config: str, device: 
         name = f"{number}.vnnlib"
         writer.writerow((question.onnx.absolute(), name, f"{question.seconds:.3f}"))
     write_whole(place / INSTANCES, rows.getvalue())
-    write_whole(place / SAVER, _SAVER_TEXT)
+    for file, content in ((SAVER_FILE, SAVER), (LOADER_FILE, LOADER)):
+        write_whole(place / file, content)
+    modules = {str(q.onnx.absolute()): str(q.module.absolute()) for q in questions if q.module}
+    write_whole(place / MODULES_FILE, json.dumps(modules))
     text = yaml.safe_dump(configuration(config, place, device), sort_keys=False)
     return write_whole(place / CONFIG, text)
 
@@ -131,8 +126,9 @@ def configuration(text: str, folder: Path, device: str) -> dict[str, Any]:
         branching["method"] = "sb"
     found["attack"] |= {
         "cex_path": str(folder / "counterexample.txt"),
-        "adv_saver": f'Customized("{SAVER}", "save")',
+        "adv_saver": f'Customized("{SAVER_FILE}", "save")',
     }
+    found["model"].setdefault("onnx_loader", f'Customized("{LOADER_FILE}", "load")')
     return found
 
 

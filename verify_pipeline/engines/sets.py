@@ -12,7 +12,8 @@ from verify_pipeline.branching.points import representable
 from verify_pipeline.engines.abcrown import Answer as Claimed
 from verify_pipeline.engines.abcrown import Engine
 from verify_pipeline.engines.job import Question
-from verify_pipeline.engines.stage import Setup
+from verify_pipeline.engines.module_file import write_module
+from verify_pipeline.engines.stage import MODULES, Setup
 from verify_pipeline.engines.statuses import Claim
 from verify_pipeline.errors import DataError, VerifyPipelineError
 from verify_pipeline.interop.counterexamples import replay_counterexample, write_counterexample
@@ -57,7 +58,12 @@ def run_set(
     """
     results = read_results(job.results) if job.results.exists() else {}
     open_ = [one for one in instances if one.key not in results]
-    questions = [Question(one.onnx, _text(one.vnnlib), job.seconds or one.timeout) for one in open_]
+    networks = dict.fromkeys(one.onnx for one in open_)
+    modules = {onnx: _module(onnx, setup.folder / MODULES) for onnx in networks}
+    questions = [
+        Question(one.onnx, _text(one.vnnlib), job.seconds or one.timeout, modules[one.onnx])
+        for one in open_
+    ]
     engine = Engine(setup.tool, config, setup.folder, setup.limits, device=_kind(job))
     network = lru_cache(maxsize=1)(read_network)
     for answer in engine.ask(questions):
@@ -70,6 +76,15 @@ def run_set(
         write_results(job.results, results)
         progress(instance.key, result)
     return {one.key: results[one.key] for one in instances}
+
+
+def _module(onnx: Path, folder: Path) -> Path | None:
+    """The network written as Python; None where we cannot read it, or not write it."""
+    try:
+        network = read_network(onnx)
+    except VerifyPipelineError:
+        return None
+    return write_module(network.graph, folder / network.digest[:16])
 
 
 def _kind(job: SetJob) -> str:

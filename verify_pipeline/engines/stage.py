@@ -15,11 +15,15 @@ from verify_pipeline.certify.replay import confirm
 from verify_pipeline.certify.settings import Plan
 from verify_pipeline.engines.abcrown import Answer, Engine
 from verify_pipeline.engines.job import Question, can_be_asked
+from verify_pipeline.engines.module_file import write_module
 from verify_pipeline.engines.process import Limits
 from verify_pipeline.engines.statuses import Claim
 from verify_pipeline.engines.tool import Tool
 from verify_pipeline.interop.writer import vnnlib_text
 from verify_pipeline.problem import Box, Reason, Specification, Status
+
+MODULES = "modules"
+"""The folder of networks written as Python, in a setup's folder."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Setup:
         engine = Engine(
             self.tool, plan.abcrown, self.folder, self.limits, device=subject.device.type
         )
-        return AbcrownStage(subject, onnx, engine)
+        module = write_module(subject.exact, self.folder / MODULES / onnx.stem)
+        return AbcrownStage(subject, onnx, engine, module)
 
 
 class AbcrownStage:
@@ -55,16 +60,20 @@ class AbcrownStage:
         subject: the network.
         onnx: its file, which the tool reads.
         engine: the tool.
+        module: the network as Python, for the case that the tool misreads the file.
     """
 
     name = "abcrown"
     largest_task = 256
     bytes_per_instance = 1 << 20
 
-    def __init__(self, subject: Subject, onnx: Path, engine: Engine) -> None:
+    def __init__(
+        self, subject: Subject, onnx: Path, engine: Engine, module: Path | None = None
+    ) -> None:
         self._subject = subject
         self._onnx = onnx
         self._engine = engine
+        self._module = module
 
     def run(self, task: Task) -> Iterator[Decision]:
         """A decision for each instance, in order, as the tool gets to it."""
@@ -87,6 +96,7 @@ class AbcrownStage:
                     outer_box(box[place : place + 1]).to(torch.float64), spec[place : place + 1]
                 ),
                 float(task.seconds[place]),
+                self._module,
             )
             for place in asked
         ]

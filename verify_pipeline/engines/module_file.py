@@ -1,0 +1,145 @@
+"""A network as a file of Python for another program: a torch module that needs torch alone.
+
+α,β-CROWN converts ONNX files with a package of its own, which does not know every operator and gets
+some wrong. Where that shows (``inside_tool.py``), it takes this module instead: our graph, with one
+line for each operation, rounded to float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.errors import DataError
+from verify_pipeline.network import ops
+from verify_pipeline.network.graph import Graph, Node
+from verify_pipeline.whole_files import write_whole
+
+SOURCE, WEIGHTS = "network.py", "weights.pt"
+
+_TEMPLATE = '''"""A network, written by verify_pipeline: one line for each operation."""
+
+import os
+
+import torch
+from torch.nn import functional as F
+
+SHAPE = {shape}
+
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        place = os.path.join(os.path.dirname(os.path.abspath(__file__)), "weights.pt")
+        for name, value in torch.load(place, map_location="cpu", weights_only=True).items():
+            value = value.to(torch.get_default_dtype())
+            self.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
+
+    def forward(self, x0):
+{body}
+        return {last}
+'''
+
+
+def write_module(graph: Graph, folder: Path) -> Path | None:
+    """Write a graph as Python and a file of weights.
+
+    Args:
+        graph: any dtype; its weights are written as they are.
+        folder: for the two files.
+
+    Returns:
+        The Python file's path; None where the graph has an operation that has no line here.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    weights: dict[str, Tensor] = {}
+    lines = []
+    for place, node in enumerate(graph.nodes[1:], 1):
+        expression = _expression(node, place, weights)
+        if expression is None:
+            return None
+        lines.append(f"        x{place} = {expression}")
+    text = _TEMPLATE.format(
+        shape=tuple(graph.input_shape), body="\n".join(lines), last=f"x{len(graph.nodes) - 1}"
+    )
+    path = write_whole(folder / SOURCE, text)
+    try:
+        torch.save({name: value.cpu().clone() for name, value in weights.items()}, folder / WEIGHTS)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"file {folder / WEIGHTS}", expected="a place that can be written", got=str(error)
+        ) from None
+    return path
+
+
+def _expression(node: Node, place: int, weights: dict[str, Tensor]) -> str | None:
+    """What computes a node's value, in Python; its tensors go into ``weights``."""
+    inputs = [f"x{i}" for i in node.inputs]
+    x = inputs[0]
+
+    def kept(name: str, value: Tensor | None) -> str:
+        if value is None:
+            return "None"
+        weights[f"{name}{place}"] = value
+        return f"self.{name}{place}"
+
+    match node.op:
+        case ops.Linear(weight, bias):
+            return f"F.linear({x}, {kept('w', weight)}, {kept('b', bias)})"
+        case ops.Conv2d(weight, bias, stride, padding, dilation, groups):
+            settings = f"{stride}, {padding}, {dilation}, {groups}"
+            return f"F.conv2d({x}, {kept('w', weight)}, {kept('b', bias)}, {settings})"
+        case ops.Scale(scale, shift):
+            factor, summand = (_with_batch_axis(value, node) for value in (scale, shift))
+            return f"{x} * {kept('w', factor)} + {kept('b', summand)}"
+        case ops.Reshape(shape):
+            return f"{x}.flatten(1)" if len(shape) == 1 else f"{x}.reshape(-1, {_listed(shape)})"
+        case ops.Transpose(axes):
+            return f"{x}.permute(0, {_listed(axis + 1 for axis in axes)})"
+        case ops.Pad(widths):
+            return f"F.pad({x}, {tuple(widths)})"
+        case ops.Slice(axis, start, stop, 1):
+            return f"{x}[{':, ' * (axis + 1)}{start}:{stop}]"
+        case ops.AvgPool2d(kernel, stride, padding, False, counted):
+            return f"F.avg_pool2d({x}, {kernel}, {stride}, {padding}, False, {counted})"
+        case ops.Mean(axes, keepdim):
+            return f"{x}.mean([{_listed(axis + 1 for axis in axes)}], keepdim={keepdim})"
+        case ops.Sum(axes, keepdim):
+            return f"{x}.sum([{_listed(axis + 1 for axis in axes)}], keepdim={keepdim})"
+        case ops.Concat(axis):
+            return f"torch.cat([{', '.join(inputs)}], dim={axis + 1})"
+        case ops.LeakyRelu(slope):
+            return f"F.leaky_relu({x}, {slope!r})"
+        case ops.Softmax(axis):
+            return f"{x}.softmax(dim={axis + 1})"
+        case ops.Relu():
+            return f"F.relu({x})"
+        case ops.Elementwise("sigmoid" | "tanh" | "exp" | "sqrt" | "sin" | "cos" as name):
+            return f"torch.{name}({x})"
+        case ops.Add() | ops.Sub() | ops.Mul() | ops.Div() | ops.MatMul():
+            return f" {_SIGNS[type(node.op)]} ".join(inputs)
+    return None
+
+
+_SIGNS: dict[type[ops.Op], str] = {
+    ops.Add: "+",
+    ops.Sub: "-",
+    ops.Mul: "*",
+    ops.Div: "/",
+    ops.MatMul: "@",
+}
+
+
+def _with_batch_axis(value: Tensor, node: Node) -> Tensor:
+    """A constant that broadcasts against ``*V``, with all axes of ``N x *V``."""
+    missing = len(node.shape) + 1 - value.dim()
+    return value.reshape((1,) * missing + tuple(value.shape))
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
