@@ -16,7 +16,7 @@ from verify_pipeline.bounds.backward import (
 )
 from verify_pipeline.bounds.chunks import Rows, functionals_that_fit, within_memory
 from verify_pipeline.bounds.contract import MemoryBudget, NodeBounds
-from verify_pipeline.bounds.interval import Interval, node_interval
+from verify_pipeline.bounds.interval import Interval, enclose, node_interval
 from verify_pipeline.bounds.linearise import LinearGraph, is_affine, relax_node
 from verify_pipeline.bounds.locality import LocalNetwork, local_network
 from verify_pipeline.bounds.precision import full_precision
@@ -26,6 +26,8 @@ from verify_pipeline.network.ops import (
     Gather,
     LeakyRelu,
     LinearOp,
+    MatMul,
+    Mul,
     Pad,
     Relu,
     Reshape,
@@ -35,6 +37,9 @@ from verify_pipeline.network.ops import (
     size,
 )
 from verify_pipeline.problem import Box
+
+# A product whose error is a smaller part of its range gains nothing from tighter factors.
+_WORTH_TIGHTENING = 0.02
 
 Problem = tuple[Tensor, Tensor, tuple[LinearGraph, Box, Functional]]
 """Instances ``R``, their neurons ``R x U``, and the problem: a network, boxes, functionals."""
@@ -113,7 +118,7 @@ def tighten(
         method: see there.
         has_time: once it says no, the neurons that are left keep their intervals.
     """
-    asked = _asked_places(graph)
+    asked = _asked_places(graph, _linear_products(graph, start))
     lower, upper = {0: box.lower}, {0: box.upper}
     relaxations: dict[int, Relaxation] = {}
     for place, node in enumerate(graph.nodes[1:], 1):
@@ -188,16 +193,37 @@ def _meet(first: Interval, second: Interval) -> Interval:
     return lower, torch.maximum(lower, upper)
 
 
-def _asked_places(graph: Graph) -> dict[int, bool]:
+def _linear_products(graph: Graph, start: NodeBounds) -> set[int]:
+    """Places of products that are nearly linear over the bounds of their factors.
+
+    The error is the product of the factors' radii, of the second order.
+    """
+    found = set()
+    for place, node in enumerate(graph.nodes):
+        if isinstance(node.op, MatMul | Mul) and all(i in start.lower for i in node.inputs):
+            intervals = [(start.lower[i], start.upper[i]) for i in node.inputs]
+            error = node.op(*((upper - lower) / 2 for lower, upper in intervals))
+            lower, upper = enclose(node.op, *intervals)
+            radius = ((upper - lower) / 2).flatten(1).sum(1)
+            if bool((error.flatten(1).sum(1) <= _WORTH_TIGHTENING * radius).all()):
+                found.add(place)
+    return found
+
+
+def _asked_places(graph: Graph, known_well: set[int]) -> dict[int, bool]:
     """Places whose bounds relaxations are made of, where intervals are loose.
+
+    Args:
+        graph: the network.
+        known_well: places of nodes whose relaxations need no better bounds.
 
     Returns:
         Place -> whether only neurons of either sign matter there.
     """
     exact = _exact_by_interval(graph)
     asked: dict[int, bool] = {}
-    for node in graph.nodes:
-        if is_affine(node.op):
+    for place, node in enumerate(graph.nodes):
+        if is_affine(node.op) or place in known_well:
             continue
         for i in node.inputs:
             only_signs = isinstance(node.op, (Relu, LeakyRelu))
