@@ -40,6 +40,37 @@ def identity() -> Network:
     return network_from_module(module, (2,))
 
 
+@pytest.fixture(scope="module")
+def softmax() -> Network:
+    """The softmax of 30 X_0 + 30, 30 X_1 and 0."""
+    module = nn.Sequential(nn.Linear(2, 3), nn.Softmax(1))
+    with torch.no_grad():
+        module[0].weight.copy_(torch.tensor([[30.0, 0], [0, 30], [0, 0]]))
+        module[0].bias.copy_(torch.tensor([30.0, 0, 0]))
+    return network_from_module(module, (2,))
+
+
+@pytest.mark.parametrize(
+    ("assertions", "answer"),
+    [
+        # compared with each other, without the softmax
+        ("(assert (<= Y_0 Y_1))", Answer.SAT),
+        ("(assert (<= X_1 0.5)) (assert (>= X_0 -0.4)) (assert (<= Y_0 Y_1))", Answer.UNSAT),
+        (
+            "(assert (<= X_1 0.5)) (assert (>= X_0 -0.4))"
+            "(assert (or (and (<= Y_0 Y_1) (<= Y_0 Y_2)) (<= (* 3 Y_0) (* 3 Y_2))))",
+            Answer.UNSAT,
+        ),
+        # probabilities: at X_1 <= 0 that of Y_1 is at most 1 / 2
+        ("(assert (<= X_1 0)) (assert (>= Y_1 0.6))", Answer.UNSAT),
+        ("(assert (>= Y_1 0.6))", Answer.SAT),
+    ],
+)
+def test_a_softmax_at_the_end(assertions: str, answer: Answer, softmax: Network) -> None:
+    (found,) = decide(softmax, [parse(assertions)], PLAN)
+    assert found.answer is answer
+
+
 @pytest.mark.parametrize(
     ("assertions", "answer"),
     [

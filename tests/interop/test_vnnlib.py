@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from verify_pipeline.errors import DataError
+from verify_pipeline.interop import files
 from verify_pipeline.interop.properties import Case, Conjunction, VnnlibProperty
 from verify_pipeline.interop.vnnlib import parse_vnnlib, read_vnnlib
 
@@ -54,6 +55,21 @@ def test_several_assertions_are_one_conjunction() -> None:
     found = only_conjunction(parse("(assert (<= Y_0 Y_1)) (assert (<= Y_0 0.5))"))
     assert found.rows.tolist() == [[1, -1, 0], [1, 0, 0]]
     assert found.bounds.tolist() == [0, 0.5]
+
+
+def test_what_only_compares_outputs() -> None:
+    comparing = "(assert (<= Y_0 Y_1)) (assert (>= (* 2 Y_2) (+ Y_1 Y_1)))"
+    assert only_conjunction(parse(comparing)).compares
+    for other in ("(<= Y_0 0)", "(<= Y_0 (+ Y_1 1))", "(<= (* 2 Y_0) Y_1)", "(<= (+ Y_0 Y_2) Y_1)"):
+        assert not only_conjunction(parse(f"{comparing} (assert {other})")).compares
+
+
+def test_a_packed_file_that_is_huge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LARGEST", 1000)
+    path = tmp_path / "bomb.vnnlib.gz"
+    path.write_bytes(gzip.compress(b";" * 10**6))
+    with pytest.raises(DataError, match="expected at most 1000 bytes; got more"):
+        read_vnnlib(path)
 
 
 def test_linear_terms() -> None:

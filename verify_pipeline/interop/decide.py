@@ -31,6 +31,7 @@ from verify_pipeline.interop.instances import Answer
 from verify_pipeline.interop.properties import Case, VnnlibProperty
 from verify_pipeline.interop.starts import starting_points
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.outputs import without_order_keeping_end
 from verify_pipeline.problem import Box, Reason, Specification, Status, Verdict
 
 
@@ -221,6 +222,8 @@ def _certify(
 ) -> None:
     """Bring cases of one kind to their verdicts."""
     graph, replay = network.graph, network.replay
+    if all(one.compares for case in cases for one in case.conjunctions):
+        graph = without_order_keeping_end(graph)
     if needs_any_of(cases[0]):
         # the offsets of the rows are float64 numbers, which a float32 graph would round
         graph = append_any_of(graph.to(torch.float64), cases[0].denials)

@@ -11,22 +11,31 @@ from verify_pipeline.onnx import Network, load_network, network_from_bytes
 
 GZIP = b"\x1f\x8b"
 
+LARGEST = 2**31 - 1
+"""Bytes of a file that is read, unpacked; an ONNX file cannot be larger."""
+
 
 def read_plain(path: Path) -> bytes:
     """The bytes of a file, unpacked if it is compressed, whatever its name.
 
     Raises:
-        DataError: it cannot be read, or is not whole.
+        DataError: it cannot be read, is not whole, or is larger than :data:`LARGEST`.
     """
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if data.startswith(GZIP) else data
+        with path.open("rb") as file:
+            compressed = file.read(len(GZIP)) == GZIP
+            file.seek(0)
+            # a few compressed bytes can be many plain ones
+            data = (gzip.GzipFile(fileobj=file) if compressed else file).read(LARGEST + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"file {path}", expected="a whole gzip file", got=str(error)) from None
     except OSError as error:
         raise DataError(
             f"file {path}", expected="a file that can be read", got=error.strerror or str(error)
         ) from None
+    if len(data) > LARGEST:
+        raise DataError(f"file {path}", expected=f"at most {LARGEST} bytes", got="more")
+    return data
 
 
 def read_network(path: Path, check_parity: bool = True) -> Network:

@@ -54,6 +54,12 @@ class Conjunction:
         return met.all(1)
 
     @property
+    def compares(self) -> bool:
+        """Whether each row compares two outputs with each other, and nothing else."""
+        two = (self.rows != 0).sum(1) == 2
+        return bool((two & (self.rows.sum(1) == 0) & (self.bounds == 0)).all())
+
+    @property
     def denial(self) -> AnyOf:
         """What has to hold everywhere for there to be no counterexample: a row is broken.
 
