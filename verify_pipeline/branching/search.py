@@ -112,6 +112,7 @@ class _Trees:
         self, domains: Domains, ascent: OptimiseSettings, pace: Pace
     ) -> Iterator[Found]:
         """Optimise the bounds of the roots, and open those that stay at or below zero."""
+        domains = domains[~self.accounts.ended[self._instance(domains)]]
         while len(domains):
             part = domains[: pace.size]
             pace.start()

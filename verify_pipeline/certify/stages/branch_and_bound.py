@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from verify_pipeline.branching.accounts import Found
-from verify_pipeline.branching.search import search
+from verify_pipeline.branching.cells import search_with_cells
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.memory import backward_bytes
@@ -45,7 +45,7 @@ class BranchAndBoundStage:
         known = learned(self._subject, task, self._budget)
         spec = sufficient(self._subject, task, known.bounds)
         preparing = (self._clock() - before) / len(task)
-        found_ones = search(
+        found_ones = search_with_cells(
             self._subject.exact,
             task.box,
             spec,
