@@ -20,15 +20,16 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds import Multipliers, NodeBounds, OptimiseSettings, needed_places
-from verify_pipeline.bounds.chunks import functionals_with_gradients, unless_memory_ends
+from verify_pipeline.bounds.chunks import functionals_with_gradients, pairs, unless_memory_ends
 from verify_pipeline.branching.accounts import Accounts, Found, Pace
-from verify_pipeline.branching.affine import activations, is_splittable
+from verify_pipeline.branching.affine import is_splittable
 from verify_pipeline.branching.bounding import Bounded, Bounder
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Domains, split
 from verify_pipeline.branching.frontier import Frontier
 from verify_pipeline.branching.instances import Instances
 from verify_pipeline.branching.nogoods import Nogoods
+from verify_pipeline.branching.planes import with_planes
 from verify_pipeline.branching.points import evaluate
 from verify_pipeline.branching.pursuit import Pursue, Pursuit
 from verify_pipeline.branching.roots import Roots, plant
@@ -68,8 +69,8 @@ def search(
     last = len(graph.nodes) - 1
     fitting = functionals_with_gradients(graph, last, settings.budget, torch.float32)
     pace = Pace(max(1, min(settings.batch, fitting // 2)), STEP_SECONDS, clock)
-    planes = {} if start is None else _planes(graph, start)
-    exact = Instances(graph, box, spec, root.only(needed_places(graph)), planes).to(torch.float64)
+    exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
+    exact = with_planes(exact, start)
     roots = plant(exact, start, max(1, settings.batch // spec.rows.shape[1]))
     trees = _Trees(exact, roots, settings, deadlines)
     trees.accounts.charge(torch.ones_like(trees.accounts.charged), pace.stop(len(box)))
@@ -80,10 +81,14 @@ def search(
     yield from trees.grow(pace)
 
 
-def _planes(graph: Graph, start: Multipliers) -> dict[int, Tensor]:
-    """Where the planes of products stand."""
-    known = set(activations(graph))
-    return {place: value.float() for place, value in start.alpha.items() if place not in known}
+def _in_search(graph: Graph, settings: SearchSettings) -> SearchSettings:
+    """What is done about bounds of neurons: nothing where activations are multiplied.
+
+    There they decide so much that they are optimised before the search, or too dear for it.
+    """
+    if pairs(graph) == 0:
+        return settings
+    return replace(settings, tighten=replace(settings.tighten, iterations=0))
 
 
 class _Trees:
@@ -94,7 +99,9 @@ class _Trees:
     ) -> None:
         self._settings = settings
         self._bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
-        self._tightening = Tightening(roots.goals.neurons, exact.bounds, len(exact.box), settings)
+        self._tightening = Tightening(
+            roots.goals.neurons, exact.bounds, len(exact.box), _in_search(exact.graph, settings)
+        )
         self._is_complete = is_splittable(exact.graph)
         self._finite = exact.are_finite()
         self._frontier = Frontier(roots.domains)
