@@ -101,6 +101,18 @@ def test_samples_are_within_the_bounds(
     assert bool(torch.isfinite(by_interval[0]).all())
 
 
+def test_a_normalisation_is_bounded_beside_large_values(
+    operator_file: Callable[..., bytes],
+) -> None:
+    """Its variance is 0 to 1e12 or so: the ε that is added to it has to be left in the sum."""
+    ones = np.ones(3, np.float32)
+    data = operator_file("LayerNormalization", (1, 3), ones, opset=17, epsilon=1e-6)
+    graph = network_from_bytes(data).graph
+    box = Box(*(torch.full((1, 3), end, dtype=torch.float64) for end in (-1e6, 1e6)))
+    last = len(graph.nodes) - 1
+    assert bool(torch.isfinite(interval_bounds(graph, box).upper[last]).all())
+
+
 @pytest.mark.parametrize("case", LINEAR, ids=str)
 def test_linear_operators_are_bounded_exactly(
     case: Case, operator_file: Callable[..., bytes], normal: Callable[..., Array]

@@ -34,6 +34,7 @@ from verify_pipeline.network.ops import (
     Pad,
     Relu,
     Reshape,
+    Scale,
     Slice,
     Softmax,
     Sub,
@@ -113,6 +114,17 @@ def _(op: LinearOp, *inputs: Interval) -> Interval:
     lower, upper = inputs[0]
     center, radius = op((lower + upper) / 2), op.linear_abs((upper - lower) / 2)
     return center - radius, center + radius
+
+
+@enclose.register
+def _(op: Scale, *inputs: Interval) -> Interval:
+    """From the ends: centre and radius would lose a normalisation's small ε beside large bounds."""
+    lower, upper = inputs[0]
+    positive, negative = op.scale.clamp(min=0), op.scale.clamp(max=0)
+    return (
+        lower * positive + upper * negative + op.shift,
+        upper * positive + lower * negative + op.shift,
+    )
 
 
 @enclose.register(Relu)
