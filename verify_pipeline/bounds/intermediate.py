@@ -33,6 +33,7 @@ from verify_pipeline.network.ops import (
     Reshape,
     Scale,
     Slice,
+    Softmax,
     Transpose,
     size,
 )
@@ -40,6 +41,9 @@ from verify_pipeline.problem import Box
 
 # A product whose error is a smaller part of its range gains nothing from tighter factors.
 _WORTH_TIGHTENING = 0.02
+
+# Outputs of softmax, in [0, 1], whose intervals are narrower are not asked for.
+_WIDE_SHARE = 0.05
 
 Problem = tuple[Tensor, Tensor, tuple[LinearGraph, Box, Functional]]
 """Instances ``R``, their neurons ``R x U``, and the problem: a network, boxes, functionals."""
@@ -125,13 +129,17 @@ def tighten(
         interval = node_interval(graph, place, lambda i: (lower[i], upper[i]))
         if place in start.lower:
             interval = _meet(interval, (start.lower[place], start.upper[place]))
-        if place in asked:
-            mask = _mattering(asked[place], interval)
-            linear = LinearGraph(graph, relaxations)
-            interval = _solve_neurons(linear, box, place, interval, mask, method, has_time)
         lower[place], upper[place] = interval
         if not is_affine(node.op):
             relaxations[place] = relax_node(graph, place, NodeBounds(lower, upper))
+        if place in asked:
+            mask = _mattering(asked[place], interval)
+            if isinstance(node.op, Softmax):
+                mask = interval[1] - interval[0] > _WIDE_SHARE
+            linear = LinearGraph(graph, relaxations)
+            lower[place], upper[place] = _solve_neurons(
+                linear, box, place, interval, mask, method, has_time
+            )
     return NodeBounds(lower, upper)
 
 
@@ -231,7 +239,8 @@ def _asked_places(graph: Graph, known_well: set[int]) -> dict[int, bool]:
                 # its lines say no more of its value than bounds of its input do
                 i = graph.nodes[i].inputs[0]
                 only_signs = False
-            if i not in exact and is_affine(graph.nodes[i].op):
+            source = graph.nodes[i].op
+            if i not in exact and (is_affine(source) or isinstance(source, Softmax)):
                 asked[i] = asked.get(i, True) and only_signs
     return asked
 

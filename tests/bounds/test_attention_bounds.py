@@ -1,0 +1,143 @@
+"""Optimised bounds of attention: valid wherever planes stand, and better than without."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds import (
+    MemoryBudget,
+    Multipliers,
+    NodeBounds,
+    OptimiseSettings,
+    Until,
+    crown_intermediate,
+    crown_margins,
+    interval_bounds,
+    optimise,
+    optimise_intermediate,
+)
+from verify_pipeline.bounds.chunks import pairs
+from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.ops import Linear, MatMul, Relu, Reshape, Softmax, Transpose
+from verify_pipeline.problem import Box, Specification
+
+F64 = torch.float64
+COUNT = 3
+STEPS = OptimiseSettings(iterations=8)
+
+
+def attention() -> Graph:
+    """Two blocks of attention over three tokens, each with a ReLU behind it; float64."""
+    generator = torch.Generator().manual_seed(0)
+
+    def linear(out: int, into: int) -> Linear:
+        return Linear(torch.randn(out, into, generator=generator) / into**0.5, None)
+
+    b, x = GraphBuilder((3, 4)), 0
+    for _ in range(2):
+        queries, keys, values = (b.add(linear(4, 4), x) for _ in range(3))
+        scores = b.add(MatMul(), queries, b.add(Transpose((1, 0)), keys))
+        x = b.add(MatMul(), b.add(Softmax(1), scores), values)
+        x = b.add(linear(4, 6), b.add(Relu(), b.add(linear(6, 4), x)))
+    return b.build(b.add(linear(3, 12), b.add(Reshape((12,)), x))).to(F64)
+
+
+@pytest.fixture(scope="module")
+def problem() -> tuple[Graph, Box, Specification, NodeBounds]:
+    graph, generator = attention(), torch.Generator().manual_seed(1)
+    centre = torch.randn(COUNT, 3, 4, generator=generator, dtype=F64)
+    box = Box(centre - 0.2, centre + 0.2)
+    spec = Specification.margins(torch.tensor([0, 1, 2]), 3).to(F64)
+    bounds = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
+    return graph, box, spec, bounds
+
+
+def samples(box: Box, count: int = 300) -> Tensor:
+    shares = torch.rand(count, *box.lower.shape, dtype=F64).round(decimals=1)
+    return torch.lerp(box.lower, box.upper, shares).clamp(box.lower, box.upper)
+
+
+def least_margins(graph: Graph, box: Box, spec: Specification) -> Tensor:
+    values = [spec.values(graph(x)) for x in samples(box)]
+    return torch.stack(values).amin(0)
+
+
+Problem = tuple[Graph, Box, Specification, NodeBounds]
+
+
+def test_optimised_planes_lift_the_bounds_and_hold(problem: Problem) -> None:
+    graph, box, spec, bounds = problem
+    never = Until(torch.full((COUNT,), torch.inf))
+    usual = crown_margins(graph, box, spec, bounds).lower
+    slopes_only, _ = optimise(graph, box, spec, bounds, replace(STEPS, lr_planes=0.0), until=never)
+    found, multipliers = optimise(graph, box, spec, bounds, STEPS, until=never)
+    assert (found.lower >= slopes_only.lower - 1e-9).float().mean() > 0.8
+    assert (found.lower - slopes_only.lower).mean() > 0.01
+    assert (slopes_only.lower >= usual - 1e-9).all()
+    assert (found.lower <= least_margins(graph, box, spec)).all()
+    again = crown_margins(graph, box, spec, bounds, multipliers)
+    torch.testing.assert_close(again.lower, found.lower)
+
+
+@pytest.mark.parametrize("position", [0.0, 1.0, -7.0, 9.0, None])
+def test_any_positions_hold(problem: Problem, position: float | None) -> None:
+    graph, box, spec, bounds = problem
+    _, found = optimise(graph, box, spec, bounds, replace(STEPS, iterations=0))
+    alpha = {
+        place: torch.rand_like(value) if position is None else torch.full_like(value, position)
+        for place, value in found.alpha.items()
+    }
+    lower = crown_margins(graph, box, spec, bounds, Multipliers(alpha, {})).lower
+    assert (lower <= least_margins(graph, box, spec)).all()
+
+
+def test_planes_that_are_held_stay_where_they_start(problem: Problem) -> None:
+    graph, box, spec, bounds = problem
+    _, start = optimise(graph, box, spec, bounds, STEPS, until=Until(torch.full((COUNT,), 9e9)))
+    held = replace(STEPS, lr_planes=0.0)
+    found, kept = optimise(graph, box, spec, bounds, held, start=start)
+    products = [p for p, node in enumerate(graph.nodes) if isinstance(node.op, MatMul)]
+    assert len(products) == 4
+    for place in products:
+        assert torch.equal(kept.alpha[place], start.alpha[place])
+    assert (found.lower >= crown_margins(graph, box, spec, bounds, start).lower - 1e-9).all()
+
+
+def test_optimised_bounds_of_neurons_are_tighter_and_hold(problem: Problem) -> None:
+    graph, box, spec, bounds = problem
+    found = optimise_intermediate(graph, box, bounds, STEPS, MemoryBudget())
+    values = [graph.values(x) for x in samples(box, 100)]
+    narrower = 0.0
+    for place in bounds.lower:
+        seen = torch.stack([value[place] for value in values])
+        assert (seen >= found.lower[place] - 1e-9).all()
+        assert (seen <= found.upper[place] + 1e-9).all()
+        assert (found.lower[place] >= bounds.lower[place] - 1e-12).all()
+        assert (found.upper[place] <= bounds.upper[place] + 1e-12).all()
+        narrower += float((found.lower[place] - bounds.lower[place]).sum())
+    assert narrower > 0.1
+    lifted = (
+        crown_margins(graph, box, spec, found).lower - crown_margins(graph, box, spec, bounds).lower
+    )
+    assert lifted.mean() > 0
+
+
+def test_factors_of_nearly_linear_products_are_left_alone(problem: Problem) -> None:
+    graph, box, spec, _ = problem
+    tiny = Box(box.center - 1e-4, box.center + 1e-4)
+    start = interval_bounds(graph, tiny)
+    found = crown_intermediate(graph, tiny, start, MemoryBudget())
+    assert torch.equal(found.lower[1], start.lower[1])
+    last = [p for p, node in enumerate(graph.nodes) if isinstance(node.op, Relu)][-1]
+    below = graph.nodes[last].inputs[0]
+    assert (found.lower[below] >= start.lower[below]).all()
+    assert (crown_margins(graph, tiny, spec, found).lower <= spec.values(graph(tiny.center))).all()
+
+
+def test_pairs_are_counted() -> None:
+    # of each block 3 x 4 x 3 products for the scores and 3 x 3 x 4 for the mixture
+    assert pairs(attention()) == 2 * (36 + 36)
