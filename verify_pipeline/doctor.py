@@ -86,16 +86,14 @@ def _auto_lirpa() -> Finding:
 
 def _abcrown() -> Finding:
     """The second engine, which is optional."""
-    if not os.environ.get(HOME_VARIABLE) and importlib.util.find_spec("abcrown") is None:
-        variables = f"{HOME_VARIABLE} would name a checkout, {PYTHON_VARIABLE} its Python"
-        if not os.environ.get(PYTHON_VARIABLE):
-            return Finding("α,β-CROWN", f"none found (optional; {variables})")
     try:
         tool = find_tool()
     except DependencyError as error:
-        return Finding(
-            error.what, f"expected {error.expected}, got {error.got}", remedy=error.remedy or ""
-        )
+        if error.expected is None:
+            variables = f"{HOME_VARIABLE} would name a checkout, {PYTHON_VARIABLE} its Python"
+            return Finding("α,β-CROWN", f"none found (optional; {variables})")
+        fact = f"expected {error.expected}, got {error.got}"
+        return Finding(error.what, fact, remedy=error.remedy or "")
     return Finding(
         "α,β-CROWN", f"{tool.script} ({tool.origin}), {tool.version}, run by {tool.python}"
     )

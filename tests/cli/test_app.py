@@ -101,7 +101,8 @@ def test_recipes_are_shown_in_full() -> None:
 def test_doctor_tells_versions_tools_and_the_data_root(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv("ABCROWN_HOME", raising=False)
+    for variable in ("ABCROWN_HOME", "ABCROWN_PYTHON"):
+        monkeypatch.delenv(variable, raising=False)
     code, out, _ = run("doctor", "--data-root", str(tmp_path))
     assert code == 0, out
     width = len("verify_pipeline") + 2
