@@ -56,7 +56,13 @@ def test_tangent_and_chord_of_a_square() -> None:
 
 @pytest.mark.parametrize(
     ("function", "lower", "upper"),
-    [("sigmoid", 0.5, 0.5), ("sqrt", -1.0, 4.0), ("log", 0.0, 4.0), ("reciprocal", -1.0, 1.0), ("exp", 0.0, 1e6)],
+    [
+        ("sigmoid", 0.5, 0.5),
+        ("sqrt", -1.0, 4.0),
+        ("log", 0.0, 4.0),
+        ("reciprocal", -1.0, 1.0),
+        ("exp", 0.0, 1e6),
+    ],
 )
 def test_constants_where_there_are_no_lines(function: str, lower: float, upper: float) -> None:
     found = curve(function, tensor(lower), tensor(upper))
