@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from verify_pipeline.branching import halving
 from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.stages.input_split import InputSplitStage
@@ -81,6 +82,22 @@ def test_answers_close_to_the_minimum(seed: int, smooth: bool) -> None:
         else:
             assert one.counterexample is not None
             assert one.counterexample.margin <= 0
+
+
+def test_descents_find_what_the_domains_do_not_yet_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = network(10)
+    box = Box(-torch.ones(2, 2).double(), torch.ones(2, 2).double())
+    _, spec = levels(found, box, [-1e-6, 0.01])
+
+    def run() -> tuple[list[Status], int]:
+        decisions = decide(found, box, spec, seconds=1e6)
+        return [one.status for one in decisions], int(decisions[0].detail.split()[0])
+
+    statuses, without = run()
+    monkeypatch.setattr(halving, "FIRST_DESCENTS", 4)
+    again, with_descents = run()
+    assert statuses == again == [Status.FALSIFIED, Status.VERIFIED]
+    assert with_descents < without / 10
 
 
 def test_an_instance_does_not_depend_on_the_others_in_its_batch() -> None:

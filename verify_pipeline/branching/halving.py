@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from verify_pipeline.attacks.falsify import FalsifySettings, falsify
 from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
@@ -27,6 +28,12 @@ from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.points import representable
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Reason, Specification, Status
+
+DESCENT = FalsifySettings(steps=50, targets=1)
+"""Of the gradient, in search of a counterexample."""
+
+FIRST_DESCENTS = 1024
+"""Domains of an instance after which there are descents, and again whenever they have doubled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +152,12 @@ class _Search:
         while bool(self._open.any()):
             began = self._clock()
             batch = self._take()
-            broken, stuck = self._step(batch)
             visits = torch.bincount(batch.instance.cpu(), minlength=len(self._open))
+            doublings = (self._looked_at / FIRST_DESCENTS).log2().floor()
             self._looked_at += visits
+            again = (self._looked_at / FIRST_DESCENTS).log2().floor() > doublings
+            doubled = again & (self._looked_at >= FIRST_DESCENTS)
+            broken, stuck = self._step(batch, doubled.to(batch.instance.device))
             self._spent += (self._clock() - began) * visits / len(batch)
             yield from self._ended(broken, stuck)
 
@@ -165,8 +175,12 @@ class _Search:
         self._domains = domains.only(order[~chosen])
         return batch
 
-    def _step(self, batch: _Domains) -> tuple[dict[int, Tensor], set[int]]:
+    def _step(self, batch: _Domains, doubled: Tensor) -> tuple[dict[int, Tensor], set[int]]:
         """Bound a batch, look for counterexamples, and cut what is not proved.
+
+        Args:
+            batch: ``D`` domains.
+            doubled: ``N`` booleans, instances whose domains have doubled in number.
 
         Returns:
             Counterexamples of instances that have one, and the instances with a domain that is
@@ -188,16 +202,23 @@ class _Search:
         worst = lower[left].argmin(1)
         slopes = found.coefficients[left, worst]
         open_ones = replace(batch, known=lower, bounds=bounds).only(left)
-        broken = self._break(open_ones, slopes)
+        broken = self._break(open_ones, slopes, worst, doubled[open_ones.instance])
         halves, stuck = _halved(open_ones, slopes, self._box)
         self._domains = self._domains.with_more(halves)
         return broken, stuck
 
-    def _break(self, domains: _Domains, slopes: Tensor) -> dict[int, Tensor]:
-        """Counterexamples at the corners where the linear bounds are least, and at the middles."""
+    def _break(
+        self, domains: _Domains, slopes: Tensor, row: Tensor, chosen: Tensor
+    ) -> dict[int, Tensor]:
+        """Counterexamples at the corners where the linear bounds are least, and at the middles.
+
+        Where ``chosen`` (``D`` booleans) says so, descents of a row begin at the middles, too.
+        """
         corner = torch.where(slopes > 0, domains.lower, domains.upper)
-        points = torch.cat([corner, (domains.lower + domains.upper) / 2])
-        instance = domains.instance.repeat(2)
+        middle = (domains.lower + domains.upper) / 2
+        descended = self._descend(middle[chosen], domains.instance[chosen], row[chosen])
+        points = torch.cat([corner, middle, descended])
+        instance = torch.cat([domains.instance.repeat(2), domains.instance[chosen]])
         points = representable(points, self._box[instance])
         with torch.no_grad():
             outputs = self._graph(points.double())
@@ -208,6 +229,17 @@ class _Search:
             if n not in found and self._accepts(n, points[d]):
                 found[n] = points[d]
         return found
+
+    def _descend(self, start: Tensor, instance: Tensor, row: Tensor) -> Tensor:
+        """Points ``D x *X`` with low margins in a row ``D``, in the whole boxes."""
+        if len(start) == 0:
+            return start
+        spec = Specification(
+            self._spec.rows[instance, row].unsqueeze(1),
+            self._spec.offsets[instance, row].unsqueeze(1),
+        )
+        seeds = range(len(start))
+        return falsify(self._graph, self._box[instance], spec, start, DESCENT, seeds).points
 
     def _ended(self, broken: dict[int, Tensor], stuck: set[int]) -> Iterator[Found]:
         """What has come to an end; its domains are dropped, and its time is left to its group."""
