@@ -1,0 +1,151 @@
+"""The commands that ask another engine, with the stand-in as the tool."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+from typer.testing import CliRunner
+
+from verify_pipeline.cli.app import app
+from verify_pipeline.engines import Tool
+from verify_pipeline.onnx import export_onnx
+
+FakeTool = Callable[[str], Tool]
+
+
+@pytest.fixture(autouse=True)
+def _no_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for variable in ("ABCROWN_HOME", "ABCROWN_PYTHON"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*words: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """Class 0 iff x_0 >= x_1, of two pixels."""
+    linear = nn.Linear(2, 2, bias=False)
+    nn.init.eye_(linear.weight)
+    path = tmp_path / "net.onnx"
+    export_onnx(nn.Sequential(nn.Flatten(), linear), path, (1, 1, 2), {})
+    return path
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> tuple[str, ...]:
+    """Options that name two images of class 0: one far from class 1, one near."""
+    np.save(tmp_path / "x.npy", np.array([[[[0.9, 0.1]]], [[[0.5, 0.45]]]], np.float32))
+    np.save(tmp_path / "y.npy", np.array([0, 0], np.int64))
+    return "--images", "x.npy", "--labels", "y.npy", "--epsilon", "0.1"
+
+
+def test_certify_asks_the_tool_about_what_is_open(
+    fake_tool: FakeTool, network: Path, arrays: tuple[str, ...]
+) -> None:
+    home = fake_tool(json.dumps({"0": {"status": "safe"}, "1": {"status": "unknown"}})).script
+    code, output = run(
+        *("certify", network, *arrays, "--stages", "clean,abcrown"),
+        *("--ledger", "ledger.sqlite", "--abcrown-home", home),
+    )
+    assert code == 0, output
+    assert "by α,β-CROWN" in output
+    assert Path("ledger.abcrown/0001/abcrown.log").is_file()
+    code, output = run(
+        *("certify", network, *arrays, "--engine", "abcrown"),
+        *("--ledger", "other.sqlite", "--abcrown-home", home),
+    )
+    assert code == 0, output  # the cheap stages leave nothing open
+    assert not Path("other.abcrown/0001").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--engine", "abcrown"), "none found"),
+        (("--engine", "abcrown", "--abcrown-home", "nowhere"), "--abcrown-home names"),
+        (("--engine", "marabou"), "expected builtin or abcrown"),
+        (("--abcrown-home", "nowhere"), "expected --engine abcrown beside them"),
+        (("--abcrown-memory", "100"), "expected --engine abcrown beside them"),
+        (("--engine", "abcrown", "--search", "no-such"), "none found"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(
+    network: Path, arrays: tuple[str, ...], options: tuple[str, ...], words: str
+) -> None:
+    code, output = run("certify", network, *arrays, "--ledger", "ledger.sqlite", *options)
+    assert code == 2
+    assert words in output
+    assert "Traceback" not in output
+    assert not Path("ledger.sqlite").exists()
+
+
+def property_list(folder: Path, network: Path) -> Path:
+    """A list of two: class 1 is reached in the first box, and not in the second."""
+    for name, highest in (("first", 1.0), ("second", 0.05)):
+        limits = "".join(
+            f"(declare-const X_{i} Real)(declare-const Y_{i} Real)\n" for i in range(2)
+        )
+        (folder / f"{name}.vnnlib").write_text(
+            f"; {name}\n{limits}(assert (>= X_0 0.1))\n(assert (<= X_0 0.2))\n"
+            f"(assert (>= X_1 0.0))\n(assert (<= X_1 {highest}))\n(assert (>= Y_1 Y_0))\n",
+            encoding="utf-8",
+        )
+    path = folder / "instances.csv"
+    rows = [f"{network.name},{name}.vnnlib,5\n" for name in ("first", "second")]
+    path.write_text("".join(rows), encoding="utf-8")
+    return path
+
+
+def test_crosscheck_of_a_list_agrees_and_goes_on(
+    fake_tool: FakeTool, network: Path, tmp_path: Path
+) -> None:
+    instances = property_list(tmp_path, network)
+    plan = {"first": {"status": "unsafe-pgd", "point": [0.15, 0.9]}, "second": {"status": "safe"}}
+    command = ("crosscheck", "--instances", instances, "--out", "check", "--abcrown-home")
+    code, output = run(*command, fake_tool(json.dumps(plan)).script)
+    assert code == 0, output
+    assert "2 agree, 0 CONTRADICT" in output
+    page = Path("check.md").read_text(encoding="utf-8")
+    assert "| net.onnx first.vnnlib | sat |" in page
+    assert "verify-pipeline" in page
+    assert run(*command, tmp_path / "tool")[0] == 0
+    assert len(list(Path("check.builtin.abcrown").glob("0*"))) == 1
+
+
+def test_crosscheck_tells_a_contradiction_with_its_exit_code(
+    fake_tool: FakeTool, network: Path, tmp_path: Path
+) -> None:
+    instances = property_list(tmp_path, network)
+    plan = {"first": {"status": "safe"}, "second": {"status": "unknown"}}
+    home = fake_tool(json.dumps(plan)).script
+    code, output = run(
+        "crosscheck", "--instances", instances, "--out", "check", "--abcrown-home", home
+    )
+    assert code == 2
+    assert "contradiction: net.onnx first.vnnlib" in output
+    assert "CONTRADICT" in Path("check.csv").read_text(encoding="utf-8")
+
+
+def test_a_claimed_counterexample_of_a_list_is_replayed(
+    fake_tool: FakeTool, network: Path, tmp_path: Path
+) -> None:
+    instances = property_list(tmp_path, network)
+    wrong = {"status": "unsafe-pgd", "point": [0.2, 0.01]}
+    home = fake_tool(json.dumps({"first": wrong, "second": wrong})).script
+    code, output = run(
+        "crosscheck", "--instances", instances, "--out", "check", "--abcrown-home", home
+    )
+    assert code == 0, output
+    assert "0 CONTRADICT, 2 builtin only" in output
+
+
+def test_crosscheck_wants_one_thing_to_check(network: Path) -> None:
+    assert run("crosscheck", "--out", "check")[0] == 2
+    assert run("crosscheck", network, "--instances", "x.csv", "--out", "check")[0] == 2
