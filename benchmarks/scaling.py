@@ -248,12 +248,13 @@ def page(points: list[Point], command: str) -> str:
             "",
         ]
         lines += [
-            f"| {sweep} | images | decided | domains | processor s | ms an image | grown MiB |",
+            f"| {'asked' if sweep in NUMBERS else sweep} | images | decided | domains | "
+            f"processor s | ms {each_of(sweep)} | grown MiB |",
             "|---:|---:|---:|---:|---:|---:|---:|",
         ]
         lines += [
             f"| {p.value:g} | {p.images} | {p.decided} | {p.domains} | {p.seconds:.2f} | "
-            f"{1000 * p.seconds / p.images:.2f} | {p.grown:.0f} |"
+            f"{cost(p):.2f} | {p.grown:.0f} |"
             for p in chosen
         ]
         lines += ["", *verdicts(sweep, chosen)]
@@ -266,19 +267,35 @@ def page(points: list[Point], command: str) -> str:
     return "\n".join(lines)
 
 
+def each_of(sweep: str) -> str:
+    """What a cost is for."""
+    return "a domain" if sweep == "domains" else "an image"
+
+
+def cost(point: Point) -> float:
+    """Processor milliseconds for each image, or for each domain."""
+    count = point.domains if point.sweep == "domains" else point.images
+    return 1000 * point.seconds / max(count, 1)
+
+
 def verdicts(sweep: str, points: list[Point]) -> list[str]:
     """What the points of a sweep over numbers of images show."""
     if sweep not in NUMBERS:
         return []
-    each = [point.seconds / point.images for point in points]
-    pairs = zip(points[1:], each[1:], each, strict=False)
-    worst = max(((now / before, p) for p, now, before in pairs), key=lambda pair: pair[0])
     most = max(points, key=lambda point: point.grown)
+    memory = (
+        f"Memory grows by {most.grown:.0f} MiB at most (at {most.images} images), of {most.memory} "
+        "MiB that a batch may take."
+    )
+    if sweep != "copies":  # elsewhere it counts which images they are
+        return [memory, ""]
+    each = [cost(point) for point in points]
+    pairs = zip(points[1:], each[1:], each, strict=False)
+    worst, where = max(((now / before, p.images) for p, now, before in pairs))
     return [
-        f"From one line to the next the cost of an image grows at most {worst[0]:.2f} times (at "
-        f"{worst[1].images} images); of 1 it is {each[0] / min(each):.1f} times the least. Memory "
-        f"grows by {most.grown:.0f} MiB at most (at {most.images} images), of {most.memory} MiB "
-        "that a batch may take.",
+        f"From one line to the next the cost of an image grows at most {worst:.2f} times (at "
+        f"{where} images); of the fewest images it is {each[0] / min(each):.1f} times the least. "
+        f"{memory}",
         "",
     ]
 
@@ -293,11 +310,10 @@ def plot(sweep: str, points: list[Point], path: Path) -> None:
 
     points = sorted(points, key=lambda point: point.value)
     values = [point.value for point in points]
-    by_domain = sweep == "domains"
-    costs = [1000 * p.seconds / max(p.domains if by_domain else p.images, 1) for p in points]
+    costs = [cost(point) for point in points]
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
     left.plot(values, costs, "o-")
-    left.set_ylabel(f"processor ms for each {'domain' if by_domain else 'image'}")
+    left.set_ylabel(f"processor ms {each_of(sweep)}")
     right.plot(values, [point.grown for point in points], "o-")
     if sweep in NUMBERS:
         right.axhline(points[0].memory, linestyle="--", color="grey")
