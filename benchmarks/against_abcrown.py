@@ -42,10 +42,12 @@ from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.certify.settings import parse_indices, search_file
-from verify_pipeline.engines import AbcrownStage, Answer, Engine, Limits, Question, find_tool
-from verify_pipeline.engines.sets import result_of
+from verify_pipeline.engines import AbcrownStage, Answer, Engine, Limits, find_tool
+from verify_pipeline.engines.module_file import write_module
+from verify_pipeline.engines.sets import questions_of, result_of
+from verify_pipeline.engines.stage import MODULES
 from verify_pipeline.errors import DependencyError
-from verify_pipeline.interop.files import read_network, read_plain
+from verify_pipeline.interop.files import read_network
 from verify_pipeline.interop.instances import SetInstance, read_instances
 from verify_pipeline.interop.sets import read_results
 from verify_pipeline.whole_files import write_whole
@@ -87,10 +89,11 @@ class Job:
 
     @property
     def name(self) -> str:
-        """For a folder and a table."""
+        """What a folder and a table call it."""
         path = Path(self.source)
-        about = path.stem if self.data else "-".join(path.parts[-3:-1])
-        return f"{about} {self.indices} {self.timeout:g}s".replace("/", "_")
+        about = f"{path.stem}, ε {self.epsilon}" if self.data else " ".join(path.parts[-3:-1])
+        ours = f", ours {self.search}" if self.search else ""
+        return f"{about}, {self.indices}, {self.timeout:g} s, tuned {self.tuned}{ours}"
 
 
 @dataclass(frozen=True)
@@ -164,10 +167,7 @@ def theirs(job: Job, work: Path, config: str) -> Iterator[tuple[str, str, float,
     engine = Counting(find_tool(), config, work, PATIENT, device=job.device)
     if not job.data:
         chosen = listed(job)
-        questions = [
-            Question(one.onnx, read_plain(one.vnnlib).decode(), job.timeout) for one in chosen
-        ]
-        for answer in engine.ask(questions):
+        for answer in engine.ask(questions_of(chosen, job.timeout, work)):
             one = chosen[answer.place]
             result, _ = result_of(one, answer, read_network)
             yield name_of(one), words(result.answer.value), answer.seconds, answer.domains or 0
@@ -186,7 +186,9 @@ def theirs(job: Job, work: Path, config: str) -> Iterator[tuple[str, str, float,
         Knowledge(1 << 20, cpu),
         has_time=lambda: True,
     )
-    stage = AbcrownStage(Subject.of(network.graph, network.replay, cpu), Path(job.source), engine)
+    module = write_module(network.graph, work / MODULES)
+    subject = Subject.of(network.graph, network.replay, cpu)
+    stage = AbcrownStage(subject, Path(job.source), engine, module)
     for decision in stage.run(task):
         index = indices[decision.place]
         domains = engine.domains.get(decision.place, 0)
@@ -253,7 +255,7 @@ def measure(job: Job, engine: str, out: Path) -> None:
 
 def run(job: Job, work: Path, chosen: list[str]) -> None:
     """Every engine of those chosen that is there and has not done the task yet."""
-    folder = work / job.name.replace(" ", "_").replace(":", "-")
+    folder = work / re.sub(r"[^\w.]+", "-", job.name)
     first = sum(path.is_dir() for path in work.glob("*")) if not folder.exists() else 0
     write_whole(folder / "job.json", json.dumps(asdict(job), indent=1))
     engines = [*ENGINES[1:], ENGINES[0]] if first % 2 else list(ENGINES)

@@ -58,12 +58,7 @@ def run_set(
     """
     results = read_results(job.results) if job.results.exists() else {}
     open_ = [one for one in instances if one.key not in results]
-    networks = dict.fromkeys(one.onnx for one in open_)
-    modules = {onnx: _module(onnx, setup.folder / MODULES) for onnx in networks}
-    questions = [
-        Question(one.onnx, _text(one.vnnlib), job.seconds or one.timeout, modules[one.onnx])
-        for one in open_
-    ]
+    questions = questions_of(open_, job.seconds, setup.folder)
     engine = Engine(setup.tool, config, setup.folder, setup.limits, device=_kind(job))
     network = lru_cache(maxsize=1)(read_network)
     for answer in engine.ask(questions):
@@ -76,6 +71,27 @@ def run_set(
         write_results(job.results, results)
         progress(instance.key, result)
     return {one.key: results[one.key] for one in instances}
+
+
+def questions_of(
+    instances: Sequence[SetInstance], seconds: float | None, folder: Path
+) -> list[Question]:
+    """A question for each instance.
+
+    Args:
+        instances: of any networks.
+        seconds: for each; None: as the list says.
+        folder: gets the networks as Python, in case that the tool misreads a file.
+
+    Raises:
+        DataError: a property cannot be read, or a file not be written.
+    """
+    networks = dict.fromkeys(one.onnx for one in instances)
+    modules = {onnx: _module(onnx, folder / MODULES) for onnx in networks}
+    return [
+        Question(one.onnx, _text(one.vnnlib), seconds or one.timeout, modules[one.onnx])
+        for one in instances
+    ]
 
 
 def _module(onnx: Path, folder: Path) -> Path | None:
