@@ -13,6 +13,9 @@
     print(summary.tally.proved, "of", summary.tally.images, "verified")
     api.tabulate([summary], Path("results"))
 
+Another question than "does every image keep its class when each pixel changes by at most ε" is a
+:class:`Question`: other boxes, another specification, preprocessing before the network.
+
 Images of your own are an :class:`ImageSet`; a network from anywhere is an ONNX file of pixels in
 [0, 1]; a torch module becomes one with :func:`network_from_module`. (These functions are not in
 ``verify_pipeline`` itself because ``verify_pipeline.certify`` is a package there.)
