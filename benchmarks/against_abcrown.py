@@ -59,7 +59,7 @@ TITLES = {
     "abcrown-tuned": "α,β-CROWN, tuned",
 }
 DEFAULTS = "general: {}\n"
-WORDS = {"sat": "falsified", "unsat": "verified", "timeout": "unknown"}
+WORDS = {"sat": "falsified", "unsat": "verified", "timeout": "unknown", "unknown": "unknown"}
 PATIENT = Limits(overrun=3600.0)
 
 
@@ -159,7 +159,7 @@ def ours(job: Job, work: Path) -> Iterator[tuple[str, str, float, int]]:
     command += ["vnncomp", str(rows), "--out", str(results), *rest]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for one, result in zip(chosen, read_results(results).values(), strict=True):
-        yield name_of(one), words(result.answer.value), result.seconds, 0
+        yield name_of(one), WORDS[result.answer.value], result.seconds, 0
 
 
 def theirs(job: Job, work: Path, config: str) -> Iterator[tuple[str, str, float, int]]:
@@ -170,7 +170,7 @@ def theirs(job: Job, work: Path, config: str) -> Iterator[tuple[str, str, float,
         for answer in engine.ask(questions_of(chosen, job.timeout, work)):
             one = chosen[answer.place]
             result, _ = result_of(one, answer, read_network)
-            yield name_of(one), words(result.answer.value), answer.seconds, answer.domains or 0
+            yield name_of(one), WORDS[result.answer.value], answer.seconds, answer.domains or 0
         return
     network = onnx.load_network(job.source)
     images = data.load(job.data, "test")
@@ -218,11 +218,6 @@ def listed(job: Job) -> list[SetInstance]:
 def name_of(instance: SetInstance) -> str:
     """The instance's files."""
     return f"{instance.key.onnx} {instance.key.vnnlib}"
-
-
-def words(answer: str) -> str:
-    """VNN-COMP's answer as a verdict."""
-    return WORDS.get(answer, answer)
 
 
 def measure(job: Job, engine: str, out: Path) -> None:
