@@ -88,7 +88,7 @@ def test_bounds_of_neurons_help_where_there_is_time(network: Network) -> None:
 
 
 def test_what_is_decided_is_true(network: Network) -> None:
-    task, graph = task_of(network, 0.25), network.graph.to(torch.float64)
+    task, graph = task_of(network, 0.3), network.graph.to(torch.float64)
     names: tuple[StageName, ...] = ("crown", "alpha-crown", "branch-and-bound")
     generator = torch.Generator().manual_seed(6)
     least = torch.full((COUNT,), torch.inf, dtype=torch.float64)
