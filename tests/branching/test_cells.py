@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.branching.test_search import NUDGES, QUICK, check_against_oracle, root_bounds
+from verify_pipeline.bounds import clamp_to_splits
 from verify_pipeline.branching import cells as cells_module
 from verify_pipeline.branching.cells import search_with_cells
 from verify_pipeline.branching.deadlines import Deadlines
@@ -69,10 +70,13 @@ def test_cells_cover_the_box_and_their_bounds_hold_in_them(make_case: Any, make_
     exact = instances(case)
     one = Instances(exact.graph, exact.box[:1], exact.spec[:1], exact.bounds[:1])
     search = cells_module._InCells(one, QUICK, time.perf_counter)
-    root = search._bound(one.bounds)
+    nothing = {p: torch.zeros(1, 8, dtype=torch.int8) for p in search._neurons.places}
+    root = search._bound(one.bounds, nothing)
     assert len(root) == 1
-    both = search._cut(root)
-    children = search._bound(both)
+    parents, splits = search._cut(root)
+    assert sum(int(sides.abs().sum()) for sides in splits.values()) == 2
+    both = clamp_to_splits(parents, exact.graph, splits)
+    children = search._bound(parents, splits)
     x = one.box.lower + 2 * one.box.radius * torch.rand(4000, *one.box.lower.shape[1:])
     values = exact.graph.values(x.double())
     held = torch.zeros(len(x), dtype=torch.long)

@@ -37,6 +37,7 @@ from verify_pipeline.bounds.lines import Lines
 from verify_pipeline.bounds.planes import Planes, hold
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.bounds.products import Product
+from verify_pipeline.bounds.splits import clamp_to_splits
 from verify_pipeline.bounds.variables import Cells, Listed, Variable
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
@@ -90,6 +91,7 @@ def optimise_intermediate(
     settings: OptimiseSettings,
     budget: MemoryBudget,
     has_time: Callable[[], bool] = always,
+    splits: Splits | None = None,
 ) -> NodeBounds:
     """Tighten bounds of the inputs of nonlinear nodes, each bound with an α of its own.
 
@@ -106,14 +108,18 @@ def optimise_intermediate(
         budget: of memory for the functionals that are optimised at once; halved if it fails.
         has_time: asked before each such batch and each step; once it says no, the best α so far
             count and the neurons that are left keep their bounds of ``start``, or intervals.
+        splits: of (leaky) ReLUs, of which ``start`` knows the inputs: bounds are of the domains
+            that they leave, and each has a β of its own for every split before it. None: none.
 
     Returns:
         Bounds of every place, nowhere looser than ``start``.
     """
+    if splits:
+        start = clamp_to_splits(start, graph, splits)
 
     def run(allowed: MemoryBudget) -> NodeBounds:
         method = _Ascent(settings, allowed, box.lower.dtype, has_time)
-        return tighten(graph, box, start, method, has_time)
+        return tighten(graph, box, start, method, has_time, splits)
 
     return within_memory(run, budget)
 
@@ -175,7 +181,8 @@ def _listed(
     start_beta: Tensor | None,
     split: Tensor | None,
 ) -> Listed:
-    """The variables of one (leaky) ReLU, for so many rows."""
+    """The variables of one (leaky) ReLU, for so many rows; its own sides where none are given."""
+    split = relaxation.sides if split is None else split
     usual = relaxation.adaptive.unsqueeze(1)
     alpha, beta, sides = None, None, None
     cells = Cells.where(relaxation.offset > 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -15,9 +15,10 @@ from verify_pipeline.bounds.backward import (
     of_neurons,
 )
 from verify_pipeline.bounds.chunks import Rows, functionals_that_fit, within_memory
-from verify_pipeline.bounds.contract import MemoryBudget, NodeBounds
+from verify_pipeline.bounds.contract import MemoryBudget, NodeBounds, Splits
 from verify_pipeline.bounds.interval import Interval, enclose, node_interval
 from verify_pipeline.bounds.linearise import LinearGraph, is_affine, relax_node
+from verify_pipeline.bounds.lines import Lines
 from verify_pipeline.bounds.locality import LocalNetwork, local_network
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.bounds.relaxation import Relaxation
@@ -112,6 +113,7 @@ def tighten(
     start: NodeBounds,
     method: Method,
     has_time: Callable[[], bool] = lambda: True,
+    splits: Splits | None = None,
 ) -> NodeBounds:
     """Walk the graph forward and bound the neurons that matter with ``method``.
 
@@ -121,7 +123,9 @@ def tighten(
         start: valid bounds of some or all places.
         method: see there.
         has_time: once it says no, the neurons that are left keep their intervals.
+        splits: of ReLUs, which ``start`` obeys; ``method`` may charge for them. None: none.
     """
+    splits = splits or {}
     asked = _asked_places(graph, _linear_products(graph, start))
     lower, upper = {0: box.lower}, {0: box.upper}
     relaxations: dict[int, Relaxation] = {}
@@ -131,7 +135,10 @@ def tighten(
             interval = _meet(interval, (start.lower[place], start.upper[place]))
         lower[place], upper[place] = interval
         if not is_affine(node.op):
-            relaxations[place] = relax_node(graph, place, NodeBounds(lower, upper))
+            relaxation = relax_node(graph, place, NodeBounds(lower, upper))
+            if place in splits and isinstance(relaxation, Lines):
+                relaxation = replace(relaxation, sides=splits[place].to(box.lower.dtype))
+            relaxations[place] = relaxation
         if place in asked:
             mask = _mattering(asked[place], interval)
             if isinstance(node.op, Softmax):

@@ -28,11 +28,14 @@ class Lines(Relaxation):
         slope: of the function below 0; a number in [0, 1].
         up: slope of the upper line, ``N x *V``.
         offset: the upper line at 0, ``N x *V``; >= 0.
+        sides: s of the splits that bounds of later neurons are charged for, ``N x *V``: -1, 0 or
+            +1; None: there are none.
     """
 
     slope: float
     up: Tensor
     offset: Tensor
+    sides: Tensor | None = None
 
     @cached_property
     def _unstable(self) -> Tensor:

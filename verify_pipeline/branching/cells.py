@@ -4,7 +4,8 @@ A split in the usual search tells the neurons behind it nothing: their bounds ar
 box. In deep networks of few unstable neurons in the first layers and many in the last, that is most
 of what there is to gain. So where bounding all neurons anew costs little of an instance's time, an
 instance that a short search leaves open is cut into cells: at the first layer that has an unstable
-neuron, the one of the best BaBSR score; every cell's neurons are bounded again under its splits.
+neuron, the one of the best BaBSR score; every cell's neurons are bounded again under its
+splits, each bound with an α and β of its own.
 The cells are then searched like instances that share their instance's time.
 
 (Splits that tighten later layers: Wang et al. 2018, Neurify, arXiv:1809.08098; the relaxations are
@@ -25,6 +26,7 @@ from verify_pipeline.bounds import (
     Multipliers,
     NodeBounds,
     OptimiseSettings,
+    Splits,
     Until,
     crown_intermediate,
     crown_margins,
@@ -57,7 +59,7 @@ MOST = 512
 AT_ONCE = 16
 """Cells that are cut together."""
 
-TIGHTEN = OptimiseSettings(iterations=3, lr_alpha=0.5, decay=0.8)
+TIGHTEN = OptimiseSettings(iterations=5, lr_alpha=0.5, lr_beta=0.2, decay=0.8)
 MARGINS = OptimiseSettings(iterations=8, lr_alpha=0.4, decay=0.85)
 
 
@@ -113,11 +115,13 @@ class _Cells:
 
     Attributes:
         bounds: of the neurons, ``C``, under the cells' splits.
+        splits: of the cells.
         lower: the least row's bound, ``C``.
         columns: the neuron that each is cut at next, ``C``; -1 where none is unstable.
     """
 
     bounds: NodeBounds
+    splits: Splits
     lower: Tensor
     columns: Tensor
 
@@ -125,12 +129,14 @@ class _Cells:
         return len(self.lower)
 
     def __getitem__(self, index: Tensor) -> _Cells:
-        return _Cells(self.bounds[index], self.lower[index], self.columns[index])
+        splits = {place: sides[index] for place, sides in self.splits.items()}
+        return _Cells(self.bounds[index], splits, self.lower[index], self.columns[index])
 
     def with_more(self, other: _Cells) -> _Cells:
         """Both, in order."""
         return _Cells(
             _joined(self.bounds, other.bounds),
+            {p: torch.cat([sides, other.splits[p]]) for p, sides in self.splits.items()},
             torch.cat([self.lower, other.lower]),
             torch.cat([self.columns, other.columns]),
         )
@@ -224,7 +230,12 @@ class _InCells:
 
     def _grow(self, seconds: float) -> _Cells:
         """Cut the worst cells until there are many, or time is up."""
-        cells = self._bound(self._exact.bounds)
+        device = self._exact.box.lower.device
+        nothing = {
+            place: torch.zeros(1, *shape, dtype=torch.int8, device=device)
+            for place, shape in zip(self._neurons.places, self._neurons.shapes, strict=True)
+        }
+        cells = self._bound(self._exact.bounds, nothing)
         while 0 < len(cells) < MOST and self._clock() - self._began < seconds:
             order = cells.lower.argsort()
             order = order[cells.columns[order] >= 0]
@@ -233,34 +244,35 @@ class _InCells:
             chosen = order[:AT_ONCE]
             rest = torch.ones(len(cells), dtype=torch.bool, device=order.device)
             rest[chosen] = False
-            children = self._bound(self._cut(cells[chosen]))
+            children = self._bound(*self._cut(cells[chosen]))
             cells = cells[rest.nonzero().flatten()].with_more(children)
         return cells
 
-    def _cut(self, cells: _Cells) -> NodeBounds:
-        """Bounds of two children for each cell: first all active ones, then all inactive ones."""
-        bounds = cells.bounds
-        lower = {place: torch.cat([value, value]) for place, value in bounds.lower.items()}
-        upper = {place: torch.cat([value, value]) for place, value in bounds.upper.items()}
+    def _cut(self, cells: _Cells) -> tuple[NodeBounds, Splits]:
+        """Two children of each cell: first all active ones, then all inactive ones.
+
+        Returns:
+            Their parents' bounds, and their splits.
+        """
+        bounds, splits = _joined(cells.bounds, cells.bounds), {}
         count, first = len(cells), 0
-        for source, size in zip(self._neurons.sources, self._neurons.sizes, strict=True):
+        for place, size in zip(self._neurons.places, self._neurons.sizes, strict=True):
+            sides = torch.cat([cells.splits[place], cells.splits[place]])
             here = ((cells.columns >= first) & (cells.columns < first + size)).nonzero().flatten()
             at = cells.columns[here] - first
-            below, above = lower[source].flatten(1), upper[source].flatten(1)
-            below[here, at] = below[here, at].clamp(min=0)
-            above[here + count, at] = above[here + count, at].clamp(max=0)
-            lower[source] = below.view_as(lower[source])
-            upper[source] = above.view_as(upper[source])
+            flat = sides.flatten(1)
+            flat[here, at], flat[here + count, at] = 1, -1
+            splits[place] = flat.view_as(sides)
             first += size
-        return NodeBounds(lower, upper)
+        return bounds, splits
 
     @torch.no_grad()
-    def _bound(self, bounds: NodeBounds) -> _Cells:
+    def _bound(self, bounds: NodeBounds, splits: Splits) -> _Cells:
         """Bound the neurons and the margins of cells; those that are proved are left out."""
         same = torch.zeros(len(bounds), dtype=torch.long, device=self._exact.box.lower.device)
         box, spec = self._exact.box[same], self._exact.spec[same]
         graph, rough = self._exact.graph, self._fast.graph
-        found = optimise_intermediate(graph, box, bounds, TIGHTEN, self._budget)
+        found = optimise_intermediate(graph, box, bounds, TIGHTEN, self._budget, splits=splits)
         bounds = found.only(tuple(bounds.lower))
         fast_box, fast_spec = self._fast.box[same], self._fast.spec[same]
         fast_bounds = bounds.to(torch.float32)
@@ -273,7 +285,8 @@ class _InCells:
         self._bounded += len(bounds)
         for bound in lower[lower > 0].tolist():
             self._prove(bound)
-        return _Cells(bounds, lower, columns)[(~(lower > 0)).nonzero().flatten()]
+        cells = _Cells(bounds, splits, lower, columns)
+        return cells[(~(lower > 0)).nonzero().flatten()]
 
     def _columns(self, bounds: NodeBounds, arriving: dict[int, Tensor], worst: Tensor) -> Tensor:
         """The neuron that each cell is cut at, ``C``: the best of the first unstable layer."""
