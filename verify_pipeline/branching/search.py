@@ -128,7 +128,7 @@ class _Trees:
                 yield from self._out_of_memory(part, pace)
             else:
                 broken = self._absorb(bounded, self._pursuit.everywhere)
-                self._charge(part, pace)
+                self._charge(part, part, pace)
                 yield from self.ends(broken)
                 domains = domains[len(part) :]
             domains = domains[~self.accounts.ended[self._instance(domains)]]
@@ -150,7 +150,7 @@ class _Trees:
             # what a nogood was bounded by counts since it was learned
             self.accounts.close(self._instance(known), known.lower.double().fill_(math.inf))
             broken = self._absorb(bounded, self._pursuit.in_turn)
-            self._charge(bounded.domains, pace)
+            self._charge(parents, bounded.domains, pace)
             yield from self.ends(broken)
 
     def _children(self, parents: Domains, at_once: int) -> tuple[Bounded, Domains]:
@@ -249,10 +249,12 @@ class _Trees:
     def _instance(self, domains: Domains) -> Tensor:
         return self._bounder.goals.instance[domains.goal]
 
-    def _charge(self, domains: Domains, pace: Pace) -> None:
-        counts = torch.bincount(self._instance(domains), minlength=len(self.accounts.domains))
-        self.accounts.charge(counts, pace.stop(len(domains)))
-        self.accounts.domains += counts
+    def _charge(self, served: Domains, bounded: Domains, pace: Pace) -> None:
+        """Divide a batch's seconds among the domains served, for whom others were bounded."""
+        count = len(self.accounts.domains)
+        seconds = pace.stop(max(len(served), len(bounded)))
+        self.accounts.charge(torch.bincount(self._instance(served), minlength=count), seconds)
+        self.accounts.domains += torch.bincount(self._instance(bounded), minlength=count)
 
     def _tighten(self, pace: Pace) -> None:
         """Optimise the bounds of the neurons of instances that have become worth it."""
