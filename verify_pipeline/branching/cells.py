@@ -14,6 +14,7 @@ those of α-CROWN, Xu et al. 2021, arXiv:2011.13824.)
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -56,7 +57,7 @@ FIRST, GROWING = 0.1, 0.5
 MOST = 512
 """Open cells of an instance at which the cutting ends."""
 
-AT_ONCE = 16
+AT_ONCE = 8
 """Cells that are cut together."""
 
 TIGHTEN = OptimiseSettings(iterations=5, lr_alpha=0.5, lr_beta=0.2, decay=0.8)
@@ -153,6 +154,7 @@ class _InCells:
         self._settings, self._clock = settings, clock
         self._budget = MemoryBudget(bytes=min(settings.budget.bytes, 1 << 28))
         self._began = clock()
+        self._grows_until = math.inf
         self._bounded = 0
         self._proved = torch.inf
 
@@ -228,15 +230,19 @@ class _InCells:
             reason=reason,
         )
 
+    def _may_grow(self) -> bool:
+        return self._clock() < self._grows_until
+
     def _grow(self, seconds: float) -> _Cells:
         """Cut the worst cells until there are many, or time is up."""
+        self._grows_until = self._began + seconds
         device = self._exact.box.lower.device
         nothing = {
             place: torch.zeros(1, *shape, dtype=torch.int8, device=device)
             for place, shape in zip(self._neurons.places, self._neurons.shapes, strict=True)
         }
         cells = self._bound(self._exact.bounds, nothing)
-        while 0 < len(cells) < MOST and self._clock() - self._began < seconds:
+        while 0 < len(cells) < MOST and self._may_grow():
             order = cells.lower.argsort()
             order = order[cells.columns[order] >= 0]
             if not len(order):
@@ -272,7 +278,9 @@ class _InCells:
         same = torch.zeros(len(bounds), dtype=torch.long, device=self._exact.box.lower.device)
         box, spec = self._exact.box[same], self._exact.spec[same]
         graph, rough = self._exact.graph, self._fast.graph
-        found = optimise_intermediate(graph, box, bounds, TIGHTEN, self._budget, splits=splits)
+        found = optimise_intermediate(
+            graph, box, bounds, TIGHTEN, self._budget, self._may_grow, splits
+        )
         bounds = found.only(tuple(bounds.lower))
         fast_box, fast_spec = self._fast.box[same], self._fast.spec[same]
         fast_bounds = bounds.to(torch.float32)
