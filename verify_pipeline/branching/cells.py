@@ -51,7 +51,7 @@ from verify_pipeline.problem import Box, Reason, Specification, Status
 AFFORDABLE = 1 / 300
 """Of an instance's time, what bounding its neurons once may take, or it is not cut."""
 
-FIRST, GROWING = 0.1, 0.5
+FIRST, GROWING = 0.1, 0.8
 """Of an instance's time, what the search without cells gets; of the rest, what cutting gets."""
 
 MOST = 512
