@@ -92,6 +92,24 @@ def test_what_is_done_is_not_done_again(instances: tuple[SetInstance, ...], tmp_
     }
 
 
+def test_a_result_is_kept_as_it_falls(instances: tuple[SetInstance, ...], tmp_path: Path) -> None:
+    told: list[Key] = []
+
+    def stop_after_two(key: Key, _: Result) -> None:
+        told.append(key)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    relu = [one for one in instances if one.onnx.name == "relu.onnx"]
+    with pytest.raises(KeyboardInterrupt):
+        run_set(relu, job(tmp_path), stop_after_two)
+    kept = read_results(tmp_path / "results.csv")
+    assert list(kept) == told
+    found = run_set(relu, job(tmp_path), lambda key, _: told.append(key))
+    assert sorted(told, key=str) == sorted((one.key for one in relu), key=str)
+    assert all(found[key] == result for key, result in kept.items())
+
+
 @pytest.mark.parametrize(
     "text", ["", "a,b\n", "onnx,vnnlib,result,seconds,detail\na,b,maybe,1,\n", "onnx\0"]
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +60,7 @@ def decide(
     chosen: Plan,
     *,
     device: torch.device | str = "cpu",
+    answered: Callable[[int, Decided], None] = lambda place, decided: None,
     observer: Observer | None = None,
     clock: Clock = time.perf_counter,
 ) -> tuple[Decided, ...]:
@@ -71,6 +72,7 @@ def decide(
         chosen: stages, and their settings; its ``timeout`` is for each property: what one of its
             cases does not need is the others'.
         device: where bounds and attacks are computed.
+        answered: is told the answer to the property at a place as soon as there is one.
         observer: is told what happens to cases.
         clock: seconds from some origin.
 
@@ -92,47 +94,70 @@ def decide(
         for case in prop.cases:
             kind = (_varies_little(case), _kind(case))
             groups.setdefault(kind, []).append((place, case))
-    verdicts: list[list[Verdict]] = [[] for _ in properties]
-    purses = [Purse(chosen.timeout, len(prop.cases)) for prop in properties]
+    answers = _Answers(network, properties, chosen.timeout, answered)
     for members in groups.values():
         owners, cases = [place for place, _ in members], [case for _, case in members]
-        shared = {index: purses[place] for index, place in enumerate(owners)}
-        room = Room(chosen.timeout, chosen.memory, torch.device(device), shared)
-        asked = [properties[place] for place in owners]
-        sink = _Sink(network, asked, shared)
+        room = Room(chosen.timeout, chosen.memory, torch.device(device), answers.purses_of(owners))
+        sink = answers.sink(owners)
         _certify(network, cases, chosen, room, sink, observer or Observer(), clock)
-        for index, place in enumerate(owners):
-            verdicts[place].append(sink.found[index])
-    return tuple(
-        _answer(network, prop, of_cases)
-        for prop, of_cases in zip(properties, verdicts, strict=True)
-    )
+    return answers.in_order()
 
 
-class _Sink:
-    """Keeps verdicts of cases; a case with a counterexample ends its whole property.
+class _Answers:
+    """Keeps verdicts of cases until a property has all of them, and answers it then.
 
     Args:
         network: that replays.
-        properties: of each case, by its index.
-        purses: of the same.
+        properties: to be answered.
+        timeout: seconds for each property.
+        answered: is told each answer.
     """
 
     def __init__(
         self,
         network: Certifiable,
         properties: Sequence[VnnlibProperty],
-        purses: Mapping[int, Purse],
+        timeout: float,
+        answered: Callable[[int, Decided], None],
     ) -> None:
-        self._network, self._properties, self._purses = network, properties, purses
-        self.found: dict[int, Verdict] = {}
+        self._network, self._properties, self._answered = network, properties, answered
+        self._purses = [Purse(timeout, len(prop.cases)) for prop in properties]
+        self._verdicts: list[list[Verdict]] = [[] for _ in properties]
+        self._answers: dict[int, Decided] = {}
+        for place in range(len(properties)):
+            self._answer_if_complete(place)  # a property that no input can meet has no case
 
-    def __call__(self, index: int, verdict: Verdict) -> None:
-        self.found[index] = verdict
+    def purses_of(self, owners: Sequence[int]) -> dict[int, Purse]:
+        """The purses of cases, by their index, whose properties' places are ``owners``."""
+        return {index: self._purses[place] for index, place in enumerate(owners)}
+
+    def sink(self, owners: Sequence[int]) -> Sink:
+        """Takes the verdicts of cases whose properties' places are ``owners``."""
+
+        def take(index: int, verdict: Verdict) -> None:
+            self._take(owners[index], verdict)
+
+        return take
+
+    def in_order(self) -> tuple[Decided, ...]:
+        """All answers."""
+        return tuple(self._answers[place] for place in range(len(self._properties)))
+
+    def _take(self, place: int, verdict: Verdict) -> None:
+        """Keep a verdict; a case with a counterexample ends its whole property."""
+        prop = self._properties[place]
+        self._verdicts[place].append(verdict)
         if verdict.counterexample is not None:
-            prop, point = self._properties[index], verdict.counterexample.input
+            point = verdict.counterexample.input
             if replay_counterexample(self._network.replay, prop, point).strict:
-                self._purses[index].close()
+                self._purses[place].close()
+        self._answer_if_complete(place)
+
+    def _answer_if_complete(self, place: int) -> None:
+        prop, verdicts = self._properties[place], self._verdicts[place]
+        if len(verdicts) == len(prop.cases):
+            self._answers[place] = _answer(self._network, prop, verdicts)
+            self._answered(place, self._answers[place])
 
 
 class Cases:

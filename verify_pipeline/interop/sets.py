@@ -89,12 +89,14 @@ def run_set(
     """
     results = read_results(job.results) if job.results.exists() else {}
     open_ = [one for one in instances if one.key not in results]
-    for group in _batches(open_, job.seconds):
-        found = _decide_batch(group, job)
-        for instance, result in zip(group, found, strict=True):
-            results[instance.key] = result
-            progress(instance.key, result)
+
+    def keep(instance: SetInstance, result: Result) -> None:
+        results[instance.key] = result
         write_results(job.results, results)
+        progress(instance.key, result)
+
+    for group in _batches(open_, job.seconds):
+        _decide_batch(group, job, keep)
     return {one.key: results[one.key] for one in instances}
 
 
@@ -184,31 +186,40 @@ def _batches(
             yield group[start : start + BATCH]
 
 
-def _decide_batch(group: Sequence[SetInstance], job: SetJob) -> list[Result]:
-    """Results of instances of one network and one timeout."""
-    results: dict[int, Result] = {}
-    usable: list[tuple[int, VnnlibProperty]] = []
+def _decide_batch(
+    group: Sequence[SetInstance], job: SetJob, keep: Callable[[SetInstance, Result], None]
+) -> None:
+    """Decide instances of one network and one timeout; each result is kept as it falls."""
     try:
         network = read_network(group[0].onnx, job.check_parity)
     except VerifyPipelineError as error:
-        return [Result(Answer.UNKNOWN, 0.0, str(error))] * len(group)
-    for place, instance in enumerate(group):
+        for instance in group:
+            keep(instance, Result(Answer.UNKNOWN, 0.0, str(error)))
+        return
+    usable: list[tuple[SetInstance, VnnlibProperty]] = []
+    for instance in group:
         try:
             prop = read_vnnlib(instance.vnnlib)
             prop.check_fits(network.graph)
         except VerifyPipelineError as error:
-            results[place] = Result(Answer.UNKNOWN, 0.0, str(error))
+            keep(instance, Result(Answer.UNKNOWN, 0.0, str(error)))
         else:
-            usable.append((place, prop))
+            usable.append((instance, prop))
+
+    open_ = dict(enumerate(instance for instance, _ in usable))
+
+    def answered(place: int, one: Decided) -> None:
+        instance = open_.pop(place)
+        _keep_counterexample(instance, one, job.counterexamples)
+        keep(instance, Result(one.answer, one.seconds, one.detail))
+
     plan = job.plan(job.seconds or group[0].timeout)
+    properties = [prop for _, prop in usable]
     try:
-        found = decide(network, [prop for _, prop in usable], plan, device=job.device)
+        decide(network, properties, plan, device=job.device, answered=answered)
     except VerifyPipelineError as error:
-        found = (Decided(Answer.UNKNOWN, 0.0, detail=str(error)),) * len(usable)
-    for (place, _), one in zip(usable, found, strict=True):
-        results[place] = Result(one.answer, one.seconds, one.detail)
-        _keep_counterexample(group[place], one, job.counterexamples)
-    return [results[place] for place in range(len(group))]
+        for instance in open_.values():
+            keep(instance, Result(Answer.UNKNOWN, 0.0, str(error)))
 
 
 def _keep_counterexample(instance: SetInstance, found: Decided, folder: Path | None) -> None:
