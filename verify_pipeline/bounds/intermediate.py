@@ -22,6 +22,7 @@ from verify_pipeline.bounds.lines import Lines
 from verify_pipeline.bounds.locality import LocalNetwork, local_network
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.bounds.relaxation import Relaxation
+from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import (
     Gather,
@@ -141,7 +142,7 @@ def tighten(
             relaxations[place] = relaxation
         if place in asked:
             mask = _mattering(asked[place], interval)
-            if isinstance(node.op, Softmax):
+            if isinstance(node.op, (Softmax, SoftmaxOfDifferences)):
                 mask = interval[1] - interval[0] > _WIDE_SHARE
             linear = LinearGraph(graph, relaxations)
             lower[place], upper[place] = _solve_neurons(
@@ -247,7 +248,8 @@ def _asked_places(graph: Graph, known_well: set[int]) -> dict[int, bool]:
                 i = graph.nodes[i].inputs[0]
                 only_signs = False
             source = graph.nodes[i].op
-            if i not in exact and (is_affine(source) or isinstance(source, Softmax)):
+            shares = isinstance(source, (Softmax, SoftmaxOfDifferences))
+            if i not in exact and (is_affine(source) or shares):
                 asked[i] = asked.get(i, True) and only_signs
     return asked
 

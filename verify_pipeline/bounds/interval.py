@@ -13,6 +13,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.contract import NodeBounds, sound_lower, sound_upper
 from verify_pipeline.bounds.elementwise import elementwise_range
+from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.maxima import greater_of
 from verify_pipeline.network.ops import (
@@ -197,6 +198,14 @@ def _(op: Softmax, *inputs: Interval) -> Interval:
     axis = op.axis + 1
     least = (lower - _log_of_others(upper, axis)).sigmoid()
     return least, (upper - _log_of_others(lower, axis)).sigmoid()
+
+
+@enclose.register
+def _(op: SoftmaxOfDifferences, *inputs: Interval) -> Interval:
+    """Exact where differences are independent: output i falls in every ``x_j - x_i``."""
+    lower, upper = inputs[0]
+    most = op.one_against_all(lower, -upper).logsumexp(-1).neg().exp()
+    return op.one_against_all(upper, -lower).logsumexp(-1).neg().exp(), most
 
 
 def _log_of_others(x: Tensor, axis: int) -> Tensor:

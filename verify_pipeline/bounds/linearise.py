@@ -15,8 +15,9 @@ from verify_pipeline.bounds.lines import lines
 from verify_pipeline.bounds.pooling import selection
 from verify_pipeline.bounds.products import ELEMENTWISE, MATRIX, product, quotient
 from verify_pipeline.bounds.relaxation import Constants, Relaxation
-from verify_pipeline.bounds.shares import shares
+from verify_pipeline.bounds.shares import shares, shares_of_differences
 from verify_pipeline.bounds.splits import clamp_to_splits
+from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import (
     Add,
@@ -103,6 +104,7 @@ def _(op: Elementwise, place: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
 @reads.register(Div)
 @reads.register(MatMul)
 @reads.register(Softmax)
+@reads.register(SoftmaxOfDifferences)
 def _(op: Op, place: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
     return inputs
 
@@ -181,3 +183,8 @@ def _(op: Div, read: list[Interval], inputs: int) -> Relaxation:
 @relax.register
 def _(op: Softmax, read: list[Interval], inputs: int) -> Relaxation:
     return shares(op.axis + 1, *read[0], *enclose(op, read[0]))
+
+
+@relax.register
+def _(op: SoftmaxOfDifferences, read: list[Interval], inputs: int) -> Relaxation:
+    return shares_of_differences(op, *read[0], *enclose(op, read[0]))

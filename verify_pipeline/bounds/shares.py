@@ -20,17 +20,20 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.relaxation import Choice, Relaxation, inner
+from verify_pipeline.network.differences import SoftmaxOfDifferences
 
 
 @dataclass(frozen=True, eq=False)
 class Shares(Relaxation):
     """Of softmax over one axis, ``K`` long; ``*W`` is ``*V`` with that axis last.
 
+    The input's axis is ``Q`` long: of K scores, or of ``K (K - 1) / 2`` differences.
+
     Attributes:
         axis: of ``N x *V``.
-        low: rows of the lower planes, ``N x *W x K``.
+        low: rows of the lower planes, ``N x *W x Q``.
         low_offset: their values at 0, ``N x *W``.
-        up: rows of the upper planes, ``N x *W x K``.
+        up: rows of the upper planes, ``N x *W x Q``.
         up_offset: their values at 0, ``N x *W``.
         distance: of the two planes at the centre of the box, ``N x *W``; >= 0.
     """
@@ -90,35 +93,91 @@ def shares(axis: int, lower: Tensor, upper: Tensor, least: Tensor, most: Tensor)
     """
     low, high, least, most = (t.movedim(axis, -1) for t in (lower, upper, least, most))
     itself = torch.eye(low.shape[-1], dtype=torch.bool, device=low.device)
-    # differences x_j - x_i, rows i and columns j
     start = (low.unsqueeze(-2) - high.unsqueeze(-1)).masked_fill(itself, 0.0)
     end = (high.unsqueeze(-2) - low.unsqueeze(-1)).masked_fill(itself, 0.0)
-    others = (~itself).to(low)
+    below, below_offset, above, above_offset = _planes(start, end)
+    below = torch.diag_embed(below.sum(-1)) - below
+    above = torch.diag_embed(above.sum(-1)) - above
+    planes = (below, below_offset, above, above_offset)
+    return _where_finite(axis, planes, (low + high) / 2, least, most)
 
-    width = (end - start).clamp(min=torch.finfo(low.dtype).tiny)
+
+def shares_of_differences(
+    op: SoftmaxOfDifferences, lower: Tensor, upper: Tensor, least: Tensor, most: Tensor
+) -> Shares:
+    """As :func:`shares`, of differences of scores: ``N x *W x Q`` with ``Q = K (K - 1) / 2``.
+
+    Args:
+        op: which knows the differences' order.
+        lower: of the differences, ``N x *W x Q``.
+        upper: of the differences.
+        least: of the softmax itself, ``N x *W x K``.
+        most: of the softmax itself.
+    """
+    start, end = op.one_against_all(lower, -upper), op.one_against_all(upper, -lower)
+    below, below_offset, above, above_offset = _planes(start, end)
+    planes = (_of_pairs(below), below_offset, _of_pairs(above), above_offset)
+    return _where_finite(lower.dim() - 1, planes, (lower + upper) / 2, least, most)
+
+
+def _of_pairs(slope: Tensor) -> Tensor:
+    """Rows ``N x *W x K x Q`` of pairs from what falls in ``x_j - x_i``, ``N x *W x K x K``.
+
+    The pair ``i < j`` is ``x_j - x_i``, in which output i falls and output j rises.
+    """
+    count = slope.shape[-1]
+    i, j = torch.triu_indices(count, count, 1, device=slope.device)
+    pair = torch.arange(len(i), device=slope.device)
+    rows = slope.new_zeros(*slope.shape[:-1], len(i))
+    rows[..., i, pair], rows[..., j, pair] = -slope[..., i, j], slope[..., j, i]
+    return rows
+
+
+def _planes(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """How steeply each output's lower plane falls in differences ``x_j - x_i``, and its value at 0.
+
+    Args:
+        start: of the differences, rows i and columns j, ``N x *W x K``; 0 on the diagonal.
+        end: of the differences.
+
+    Returns:
+        Of the lower plane and of the upper one ``N x *W x K`` and ``N x *W``.
+    """
+    itself = torch.eye(start.shape[-1], dtype=torch.bool, device=start.device)
+    others = (~itself).to(start)
+    width = (end - start).clamp(min=torch.finfo(start.dtype).tiny)
     slope = (end.exp() - start.exp()) / width * others
     value = torch.maximum(start.exp() - slope * start, end.exp() - slope * end)
     at_middle = ((start + end) / 2 * slope + value).sum(-1)
-    steep = slope / at_middle.square().unsqueeze(-1)
-    below = -steep + torch.diag_embed(steep.sum(-1))
+    below = slope / at_middle.square().unsqueeze(-1)
     below_offset = 2 / at_middle - value.sum(-1) / at_middle.square()
 
     middle = (start + end) / 2
     slope = middle.exp() * others
     value = torch.where(itself, 1.0, slope * (1 - middle))
     fewest, greatest = start.exp().sum(-1), end.exp().sum(-1)
-    steep = slope / (fewest * greatest).unsqueeze(-1)
-    above = -steep + torch.diag_embed(steep.sum(-1))
+    above = slope / (fewest * greatest).unsqueeze(-1)
     above_offset = 1 / fewest + 1 / greatest - value.sum(-1) / (fewest * greatest)
+    return below, below_offset, above, above_offset
 
+
+def _where_finite(
+    axis: int,
+    planes: tuple[Tensor, Tensor, Tensor, Tensor],
+    centre: Tensor,
+    least: Tensor,
+    most: Tensor,
+) -> Shares:
+    """The relaxation with those planes, or constants ``least`` and ``most`` ``N x *W``."""
+    below, below_offset, above, above_offset = planes
     finite = torch.isfinite(torch.cat([below, above], -1)).all(-1)
     finite &= torch.isfinite(below_offset) & torch.isfinite(above_offset)
     below = below.masked_fill(~finite.unsqueeze(-1), 0.0)
     above = above.masked_fill(~finite.unsqueeze(-1), 0.0)
     below_offset = torch.where(finite, below_offset, least)
     above_offset = torch.where(finite, above_offset, most)
-    centre = ((low + high) / 2).nan_to_num(0.0, 0.0, 0.0).unsqueeze(-1)
-    distance = ((above - below) @ centre).squeeze(-1) + above_offset - below_offset
+    column = centre.nan_to_num(0.0, 0.0, 0.0).unsqueeze(-1)
+    distance = ((above - below) @ column).squeeze(-1) + above_offset - below_offset
     # never 0 altogether, so that the median of an axis without any slack is one of its elements
-    distance = distance.clamp(torch.finfo(low.dtype).eps, 1.0)
+    distance = distance.clamp(torch.finfo(below.dtype).eps, 1.0)
     return Shares(axis, below, below_offset, above, above_offset, distance)

@@ -149,6 +149,11 @@ class GraphBuilder:
         self._values.append(value)
         return place
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the operations' tensors."""
+        return self._values[0].dtype
+
     def shape(self, place: int) -> tuple[int, ...]:
         """``*V`` of a node added before."""
         return self._nodes[place].shape
