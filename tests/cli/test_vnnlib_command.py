@@ -129,7 +129,7 @@ def test_a_set(network: Path, tmp_path: Path) -> None:
 
     reference.write_text(f"onnx,vnnlib,verdict\n{network},p.vnnlib,unsat\n")
     code, out, err = run_set(tmp_path, "--reference", reference)
-    assert (code, err) == (2, f"contradiction: {network} p.vnnlib\n")
+    assert (code, err) == (2, f"contradiction: {network} p.vnnlib, known as unsat\n")
     assert "1 contradictions\n" in out
 
 

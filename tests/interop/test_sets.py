@@ -15,6 +15,7 @@ from verify_pipeline.interop.counterexamples import read_counterexample
 from verify_pipeline.interop.decide import property_plan
 from verify_pipeline.interop.instances import Answer, Key, Reference, SetInstance, read_instances
 from verify_pipeline.interop.sets import (
+    Contradiction,
     Result,
     SetJob,
     compare,
@@ -140,7 +141,10 @@ def test_comparison() -> None:
         {key: Reference(answer, True) for key, answer in zip(keys, known, strict=False)},
     )
     assert (found.known, found.decided, found.seconds) == (4, 3, 3.0)
-    assert found.contradictions == (keys[1], keys[3])
+    assert found.contradictions == (
+        Contradiction(keys[1], Answer.UNSAT, Answer.SAT),
+        Contradiction(keys[3], Answer.SAT, Answer.UNSAT),
+    )
     assert found.answers == {Answer.SAT: 3, Answer.UNSAT: 2, Answer.TIMEOUT: 1}
 
 

@@ -30,7 +30,7 @@ from verify_pipeline.branching.domains import Neurons
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Add, Concat, Constant, LinearOp, Sub
 
-NO_GAIN = 1e-3
+NO_GAIN = 1e-6
 """What a child's gain counts at least, as a share of what its parent's bound was below zero."""
 
 

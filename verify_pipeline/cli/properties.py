@@ -111,8 +111,11 @@ def vnncomp(
             f"decided {found.decided} of {found.known} known; "
             f"{len(found.contradictions)} contradictions"
         )
-        for key in found.contradictions:
-            typer.echo(f"contradiction: {key.onnx} {key.vnnlib}", err=True)
+        for one in found.contradictions:
+            typer.echo(
+                f"contradiction: {one.key.onnx} {one.key.vnnlib}, known as {one.known.value}",
+                err=True,
+            )
         if found.contradictions:
             raise typer.Exit(2)
 

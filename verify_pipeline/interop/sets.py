@@ -142,6 +142,21 @@ def write_results(path: Path, results: Mapping[Key, Result]) -> Path:
 
 
 @dataclass(frozen=True)
+class Contradiction:
+    """An instance that was decided otherwise than is known from elsewhere.
+
+    Attributes:
+        key: its files.
+        answer: given here; a sat has a counterexample that onnxruntime replayed.
+        known: the other one.
+    """
+
+    key: Key
+    answer: Answer
+    known: Answer
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Results beside what is known from elsewhere.
 
@@ -156,7 +171,7 @@ class Comparison:
     answers: Counter[Answer]
     known: int
     decided: int
-    contradictions: tuple[Key, ...]
+    contradictions: tuple[Contradiction, ...]
     seconds: float
 
 
@@ -169,7 +184,11 @@ def compare(results: Mapping[Key, Result], reference: Mapping[Key, Reference]) -
         Counter(one.answer for one in results.values()),
         sum(key in known for key in results),
         len(both),
-        tuple(key for key in both if results[key].answer is not known[key]),
+        tuple(
+            Contradiction(key, results[key].answer, known[key])
+            for key in both
+            if results[key].answer is not known[key]
+        ),
         sum(one.seconds for one in results.values()),
     )
 
