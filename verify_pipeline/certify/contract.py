@@ -18,6 +18,7 @@ from torch import Tensor
 
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.certify.knowledge import Knowledge
+from verify_pipeline.network.differences import with_score_differences
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Counterexample, Reason, Specification, Status, Verdict
 
@@ -71,8 +72,11 @@ class Subject:
 
     @staticmethod
     def of(graph: Graph, replay: Replay, device: torch.device) -> Subject:
-        """A float64 graph, as ``Network.graph`` is, and its replay, on ``device``."""
-        exact = graph.to(torch.float64).to(device)
+        """A float64 graph, as ``Network.graph`` is, and its replay, on ``device``.
+
+        Its short softmaxes are written with differences of scores, which bounds are better at.
+        """
+        exact = with_score_differences(graph).to(torch.float64).to(device)
         return Subject(exact.to(torch.float32), exact, replay, device)
 
 
