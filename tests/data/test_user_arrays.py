@@ -48,7 +48,7 @@ def test_floats_become_float32(tmp_path: Path, dtype: str, shape: tuple[int, ...
         (np.zeros((2, 5, 5)), LABELS, "N x C x H x W or N x D"),
         (np.zeros(()), LABELS, "N x C x H x W or N x D"),
         (np.zeros((3, 5)), LABELS, "N labels"),
-        (np.zeros((2, 5)), LABELS[:, None], "N labels"),
+        (np.zeros((2, 5)), LABELS[:, None], "N integers"),
         (np.zeros((2, 5)), LABELS / 2, "integers"),
         (np.zeros((2, 5)), np.array([0, 3]), "from 0 to 2; got 3 at image 1"),
         (np.zeros((2, 5)), np.array([{}, {}]), "array of numbers"),
