@@ -38,6 +38,11 @@ SPENDABLE = 0.9
 """The share of a closed domain's bound that may be lost to having fewer splits."""
 
 
+def believed(lower: Tensor) -> Tensor:
+    """Bounds as they count: one that is NaN or infinite says nothing, and so is ``-inf``."""
+    return torch.where(torch.isfinite(lower), lower, -torch.inf)
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """A batch of domains as the bounds take them: every one with its own box, row and splits.
@@ -125,7 +130,8 @@ class Bounder:
         confirmed = torch.full_like(lower, -torch.inf, dtype=torch.float64)
         claimed = lower > 0
         if bool(claimed.any()):
-            confirmed[claimed] = self.view(self.exact, found[claimed]).margins().lower[:, 0]
+            exact = self.view(self.exact, found[claimed]).margins().lower[:, 0]
+            confirmed[claimed] = believed(exact)
         return Bounded(found, confirmed, margins.corners(view.box)[:, 0])
 
     @torch.no_grad()
@@ -200,7 +206,7 @@ class Bounder:
             splits=domains.splits * ~dropped,
             alpha=torch.where(dropped, (domains.splits > 0).to(domains.alpha), domains.alpha),
         )
-        lower = self.view(self.exact, larger).margins().lower[:, 0]
+        lower = believed(self.view(self.exact, larger).margins().lower[:, 0])
         enough = lower > 0
         splits = torch.where(enough.unsqueeze(1), larger.splits, domains.splits)
         return splits, torch.where(enough, lower, bounds)

@@ -38,7 +38,7 @@ from verify_pipeline.bounds import (
 )
 from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.affine import is_splittable
-from verify_pipeline.branching.bounding import CONFIRMABLE
+from verify_pipeline.branching.bounding import CONFIRMABLE, believed
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Neurons
 from verify_pipeline.branching.instances import Instances
@@ -287,7 +287,7 @@ class _InCells:
         until = Until(torch.full_like(fast_spec.offsets[:, 0], CONFIRMABLE))
         _, alpha = optimise(rough, fast_box, fast_spec, fast_bounds, MARGINS, until=until)
         margins = crown_margins(graph, box, spec, bounds, alpha.to(torch.float64))
-        lower, worst = margins.lower.min(1)
+        lower, worst = believed(margins.lower).min(1)
         arriving = relu_coefficients(rough, fast_box, fast_spec, fast_bounds, alpha)
         columns = self._columns(fast_bounds, arriving, worst)
         self._bounded += len(bounds)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds import Multipliers, crown_margins
+from verify_pipeline.branching.bounding import believed
 from verify_pipeline.branching.domains import Domains, Goals, Neurons
 from verify_pipeline.branching.instances import Instances
 
@@ -56,7 +57,7 @@ def plant(exact: Instances, start: Multipliers | None, at_once: int) -> Roots:
 def _rows(exact: Instances, start: Multipliers | None, part: slice) -> Tensor:
     multipliers = None if start is None else start[part].to(torch.float64)
     spec, bounds = exact.spec[part], exact.bounds[part]
-    return crown_margins(exact.graph, exact.box[part], spec, bounds, multipliers).lower
+    return believed(crown_margins(exact.graph, exact.box[part], spec, bounds, multipliers).lower)
 
 
 def _alpha(exact: Instances, goals: Goals, start: Multipliers | None) -> dict[int, Tensor]:
