@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,35 @@ def test_a_network_that_cannot_be_bounded(
 def test_names_of_counterexample_files() -> None:
     name = counterexample_name(Path("a/net_4.0_b.onnx"), Path("idx_1_eps_0.002.vnnlib.gz"))
     assert name == "net_4.0_b_idx_1_eps_0.002.counterexample"
+
+
+def test_what_is_open_is_tried_again_where_that_is_asked_for(
+    instances: tuple[SetInstance, ...], tmp_path: Path
+) -> None:
+    late, decided = Key("relu.onnx", "unsat.vnnlib"), Key("relu.onnx", "sat.vnnlib")
+    before = {late: Result(Answer.TIMEOUT, 7.0), decided: Result(Answer.SAT, 3.0)}
+    write_results(tmp_path / "results.csv", before)
+    told: list[Key] = []
+    found = run_set(instances, replace(job(tmp_path), retry=True), lambda key, _: told.append(key))
+    assert found[late].answer is Answer.UNSAT
+    assert found[decided] == before[decided]
+    assert late in told
+    assert decided not in told
+
+
+@pytest.mark.parametrize("where", ["results.csv", "found"])
+def test_a_place_that_cannot_be_written_ends_the_run(
+    where: str, instances: tuple[SetInstance, ...], tmp_path: Path
+) -> None:
+    """And is not taken for a fault of the network, whose instances would then be unknown."""
+    (tmp_path / "file").write_text("in the way")
+    places = {"results.csv": tmp_path / "results.csv", "found": tmp_path / "found"}
+    places[where] = tmp_path / "file" / where
+    told: list[Key] = []
+    with pytest.raises(DataError, match="a place that can be written"):
+        run_set(
+            [one for one in instances if one.vnnlib.name == "sat.vnnlib"],
+            SetJob(places["results.csv"], places["found"], property_plan, seconds=20),
+            lambda key, _: told.append(key),
+        )
+    assert Key("relu.onnx", "sat.vnnlib") not in told

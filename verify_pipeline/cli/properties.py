@@ -75,6 +75,12 @@ def vnncomp(
         typer.Option(help="Folder for counterexamples. Default: counterexamples beside --out."),
     ] = None,
     search: Search = None,
+    retry: Annotated[
+        bool,
+        typer.Option(
+            "--retry", help="Try instances again whose result is timeout or unknown; see --timeout."
+        ),
+    ] = False,
     parity_check: Parity = True,
     device: Device = "auto",
 ) -> None:
@@ -102,6 +108,7 @@ def vnncomp(
         timeout,
         pipeline.choose_device(device),
         parity_check,
+        retry,
     )
     found = compare(run_set(read_instances(instances), job, tell), known)
     typer.echo(", ".join(f"{answer.value} {found.answers[answer]}" for answer in Answer))

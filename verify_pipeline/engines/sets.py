@@ -24,6 +24,7 @@ from verify_pipeline.interop.sets import (
     Result,
     SetJob,
     counterexample_name,
+    is_open,
     read_results,
     write_results,
 )
@@ -57,7 +58,7 @@ def run_set(
         DataError: the results file is of another form, or a file cannot be read or written.
     """
     results = read_results(job.results) if job.results.exists() else {}
-    open_ = [one for one in instances if one.key not in results]
+    open_ = [one for one in instances if is_open(results.get(one.key), job.retry)]
     questions = questions_of(open_, job.seconds, setup.folder)
     engine = Engine(setup.tool, config, setup.folder, setup.limits, device=_kind(job))
     network = lru_cache(maxsize=1)(read_network)

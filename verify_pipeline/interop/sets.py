@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from verify_pipeline.certify.settings import Plan
-from verify_pipeline.errors import DataError, VerifyPipelineError
+from verify_pipeline.errors import DataError, NetworkError, VerifyPipelineError
 from verify_pipeline.interop.counterexamples import write_counterexample
 from verify_pipeline.interop.decide import Decided, decide
 from verify_pipeline.interop.files import read_network
@@ -57,6 +57,7 @@ class SetJob:
         seconds: for each instance; None: as the set's list says.
         device: where bounds and attacks are computed.
         check_parity: whether each network that is read is compared with onnxruntime.
+        retry: whether instances that the results file has as timeout or unknown are tried again.
     """
 
     results: Path
@@ -65,6 +66,7 @@ class SetJob:
     seconds: float | None = None
     device: torch.device | str = "cpu"
     check_parity: bool = True
+    retry: bool = False
 
 
 def run_set(
@@ -88,7 +90,8 @@ def run_set(
         DataError: the results file is of another form, or cannot be written.
     """
     results = read_results(job.results) if job.results.exists() else {}
-    open_ = [one for one in instances if one.key not in results]
+    write_results(job.results, results)  # a place that cannot be written is told at once
+    open_ = [one for one in instances if is_open(results.get(one.key), job.retry)]
 
     def keep(instance: SetInstance, result: Result) -> None:
         results[instance.key] = result
@@ -98,6 +101,11 @@ def run_set(
     for group in _batches(open_, job.seconds):
         _decide_batch(group, job, keep)
     return {one.key: results[one.key] for one in instances}
+
+
+def is_open(result: Result | None, retry: bool) -> bool:
+    """Whether an instance with that result, or none, is to be decided."""
+    return result is None or (retry and result.answer not in (Answer.SAT, Answer.UNSAT))
 
 
 def read_results(path: Path) -> dict[Key, Result]:
@@ -236,7 +244,7 @@ def _decide_batch(
     properties = [prop for _, prop in usable]
     try:
         decide(network, properties, plan, device=job.device, answered=answered)
-    except VerifyPipelineError as error:
+    except NetworkError as error:  # and not of a file that cannot be written: that ends the run
         for instance in open_.values():
             keep(instance, Result(Answer.UNKNOWN, 0.0, str(error)))
 
