@@ -15,6 +15,9 @@ from verify_pipeline.onnx.model_file import Array, FileInput, Signature
 CHUNK = 256
 """Inputs in one run where the file's batch axis is free; bounds the memory of a run."""
 
+MIXING = 1e-3
+"""Relative difference between outputs alone and in a batch that is no rounding any more."""
+
 FATAL = 4
 """Severity from which onnxruntime writes to the terminal; errors reach us as exceptions."""
 
@@ -99,12 +102,30 @@ class Replayer:
         }
 
     def _takes_batches(self) -> bool:
-        """Whether two inputs in one run give two outputs, as the free batch axis promises."""
-        zeros = np.zeros((2, sum(item.size for item in self._signature.inputs)))
+        """Whether two inputs in one run give two outputs, as the free batch axis promises.
+
+        Raises:
+            NetworkError: they do, and not those that each gives alone: a replay of one would
+                depend on what else is in the run.
+        """
+        inputs = sum(item.size for item in self._signature.inputs)
+        both = np.random.default_rng(0).random((2, inputs))
         try:
-            return bool(self._run(zeros).shape[1] == self._run(zeros[:1]).shape[1])
+            alone = np.concatenate([self._run(both[:1]), self._run(both[1:])])
+            together = self._run(both)
         except (NetworkError, ValueError):
             return False
+        if together.shape != alone.shape:
+            return False
+        scale = np.abs(alone[np.isfinite(alone)]).max(initial=0.0)
+        if not np.allclose(together, alone, MIXING, MIXING * scale, equal_nan=True):
+            raise NetworkError(
+                self._source,
+                expected="outputs of each input alone, whatever else is in a batch",
+                got="a network that mixes the inputs of a batch",
+                remedy="Export it in evaluation mode, or with a fixed batch of one.",
+            )
+        return True
 
     def _error(self, expected: str, error: Exception) -> NetworkError:
         lines = str(error).strip().splitlines()
