@@ -41,7 +41,7 @@ from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.perturbations import LinfBall
-from verify_pipeline.certify.settings import parse_indices, search_file
+from verify_pipeline.certify.settings import parse_indices, search_text
 from verify_pipeline.engines import AbcrownStage, Answer, Engine, Limits, find_tool
 from verify_pipeline.engines.module_file import write_module
 from verify_pipeline.engines.sets import questions_of, result_of
@@ -230,7 +230,7 @@ def measure(job: Job, engine: str, out: Path) -> None:
             wall, version = time.perf_counter() - start, __version__
         else:
             tuned = engine == "abcrown-tuned"
-            config = search_file(job.tuned).read_text("utf-8") if tuned else DEFAULTS
+            config = search_text(job.tuned) if tuned else DEFAULTS
             found = list(theirs(job, work, config))
             wall, version = sum(seconds for _, _, seconds, _ in found), find_tool().version
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

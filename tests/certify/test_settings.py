@@ -109,3 +109,10 @@ def test_a_search_file_is_its_content(tmp_path: Path) -> None:
 def test_a_search_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match="no-such-search"):
         plan(CertifySettings(epsilon=0.1, search="no-such-search"))
+
+
+def test_a_search_file_that_is_no_text_is_named_for_the_other_engine_too(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"bab: \xff")
+    with pytest.raises(ConfigError, match="readable UTF-8"):
+        plan(CertifySettings(epsilon=0.1, stages=("clean", "abcrown"), search=str(path)))

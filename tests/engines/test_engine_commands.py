@@ -1,11 +1,13 @@
 """The commands that ask another engine, with the stand-in as the tool."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 from typer.testing import CliRunner
 
@@ -144,6 +146,27 @@ def test_a_claimed_counterexample_of_a_list_is_replayed(
     )
     assert code == 0, output
     assert "0 CONTRADICT, 2 builtin only" in output
+
+
+def test_crosscheck_of_images_with_few_inputs(fake_tool: FakeTool, tmp_path: Path) -> None:
+    """Their boxes are halved by our engine: that is no cheap stage, and is compared."""
+    torch.manual_seed(0)
+    layers = nn.Linear(4, 30), nn.ReLU(), nn.Linear(30, 30), nn.ReLU(), nn.Linear(30, 2)
+    module = nn.Sequential(nn.Flatten(), *layers).eval()
+    with torch.no_grad():
+        for weights in module.parameters():
+            weights *= 2.5
+    export_onnx(module, tmp_path / "few.onnx", (1, 1, 4), {})
+    x = torch.rand(30, 1, 1, 4)
+    np.save("x.npy", x.numpy())
+    np.save("y.npy", module(x).argmax(1).numpy())
+    home = fake_tool(json.dumps({str(place): {"status": "safe"} for place in range(30)})).script
+    code, output = run(
+        *("crosscheck", "few.onnx", "--images", "x.npy", "--labels", "y.npy", "--epsilon", "0.3"),
+        *("--out", "check", "--timeout", "20", "--abcrown-home", home),
+    )
+    assert code == 0, output
+    assert re.search(r"[1-9][0-9]* agree, 0 CONTRADICT", output)
 
 
 def test_crosscheck_wants_one_thing_to_check(network: Path) -> None:

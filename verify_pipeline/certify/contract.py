@@ -20,6 +20,7 @@ from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.network.differences import with_score_differences
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.maxima import without_max_pooling
 from verify_pipeline.problem import Box, Counterexample, Reason, Specification, Status, Verdict
 
 Replay = Callable[[Tensor], Tensor]
@@ -74,9 +75,11 @@ class Subject:
     def of(graph: Graph, replay: Replay, device: torch.device) -> Subject:
         """A float64 graph, as ``Network.graph`` is, and its replay, on ``device``.
 
-        Its short softmaxes are written with differences of scores, which bounds are better at.
+        Its max pooling is written with ReLUs, which can be split, and its short softmaxes with
+        differences of scores, which bounds are better at.
         """
-        exact = with_score_differences(graph).to(torch.float64).to(device)
+        written = with_score_differences(without_max_pooling(graph))
+        exact = written.to(torch.float64).to(device)
         return Subject(exact.to(torch.float32), exact, replay, device)
 
 

@@ -23,7 +23,6 @@ from verify_pipeline.certify.stages import FEW_FREE, StageMaker, build_stages, f
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError, DataError, NetworkError
-from verify_pipeline.network.maxima import without_max_pooling
 from verify_pipeline.network.outputs import without_order_keeping_end
 from verify_pipeline.problem import Status, Verdict
 
@@ -77,7 +76,7 @@ def certify_set(
             got=asked.perturbation,
             remedy="Put the preprocessing into the file.",
         )
-    graph = without_max_pooling(asked.network.graph)
+    graph = asked.network.graph
     if asked.compares:
         graph = without_order_keeping_end(graph)
     subject = Subject.of(graph, asked.network.replay, torch.device(device))

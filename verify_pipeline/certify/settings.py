@@ -158,7 +158,7 @@ def plan(settings: CertifySettings) -> Plan:
     abcrown = ""
     if "abcrown" in settings.stages:
         named = search if isinstance(search, str) else ABCROWN_DEFAULT
-        abcrown = search_file(named).read_text(encoding="utf-8")
+        abcrown = search_text(named)
     if isinstance(search, str):
         search = read_search(search_file(search)).settings
         rounds = math.ceil(search.attack.restarts / attack.targets)
@@ -185,6 +185,19 @@ def search_file(name: str) -> Path:
             return path
     known = ", ".join(sorted(path.stem for path in SEARCH_FOLDER.glob("*.yaml")))
     raise ConfigError(f"search {name!r}", expected=f"a YAML file's path, or one of {known}")
+
+
+def search_text(name: str) -> str:
+    """The content of that file, as α,β-CROWN is given it.
+
+    Raises:
+        ConfigError: there is none, or it is no text.
+    """
+    path = search_file(name)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), expected="a readable UTF-8 file", got=str(error)) from None
 
 
 def parse_indices(text: str, count: int) -> list[int]:

@@ -125,7 +125,7 @@ def _of_list(
     chosen: Sequence[SetInstance], results: Path, timeout: str | None, search: str, setup: Setup
 ) -> list[Pair]:
     """Both engines on a list, on the CPU; a line for each new result."""
-    from verify_pipeline.certify.settings import search_file
+    from verify_pipeline.certify.settings import search_text
     from verify_pipeline.engines.crosscheck import crosscheck_set
     from verify_pipeline.interop.decide import property_plan
     from verify_pipeline.interop.instances import Key
@@ -136,7 +136,7 @@ def _of_list(
         typer.echo(line, err=True)
 
     seconds = None if timeout is None else _number(timeout)
-    config = search_file(search).read_text(encoding="utf-8")
+    config = search_text(search)
     job = SetJob(
         results,
         results.with_suffix(".counterexamples"),

@@ -71,7 +71,8 @@ def for_few_inputs(
 ) -> tuple[Stage, ...]:
     """The stages for boxes with at most :data:`FEW_FREE` free inputs.
 
-    These are halved, instead of ReLUs being split: where they were to be split, and not else.
+    These are halved, instead of ReLUs being split: where they were to be split, and not else. A
+    stage behind that, of another tool, stays.
 
     Args:
         stages: in order.
@@ -80,10 +81,12 @@ def for_few_inputs(
         memory: bytes that a batch may take.
         clock: seconds from some origin.
     """
-    if "branch-and-bound" not in [stage.name for stage in stages]:
+    names = [stage.name for stage in stages]
+    if "branch-and-bound" not in names:
         return tuple(stages)
     kept = (stage for stage in stages if stage.name in BEFORE_HALVING)
-    return (*kept, InputSplitStage(subject, rows, memory, clock))
+    behind = stages[names.index("branch-and-bound") + 1 :]
+    return (*kept, InputSplitStage(subject, rows, memory, clock), *behind)
 
 
 __all__ = ["FEW_FREE", "StageMaker", "build_stages", "for_few_inputs"]
