@@ -1,0 +1,164 @@
+"""Five hundred small random networks of many shapes: the search says what the exact MILP says."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.branching.test_search import QUICK, check_against_oracle, root_bounds
+from verify_pipeline.bounds import OptimiseSettings
+from verify_pipeline.branching.bounding import Bounded, Bounder
+from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching.domains import Domains
+from verify_pipeline.branching.points import Evaluated, evaluate
+from verify_pipeline.branching.search import search
+from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.maxima import without_max_pooling
+from verify_pipeline.network.ops import (
+    Add,
+    AvgPool2d,
+    Concat,
+    Conv2d,
+    LeakyRelu,
+    Linear,
+    MaxPool2d,
+    Op,
+    Relu,
+    Reshape,
+    Sub,
+)
+from verify_pipeline.problem import Box, Reason, Specification, Status
+
+NETWORKS = 72
+"""Of each of seven shapes: 504 in all."""
+
+CLASSES = 3
+Draw = Callable[..., Tensor]
+
+
+def plain(draw: Draw, act: Op, b: GraphBuilder) -> int:
+    x = 0
+    for wide in (6, 5):
+        x = b.add(act, b.add(Linear(draw(wide, *b.shape(x)), draw(wide)), x))
+    return x
+
+
+def residual(draw: Draw, act: Op, b: GraphBuilder) -> int:
+    first = b.add(act, b.add(Linear(draw(5, 4), draw(5)), 0))
+    inner = b.add(act, b.add(Linear(draw(4, 5), draw(4)), first))
+    return b.add(act, b.add(Add(), b.add(Linear(draw(5, 4)), inner), first))
+
+
+def joined(draw: Draw, act: Op, b: GraphBuilder) -> int:
+    left = b.add(act, b.add(Linear(draw(4, 4), draw(4)), 0))
+    right = b.add(act, b.add(Linear(draw(3, 4), draw(3)), left))
+    return b.add(act, b.add(Linear(draw(4, 11), draw(4)), b.add(Concat(0), left, right, 0)))
+
+
+def lattice(draw: Draw, act: Op, b: GraphBuilder) -> int:
+    """``max(u, v) = u + act(v - u)`` of linear functions, twice."""
+    u, v = (b.add(Linear(draw(4, 4), draw(4)), 0) for _ in range(2))
+    top = b.add(Add(), u, b.add(act, b.add(Sub(), v, u)))
+    least = b.add(Linear(draw(4, 4), draw(4)), 0)
+    return b.add(Sub(), least, b.add(act, b.add(Sub(), least, top)))
+
+
+def pooled(pool: Op) -> Callable[[Draw, Op, GraphBuilder], int]:
+    def build(draw: Draw, act: Op, b: GraphBuilder) -> int:
+        image = b.add(Reshape((1, 2, 2)), 0)
+        x = b.add(act, b.add(Conv2d(draw(2, 1, 2, 2), draw(2), (1, 1), (0, 1)), image))
+        x = b.add(pool, x)
+        grouped = Conv2d(draw(4, 1, 1, 2), draw(4), (1, 1), (0, 0), (1, 1), 2)
+        return b.add(Reshape((4,)), b.add(act, b.add(grouped, x)))
+
+    return build
+
+
+SHAPES: dict[str, tuple[Callable[[Draw, Op, GraphBuilder], int], Op]] = {
+    "plain": (plain, Relu()),
+    "leaky": (plain, LeakyRelu(0.2)),
+    "residual": (residual, Relu()),
+    "concat": (joined, Relu()),
+    "lattice": (lattice, Relu()),
+    "max-pool": (pooled(MaxPool2d((1, 2), (1, 1))), Relu()),
+    "average-pool": (pooled(AvgPool2d((1, 2), (1, 1))), LeakyRelu(0.1)),
+}
+
+
+def network(shape: str, seed: int) -> Graph:
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        fan = max(1, torch.Size(shape[1:]).numel())
+        return torch.randn(*shape, generator=generator) * (2 / fan) ** 0.5
+
+    build, act = SHAPES[shape]
+    b = GraphBuilder((4,))
+    x = build(draw, act, b)
+    return b.build(b.add(Linear(draw(CLASSES, *b.shape(x)), draw(CLASSES)), x))
+
+
+NUDGES = (1.0, 0.02, -0.02, 1.0, -0.05, 1e-3)
+"""By network: what becomes of an instance's least margin, so that some are just above or below."""
+
+HASTY = replace(QUICK, root=OptimiseSettings(iterations=3), domain=OptimiseSettings(iterations=3))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_random_networks_get_the_oracles_verdicts(shape: str, make_case: Any) -> None:
+    kinds = []
+    for seed in range(NETWORKS):
+        graph = without_max_pooling(network(shape, seed))
+        case = make_case(graph, 1, seed, (NUDGES[seed % len(NUDGES)],))
+        deadlines = Deadlines.alone(torch.ones(1) * 1e6)
+        root = root_bounds(graph, case.box)
+        found = list(search(graph, case.box, case.spec, root, HASTY, deadlines))
+        check_against_oracle(case, found)
+        kinds += [found[0].status]
+    assert kinds.count(Status.VERIFIED) > NETWORKS // 6
+    assert kinds.count(Status.FALSIFIED) > NETWORKS // 6
+
+
+def narrowly_below() -> tuple[Graph, Box, Specification]:
+    """``2^-25 + (1 + 2^-11) x0 - w relu(w x0)``, plus 0 that bounds see once x1 is split.
+
+    w = 1 + 2^-12, so w^2 is ``1 + 2^-11 + 2^-24`` and the function ``-2^-25`` at x0 = 1. Float32
+    rounds w^2 to ``1 + 2^-11``, so its bound is ``2^-25``.
+    """
+    w = 1 + 2**-12
+    b = GraphBuilder((2,))
+    first = torch.tensor([[w, 0], [0, 1], [0, -1], [0, 2], [0, -2]])
+    h = b.add(Relu(), b.add(Linear(first), 0))
+    falling = b.add(Linear(torch.tensor([[-w, 2, 2, -1, -1]])), h)
+    rising = b.add(Linear(torch.tensor([[1 + 2**-11, 0]]), torch.tensor([2**-25])), 0)
+    box = Box(torch.tensor([[0.25, -1.0]]), torch.tensor([[1.0, 1.0]]))
+    one_row = Specification(torch.ones(1, 1, 1), torch.zeros(1, 1))
+    return b.build(b.add(Add(), falling, rising)), box, one_row
+
+
+def test_what_only_float32_closes_is_not_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, disputed = Bounder.bound, []
+
+    def watched(self: Bounder, domains: Domains, settings: OptimiseSettings) -> Bounded:
+        bounded = honest(self, domains, settings)
+        disputed.append((bounded.domains.lower > 0) & ~(bounded.confirmed > 0))
+        return bounded
+
+    def blind(*arguments: Any) -> Evaluated:
+        found = evaluate(*arguments)
+        return replace(found, breaks=torch.zeros_like(found.breaks))
+
+    monkeypatch.setattr(Bounder, "bound", watched)
+    # points that are looked at would break it
+    monkeypatch.setitem(vars(sys.modules[search.__module__]), "evaluate", blind)
+    graph, box, spec = narrowly_below()
+    deadlines = Deadlines.alone(torch.ones(1) * 1e6)
+    (found,) = search(graph, box, spec, root_bounds(graph, box), QUICK, deadlines)
+    assert any(bool(each.any()) for each in disputed)  # float32 alone would have closed these
+    assert (found.status, found.reason) == (Status.UNKNOWN, Reason.NOT_CONFIRMED)
