@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings
-from verify_pipeline.certify.stages import StageMaker
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.config import Recipe, checked, dump, load_recipe
 from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet, Split
@@ -232,7 +230,6 @@ def certify(
         ledger: gets every verdict as it falls, and is continued; None: kept in memory only.
         observer: is told what happens.
         device: ``auto``, ``cpu``, ``cuda``, …
-
         abcrown: how α,β-CROWN is run, for settings with the stage ``abcrown``.
 
     Raises:
@@ -243,7 +240,6 @@ def certify(
         network = onnx.load_network(network)
     if not isinstance(settings, CertifySettings):
         settings = CertifySettings(epsilon=settings)
-    asking = None if abcrown is None else _asking(abcrown, network)
     return certify_set(
         network,
         images,
@@ -252,7 +248,7 @@ def certify(
         observer,
         place,
         question=question or Question(),
-        abcrown=asking,
+        abcrown=None if abcrown is None else abcrown.stage,
     )
 
 
@@ -323,13 +319,6 @@ def _cascade(settings: CertifySettings, info: DataSetInfo, device: torch.device)
         }
 
     return cascade
-
-
-def _asking(setup: Setup, network: Network) -> StageMaker:
-    """What makes the stage that asks α,β-CROWN about a network's very file."""
-    if network.path is None:
-        raise ConfigError("engine abcrown", expected="a network in a file", got="one in memory")
-    return partial(setup.stage, network.path)
 
 
 def _notes(settings: TrainSettings) -> dict[str, str]:

@@ -11,6 +11,7 @@ from torch import nn
 from verify_pipeline.engines.inside_tool import LOADER, SAVER
 from verify_pipeline.engines.module_file import write_module
 from verify_pipeline.network import ops, zoo
+from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.onnx import network_from_module
 
@@ -73,8 +74,38 @@ def test_operations_that_the_zoo_has_not(tmp_path: Path) -> None:
     torch.testing.assert_close(outputs(path, x), graph(x))
 
 
+def test_places_constants_and_pools(tmp_path: Path) -> None:
+    graph = graph_of(
+        (ops.Slice(2, 0, 4, 3), (0,), (2, 4, 2)),
+        (ops.MaxPool2d((2, 2), (2, 2), (1, 0), (1, 1), True), (0,), (2, 3, 2)),
+        (ops.AvgPool2d((3, 3), (2, 2), (1, 1), True, False), (0,), (2, 3, 3)),
+        (ops.Gather(1, torch.tensor([[2, 0], [1, 3]])), (1,), (2, 2, 2, 2)),
+        (ops.Gather(0, torch.tensor(1)), (3,), (3, 3)),
+        (ops.Constant(torch.rand(3, 2, dtype=torch.float64)), (0,), (3, 2)),
+        (ops.MatMul(), (5, 6), (3, 2)),
+        (ops.Reshape((16,)), (4,), (16,)),
+        (ops.Reshape((6,)), (7,), (6,)),
+        (ops.Reshape((12,)), (2,), (12,)),
+        (ops.Concat(0), (8, 9, 10), (34,)),
+    )
+    path = write_module(graph, tmp_path)
+    assert path is not None
+    x = torch.rand(5, 2, 4, 4, dtype=torch.float64)
+    # constants are rounded to float32 when the module is made
+    torch.testing.assert_close(outputs(path, x), graph(x), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("function", ops.FUNCTIONS)
+def test_every_function_of_elements(function: str, tmp_path: Path) -> None:
+    path = write_module(graph_of((ops.Elementwise(function), (0,), (2, 4, 4))), tmp_path)
+    assert path is not None
+    x = torch.rand(5, 2, 4, 4, dtype=torch.float64) + 0.1
+    torch.testing.assert_close(outputs(path, x), ops.FUNCTIONS[function](x))
+
+
 def test_an_operation_without_a_line_makes_no_file(tmp_path: Path) -> None:
-    graph = graph_of((ops.Gather(0, torch.tensor([1, 0])), (0,), (2, 4, 4)))
+    """One that graphs of files never have: it is written for bounds."""
+    graph = graph_of((ops.Slice(0, 0, 1), (0,), (1, 4, 4)), (SoftmaxOfDifferences(3), (1,), (3,)))
     assert write_module(graph, tmp_path) is None
     assert not list(tmp_path.iterdir())
 

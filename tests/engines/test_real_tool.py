@@ -1,15 +1,16 @@
 """The real α,β-CROWN, where there is one: on small networks whose answers are known."""
 
 import os
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from verify_pipeline import api
 from verify_pipeline.branching import SearchSettings
 from verify_pipeline.certify import CertifySettings, certify_set
+from verify_pipeline.certify.preprocessing import prepare
 from verify_pipeline.certify.settings import SEARCH_FOLDER
 from verify_pipeline.data import ImageSet
 from verify_pipeline.engines import Claim, Engine, Question, Setup, Tool, find_tool
@@ -124,7 +125,7 @@ def test_it_decides_as_the_last_stage(tool: Tool, network: Network, tmp_path: Pa
     x = pixels(3)
     chosen = ImageSet("noise", "test", x, labels(network, x), 3)
     settings = CertifySettings(epsilon=0.001, stages=("clean", "abcrown"), timeout=20.0)
-    asking = partial(Setup(tool, tmp_path / "runs").stage, network.path)
+    asking = Setup(tool, tmp_path / "runs").stage
     found = certify_set(network, chosen, settings, abcrown=asking)
     assert {record.status for record in found.records} == {Status.VERIFIED}
     assert (found.tally.proved, found.tally.claimed) == (0, 3)
@@ -146,6 +147,36 @@ def test_a_network_that_its_converter_may_get_wrong_is_read_aright(
     x = pixels(4)
     chosen = ImageSet("noise", "test", x, labels(read, x), 3)
     settings = CertifySettings(epsilon=0.001, stages=("clean", "abcrown"), timeout=20.0)
-    asking = partial(Setup(tool, tmp_path / "runs").stage, path)
+    asking = Setup(tool, tmp_path / "runs").stage
     found = certify_set(read, chosen, settings, abcrown=asking)
     assert {record.status for record in found.records} == {Status.VERIFIED}
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_it_decides_behind_a_preprocessing(tool: Tool, tmp_path: Path, last: bool) -> None:
+    """Normalised pixels, and a network that takes its channels last."""
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.convolution = nn.Conv2d(2, 3, 3)
+            self.linear = nn.Linear(3 * 4 * 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.permute(0, 3, 1, 2) if last else x
+            return torch.as_tensor(self.linear(self.convolution(x).relu().flatten(1)))
+
+    path = tmp_path / "net.onnx"
+    export_onnx(Last().eval(), path, (6, 6, 2) if last else (2, 6, 6), {})
+    read = load_network(path)
+    question = api.Question(preprocessing=api.Preprocessing((0.4, 0.5), (0.2, 0.3)))
+    x = torch.rand(3, 2, 6, 6, generator=torch.Generator().manual_seed(1))
+    prepared, _ = prepare(read, question.preprocessing, (2, 6, 6))
+    chosen = ImageSet("noise", "test", x, prepared.replay(x).argmax(1), 3)
+    settings = CertifySettings(epsilon=0.001, stages=("clean", "abcrown"), timeout=20.0)
+    asking = Setup(tool, tmp_path / "runs").stage
+    found = certify_set(read, chosen, settings, question=question, abcrown=asking)
+    assert {record.status for record in found.records} == {Status.VERIFIED}
+    (log,) = (tmp_path / "runs").glob("*/abcrown.log")
+    assert "network as of_the_tool" in log.read_text(encoding="utf-8")

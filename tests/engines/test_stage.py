@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,15 @@ import torch
 from torch import nn
 
 from verify_pipeline.certify import CertifySettings, Ledger, certify_set
+from verify_pipeline.certify.preprocessing import Preprocessing
+from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.settings import asking_abcrown
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import ImageSet
 from verify_pipeline.engines import Setup, Tool
 from verify_pipeline.engines.job import can_be_asked, configuration
 from verify_pipeline.errors import ConfigError
-from verify_pipeline.onnx import Network, export_onnx, load_network
+from verify_pipeline.onnx import Network, export_onnx, load_network, network_from_module
 from verify_pipeline.problem import Reason, Specification, Status, Verdict
 from verify_pipeline.reporting.render import as_markdown
 from verify_pipeline.reporting.tables import verdict_table
@@ -45,11 +46,8 @@ def images(*pixels: tuple[float, float]) -> ImageSet:
 def certified(
     tool: Tool, network: Network, chosen: ImageSet, folder: Path, ledger: Ledger
 ) -> Summary:
-    assert network.path is not None
     setup = Setup(tool, folder / "runs")
-    return certify_set(
-        network, chosen, SETTINGS, ledger, abcrown=partial(setup.stage, network.path)
-    )
+    return certify_set(network, chosen, SETTINGS, ledger, abcrown=setup.stage)
 
 
 def test_claims_and_replays(fake_tool: FakeTool, network: Network, tmp_path: Path) -> None:
@@ -105,6 +103,44 @@ def test_what_it_verifies_is_counted_apart(
     (row,) = verdict_table([summary]).to_dict("records")
     assert (row["verified"], row["with_abcrown"]) == (0.0, 50.0)
     assert "on the word of α,β-CROWN alone" in as_markdown([summary], "command")
+
+
+def test_it_reads_a_file_of_pixels(fake_tool: FakeTool, network: Network, tmp_path: Path) -> None:
+    """Which holds the preprocessing; its boxes and points are of pixels, and so is the module."""
+    tool = fake_tool(json.dumps({"0": {"status": "unsafe-pgd", "point": [0.4, 0.55]}}))
+    setup = Setup(tool, tmp_path / "runs")
+    question = Question(preprocessing=Preprocessing((0.5,), (0.25,)))
+    chosen = images((0.5, 0.45))
+    found = certify_set(network, chosen, SETTINGS, question=question, abcrown=setup.stage)
+    assert [record.status for record in found.records] == [Status.FALSIFIED]
+    rows = (tmp_path / "runs" / "0001" / "instances.csv").read_text(encoding="utf-8")
+    read = load_network(Path(rows.split(",")[0]))
+    assert read.path is not None
+    assert read.path.parent == tmp_path / "runs" / "networks"
+    pixels = chosen.pixels()
+    assert torch.equal(read.replay(pixels), network.replay((pixels - 0.5) / 0.25))
+
+
+def test_the_module_in_reserve_is_of_the_whole_network(fake_tool: FakeTool, tmp_path: Path) -> None:
+    """With the softmax at its end, which our bounds leave out: outputs are compared."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(2, 3), nn.Softmax(1)).eval()
+    export_onnx(module, tmp_path / "soft.onnx", (1, 1, 2), {})
+    read = load_network(tmp_path / "soft.onnx")
+    setup = Setup(fake_tool(json.dumps({"0": {"status": "safe"}})), tmp_path / "runs")
+    pixels = torch.rand(1, 1, 1, 2)
+    chosen = ImageSet("one", "test", pixels, read.replay(pixels).argmax(1), 3)
+    certify_set(read, chosen, SETTINGS, abcrown=setup.stage)
+    (written,) = (tmp_path / "runs").glob("modules/*/network.py")
+    assert ".softmax(" in written.read_text(encoding="utf-8")
+
+
+def test_a_network_in_memory_has_no_file_that_it_could_read(
+    fake_tool: FakeTool, tmp_path: Path
+) -> None:
+    setup = Setup(fake_tool("{}"), tmp_path / "runs")
+    network = network_from_module(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), (1, 1, 2))
+    with pytest.raises(ConfigError, match="a network in a file"):
+        certify_set(network, images((0.9, 0.1)), SETTINGS, abcrown=setup.stage)
 
 
 def test_it_needs_the_file_that_it_reads(network: Network) -> None:

@@ -20,6 +20,7 @@ from verify_pipeline.certify.contract import Certifiable, Replay
 from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.network.ops import Input, Op, Reshape, Scale, Transpose, size
+from verify_pipeline.onnx.front import Front
 
 Layout = Literal["nchw", "nhwc"]
 
@@ -92,6 +93,14 @@ class Preprocessing:
         mean, std = (numbers.double() for numbers in self._constants(len(shape)))
         return Scale(1 / std, -mean / std)
 
+    def front(self, shape: tuple[int, ...], layout: Layout) -> Front:
+        """The same for a file, of pixels of that shape ``*X``."""
+        order = CHANNELS_LAST if layout == "nhwc" else None
+        if not self.mean:
+            return Front(shape, order=order)
+        mean, std = (numbers.numpy() for numbers in self._constants(len(shape)))
+        return Front(shape, mean, std, order)
+
     def _constants(self, axes: int) -> tuple[Tensor, Tensor]:
         place = (-1, *[1] * (axes - 1)) if len(self.mean) > 1 else (1,) * axes
         mean, std = (
@@ -113,17 +122,20 @@ class Prepared:
         path: of the network's file.
         digest: of the network's file.
         replay: float32 preprocessing, then the file.
+        front: the preprocessing, for a file of pixels; None: the network's file takes the pixels
+            as they are, in their order.
     """
 
     graph: Graph
     path: Path | None
     digest: str
     replay: Replay
+    front: Front | None = None
 
 
 def prepare(
     network: Certifiable, preprocessing: Preprocessing, shape: tuple[int, ...]
-) -> tuple[Certifiable, str]:
+) -> tuple[Prepared, str]:
     """The network that takes pixels.
 
     Args:
@@ -151,7 +163,7 @@ def prepare(
             raise _misfit(moved, wanted)
         ops.append(Reshape(wanted))
     if not ops:
-        return network, ""
+        return Prepared(network.graph, network.path, network.digest, network.replay), ""
 
     def replay(pixels: Tensor) -> Tensor:
         x = preprocessing.normalise(pixels)
@@ -160,7 +172,9 @@ def prepare(
         return network.replay(x.reshape(len(x), *wanted))
 
     words = [preprocessing.name, "layout nhwc" if layout == "nhwc" else ""]
-    made = Prepared(_behind(network.graph, ops, shape), network.path, network.digest, replay)
+    front = preprocessing.front(shape, layout) if any(words) else None
+    graph = _behind(network.graph, ops, shape)
+    made = Prepared(graph, network.path, network.digest, replay, front)
     return made, "; ".join(word for word in words if word)
 
 

@@ -14,7 +14,7 @@ import torch
 from verify_pipeline.certify.contract import Certifiable
 from verify_pipeline.certify.instances import BoxInstances, Instances, RobustImages
 from verify_pipeline.certify.perturbations import ChannelBalls, LinfBall, Perturbation
-from verify_pipeline.certify.preprocessing import AS_IT_IS, Layout, Preprocessing, prepare
+from verify_pipeline.certify.preprocessing import AS_IT_IS, Layout, Prepared, Preprocessing, prepare
 from verify_pipeline.certify.records import Run
 from verify_pipeline.certify.specifications import (
     MARGINS,
@@ -55,16 +55,14 @@ class Asked:
         perturbation: as in a ledger's run.
         specification: as in a ledger's run.
         epsilon: half-width of the boxes, where it is one number.
-        as_filed: whether the network's file takes the pixels as they are, in their order.
         compares: whether only comparisons of outputs are asked for.
     """
 
-    network: Certifiable
+    network: Prepared
     instances: Instances
     perturbation: str
     specification: str
     epsilon: float | None
-    as_filed: bool
     compares: bool
 
 
@@ -103,7 +101,7 @@ def ask(
         instances.check_fits(prepared.graph)
         box, width = perturbation.name, perturbation.epsilon
     name = f"{box}; {words}" if words else box
-    return Asked(prepared, instances, name, spec.name, width, not words, spec.needs_labels)
+    return Asked(prepared, instances, name, spec.name, width, spec.needs_labels)
 
 
 def _concerned(

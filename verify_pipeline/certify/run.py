@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -16,15 +17,19 @@ from verify_pipeline.certify.cascade import Cascade, Room
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage, Subject
 from verify_pipeline.certify.instances import Instances, vary_little
 from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.certify.questions import Question, ask
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, parse_indices, plan
-from verify_pipeline.certify.stages import FEW_FREE, StageMaker, build_stages, for_few_inputs
+from verify_pipeline.certify.stages import FEW_FREE, build_stages, for_few_inputs
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
-from verify_pipeline.errors import ConfigError, DataError, NetworkError
+from verify_pipeline.errors import DataError, NetworkError
 from verify_pipeline.network.outputs import without_order_keeping_end
 from verify_pipeline.problem import Status, Verdict
+
+StageMaker = Callable[[Plan, Subject, Prepared], Stage]
+"""Makes a stage that comes from outside this package, and asks another tool about a network."""
 
 VERSIONED = ("torch", "onnx", "onnxruntime", "numpy", "highspy")
 
@@ -69,13 +74,6 @@ def certify_set(
             f"network {network_name(network)}", expected="finite weights", got="NaN or infinity"
         )
     made = plan(settings)
-    if made.abcrown and not asked.as_filed:
-        raise ConfigError(
-            "stage abcrown",
-            expected="a network file that takes pixels as they are",
-            got=asked.perturbation,
-            remedy="Put the preprocessing into the file.",
-        )
     graph = asked.network.graph
     if asked.compares:
         graph = without_order_keeping_end(graph)
@@ -90,7 +88,8 @@ def certify_set(
     )
     info = RunInfo(run, network_name(network), asked.epsilon, made.tried)
     job = _Job(asked.instances, info, made, settings.retry, subject.device)
-    stages = build_stages(made, subject, asked.instances.rows, clock, abcrown)
+    other = None if abcrown is None else partial(abcrown, made, subject, asked.network)
+    stages = build_stages(made, subject, asked.instances.rows, clock, other)
     if vary_little(asked.instances, FEW_FREE):
         stages = for_few_inputs(stages, subject, asked.instances.rows, made.memory, clock)
     with _Borrowed(ledger) as book:

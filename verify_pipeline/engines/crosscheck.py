@@ -66,8 +66,6 @@ def crosscheck_images(
     """
     if "branch-and-bound" not in job.settings.stages:
         raise ConfigError("stages", expected="branch-and-bound among them", got="others only")
-    if job.network.path is None:
-        raise ConfigError("crosscheck", expected="a network in a file", got="one in memory")
     with Ledger.open(job.ledger) as book:
         ours = certify_set(job.network, job.images, job.settings, book, observer, job.device)
         hard = [record for record in ours.records if _came_last(record)][:limit]
@@ -83,7 +81,7 @@ def crosscheck_images(
             book,
             observer,
             job.device,
-            abcrown=partial(setup.stage, job.network.path),
+            abcrown=setup.stage,
         )
     by_index = {record.index: record for record in theirs.records}
     return [

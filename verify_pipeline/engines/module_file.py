@@ -7,7 +7,7 @@ line for each operation, rounded to float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -35,6 +35,9 @@ class Network(torch.nn.Module):
         super().__init__()
         place = os.path.join(os.path.dirname(os.path.abspath(__file__)), "weights.pt")
         for name, value in torch.load(place, map_location="cpu", weights_only=True).items():
+            if not value.is_floating_point():
+                self.register_buffer(name, value)
+                continue
             value = value.to(torch.get_default_dtype())
             self.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
 
@@ -97,16 +100,30 @@ def _expression(node: Node, place: int, weights: dict[str, Tensor]) -> str | Non
         case ops.Scale(scale, shift):
             factor, summand = (_with_batch_axis(value, node) for value in (scale, shift))
             return f"{x} * {kept('w', factor)} + {kept('b', summand)}"
+        case ops.Gather(axis, indices):
+            picked = f"{x}.index_select({axis + 1}, {kept('i', indices.flatten())})"
+            return f"{picked}.reshape(-1, {_listed(node.shape)})"
+        case ops.Constant(value):
+            return f"{kept('c', value.unsqueeze(0))}.expand({x}.shape[0]{', -1' * value.dim()})"
+    return _without_weights(node, inputs)
+
+
+def _without_weights(node: Node, inputs: Sequence[str]) -> str | None:
+    """The same of an operation that has no tensors of its own."""
+    x = inputs[0]
+    match node.op:
         case ops.Reshape(shape):
             return f"{x}.flatten(1)" if len(shape) == 1 else f"{x}.reshape(-1, {_listed(shape)})"
         case ops.Transpose(axes):
             return f"{x}.permute(0, {_listed(axis + 1 for axis in axes)})"
         case ops.Pad(widths):
             return f"F.pad({x}, {tuple(widths)})"
-        case ops.Slice(axis, start, stop, 1):
-            return f"{x}[{':, ' * (axis + 1)}{start}:{stop}]"
-        case ops.AvgPool2d(kernel, stride, padding, False, counted):
-            return f"F.avg_pool2d({x}, {kernel}, {stride}, {padding}, False, {counted})"
+        case ops.Slice(axis, start, stop, step):
+            return f"{x}[{':, ' * (axis + 1)}{start}:{stop}:{step}]"
+        case ops.AvgPool2d(kernel, stride, padding, ceil, counted):
+            return f"F.avg_pool2d({x}, {kernel}, {stride}, {padding}, {ceil}, {counted})"
+        case ops.MaxPool2d(kernel, stride, padding, dilation, ceil):
+            return f"F.max_pool2d({x}, {kernel}, {stride}, {padding}, {dilation}, {ceil})"
         case ops.Mean(axes, keepdim):
             return f"{x}.mean([{_listed(axis + 1 for axis in axes)}], keepdim={keepdim})"
         case ops.Sum(axes, keepdim):
@@ -119,12 +136,21 @@ def _expression(node: Node, place: int, weights: dict[str, Tensor]) -> str | Non
             return f"{x}.softmax(dim={axis + 1})"
         case ops.Relu():
             return f"F.relu({x})"
-        case ops.Elementwise("sigmoid" | "tanh" | "exp" | "sqrt" | "sin" | "cos" as name):
-            return f"torch.{name}({x})"
+        case ops.Elementwise(name):
+            return _FUNCTIONS.get(name, f"torch.{name}({{}})").format(x)
         case ops.Add() | ops.Sub() | ops.Mul() | ops.Div() | ops.MatMul():
             return f" {_SIGNS[type(node.op)]} ".join(inputs)
     return None
 
+
+_FUNCTIONS: dict[str, str] = {
+    "square": "{} ** 2",
+    "reciprocal": "1 / {}",
+    "gelu": "F.gelu({})",
+    "gelu_tanh": "F.gelu({}, approximate='tanh')",
+    "softplus": "F.softplus({}, threshold=50)",
+}
+"""How functions are written that torch has under another name, or in another form."""
 
 _SIGNS: dict[type[ops.Op], str] = {
     ops.Add: "+",

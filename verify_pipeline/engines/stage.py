@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from verify_pipeline.branching.points import representable
 from verify_pipeline.certify.boxes import outer_box
 from verify_pipeline.certify.contract import Decision, Stage, Subject, Task
+from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.certify.replay import confirm
 from verify_pipeline.certify.settings import Plan
 from verify_pipeline.engines.abcrown import Answer, Engine
@@ -19,11 +21,14 @@ from verify_pipeline.engines.module_file import write_module
 from verify_pipeline.engines.process import Limits
 from verify_pipeline.engines.statuses import Claim
 from verify_pipeline.engines.tool import Tool
+from verify_pipeline.errors import ConfigError
 from verify_pipeline.interop.writer import vnnlib_text
+from verify_pipeline.onnx import file_with_front
 from verify_pipeline.problem import Box, Reason, Specification, Status
+from verify_pipeline.whole_files import write_whole
 
-MODULES = "modules"
-"""The folder of networks written as Python, in a setup's folder."""
+MODULES, NETWORKS = "modules", "networks"
+"""The folders of networks written as Python, and of such as take pixels, in a setup's folder."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,31 @@ class Setup:
     folder: Path
     limits: Limits = field(default_factory=Limits)
 
-    def stage(self, onnx: Path, plan: Plan, subject: Subject) -> Stage:
-        """The stage that asks it about a network's file, on the subject's kind of device."""
+    def stage(self, plan: Plan, subject: Subject, network: Prepared) -> Stage:
+        """The stage that asks it about a network, on the subject's kind of device.
+
+        Raises:
+            ConfigError: the network is in no file.
+            NetworkError: its preprocessing cannot be written into one.
+            DataError: the folder cannot be written.
+        """
+        onnx = self._file_of_pixels(network)
         engine = Engine(
             self.tool, plan.abcrown, self.folder, self.limits, device=subject.device.type
         )
-        module = write_module(subject.exact, self.folder / MODULES / onnx.stem)
+        # not the subject's graph, which may end before a softmax: the tool compares all outputs
+        module = write_module(network.graph, self.folder / MODULES / onnx.stem)
         return AbcrownStage(subject, onnx, engine, module)
+
+    def _file_of_pixels(self, network: Prepared) -> Path:
+        """The network's own file, or one that begins with what is done to pixels."""
+        if network.path is None:
+            raise ConfigError("engine abcrown", expected="a network in a file", got="one in memory")
+        if network.front is None:
+            return network.path
+        content = file_with_front(network.path, network.front)
+        name = f"{network.path.stem}-{hashlib.sha256(content).hexdigest()[:16]}.onnx"
+        return write_whole(self.folder / NETWORKS / name, content)
 
 
 class AbcrownStage:

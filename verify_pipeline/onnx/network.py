@@ -14,6 +14,7 @@ from torch import Tensor
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.onnx.external_data import inline_external_data
+from verify_pipeline.onnx.front import Front, with_front
 from verify_pipeline.onnx.model_file import (
     LARGEST_FILE,
     inline_functions,
@@ -77,20 +78,7 @@ def load_network(path: Path | str, check_parity: bool = True) -> Network:
             graph computes.
     """
     path = Path(path)
-    try:
-        if (size := path.stat().st_size) > LARGEST_FILE:
-            raise NetworkError(
-                str(path), expected=f"at most {LARGEST_FILE} bytes", got=f"{size} bytes"
-            )
-        data = path.read_bytes()
-    except OSError as error:
-        raise NetworkError(
-            f"network file {path}",
-            expected="an ONNX file",
-            got=error.strerror or str(error),
-            remedy="Check the path.",
-        ) from None
-    return network_from_bytes(data, path, check_parity)
+    return network_from_bytes(_bytes_of(path), path, check_parity)
 
 
 def network_from_bytes(data: bytes, path: Path | None = None, check_parity: bool = True) -> Network:
@@ -115,6 +103,33 @@ def network_from_bytes(data: bytes, path: Path | None = None, check_parity: bool
     if check_parity:
         check(network, source)
     return network
+
+
+def file_with_front(path: Path, front: Front) -> bytes:
+    """The bytes of one file: what stands in front of a network, and the network of a file.
+
+    Raises:
+        NetworkError: it cannot be read or written so; see :func:`with_front`.
+    """
+    model = parse_model(_bytes_of(path), str(path))
+    inline_external_data(model, path.parent, str(path))
+    return with_front(model, front, str(path))
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        if (size := path.stat().st_size) > LARGEST_FILE:
+            raise NetworkError(
+                str(path), expected=f"at most {LARGEST_FILE} bytes", got=f"{size} bytes"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise NetworkError(
+            f"network file {path}",
+            expected="an ONNX file",
+            got=error.strerror or str(error),
+            remedy="Check the path.",
+        ) from None
 
 
 def check(network: Network, source: str) -> float:

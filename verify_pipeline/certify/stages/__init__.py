@@ -21,12 +21,13 @@ CPU_BATCH, ACCELERATOR_BATCH = 64, 1024
 BEFORE_HALVING = ("clean", "ibp", "attack", "crown")
 """Stages that boxes with few free inputs go through before they are halved."""
 
-StageMaker = Callable[[Plan, Subject], Stage]
-"""Makes a stage that comes from outside this package."""
-
 
 def build_stages(
-    plan: Plan, subject: Subject, rows: int, clock: Clock, abcrown: StageMaker | None = None
+    plan: Plan,
+    subject: Subject,
+    rows: int,
+    clock: Clock,
+    abcrown: Callable[[], Stage] | None = None,
 ) -> tuple[Stage, ...]:
     """The stages of a plan, in order.
 
@@ -54,7 +55,7 @@ def build_stages(
         ),
     }
     if abcrown is not None:
-        makers["abcrown"] = lambda: abcrown(plan, subject)
+        makers["abcrown"] = abcrown
     missing = [name for name in plan.stages if name not in makers]
     if missing:
         raise ConfigError(
@@ -89,4 +90,4 @@ def for_few_inputs(
     return (*kept, InputSplitStage(subject, rows, memory, clock), *behind)
 
 
-__all__ = ["FEW_FREE", "StageMaker", "build_stages", "for_few_inputs"]
+__all__ = ["FEW_FREE", "build_stages", "for_few_inputs"]
