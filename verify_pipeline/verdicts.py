@@ -74,8 +74,8 @@ def recheck_ledger(
         ledger: of the verdicts.
         data_root: where the data sets are looked for.
         images: for the runs of images with this name and split, instead of a data set.
-        question: for the runs of which the ledger does not say everything that was asked: of ε for
-            each pixel, given boxes, a target for each image, or rows.
+        question: says what the ledger has only a digest of: ε for each pixel, a target for each
+            image, or rows.
 
     Raises:
         LedgerError: the ledger is missing or damaged, or holds no verdict of this very file, or
@@ -115,16 +115,13 @@ def recheck_ledger(
 def _asked(
     network: Network, images: ImageSet | BoxSet, info: RunInfo, given: Question | None
 ) -> Asked | None:
-    """What a run asks of all images: as given if that is the same, else as its texts say."""
-    for question in (given, question_of(info.run)):
-        if question is not None:
-            asked = ask(network, images, range(len(images)), question, info.epsilon or 0.0)
-            if (asked.perturbation, asked.specification) == (
-                info.run.perturbation,
-                info.run.specification,
-            ):
-                return asked
-    return None
+    """What a run asks of all images; None where neither its texts nor ``given`` say it."""
+    question = question_of(info.run, given)
+    if question is None:
+        return None
+    asked = ask(network, images, range(len(images)), question, info.epsilon or 0.0)
+    said = (info.run.perturbation, info.run.specification)
+    return asked if (asked.perturbation, asked.specification) == said else None
 
 
 def _images_of(

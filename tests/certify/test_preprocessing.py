@@ -11,7 +11,7 @@ from verify_pipeline.certify.preprocessing import Layout, Preprocessing, prepare
 from verify_pipeline.certify.questions import Question, ask, question_of
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings
-from verify_pipeline.certify.specifications import LinearRows
+from verify_pipeline.certify.specifications import LinearRows, TopK
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError, DataError
@@ -232,9 +232,39 @@ def test_a_ledger_says_what_was_asked_and_is_rechecked(tmp_path, images: ImageSe
     assert first.perturbation == self_describing.perturbation
     assert first.preprocessing == Preprocessing(MEAN, STD, "nhwc")
     assert second is None
+    with Ledger.existing(path) as ledger:
+        second = question_of(ledger.runs()[1].run, Question(by_pixel.perturbation))
+    assert second is not None
+    assert second.preprocessing == Preprocessing(MEAN, STD, "nhwc")
     found = verdicts.recheck_ledger(network, path, images=images)
     assert [evidence.checked is None for evidence in found] == [False, True]
     again = verdicts.recheck_ledger(network, path, images=images, question=by_pixel)
     for evidence in again:
         assert evidence.checked
         assert all(one.holds for one in evidence.checked)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_a_ledger_says_the_order_of_flat_vectors(
+    layout: Layout,
+    tmp_path,  # type: ignore[no-untyped-def]
+    images: ImageSet,
+) -> None:
+    network = network_from_module(nn.Linear(24, 3), (24,))
+    path = tmp_path / "ledger.sqlite"
+    question = Question(LinfBall(0.3), preprocessing=Preprocessing(MEAN, STD, layout))
+    certify_set(network, images, CHEAP, path, question=question)
+    (evidence,) = verdicts.recheck_ledger(network, path, images=images)
+    assert evidence.checked
+    assert all(one.holds for one in evidence.checked)
+
+
+def test_boxes_are_rechecked_with_what_the_ledger_says(tmp_path, images: ImageSet) -> None:  # type: ignore[no-untyped-def]
+    network, path = classifier(), tmp_path / "ledger.sqlite"
+    wrong = (images.labels + 1) % 3
+    boxes = BoxSet("mine", "boxes", images.images, images.images + 0.1, wrong)
+    question = Question(specification=TopK(2), preprocessing=Preprocessing((0.5,), (0.25,)))
+    certify_set(network, boxes, CHEAP, path, question=question)
+    (evidence,) = verdicts.recheck_ledger(network, path, images=boxes)
+    assert evidence.checked
+    assert all(one.holds for one in evidence.checked)

@@ -130,22 +130,41 @@ def _concerned(
 
 _NUMBER = r"[-+.\deinf]+"
 _NUMBERS = rf"{_NUMBER}(?:,{_NUMBER})*"
-_PERTURBATION = re.compile(
-    rf"linf (?P<epsilon>{_NUMBERS})"
+_BALL = re.compile(rf"linf ({_NUMBERS})")
+_PREPROCESSING = re.compile(
     rf"(?:; mean (?P<mean>{_NUMBERS}) std (?P<std>{_NUMBERS}))?(?:; layout (?P<layout>nhwc))?"
 )
 
 
-def question_of(run: Run) -> Question | None:
-    """The question of a ledger's run; None if its texts do not say everything."""
-    found, spec = _PERTURBATION.fullmatch(run.perturbation), _specification(run.specification)
-    if found is None or spec is None:
+def question_of(run: Run, given: Question | None = None) -> Question | None:
+    """The question of a ledger's run: as its texts say, and what these leave open as is given.
+
+    Args:
+        run: as the ledger has it.
+        given: whose perturbation or specification stands in where the run has only a digest of
+            arrays; None: nothing does.
+
+    Returns:
+        None if something stays open. What was given may be another question than the run's.
+    """
+    box, separator, rest = run.perturbation.partition("; ")
+    found = _PREPROCESSING.fullmatch(separator + rest)
+    perturbation = _ball(box) or (None if given is None else given.perturbation)
+    spec = _specification(run.specification) or (None if given is None else given.specification)
+    if found is None or spec is None or (perturbation is None and box != BOXES):
         return None
     mean, std = (_numbers(found[name] or "") for name in ("mean", "std"))
-    epsilons = _numbers(found["epsilon"])
-    layout: Layout | None = "nhwc" if found["layout"] else None
-    ball = LinfBall(epsilons[0]) if len(epsilons) == 1 else ChannelBalls(epsilons)
-    return Question(ball, spec, Preprocessing(mean, std, layout))
+    # where nothing is said the order was not changed
+    layout: Layout = "nhwc" if found["layout"] else "nchw"
+    return Question(perturbation, spec, Preprocessing(mean, std, layout))
+
+
+def _ball(text: str) -> Perturbation | None:
+    found = _BALL.fullmatch(text)
+    if found is None:
+        return None
+    epsilons = _numbers(found[1])
+    return LinfBall(epsilons[0]) if len(epsilons) == 1 else ChannelBalls(epsilons)
 
 
 def _specification(text: str) -> OutputSpecification | None:

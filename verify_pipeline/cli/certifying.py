@@ -14,6 +14,7 @@ from verify_pipeline.cli.options import DataRoot, Device
 
 if TYPE_CHECKING:
     from verify_pipeline.certify.questions import Question
+    from verify_pipeline.certify.records import RunInfo
     from verify_pipeline.data import BoxSet, ImageSet, Split
     from verify_pipeline.engines import Setup
     from verify_pipeline.pipeline import Certification
@@ -104,9 +105,6 @@ def recheck(
     epsilon_file: questions.EpsilonFile = None,
     lower: questions.Lower = None,
     upper: questions.Upper = None,
-    mean: questions.Mean = None,
-    std: questions.Std = None,
-    layout: questions.LayoutOption = None,
     target: questions.Target = None,
     rows: questions.Rows = None,
     offsets: questions.Offsets = None,
@@ -114,13 +112,12 @@ def recheck(
 ) -> None:
     """Replay every counterexample of a ledger in onnxruntime, against the images read anew.
 
-    Runs of your own images need --images and --labels again, and those of other files than images
-    need all options again that said what was asked. Exits with 2 when a counterexample does not
-    hold any more.
+    The ledger says what was asked; what was read from files (images, labels, boxes, ε by pixel,
+    targets, rows) has to be named again. Exits with 2 when a counterexample does not hold any more.
     """
     from verify_pipeline import onnx, verdicts
 
-    typed = questions.Typed(None, epsilon_file, mean, std, layout, target, None, rows, offsets)
+    typed = questions.Typed(epsilon_file=epsilon_file, target=target, rows=rows, offsets=offsets)
     question = questions.question_of(typed)
     own = questions.own_boxes(lower, upper, images, labels, epsilon_file=epsilon_file)
     own_set = own or own_arrays(images, labels)
@@ -130,11 +127,7 @@ def recheck(
     for evidence in verdicts.recheck_ledger(
         loaded, _ledger_of(network, ledger), data_root, given, question
     ):
-        run = evidence.info.run
-        box = run.perturbation
-        if evidence.info.epsilon is not None:
-            box = f"ε = {evidence.info.epsilon}"
-        about = ", ".join([f"{run.data_set} {run.split}", box, *_unusual(run.specification)])
+        about = _about(evidence.info)
         if evidence.checked is None:
             typer.echo(f"{about}: not checked; name the files that were certified")
             continue
@@ -148,8 +141,14 @@ def recheck(
         raise typer.Exit(2)
 
 
-def _unusual(specification: str) -> list[str]:
-    return [] if specification == "margins" else [specification]
+def _about(info: RunInfo) -> str:
+    """A run's images, and what was asked of them."""
+    run = info.run
+    box, separator, preprocessing = run.perturbation.partition("; ")
+    if info.epsilon is not None:
+        box = f"ε = {info.epsilon}"
+    words = [f"{run.data_set} {run.split}", box + separator + preprocessing]
+    return ", ".join(words if run.specification == "margins" else [*words, run.specification])
 
 
 def _ledger_of(network: Path, ledger: Path | None) -> Path:
