@@ -200,3 +200,17 @@ def test_diverged_weights_are_not_exported(tmp_path: Path) -> None:
     with pytest.raises(api.VerifyPipelineError, match="finite numbers; got NaN"):
         api.export_onnx(module, tmp_path / "bad.onnx", input_shape=(1, 1, 2))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "words"),
+    [
+        ("--indices", "²", "a count; got '²'"),
+        ("--target", "²", "a .npy file; got no file"),
+        ("--target", "-1", "classes from 0 to 1"),
+    ],
+)
+def test_digits_that_are_no_number(
+    network: Path, arrays: tuple[Path, Path], option: str, text: str, words: str
+) -> None:
+    assert words in refused(network.parent, *own(network, arrays), option, text)

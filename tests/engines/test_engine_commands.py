@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,6 +170,47 @@ def test_crosscheck_of_images_with_few_inputs(fake_tool: FakeTool, tmp_path: Pat
     assert re.search(r"[1-9][0-9]* agree, 0 CONTRADICT", output)
 
 
-def test_crosscheck_wants_one_thing_to_check(network: Path) -> None:
-    assert run("crosscheck", "--out", "check")[0] == 2
-    assert run("crosscheck", network, "--instances", "x.csv", "--out", "check")[0] == 2
+def test_crosscheck_behind_a_preprocessing(
+    fake_tool: FakeTool, network: Path, arrays: tuple[str, ...]
+) -> None:
+    home = fake_tool(json.dumps({"0": {"status": "unsafe-pgd", "point": [0.4, 0.55]}})).script
+    code, output = run(
+        *("crosscheck", network, *arrays, "--mean", "0.5", "--std", "0.25"),
+        *("--out", "check", "--abcrown-home", home),
+    )
+    assert code == 0, output
+    assert "nothing to compare" in output  # the attack breaks one, interval bounds prove the other
+    with sqlite3.connect("check.sqlite") as book:
+        ((asked,),) = book.execute("SELECT perturbation FROM runs").fetchall()
+    assert asked.endswith("mean 0.5 std 0.25")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "a network, or --instances"),
+        (("@network", "--instances", "@list"), "a network, or --instances"),
+        (("--instances", "@list", "--epsilon", "0.1"), "Leave out --epsilon, or --instances"),
+        (("--instances", "@list", "--data", "mnist"), "Leave out --data, or --instances"),
+        (("--instances", "@list", "--mean", "0.5"), "Leave out --mean, or --instances"),
+        (("--instances", "@list", "--timeout", "0"), "seconds > 0"),
+        (("--instances", "@list", "--timeout", "nan"), "seconds > 0"),
+        (("--instances", "@list", "--timeout", "soon"), "seconds > 0"),
+        (("--instances", "@list", "--indices", "7,8"), "images from 0 to 1"),
+        (("--instances", "@list", "--search", "@network"), "readable UTF-8"),
+    ],
+)
+def test_crosscheck_refuses_what_it_would_not_heed(
+    fake_tool: FakeTool, network: Path, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    named = {"@network": str(network), "@list": str(property_list(tmp_path, network))}
+    home = fake_tool("{}").script
+    before = sorted(tmp_path.rglob("*"))
+    code, output = run(
+        *("crosscheck", *(named.get(word, word) for word in options)),
+        *("--out", "check", "--abcrown-home", home),
+    )
+    assert code == 2
+    assert words in output
+    assert "Traceback" not in output
+    assert sorted(tmp_path.rglob("*")) == before

@@ -187,7 +187,7 @@ def test_errors_name_line_and_what_was_expected(text: str, line: int, expected: 
         (DECLARED + UNIT + "(assert (<= X_0 X_1))", "one input, or of outputs"),
         (DECLARED + UNIT + "(assert (<= X_0 -1)) (assert (<= Y_0 0))", "a point in it"),
         (DECLARED + UNIT + "(assert (< X_0 0)) (assert (<= Y_0 0))", "a point in it"),
-        (DECLARED + "(assert (<= X_0 0)) (assert (<= Y_0 0))", "lower limit of X_0"),
+        (DECLARED + "(assert (<= X_0 0)) (assert (<= Y_0 0))", "X_0 with a lower limit"),
         (DECLARED + UNIT + "(assert (or (<= Y_0 0) (<= X_0 0.5)))", "constraint about outputs"),
         ("(declare-const X_0 Real)", "Y_0"),
         ("(declare-const X_1 Real) (declare-const Y_0 Real)", "X_0 to X_1"),

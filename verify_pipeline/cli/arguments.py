@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,19 +73,51 @@ def own_arrays(images: Path | None, labels: Path | None, **others: object) -> Ow
     Raises:
         ConfigError: one without the other, or one of ``others`` beside them.
     """
-    if images is None and labels is None:
+    given = both(("--images", images), ("--labels", labels))
+    if given is None:
         return None
-    if images is None or labels is None:
-        raise ConfigError("--images and --labels", expected="both or neither", got="one")
-    given = [f"--{name}" for name, value in others.items() if value is not None]
+    refuse_beside("--images and --labels", "a data set, not your own images", others)
+    return OwnArrays(*given)
+
+
+def both(
+    first: tuple[str, Path | None], second: tuple[str, Path | None]
+) -> tuple[Path, Path] | None:
+    """The paths of two options that say something together only; None: neither was given.
+
+    Args:
+        first: its name, and the path or None.
+        second: likewise.
+
+    Raises:
+        ConfigError: one without the other.
+    """
+    paths = [path for _, path in (first, second) if path is not None]
+    if len(paths) == 1:
+        names = f"{first[0]} and {second[0]}"
+        raise ConfigError(names, expected="both or neither", got="one")
+    return (paths[0], paths[1]) if paths else None
+
+
+def refuse_beside(chosen: str, expected: str, others: Mapping[str, object]) -> None:
+    """Refuse options that mean nothing beside those that were chosen.
+
+    Args:
+        chosen: names of the options that are given.
+        expected: what the others are for.
+        others: by name without dashes; None where one was not given.
+
+    Raises:
+        ConfigError: one of the others was given.
+    """
+    given = [f"--{name.replace('_', '-')}" for name, value in others.items() if value is not None]
     if given:
         raise ConfigError(
             " and ".join(given),
-            expected="a data set, not your own images",
-            got="--images",
-            remedy=f"Leave out {' and '.join(given)}, or --images and --labels.",
+            expected=expected,
+            got=chosen,
+            remedy=f"Leave out {' and '.join(given)}, or {chosen}.",
         )
-    return OwnArrays(images, labels)
 
 
 def certify_fields(indices: str | None, stages: str | None, **others: Any) -> dict[str, Any]:
@@ -96,7 +129,7 @@ def certify_fields(indices: str | None, stages: str | None, **others: Any) -> di
         others: fields by name, values as they are; None where the option was not given.
     """
     fields = {
-        "indices": int(indices) if indices is not None and indices.isdigit() else indices,
+        "indices": int(indices) if indices is not None and indices.isdecimal() else indices,
         "stages": None if stages is None else stages.split(","),
         **others,
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -10,9 +12,11 @@ import typer
 
 from verify_pipeline.cli import options, questions
 from verify_pipeline.cli.arguments import (
+    OwnArrays,
     abcrown_setup,
     certify_fields,
     own_arrays,
+    refuse_beside,
     this_command,
 )
 from verify_pipeline.cli.options import DataRoot, Device
@@ -22,7 +26,6 @@ if TYPE_CHECKING:
     from verify_pipeline.data import Split
     from verify_pipeline.engines import Setup
     from verify_pipeline.engines.comparison import Pair
-    from verify_pipeline.interop.instances import SetInstance
 
 Network = Annotated[
     Path | None, typer.Argument(help="ONNX file of pixels in [0, 1] to logits; or --instances.")
@@ -31,6 +34,10 @@ Instances = Annotated[
     Path | None, typer.Option(help="A VNN-COMP list instead: lines onnx,vnnlib,timeout.")
 ]
 Out = Annotated[Path, typer.Option(help="Writes OUT.csv and OUT.md.")]
+Indices = Annotated[
+    str | None,
+    typer.Option(help="Which images, or lines of the list: 0:1000, ::10, 3,7,9, or a count."),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Compare the first so many open ones only.")]
 Ledger = Annotated[
     Path | None,
@@ -50,10 +57,10 @@ def crosscheck(
     images: options.Images = None,
     labels: options.Labels = None,
     epsilon: questions.Epsilon = None,
-    indices: Annotated[
-        str | None,
-        typer.Option(help="Which images, or lines of the list: 0:1000, ::10, 3,7,9, or a count."),
-    ] = None,
+    mean: questions.Mean = None,
+    std: questions.Std = None,
+    layout: questions.LayoutOption = None,
+    indices: Indices = None,
     limit: Limit = None,
     timeout: options.Timeout = None,
     search: options.Search = None,
@@ -69,14 +76,6 @@ def crosscheck(
     Or both on a VNN-COMP list. Stopped at any moment, the same command continues. Exits with 2 when
     one engine verifies what the other falsifies.
     """
-    from verify_pipeline import pipeline
-    from verify_pipeline.certify.settings import ABCROWN_DEFAULT, parse_indices
-    from verify_pipeline.cli.progress import Progress
-    from verify_pipeline.engines import comparison
-    from verify_pipeline.engines.crosscheck import Job, crosscheck_images
-    from verify_pipeline.interop.instances import read_instances
-    from verify_pipeline.reporting.tables import epsilon_text
-
     if (network is None) == (instances is None):
         raise ConfigError(
             "crosscheck", expected="a network, or --instances", got="both or neither of them"
@@ -87,31 +86,117 @@ def crosscheck(
     setup = abcrown_setup(
         place.with_suffix(".abcrown"), abcrown_home, abcrown_python, abcrown_memory
     )
-    about = {"α,β-CROWN": f"{setup.tool.version}, configuration {search or 'default'}"}
-    if instances is not None:
-        listed = read_instances(instances)
-        kept = [listed[place] for place in parse_indices(indices or ":", len(listed))][:limit]
-        pairs = _of_list(kept, place, timeout, search or ABCROWN_DEFAULT, setup)
-        about |= {"List": str(instances)}
+    sets = {"data": data, "split": split}
+    common = _Common(place, setup, indices, limit, timeout, search, device)
+    if network is None:
+        asked = {"images": images, "labels": labels, "epsilon": epsilon, **sets}
+        asked |= {"mean": mean, "std": std, "layout": layout, "data-root": data_root}
+        refuse_beside("--instances", "a network and images", asked)
+        pairs, about = _of_list(cast("Path", instances), common)
     else:
-        own = own_arrays(images, labels, data=data, split=split)
-        fields = certify_fields(indices, None, epsilon=epsilon, timeout=timeout, search=search)
-        name = data if own is None else own.name
-        asked = pipeline.certification(cast("Path", network), None, name, fields)
-        if own is None:
-            chosen = asked.load_images(cast("Split", split or "test"), data_root)
-        else:
-            chosen = own.read(asked.network.outputs)
-        job = Job(asked.network, chosen, asked.settings, place, pipeline.choose_device(device))
-        with Progress() as progress:
-            pairs = crosscheck_images(job, setup, progress.certification, limit)
-        about |= {"Network": str(network), "ε": epsilon_text(asked.settings.epsilon)}
+        typed = questions.Typed(epsilon, mean=mean, std=std, layout=layout)
+        own = own_arrays(images, labels, **sets)
+        pairs, about = _of_images(network, typed, own, data, split, data_root, common)
+    _show(pairs, out, {**common.facts(), **about})
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What a comparison of images and one of a list are both told."""
+
+    place: Path
+    setup: Setup
+    indices: str | None
+    limit: int | None
+    timeout: str | None
+    search: str | None
+    device: str
+
+    def facts(self) -> dict[str, str]:
+        """For the page that is written."""
+        used = f"{self.setup.tool.version}, configuration {self.search or 'default'}"
+        seconds = self.timeout or "as the configuration or the list says"
+        return {"α,β-CROWN": used, "Seconds for each instance": seconds}
+
+
+def _of_images(
+    network: Path,
+    typed: questions.Typed,
+    own: OwnArrays | None,
+    data: str | None,
+    split: str | None,
+    data_root: Path | None,
+    common: _Common,
+) -> tuple[list[Pair], dict[str, str]]:
+    """Both engines on what the cheap stages leave open of images, and what the page says of it."""
+    from verify_pipeline import pipeline
+    from verify_pipeline.cli.progress import Progress
+    from verify_pipeline.engines.crosscheck import Job, crosscheck_images
+    from verify_pipeline.reporting.tables import epsilon_text
+
+    question = questions.question_of(typed)
+    fields = certify_fields(
+        common.indices,
+        None,
+        epsilon=questions.single_epsilon(typed),
+        timeout=common.timeout,
+        search=common.search,
+    )
+    name = data if own is None else own.name
+    asked = pipeline.certification(
+        network, None, name, fields, needs_epsilon=question.perturbation is None
+    )
+    if own is None:
+        chosen = asked.load_images(cast("Split", split or "test"), data_root)
+    else:
+        chosen = own.read(asked.network.outputs)
+    where = pipeline.choose_device(common.device)
+    job = Job(asked.network, chosen, asked.settings, common.place, where, question)
+    with Progress() as progress:
+        pairs = crosscheck_images(job, common.setup, progress.certification, common.limit)
+    width = typed.epsilon or epsilon_text(asked.settings.epsilon)
+    about = {"Network": str(network), "ε": width, "Preprocessing": question.preprocessing.name}
+    return pairs, {key: value for key, value in about.items() if value}
+
+
+def _of_list(instances: Path, common: _Common) -> tuple[list[Pair], dict[str, str]]:
+    """Both engines on a list; a line for each new result."""
+    from verify_pipeline import pipeline
+    from verify_pipeline.certify.settings import ABCROWN_DEFAULT, parse_indices, search_text
+    from verify_pipeline.engines.crosscheck import crosscheck_set
+    from verify_pipeline.interop.decide import property_plan
+    from verify_pipeline.interop.instances import Key, read_instances
+    from verify_pipeline.interop.sets import Result, SetJob
+
+    def tell(engine: str, key: Key, result: Result) -> None:
+        line = f"{engine}: {key.onnx} {key.vnnlib} {result.answer.value} {result.seconds:.1f}s"
+        typer.echo(line, err=True)
+
+    search = common.search or ABCROWN_DEFAULT
+    seconds = None if common.timeout is None else _seconds(common.timeout)
+    listed = read_instances(instances)
+    chosen = [listed[place] for place in parse_indices(common.indices or ":", len(listed))]
+    job = SetJob(
+        common.place,
+        common.place.with_suffix(".counterexamples"),
+        lambda allowed: property_plan(allowed, search),
+        seconds,
+        pipeline.choose_device(common.device),
+    )
+    config = search_text(search)
+    pairs = crosscheck_set(chosen[: common.limit], job, common.setup, config, tell)
+    return pairs, {"List": str(instances)}
+
+
+def _show(pairs: Sequence[Pair], out: Path, about: Mapping[str, str]) -> None:
+    """Sentences on the terminal, the files, and the exit code of a contradiction."""
+    from verify_pipeline.engines import comparison
+
     for line in comparison.summary_lines(pairs):
         typer.echo(line)
     if not pairs:
         typer.echo("the cheap stages decided everything: nothing to compare")
         return
-    about |= {"Seconds for each instance": timeout or "as the configuration or the list says"}
     for path in comparison.write_comparison(pairs, out, about, this_command()):
         typer.echo(f"wrote {path}")
     contradictions = [p for p in pairs if p.agreement is comparison.Agreement.CONTRADICT]
@@ -121,33 +206,11 @@ def crosscheck(
         raise typer.Exit(2)
 
 
-def _of_list(
-    chosen: Sequence[SetInstance], results: Path, timeout: str | None, search: str, setup: Setup
-) -> list[Pair]:
-    """Both engines on a list, on the CPU; a line for each new result."""
-    from verify_pipeline.certify.settings import search_text
-    from verify_pipeline.engines.crosscheck import crosscheck_set
-    from verify_pipeline.interop.decide import property_plan
-    from verify_pipeline.interop.instances import Key
-    from verify_pipeline.interop.sets import Result, SetJob
-
-    def tell(engine: str, key: Key, result: Result) -> None:
-        line = f"{engine}: {key.onnx} {key.vnnlib} {result.answer.value} {result.seconds:.1f}s"
-        typer.echo(line, err=True)
-
-    seconds = None if timeout is None else _number(timeout)
-    config = search_text(search)
-    job = SetJob(
-        results,
-        results.with_suffix(".counterexamples"),
-        lambda allowed: property_plan(allowed, search),
-        seconds,
-    )
-    return crosscheck_set(chosen, job, setup, config, tell)
-
-
-def _number(text: str) -> float:
+def _seconds(text: str) -> float:
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise ConfigError("--timeout", expected="seconds > 0", got=text) from None
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigError("--timeout", expected="seconds > 0", got=text)
+    return seconds

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from verify_pipeline.cli.arguments import both, refuse_beside
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -167,19 +168,11 @@ def own_boxes(
     Raises:
         ConfigError: one without the other, or one of ``others`` beside them.
     """
-    if lower is None and upper is None:
+    given = both(("--lower", lower), ("--upper", upper))
+    if given is None:
         return None
-    if lower is None or upper is None:
-        raise ConfigError("--lower and --upper", expected="both or neither", got="one")
-    given = [f"--{name.replace('_', '-')}" for name, value in others.items() if value is not None]
-    if given:
-        raise ConfigError(
-            " and ".join(given),
-            expected="images with an ε",
-            got="--lower and --upper",
-            remedy=f"Leave out {' and '.join(given)}, or --lower and --upper.",
-        )
-    return OwnBoxes(lower, upper, labels, images)
+    refuse_beside("--lower and --upper", "images with an ε", others)
+    return OwnBoxes(*given, labels, images)
 
 
 def _perturbation(typed: Typed) -> Perturbation | None:
@@ -221,7 +214,10 @@ def _targets(text: str) -> Tensor:
 
     from verify_pipeline import data
 
-    return torch.tensor(int(text)) if text.isdigit() else data.read_classes(Path(text))
+    try:
+        return torch.tensor(int(text))
+    except ValueError:
+        return data.read_classes(Path(text))
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ import torch
 
 from verify_pipeline.certify.contract import Certifiable, Observer
 from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.records import Record
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings, asking_abcrown
@@ -38,6 +39,7 @@ class Job:
         settings: of both certifications; their stages end with our branch and bound.
         ledger: of both, continued.
         device: where bounds and attacks are computed, and the tool works.
+        question: what is asked of each image; None: that it keeps its class.
     """
 
     network: Certifiable
@@ -45,6 +47,7 @@ class Job:
     settings: CertifySettings
     ledger: Path
     device: torch.device | str = "cpu"
+    question: Question | None = None
 
 
 def crosscheck_images(
@@ -67,22 +70,23 @@ def crosscheck_images(
     if "branch-and-bound" not in job.settings.stages:
         raise ConfigError("stages", expected="branch-and-bound among them", got="others only")
     with Ledger.open(job.ledger) as book:
-        ours = certify_set(job.network, job.images, job.settings, book, observer, job.device)
+        certified = partial(
+            certify_set,
+            job.network,
+            job.images,
+            ledger=book,
+            observer=observer,
+            device=job.device,
+            question=job.question,
+        )
+        ours = certified(job.settings)
         hard = [record for record in ours.records if _came_last(record)][:limit]
         if not hard:
             return []
         asked = replace(
             asking_abcrown(job.settings), indices=",".join(str(record.index) for record in hard)
         )
-        theirs = certify_set(
-            job.network,
-            job.images,
-            asked,
-            book,
-            observer,
-            job.device,
-            abcrown=setup.stage,
-        )
+        theirs = certified(asked, abcrown=setup.stage)
     by_index = {record.index: record for record in theirs.records}
     return [
         Pair(f"{job.images.name} {record.index}", _side(record), _side(by_index[record.index]))

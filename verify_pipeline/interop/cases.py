@@ -71,7 +71,7 @@ class _Limits:
         for kind, limits in (("lower", self.lower), ("upper", self.upper)):
             for place, limit in enumerate(limits):
                 if math.isinf(limit):
-                    raise Unexpected(f"a {kind} limit of X_{place} in every case", "none")
+                    raise Unexpected(f"X_{place} with a {kind} limit in every case", "none")
 
     def key(self) -> tuple[object, ...]:
         """Equal iff the boxes are."""
