@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -74,6 +74,18 @@ def test_an_instance_that_breaks_it_is_unknown_and_the_others_go_on(
     assert broken.seconds > 0
     one, _ = logs(tmp_path)
     assert f"log: {one}" in broken.detail
+
+
+def test_bulk_goes_also_where_whoever_asks_stops(fake_tool: FakeTool, tmp_path: Path) -> None:
+    plan = json.dumps({"a": SAFE, "b": {"status": "safe", "sleep": 60}})
+    engine = Engine(fake_tool(plan), CONFIG, tmp_path / "runs")
+    questions = [Question(tmp_path / "net.onnx", f"; {name}\n", 1.0) for name in "ab"]
+    answers = cast("Generator[Answer, None, None]", engine.ask(questions))
+    assert next(answers).claim is Claim.SAFE
+    assert list((tmp_path / "runs").rglob("*.vnnlib"))
+    answers.close()
+    assert not list((tmp_path / "runs").rglob("*.vnnlib"))
+    assert logs(tmp_path)
 
 
 def test_a_tool_that_does_not_start_is_given_up(fake_tool: FakeTool, tmp_path: Path) -> None:

@@ -99,6 +99,21 @@ def test_by_hand(assertions: str, answer: Answer, identity: Network) -> None:
         assert torch.equal(identity.replay(x)[0].double(), found.output)
 
 
+@pytest.mark.parametrize(
+    ("limit", "answer"), [(0.9, Answer.SAT), (0.999999, Answer.SAT), (1.0, Answer.UNKNOWN)]
+)
+def test_open_limits(limit: float, answer: Answer, identity: Network) -> None:
+    """Searches go to the corner, which is not in the box; a step beside it there may be one."""
+    open_box = "(assert (and (> X_0 -1) (< X_0 1) (>= X_1 -1) (< X_1 1)))"
+    prop = parse(f"(assert (>= Y_0 {limit}))", open_box)
+    (found,) = decide(identity, [prop], PLAN)
+    assert found.answer is answer
+    if found.point is not None:
+        assert bool((found.point.double() < 1).all())
+        x = found.point.unsqueeze(0)
+        assert bool(prop.is_counterexample(x, identity.replay(x))[0])
+
+
 def test_a_counterexample_of_one_case_ends_the_others(identity: Network) -> None:
     class Stages(Observer):
         def __init__(self) -> None:

@@ -127,13 +127,15 @@ class Engine:
             seconds = [question.seconds for question in asked]
             done = 0
             stop = None
-            for event in self._watch(config, folder, seconds):
-                if isinstance(event, Answer):
-                    yield replace(event, place=todo[done])
-                    done += 1
-                else:
-                    stop = event
-            discard_bulk(folder)
+            try:
+                for event in self._watch(config, folder, seconds):
+                    if isinstance(event, Answer):
+                        yield replace(event, place=todo[done])
+                        done += 1
+                    else:
+                        stop = event
+            finally:  # also where whoever asks is stopped
+                discard_bulk(folder)
             if done:
                 crashes = 0
             todo = todo[done:]

@@ -16,7 +16,7 @@ from verify_pipeline.engines.module_file import write_module
 from verify_pipeline.engines.stage import MODULES, Setup
 from verify_pipeline.engines.statuses import Claim
 from verify_pipeline.errors import DataError, VerifyPipelineError
-from verify_pipeline.interop.counterexamples import replay_counterexample, write_counterexample
+from verify_pipeline.interop.counterexamples import strict_counterexample, write_counterexample
 from verify_pipeline.interop.files import read_network, read_plain
 from verify_pipeline.interop.instances import Answer, Key, SetInstance
 from verify_pipeline.interop.properties import VnnlibProperty
@@ -145,7 +145,7 @@ def _replayed(
     for case in prop.cases:
         box = case.box(network.input_shape)
         near = representable(point.reshape(box.lower.shape).clamp(box.lower, box.upper), box)
-        replayed = replay_counterexample(network.replay, prop, near[0])
-        if replayed.strict:
-            return near[0], replayed.outputs
+        found = strict_counterexample(network.replay, prop, near[0])
+        if found is not None:
+            return found
     return None

@@ -159,3 +159,30 @@ def replay_counterexample(
         outputs[0],
         difference,
     )
+
+
+def strict_counterexample(
+    replay: Callable[[Tensor], Tensor], prop: VnnlibProperty, point: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """A counterexample without any tolerance at a point, or a step of float32 from it.
+
+    Searches look at closed boxes; a point that they find on an open limit is moved off it.
+
+    Args:
+        replay: outputs ``N x K`` at float32 inputs ``N x *X``, by onnxruntime.
+        prop: that is said to be ``sat``.
+        point: ``*X`` float32.
+
+    Returns:
+        The point ``*X`` and its outputs ``K``; None: neither is one.
+    """
+    candidates = [point]
+    for case in prop.cases:
+        moved = case.off_open_limits(point)
+        if not any(torch.equal(moved, one) for one in candidates):
+            candidates.append(moved)
+    for candidate in candidates:
+        replayed = replay_counterexample(replay, prop, candidate)
+        if replayed.strict:
+            return candidate, replayed.outputs
+    return None

@@ -26,7 +26,7 @@ from verify_pipeline.certify.settings import CertifySettings, Plan, plan
 from verify_pipeline.certify.stages import FEW_FREE, build_stages, for_few_inputs
 from verify_pipeline.errors import ConfigError, NetworkError
 from verify_pipeline.interop.any_of import append_any_of, replay_any_of
-from verify_pipeline.interop.counterexamples import replay_counterexample
+from verify_pipeline.interop.counterexamples import strict_counterexample
 from verify_pipeline.interop.instances import Answer
 from verify_pipeline.interop.properties import Case, VnnlibProperty
 from verify_pipeline.interop.starts import starting_points
@@ -149,7 +149,7 @@ class _Answers:
         self._verdicts[place].append(verdict)
         if verdict.counterexample is not None:
             point = verdict.counterexample.input
-            if replay_counterexample(self._network.replay, prop, point).strict:
+            if strict_counterexample(self._network.replay, prop, point) is not None:
                 self._purses[place].close()
         self._answer_if_complete(place)
 
@@ -273,9 +273,9 @@ def _answer(network: Certifiable, prop: VnnlibProperty, verdicts: Sequence[Verdi
     for verdict in verdicts:
         if verdict.counterexample is not None:
             point = verdict.counterexample.input
-            replayed = replay_counterexample(network.replay, prop, point)
-            if replayed.strict:
-                return Decided(Answer.SAT, seconds, point, replayed.outputs)
+            found = strict_counterexample(network.replay, prop, point)
+            if found is not None:
+                return Decided(Answer.SAT, seconds, *found)
             detail = "a counterexample lies on a strict limit"
     unknown = [verdict for verdict in verdicts if verdict.status is Status.UNKNOWN]
     late = any(verdict.reason is Reason.TIMEOUT for verdict in unknown)

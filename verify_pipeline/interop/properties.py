@@ -99,6 +99,15 @@ class Case:
             inside &= ~(self.upper_open & (flat == self.upper))
         return inside.all(1)
 
+    def off_open_limits(self, point: Tensor) -> Tensor:
+        """A float32 point ``*X`` of the closed box, a step inward from open limits it lies on."""
+        flat = point.flatten()
+        up, down = flat.new_full((), torch.inf), flat.new_full((), -torch.inf)
+        on_lower = self.lower_open & (flat.double() == self.lower)
+        on_upper = self.upper_open & (flat.double() == self.upper)
+        moved = torch.where(on_lower, torch.nextafter(flat, up), flat)
+        return torch.where(on_upper, torch.nextafter(moved, down), moved).reshape(point.shape)
+
     @property
     def denials(self) -> tuple[AnyOf, ...]:
         """All of which have to hold over the box for there to be no counterexample in it."""
