@@ -58,3 +58,21 @@ def normal() -> Callable[..., Array]:
     """Draws float32 normal numbers of a shape, the same in each test."""
     generator = np.random.default_rng(0)
     return lambda *shape: generator.normal(size=shape).astype(np.float32)
+
+
+@pytest.fixture
+def mlp_file(onnx_file: Callable[..., bytes]) -> Callable[..., bytes]:
+    """A file of two layers: y = W1 relu(W0 x + b0) + b1 with numbers to check by hand."""
+    weights = {
+        "w0": np.array([[1, -1], [2, 1]], np.float32),
+        "b0": np.array([0, -1], np.float32),
+        "w1": np.array([[1, 0], [1, 1]], np.float32),
+        "b1": np.array([0.5, 0], np.float32),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["a"]),
+        helper.make_node("Add", ["a", "b0"], ["b"]),
+        helper.make_node("Relu", ["b"], ["c"]),
+        helper.make_node("Gemm", ["c", "w1", "b1"], ["y"]),
+    ]
+    return lambda shape=("n", 2), **options: onnx_file(nodes, shape, weights, **options)
