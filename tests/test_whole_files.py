@@ -23,3 +23,15 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="can be written"):
         write_whole(tmp_path / "taken" / "file", "x")
     assert [each.name for each in tmp_path.iterdir()] == ["taken"]
+
+
+def test_nothing_is_left_where_somebody_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("verify_pipeline.whole_files.os.replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "file", "text")
+    assert not list(tmp_path.iterdir())

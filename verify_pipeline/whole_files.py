@@ -28,9 +28,10 @@ def write_whole(path: Path, content: str | bytes) -> Path:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(temporary, path)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise DataError(
             f"file {path}", expected="a place that can be written", got=error.strerror or str(error)
         ) from error
+    finally:  # also where somebody stops the program
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return path
