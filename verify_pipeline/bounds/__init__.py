@@ -29,20 +29,25 @@ from verify_pipeline.bounds.contract import (
     always,
 )
 from verify_pipeline.bounds.crown import crown_margins, needed_places, relu_coefficients
-from verify_pipeline.bounds.intermediate import crown_intermediate
+from verify_pipeline.bounds.cuts import CutBox
+from verify_pipeline.bounds.intermediate import crown_activations, crown_intermediate
 from verify_pipeline.bounds.interval import interval_bounds, interval_margins
+from verify_pipeline.bounds.linearise import RelaxedBounds
 from verify_pipeline.bounds.splits import clamp_to_splits
 
 __all__ = [
+    "CutBox",
     "MarginBounds",
     "MemoryBudget",
     "Multipliers",
     "NodeBounds",
     "OptimiseSettings",
+    "RelaxedBounds",
     "Splits",
     "Until",
     "always",
     "clamp_to_splits",
+    "crown_activations",
     "crown_intermediate",
     "crown_margins",
     "functionals_that_fit",

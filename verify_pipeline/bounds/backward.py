@@ -15,6 +15,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.adjoint import adjoint, broadcast_back, constant, picked_rows
 from verify_pipeline.bounds.contract import MarginBounds, sound_lower
+from verify_pipeline.bounds.cuts import CutBox
 from verify_pipeline.bounds.linearise import LinearGraph
 from verify_pipeline.bounds.relaxation import Choice
 from verify_pipeline.network.graph import Graph
@@ -129,7 +130,12 @@ def lower_bounds(
 
 
 def concretise(coefficients: Tensor, constants: Tensor, box: Box) -> MarginBounds:
-    """Minimise linear functions ``N x S x *X`` plus ``N x S`` over boxes: ``A⁺·l + A⁻·u + c``."""
+    """Minimise linear functions ``N x S x *X`` plus ``N x S`` over boxes: ``A⁺·l + A⁻·u + c``.
+
+    Over cut boxes, with the half-space's multiplier in the functions.
+    """
+    if isinstance(box, CutBox):
+        coefficients, constants = box.charged(coefficients, constants)
     flat = coefficients.flatten(2)
     least = torch.linalg.vecdot(flat.clamp(min=0), box.lower.flatten(1).unsqueeze(1))
     least += torch.linalg.vecdot(flat.clamp(max=0), box.upper.flatten(1).unsqueeze(1))

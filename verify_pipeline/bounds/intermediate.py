@@ -17,7 +17,7 @@ from verify_pipeline.bounds.backward import (
 from verify_pipeline.bounds.chunks import Rows, functionals_that_fit, within_memory
 from verify_pipeline.bounds.contract import MemoryBudget, NodeBounds, Splits
 from verify_pipeline.bounds.interval import Interval, enclose, node_interval
-from verify_pipeline.bounds.linearise import LinearGraph, is_affine, relax_node
+from verify_pipeline.bounds.linearise import LinearGraph, RelaxedBounds, is_affine, relax_node
 from verify_pipeline.bounds.lines import Lines
 from verify_pipeline.bounds.locality import LocalNetwork, local_network
 from verify_pipeline.bounds.precision import full_precision
@@ -104,6 +104,50 @@ def crown_intermediate(
 
     def run(allowed: MemoryBudget) -> NodeBounds:
         return tighten(graph, box, start, _Crown(allowed, box.lower.dtype), has_time)
+
+    return within_memory(run, budget)
+
+
+@full_precision()
+def crown_activations(
+    graph: Graph,
+    box: Box,
+    start: RelaxedBounds,
+    asked: dict[int, Tensor],
+    budget: MemoryBudget,
+) -> RelaxedBounds:
+    """Tighten bounds of some inputs of (leaky) ReLUs by CROWN, and of nothing else.
+
+    For boxes or domains that are parts of those that ``start`` is of: relaxations that no ReLU's
+    input is read by stay as they are there.
+
+    Args:
+        graph: the network.
+        box: ``N`` boxes, cut or not.
+        start: valid bounds of ``needed_places``, with relaxations.
+        asked: place of a (leaky) ReLU -> which of its neurons, ``N x *V`` booleans.
+        budget: of memory for the functionals that are walked back at once; halved if it fails.
+
+    Returns:
+        Bounds of the same places, nowhere looser than ``start``, with its relaxations.
+    """
+
+    def run(allowed: MemoryBudget) -> RelaxedBounds:
+        method = _Crown(allowed, box.lower.dtype)
+        lower, upper, relaxations = dict(start.lower), dict(start.upper), dict(start.relaxations)
+        for place, node in enumerate(graph.nodes):
+            if is_affine(node.op) or place in relaxations:
+                continue
+            if place in asked:
+                source = node.inputs[0]
+                interval = lower[source], upper[source]
+                mask = asked[place] & _mattering(True, interval)
+                linear = LinearGraph(graph, relaxations)
+                lower[source], upper[source] = _solve_neurons(
+                    linear, box, source, interval, mask, method, lambda: True
+                )
+            relaxations[place] = relax_node(graph, place, NodeBounds(lower, upper))
+        return RelaxedBounds(lower, upper, start.relaxations)
 
     return within_memory(run, budget)
 

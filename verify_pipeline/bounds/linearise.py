@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import singledispatch
 
 import torch
@@ -64,12 +64,41 @@ class LinearGraph:
         return LinearGraph(self.graph.to(dtype), moved)
 
 
+@dataclass(frozen=True, eq=False)
+class RelaxedBounds(NodeBounds):
+    """Bounds, with relaxations made of them that splits of ReLUs do not change.
+
+    Attributes:
+        relaxations: place of a nonlinear node -> its relaxation, ``N`` instances.
+    """
+
+    relaxations: dict[int, Relaxation] = field(default_factory=dict)
+
+    @staticmethod
+    def of(graph: Graph, bounds: NodeBounds) -> RelaxedBounds:
+        """Those of a graph: of each nonlinear node that reads no (leaky) ReLU's input."""
+        split = {n.inputs[0] for n in graph.nodes if isinstance(n.op, Relu | LeakyRelu)}
+        relaxations = {
+            place: relax_node(graph, place, bounds)
+            for place, node in enumerate(graph.nodes)
+            if not is_affine(node.op) and not split & {*reads(node.op, place, node.inputs)}
+        }
+        return RelaxedBounds(bounds.lower, bounds.upper, relaxations)
+
+    def __getitem__(self, index: slice | Tensor) -> RelaxedBounds:
+        """The bounds and relaxations of some instances."""
+        some = super().__getitem__(index)
+        picked = {place: relaxation[index] for place, relaxation in self.relaxations.items()}
+        return RelaxedBounds(some.lower, some.upper, picked)
+
+
 def linearise(graph: Graph, bounds: NodeBounds, splits: Splits | None = None) -> LinearGraph:
     """Relax every nonlinear node over its bounds, cut by the splits."""
+    known = bounds.relaxations if isinstance(bounds, RelaxedBounds) else {}
     if splits:
         bounds = clamp_to_splits(bounds, graph, splits)
     relaxations = {
-        place: relax_node(graph, place, bounds)
+        place: known[place] if place in known else relax_node(graph, place, bounds)
         for place, node in enumerate(graph.nodes)
         if not is_affine(node.op)
     }

@@ -53,8 +53,7 @@ class Shares(Relaxation):
         level = moved.gather(-1, self._replaced(moved))
         moved = moved - level
         positive, negative = moved.clamp(min=0), moved.clamp(max=0)
-        pulled = positive.unsqueeze(-2) @ self.low.unsqueeze(1)
-        pulled = (pulled + negative.unsqueeze(-2) @ self.up.unsqueeze(1)).squeeze(-2)
+        pulled = _times(positive, self.low) + _times(negative, self.up)
         constants = inner(positive, self.low_offset) + inner(negative, self.up_offset)
         return (pulled.movedim(-1, self.axis + 1),), constants + level.flatten(2).sum(2)
 
@@ -66,9 +65,9 @@ class Shares(Relaxation):
         assert z is not None
         moved = coefficients.movedim(self.axis + 1, -1)
         at = self._replaced(moved)
-        column = z.movedim(self.axis + 1, -1).unsqueeze(-1)
-        below = (self.low.unsqueeze(1) @ column).squeeze(-1) + self.low_offset.unsqueeze(1)
-        above = (self.up.unsqueeze(1) @ column).squeeze(-1) + self.up_offset.unsqueeze(1)
+        rows = z.movedim(self.axis + 1, -1)
+        below = _times(rows, self.low.mT) + self.low_offset.unsqueeze(1)
+        above = _times(rows, self.up.mT) + self.up_offset.unsqueeze(1)
         chosen = torch.where(moved > moved.gather(-1, at), below, above).scatter(-1, at, 0.0)
         chosen = chosen.scatter(-1, at, 1 - chosen.sum(-1, keepdim=True))
         return chosen.movedim(-1, self.axis + 1)
@@ -118,6 +117,14 @@ def shares_of_differences(
     below, below_offset, above, above_offset = _planes(start, end)
     planes = (_of_pairs(below), below_offset, _of_pairs(above), above_offset)
     return _where_finite(lower.dim() - 1, planes, (lower + upper) / 2, least, most)
+
+
+def _times(rows: Tensor, matrix: Tensor) -> Tensor:
+    """``N x S x *W x B``: rows ``N x S x *W x A`` times matrices ``N x *W x A x B``.
+
+    As products of ``S x A`` with ``A x B``: nothing is repeated for each of the S.
+    """
+    return (rows.movedim(1, -2) @ matrix).movedim(-2, 1)
 
 
 def _of_pairs(slope: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from verify_pipeline.bounds import (
     Multipliers,
     NodeBounds,
     OptimiseSettings,
+    RelaxedBounds,
     Splits,
     Until,
     clamp_to_splits,
@@ -59,9 +60,15 @@ class View:
     graph: Graph
     box: Box
     spec: Specification
-    bounds: NodeBounds
+    bounds: RelaxedBounds
     splits: Splits
     multipliers: Multipliers
+
+    def __getitem__(self, index: Tensor) -> View:
+        """Some of the domains."""
+        splits = {place: sides[index] for place, sides in self.splits.items()}
+        some = self.box[index], self.spec[index], self.bounds[index]
+        return View(self.graph, *some, splits, self.multipliers[index])
 
     def margins(self) -> MarginBounds:
         """The bounds that the multipliers give, ``D x 1``."""
@@ -233,7 +240,7 @@ class Bounder:
             instances.graph,
             instances.box[instance],
             spec,
-            instances.bounds[instance],
+            instances.relaxed[instance],
             self.goals.splits(domains),
             multipliers,
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds import NodeBounds
+from verify_pipeline.bounds import NodeBounds, RelaxedBounds
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
@@ -40,6 +41,11 @@ class Instances:
             self.bounds.to(dtype),
             self.planes,
         )
+
+    @cached_property
+    def relaxed(self) -> RelaxedBounds:
+        """The bounds, with the relaxations that are the same in every domain."""
+        return RelaxedBounds.of(self.graph, self.bounds)
 
     def are_finite(self) -> Tensor:
         """Instances all of whose bounds are finite, ``N`` booleans."""

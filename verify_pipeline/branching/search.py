@@ -24,6 +24,7 @@ from verify_pipeline.bounds.chunks import functionals_with_gradients, pairs, unl
 from verify_pipeline.branching.accounts import Accounts, Found, Pace
 from verify_pipeline.branching.affine import is_splittable
 from verify_pipeline.branching.bounding import Bounded, Bounder
+from verify_pipeline.branching.contraction import Contraction
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Domains, split
 from verify_pipeline.branching.frontier import Frontier
@@ -72,7 +73,7 @@ def search(
     exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
     exact = with_planes(exact, start)
     roots = plant(exact, start, max(1, settings.batch // spec.rows.shape[1]))
-    trees = _Trees(exact, roots, settings, deadlines)
+    trees = _Trees(exact, roots, settings, deadlines, clock)
     trees.accounts.charge(torch.ones_like(trees.accounts.charged), pace.stop(len(box)))
     yield from trees.not_finite()
     yield from trees.ends()
@@ -95,7 +96,12 @@ class _Trees:
     """The open domains of all instances, and what becomes of them."""
 
     def __init__(
-        self, exact: Instances, roots: Roots, settings: SearchSettings, deadlines: Deadlines
+        self,
+        exact: Instances,
+        roots: Roots,
+        settings: SearchSettings,
+        deadlines: Deadlines,
+        clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
@@ -107,6 +113,9 @@ class _Trees:
         self._frontier = Frontier(roots.domains)
         self._pursuit = Pursuit(settings.descent, len(exact.box))
         self._nogoods = Nogoods()
+        self._contraction = None
+        if pairs(exact.graph):  # elsewhere a round costs more than it was seen to bring
+            self._contraction = Contraction(len(roots.goals), settings, clock)
         self.accounts = Accounts(roots.lower, deadlines)
         self.accounts.begin(roots.goals.instance)
 
@@ -205,6 +214,9 @@ class _Trees:
 
     def _absorb(self, bounded: Bounded, pursue: Pursue) -> dict[int, Tensor]:
         """Close domains, solve leaves, open the rest; returns points that break specifications."""
+        if self._contraction is not None:
+            better = unless_memory_ends(self._contraction.applied, self._bounder, bounded)
+            bounded = better or bounded
         domains, instance = bounded.domains, self._instance(bounded.domains)
         broken = self._broken(instance, bounded.corners)
         closed = bounded.confirmed > 0

@@ -1,0 +1,130 @@
+"""Domains looked at only where their bound is not above zero: closed where nothing is left."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from verify_pipeline.bounds import (
+    MemoryBudget,
+    crown_intermediate,
+    crown_margins,
+    interval_bounds,
+    needed_places,
+)
+from verify_pipeline.branching.bounding import Bounder
+from verify_pipeline.branching.contraction import LEVEL, Contraction, contracted
+from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching.domains import split
+from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.roots import plant
+from verify_pipeline.branching.search import search
+from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.ops import Linear, MatMul, Relu, Reshape, Softmax, Transpose
+from verify_pipeline.problem import Box, Specification, Status
+
+F64 = torch.float64
+SETTINGS = SearchSettings()
+
+
+def attention() -> Graph:
+    """A block of attention over three tokens between two layers of ReLUs; float64."""
+    generator = torch.Generator().manual_seed(5)
+
+    def linear(out: int, into: int) -> Linear:
+        return Linear(torch.randn(out, into, generator=generator) / into**0.5, None)
+
+    b = GraphBuilder((3, 4))
+    x = b.add(linear(4, 6), b.add(Relu(), b.add(linear(6, 4), 0)))
+    queries, keys, values = (b.add(linear(4, 4), x) for _ in range(3))
+    scores = b.add(MatMul(), queries, b.add(Transpose((1, 0)), keys))
+    x = b.add(MatMul(), b.add(Softmax(1), scores), values)
+    x = b.add(linear(4, 6), b.add(Relu(), b.add(linear(6, 4), x)))
+    return b.build(b.add(linear(1, 12), b.add(Reshape((12,)), x))).to(F64)
+
+
+def instances(nudge: float) -> tuple[Instances, torch.Tensor]:
+    """One instance whose sampled least margin is ``nudge``; and the points sampled."""
+    generator = torch.Generator().manual_seed(1)
+    graph, centre = attention(), torch.randn(1, 3, 4, generator=generator, dtype=F64)
+    box = Box(centre - 0.15, centre + 0.15)
+    shares = torch.rand(20000, 3, 4, generator=generator, dtype=F64).round()
+    points = torch.lerp(box.lower, box.upper, shares).clamp(box.lower, box.upper)
+    offset = (nudge - graph(points).min()).view(1, 1)
+    spec = Specification(torch.ones(1, 1, 1, dtype=F64), offset)
+    bounds = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
+    return Instances(graph, box, spec, bounds.only(needed_places(graph))), points
+
+
+def root_bound(exact: Instances) -> float:
+    return float(crown_margins(exact.graph, exact.box, exact.spec, exact.bounds).lower)
+
+
+def planted(exact: Instances) -> tuple[Bounder, torch.Tensor]:
+    roots = plant(exact, None, 1)
+    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    return bounder, contracted(bounder, roots.domains, SETTINGS)
+
+
+def slack() -> float:
+    """What the root's bound lies below the sampled least margin."""
+    return -root_bound(instances(0.0)[0])
+
+
+def test_a_domain_that_lacks_little_is_closed_and_one_that_lacks_much_is_not() -> None:
+    _, little = planted(instances(0.97 * slack())[0])
+    assert float(little) == LEVEL
+    exact, _ = instances(0.05 * slack())
+    _, much = planted(exact)
+    assert root_bound(exact) <= float(much) <= 0
+
+
+@pytest.mark.parametrize("nudge", [-0.5, -1e-3, 0.0, 1e-7])
+def test_a_domain_with_a_counterexample_is_never_closed(nudge: float) -> None:
+    exact, points = instances(nudge * slack())
+    bounder, found = planted(exact)
+    assert float(found) <= max(nudge * slack(), 0.0)
+    # nor are parts of it that hold points which break the specification
+    roots = plant(exact, None, 1)
+    values = exact.graph.values(points)
+    margins = values[-1][:, 0] + exact.spec.offsets[0, 0]
+    for column in range(roots.domains.splits.shape[1]):
+        children = split(roots.domains, torch.tensor([column]))
+        lower = contracted(bounder, children, SETTINGS)
+        sides = bounder.goals.splits(children)
+        for child in range(2):
+            obeys = torch.ones(len(points), dtype=torch.bool)
+            for place, side in sides.items():
+                below = values[exact.graph.nodes[place].inputs[0]]
+                obeys &= (side[child] * below >= 0).flatten(1).all(1)
+            if obeys.any():
+                assert float(lower[child]) <= max(float(margins[obeys].min()), 0.0) + LEVEL
+
+
+def test_a_search_closes_domains_that_way_and_says_what_it_says_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(nudge: float) -> tuple[Status, int]:
+        exact, _ = instances(nudge * slack())
+        reads = itertools.count()
+        (found,) = search(
+            exact.graph,
+            exact.box,
+            exact.spec,
+            exact.bounds,
+            SETTINGS,
+            Deadlines.alone(torch.tensor([2000.0], dtype=F64)),
+            clock=lambda: float(next(reads)),
+        )
+        return found.status, found.domains
+
+    with_it = [run(nudge) for nudge in (0.8, 0.95, -0.1)]
+    monkeypatch.setattr(Contraction, "applied", lambda self, bounder, bounded: bounded)
+    without = [run(nudge) for nudge in (0.8, 0.95, -0.1)]
+    assert [status for status, _ in with_it] == [status for status, _ in without]
+    assert with_it[0][0] is Status.VERIFIED
+    assert with_it[2][0] is Status.FALSIFIED
+    assert with_it[0][1] < without[0][1]
