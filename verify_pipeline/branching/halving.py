@@ -20,11 +20,12 @@ from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
     crown_intermediate,
-    crown_margins,
     needed_places,
 )
+from verify_pipeline.bounds.slack import margins_and_slack
 from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching.influence import input_scores
 from verify_pipeline.branching.points import representable
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Reason, Specification, Status
@@ -190,7 +191,7 @@ class _Search:
         box = Box(batch.lower, batch.upper)
         bounds = crown_intermediate(graph, box, batch.bounds, self._room.budget)
         bounds = bounds.only(needed_places(graph))
-        found = crown_margins(graph, box, spec, bounds)
+        found, slack = margins_and_slack(graph, box, spec, bounds)
         lower = torch.maximum(found.lower, batch.known)
         proved = (lower > 0).all(1) & torch.isfinite(lower).all(1)
         self._least.scatter_reduce_(
@@ -203,7 +204,16 @@ class _Search:
         slopes = found.coefficients[left, worst]
         open_ones = replace(batch, known=lower, bounds=bounds).only(left)
         broken = self._break(open_ones, slopes, worst, doubled[open_ones.instance])
-        halves, stuck = _halved(open_ones, slopes, self._box)
+        whole = self._box[open_ones.instance]
+        scores = input_scores(
+            graph,
+            Box(open_ones.lower, open_ones.upper),
+            open_ones.bounds,
+            {place: lost[left] for place, lost in slack.items()},
+            slopes,
+            whole.upper - whole.lower,
+        )
+        halves, stuck = _halved(open_ones, scores)
         self._domains = self._domains.with_more(halves)
         return broken, stuck
 
@@ -270,27 +280,19 @@ class _Search:
             self._domains = self._domains.only(self._open.to(instance.device)[instance])
 
 
-def _halved(domains: _Domains, slopes: Tensor, whole: Box) -> tuple[_Domains, set[int]]:
+def _halved(domains: _Domains, scores: Tensor) -> tuple[_Domains, set[int]]:
     """Both halves of each domain, and the instances of those that cannot be halved.
-
-    The input with the greatest sum is cut: its share of what the linear bound varies by over the
-    domain, plus its share of the widths, each as a part of the whole box's. The first alone
-    overlooks inputs that the bound does not depend on because it is loose in them.
 
     Args:
         domains: ``D``.
-        slopes: ``D x *X`` of their worst rows' linear bounds.
-        whole: ``N``, the boxes.
+        scores: ``D x I``; the input of the greatest is cut, if float64 has a number in between.
     """
     lower, upper = domains.lower.flatten(1), domains.upper.flatten(1)
-    width = upper - lower
-    entire = (whole.upper - whole.lower).flatten(1)[domains.instance]
-    score = _shares(slopes.flatten(1).abs().nan_to_num(0.0, 0.0) * width)
-    score += _shares(torch.where(entire > 0, width / entire, torch.zeros_like(width)))
-    axis = score.argmax(1, keepdim=True)
-    low, high = lower.gather(1, axis), upper.gather(1, axis)
-    middle = (low + high) / 2
-    stuck = ~((low < middle) & (middle < high)).flatten()
+    middle = (lower + upper) / 2
+    divisible = (lower < middle) & (middle < upper)
+    axis = torch.where(divisible, scores, -torch.inf).argmax(1, keepdim=True)
+    stuck = ~divisible.any(1)
+    middle = middle.gather(1, axis)
     below = upper.scatter(1, axis, middle).reshape(domains.upper.shape)
     above = lower.scatter(1, axis, middle).reshape(domains.lower.shape)
     halves = replace(domains, upper=below).with_more(replace(domains, lower=above))
@@ -303,8 +305,3 @@ def _joined(first: NodeBounds, second: NodeBounds) -> NodeBounds:
         {place: torch.cat([lower, second.lower[place]]) for place, lower in first.lower.items()},
         {place: torch.cat([upper, second.upper[place]]) for place, upper in first.upper.items()},
     )
-
-
-def _shares(values: Tensor) -> Tensor:
-    """Values >= 0, ``D x I``, so that each row's sum is 1 (rows of zeros stay)."""
-    return values / values.sum(1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
