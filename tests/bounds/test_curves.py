@@ -1,11 +1,13 @@
 """Lines of smooth functions hold them, and touch them where they can."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verify_pipeline.bounds.curves import Curve, curve, has_curve
+from verify_pipeline.bounds.curves import _SLOPES, _TURNS, Curve, curve, has_curve
 from verify_pipeline.network.ops import FUNCTIONS
 
 CURVED = [name for name in FUNCTIONS if has_curve(name)]
@@ -46,6 +48,30 @@ def test_lines_touch_an_s(function: str, lower: float, upper: float) -> None:
     assert (above - y).min() < 1e-6
     # and are nearer than constants, on the whole
     assert (above - below).mean() < y.max() - y.min()
+
+
+@pytest.mark.parametrize("function", ["gelu", "gelu_tanh", "silu", "mish", "hardswish"])
+@pytest.mark.parametrize(("lower", "upper"), [(-3.0, 2.0), (-0.5, 4.0), (-9.0, 0.4), (-4.5, -2.0)])
+def test_lines_touch_a_function_that_turns(function: str, lower: float, upper: float) -> None:
+    found = curve(function, tensor(lower), tensor(upper))
+    x = torch.linspace(lower, upper, 20_001, dtype=torch.float64)
+    y = FUNCTIONS[function](x)
+    below, above = lines_at(found, x)
+    assert 0 <= (y - below).min() + 1e-12 < 1e-6
+    assert 0 <= (above - y).min() + 1e-12 < 1e-6
+    assert (above - below).mean() < y.max() - y.min()
+
+
+@pytest.mark.parametrize("function", sorted(_TURNS))
+def test_slopes_are_monotone_between_turns(function: str) -> None:
+    edges = (-20.0, *_TURNS[function], 20.0)
+    for first, last in itertools.pairwise(edges):
+        x = torch.linspace(first + 1e-9, last - 1e-9, 5001, dtype=torch.float64)
+        x.requires_grad_()
+        (slope,) = torch.autograd.grad(FUNCTIONS[function](x).sum(), x)
+        assert torch.allclose(slope, _SLOPES[function](x.detach()), atol=1e-9)
+        steps = slope.diff()
+        assert (steps >= -1e-12).all() or (steps <= 1e-12).all()
 
 
 def test_tangent_and_chord_of_a_square() -> None:

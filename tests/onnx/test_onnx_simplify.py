@@ -316,3 +316,19 @@ def test_modules_arrive_simple(name: str) -> None:
     network = network_from_module(make(), (6,))
     assert operations(network.graph) == expected
     assert network.path is None
+
+
+@pytest.mark.parametrize(("module", "name"), [(nn.SiLU(), "silu"), (nn.Mish(), "mish")])
+def test_a_gate_on_its_own_input_is_one_function(module: nn.Module, name: str) -> None:
+    torch.manual_seed(0)
+    network = network_from_module(nn.Sequential(nn.Linear(3, 4), module, nn.Linear(4, 2)), (3,))
+    (smooth,) = [n.op for n in network.graph.nodes if isinstance(n.op, Elementwise)]
+    assert smooth.function == name
+    assert operations(network.graph) == ["Linear", "Elementwise", "Linear"]
+
+
+def test_a_gate_on_another_input_stays_a_product() -> None:
+    builder = GraphBuilder((3,))
+    gate = builder.add(Elementwise("sigmoid"), builder.add(Linear(torch.randn(3, 3)), 0))
+    builder.add(Mul(), 0, gate)
+    assert operations(simplify(builder.build())) == ["Linear", "Elementwise", "Mul"]

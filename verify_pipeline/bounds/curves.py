@@ -3,11 +3,14 @@
 Over an interval a convex function lies above its tangents and below its chord, a concave one the
 other way round. A function that is convex below 0 and concave above (sigmoid, tanh, erf) lies below
 the chord where that ends in the convex part, else below a tangent of the concave part that passes
-above the interval's lower end; its lower line is the mirror image.
+above the interval's lower end; its lower line is the mirror image. A function that turns from
+convex to concave elsewhere (GELU and its like) gets lines of a few slopes, each moved to where it
+touches; the one that is nearest in the middle of the interval is taken.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,15 +37,31 @@ _SLOPES: dict[str, Function] = {
     "sqrt": lambda x: 0.5 * x.rsqrt(),
     "log": torch.reciprocal,
     "atan": lambda x: (1 + x.square()).reciprocal(),
+    "gelu": lambda x: _normal_below(x) + x * (-x.square() / 2).exp() / math.sqrt(math.tau),
+    "gelu_tanh": lambda x: _tanh_gate(x) + x * _tanh_gate_slope(x),
+    "silu": lambda x: x.sigmoid() * (1 + x * (-x).sigmoid()),
+    "mish": lambda x: _mish_gate(x) + x * (1 - _mish_gate(x).square()) * x.sigmoid(),
+    "hardswish": lambda x: ((2 * x + 3) / 6).masked_fill(x < -3, 0.0).masked_fill(x > 3, 1.0),
 }
 _S_SHAPED = frozenset({"sigmoid", "tanh", "erf", "atan"})
 _CONVEX = frozenset({"exp", "softplus", "square", "reciprocal"})
+_TURNS = {
+    "gelu": (-math.sqrt(2), math.sqrt(2)),
+    "gelu_tanh": (-1.4185040087908285, 1.4185040087908285),
+    "silu": (-2.399357280515468, 2.399357280515468),
+    "mish": (-2.2563763963607935, 1.4905711794854284),
+    "hardswish": (-3.0, 3.0),
+}
+"""Where a function turns from convex to concave or back: in between its slope rises or falls."""
 
 # Below this width, relative to the ends, a chord's slope is mostly rounding and constants do.
 _NARROW = 1e-5
 
 # Halvings in the search for a tangent; each result is safe, more only bring it closer.
 _HALVINGS = 24
+
+# Halvings in the search for where a line touches: the height there is right to float64's digits.
+_TO_THE_DIGIT = 36
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +115,8 @@ def curve(function: str, lower: Tensor, upper: Tensor) -> Curve:
         above = _above_s(f, slope, lower, upper)
         steep, offset = _above_s(lambda x: -f(-x), lambda x: slope(-x), -upper, -lower)
         below = steep, -offset
+    elif function in _TURNS:
+        below, above = _touching(f, slope, _TURNS[function], lower, upper)
     else:
         middle = (lower + upper) / 2
         tangent = slope(middle), f(middle) - slope(middle) * middle
@@ -112,6 +133,53 @@ def curve(function: str, lower: Tensor, upper: Tensor) -> Curve:
         up=torch.where(lines, above[0], 0.0),
         up_offset=torch.where(lines, above[1], most),
     )
+
+
+def _touching(
+    f: Function, slope: Function, turns: Sequence[float], lower: Tensor, upper: Tensor
+) -> tuple[Line, Line]:
+    """A line below and one above a function whose slope is monotone between its turns.
+
+    Over an interval ``f(x) - s x`` is least, and most, at an end, at a turn, or where the slope is
+    s, of which there is one point at most between two turns.
+    """
+    middle = (lower + upper) / 2
+    chord = (f(upper) - f(lower)) / (upper - lower)
+    steep = torch.stack([chord, slope(middle), slope(lower), slope(upper)])
+    edges = [lower, *(lower.clamp(min=turn).minimum(upper) for turn in turns), upper]
+    heights = [f(x) - steep * x for x in edges]
+    for first, last in itertools.pairwise(edges):
+        early, late = first.expand_as(steep), last.expand_as(steep)
+        rising = slope(last) >= slope(first)
+        for _ in range(_TO_THE_DIGIT):
+            x = (early + late) / 2
+            further = (slope(x) < steep) == rising
+            early, late = torch.where(further, x, early), torch.where(further, late, x)
+        heights.append(f(early) - steep * early)
+    least, most = (torch.stack(heights).amin(0), torch.stack(heights).amax(0))
+    nearest = (steep * middle + least).argmax(0, keepdim=True)
+    below = steep.gather(0, nearest)[0], least.gather(0, nearest)[0]
+    nearest = (steep * middle + most).argmin(0, keepdim=True)
+    return below, (steep.gather(0, nearest)[0], most.gather(0, nearest)[0])
+
+
+def _normal_below(x: Tensor) -> Tensor:
+    """The share of the normal distribution below x."""
+    return torch.special.ndtr(x)
+
+
+def _tanh_gate(x: Tensor) -> Tensor:
+    """What the tanh form of GELU multiplies x by."""
+    return (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)).tanh()) / 2
+
+
+def _tanh_gate_slope(x: Tensor) -> Tensor:
+    gate = _tanh_gate(x)
+    return 2 * gate * (1 - gate) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x.square())
+
+
+def _mish_gate(x: Tensor) -> Tensor:
+    return torch.nn.functional.softplus(x, threshold=50).tanh()
 
 
 def _chord(f: Function, lower: Tensor, upper: Tensor, highest: bool) -> Line:

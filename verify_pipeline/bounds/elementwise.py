@@ -12,9 +12,14 @@ from verify_pipeline.network.ops import FUNCTIONS
 
 Range = tuple[Tensor, Tensor]
 
-# Where the two forms of GELU are least, and just below the value there; both fall before and rise
-# after that point.
-_GELU_LEAST = {"gelu": (-0.7517915269, -0.1699712075), "gelu_tanh": (-0.7524614243, -0.1700407506)}
+# Where functions that fall and then rise are least, and just below the value there.
+_LEAST = {
+    "gelu": (-0.7517915269, -0.1699712075),
+    "gelu_tanh": (-0.7524614243, -0.1700407506),
+    "silu": (-1.2784645428, -0.2784645428),
+    "mish": (-1.1924312145, -0.3088434131),
+    "hardswish": (-1.5, -0.375),
+}
 
 # Beyond this an argument of sine or cosine is too coarse to tell where in the period it lies.
 _PERIODIC_LIMIT = 1e4
@@ -41,10 +46,10 @@ def _square(function: str, lower: Tensor, upper: Tensor) -> Range:
     )
 
 
-def _gelu(function: str, lower: Tensor, upper: Tensor) -> Range:
+def _falling_then_rising(function: str, lower: Tensor, upper: Tensor) -> Range:
     f = FUNCTIONS[function]
     low, high = f(lower), f(upper)
-    at, least = _GELU_LEAST[function]
+    at, least = _LEAST[function]
     inside = (lower <= at + 1e-3) & (upper >= at - 1e-3)
     return torch.minimum(low, high).masked_fill(inside, least), torch.maximum(low, high)
 
@@ -88,8 +93,7 @@ def _holds_a_turn(lower: Tensor, upper: Tensor) -> Tensor:
 
 _RANGES: dict[str, Callable[[str, Tensor, Tensor], Range]] = {
     "square": _square,
-    "gelu": _gelu,
-    "gelu_tanh": _gelu,
+    **dict.fromkeys(_LEAST, _falling_then_rising),
     "sqrt": _from_zero,
     "log": _from_zero,
     "reciprocal": _reciprocal,

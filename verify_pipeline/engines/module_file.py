@@ -148,6 +148,9 @@ _FUNCTIONS: dict[str, str] = {
     "reciprocal": "1 / {}",
     "gelu": "F.gelu({})",
     "gelu_tanh": "F.gelu({}, approximate='tanh')",
+    "silu": "F.silu({})",
+    "mish": "F.mish({})",
+    "hardswish": "F.hardswish({})",
     "softplus": "F.softplus({}, threshold=50)",
 }
 """How functions are written that torch has under another name, or in another form."""

@@ -333,6 +333,9 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "square": torch.square,
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+    "mish": lambda x: x * F.softplus(x, threshold=50).tanh(),
+    "hardswish": F.hardswish,
     "erf": torch.erf,
     # torch's own switch to the identity at 20 is a step down that breaks its monotony
     "softplus": lambda x: F.softplus(x, threshold=50),

@@ -73,6 +73,31 @@ def _one_plus_erf_of(graph: Rewriter, place: int, source: int) -> float | None:
     return k if x == source and math.isclose(c, math.sqrt(0.5), rel_tol=1e-6) else None
 
 
+def gated(graph: Rewriter, place: int) -> bool:
+    """``x * sigmoid(x)`` is ``silu(x)``, ``x * tanh(softplus(x))`` is ``mish(x)``.
+
+    A product would be bounded as if x and the gate were independent.
+    """
+    if not isinstance(graph.op(place), Mul):
+        return False
+    for source, gate in (graph.inputs(place), graph.inputs(place)[::-1]):
+        within = _argument(graph, gate, "tanh")
+        for name, argument in (
+            ("silu", _argument(graph, gate, "sigmoid")),
+            ("mish", None if within is None else _argument(graph, within, "softplus")),
+        ):
+            if argument == source:
+                return graph.replace(place, Elementwise(name), source)
+    return False
+
+
+def _argument(graph: Rewriter, place: int, function: str) -> int | None:
+    """What the function of that name is taken of there; None: it is another operation."""
+    op = graph.op(place)
+    is_it = isinstance(op, Elementwise) and op.function == function
+    return graph.inputs(place)[0] if is_it else None
+
+
 def centring(graph: Rewriter, place: int) -> bool:
     """``x - mean(x)`` over the last axis is one linear layer, ``I - 1/d``.
 

@@ -19,7 +19,7 @@ from verify_pipeline.onnx.rewriting import Rewriter
 
 Rule = Callable[[Rewriter, int], bool]
 
-PATTERNS: Sequence[Rule] = (pattern_rules.gelu, pattern_rules.centring)
+PATTERNS: Sequence[Rule] = (pattern_rules.gelu, pattern_rules.gated, pattern_rules.centring)
 """Applied first, while the file's operations stand as they were written."""
 
 RULES: Sequence[Rule] = (

@@ -160,21 +160,23 @@ def _hard_sigmoid(call: Call) -> Value:
 
 @reads("HardSwish")
 def _hard_swish(call: Call) -> Value:
-    x, trace = call.activation(), call.trace
-    return _gated(trace, x, _clamp(trace, trace.affine(x, 1 / 6, 0.5), 0.0, 1.0))
+    return call.trace.emit(Elementwise("hardswish"), call.activation())
 
 
 @reads("Swish")
 def _swish(call: Call) -> Value:
-    x, trace = call.activation(), call.trace
-    steep = trace.affine(x, float(call.attribute("alpha", 1.0)), 0.0)
-    return _gated(trace, x, trace.emit(Elementwise("sigmoid"), steep))
+    """``x * sigmoid(a x)``: ``silu(a x) / a``."""
+    x, trace, alpha = call.activation(), call.trace, float(call.attribute("alpha", 1.0))
+    if alpha == 0:
+        return trace.affine(x, 0.5, 0.0)
+    steep = x if alpha == 1 else trace.affine(x, alpha, 0.0)
+    gated = trace.emit(Elementwise("silu"), steep)
+    return gated if alpha == 1 else trace.affine(gated, 1 / alpha, 0.0)
 
 
 @reads("Mish")
 def _mish(call: Call) -> Value:
-    x, trace = call.activation(), call.trace
-    return _gated(trace, x, trace.emit(Elementwise("tanh"), trace.emit(Elementwise("softplus"), x)))
+    return call.trace.emit(Elementwise("mish"), call.activation())
 
 
 @reads("Softsign")
