@@ -96,7 +96,8 @@ def network(shape: str, seed: int) -> Graph:
 
     def draw(*shape: int) -> Tensor:
         fan = max(1, torch.Size(shape[1:]).numel())
-        return torch.randn(*shape, generator=generator) * (2 / fan) ** 0.5
+        drawn: Tensor = torch.randn(*shape, generator=generator) * (2 / fan) ** 0.5
+        return drawn
 
     build, act = SHAPES[shape]
     b = GraphBuilder((4,))

@@ -165,7 +165,8 @@ def _touching(
 
 def _normal_below(x: Tensor) -> Tensor:
     """The share of the normal distribution below x."""
-    return torch.special.ndtr(x)
+    share: Tensor = torch.special.ndtr(x)
+    return share
 
 
 def _tanh_gate(x: Tensor) -> Tensor:
