@@ -16,6 +16,7 @@ from verify_pipeline.interop.instances import Answer, read_instances, read_refer
 from verify_pipeline.interop.properties import VnnlibProperty
 from verify_pipeline.interop.vnnlib import parse_vnnlib, read_vnnlib
 from verify_pipeline.onnx import Network, load_network, network_from_module
+from verify_pipeline.problem import Reason
 
 PLAN = property_plan(20)
 DECLARED = "".join(f"(declare-const X_{i} Real)" for i in range(2)) + "".join(
@@ -208,3 +209,13 @@ def test_vnncomps_verdicts(name: str, shared_data: Path, tmp_path: Path) -> None
         found = decide(network, [read_vnnlib(one.vnnlib) for one in instances], property_plan(60))
         answers = [one.answer for one in found]
         assert answers == [reference[one.key].answer for one in instances]
+
+
+def test_an_unknown_answer_says_why_first(identity: Network) -> None:
+    """No float32 number lies in the box, so that there is nothing to replay."""
+    limits = "(assert (and (>= X_0 0.1) (<= X_0 0.1) (>= X_1 0) (<= X_1 0)))"
+    (found,) = decide(identity, [parse("(assert (>= Y_0 0.1))", limits)], PLAN)
+    assert found.answer is Answer.UNKNOWN
+    why, _, more = found.detail.partition("; ")
+    assert why in {reason.value.partition("; ")[0] for reason in Reason}
+    assert more

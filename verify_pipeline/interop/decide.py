@@ -280,21 +280,33 @@ def _answer(network: Certifiable, prop: VnnlibProperty, verdicts: Sequence[Verdi
     unknown = [verdict for verdict in verdicts if verdict.status is Status.UNKNOWN]
     late = any(verdict.reason is Reason.TIMEOUT for verdict in unknown)
     for verdict in unknown:
-        detail = detail or verdict.detail or (verdict.reason.value if verdict.reason else "")
+        detail = detail or _why(verdict)
     return Decided(Answer.TIMEOUT if late else Answer.UNKNOWN, seconds, detail=detail)
 
 
-def property_plan(timeout: float, search: str | None = None) -> Plan:
+def _why(verdict: Verdict) -> str:
+    """Why a case is unknown; that time ran out is the answer's to say."""
+    told = None if verdict.reason in (None, Reason.TIMEOUT) else verdict.reason.value
+    return "; ".join(words for words in (told, verdict.detail) if words)
+
+
+def property_plan(timeout: float, search: str | None = None, give_up: float | None = None) -> Plan:
     """The plan for properties: all stages.
 
     Args:
         timeout: seconds for each property, > 0.
         search: name or path of a file of the search's settings; None: this package's defaults.
+        give_up: times its seconds, > 0, that a search may be expected to take; None: any.
 
     Raises:
-        ConfigError: the timeout, or something in the file, is not as it must be.
+        ConfigError: a number, or something in the file, is not as it must be.
     """
     if not 0 < timeout < math.inf:
         raise ConfigError("timeout", expected="seconds > 0", got=str(timeout))
+    if give_up is not None and not 0 < give_up < math.inf:
+        raise ConfigError("give_up", expected="a number > 0", got=str(give_up))
     # a box of a property has its own width: this one is not looked at
-    return plan(CertifySettings(epsilon=0.0, timeout=timeout, search=search or SearchSettings()))
+    asked = CertifySettings(
+        epsilon=0.0, timeout=timeout, search=search or SearchSettings(), give_up=give_up
+    )
+    return plan(asked)
