@@ -29,6 +29,7 @@ from verify_pipeline.bounds.contract import (
     always,
 )
 from verify_pipeline.bounds.crown import crown_margins, needed_places, relu_coefficients
+from verify_pipeline.bounds.cutoffs import MarginProblem, lower_below_cutoff
 from verify_pipeline.bounds.cuts import CutBox
 from verify_pipeline.bounds.intermediate import crown_activations, crown_intermediate
 from verify_pipeline.bounds.interval import interval_bounds, interval_margins
@@ -38,6 +39,7 @@ from verify_pipeline.bounds.splits import clamp_to_splits
 __all__ = [
     "CutBox",
     "MarginBounds",
+    "MarginProblem",
     "MemoryBudget",
     "Multipliers",
     "NodeBounds",
@@ -54,6 +56,7 @@ __all__ = [
     "functionals_with_gradients",
     "interval_bounds",
     "interval_margins",
+    "lower_below_cutoff",
     "needed_places",
     "optimise",
     "optimise_intermediate",

@@ -13,7 +13,7 @@ products are variables in the same way (``planes``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -233,24 +233,24 @@ def climb(
     until: Until,
 ) -> Choices:
     """The choices that :func:`ascend`, whose arguments these are, finds best for each row."""
-    best = _Best(functional.constants, choices)
+    best = Best(functional.constants, choices)
     going = torch.arange(len(until.above), device=until.above.device)
     now, rest, ask = choices, (linear, box), functional
     for step in range(settings.iterations + 1):
         last = step == settings.iterations or not now
-        lower, gradients = evaluate(*rest, ask, now)
+        lower, gradients, _ = evaluate(*rest, ask, now)
         best.keep(going, lower, now)
         still = (best.lower[going] <= until.above[going].unsqueeze(1)).any(1)
         if last or not bool(still.any()) or not until.has_time():
             break
-        _step(now, gradients, settings, step)
+        step_up(now, gradients, settings, step)
         if float((~still).float().mean()) >= _WORTH_DROPPING:
             rest, ask = (rest[0][still], rest[1][still]), ask[still]
             going, now = going[still], {place: c.only(still) for place, c in now.items()}
     return best.choices
 
 
-def _step(
+def step_up(
     choices: Choices, gradients: dict[int, list[Tensor]], settings: OptimiseSettings, step: int
 ) -> None:
     """One step of every variable that has a gradient."""
@@ -262,7 +262,7 @@ def _step(
             variable.climb(gradient, decay * rate, step + 1)
 
 
-class _Best:
+class Best:
     """The best bound of each instance and row so far, and the choices that gave it."""
 
     def __init__(self, constants: Tensor, choices: Choices) -> None:
@@ -308,15 +308,23 @@ def _multipliers(linear: LinearGraph, choices: Choices) -> Multipliers:
 
 
 def evaluate(
-    linear: LinearGraph, box: Box, functional: Functional, choices: Choices
-) -> tuple[Tensor, dict[int, list[Tensor]]]:
-    """The bounds ``N x S``, and at each place the gradients of its variables."""
+    linear: LinearGraph,
+    box: Box,
+    functional: Functional,
+    choices: Choices,
+    inner: Mapping[int, Tensor] | None = None,
+) -> tuple[Tensor, dict[int, list[Tensor]], dict[int, Tensor]]:
+    """The bounds ``N x S``, at each place the gradients of its variables, and values.
+
+    Arguments as those of ``lower_bounds``. The values ``N x S x *V`` are of the nodes that the
+    functionals depend on, at the point and on the lines that the bounds are made of.
+    """
     arrived: dict[int, Tensor | None] = {}
 
     def visit(place: int, coefficients: Tensor) -> None:
         arrived[place] = coefficients if place in linear.relaxations else None
 
-    bounds = lower_bounds(linear, box, functional, choices, visit)
+    bounds = lower_bounds(linear, box, functional, choices, visit, inner)
     # the corner where each bound is least, up to rounding; a direction needs no more
     signs = bounds.coefficients.sign()
     corners = box.center.unsqueeze(1).addcmul(signs, box.radius.unsqueeze(1), value=-1)
@@ -327,7 +335,7 @@ def evaluate(
         if coefficients is not None:
             inputs = [values.get(i) for i in linear.graph.nodes[place].inputs]
             gradients[place] = choice.gradients(coefficients, inputs)
-    return bounds.lower, gradients
+    return bounds.lower, gradients, values
 
 
 def _follow(

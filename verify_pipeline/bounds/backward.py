@@ -94,6 +94,7 @@ def lower_bounds(
     functional: Functional,
     choices: Mapping[int, Choice] | None = None,
     visit: Visit = _nothing,
+    inner: Mapping[int, Tensor] | None = None,
 ) -> MarginBounds:
     """Lower bounds of functionals of a node's value over each instance's box.
 
@@ -103,10 +104,12 @@ def lower_bounds(
         functional: ``N x S`` functionals.
         choices: place of a (leaky) ReLU -> what is free there; the others are adaptive.
         visit: told the place and the coefficients ``N x S x *V`` that arrive at each node's value.
+        inner: place of an earlier node -> coefficients ``N x S x *V`` of its value, which are added
+            to the functionals; None: there are none.
     """
     nodes = linear.graph.nodes
     choices = choices or {}
-    pending = {functional.place: functional.coefficients}
+    pending = {functional.place: functional.coefficients, **(inner or {})}
     constants = functional.constants
     for place in range(functional.place, 0, -1):
         if place not in pending:
