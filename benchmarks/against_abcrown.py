@@ -75,6 +75,7 @@ class Job:
         timeout: seconds for each.
         tuned: the configuration's name in abcrown_configs/.
         search: our settings' name there; empty: this package's defaults.
+        give_up: as our --give-up; 0: never.
         device: ``cpu`` or ``cuda``.
     """
 
@@ -86,6 +87,7 @@ class Job:
     tuned: str
     search: str
     device: str
+    give_up: float = 0.0
 
     @property
     def name(self) -> str:
@@ -93,6 +95,7 @@ class Job:
         path = Path(self.source)
         about = f"{path.stem}, ε {self.epsilon}" if self.data else " ".join(path.parts[-3:-1])
         ours = f", ours {self.search}" if self.search else ""
+        ours += f", giving up at {self.give_up:g}" if self.give_up else ""
         return f"{about}, {self.indices}, {self.timeout:g} s, tuned {self.tuned}{ours}"
 
 
@@ -137,6 +140,7 @@ def ours(job: Job, work: Path) -> Iterator[tuple[str, str, float, int]]:
     command = [sys.executable, "-m", "verify_pipeline"]
     rest = ["--timeout", f"{job.timeout:g}", "--device", job.device]
     rest += ["--search", job.search] if job.search else []
+    rest += ["--give-up", f"{job.give_up:g}"] if job.give_up else []
     if job.data:
         ledger = work / "ledger.sqlite"
         command += ["certify", job.source, "--data", job.data, "--epsilon", job.epsilon]
@@ -341,6 +345,7 @@ def command_of(job: Job) -> str:
     parts += ["--indices", job.indices, "--timeout", f"{job.timeout:g}", "--tuned", job.tuned]
     parts += ["--search", job.search] if job.search else []
     parts += ["--device", job.device] if job.device != "cpu" else []
+    parts += ["--give-up", f"{job.give_up:g}"] if job.give_up else []
     return shlex.join(parts)
 
 
@@ -357,6 +362,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tuned", default="default")
     parser.add_argument("--search", default="")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--give-up", type=float, default=0.0)
     parser.add_argument("--engines", default=",".join(ENGINES))
     parser.add_argument("--work", type=Path, default=Path("runs/against_abcrown"))
     parser.add_argument("--out", type=Path, default=Path("results/against_abcrown.md"))
@@ -380,6 +386,7 @@ def main() -> None:
             asked.tuned,
             asked.search,
             asked.device,
+            asked.give_up,
         )
         run(job, asked.work, asked.engines.split(","))
     recorded = asked.out.with_suffix(".json")

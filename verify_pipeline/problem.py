@@ -212,6 +212,7 @@ class Reason(enum.Enum):
 
     TIMEOUT = "its deadline passed; give it more seconds"
     MEMORY = "memory ran out even for this instance alone; use a smaller network or more memory"
+    GIVEN_UP = "given up: its search is expected to take far more seconds than allowed; allow more"
     BUDGET = "the allowed number of domains was used up; allow more"
     NOT_FINITE = "a bound was NaN or infinite; check the weights for huge values"
     NOT_CONFIRMED = "a bound of the float32 search was not confirmed in float64"
@@ -219,6 +220,10 @@ class Reason(enum.Enum):
     NOT_DECIDED = "every stage that was asked for left it open; add a stronger stage"
     UNSUPPORTED = "a layer cannot be bounded by the stages that were asked for"
     ERROR = "a stage failed; see the detail"
+
+
+OF_TIME = (Reason.TIMEOUT, Reason.GIVEN_UP)
+"""Reasons that more seconds may do away with."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -117,6 +117,11 @@ def test_open_indices(ledger: Ledger) -> None:
     assert ledger.open_indices(RUN, wanted, timeout=10.0) == [4]
     assert ledger.open_indices(RUN, wanted, timeout=10.5) == [1, 4]
     assert ledger.open_indices(RUN, wanted, timeout=5.0, retry=True) == [1, 2, 4]
+    # More time may help an image that was given up, and nothing else.
+    hopeless = Verdict(Status.UNKNOWN, "crown", 2.0, reason=Reason.GIVEN_UP)
+    append(ledger, entry(4, hopeless))
+    assert ledger.open_indices(RUN, wanted, timeout=10.0) == []
+    assert ledger.open_indices(RUN, wanted, timeout=10.5) == [1, 4]
     # An image of the same name and index but other pixels is another instance.
     assert ledger.open_indices(RUN, {0: "other"}, timeout=10.0) == [0]
 

@@ -73,6 +73,7 @@ def test_values_come_as_a_recipe_has_them() -> None:
         {"stages": ("clean", "branch-and-bound", "attack")},
         {"stages": ("clean", "magic")},
         {"timeout": 0},
+        {"give_up": 0},
         {"memory": 0},
         {"indices": "x"},
         {"indices": True},
@@ -86,7 +87,7 @@ def test_impossible_values_are_refused(wrong: dict[str, object]) -> None:
 
 def test_time_room_and_images_do_not_make_another_run() -> None:
     settings = CertifySettings(epsilon=0.1)
-    same = replace(settings, timeout=5.0, memory=10, batch=3, indices=":7", retry=True)
+    same = replace(settings, timeout=5.0, memory=10, batch=3, indices=":7", retry=True, give_up=9.0)
     assert plan(same).digest == plan(settings).digest
     for other in (
         replace(settings, stages=("clean", "ibp")),

@@ -42,11 +42,12 @@ from verify_pipeline.branching.bounding import CONFIRMABLE, believed
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Neurons
 from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.prospects import looks_hopeless
 from verify_pipeline.branching.scores import scores
 from verify_pipeline.branching.search import search
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.problem import Box, Reason, Specification, Status
+from verify_pipeline.problem import OF_TIME, Box, Reason, Specification, Status
 
 AFFORDABLE, AFFORDABLE_SECONDS = 1 / 500, 0.1
 """Of an instance's time, what CROWN bounds of its neurons may take, or it is not cut; and at most.
@@ -84,8 +85,9 @@ def search_with_cells(
         yield from search(graph, box, spec, root, settings, deadlines, start, clock)
         return
     short = Deadlines(deadlines.seconds * FIRST, deadlines.group)
+    patient = replace(settings, give_up=None)  # cutting changes what is to be expected
     late = []
-    for found in search(graph, box, spec, root, settings, short, start, clock):
+    for found in search(graph, box, spec, root, patient, short, start, clock):
         if found.reason is Reason.TIMEOUT:
             late.append(found)
         else:
@@ -137,6 +139,14 @@ class _Cells:
         splits = {place: sides[index] for place, sides in self.splits.items()}
         return _Cells(self.bounds[index], splits, self.lower[index], self.columns[index])
 
+    @property
+    def share(self) -> float:
+        """What they are of the instance's box, a split halving it."""
+        counts = torch.zeros_like(self.lower)
+        for sides in self.splits.values():
+            counts += (sides != 0).flatten(1).sum(1)
+        return float(torch.exp2(-counts).sum())
+
     def with_more(self, other: _Cells) -> _Cells:
         """Both, in order."""
         return _Cells(
@@ -159,6 +169,7 @@ class _InCells:
         self._budget = MemoryBudget(bytes=min(settings.budget.bytes, 1 << 28))
         self._began = clock()
         self._grows_until = math.inf
+        self._earlier, self._allowed = 0.0, math.inf
         self._bounded = 0
         self._proved = torch.inf
 
@@ -169,9 +180,12 @@ class _InCells:
             before: what the search without cells found.
             left: seconds.
         """
+        self._earlier, self._allowed = before.seconds, before.seconds + left
         cells = self._grow(GROWING * left)
         if not len(cells):
             return self._end(before, Status.VERIFIED, None, None)
+        if self._is_hopeless(cells):
+            return self._end(before, Status.UNKNOWN, Reason.GIVEN_UP, None)
         remaining = max(left - (self._clock() - self._began), 1e-6)
         same = torch.zeros(len(cells), dtype=torch.long, device=cells.lower.device)
         # the cells' bounds are optimised already, and so are, nearly, their margins
@@ -193,7 +207,7 @@ class _InCells:
             self._bounded += found.domains
             if found.status is Status.VERIFIED:
                 self._prove(found.bound)
-            elif found.status is Status.FALSIFIED or found.reason is Reason.TIMEOUT:
+            elif found.status is Status.FALSIFIED or found.reason in OF_TIME:
                 return self._end(before, found.status, found.reason, found.point)
             else:
                 return self._undivided(before, left)
@@ -237,8 +251,14 @@ class _InCells:
     def _may_grow(self) -> bool:
         return self._clock() < self._grows_until
 
+    def _is_hopeless(self, cells: _Cells) -> bool:
+        """Whether cutting and searching all cells is expected to take far too long."""
+        factor = math.inf if self._settings.give_up is None else self._settings.give_up
+        seconds = self._earlier + self._clock() - self._began
+        return looks_hopeless(seconds, 1 - cells.share, self._allowed, factor)
+
     def _grow(self, seconds: float) -> _Cells:
-        """Cut the worst cells until there are many, or time is up."""
+        """Cut the worst cells until there are many, time is up, or there is no hope."""
         self._grows_until = self._began + seconds
         device = self._exact.box.lower.device
         nothing = {
@@ -246,7 +266,7 @@ class _InCells:
             for place, shape in zip(self._neurons.places, self._neurons.shapes, strict=True)
         }
         cells = self._bound(self._exact.bounds, nothing)
-        while 0 < len(cells) < MOST and self._may_grow():
+        while 0 < len(cells) < MOST and self._may_grow() and not self._is_hopeless(cells):
             order = cells.lower.argsort()
             order = order[cells.columns[order] >= 0]
             if not len(order):

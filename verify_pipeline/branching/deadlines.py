@@ -27,6 +27,12 @@ class Deadlines:
         """Each instance for itself, ``N`` seconds."""
         return Deadlines(seconds, torch.arange(len(seconds), device=seconds.device))
 
+    def shared(self) -> Tensor:
+        """Seconds that each instance may be charged if it gets all of its group's, ``N``."""
+        _, place = self.group.unique(return_inverse=True)
+        total = torch.zeros_like(self.seconds).index_add_(0, place, self.seconds)
+        return total[place]
+
     def after(self, ended: int, charged: Tensor, open_: Tensor) -> Deadlines:
         """With what an instance leaves unused handed to the open ones of its group, in equal parts.
 

@@ -72,6 +72,10 @@ class Frontier:
         """Forget all domains of some goals, ``G`` booleans."""
         self._used &= ~goals[self._slots.goal]
 
+    def all(self) -> Domains:
+        """The open domains, which stay open."""
+        return self._slots[self._used]
+
     def of(self, goals: Tensor) -> Domains:
         """The open domains of some goals, ``G`` booleans, which stay open."""
         return self._slots[self._used & goals[self._slots.goal]]

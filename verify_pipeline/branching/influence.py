@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.func import jvp  # type: ignore[attr-defined]
+from torch.func import jvp
 
 from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.bounds.linearise import is_affine
@@ -87,7 +87,8 @@ def _along(node: Node, steps: list[Tensor], bounds: NodeBounds) -> Tensor:
         chord = (node.op(upper) - node.op(lower)) / (upper - lower).clamp_min(_TINY)
         return chord * steps[0]
     middles = tuple((lower + upper) / 2 for lower, upper in ends)
-    return jvp(node.op, middles, tuple(steps))[1]
+    moved: Tensor = jvp(node.op, middles, tuple(steps))[1]
+    return moved
 
 
 def _shares(values: Tensor) -> Tensor:

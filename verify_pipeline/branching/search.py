@@ -32,6 +32,7 @@ from verify_pipeline.branching.instances import Instances
 from verify_pipeline.branching.nogoods import Nogoods
 from verify_pipeline.branching.planes import with_planes
 from verify_pipeline.branching.points import evaluate
+from verify_pipeline.branching.prospects import Prospects
 from verify_pipeline.branching.pursuit import Pursue, Pursuit
 from verify_pipeline.branching.roots import Roots, plant
 from verify_pipeline.branching.settings import SearchSettings
@@ -117,6 +118,8 @@ class _Trees:
         if pairs(exact.graph):  # elsewhere a round costs more than it was seen to bring
             self._contraction = Contraction(len(roots.goals), settings, clock)
         self.accounts = Accounts(roots.lower, deadlines)
+        factor = math.inf if settings.give_up is None else settings.give_up
+        self._prospects = Prospects(deadlines.shared().to(self.accounts.charged), factor)
         self.accounts.begin(roots.goals.instance)
 
     def not_finite(self) -> Iterator[Found]:
@@ -184,12 +187,23 @@ class _Trees:
             yield self._complete(n)
         for n in self.accounts.overdue():
             yield self._end(n, Status.UNKNOWN, Reason.TIMEOUT)
+        for n in self._hopeless():
+            yield self._end(n, Status.UNKNOWN, Reason.GIVEN_UP)
         if self._settings.max_domains is not None:
             for n in self.accounts.over(self._settings.max_domains):
                 yield self._end(n, Status.UNKNOWN, Reason.BUDGET)
         while self._frontier.bytes > self._settings.max_bytes:
             counts = self._frontier.counts(self._bounder.goals.instance, len(self._finite))
             yield self._end(int(counts.argmax()), Status.UNKNOWN, Reason.BUDGET)
+
+    def _hopeless(self) -> list[int]:
+        """Instances whose searches are not expected to end in any time that they will have."""
+        accounts = self.accounts
+        if not self._prospects.are_due(accounts.charged.masked_fill(accounts.ended, 0)):
+            return []
+        proved = 1 - self._bounder.goals.open_share(self._frontier.all(), len(accounts.ended))
+        found = self._prospects.hopeless(accounts.charged, proved)
+        return [n for n in found if not accounts.ended[n]]
 
     def _out_of_memory(self, domains: Domains, pace: Pace) -> Iterator[Found]:
         """Go on with smaller batches, or without the instance that is too large alone."""

@@ -54,6 +54,8 @@ class SearchSettings:
         tighten: ascent on an α of its own for each bound of each unstable neuron, for
             instances that turn out to be worth it (see ``tightening``).
         max_domains: of one instance, after which it is given up; None for no limit.
+        give_up: an instance is given up once its search is expected to take more than so many times
+            its seconds (see ``prospects``); None: never.
         max_bytes: of all open domains together; the instance that holds most of them is given up.
         budget: for the intermediate tensors of one call.
         attack: the attack that the same file asks for.
@@ -67,6 +69,7 @@ class SearchSettings:
     descent: Count = 40
     timeout: Positive = 360.0
     max_domains: Count | None = None
+    give_up: Positive | None = None
     max_bytes: PositiveCount = 1 << 31
     budget: MemoryBudget = MemoryBudget()
     attack: AttackChoice = AttackChoice()

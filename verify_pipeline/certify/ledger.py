@@ -31,7 +31,7 @@ from verify_pipeline.certify.records import (
     unpack,
 )
 from verify_pipeline.errors import LedgerError
-from verify_pipeline.problem import Counterexample, Reason, Status
+from verify_pipeline.problem import OF_TIME, Counterexample, Status
 
 APPLICATION_ID = 0x5650_4C47
 SCHEMA_VERSION = 1
@@ -187,14 +187,14 @@ class Ledger:
     ) -> list[int]:
         """Which images of ``instances`` (index to digest) are still to be worked on, in order.
 
-        Those are the images without a row, those that ran out of fewer seconds than ``timeout``,
-        and with ``retry`` every UNKNOWN one.
+        Those are the images without a row, those that ran out of fewer seconds than ``timeout`` or
+        were given up for want of so many, and with ``retry`` every UNKNOWN one.
         """
         done = {
             (record.index, record.instance)
             for record in self.records(run)
             if record.status is not Status.UNKNOWN
-            or not (retry or (record.reason is Reason.TIMEOUT and record.timeout < timeout))
+            or not (retry or (record.reason in OF_TIME and record.timeout < timeout))
         }
         return [i for i, digest in sorted(instances.items()) if (i, digest) not in done]
 

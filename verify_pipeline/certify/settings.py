@@ -84,7 +84,9 @@ class CertifySettings:
         batch: images that bounds and the attack take at once, at most; None: 64 on a CPU, whose
             caches like them small, 1024 on an accelerator. Branch and bound takes all open images.
         retry: whether images that are UNKNOWN in the ledger are tried again (those that ran out
-            of time are whenever they are given more of it).
+            of time, or were given up, are whenever they are given more of it).
+        give_up: after a fifth of its time, a search is given up once it is expected to take more
+            than so many times its seconds (``branching/prospects.py``); None: never.
     """
 
     epsilon: Unit
@@ -96,6 +98,7 @@ class CertifySettings:
     memory: PositiveCount = 2048
     batch: PositiveCount | None = None
     retry: Switch = False
+    give_up: Positive | None = None
 
 
 def asking_abcrown(settings: CertifySettings) -> CertifySettings:
@@ -145,7 +148,13 @@ class Plan:
         return hashlib.sha256(self.tried.encode()).hexdigest()[:16]
 
 
-_ROOM = ("timeout", "max_bytes", "batch", "attack")  # the attack stands beside it, as it is run
+_ROOM = (
+    "timeout",
+    "give_up",
+    "max_bytes",
+    "batch",
+    "attack",
+)  # the attack stands beside it, as it is run
 
 
 def plan(settings: CertifySettings) -> Plan:
@@ -163,6 +172,8 @@ def plan(settings: CertifySettings) -> Plan:
         search = read_search(search_file(search)).settings
         rounds = math.ceil(search.attack.restarts / attack.targets)
         attack = replace(attack, steps=search.attack.steps, restarts=rounds)
+    if settings.give_up is not None:
+        search = replace(search, give_up=settings.give_up)
     return Plan(
         settings.stages,
         search,

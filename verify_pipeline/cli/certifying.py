@@ -42,6 +42,7 @@ def certify(
     timeout: options.Timeout = None,
     stages: options.Stages = None,
     search: options.Search = None,
+    give_up: options.GiveUp = None,
     retry: options.Retry = False,
     parity_check: options.Parity = True,
     ledger: options.LedgerFile = None,
@@ -77,6 +78,7 @@ def certify(
         epsilon=questions.single_epsilon(typed),
         timeout=timeout,
         search=search,
+        give_up=give_up,
         retry=retry or None,
     )
     job = pipeline.certification(

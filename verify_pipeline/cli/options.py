@@ -65,6 +65,13 @@ Indices = Annotated[
     typer.Option(help="Which images: 100 (the first), 0:1000, ::10, or 3,7,9; 99:100 is one."),
 ]
 Timeout = Annotated[str | None, typer.Option(help="Seconds for each image.")]
+GiveUp = Annotated[
+    float | None,
+    typer.Option(
+        help="Give a search up, after a fifth of its time, once it is expected to take more than "
+        "so many times its seconds, by what it has proved so far; 10 is careful. Default: never."
+    ),
+]
 Stages = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from verify_pipeline.cli.options import Device, Parity, Search
+from verify_pipeline.cli.options import Device, GiveUp, Parity, Search
 
 
 def vnnlib(
@@ -75,6 +75,7 @@ def vnncomp(
         typer.Option(help="Folder for counterexamples. Default: counterexamples beside --out."),
     ] = None,
     search: Search = None,
+    give_up: GiveUp = None,
     retry: Annotated[
         bool,
         typer.Option(
@@ -99,12 +100,12 @@ def vnncomp(
         typer.echo(f"{line} {result.detail}".rstrip(), err=True)
 
     if timeout is not None:
-        property_plan(timeout, search)  # a mistake there is told before anything is read
+        property_plan(timeout, search, give_up)  # a mistake there is told before anything is read
     known = {} if reference is None else read_reference(reference)
     job = SetJob(
         out,
         counterexamples or out.with_name("counterexamples"),
-        lambda seconds: property_plan(seconds, search),
+        lambda seconds: property_plan(seconds, search, give_up),
         timeout,
         pipeline.choose_device(device),
         parity_check,

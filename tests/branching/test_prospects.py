@@ -1,0 +1,111 @@
+"""Who is given up, by hand-computed shares of trees; and that it changes no verdict but UNKNOWN."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.branching.test_search import QUICK, Instances, root_bounds, ticking
+from verify_pipeline.branching import cells as cells_module
+from verify_pipeline.branching.accounts import Found
+from verify_pipeline.branching.cells import search_with_cells
+from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching.domains import Domains, Goals, Neurons
+from verify_pipeline.branching.prospects import Prospects, is_hopeless
+from verify_pipeline.branching.search import search
+from verify_pipeline.problem import Reason, Status
+
+
+def test_the_whole_is_expected_to_take_seconds_over_share() -> None:
+    allowed = torch.full((4,), 10.0, dtype=torch.float64)
+    seconds = torch.tensor([1.9, 2.0, 2.0, 2.0], dtype=torch.float64)
+    # expected: 1.9 / 0, 2 / 0, 2 / 0.02 = 100, 2 / 0.01 = 200; 12 times ten seconds are allowed
+    proved = torch.tensor([0.0, 0.0, 0.02, 0.01], dtype=torch.float64)
+    hopeless = is_hopeless(seconds, proved, allowed, 12.0)
+    assert hopeless.tolist() == [False, True, False, True]
+
+
+def test_nobody_is_given_up_where_that_was_not_asked_for() -> None:
+    one = torch.ones(1, dtype=torch.float64)
+    assert not is_hopeless(1e9 * one, 0 * one, one, math.inf).any()
+    assert not Prospects(one, math.inf).are_due(1e9 * one)
+
+
+def test_an_instance_is_looked_at_again_after_a_quarter_more_seconds() -> None:
+    prospects = Prospects(torch.tensor([10.0, 100.0], dtype=torch.float64), 2.0)
+    seconds = torch.tensor([2.0, 2.0], dtype=torch.float64)
+    proved = torch.tensor([0.5, 0.0], dtype=torch.float64)
+    assert not prospects.are_due(seconds - 0.1)
+    assert prospects.are_due(seconds)
+    assert prospects.hopeless(seconds, proved) == []  # 2 / 0.5 are less than 20
+    assert not prospects.are_due(seconds + 0.4)
+    assert prospects.are_due(seconds + 0.5)
+    assert prospects.hopeless(seconds + 0.5, 0.2 * proved) == [0]  # 2.5 / 0.1 are more
+
+
+def test_open_shares_halve_with_every_split_and_are_of_an_instances_trees_together() -> None:
+    neurons = Neurons((2,), (1,), ((3,),))
+    # instance 0 has two rows open, instance 1 one, instance 2 none
+    open_rows = torch.tensor([[True, True], [False, True], [False, False]])
+    goals = Goals.of(neurons, torch.ones(3, 3, dtype=torch.bool), open_rows)
+    splits = torch.tensor([[1, 0, 0], [-1, 1, 0], [0, 0, 0], [1, 1, -1]], dtype=torch.int8)
+    zeros = torch.zeros(4, 3)
+    domains = Domains(torch.tensor([0, 0, 2, 1]), zeros[:, 0], splits, zeros, zeros, zeros, zeros)
+    # row 0: 1/2 + 1/4, row 1: 1/8, of two; instance 1: all of it
+    assert goals.open_share(domains, 3).tolist() == [0.4375, 1.0, 0.0]
+
+
+def test_members_of_a_group_may_get_all_of_its_seconds() -> None:
+    deadlines = Deadlines(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([5, 3, 5]))
+    assert deadlines.shared().tolist() == [5.0, 2.0, 5.0]
+
+
+def _searched(give_up: float | None, seconds: float) -> list[Found]:
+    """A function that needs many splits beside one that needs none, by a clock of 0.25 s."""
+    instances = Instances(6, [1e-3, 100.0])
+    found = search(
+        instances.graph,
+        instances.box,
+        instances.spec,
+        root_bounds(instances.graph, instances.box),
+        replace(QUICK, give_up=give_up),
+        Deadlines.alone(torch.full((2,), seconds)),
+        clock=ticking(0.25),
+    )
+    return sorted(found, key=lambda f: f.instance)
+
+
+def test_a_search_without_hope_ends_after_a_fifth_of_its_time() -> None:
+    hard, easy = _searched(1e-9, 10.0)
+    assert (hard.status, hard.reason) == (Status.UNKNOWN, Reason.GIVEN_UP)
+    assert 2.0 <= hard.seconds <= 2.5
+    assert easy.status is Status.VERIFIED
+
+
+def test_a_search_with_hope_goes_on() -> None:
+    patient, _ = _searched(None, 1e6)
+    hopeful, _ = _searched(1e9, 1e6)
+    assert patient.status is hopeful.status is Status.VERIFIED
+    assert patient.domains == hopeful.domains
+
+
+@pytest.mark.parametrize(("give_up", "reason"), [(1e-9, Reason.GIVEN_UP), (None, Reason.TIMEOUT)])
+def test_cutting_into_cells_ends_without_hope_too(
+    give_up: float | None, reason: Reason, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells_module, "AFFORDABLE", 1.0)
+    monkeypatch.setattr(cells_module, "AFFORDABLE_SECONDS", math.inf)
+    instances = Instances(12, [1e-3])
+    (found,) = search_with_cells(
+        instances.graph,
+        instances.box,
+        instances.spec,
+        root_bounds(instances.graph, instances.box),
+        replace(QUICK, give_up=give_up),
+        Deadlines.alone(torch.full((1,), 20.0)),
+        clock=ticking(0.25),
+    )
+    assert (found.status, found.reason) == (Status.UNKNOWN, reason)
+    early = found.seconds < 8.0
+    assert early is (reason is Reason.GIVEN_UP)
