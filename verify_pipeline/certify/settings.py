@@ -148,13 +148,8 @@ class Plan:
         return hashlib.sha256(self.tried.encode()).hexdigest()[:16]
 
 
-_ROOM = (
-    "timeout",
-    "give_up",
-    "max_bytes",
-    "batch",
-    "attack",
-)  # the attack stands beside it, as it is run
+_ROOM = ("timeout", "give_up", "max_bytes", "batch", "attack")
+"""The search's settings that do not count; the attack stands beside it, as it is run."""
 
 
 def plan(settings: CertifySettings) -> Plan:
