@@ -15,9 +15,9 @@ from verify_pipeline.bounds import (
     needed_places,
 )
 from verify_pipeline.branching.bounding import Bounder
-from verify_pipeline.branching.contraction import LEVEL, Contraction, contracted
+from verify_pipeline.branching.contraction import Contraction, activations, contracted
 from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.domains import split
+from verify_pipeline.branching.domains import LEVEL, split
 from verify_pipeline.branching.instances import Instances
 from verify_pipeline.branching.roots import plant
 from verify_pipeline.branching.search import search
@@ -66,7 +66,7 @@ def root_bound(exact: Instances) -> float:
 def planted(exact: Instances) -> tuple[Bounder, torch.Tensor]:
     roots = plant(exact, None, 1)
     bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
-    return bounder, contracted(bounder, roots.domains, SETTINGS)
+    return bounder, contracted(bounder, roots.domains, SETTINGS, activations)[1]
 
 
 def slack() -> float:
@@ -93,7 +93,7 @@ def test_a_domain_with_a_counterexample_is_never_closed(nudge: float) -> None:
     margins = values[-1][:, 0] + exact.spec.offsets[0, 0]
     for column in range(roots.domains.splits.shape[1]):
         children = split(roots.domains, torch.tensor([column]))
-        lower = contracted(bounder, children, SETTINGS)
+        _, lower = contracted(bounder, children, SETTINGS, activations)
         sides = bounder.goals.splits(children)
         for child in range(2):
             obeys = torch.ones(len(points), dtype=torch.bool)

@@ -23,6 +23,8 @@ def domains(goal: list[int], lower: list[float]) -> Domains:
         torch.zeros(count, COLUMNS, dtype=torch.int8),
         marks.clone(),
         2 * marks,
+        marks - 1,
+        marks + 1,
     )
 
 
@@ -91,7 +93,7 @@ def test_a_dropped_goal_has_no_domain_left() -> None:
 
 def test_memory_is_counted_by_open_domains() -> None:
     made = frontier([0, 1], [-1, -2])
-    per_domain = 8 + 4 + COLUMNS * (1 + 4 + 4)
+    per_domain = 8 + 4 + COLUMNS * (1 + 4 * 4)
     assert made.bytes == 2 * per_domain
 
 

@@ -29,7 +29,15 @@ F64 = torch.float64
 def domains(goal: list[int], splits: list[list[int]]) -> Domains:
     values = torch.zeros(len(goal), len(splits[0]))
     chosen = torch.tensor(splits, dtype=torch.int8)
-    return Domains(torch.tensor(goal), values[:, 0], chosen, values, values)
+    return Domains(
+        torch.tensor(goal),
+        values[:, 0],
+        chosen,
+        values,
+        values,
+        values - torch.inf,
+        values + torch.inf,
+    )
 
 
 def taught(goal: list[int], splits: list[list[int]]) -> Nogoods:

@@ -24,7 +24,7 @@ from verify_pipeline.bounds import (
     optimise,
     relu_coefficients,
 )
-from verify_pipeline.branching.domains import Domains, Goals, split
+from verify_pipeline.branching.domains import LEVEL, Domains, Goals, split
 from verify_pipeline.branching.instances import Instances
 from verify_pipeline.branching.leaf import Leaf, lp_leaf
 from verify_pipeline.branching.scores import CHOICES, Scores, best_candidate, scores
@@ -139,6 +139,7 @@ class Bounder:
         if bool(claimed.any()):
             exact = self.view(self.exact, found[claimed]).margins().lower[:, 0]
             confirmed[claimed] = believed(exact)
+            confirmed = torch.where(found.limited, confirmed.clamp(max=LEVEL), confirmed)
         return Bounded(found, confirmed, margins.corners(view.box)[:, 0])
 
     @torch.no_grad()
@@ -209,7 +210,7 @@ class Bounder:
         affordable = loss.cumsum(1) < SPENDABLE * bounds.unsqueeze(1)
         dropped = torch.zeros_like(free).scatter(1, order, affordable)
         larger = replace(
-            domains,
+            domains.without_limits(),
             splits=domains.splits * ~dropped,
             alpha=torch.where(dropped, (domains.splits > 0).to(domains.alpha), domains.alpha),
         )
@@ -236,11 +237,13 @@ class Bounder:
             for place, positions in instances.planes.items()
         }
         multipliers = Multipliers(found.alpha | planes, found.beta).to(instances.graph.dtype)
+        root = instances.relaxed[instance]
+        bounds = self.goals.narrowed(domains, root)
         return View(
             instances.graph,
             instances.box[instance],
             spec,
-            instances.relaxed[instance],
+            RelaxedBounds(bounds.lower, bounds.upper, root.relaxations),
             self.goals.splits(domains),
             multipliers,
         )

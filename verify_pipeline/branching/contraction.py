@@ -27,23 +27,26 @@ from verify_pipeline.bounds import (
     Until,
     clamp_to_splits,
     crown_activations,
+    crown_intermediate,
     optimise,
     relu_coefficients,
 )
 from verify_pipeline.branching.bounding import CONFIRMABLE, Bounded, Bounder, View, believed
-from verify_pipeline.branching.domains import Domains
+from verify_pipeline.branching.domains import LEVEL, Domains
 from verify_pipeline.branching.scores import scores
 from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box
-
-LEVEL = 1e-6
-"""Inputs are cut off where the margin is above this: the bound of a domain that is closed so."""
 
 ROUNDS = 12
 """For a domain, at most."""
 
 SHARE = 0.005
 """Of what a bound lacks, what a neuron's line costs it for the neuron to be bounded anew."""
+
+MOST_BLAME = 0.9
+"""Of what a bound lacks, what the lines of ReLUs may cost for all other operations to be relaxed
+anew, which is dearer."""
 
 LEAST_GAIN = 0.1
 """Of what a bound lacks, what a round has to bring for another one."""
@@ -74,7 +77,7 @@ class Contraction:
         self._seconds_each = SECONDS
 
     def applied(self, bounder: Bounder, bounded: Bounded) -> Bounded:
-        """The domains, with better bounds where a try was worth it and succeeded."""
+        """The domains, with better bounds of them and of their neurons where a try was worth it."""
         domains = bounded.domains
         lacking = -domains.lower.cpu()
         near = ~(bounded.confirmed > 0).cpu() & (lacking <= self._reach[domains.goal.cpu()])
@@ -84,13 +87,16 @@ class Contraction:
         if not len(chosen):
             return bounded
         began = self._clock()
-        lower = contracted(bounder, domains[chosen], self._settings)
+        tried, lower = contracted(bounder, domains[chosen], self._settings, activations)
         self._seconds_each = (self._clock() - began) / len(chosen)
+        stalled = _elsewhere(bounder, tried, lower)[:1]
+        if len(stalled):
+            again = contracted(bounder, tried[stalled], self._settings, everything)
+            tried, lower[stalled] = tried.with_some(stalled, again[0]), again[1]
         self._learn(domains[chosen], lower)
-        # what a failure brought is not noted: its children begin without it
         confirmed = bounded.confirmed.clone()
         confirmed[chosen] = torch.where(lower > 0, lower, confirmed[chosen])
-        return replace(bounded, confirmed=confirmed)
+        return replace(bounded, domains=domains.with_some(chosen, tried), confirmed=confirmed)
 
     def _learn(self, tried: Domains, lower: Tensor) -> None:
         """Widen or narrow the reach of every goal, by what became of most of its domains."""
@@ -104,9 +110,24 @@ class Contraction:
                 self._reach[goal] = NARROWER * float(lost.min())
 
 
+def _elsewhere(bounder: Bounder, domains: Domains, lower: Tensor) -> Tensor:
+    """Open domains, of ``D``, for most of whose lack their ReLUs are not to blame; least first."""
+    view = bounder.view(bounder.fast, domains)
+    blame = costs(bounder, view).sum(1)
+    order = lower.argsort(descending=True)
+    found = ~(lower > 0) & (blame < MOST_BLAME * -lower)
+    return order[found[order]]
+
+
+Anew = Callable[[Bounder, View, Tensor, MemoryBudget], RelaxedBounds]
+"""Bounds neurons anew over what a view's boxes are cut to; told what margins' bounds are, ``D``."""
+
+
 @torch.no_grad()
-def contracted(bounder: Bounder, domains: Domains, settings: SearchSettings) -> Tensor:
-    """Float64 bounds of domains' margins, ``D``; of margins above :data:`LEVEL` nothing is said.
+def contracted(
+    bounder: Bounder, domains: Domains, settings: SearchSettings, anew: Anew
+) -> tuple[Domains, Tensor]:
+    """Better bounds of domains and of their neurons.
 
     All bounds in here hold for the inputs of a domain whose margin is at most LEVEL: those lie in
     every part that is looked at.
@@ -115,23 +136,25 @@ def contracted(bounder: Bounder, domains: Domains, settings: SearchSettings) -> 
         bounder: of the domains.
         domains: ``D``, open.
         settings: of the search.
+        anew: what is bounded in each round.
+
+    Returns:
+        The domains, and float64 bounds of their margins, ``D``, at most LEVEL.
     """
     view = bounder.view(bounder.exact, domains)
-    known = bounder.fast.relaxed[bounder.goals.instance[domains.goal]].relaxations
-    relaxed, inside = view.bounds, clamp_to_splits(view.bounds, view.graph, view.splits)
-    bounds = RelaxedBounds(inside.lower, inside.upper, relaxed.relaxations)
-    margins = view.margins()
+    inside = clamp_to_splits(view.bounds, view.graph, view.splits)
+    relaxed = RelaxedBounds(inside.lower, inside.upper, view.bounds.relaxations)
+    view, margins = replace(view, bounds=relaxed), view.margins()
     best = believed(margins.lower[:, 0])
     going = torch.arange(len(domains), device=best.device)
+    below, above = domains.below.clone(), domains.above.clone()
+    budget = MemoryBudget(bytes=min(settings.budget.bytes, AT_ONCE))
     for _ in range(ROUNDS):
-        box = _cut(view.box, margins)
-        bounds = crown_activations(
-            view.graph, box, bounds, _asked(bounder, view, bounds, best[going]), _budget(settings)
-        )
-        rough = RelaxedBounds(*_sides(bounds.to(torch.float32)), known)
-        fast = replace(view, graph=bounder.fast.graph, box=box.to(torch.float32), bounds=rough)
-        multipliers = _ascended(fast, settings).to(torch.float64)
-        view = replace(view, box=box, bounds=bounds, multipliers=multipliers)
+        view = replace(view, box=_cut(view.box, margins))
+        view = replace(view, bounds=anew(bounder, view, best[going], budget))
+        rough = view.bounds.to(torch.float32)
+        below[going], above[going] = bounder.goals.limits(domains.goal[going], rough)
+        view = replace(view, multipliers=_ascended(bounder.fast.graph, view, rough, settings))
         margins = view.margins()
         lower, before = believed(margins.lower[:, 0]), best[going]
         best[going] = torch.maximum(before, lower)
@@ -139,13 +162,25 @@ def contracted(bounder: Bounder, domains: Domains, settings: SearchSettings) -> 
         if not bool(more.any()):
             break
         going, view, margins = going[more], view[more], margins[more]
-        bounds = bounds[more]
-        known = {place: relaxation[more] for place, relaxation in known.items()}
-    return best.clamp(max=LEVEL)
+    lower = torch.maximum(domains.lower, best.to(domains.lower))
+    return replace(domains, lower=lower, below=below, above=above), best.clamp(max=LEVEL)
 
 
-def _asked(bounder: Bounder, view: View, bounds: NodeBounds, lower: Tensor) -> dict[int, Tensor]:
-    """The neurons whose lines cost the margin's bound something, at each activation ``D x *V``."""
+def activations(bounder: Bounder, view: View, lower: Tensor, budget: MemoryBudget) -> RelaxedBounds:
+    """Bound the inputs of ReLUs whose lines cost something; see :data:`Anew`."""
+    cost = costs(bounder, view)
+    asked = bounder.goals.neurons.unflatten(cost > SHARE * -lower.unsqueeze(1))
+    return crown_activations(view.graph, view.box, view.bounds, asked, budget)
+
+
+def everything(bounder: Bounder, view: View, lower: Tensor, budget: MemoryBudget) -> RelaxedBounds:
+    """Bound the inputs of all operations, which are relaxed anew; see :data:`Anew`."""
+    found = crown_intermediate(view.graph, view.box, view.bounds, budget)
+    return RelaxedBounds.of(view.graph, found.only(view.bounds.lower))
+
+
+def costs(bounder: Bounder, view: View) -> Tensor:
+    """What the line of each ReLU costs the margin's bound, ``D x R``."""
     neurons = bounder.goals.neurons
     arriving = relu_coefficients(
         view.graph, view.box, view.spec, view.bounds, view.multipliers, view.splits
@@ -153,11 +188,10 @@ def _asked(bounder: Bounder, view: View, bounds: NodeBounds, lower: Tensor) -> d
     rows = {
         place: arriving[place][:, 0]
         if place in arriving
-        else torch.zeros_like(bounds.lower[source])
+        else torch.zeros_like(view.bounds.lower[source])
         for place, source in zip(neurons.places, neurons.sources, strict=True)
     }
-    cost = scores(view.graph, neurons, bounds, rows).intercept
-    return neurons.unflatten(cost > SHARE * -lower.unsqueeze(1))
+    return scores(view.graph, neurons, view.bounds, rows).intercept
 
 
 def _cut(box: Box, margins: MarginBounds) -> CutBox:
@@ -166,24 +200,17 @@ def _cut(box: Box, margins: MarginBounds) -> CutBox:
     return CutBox(box.lower, box.upper, normal, offset - LEVEL)
 
 
-def _sides(bounds: NodeBounds) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    return bounds.lower, bounds.upper
-
-
-def _budget(settings: SearchSettings) -> MemoryBudget:
-    return MemoryBudget(bytes=min(settings.budget.bytes, AT_ONCE))
-
-
-def _ascended(view: View, settings: SearchSettings) -> Multipliers:
-    """The multipliers after a domain's ascent, in float32."""
+def _ascended(graph: Graph, view: View, rough: NodeBounds, settings: SearchSettings) -> Multipliers:
+    """The multipliers after a domain's ascent with the float32 graph and bounds; in float64."""
+    single = torch.float32
     _, found = optimise(
-        view.graph,
-        view.box,
-        view.spec.to(torch.float32),
-        view.bounds,
+        graph,
+        view.box.to(single),
+        view.spec.to(single),
+        rough,
         replace(settings.domain, lr_planes=0.0),
         splits=view.splits,
-        start=view.multipliers.to(torch.float32),
-        until=Until(torch.full_like(view.spec.offsets[:, 0], CONFIRMABLE, dtype=torch.float32)),
+        start=view.multipliers.to(single),
+        until=Until(torch.full_like(view.spec.offsets[:, 0], CONFIRMABLE, dtype=single)),
     )
-    return found
+    return found.to(torch.float64)

@@ -70,6 +70,10 @@ class Neurons:
         return self.flatten(crossing, count).bool()
 
 
+LEVEL = 1e-6
+"""What is known of one domain's neurons alone is known of inputs whose margin is at most this."""
+
+
 @dataclass(frozen=True, eq=False)
 class Domains:
     """D domains.
@@ -80,6 +84,9 @@ class Domains:
         splits: ``D x U`` int8, -1, 0 or +1 for each of the goal's unstable neurons.
         alpha: ``D x U``, the multipliers that gave the bound.
         beta: ``D x U``.
+        below: ``D x U``, lower bounds of the neurons' inputs that are known of this domain, where
+            the margin is at most :data:`LEVEL`; ``-inf`` where none are.
+        above: ``D x U``, upper bounds, likewise; ``+inf`` where none are.
     """
 
     goal: Tensor
@@ -87,12 +94,33 @@ class Domains:
     splits: Tensor
     alpha: Tensor
     beta: Tensor
+    below: Tensor
+    above: Tensor
 
     def __len__(self) -> int:
         return len(self.goal)
 
     def __getitem__(self, index: slice | Tensor) -> Domains:
         return Domains(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def with_some(self, places: Tensor, others: Domains) -> Domains:
+        """These with ``others`` at some places, ``E`` integers."""
+        changed = {}
+        for f in fields(self):
+            values = getattr(self, f.name).clone()
+            values[places] = getattr(others, f.name)
+            changed[f.name] = values
+        return replace(self, **changed)
+
+    @property
+    def limited(self) -> Tensor:
+        """Domains of whose neurons something is known that the root does not know, ``D``."""
+        return (self.below.isfinite() | self.above.isfinite()).any(1)
+
+    def without_limits(self) -> Domains:
+        """The same, of whose neurons no more is known than at the root."""
+        below = torch.full_like(self.below, -torch.inf)
+        return replace(self, below=below, above=torch.full_like(self.above, torch.inf))
 
     @property
     def bytes_each(self) -> int:
@@ -158,10 +186,10 @@ class Goals:
         padded = torch.cat([values, values.new_zeros(len(values), 1)], 1)
         return padded.gather(1, self.columns[goal])
 
-    def expand(self, goal: Tensor, values: Tensor) -> dict[int, Tensor]:
-        """``D x *V`` at each place from ``D x U``; 0 at neurons that are stable."""
+    def expand(self, goal: Tensor, values: Tensor, stable: float = 0) -> dict[int, Tensor]:
+        """``D x *V`` at each place from ``D x U``; ``stable`` at neurons that are stable."""
         total = sum(self.neurons.sizes)
-        flat = values.new_zeros(len(values), total + 1)
+        flat = values.new_full((len(values), total + 1), stable)
         flat.scatter_(1, self.columns[goal], values)
         return self.neurons.unflatten(flat[:, :total])
 
@@ -177,6 +205,32 @@ class Goals:
             {place: value.unsqueeze(1) for place, value in alpha.items()},
             {place: value.unsqueeze(1) for place, value in beta.items()},
         )
+
+    def narrowed(self, domains: Domains, bounds: NodeBounds) -> NodeBounds:
+        """Bounds of the domains' instances, cut to what is known of each domain's neurons.
+
+        Args:
+            domains: ``D``.
+            bounds: at the root, ``D``.
+        """
+        if not bool(domains.limited.any()):
+            return bounds
+        below = self.expand(domains.goal, domains.below, -torch.inf)
+        above = self.expand(domains.goal, domains.above, torch.inf)
+        lower, upper = dict(bounds.lower), dict(bounds.upper)
+        for place, source in zip(self.neurons.places, self.neurons.sources, strict=True):
+            lower[source] = torch.maximum(lower[source], below[place].to(lower[source]))
+            upper[source] = torch.minimum(upper[source], above[place].to(upper[source]))
+        return NodeBounds(lower, upper)
+
+    def limits(self, goal: Tensor, bounds: NodeBounds) -> tuple[Tensor, Tensor]:
+        """``Domains.below`` and ``above`` ``D x U`` as ``bounds`` have them, ``D`` float32."""
+        sources = dict(zip(self.neurons.places, self.neurons.sources, strict=True))
+        below, above = (
+            self.neurons.flatten({p: side[s] for p, s in sources.items()}, len(goal))
+            for side in (bounds.lower, bounds.upper)
+        )
+        return self.compress(goal, below), self.compress(goal, above)
 
     def layers(self, goal: Tensor) -> Tensor:
         """Which activation, counted from 0, each column belongs to, ``D x U``."""

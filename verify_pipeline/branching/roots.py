@@ -50,6 +50,8 @@ def plant(exact: Instances, start: Multipliers | None, at_once: int) -> Roots:
         splits=torch.zeros_like(alpha, dtype=torch.int8),
         alpha=alpha,
         beta=torch.zeros_like(alpha),
+        below=torch.full_like(alpha, -torch.inf),
+        above=torch.full_like(alpha, torch.inf),
     )
     return Roots(lower, goals, domains)
 
