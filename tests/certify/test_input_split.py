@@ -30,7 +30,12 @@ def network(seed: int, inputs: int = 2, *, smooth: bool = False) -> Network:
 
 
 def decide(
-    found: Network, box: Box, spec: Specification, seconds: float = 60.0, memory: int = 1 << 28
+    found: Network,
+    box: Box,
+    spec: Specification,
+    seconds: float = 60.0,
+    memory: int = 1 << 28,
+    give_up: float | None = None,
 ) -> list[Decision]:
     """Decisions in the order of the instances."""
     ticks = itertools.count()
@@ -45,7 +50,8 @@ def decide(
         lambda: True,
     )
     subject = Subject.of(found.graph, found.replay, CPU)
-    stage = InputSplitStage(subject, spec.rows.shape[1], memory, lambda: float(next(ticks)))
+    rows = spec.rows.shape[1]
+    stage = InputSplitStage(subject, rows, memory, lambda: float(next(ticks)), give_up)
     decisions = sorted(stage.run(task), key=lambda one: one.place)
     assert [one.place for one in decisions] == list(range(count))
     return decisions
@@ -127,6 +133,18 @@ def test_a_deadline_ends_an_instance() -> None:
     _, spec = levels(found, box, [0.001])
     (one,) = decide(found, box, spec, seconds=0.5)
     assert (one.status, one.reason, one.final) == (Status.UNKNOWN, Reason.TIMEOUT, True)
+
+
+def test_an_instance_without_hope_is_given_up() -> None:
+    found = network(3)
+    box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
+    _, spec = levels(found, box, [0.001])
+    (one,) = decide(found, box, spec, seconds=20.0, give_up=1e-9)
+    assert (one.status, one.reason) == (Status.UNKNOWN, Reason.GIVEN_UP)
+    assert one.seconds is not None
+    assert 4.0 <= one.seconds <= 7.0
+    (one,) = decide(found, box, spec, seconds=100.0, give_up=100.0)
+    assert one.status is Status.VERIFIED
 
 
 def test_a_box_without_float32_points_can_only_be_verified() -> None:

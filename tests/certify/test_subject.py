@@ -31,10 +31,10 @@ def test_boxes_with_few_inputs_are_halved_where_relus_were_to_be_split() -> None
     made = plan(CertifySettings(epsilon=0.1, stages=ALL_STAGES))
     ours = build_stages(made, subject, 1, float)
     behind = ours[-2]  # stands for another tool's
-    made_of_these = for_few_inputs((*ours, behind), subject, 1, 1 << 20, float)
+    made_of_these = for_few_inputs((*ours, behind), made, subject, 1, float)
     assert [stage.name for stage in made_of_these] == [
         *("clean", "ibp", "attack", "crown", "input-split"),
         behind.name,
     ]
-    kept = for_few_inputs(ours[:-1], subject, 1, 1 << 20, float)
+    kept = for_few_inputs(ours[:-1], made, subject, 1, float)
     assert [stage.name for stage in kept] == list(ALL_STAGES[:-1])

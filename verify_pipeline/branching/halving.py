@@ -9,6 +9,7 @@ shape, ``S`` rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,7 @@ from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.influence import input_scores
 from verify_pipeline.branching.points import representable
+from verify_pipeline.branching.prospects import Prospects
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Reason, Specification, Status
 
@@ -85,11 +87,13 @@ class Room:
         batch: domains that are bounded at once, at most.
         most: domains that may be open, at most; beyond, the search is given up.
         budget: of functionals bounded at once.
+        give_up: times its seconds that an instance may be expected to take (see ``prospects``).
     """
 
     batch: int
     most: int
     budget: MemoryBudget
+    give_up: float = math.inf
 
 
 Accepts = Callable[[int, Tensor], bool]
@@ -148,6 +152,8 @@ class _Search:
         self._spent = torch.zeros(count, dtype=torch.float64)
         self._least = torch.full((count,), torch.inf, dtype=torch.float64)
         self._looked_at = torch.zeros(count, dtype=torch.int64)
+        allowed = self._deadlines.shared().to(torch.float64)
+        self._prospects = Prospects(allowed, room.give_up)
 
     def run(self) -> Iterator[Found]:
         while bool(self._open.any()):
@@ -255,6 +261,7 @@ class _Search:
         """What has come to an end; its domains are dropped, and its time is left to its group."""
         waiting = torch.bincount(self._domains.instance.cpu(), minlength=len(self._open))
         too_many = len(self._domains) > self._room.most
+        hopeless = self._hopeless()
         ended = []
         for n in self._open.nonzero().flatten().tolist():
             reason, bound, status = None, None, Status.UNKNOWN
@@ -268,6 +275,8 @@ class _Search:
                 status, bound = Status.VERIFIED, float(self._least[n])
             elif self._spent[n] >= self._deadlines.seconds[n]:
                 reason = Reason.TIMEOUT
+            elif n in hopeless:
+                reason = Reason.GIVEN_UP
             else:
                 continue
             ended.append(n)
@@ -278,6 +287,17 @@ class _Search:
         if ended:
             instance = self._domains.instance
             self._domains = self._domains.only(self._open.to(instance.device)[instance])
+
+    def _hopeless(self) -> list[int]:
+        """Instances whose searches are not expected to end in any time that they will have."""
+        if not self._prospects.are_due(self._spent.masked_fill(~self._open, 0)):
+            return []
+        domains, whole = self._domains, self._box[self._domains.instance]
+        width = (domains.upper - domains.lower).flatten(1)
+        entire = (whole.upper - whole.lower).flatten(1)
+        share = torch.where(entire > 0, width / entire, torch.ones_like(width)).prod(1)
+        open_ = torch.zeros_like(self._spent).index_add_(0, domains.instance.cpu(), share.cpu())
+        return self._prospects.hopeless(self._spent, 1 - open_)
 
 
 def _halved(domains: _Domains, scores: Tensor) -> tuple[_Domains, set[int]]:

@@ -91,7 +91,7 @@ def certify_set(
     other = None if abcrown is None else partial(abcrown, made, subject, asked.network)
     stages = build_stages(made, subject, asked.instances.rows, clock, other)
     if vary_little(asked.instances, FEW_FREE):
-        stages = for_few_inputs(stages, subject, asked.instances.rows, made.memory, clock)
+        stages = for_few_inputs(stages, made, subject, asked.instances.rows, clock)
     with _Borrowed(ledger) as book:
         return _work(job, stages, book, observer or Observer(), clock)
 

@@ -257,7 +257,7 @@ def _certify(
     instances = Cases(cases, graph.to(torch.float32).to("cpu"))
     stages = build_stages(chosen, subject, instances.rows, clock)
     if _varies_little(cases[0]):
-        stages = for_few_inputs(stages, subject, instances.rows, chosen.memory, clock)
+        stages = for_few_inputs(stages, chosen, subject, instances.rows, clock)
     observer.started(len(cases), 0)
     cascade = Cascade(instances, stages, room, sink, observer, clock)
     cascade.run(instances.indices, decided_elsewhere=set)

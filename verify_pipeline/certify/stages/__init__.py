@@ -68,7 +68,7 @@ def build_stages(
 
 
 def for_few_inputs(
-    stages: Sequence[Stage], subject: Subject, rows: int, memory: int, clock: Clock
+    stages: Sequence[Stage], plan: Plan, subject: Subject, rows: int, clock: Clock
 ) -> tuple[Stage, ...]:
     """The stages for boxes with at most :data:`FEW_FREE` free inputs.
 
@@ -77,9 +77,9 @@ def for_few_inputs(
 
     Args:
         stages: in order.
+        plan: what they were built from.
         subject: the network.
         rows: S, of each instance's specification.
-        memory: bytes that a batch may take.
         clock: seconds from some origin.
     """
     names = [stage.name for stage in stages]
@@ -87,7 +87,8 @@ def for_few_inputs(
         return tuple(stages)
     kept = (stage for stage in stages if stage.name in BEFORE_HALVING)
     behind = stages[names.index("branch-and-bound") + 1 :]
-    return (*kept, InputSplitStage(subject, rows, memory, clock), *behind)
+    halving = InputSplitStage(subject, rows, plan.memory, clock, plan.search.give_up)
+    return (*kept, halving, *behind)
 
 
 __all__ = ["FEW_FREE", "build_stages", "for_few_inputs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -35,12 +36,20 @@ class InputSplitStage:
         rows: S.
         memory: bytes that a batch may take.
         clock: seconds from some origin.
+        give_up: times its seconds that a search may be expected to take; None: any.
     """
 
     name = "input-split"
     bytes_per_instance = 1
 
-    def __init__(self, subject: Subject, rows: int, memory: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        rows: int,
+        memory: int,
+        clock: Clock,
+        give_up: float | None = None,
+    ) -> None:
         self._subject = subject
         self._budget = root_budget(memory)
         self._clock = clock
@@ -48,7 +57,7 @@ class InputSplitStage:
         batch = self.largest_task = max(1, min(BATCH, memory // one))
         nodes = [subject.exact.nodes[place] for place in (0, *needed_places(subject.exact))]
         most = KEPT * memory // (16 * sum(size(node.shape) for node in nodes))
-        self._room = Room(batch, most, self._budget)
+        self._room = Room(batch, most, self._budget, math.inf if give_up is None else give_up)
 
     def run(self, task: Task) -> Iterator[Decision]:
         """A decision for each instance, as it falls."""
