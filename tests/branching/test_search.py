@@ -24,6 +24,7 @@ from verify_pipeline.branching import tightening as tightening_module
 from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Domains
+from verify_pipeline.branching.narrowing import Narrowing
 from verify_pipeline.branching.nogoods import Nogoods
 from verify_pipeline.branching.search import search
 from verify_pipeline.branching.settings import BranchingSettings, SearchSettings
@@ -119,6 +120,8 @@ def test_nogoods_close_domains_and_change_no_verdict(
         return found, known
 
     monkeypatch.setattr(Nogoods, "follow", watched)
+    # domains with bounds of their own teach no nogoods
+    monkeypatch.setattr(Narrowing, "narrowed", lambda self, bounder, domains: domains)
     hasty = replace(QUICK, domain=OptimiseSettings(iterations=1), descent=0)
     case = make_case(make_mlp(3), 24, 3, NUDGES)
     check_against_oracle(case, run(case, hasty))

@@ -140,6 +140,10 @@ class Bounder:
             exact = self.view(self.exact, found[claimed]).margins().lower[:, 0]
             confirmed[claimed] = believed(exact)
             confirmed = torch.where(found.limited, confirmed.clamp(max=LEVEL), confirmed)
+        limited = domains.limited
+        if bool(limited.any()):
+            inside = clamp_to_splits(view.bounds, view.graph, view.splits)
+            confirmed[limited & inside.empty()] = LEVEL
         return Bounded(found, confirmed, margins.corners(view.box)[:, 0])
 
     @torch.no_grad()
@@ -153,7 +157,7 @@ class Bounder:
         """
         goal = domains.goal
         columns = CHOICES[settings.method](
-            self._scores(domains),
+            self.scores(domains),
             self.goals.undecided(domains),
             self.goals.layers(goal),
             settings.candidates,
@@ -172,7 +176,7 @@ class Bounder:
         children = lower.reshape(2, len(domains), count).permute(1, 2, 0)
         return best_candidate(children, columns, domains.lower)
 
-    def _scores(self, domains: Domains) -> Scores:
+    def scores(self, domains: Domains) -> Scores:
         """The scores of the domains' columns, ``D x U``."""
         view = self.view(self.fast, domains)
         within = clamp_to_splits(view.bounds, view.graph, view.splits)
@@ -221,7 +225,7 @@ class Bounder:
 
     def leaf(self, domain: Domains) -> Leaf:
         """The exact end of one domain whose every activation is decided."""
-        view = self.view(self.exact, domain)
+        view = self.view(self.exact, domain.without_limits())
         return lp_leaf(view.graph, view.box, view.spec, view.bounds, view.splits)
 
     def view(self, instances: Instances, domains: Domains) -> View:

@@ -29,6 +29,7 @@ from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Domains, split
 from verify_pipeline.branching.frontier import Frontier
 from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.narrowing import Narrowing
 from verify_pipeline.branching.nogoods import Nogoods
 from verify_pipeline.branching.planes import with_planes
 from verify_pipeline.branching.points import evaluate
@@ -114,6 +115,7 @@ class _Trees:
         self._frontier = Frontier(roots.domains)
         self._pursuit = Pursuit(settings.descent, len(exact.box))
         self._nogoods = Nogoods()
+        self._narrowing = Narrowing(0 if pairs(exact.graph) else len(roots.goals), settings)
         self._contraction = None
         if pairs(exact.graph):  # elsewhere a round costs more than it was seen to bring
             self._contraction = Contraction(len(roots.goals), settings, clock)
@@ -171,9 +173,12 @@ class _Trees:
         Returns:
             The children that were bounded, and those that are closed by what is known already.
         """
+        parents = self._narrowing.narrowed(self._bounder, parents)
         columns = self._bounder.choose(parents, self._settings.branching, at_once)
         children, closed = self._nogoods.follow(split(parents, columns))
-        return self._bounder.bound(children[~closed], self._settings.domain), children[closed]
+        bounded = self._bounder.bound(children[~closed], self._settings.domain)
+        self._narrowing.learn(children[~closed], bounded.domains)
+        return bounded, children[closed]
 
     def ends(self, broken: dict[int, Tensor] | None = None) -> Iterator[Found]:
         """Instances that have come to an end by now.

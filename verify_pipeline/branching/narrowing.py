@@ -1,0 +1,210 @@
+"""Bounds of a domain's neurons where its row is at most zero, and under its splits.
+
+The bounds of neurons that a search works with are those of the whole box. A domain that lacks
+little to zero need only be looked at where its row is at most zero, where neurons vary far less
+(``bounds.cutoffs``). Before it is split, the few whose upper lines cost its bound most are bounded
+anew; its descendants inherit that, and have a few more bounded.
+
+It takes as long as a split or two, and gains nothing far below zero. So it is learned for each goal
+what share of their lack it brings domains, by how large that lack is. It is done where that is
+much, or where it is expected to shorten the tree enough: where a split gains g, a domain that lacks
+m has n = m / g levels below it, and a share f of m at each leaves n / (1 + f n) of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds import (
+    MarginProblem,
+    MemoryBudget,
+    Multipliers,
+    OptimiseSettings,
+    clamp_to_splits,
+    lower_below_cutoff,
+)
+from verify_pipeline.bounds.chunks import functionals_with_gradients
+from verify_pipeline.branching.bounding import Bounder, View
+from verify_pipeline.branching.domains import LEVEL, Domains
+from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.problem import Specification
+
+NEURONS = 12
+"""Of a domain, those that are bounded anew; 48 gain a quarter more, in four times the time."""
+
+LAYERS = 3
+"""Of activations, counted from the last: bounds of earlier ones hardly depend on the margin."""
+
+ASCENT = OptimiseSettings(iterations=2, lr_alpha=0.3, lr_beta=0.1, decay=0.85)
+"""For each bound; 6 steps gain no more."""
+
+START = 0.15
+"""γ to begin with, in widths of the neuron by what the row's bound lacks."""
+
+AT_ONCE = 1 << 28
+"""Bytes at most for the functionals of the domains that are looked at together."""
+
+SIZES = 24
+"""Kinds of domains: what they lack, in halvings of 256."""
+
+ENOUGH = 0.25
+"""The share of what domains lack that is worth it in any case."""
+
+COST = 1.7
+"""What it costs, in splits."""
+
+TRIES, MEMORY = 4, 0.8
+"""Domains of a kind that are tried; what of an old mean stays when there is something new."""
+
+
+class Narrowing:
+    """Who is worth it, and what was learned about that.
+
+    Args:
+        goals: G, how many there are; 0: nothing is ever done.
+        settings: of the search.
+    """
+
+    def __init__(self, goals: int, settings: SearchSettings) -> None:
+        self._budget = MemoryBudget(bytes=min(settings.budget.bytes, AT_ONCE))
+        self._share = torch.zeros(goals, SIZES)
+        self._tried = torch.zeros(goals, SIZES, dtype=torch.long)
+        self._gain = torch.zeros(goals)
+
+    def narrowed(self, bounder: Bounder, domains: Domains) -> Domains:
+        """The domains, those that it is worth for with better bounds of them and their neurons."""
+        if not len(self._gain):
+            return domains
+        chosen = self._worth(domains).nonzero().flatten().to(domains.goal.device)
+        if not len(chosen):
+            return domains
+        graph = bounder.fast.graph
+        last = len(graph.nodes) - 1
+        fitting = functionals_with_gradients(graph, last, self._budget, torch.float32)
+        parts = chosen.split(max(1, fitting // (2 * NEURONS)))
+        found = Domains.cat([narrow(bounder, domains[part]) for part in parts])
+        self._note(domains[chosen], found)
+        return domains.with_some(chosen, found)
+
+    def learn(self, before: Domains, after: Domains) -> None:
+        """Take in what splits gained: children with their parents' bounds, and with their own."""
+        if not len(self._gain):
+            return
+        gained = (after.lower.clamp(max=0) - before.lower).clamp(min=0).cpu()
+        goals = before.goal.cpu()
+        for goal in goals.unique().tolist():
+            new, old = gain_of_splits(gained[goals == goal]), float(self._gain[goal])
+            self._gain[goal] = new if old == 0 else MEMORY * old + (1 - MEMORY) * new
+
+    def _worth(self, domains: Domains) -> Tensor:
+        goal, lacking = domains.goal.cpu(), -domains.lower.cpu()
+        kind = _kind(lacking)
+        tried, share = self._tried[goal, kind], self._share[goal, kind]
+        levels = lacking / self._gain[goal].clamp(min=1e-9)
+        saved = levels - levels / (1 + share * levels)
+        return (tried < TRIES) | (share > ENOUGH) | (saved > math.log2(1 + COST))
+
+    def _note(self, before: Domains, after: Domains) -> None:
+        """Take in what it brought to some domains."""
+        lacking = -before.lower.cpu()
+        share = 1 + after.lower.cpu().clamp(max=0) / lacking.clamp(min=1e-9)
+        kinds = zip(before.goal.tolist(), _kind(lacking).tolist(), share.tolist(), strict=True)
+        for goal, kind, new in kinds:
+            count = int(self._tried[goal, kind])
+            kept = min(MEMORY, count / (count + 1))
+            self._share[goal, kind] = kept * self._share[goal, kind] + (1 - kept) * max(new, 0.0)
+            self._tried[goal, kind] += 1
+
+
+def gain_of_splits(gained: Tensor) -> float:
+    """The gain g of a split such that a tree in which each child gains g is as large.
+
+    A tree whose splits gain a and b in their children needs ``2^(m / g)`` leaves for what lacks m,
+    with ``2^(-a / g) + 2^(-b / g) = 1`` (Le Bodic & Nemhauser 2017, Math. Programming 166).
+
+    Args:
+        gained: of both children of each split, ``D`` numbers >= 0.
+    """
+    low, high = 0.0, float(gained.max()) if len(gained) else 0.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        left = float(torch.exp2(-gained / max(middle, 1e-12)).mean())
+        low, high = (middle, high) if left < 0.5 else (low, middle)
+    return low
+
+
+def _kind(lacking: Tensor) -> Tensor:
+    """Which of SIZES kinds of domains each is of."""
+    return (8 - lacking.clamp(min=1e-9).log2()).long().clamp(0, SIZES - 1)
+
+
+@torch.no_grad()
+def narrow(bounder: Bounder, domains: Domains) -> Domains:
+    """Domains with bounds of some neurons of their own, and the better bounds that these give.
+
+    Args:
+        bounder: of the domains.
+        domains: ``D``, open.
+    """
+    exact, fast = bounder.view(bounder.exact, domains), bounder.view(bounder.fast, domains)
+    columns = _costly(bounder, domains)
+    inside = clamp_to_splits(exact.bounds, exact.graph, exact.splits)
+    below, above = (side.gather(1, columns) for side in bounder.goals.limits(domains.goal, inside))
+    lacking = (-domains.lower).clamp(min=0.02).unsqueeze(1)
+    gamma = START * (above - below).clamp(min=1e-6) / lacking
+    lower, upper = lower_below_cutoff(
+        _problem(exact),
+        _problem(fast),
+        _singles(bounder, domains, columns),
+        gamma.repeat(1, 2),
+        ASCENT,
+        Multipliers(fast.multipliers.alpha, {}),
+    ).chunk(2, 1)
+    found = replace(
+        domains,
+        below=domains.below.scatter_reduce(1, columns, _down(lower), "amax"),
+        above=domains.above.scatter_reduce(1, columns, -_down(upper), "amin"),
+    )
+    margins = bounder.view(bounder.fast, found).margins().lower[:, 0].clamp(max=LEVEL)
+    return replace(found, lower=torch.maximum(domains.lower, margins))
+
+
+def _problem(view: View) -> MarginProblem:
+    """Of the row less LEVEL."""
+    spec = Specification(view.spec.rows, view.spec.offsets - LEVEL)
+    return MarginProblem(view.graph, view.box, spec, view.bounds, view.splits)
+
+
+def _down(values: Tensor) -> Tensor:
+    """The greatest float32 numbers that are not above ``values`` float64."""
+    near = values.float()
+    return torch.where(near.double() > values, near.nextafter(near.new_tensor(-torch.inf)), near)
+
+
+def _costly(bounder: Bounder, domains: Domains) -> Tensor:
+    """Columns of the neurons whose upper lines cost the bounds most, ``D x C``."""
+    goals = bounder.goals
+    late = goals.layers(domains.goal) >= len(goals.neurons.places) - LAYERS
+    allowed = goals.undecided(domains) & late
+    score = torch.where(allowed, bounder.scores(domains).intercept, -1.0)
+    return score.topk(min(NEURONS, score.shape[1]), 1).indices
+
+
+def _singles(bounder: Bounder, domains: Domains, columns: Tensor) -> dict[int, Tensor]:
+    """Functionals of single neurons and their negatives, ``D x 2C x *V`` float64 at their nodes."""
+    neurons, count = bounder.goals.neurons, columns.shape[1]
+    places = bounder.goals.columns[domains.goal].gather(1, columns)
+    found, first = {}, 0
+    for source, shape, size in zip(neurons.sources, neurons.shapes, neurons.sizes, strict=True):
+        domain, number = ((places >= first) & (places < first + size)).nonzero(as_tuple=True)
+        if len(domain):
+            rows = columns.new_zeros(len(places), 2 * count, size, dtype=torch.float64)
+            at = places[domain, number] - first
+            rows[domain, number, at], rows[domain, number + count, at] = 1.0, -1.0
+            found[source] = rows.unflatten(2, shape)
+        first += size
+    return found
