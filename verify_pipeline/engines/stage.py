@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -129,39 +130,16 @@ class AbcrownStage:
             yield self._decision(place, answer, box[one], spec[one])
 
     def _decision(self, place: int, answer: Answer, box: Box, spec: Specification) -> Decision:
+        decided = partial(Decision, place, detail=answer.detail, seconds=answer.seconds)
         if answer.claim is Claim.SAFE:
-            return Decision(
-                place,
-                Status.VERIFIED,
-                detail=answer.detail,
-                seconds=answer.seconds,
-                claimed_by=self._engine.tool.title,
-            )
+            return decided(Status.VERIFIED, claimed_by=self._engine.tool.title)
         if answer.claim is Claim.OPEN:
-            return Decision(
-                place,
-                Status.UNKNOWN,
-                reason=answer.reason,
-                detail=answer.detail,
-                seconds=answer.seconds,
-            )
+            return decided(Status.UNKNOWN, reason=answer.reason)
         counterexample = None
         if answer.point is not None and answer.point.numel() == box.lower.numel():
             nearest = answer.point.reshape(box.lower.shape).clamp(box.lower, box.upper)
             point = representable(nearest, box)
             (counterexample,) = confirm(self._subject.replay, box, spec, point)
         if counterexample is None:
-            return Decision(
-                place,
-                Status.UNKNOWN,
-                reason=Reason.NOT_REPLAYED,
-                detail=answer.detail,
-                seconds=answer.seconds,
-            )
-        return Decision(
-            place,
-            Status.FALSIFIED,
-            counterexample=counterexample,
-            detail=answer.detail,
-            seconds=answer.seconds,
-        )
+            return decided(Status.UNKNOWN, reason=Reason.NOT_REPLAYED)
+        return decided(Status.FALSIFIED, counterexample=counterexample)
