@@ -74,6 +74,13 @@ class NodeBounds:
             {place: value[index] for place, value in self.upper.items()},
         )
 
+    def followed_by(self, other: NodeBounds) -> NodeBounds:
+        """The instances of both, of the same nodes, in order."""
+        return NodeBounds(
+            {place: torch.cat([value, other.lower[place]]) for place, value in self.lower.items()},
+            {place: torch.cat([value, other.upper[place]]) for place, value in self.upper.items()},
+        )
+
     def only(self, places: Collection[int]) -> NodeBounds:
         """The bounds of some nodes."""
         return NodeBounds(

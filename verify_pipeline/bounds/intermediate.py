@@ -82,6 +82,7 @@ def crown_intermediate(
     start: NodeBounds,
     budget: MemoryBudget,
     has_time: Callable[[], bool] = lambda: True,
+    behind: int = 0,
 ) -> NodeBounds:
     """Tighten bounds of the inputs of nonlinear nodes by CROWN, layer by layer.
 
@@ -96,6 +97,7 @@ def crown_intermediate(
         budget: of memory for the functionals that are walked back at once; halved if it fails.
         has_time: asked before each such batch; once it says no, the neurons that are left are
             bounded by intervals only.
+        behind: neurons of places up to this one are not asked for.
 
     Returns:
         Bounds of every place, nowhere looser than ``start`` or than intervals of the tightened
@@ -103,7 +105,8 @@ def crown_intermediate(
     """
 
     def run(allowed: MemoryBudget) -> NodeBounds:
-        return tighten(graph, box, start, _Crown(allowed, box.lower.dtype), has_time)
+        method = _Crown(allowed, box.lower.dtype)
+        return tighten(graph, box, start, method, has_time, behind=behind)
 
     return within_memory(run, budget)
 
@@ -159,6 +162,7 @@ def tighten(
     method: Method,
     has_time: Callable[[], bool] = lambda: True,
     splits: Splits | None = None,
+    behind: int = 0,
 ) -> NodeBounds:
     """Walk the graph forward and bound the neurons that matter with ``method``.
 
@@ -169,6 +173,7 @@ def tighten(
         method: see there.
         has_time: once it says no, the neurons that are left keep their intervals.
         splits: of ReLUs, which ``start`` obeys; ``method`` may charge for them. None: none.
+        behind: neurons of places up to this one are not asked for.
     """
     splits = splits or {}
     asked = _asked_places(graph, _linear_products(graph, start))
@@ -184,7 +189,7 @@ def tighten(
             if place in splits and isinstance(relaxation, Lines):
                 relaxation = replace(relaxation, sides=splits[place].to(box.lower.dtype))
             relaxations[place] = relaxation
-        if place in asked:
+        if place in asked and place > behind:
             mask = _mattering(asked[place], interval)
             if isinstance(node.op, (Softmax, SoftmaxOfDifferences)):
                 mask = interval[1] - interval[0] > _WIDE_SHARE

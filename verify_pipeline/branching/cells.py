@@ -150,7 +150,7 @@ class _Cells:
     def with_more(self, other: _Cells) -> _Cells:
         """Both, in order."""
         return _Cells(
-            _joined(self.bounds, other.bounds),
+            self.bounds.followed_by(other.bounds),
             {p: torch.cat([sides, other.splits[p]]) for p, sides in self.splits.items()},
             torch.cat([self.lower, other.lower]),
             torch.cat([self.columns, other.columns]),
@@ -284,7 +284,7 @@ class _InCells:
         Returns:
             Their parents' bounds, and their splits.
         """
-        bounds, splits = _joined(cells.bounds, cells.bounds), {}
+        bounds, splits = cells.bounds.followed_by(cells.bounds), {}
         count, first = len(cells), 0
         for place, size in zip(self._neurons.places, self._neurons.sizes, strict=True):
             sides = torch.cat([cells.splits[place], cells.splits[place]])
@@ -339,10 +339,3 @@ class _InCells:
             columns = torch.where(takes, best.indices + first, columns)
             first += size
         return columns
-
-
-def _joined(first: NodeBounds, second: NodeBounds) -> NodeBounds:
-    return NodeBounds(
-        {place: torch.cat([lower, second.lower[place]]) for place, lower in first.lower.items()},
-        {place: torch.cat([upper, second.upper[place]]) for place, upper in first.upper.items()},
-    )

@@ -55,15 +55,7 @@ class Frontier:
         """
         slots = self._used.nonzero().squeeze(1)
         instance = instance_of[self._slots.goal[slots]]
-        order = self._slots.lower[slots].argsort(stable=True)
-        order = order[instance[order].argsort(stable=True)]
-        slots, instance = slots[order], instance[order]
-        place = torch.arange(len(slots), device=slots.device)
-        first = torch.ones_like(place, dtype=torch.bool)
-        first[1:] = instance[1:] != instance[:-1]
-        rank = place - torch.where(first, place, 0).cummax(0).values
-        turn = served[instance].argsort(stable=True)
-        turn = turn[rank[turn].argsort(stable=True)]
+        turn = in_turn(instance, self._slots.lower[slots], served)
         chosen = slots[turn[:count]]
         self._used[chosen] = False
         return self._slots[chosen]
@@ -91,3 +83,21 @@ class Frontier:
         used = self._used.new_zeros(size)
         used[: len(self._used)] = self._used
         self._used = used
+
+
+def in_turn(instance: Tensor, lower: Tensor, served: Tensor) -> Tensor:
+    """The order in which open domains are to be taken, ``D`` places.
+
+    Args:
+        instance: of each domain, ``D``.
+        lower: their bounds, ``D``; of an instance's domains the worst comes first.
+        served: ``N``, how much each instance has had; less goes first.
+    """
+    order = lower.argsort(stable=True)
+    order = order[instance[order].argsort(stable=True)]
+    place = torch.arange(len(order), device=order.device)
+    first = torch.ones_like(place, dtype=torch.bool)
+    first[1:] = instance[order[1:]] != instance[order[:-1]]
+    rank = place - torch.where(first, place, 0).cummax(0).values
+    turn = served[instance[order]].argsort(stable=True)
+    return order[turn[rank[turn].argsort(stable=True)]]

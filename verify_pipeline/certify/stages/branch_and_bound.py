@@ -8,6 +8,7 @@ import torch
 
 from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.cells import search_with_cells
+from verify_pipeline.branching.pieces import can_be_cut, search_in_pieces
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.memory import backward_bytes
@@ -45,16 +46,14 @@ class BranchAndBoundStage:
         known = learned(self._subject, task, self._budget)
         spec = sufficient(self._subject, task, known.bounds)
         preparing = (self._clock() - before) / len(task)
-        found_ones = search_with_cells(
-            self._subject.exact,
-            task.box,
-            spec,
-            known.bounds,
-            self._settings,
-            task.deadlines.less(preparing).to(self._subject.device),
-            known.multipliers if spec is task.spec else None,  # they are of other rows
-            self._clock,
-        )
+        deadlines = task.deadlines.less(preparing).to(self._subject.device)
+        asked = (self._subject.exact, task.box, spec, known.bounds, self._settings, deadlines)
+        if can_be_cut(self._subject.exact):
+            found_ones = search_in_pieces(*asked, self._clock)
+        else:
+            # multipliers of other rows are of no use
+            start = known.multipliers if spec is task.spec else None
+            found_ones = search_with_cells(*asked, start, self._clock)
         for found in found_ones:
             yield self._decision(task, found, found.seconds + preparing)
 

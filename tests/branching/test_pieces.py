@@ -1,0 +1,183 @@
+"""Cut intervals of smooth activations: right where a fine grid knows the answer, and in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.branching.test_search import root_bounds, ticking
+from verify_pipeline.bounds import crown_margins
+from verify_pipeline.branching import pieces as pieces_module
+from verify_pipeline.branching.accounts import Found
+from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching.pieces import can_be_cut, search_in_pieces
+from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.ops import Elementwise, Linear, Mul, Op, Relu
+from verify_pipeline.problem import Box, Reason, Specification, Status
+
+F64 = torch.float64
+QUICK = SearchSettings(max_domains=60)
+FINE = 201
+
+
+def network(seed: int, act: Op, depth: int = 2) -> Graph:
+    """Two inputs, three outputs."""
+    generator = torch.Generator().manual_seed(seed)
+    builder = GraphBuilder((2,))
+    place, width = 0, 2
+    for layer in range(depth + 1):
+        size = 5 if layer < depth else 3
+        weight = torch.randn(size, width, generator=generator) * (2 / width) ** 0.5
+        place = builder.add(Linear(weight, 0.5 * torch.randn(size, generator=generator)), place)
+        place = builder.add(act, place) if layer < depth else place
+        width = size
+    return builder.build().to(F64)
+
+
+def grid(box: Box) -> Tensor:
+    """A fine grid over the first box, ``FINE^2 x 2``."""
+    ticks = torch.linspace(0, 1, FINE, dtype=F64)
+    return box.lower[0] + torch.cartesian_prod(ticks, ticks) * (box.upper - box.lower)[0]
+
+
+def least_on_grid(graph: Graph, box: Box, spec: Specification) -> float:
+    return float((graph(grid(box)) @ spec.rows[0].T + spec.offsets[0]).min())
+
+
+def run(graph: Graph, box: Box, spec: Specification, **more: Any) -> list[Found]:
+    seconds = more.pop("seconds", torch.full((len(box),), 1e6))
+    settings = more.pop("settings", QUICK)
+    root = root_bounds(graph, box)
+    deadlines = Deadlines.alone(seconds)
+    found = list(search_in_pieces(graph, box, spec, root, settings, deadlines, **more))
+    assert sorted(f.instance for f in found) == list(range(len(box)))
+    return sorted(found, key=lambda f: f.instance)
+
+
+@pytest.mark.parametrize("function", ["tanh", "sigmoid", "gelu", "silu", "hardswish"])
+def test_verdicts_are_those_of_a_fine_grid(function: str) -> None:
+    searched = 0
+    for seed in range(5):
+        graph = network(seed, Elementwise(function))
+        image = torch.rand(1, 2, dtype=F64, generator=torch.Generator().manual_seed(seed))
+        box = Box.around(image, 0.4, clip=None)
+        spec = Specification.margins(graph(image).argmax(1), 3, F64)
+        least = least_on_grid(graph, box, spec)
+        root = crown_margins(graph, box, spec, root_bounds(graph, box)).lower
+        gap = least - float(root.min())
+        for wanted in (0.9 * gap + 1e-3, 0.01, -0.05):  # the least margin becomes this
+            moved = Specification(spec.rows, spec.offsets - least + wanted)
+            (end,) = run(graph, box, moved)
+            if end.status is Status.VERIFIED:
+                assert end.bound is not None
+                assert 0 < end.bound <= wanted + 1e-9
+                searched += end.domains > 1
+            elif end.status is Status.FALSIFIED:
+                assert end.point is not None
+                assert float(moved.values(graph(end.point.double().unsqueeze(0))).min()) <= 0
+                assert wanted < 0
+            assert wanted > 0 or end.status is Status.FALSIFIED
+    assert searched >= 1
+
+
+def test_pieces_cover_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A point of a piece, whatever it makes of the neurons, lies in one of its parts."""
+    graph = network(3, Elementwise("tanh"))
+    box = Box.around(torch.zeros(1, 2, dtype=F64), 0.6, clip=None)
+    values = graph.values(grid(box))
+    honest, cuts = pieces_module._Cutting._parts, []
+
+    def inside(piece: Any, n: int) -> Tensor:
+        within = torch.ones(FINE**2, dtype=torch.bool)
+        for place, low in piece.bounds.lower.items():
+            value, high = values[place], piece.bounds.upper[place]
+            within &= ((value >= low[n] - 1e-9) & (value <= high[n] + 1e-9)).flatten(1).all(1)
+        return within
+
+    def watched(self: Any, parents: Any, place: int, neuron: Tensor) -> Any:
+        children, corners = honest(self, parents, place, neuron)
+        for n in range(len(parents)):
+            either = inside(children, n) | inside(children, n + len(parents))
+            assert bool((either | ~inside(parents, n)).all())
+            cuts.append(int(inside(parents, n).sum()))
+        return children, corners
+
+    monkeypatch.setattr(pieces_module._Cutting, "_parts", watched)
+    spec = Specification.margins(torch.tensor([0]), 3, F64)
+    least = least_on_grid(graph, box, spec)
+    run(graph, box, Specification(spec.rows, spec.offsets - least + 0.01))
+    assert len(cuts) > 3
+    assert sum(cuts) > FINE**2
+
+
+def test_a_tie_is_not_verified() -> None:
+    builder = GraphBuilder((1,))
+    h = builder.add(Elementwise("tanh"), builder.add(Linear(torch.tensor([[1.0], [1.0]])), 0))
+    graph = builder.build(builder.add(Linear(torch.tensor([[1.0, -1.0]])), h)).to(F64)
+    box = Box(torch.tensor([[-1.0]], dtype=F64), torch.tensor([[1.0]], dtype=F64))
+    spec = Specification(torch.ones(1, 1, 1, dtype=F64), torch.zeros(1, 1, dtype=F64))
+    (end,) = run(graph, box, spec)
+    assert end.status is not Status.VERIFIED
+
+
+def test_each_instance_has_its_own_deadline() -> None:
+    graph = network(1, Elementwise("tanh"), depth=3)
+    image = torch.full((3, 2), 0.5, dtype=F64)
+    box = Box.around(image, 1.0, clip=None)
+    spec = Specification.margins(graph(image).argmax(1), 3, F64)
+    least = least_on_grid(graph, box, spec)
+    narrowly = torch.tensor([[1e-7], [100.0], [1e-7]], dtype=F64) - least
+    seconds = torch.tensor([2.0, 2.0, 4.0])
+    hard, easy, longer = run(
+        graph,
+        box,
+        Specification(spec.rows, spec.offsets + narrowly),
+        settings=replace(QUICK, max_domains=None),
+        seconds=seconds,
+        clock=ticking(0.25),
+    )
+    assert (hard.status, hard.reason) == (Status.UNKNOWN, Reason.TIMEOUT)
+    assert 2.0 <= hard.seconds <= 2.25
+    assert easy.status is Status.VERIFIED
+    assert longer.reason is Reason.TIMEOUT
+    assert 4.0 <= longer.seconds <= 4.25
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_domains": 8}, {"max_domains": None, "max_bytes": 2000}], ids=str
+)
+def test_budgets_are_kept(limits: dict[str, Any]) -> None:
+    graph = network(1, Elementwise("tanh"), depth=3)
+    image = torch.full((1, 2), 0.5, dtype=F64)
+    box = Box.around(image, 1.0, clip=None)
+    spec = Specification.margins(graph(image).argmax(1), 3, F64)
+    spec = Specification(spec.rows, spec.offsets - least_on_grid(graph, box, spec) + 1e-7)
+    settings = replace(QUICK, batch=4, descent=0, **limits)
+    (end,) = run(graph, box, spec, settings=settings)
+    assert (end.status, end.reason) == (Status.UNKNOWN, Reason.BUDGET)
+
+
+def build(*ops: Callable[[GraphBuilder, int], int]) -> Graph:
+    builder, place = GraphBuilder((2,)), 0
+    for op in ops:
+        place = op(builder, place)
+    return builder.build(place)
+
+
+def test_who_is_cut() -> None:
+    def linear(b: GraphBuilder, x: int) -> int:
+        return b.add(Linear(torch.eye(2)), x)
+
+    def smooth(b: GraphBuilder, x: int) -> int:
+        return b.add(Elementwise("tanh"), x)
+
+    assert can_be_cut(build(linear, smooth, linear))
+    assert not can_be_cut(build(linear, lambda b, x: b.add(Relu(), x), linear))
+    assert not can_be_cut(build(linear, lambda b, x: b.add(Elementwise("sin"), x), linear))
+    assert not can_be_cut(build(linear, smooth, lambda b, x: b.add(Mul(), x, x)))

@@ -1,0 +1,303 @@
+"""Networks whose activations bend: intervals of neurons are cut, and all behind is bounded anew.
+
+Sigmoid, tanh and their like have no finite set of linear pieces to split into. But over half of an
+interval their lines lie much closer, and so do the bounds of every neuron behind. A *piece* of an
+instance's box is the part of it where some neurons lie in given intervals; cutting one of them
+makes two pieces whose union is the first (branching on general nonlinearities: Shi et al. 2024,
+GenBaB, arXiv:2405.21063; here without multipliers for the cuts, but with bounds of neurons that
+know of them). The neuron is the one whose line loses most (``bounds.slack``), the cut is at its
+interval's middle. Everything is float64. The search is not complete: a cut tells the neurons behind
+it, but not the input.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.attacks.falsify import FalsifySettings, falsify
+from verify_pipeline.bounds import NodeBounds, crown_intermediate, needed_places
+from verify_pipeline.bounds.chunks import functionals_that_fit, unless_memory_ends
+from verify_pipeline.bounds.linearise import is_affine
+from verify_pipeline.bounds.slack import is_curved, margins_and_slack
+from verify_pipeline.branching.accounts import Accounts, Found, Pace
+from verify_pipeline.branching.bounding import believed
+from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching.frontier import in_turn
+from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.points import evaluate
+from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import Elementwise
+from verify_pipeline.problem import Box, Reason, Specification, Status
+
+STEP_SECONDS = 1.0
+"""What one step aims to take at most."""
+
+NARROW = 1e-6
+"""Intervals whose width, relative to their ends, is less are not cut."""
+
+CROSSED = 1e-7
+"""Ends that cross by more, relative to their size, are of no input; by less they are rounded."""
+
+
+def can_be_cut(graph: Graph) -> bool:
+    """Whether all that bends is smooth and has lines: then there is nothing else to split."""
+    bent = [node.op for node in graph.nodes if not is_affine(node.op)]
+    return bool(bent) and all(isinstance(op, Elementwise) and is_curved(op) for op in bent)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """Open pieces.
+
+    Attributes:
+        instance: whose, ``D``.
+        rows: lower bounds ``D x S``.
+        bounds: of the neurons.
+        column: the neuron that each is cut at; -1: none can be.
+    """
+
+    instance: Tensor
+    rows: Tensor
+    bounds: NodeBounds
+    column: Tensor
+
+    def __len__(self) -> int:
+        return len(self.instance)
+
+    def __getitem__(self, index: Tensor) -> _Pieces:
+        return _Pieces(
+            self.instance[index], self.rows[index], self.bounds[index], self.column[index]
+        )
+
+    def with_more(self, other: _Pieces) -> _Pieces:
+        """Both, in order."""
+        return _Pieces(
+            torch.cat([self.instance, other.instance]),
+            torch.cat([self.rows, other.rows]),
+            self.bounds.followed_by(other.bounds),
+            torch.cat([self.column, other.column]),
+        )
+
+    @property
+    def bytes(self) -> int:
+        """What they take."""
+        values = (*self.bounds.lower.values(), *self.bounds.upper.values(), self.rows)
+        return sum(value.numel() * value.element_size() for value in values)
+
+
+def search_in_pieces(
+    graph: Graph,
+    box: Box,
+    spec: Specification,
+    root: NodeBounds,
+    settings: SearchSettings,
+    deadlines: Deadlines,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Found]:
+    """Decide instances, each found once; see ``search``, whose arguments these are."""
+    if len(box) == 0:
+        return
+    exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
+    rows = functionals_that_fit(graph, len(graph.nodes) - 1, settings.budget, torch.float64)
+    limit = max(1, min(settings.batch, rows // (2 * spec.rows.shape[1])))
+    pace = Pace(limit, STEP_SECONDS, clock)
+    cutting = _Cutting(exact, settings, deadlines)
+    yield from cutting.begin(pace)
+    yield from cutting.grow(pace)
+
+
+class _Cutting:
+    """The open pieces of all instances, and what becomes of them."""
+
+    def __init__(self, exact: Instances, settings: SearchSettings, deadlines: Deadlines) -> None:
+        self._exact, self._fast = exact, exact.to(torch.float32)
+        self._settings = settings
+        graph = exact.graph
+        self._places = tuple(p for p, node in enumerate(graph.nodes) if is_curved(node.op))
+        self._sources = tuple(graph.nodes[place].inputs[0] for place in self._places)
+        self._sizes = tuple(math.prod(graph.nodes[place].shape) for place in self._places)
+        unknown = torch.full_like(exact.spec.offsets, -torch.inf)
+        everything = torch.arange(len(exact.box), device=unknown.device)
+        self._whole = _Pieces(everything, unknown, exact.bounds, torch.full_like(everything, -1))
+        self._open = self._whole[everything[:0]]
+        self._deadlines = deadlines
+        self.accounts = Accounts(unknown, deadlines)
+
+    def begin(self, pace: Pace) -> Iterator[Found]:
+        """Bound the whole boxes, and look for counterexamples from where that is least."""
+        self.accounts.begin(self._whole.instance)
+        finite = self._exact.are_finite()
+        for n in (~finite).nonzero().flatten().tolist():
+            yield self._end(n, Status.UNKNOWN, Reason.NOT_FINITE)
+        waiting = finite.nonzero().flatten()
+        while len(waiting):
+            pace.start()
+            part = self._whole[waiting[: pace.size]]
+            found = unless_memory_ends(self._bound, part)
+            if found is None:
+                yield from self._out_of_memory(part, pace)
+            else:
+                bounded, corners = found
+                self.accounts.at_root[part.instance] = bounded.rows.amin(1)
+                broken = self._absorb(bounded, corners)
+                still = [n for n in range(len(part)) if int(part.instance[n]) not in broken]
+                broken |= self._descend(part.instance[still], corners[still])
+                self._charge(part.instance, pace)
+                yield from self._ends(broken)
+                waiting = waiting[len(part) :]
+            waiting = waiting[~self.accounts.ended[waiting]]
+
+    def grow(self, pace: Pace) -> Iterator[Found]:
+        """Cut open pieces until there is none."""
+        while len(self._open):
+            pace.start()
+            order = in_turn(self._open.instance, self._open.rows.amin(1), self.accounts.used)
+            parents = self._open[order[: pace.size]]
+            found = unless_memory_ends(self._children, parents)
+            if found is None:
+                yield from self._out_of_memory(parents, pace)
+                continue
+            self._open = self._open[order[pace.size :].sort().values]
+            children, corners = found
+            self.accounts.begin(parents.instance)
+            broken = self._absorb(children, corners)
+            self._charge(parents.instance, pace)
+            yield from self._ends(broken)
+
+    def _children(self, parents: _Pieces) -> tuple[_Pieces, Tensor]:
+        """Both parts of each, bounded; and where their bounds are least."""
+        children, corners, first = [], [], 0
+        for place, size in zip(self._places, self._sizes, strict=True):
+            here = (parents.column >= first) & (parents.column < first + size)
+            if bool(here.any()):
+                some = parents[here.nonzero().flatten()]
+                bounded, corner = self._parts(some, place, some.column - first)
+                children.append(bounded)
+                corners.append(corner)
+            first += size
+        return reduce(_Pieces.with_more, children), torch.cat(corners)
+
+    def _parts(self, parents: _Pieces, place: int, neuron: Tensor) -> tuple[_Pieces, Tensor]:
+        """Both parts of pieces that are cut at neurons ``D`` of one place."""
+        graph, count = self._exact.graph, len(parents)
+        pieces = parents[torch.arange(count, device=neuron.device).repeat(2)]
+        (source,) = graph.nodes[place].inputs
+        lower, upper = dict(pieces.bounds.lower), dict(pieces.bounds.upper)
+        low, high = lower[source].flatten(1).clone(), upper[source].flatten(1).clone()
+        piece = torch.arange(count, device=neuron.device)
+        cut = (low[piece, neuron] + high[piece, neuron]) / 2
+        high[piece, neuron], low[piece + count, neuron] = cut, cut
+        lower[source], upper[source] = low.view_as(lower[source]), high.view_as(upper[source])
+        box, known = self._exact.box[pieces.instance], NodeBounds(lower, upper)
+        budget = self._settings.budget
+        found = crown_intermediate(graph, box, known, budget, behind=source).only(tuple(lower))
+        return self._bound(_Pieces(pieces.instance, pieces.rows, found, pieces.column))
+
+    @torch.no_grad()
+    def _bound(self, pieces: _Pieces) -> tuple[_Pieces, Tensor]:
+        """Bounds of the margins, which only rise, and the next cut; the worst rows' corners."""
+        bounds, nowhere = _uncrossed(pieces.bounds)
+        box, spec = self._exact.box[pieces.instance], self._exact.spec[pieces.instance]
+        margins, slack = margins_and_slack(self._exact.graph, box, spec, bounds)
+        rows = torch.maximum(pieces.rows, believed(margins.lower))
+        rows = rows.masked_fill(nowhere.unsqueeze(1), torch.inf)
+        piece = torch.arange(len(pieces), device=rows.device)
+        corners = margins.corners(box)[piece, margins.lower.argmin(1)]
+        score, column = self._scores(bounds, slack).max(1)
+        return _Pieces(pieces.instance, rows, bounds, torch.where(score > 0, column, -1)), corners
+
+    def _scores(self, bounds: NodeBounds, slack: dict[int, Tensor]) -> Tensor:
+        """What each neuron's line loses, 0 where its interval is too narrow to be cut."""
+        scores = []
+        for place, source in zip(self._places, self._sources, strict=True):
+            low, high = bounds.lower[source].flatten(1), bounds.upper[source].flatten(1)
+            wide = high - low > NARROW * (1 + torch.maximum(low.abs(), high.abs()))
+            lost = slack[place].flatten(1) if place in slack else torch.zeros_like(low)
+            scores.append(lost * wide)
+        return torch.cat(scores, 1)
+
+    def _absorb(self, pieces: _Pieces, corners: Tensor) -> dict[int, Tensor]:
+        """Close pieces and keep the others open; returns points that break specifications."""
+        least = pieces.rows.amin(1)
+        closed, stuck = least > 0, pieces.column < 0
+        broken = self._broken(pieces.instance[~closed], corners[~closed])
+        self.accounts.close(pieces.instance[closed], least[closed])
+        left = ~closed & stuck
+        self.accounts.close(pieces.instance[left], least[left].clamp(max=0))
+        self._open = self._open.with_more(pieces[(~closed & ~stuck).nonzero().flatten()])
+        return broken
+
+    def _descend(self, instance: Tensor, corners: Tensor) -> dict[int, Tensor]:
+        """Gradient descent from the corners, in search of points that break specifications."""
+        if self._settings.descent == 0 or len(instance) == 0:
+            return {}
+        fast = self._fast
+        box, spec = fast.box[instance], fast.spec[instance]
+        start = corners.to(torch.float32).clamp(box.lower, box.upper)
+        how = FalsifySettings(steps=self._settings.descent, targets=1)
+        found = falsify(fast.graph, box, spec, start, how, range(len(instance)))
+        return self._broken(instance, found.points)
+
+    def _broken(self, instance: Tensor, points: Tensor) -> dict[int, Tensor]:
+        evaluated = evaluate(self._fast, self._exact, instance, points)
+        hit = evaluated.breaks.nonzero().flatten()
+        return dict(zip(instance[hit].tolist(), evaluated.points[hit], strict=True))
+
+    def _charge(self, served: Tensor, pace: Pace) -> None:
+        shares = torch.bincount(served, minlength=len(self.accounts.domains))
+        self.accounts.charge(shares, pace.stop(len(served)))
+        self.accounts.domains += shares
+
+    def _out_of_memory(self, pieces: _Pieces, pace: Pace) -> Iterator[Found]:
+        """Go on with smaller batches, or without the instance that is too large alone."""
+        if len(pieces) == 1:
+            yield self._end(int(pieces.instance), Status.UNKNOWN, Reason.MEMORY)
+        pace.limit_to(max(1, len(pieces) // 2))
+
+    def _ends(self, broken: dict[int, Tensor]) -> Iterator[Found]:
+        """Instances that have come to an end by now."""
+        for n, point in broken.items():
+            if not self.accounts.ended[n]:
+                yield self._end(n, Status.FALSIFIED, point=point)
+        for n in self.accounts.complete():
+            proved = 0 < float(self.accounts.proved[n]) < math.inf
+            reason = None if proved else Reason.NOT_DECIDED
+            yield self._end(n, Status.VERIFIED if proved else Status.UNKNOWN, reason)
+        for n in self.accounts.overdue():
+            yield self._end(n, Status.UNKNOWN, Reason.TIMEOUT)
+        if self._settings.max_domains is not None:
+            for n in self.accounts.over(self._settings.max_domains):
+                yield self._end(n, Status.UNKNOWN, Reason.BUDGET)
+        while self._open.bytes > self._settings.max_bytes:
+            n = int(torch.bincount(self._open.instance).argmax())
+            yield self._end(n, Status.UNKNOWN, Reason.BUDGET)
+
+    def _end(
+        self, n: int, status: Status, reason: Reason | None = None, point: Tensor | None = None
+    ) -> Found:
+        self._open = self._open[(self._open.instance != n).nonzero().flatten()]
+        return self.accounts.end(n, status, reason, point)
+
+
+def _uncrossed(bounds: NodeBounds) -> tuple[NodeBounds, Tensor]:
+    """Bounds whose ends are in order, and pieces without any input, ``D`` booleans.
+
+    Rounding may make the ends of a narrow interval cross; then the interval between them holds the
+    neuron all the same.
+    """
+    lower, upper = {}, {}
+    nowhere = torch.zeros(len(bounds), dtype=torch.bool)
+    for place, low in bounds.lower.items():
+        high = bounds.upper[place]
+        slack = CROSSED * (1 + torch.maximum(low.abs(), high.abs()))
+        nowhere = nowhere.to(low.device) | (low > high + slack).flatten(1).any(1)
+        lower[place], upper[place] = torch.minimum(low, high), torch.maximum(low, high)
+    return NodeBounds(lower, upper), nowhere
