@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from verify_pipeline.cli.options import Device, GiveUp, Parity, Search
+
+if TYPE_CHECKING:
+    from verify_pipeline.interop.sets import Comparison
 
 
 def vnnlib(
@@ -92,7 +95,7 @@ def vnncomp(
     """
     from verify_pipeline import pipeline
     from verify_pipeline.interop.decide import property_plan
-    from verify_pipeline.interop.instances import Answer, Key, read_instances, read_reference
+    from verify_pipeline.interop.instances import Key, read_instances, read_reference
     from verify_pipeline.interop.sets import Result, SetJob, compare, run_set
 
     def tell(key: Key, result: Result) -> None:
@@ -112,20 +115,25 @@ def vnncomp(
         retry,
     )
     found = compare(run_set(read_instances(instances), job, tell), known)
+    _show(found, out, reference is not None)
+
+
+def _show(found: Comparison, out: Path, compared: bool) -> None:
+    """What came of a set, and the exit code of a contradiction."""
+    from verify_pipeline.interop.instances import Answer
+
     typer.echo(", ".join(f"{answer.value} {found.answers[answer]}" for answer in Answer))
     typer.echo(f"{found.seconds:.1f} seconds; results: {out}")
-    if reference is not None:
+    if not compared:
+        return
+    count = len(found.contradictions)
+    typer.echo(f"decided {found.decided} of {found.known} known; {count} contradictions")
+    for one in found.contradictions:
         typer.echo(
-            f"decided {found.decided} of {found.known} known; "
-            f"{len(found.contradictions)} contradictions"
+            f"contradiction: {one.key.onnx} {one.key.vnnlib}, known as {one.known.value}", err=True
         )
-        for one in found.contradictions:
-            typer.echo(
-                f"contradiction: {one.key.onnx} {one.key.vnnlib}, known as {one.known.value}",
-                err=True,
-            )
-        if found.contradictions:
-            raise typer.Exit(2)
+    if found.contradictions:
+        raise typer.Exit(2)
 
 
 def vnncomp_table(
