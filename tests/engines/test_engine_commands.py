@@ -122,6 +122,19 @@ def test_crosscheck_of_a_list_agrees_and_goes_on(
     assert len(list(Path("check.builtin.abcrown").glob("0*"))) == 1
 
 
+def test_a_property_that_is_no_text_is_unknown_to_both(
+    fake_tool: FakeTool, network: Path, tmp_path: Path
+) -> None:
+    instances = property_list(tmp_path, network)
+    (tmp_path / "first.vnnlib").write_bytes(b"\xff\xfe")
+    home = fake_tool(json.dumps({"second": {"status": "safe"}})).script
+    code, output = run(
+        "crosscheck", "--instances", instances, "--out", "check", "--abcrown-home", home
+    )
+    assert code == 0, output
+    assert "1 agree, 0 CONTRADICT, 0 builtin only, 0 abcrown only, 1 neither decided" in output
+
+
 def test_crosscheck_tells_a_contradiction_with_its_exit_code(
     fake_tool: FakeTool, network: Path, tmp_path: Path
 ) -> None:

@@ -42,7 +42,8 @@ def run_set(
 ) -> dict[Key, Result]:
     """Ask the tool about the instances that have no result yet, in one process.
 
-    ``unsat`` rests on its word; ``sat`` has a counterexample that onnxruntime confirmed.
+    ``unsat`` rests on its word; ``sat`` has a counterexample that onnxruntime confirmed. A property
+    that cannot be read makes its instance unknown, with the reason.
 
     Args:
         instances: of the set.
@@ -55,10 +56,24 @@ def run_set(
         The results of all instances, in their order.
 
     Raises:
-        DataError: the results file is of another form, or a file cannot be read or written.
+        DataError: the results file is of another form, or a file cannot be written.
     """
     results = read_results(job.results) if job.results.exists() else {}
-    open_ = [one for one in instances if is_open(results.get(one.key), job.retry)]
+    write_results(job.results, results)  # a place that cannot be written is told at once
+
+    def keep(instance: SetInstance, result: Result) -> None:
+        results[instance.key] = result
+        write_results(job.results, results)
+        progress(instance.key, result)
+
+    open_ = []
+    for instance in instances:
+        if is_open(results.get(instance.key), job.retry):
+            problem = _problem(instance.vnnlib)
+            if problem:
+                keep(instance, Result(Answer.UNKNOWN, 0.0, problem))
+            else:
+                open_.append(instance)
     questions = questions_of(open_, job.seconds, setup.folder)
     engine = Engine(setup.tool, config, setup.folder, setup.limits, device=_kind(job))
     network = lru_cache(maxsize=1)(read_network)
@@ -68,9 +83,7 @@ def run_set(
         if found is not None and job.counterexamples is not None:
             name = counterexample_name(instance.onnx, instance.vnnlib)
             write_counterexample(job.counterexamples / name, *found)
-        results[instance.key] = result
-        write_results(job.results, results)
-        progress(instance.key, result)
+        keep(instance, result)
     return {one.key: results[one.key] for one in instances}
 
 
@@ -106,6 +119,15 @@ def _module(onnx: Path, folder: Path) -> Path | None:
 
 def _kind(job: SetJob) -> str:
     return str(job.device).partition(":")[0]
+
+
+def _problem(path: Path) -> str:
+    """Why a property cannot be put to the tool; empty if it can."""
+    try:
+        _text(path)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _text(path: Path) -> str:
