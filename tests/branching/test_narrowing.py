@@ -139,3 +139,35 @@ def test_what_brings_nothing_is_not_gone_on_with(
         plan.narrowed(bounder, one)
     assert tried == [1] * narrowing_module.TRIES
     assert Narrowing(0, SearchSettings()).narrowed(bounder, one) is one
+
+
+def test_without_the_room_the_search_goes_on(
+    monkeypatch: pytest.MonkeyPatch, make_case: Any, make_mlp: Any
+) -> None:
+    def full(bounder: Bounder, domains: Domains) -> Domains:
+        raise MemoryError
+
+    monkeypatch.setattr(narrowing_module, "narrow", full)
+    case = make_case(make_mlp(0), 8, 0, NUDGES)
+    check_against_oracle(case, run(case, replace(QUICK, descent=0)))
+
+
+def test_ever_more_are_done_step_by_step(
+    monkeypatch: pytest.MonkeyPatch, make_case: Any, make_mlp: Any
+) -> None:
+    counts: list[int] = []
+
+    def watched(bounder: Bounder, domains: Domains) -> Domains:
+        counts.append(len(domains))
+        return domains
+
+    monkeypatch.setattr(narrowing_module, "narrow", watched)
+    monkeypatch.setattr(narrowing_module, "ENOUGH", -1.0)
+    exact = exactly(make_case(make_mlp(0), 4, 0, (0.1,)))
+    roots = plant(exact, None, 64)
+    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    many = roots.domains[torch.zeros(20, dtype=torch.long)]
+    plan = Narrowing(len(roots.goals), SearchSettings())
+    for _ in range(4):
+        plan.narrowed(bounder, many)
+    assert counts == [4, 8, 16, 20]

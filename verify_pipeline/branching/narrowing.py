@@ -27,7 +27,7 @@ from verify_pipeline.bounds import (
     clamp_to_splits,
     lower_below_cutoff,
 )
-from verify_pipeline.bounds.chunks import functionals_with_gradients
+from verify_pipeline.bounds.chunks import functionals_with_gradients, unless_memory_ends
 from verify_pipeline.branching.bounding import Bounder, View
 from verify_pipeline.branching.domains import LEVEL, Domains
 from verify_pipeline.branching.settings import SearchSettings
@@ -74,21 +74,27 @@ class Narrowing:
         self._share = torch.zeros(goals, SIZES)
         self._tried = torch.zeros(goals, SIZES, dtype=torch.long)
         self._gain = torch.zeros(goals)
+        self._most = TRIES
 
     def narrowed(self, bounder: Bounder, domains: Domains) -> Domains:
         """The domains, those that it is worth for with better bounds of them and their neurons."""
         if not len(self._gain):
             return domains
-        chosen = self._worth(domains).nonzero().flatten().to(domains.goal.device)
+        # a batch's size follows what the last one took, so that more are done step by step
+        chosen = self._worth(domains).nonzero().flatten()[: self._most].to(domains.goal.device)
+        self._most = max(TRIES, 2 * len(chosen))
         if not len(chosen):
             return domains
         graph = bounder.fast.graph
         last = len(graph.nodes) - 1
         fitting = functionals_with_gradients(graph, last, self._budget, torch.float32)
-        parts = chosen.split(max(1, fitting // (2 * NEURONS)))
-        found = Domains.cat([narrow(bounder, domains[part]) for part in parts])
-        self._note(domains[chosen], found)
-        return domains.with_some(chosen, found)
+        parts = [domains[part] for part in chosen.split(max(1, fitting // (2 * NEURONS)))]
+        found = unless_memory_ends(lambda: [narrow(bounder, part) for part in parts])
+        if found is None:  # the search goes on without
+            self._gain = self._gain[:0]
+            return domains
+        self._note(domains[chosen], Domains.cat(found))
+        return domains.with_some(chosen, Domains.cat(found))
 
     def learn(self, before: Domains, after: Domains) -> None:
         """Take in what splits gained: children with their parents' bounds, and with their own."""
@@ -106,7 +112,9 @@ class Narrowing:
         tried, share = self._tried[goal, kind], self._share[goal, kind]
         levels = lacking / self._gain[goal].clamp(min=1e-9)
         saved = levels - levels / (1 + share * levels)
-        return (tried < TRIES) | (share > ENOUGH) | (saved > math.log2(1 + COST))
+        fresh = tried < TRIES
+        fresh &= fresh.cumsum(0) <= TRIES
+        return fresh | (share > ENOUGH) | (saved > math.log2(1 + COST))
 
     def _note(self, before: Domains, after: Domains) -> None:
         """Take in what it brought to some domains."""
