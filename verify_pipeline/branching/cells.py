@@ -112,8 +112,14 @@ def _is_affordable(
     if not is_splittable(exact.graph) or not bool(exact.are_finite().all()):
         return False
     began = clock()
-    crown_intermediate(exact.graph, exact.box[:1], exact.bounds[:1], settings.budget)
-    return clock() - began < min(AFFORDABLE * float(deadlines.seconds.amin()), AFFORDABLE_SECONDS)
+    allowed = min(AFFORDABLE * float(deadlines.seconds.amin()), AFFORDABLE_SECONDS)
+
+    def is_within() -> bool:  # nobody is charged for finding out that it takes too long
+        return clock() - began < allowed
+
+    box, bounds = exact.box[:1], exact.bounds[:1]
+    crown_intermediate(exact.graph, box, bounds, settings.budget, is_within)
+    return is_within()
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,9 +37,6 @@ from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Elementwise
 from verify_pipeline.problem import Box, Reason, Specification, Status
 
-STEP_SECONDS = 1.0
-"""What one step aims to take at most."""
-
 NARROW = 1e-6
 """Intervals whose width, relative to their ends, is less are not cut."""
 
@@ -108,7 +105,7 @@ def search_in_pieces(
     exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
     rows = functionals_that_fit(graph, len(graph.nodes) - 1, settings.budget, torch.float64)
     limit = max(1, min(settings.batch, rows // (2 * spec.rows.shape[1])))
-    pace = Pace(limit, STEP_SECONDS, clock)
+    pace = Pace(limit, deadlines.step_seconds(), clock)
     cutting = _Cutting(exact, settings, deadlines)
     yield from cutting.begin(pace)
     yield from cutting.grow(pace)

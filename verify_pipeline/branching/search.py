@@ -41,9 +41,6 @@ from verify_pipeline.branching.tightening import Tightening, tightened
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Reason, Specification, Status
 
-STEP_SECONDS = 1.0
-"""What one step aims to take at most: a deadline is exceeded by no more than a step."""
-
 
 def search(
     graph: Graph,
@@ -71,7 +68,7 @@ def search(
         return
     last = len(graph.nodes) - 1
     fitting = functionals_with_gradients(graph, last, settings.budget, torch.float32)
-    pace = Pace(max(1, min(settings.batch, fitting // 2)), STEP_SECONDS, clock)
+    pace = Pace(max(1, min(settings.batch, fitting // 2)), deadlines.step_seconds(), clock)
     exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
     exact = with_planes(exact, start)
     roots = plant(exact, start, max(1, settings.batch // spec.rows.shape[1]))
