@@ -38,8 +38,8 @@ from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box
 
-ROUNDS = 12
-"""For a domain, at most."""
+ROUNDS, DEAR_ROUNDS = 12, 3
+"""For a domain, at most; of those in which all operations are relaxed anew."""
 
 SHARE = 0.005
 """Of what a bound lacks, what a neuron's line costs it for the neuron to be bounded anew."""
@@ -47,6 +47,9 @@ SHARE = 0.005
 MOST_BLAME = 0.9
 """Of what a bound lacks, what the lines of ReLUs may cost for all other operations to be relaxed
 anew, which is dearer."""
+
+STEPS = 4
+"""Of the ascent in a round, which goes on where the last one ended."""
 
 LEAST_GAIN = 0.1
 """Of what a bound lacks, what a round has to bring for another one."""
@@ -57,7 +60,7 @@ NARROWER, WIDER = 0.5, 1.25
 AT_ONCE = 1 << 26
 """Bytes at most for the neurons that are bounded together; a processor's caches like it small."""
 
-SECONDS = 2.0
+SECONDS = 1.5
 """What the tries of one batch of domains may take, about."""
 
 
@@ -87,11 +90,11 @@ class Contraction:
         if not len(chosen):
             return bounded
         began = self._clock()
-        tried, lower = contracted(bounder, domains[chosen], self._settings, activations)
+        tried, lower = contracted(bounder, domains[chosen], self._settings, activations, ROUNDS)
         self._seconds_each = (self._clock() - began) / len(chosen)
         stalled = _elsewhere(bounder, tried, lower)[:1]
         if len(stalled):
-            again = contracted(bounder, tried[stalled], self._settings, everything)
+            again = contracted(bounder, tried[stalled], self._settings, everything, DEAR_ROUNDS)
             tried, lower[stalled] = tried.with_some(stalled, again[0]), again[1]
         self._learn(domains[chosen], lower)
         confirmed = bounded.confirmed.clone()
@@ -125,7 +128,7 @@ Anew = Callable[[Bounder, View, Tensor, MemoryBudget], RelaxedBounds]
 
 @torch.no_grad()
 def contracted(
-    bounder: Bounder, domains: Domains, settings: SearchSettings, anew: Anew
+    bounder: Bounder, domains: Domains, settings: SearchSettings, anew: Anew, rounds: int
 ) -> tuple[Domains, Tensor]:
     """Better bounds of domains and of their neurons.
 
@@ -137,6 +140,7 @@ def contracted(
         domains: ``D``, open.
         settings: of the search.
         anew: what is bounded in each round.
+        rounds: at most.
 
     Returns:
         The domains, and float64 bounds of their margins, ``D``, at most LEVEL.
@@ -149,7 +153,7 @@ def contracted(
     going = torch.arange(len(domains), device=best.device)
     below, above = domains.below.clone(), domains.above.clone()
     budget = MemoryBudget(bytes=min(settings.budget.bytes, AT_ONCE))
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         view = replace(view, box=_cut(view.box, margins))
         view = replace(view, bounds=anew(bounder, view, best[going], budget))
         rough = view.bounds.to(torch.float32)
@@ -208,7 +212,7 @@ def _ascended(graph: Graph, view: View, rough: NodeBounds, settings: SearchSetti
         view.box.to(single),
         view.spec.to(single),
         rough,
-        replace(settings.domain, lr_planes=0.0),
+        replace(settings.domain, iterations=STEPS, lr_planes=0.0),
         splits=view.splits,
         start=view.multipliers.to(single),
         until=Until(torch.full_like(view.spec.offsets[:, 0], CONFIRMABLE, dtype=single)),

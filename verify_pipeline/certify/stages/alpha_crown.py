@@ -42,6 +42,9 @@ NEURONS = OptimiseSettings(iterations=5, lr_alpha=0.25, lr_planes=0.25)
 FUNCTIONAL_SHARE = 0.5
 """A step of a neuron's bound, in steps of a margin's: it ends where the neuron is."""
 
+FEWEST = 16
+"""Rows that a step takes about as long for as for one, which says little of what many take."""
+
 TIME_SHARE = 0.5
 """Of the seconds left, what bounds of the neurons may be expected to take."""
 
@@ -92,7 +95,7 @@ class AlphaCrownStage:
         slopes = self._ascend(task, bounds, lower)
         open_ = (~(task.spec.least(lower) > 0)).nonzero().flatten()
         bounds, slopes = bounds[open_], slopes[open_]
-        spent = (self._clock() - began) / max(rows, 1) / (self._settings.iterations + 1)
+        spent = (self._clock() - began) / max(rows, FEWEST) / (self._settings.iterations + 1)
         if self._is_worthwhile(task, bounds, spent):
             rest = _picked(task, open_)
             bounds = optimise_intermediate(
