@@ -26,6 +26,7 @@ def is_curved(op: Op) -> bool:
 
 
 @full_precision()
+@torch.no_grad()
 def margins_and_slack(
     graph: Graph, box: Box, spec: Specification, bounds: NodeBounds
 ) -> tuple[MarginBounds, dict[int, Tensor]]:
