@@ -318,8 +318,10 @@ def test_modules_arrive_simple(name: str) -> None:
     assert network.path is None
 
 
-@pytest.mark.parametrize(("module", "name"), [(nn.SiLU(), "silu"), (nn.Mish(), "mish")])
-def test_a_gate_on_its_own_input_is_one_function(module: nn.Module, name: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "name"), [(nn.SiLU(), "silu"), (nn.Mish(), "mish"), (nn.ELU(), "elu")]
+)
+def test_what_a_file_spells_out_is_one_function(module: nn.Module, name: str) -> None:
     torch.manual_seed(0)
     network = network_from_module(nn.Sequential(nn.Linear(3, 4), module, nn.Linear(4, 2)), (3,))
     (smooth,) = [n.op for n in network.graph.nodes if isinstance(n.op, Elementwise)]

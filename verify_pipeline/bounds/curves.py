@@ -32,6 +32,7 @@ _SLOPES: dict[str, Function] = {
     "erf": lambda x: (-x.square()).exp() * (2 / math.sqrt(math.pi)),
     "exp": torch.exp,
     "softplus": torch.sigmoid,
+    "elu": lambda x: x.clamp(max=0).exp(),
     "square": lambda x: 2 * x,
     "reciprocal": lambda x: -x.square().reciprocal(),
     "sqrt": lambda x: 0.5 * x.rsqrt(),
@@ -44,7 +45,7 @@ _SLOPES: dict[str, Function] = {
     "hardswish": lambda x: ((2 * x + 3) / 6).masked_fill(x < -3, 0.0).masked_fill(x > 3, 1.0),
 }
 _S_SHAPED = frozenset({"sigmoid", "tanh", "erf", "atan"})
-_CONVEX = frozenset({"exp", "softplus", "square", "reciprocal"})
+_CONVEX = frozenset({"exp", "softplus", "elu", "square", "reciprocal"})
 _TURNS = {
     "gelu": (-math.sqrt(2), math.sqrt(2)),
     "gelu_tanh": (-1.4185040087908285, 1.4185040087908285),

@@ -148,6 +148,7 @@ _FUNCTIONS: dict[str, str] = {
     "reciprocal": "1 / {}",
     "gelu": "F.gelu({})",
     "gelu_tanh": "F.gelu({}, approximate='tanh')",
+    "elu": "F.elu({})",
     "silu": "F.silu({})",
     "mish": "F.mish({})",
     "hardswish": "F.hardswish({})",

@@ -333,6 +333,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "square": torch.square,
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "elu": F.elu,
     "silu": F.silu,
     "mish": lambda x: x * F.softplus(x, threshold=50).tanh(),
     "hardswish": F.hardswish,

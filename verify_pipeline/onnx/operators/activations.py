@@ -112,8 +112,10 @@ def _celu(call: Call) -> Value:
 
 
 def _exponential_below(call: Call, alpha: float, width: float = 1.0) -> Activation:
-    """``max(x, 0) + alpha * (exp(min(x, 0) / width) - 1)``."""
+    """``max(x, 0) + alpha * (exp(min(x, 0) / width) - 1)``; one function if both are 1."""
     x, trace = call.activation(), call.trace
+    if alpha == width == 1:
+        return trace.emit(Elementwise("elu"), x)
     below = trace.affine(_relu_of(trace, x, -1.0, 0.0), -1.0 / width, 0.0)
     falling = trace.affine(trace.emit(Elementwise("exp"), below), alpha, -alpha)
     total = add(trace, trace.emit(Relu(), x), falling)
