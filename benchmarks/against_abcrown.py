@@ -7,7 +7,8 @@
 
 Each engine does all instances of a task in a process of its own, one engine after the other; which
 goes first alternates from task to task. α,β-CROWN gets every instance in its one-process CSV mode,
-with its own defaults and with a configuration of abcrown_configs/, and may overrun as it likes.
+with its own defaults and with a configuration of abcrown_configs/, and may overrun as it likes. Ours
+runs to each deadline, and once more with --give-up.
 What an engine gave is kept in --work, so a run that was stopped goes on there. Each run ends with
 the table of everything: --out as Markdown, and what was measured as JSON beside it. Where the tool
 is not installed, its side is taken from that JSON.
@@ -52,9 +53,12 @@ from verify_pipeline.interop.instances import SetInstance, read_instances
 from verify_pipeline.interop.sets import read_results
 from verify_pipeline.whole_files import write_whole
 
-ENGINES = ("cascade", "abcrown-default", "abcrown-tuned")
+ENGINES = ("cascade", "cascade-giving-up", "abcrown-default", "abcrown-tuned")
+OURS = ENGINES[:2]
+GIVE_UP = "10"
 TITLES = {
     "cascade": "verify_pipeline",
+    "cascade-giving-up": f"verify_pipeline, --give-up {GIVE_UP}",
     "abcrown-default": "α,β-CROWN, its defaults",
     "abcrown-tuned": "α,β-CROWN, tuned",
 }
@@ -75,7 +79,6 @@ class Job:
         timeout: seconds for each.
         tuned: the configuration's name in abcrown_configs/.
         search: our settings' name there; empty: this package's defaults.
-        give_up: as our --give-up; 0: never.
         device: ``cpu`` or ``cuda``.
     """
 
@@ -87,7 +90,6 @@ class Job:
     tuned: str
     search: str
     device: str
-    give_up: float = 0.0
 
     @property
     def name(self) -> str:
@@ -95,7 +97,6 @@ class Job:
         path = Path(self.source)
         about = f"{path.stem}, ε {self.epsilon}" if self.data else " ".join(path.parts[-3:-1])
         ours = f", ours {self.search}" if self.search else ""
-        ours += f", giving up at {self.give_up:g}" if self.give_up else ""
         return f"{about}, {self.indices}, {self.timeout:g} s, tuned {self.tuned}{ours}"
 
 
@@ -135,12 +136,12 @@ class Measured:
         return len(self.answers) - self.count("unknown")
 
 
-def ours(job: Job, work: Path) -> Iterator[tuple[str, str, float, int]]:
+def ours(job: Job, work: Path, giving_up: bool) -> Iterator[tuple[str, str, float, int]]:
     """The cascade, by the command line; instance, answer, seconds and domains."""
     command = [sys.executable, "-m", "verify_pipeline"]
     rest = ["--timeout", f"{job.timeout:g}", "--device", job.device]
     rest += ["--search", job.search] if job.search else []
-    rest += ["--give-up", f"{job.give_up:g}"] if job.give_up else []
+    rest += ["--give-up", GIVE_UP] if giving_up else []
     if job.data:
         ledger = work / "ledger.sqlite"
         command += ["certify", job.source, "--data", job.data, "--epsilon", job.epsilon]
@@ -228,9 +229,9 @@ def measure(job: Job, engine: str, out: Path) -> None:
     """Let an engine do a task, and write what it did; this process starts nothing else."""
     load, start = os.getloadavg()[0], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder) if engine == "cascade" else out.with_suffix("")
-        if engine == "cascade":
-            found = list(ours(job, work))
+        work = Path(folder) if engine in OURS else out.with_suffix("")
+        if engine in OURS:
+            found = list(ours(job, work, engine == "cascade-giving-up"))
             wall, version = time.perf_counter() - start, __version__
         else:
             tuned = engine == "abcrown-tuned"
@@ -257,12 +258,12 @@ def run(job: Job, work: Path, chosen: list[str]) -> None:
     folder = work / re.sub(r"[^\w.]+", "-", job.name)
     first = sum(path.is_dir() for path in work.glob("*")) if not folder.exists() else 0
     write_whole(folder / "job.json", json.dumps(asdict(job), indent=1))
-    engines = [*ENGINES[1:], ENGINES[0]] if first % 2 else list(ENGINES)
+    engines = [*ENGINES[2:], *OURS] if first % 2 else list(ENGINES)
     try:
         find_tool()
     except DependencyError as error:
         print(f"{error}\nOnly our side is run.", file=sys.stderr)
-        engines = ["cascade"]
+        engines = list(OURS)
     for engine in (engine for engine in engines if engine in chosen):
         out = folder / f"{engine}.json"
         if not out.exists():
@@ -297,18 +298,23 @@ def contradictions(by_engine: dict[str, Measured]) -> list[str]:
     return [name for name, answers in said.items() if {"verified", "falsified"} <= answers]
 
 
+def ratio(own: Measured | None, its: Measured, what: str) -> str:
+    """Our seconds by theirs, ``wall`` or ``cpu``."""
+    return "–" if own is None else f"{asdict(own)[what] / asdict(its)[what]:.3f}"
+
+
 def page(found: dict[str, dict[str, Measured]], commands: list[str]) -> str:
     """The table as Markdown."""
     heads = "Task|Engine|Instances|Decided|Verified|Falsified|Wall s|CPU s|s per decided|Domains/s"
-    heads += "|Peak MiB|Our wall ÷ its|Our CPU ÷ its|Load"
+    heads += "|Peak MiB|Our wall ÷ its|Giving up ÷ its|Our CPU ÷ its|Load"
     lines = [f"| {heads.replace('|', ' | ')} |", "|---|---|" + "---:|" * (heads.count("|") - 1)]
     for task, by_engine in found.items():
-        base = by_engine.get("cascade")
         for engine, one in by_engine.items():
             rate = f"{one.domains / one.searched:.0f}" if one.searched else "–"
-            ratios = ["–", "–"]
-            if base is not None and engine != "cascade":
-                ratios = [f"{base.wall / one.wall:.3f}", f"{base.cpu / one.cpu:.3f}"]
+            ratios = ["–"] * 3
+            if engine not in OURS:
+                walls = [ratio(by_engine.get(own), one, "wall") for own in OURS]
+                ratios = [*walls, ratio(by_engine.get("cascade"), one, "cpu")]
             cells = [
                 task,
                 f"{TITLES[engine]} ({one.version})",
@@ -345,7 +351,6 @@ def command_of(job: Job) -> str:
     parts += ["--indices", job.indices, "--timeout", f"{job.timeout:g}", "--tuned", job.tuned]
     parts += ["--search", job.search] if job.search else []
     parts += ["--device", job.device] if job.device != "cpu" else []
-    parts += ["--give-up", f"{job.give_up:g}"] if job.give_up else []
     return shlex.join(parts)
 
 
@@ -362,7 +367,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tuned", default="default")
     parser.add_argument("--search", default="")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--give-up", type=float, default=0.0)
     parser.add_argument("--engines", default=",".join(ENGINES))
     parser.add_argument("--work", type=Path, default=Path("runs/against_abcrown"))
     parser.add_argument("--out", type=Path, default=Path("results/against_abcrown.md"))
@@ -386,7 +390,6 @@ def main() -> None:
             asked.tuned,
             asked.search,
             asked.device,
-            asked.give_up,
         )
         run(job, asked.work, asked.engines.split(","))
     recorded = asked.out.with_suffix(".json")
