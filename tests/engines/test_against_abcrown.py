@@ -32,9 +32,11 @@ def measured(benchmark: ModuleType, engine: str, wall: float, **answers: str) ->
 def test_ratios_and_contradictions(benchmark: ModuleType) -> None:
     ours = measured(benchmark, "cascade", 2.0, a="verified", b="falsified", c="unknown")
     theirs = measured(benchmark, "abcrown-tuned", 20.0, a="falsified", b="unknown", c="verified")
-    text = benchmark.page({"task": {"cascade": ours, "abcrown-tuned": theirs}}, ["command"])
-    assert "| 3 | 2 | 1 | 1 | 2.0 | 1.0 | 1.00 | 10 | 100 | – | – |" in text
-    assert "| 0.100 | 0.100 |" in text
+    brief = measured(benchmark, "cascade-giving-up", 1.0, a="verified", b="falsified", c="unknown")
+    all_three = {"cascade": ours, "cascade-giving-up": brief, "abcrown-tuned": theirs}
+    text = benchmark.page({"task": all_three}, ["command"])
+    assert "| 3 | 2 | 1 | 1 | 2.0 | 1.0 | 1.00 | 10 | 100 | – | – | – |" in text
+    assert "| 0.100 | 0.050 | 0.100 |" in text
     assert "Contradictions: task: a." in text
 
 
