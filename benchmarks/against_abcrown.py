@@ -55,7 +55,7 @@ from verify_pipeline.whole_files import write_whole
 
 ENGINES = ("cascade", "cascade-giving-up", "abcrown-default", "abcrown-tuned")
 OURS = ENGINES[:2]
-GIVE_UP = "10"
+GIVE_UP = "3"
 TITLES = {
     "cascade": "verify_pipeline",
     "cascade-giving-up": f"verify_pipeline, --give-up {GIVE_UP}",

@@ -12,36 +12,43 @@ from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.cells import search_with_cells
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Domains, Goals, Neurons
-from verify_pipeline.branching.prospects import Prospects, is_hopeless
+from verify_pipeline.branching.prospects import Prospects
 from verify_pipeline.branching.search import search
 from verify_pipeline.problem import Reason, Status
 
 
-def test_the_whole_is_expected_to_take_seconds_over_share() -> None:
-    allowed = torch.full((4,), 10.0, dtype=torch.float64)
-    seconds = torch.tensor([1.9, 2.0, 2.0, 2.0], dtype=torch.float64)
-    # expected: 1.9 / 0, 2 / 0, 2 / 0.02 = 100, 2 / 0.01 = 200; 12 times ten seconds are allowed
-    proved = torch.tensor([0.0, 0.0, 0.02, 0.01], dtype=torch.float64)
-    hopeless = is_hopeless(seconds, proved, allowed, 12.0)
-    assert hopeless.tolist() == [False, True, False, True]
+def _column(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_before_there_is_a_past_the_rate_is_that_of_all_the_time() -> None:
+    prospects = Prospects(torch.full((4,), 10.0, dtype=torch.float64), 12.0)
+    proved = _column(0.0, 0.02, 0.5, 0.0)
+    seconds = _column(1.9, 2.0, 2.0, 2.0)
+    # the first is too young; 0.98 · 2 / 0.02 = 98 s and 0.5 · 2 / 0.5 = 2 s are not 118 s; never
+    assert prospects.hopeless(seconds, proved) == [3]
+
+
+def test_what_counts_is_how_the_share_rose_over_the_last_half() -> None:
+    prospects = Prospects(_column(100.0, 100.0), 3.0)
+    # quickly half of it, then one of them stands still and the other does not
+    for seconds, first, second in ((10, 0.5, 0.5), (13, 0.501, 0.55), (17, 0.502, 0.6)):
+        assert prospects.hopeless(_column(seconds, seconds), _column(first, second)) == []
+    # 12 s after 10 s: 0.498 · 12 / 0.002 s are left of the first, 0.35 · 12 / 0.15 of the second
+    assert prospects.hopeless(_column(22, 22), _column(0.502, 0.65)) == [0]
 
 
 def test_nobody_is_given_up_where_that_was_not_asked_for() -> None:
-    one = torch.ones(1, dtype=torch.float64)
-    assert not is_hopeless(1e9 * one, 0 * one, one, math.inf).any()
-    assert not Prospects(one, math.inf).are_due(1e9 * one)
+    assert not Prospects(_column(1.0), math.inf).are_due(_column(1e9))
 
 
 def test_an_instance_is_looked_at_again_after_a_quarter_more_seconds() -> None:
-    prospects = Prospects(torch.tensor([10.0, 100.0], dtype=torch.float64), 2.0)
-    seconds = torch.tensor([2.0, 2.0], dtype=torch.float64)
-    proved = torch.tensor([0.5, 0.0], dtype=torch.float64)
-    assert not prospects.are_due(seconds - 0.1)
-    assert prospects.are_due(seconds)
-    assert prospects.hopeless(seconds, proved) == []  # 2 / 0.5 are less than 20
-    assert not prospects.are_due(seconds + 0.4)
-    assert prospects.are_due(seconds + 0.5)
-    assert prospects.hopeless(seconds + 0.5, 0.2 * proved) == [0]  # 2.5 / 0.1 are more
+    prospects = Prospects(_column(10.0, 100.0), 2.0)
+    assert not prospects.are_due(_column(0.19, 0.19))
+    assert prospects.are_due(_column(2.0, 0.0))
+    assert prospects.hopeless(_column(2.0, 0.0), _column(0.5, 0.0)) == []
+    assert not prospects.are_due(_column(2.4, 0.0))
+    assert prospects.are_due(_column(2.5, 0.0))
 
 
 def test_open_shares_halve_with_every_split_and_are_of_an_instances_trees_together() -> None:

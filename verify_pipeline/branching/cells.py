@@ -42,7 +42,7 @@ from verify_pipeline.branching.bounding import CONFIRMABLE, believed
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Neurons
 from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.prospects import looks_hopeless
+from verify_pipeline.branching.prospects import Prospects
 from verify_pipeline.branching.scores import scores
 from verify_pipeline.branching.search import search
 from verify_pipeline.branching.settings import SearchSettings
@@ -175,7 +175,8 @@ class _InCells:
         self._budget = MemoryBudget(bytes=min(settings.budget.bytes, 1 << 28))
         self._began = clock()
         self._grows_until = math.inf
-        self._earlier, self._allowed = 0.0, math.inf
+        self._earlier, self._hope = 0.0, True
+        self._prospects = Prospects(torch.ones(1, dtype=torch.float64), math.inf)
         self._bounded = 0
         self._proved = torch.inf
 
@@ -186,11 +187,14 @@ class _InCells:
             before: what the search without cells found.
             left: seconds.
         """
-        self._earlier, self._allowed = before.seconds, before.seconds + left
+        self._earlier = before.seconds
+        factor = math.inf if self._settings.give_up is None else self._settings.give_up
+        allowed = torch.tensor([before.seconds + left], dtype=torch.float64)
+        self._prospects = Prospects(allowed, factor)
         cells = self._grow(GROWING * left)
         if not len(cells):
             return self._end(before, Status.VERIFIED, None, None)
-        if self._is_hopeless(cells):
+        if not self._hope:
             return self._end(before, Status.UNKNOWN, Reason.GIVEN_UP, None)
         remaining = max(left - (self._clock() - self._began), 1e-6)
         same = torch.zeros(len(cells), dtype=torch.long, device=cells.lower.device)
@@ -257,11 +261,13 @@ class _InCells:
     def _may_grow(self) -> bool:
         return self._clock() < self._grows_until
 
-    def _is_hopeless(self, cells: _Cells) -> bool:
-        """Whether cutting and searching all cells is expected to take far too long."""
-        factor = math.inf if self._settings.give_up is None else self._settings.give_up
-        seconds = self._earlier + self._clock() - self._began
-        return looks_hopeless(seconds, 1 - cells.share, self._allowed, factor)
+    def _has_hope(self, cells: _Cells) -> bool:
+        """Whether cutting and searching all cells is not expected to take far too long."""
+        seconds = torch.tensor([self._earlier + self._clock() - self._began], dtype=torch.float64)
+        if self._hope and self._prospects.are_due(seconds):
+            proved = torch.tensor([1 - cells.share], dtype=torch.float64)
+            self._hope = not self._prospects.hopeless(seconds, proved)
+        return self._hope
 
     def _grow(self, seconds: float) -> _Cells:
         """Cut the worst cells until there are many, time is up, or there is no hope."""
@@ -272,7 +278,7 @@ class _InCells:
             for place, shape in zip(self._neurons.places, self._neurons.shapes, strict=True)
         }
         cells = self._bound(self._exact.bounds, nothing)
-        while 0 < len(cells) < MOST and self._may_grow() and not self._is_hopeless(cells):
+        while 0 < len(cells) < MOST and self._may_grow() and self._has_hope(cells):
             order = cells.lower.argsort()
             order = order[cells.columns[order] >= 0]
             if not len(order):

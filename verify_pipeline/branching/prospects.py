@@ -1,10 +1,11 @@
-"""Whether a search will end in its time, as far as what it has proved so far can tell.
+"""Whether a search will end in its time, as far as its progress so far can tell.
 
-A domain of d splits is 2^-d of its root, in the sense in which a tree whose splits all take equally
-long is cut into equal parts. If closed domains are the share p of an instance's trees after t
-seconds, the whole is expected to take t / p: the weighted backtrack estimator (Kilby et al. 2006,
-"Estimating search tree size", AAAI), which sees the hardest domains first here, as the worst come
-first. Nothing of it touches a verdict: an instance that is given up is UNKNOWN.
+Progress is the weight of the closed part of the trees: a domain of d splits weighs 2^-d of its root
+(the tree weight of Hendel et al. 2022, "Estimating the size of branch-and-bound trees", INFORMS J.
+Computing 34). It rises fast while easy parts are closed and slowly at the end, so what counts is
+how it rose over about the last half of the time: at that rate, the rest is expected to take
+``(1 - p) (t - t0) / (p - p0)`` seconds. Nothing of it touches a verdict: an instance that is given
+up is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -17,28 +18,10 @@ from torch import Tensor
 SURE = 0.2
 """Share of its time that every instance gets before it may be given up."""
 
-AGAIN = 1.25
-"""An instance is looked at again after so many times the seconds that it had at the last look."""
-
-
-def is_hopeless(seconds: Tensor, proved: Tensor, allowed: Tensor, factor: float) -> Tensor:
-    """Instances that are expected to take more than ``factor`` times what they may, ``N`` booleans.
-
-    Args:
-        seconds: that each has taken, ``N``.
-        proved: the share of its trees that is closed, ``N`` in [0, 1].
-        allowed: seconds that it may take, ``N``.
-        factor: > 0; infinite: none is given up.
-    """
-    if math.isinf(factor):
-        return torch.zeros_like(seconds, dtype=torch.bool)
-    return (seconds >= SURE * allowed) & (seconds > factor * allowed * proved)
-
-
-def looks_hopeless(seconds: float, proved: float, allowed: float, factor: float) -> bool:
-    """:func:`is_hopeless` of one instance."""
-    taken, share, may = torch.tensor([[seconds], [proved], [allowed]], dtype=torch.float64)
-    return bool(is_hopeless(taken, share, may, factor))
+EARLIEST, AGAIN, LOOKS = 0.02, 1.25, 3
+"""An instance is looked at first after such a share of its time, then whenever it has taken so many
+times the seconds that it had at the last look; it is compared with that many looks earlier, which
+was at about half of its seconds."""
 
 
 class Prospects:
@@ -51,15 +34,33 @@ class Prospects:
 
     def __init__(self, allowed: Tensor, factor: float) -> None:
         self._allowed, self._factor = allowed, factor
-        self._next = SURE * allowed if math.isfinite(factor) else torch.full_like(allowed, math.inf)
+        first = EARLIEST * allowed
+        self._next = first if math.isfinite(factor) else torch.full_like(allowed, math.inf)
+        self._seconds, self._proved = (allowed.new_zeros(LOOKS, len(allowed)) for _ in range(2))
 
     def are_due(self, seconds: Tensor) -> bool:
         """Whether an instance is to be looked at, by the seconds that each has taken, ``N``."""
         return bool((seconds >= self._next).any())
 
     def hopeless(self, seconds: Tensor, proved: Tensor) -> list[int]:
-        """The places of instances that are to be given up; arguments as :func:`is_hopeless`."""
-        self._next = torch.where(seconds >= self._next, AGAIN * seconds, self._next)
-        given_up = is_hopeless(seconds, proved, self._allowed, self._factor)
+        """The places of instances that are to be given up, of those that are due.
+
+        Args:
+            seconds: that each has taken, ``N``.
+            proved: the share of its trees that is closed, ``N`` in [0, 1].
+        """
+        due = seconds >= self._next
+        self._next = torch.where(due, AGAIN * seconds, self._next)
+        passed, gained = seconds - self._seconds[0], (proved - self._proved[0]).clamp(min=0)
+        left = (self._factor * self._allowed - seconds).clamp(min=0)
+        given_up = due & (seconds >= SURE * self._allowed)
+        given_up &= (1 - proved) * passed > left * gained
+        self._seconds = torch.where(due, _pushed(self._seconds, seconds), self._seconds)
+        self._proved = torch.where(due, _pushed(self._proved, proved), self._proved)
         places: list[int] = given_up.nonzero().squeeze(1).tolist()
         return places
+
+
+def _pushed(looks: Tensor, new: Tensor) -> Tensor:
+    """``LOOKS x N``, the first left out and ``new`` behind the last."""
+    return torch.cat([looks[1:], new.unsqueeze(0)])

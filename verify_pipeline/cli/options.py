@@ -69,7 +69,8 @@ GiveUp = Annotated[
     float | None,
     typer.Option(
         help="Give a search up, after a fifth of its time, once it is expected to take more than "
-        "so many times its seconds, by what it has proved so far; 10 is careful. Default: never."
+        "so many times its seconds, at the rate at which it makes progress; 3 is careful. "
+        "Default: never."
     ),
 ]
 Stages = Annotated[
