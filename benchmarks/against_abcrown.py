@@ -7,8 +7,8 @@
 
 Each engine does all instances of a task in a process of its own, one engine after the other; which
 goes first alternates from task to task. α,β-CROWN gets every instance in its one-process CSV mode,
-with its own defaults and with a configuration of abcrown_configs/, and may overrun as it likes. Ours
-runs to each deadline, and once more with --give-up.
+with its own defaults and with a configuration of abcrown_configs/, and may overrun as it likes.
+Ours runs to each deadline, and once more with --give-up.
 What an engine gave is kept in --work, so a run that was stopped goes on there. Each run ends with
 the table of everything: --out as Markdown, and what was measured as JSON beside it. Where the tool
 is not installed, its side is taken from that JSON.
