@@ -158,7 +158,8 @@ class _Cutting:
             pace.start()
             order = in_turn(self._open.instance, self._open.rows.amin(1), self.accounts.used)
             parents = self._open[order[: pace.size]]
-            found = unless_memory_ends(self._children, parents)
+            has_time = self._time_of(parents.instance, pace)
+            found = unless_memory_ends(self._children, parents, has_time)
             if found is None:
                 yield from self._out_of_memory(parents, pace)
                 continue
@@ -169,21 +170,32 @@ class _Cutting:
             self._charge(parents.instance, pace)
             yield from self._ends(broken)
 
-    def _children(self, parents: _Pieces) -> tuple[_Pieces, Tensor]:
+    def _time_of(self, served: Tensor, pace: Pace) -> Callable[[], bool]:
+        """Says no once a step has used up what one of the instances ``D`` served has left."""
+        shares = torch.bincount(served, minlength=len(self.accounts.left)) / len(served)
+        until = float((self.accounts.left / shares)[served].min())
+        return lambda: pace.passed() < until
+
+    def _children(self, parents: _Pieces, has_time: Callable[[], bool]) -> tuple[_Pieces, Tensor]:
         """Both parts of each, bounded; and where their bounds are least."""
         children, corners, first = [], [], 0
         for place, size in zip(self._places, self._sizes, strict=True):
             here = (parents.column >= first) & (parents.column < first + size)
             if bool(here.any()):
                 some = parents[here.nonzero().flatten()]
-                bounded, corner = self._parts(some, place, some.column - first)
+                bounded, corner = self._parts(some, place, some.column - first, has_time)
                 children.append(bounded)
                 corners.append(corner)
             first += size
         return reduce(_Pieces.with_more, children), torch.cat(corners)
 
-    def _parts(self, parents: _Pieces, place: int, neuron: Tensor) -> tuple[_Pieces, Tensor]:
-        """Both parts of pieces that are cut at neurons ``D`` of one place."""
+    def _parts(
+        self, parents: _Pieces, place: int, neuron: Tensor, has_time: Callable[[], bool]
+    ) -> tuple[_Pieces, Tensor]:
+        """Both parts of pieces that are cut at neurons ``D`` of one place.
+
+        Once ``has_time`` says no, neurons behind keep their bounds, or intervals.
+        """
         graph, count = self._exact.graph, len(parents)
         pieces = parents[torch.arange(count, device=neuron.device).repeat(2)]
         (source,) = graph.nodes[place].inputs
@@ -195,7 +207,7 @@ class _Cutting:
         lower[source], upper[source] = low.view_as(lower[source]), high.view_as(upper[source])
         box, known = self._exact.box[pieces.instance], NodeBounds(lower, upper)
         budget = self._settings.budget
-        found = crown_intermediate(graph, box, known, budget, behind=source).only(tuple(lower))
+        found = crown_intermediate(graph, box, known, budget, has_time, source).only(tuple(lower))
         return self._bound(_Pieces(pieces.instance, pieces.rows, found, pieces.column))
 
     @torch.no_grad()
