@@ -19,7 +19,7 @@ from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.pieces import can_be_cut, search_in_pieces
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import Elementwise, Linear, Mul, Op, Relu
+from verify_pipeline.network.ops import Elementwise, Linear, Mul, Op, Relu, Sub
 from verify_pipeline.problem import Box, Reason, Specification, Status
 
 F64 = torch.float64
@@ -115,6 +115,22 @@ def test_pieces_cover_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
     run(graph, box, Specification(spec.rows, spec.offsets - least + 0.01))
     assert len(cuts) > 3
     assert sum(cuts) > FINE**2
+
+
+def test_activations_of_the_input_itself_are_cut() -> None:
+    """``2 sigmoid(x) - tanh(x)``: its least value over [-2, 2] is 0.6997."""
+    builder = GraphBuilder((1,))
+    gate = builder.add(Linear(torch.tensor([[2.0]])), builder.add(Elementwise("sigmoid"), 0))
+    graph = builder.build(builder.add(Sub(), gate, builder.add(Elementwise("tanh"), 0))).to(F64)
+    box = Box(torch.tensor([[-2.0]], dtype=F64), torch.tensor([[2.0]], dtype=F64))
+    row = torch.ones(1, 1, 1, dtype=F64)
+    (end,) = run(graph, box, Specification(row, torch.full((1, 1), -0.65, dtype=F64)))
+    assert end.status is Status.VERIFIED
+    assert end.bound is not None
+    assert end.bound < 0.0498
+    assert end.domains > 2
+    (end,) = run(graph, box, Specification(row, torch.full((1, 1), -0.71, dtype=F64)))
+    assert end.status is Status.FALSIFIED
 
 
 def test_a_tie_is_not_verified() -> None:

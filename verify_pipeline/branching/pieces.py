@@ -40,9 +40,6 @@ from verify_pipeline.problem import Box, Reason, Specification, Status
 NARROW = 1e-6
 """Intervals whose width, relative to their ends, is less are not cut."""
 
-CROSSED = 1e-7
-"""Ends that cross by more, relative to their size, are of no input; by less they are rounded."""
-
 
 def can_be_cut(graph: Graph) -> bool:
     """Whether all that bends is smooth and has lines: then there is nothing else to split."""
@@ -205,19 +202,24 @@ class _Cutting:
         cut = (low[piece, neuron] + high[piece, neuron]) / 2
         high[piece, neuron], low[piece + count, neuron] = cut, cut
         lower[source], upper[source] = low.view_as(lower[source]), high.view_as(upper[source])
-        box, known = self._exact.box[pieces.instance], NodeBounds(lower, upper)
-        budget = self._settings.budget
+        known, budget = NodeBounds(lower, upper), self._settings.budget
+        box = self._box(pieces.instance, known)
         found = crown_intermediate(graph, box, known, budget, has_time, source).only(tuple(lower))
         return self._bound(_Pieces(pieces.instance, pieces.rows, found, pieces.column))
+
+    def _box(self, instance: Tensor, bounds: NodeBounds) -> Box:
+        """The boxes of pieces, which are cut themselves where an activation reads the input."""
+        if 0 not in bounds.lower:
+            return self._exact.box[instance]
+        return Box(bounds.lower[0], bounds.upper[0])
 
     @torch.no_grad()
     def _bound(self, pieces: _Pieces) -> tuple[_Pieces, Tensor]:
         """Bounds of the margins, which only rise, and the next cut; the worst rows' corners."""
-        bounds, nowhere = _uncrossed(pieces.bounds)
-        box, spec = self._exact.box[pieces.instance], self._exact.spec[pieces.instance]
+        bounds, spec = pieces.bounds, self._exact.spec[pieces.instance]
+        box = self._box(pieces.instance, bounds)
         margins, slack = margins_and_slack(self._exact.graph, box, spec, bounds)
         rows = torch.maximum(pieces.rows, believed(margins.lower))
-        rows = rows.masked_fill(nowhere.unsqueeze(1), torch.inf)
         piece = torch.arange(len(pieces), device=rows.device)
         corners = margins.corners(box)[piece, margins.lower.argmin(1)]
         score, column = self._scores(bounds, slack).max(1)
@@ -294,19 +296,3 @@ class _Cutting:
     ) -> Found:
         self._open = self._open[(self._open.instance != n).nonzero().flatten()]
         return self.accounts.end(n, status, reason, point)
-
-
-def _uncrossed(bounds: NodeBounds) -> tuple[NodeBounds, Tensor]:
-    """Bounds whose ends are in order, and pieces without any input, ``D`` booleans.
-
-    Rounding may make the ends of a narrow interval cross; then the interval between them holds the
-    neuron all the same.
-    """
-    lower, upper = {}, {}
-    nowhere = torch.zeros(len(bounds), dtype=torch.bool)
-    for place, low in bounds.lower.items():
-        high = bounds.upper[place]
-        slack = CROSSED * (1 + torch.maximum(low.abs(), high.abs()))
-        nowhere = nowhere.to(low.device) | (low > high + slack).flatten(1).any(1)
-        lower[place], upper[place] = torch.minimum(low, high), torch.maximum(low, high)
-    return NodeBounds(lower, upper), nowhere
