@@ -7,6 +7,9 @@ off more; rounds follow each other until nothing is left or little changes.
 
 A round costs as much as many domains, and from far below zero it gains nothing. So each goal has a
 reach: what a bound may lack for a try. A failure halves it, a success widens it.
+
+This is for networks that multiply activations (attention), where a cut box also tightens softmax
+and products. Elsewhere ``narrowing`` does it, which cuts no box: it bounds neurons with the row.
 """
 
 from __future__ import annotations

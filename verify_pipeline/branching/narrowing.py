@@ -9,6 +9,8 @@ It takes as long as a split or two, and gains nothing far below zero. So it is l
 what share of their lack it brings domains, by how large that lack is. It is done where that is
 much, or where it is expected to shorten the tree enough: where a split gains g, a domain that lacks
 m has n = m / g levels below it, and a share f of m at each leaves n / (1 + f n) of them.
+
+This is for networks that do not multiply activations; of those that do, see ``contraction``.
 """
 
 from __future__ import annotations
