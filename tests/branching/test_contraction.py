@@ -15,7 +15,7 @@ from verify_pipeline.bounds import (
     interval_bounds,
     needed_places,
 )
-from verify_pipeline.branching.bounding import Bounder
+from verify_pipeline.branching.bounding import Bounded, Bounder
 from verify_pipeline.branching.contraction import (
     Anew,
     Contraction,
@@ -131,6 +131,19 @@ def test_what_is_learned_of_neurons_holds_where_the_margin_is_at_most_zero(anew:
         assert (bounds.upper[source] <= free.upper[source]).all()
 
 
+def test_no_round_begins_without_time_for_it() -> None:
+    exact, _ = instances(0.97 * slack())
+    roots = plant(exact, None, 1)
+    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    nothing = torch.full((1,), -torch.inf, dtype=F64)
+    bounded = Bounded(roots.domains, nothing, exact.box.lower)
+    for seconds, closes in ((0.0, False), (1.0, True)):
+        plan, left = Contraction(1, SETTINGS, lambda: 0.0), torch.tensor([seconds])
+        found = plan.applied(bounder, bounded, left)
+        assert bool(found.confirmed > 0) is closes
+        assert bool(found.domains.limited.any()) is closes
+
+
 def test_a_search_closes_domains_that_way_and_says_what_it_says_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -149,7 +162,7 @@ def test_a_search_closes_domains_that_way_and_says_what_it_says_without(
         return found.status, found.domains
 
     with_it = [run(nudge) for nudge in (0.95, -0.1)]
-    monkeypatch.setattr(Contraction, "applied", lambda self, bounder, bounded: bounded)
+    monkeypatch.setattr(Contraction, "applied", lambda self, bounder, bounded, left: bounded)
     without = [run(nudge) for nudge in (0.95, -0.1)]
     assert [status for status, _ in with_it] == [status for status, _ in without]
     assert with_it[0][0] is Status.VERIFIED

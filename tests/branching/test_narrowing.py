@@ -109,6 +109,25 @@ def test_what_is_closed_is_proved_above_the_level_only(make_case: Any, make_mlp:
     assert bounded.confirmed.tolist() == [LEVEL] * len(domains)
 
 
+def test_a_bound_that_rests_on_what_is_known_of_a_domain_is_the_level_at_most(
+    make_case: Any, make_mlp: Any
+) -> None:
+    case = make_case(make_mlp(0), 4, 0, (0.1,))
+    exact = exactly(case)
+    roots = plant(exact, None, 64)
+    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    neurons, goals = roots.goals.neurons, roots.goals
+    values = exact.graph.values(exact.box.center[goals.instance])
+    sources = dict(zip(neurons.places, neurons.sources, strict=True))
+    at_center = neurons.flatten({p: values[s] for p, s in sources.items()}, len(goals))
+    # as if the neurons could only be about what they are at the box's centre
+    known = goals.compress(roots.domains.goal, at_center).float()
+    limited = replace(roots.domains, below=known - 1e-3, above=known + 1e-3)
+    bounded = bounder.bound(limited, OptimiseSettings(iterations=1))
+    assert float(bounded.domains.lower.max()) > 0.01
+    assert float(bounded.confirmed.max()) == LEVEL
+
+
 def test_the_gain_of_splits_by_hand() -> None:
     """Both children gain 1: g = 1. Gains of 1 and 2: x + x^2 = 1 for x = 2^(-1/g)."""
     assert gain_of_splits(torch.tensor([1.0, 1.0])) == pytest.approx(1.0, abs=1e-5)

@@ -28,6 +28,7 @@ from verify_pipeline.bounds import (
     NodeBounds,
     RelaxedBounds,
     Until,
+    always,
     clamp_to_splits,
     crown_activations,
     crown_intermediate,
@@ -82,8 +83,14 @@ class Contraction:
         self._clock = clock
         self._seconds_each = SECONDS
 
-    def applied(self, bounder: Bounder, bounded: Bounded) -> Bounded:
-        """The domains, with better bounds of them and of their neurons where a try was worth it."""
+    def applied(self, bounder: Bounder, bounded: Bounded, left: Tensor) -> Bounded:
+        """The domains, with better bounds of them and of their neurons where a try was worth it.
+
+        Args:
+            bounder: of the domains.
+            bounded: the domains.
+            left: seconds that each instance has left, ``N``; a round that is begun is ended.
+        """
         domains = bounded.domains
         lacking = -domains.lower.cpu()
         near = ~(bounded.confirmed > 0).cpu() & (lacking <= self._reach[domains.goal.cpu()])
@@ -93,11 +100,18 @@ class Contraction:
         if not len(chosen):
             return bounded
         began = self._clock()
-        tried, lower = contracted(bounder, domains[chosen], self._settings, activations, ROUNDS)
+        until = began + float(left[bounder.goals.instance[domains.goal[chosen]]].min())
+
+        def has_time() -> bool:
+            return self._clock() < until
+
+        asked = bounder, domains[chosen], self._settings
+        tried, lower = contracted(*asked, activations, ROUNDS, has_time)
         self._seconds_each = (self._clock() - began) / len(chosen)
         stalled = _elsewhere(bounder, tried, lower)[:1]
         if len(stalled):
-            again = contracted(bounder, tried[stalled], self._settings, everything, DEAR_ROUNDS)
+            asked = bounder, tried[stalled], self._settings
+            again = contracted(*asked, everything, DEAR_ROUNDS, has_time)
             tried, lower[stalled] = tried.with_some(stalled, again[0]), again[1]
         self._learn(domains[chosen], lower)
         confirmed = bounded.confirmed.clone()
@@ -131,7 +145,12 @@ Anew = Callable[[Bounder, View, Tensor, MemoryBudget], RelaxedBounds]
 
 @torch.no_grad()
 def contracted(
-    bounder: Bounder, domains: Domains, settings: SearchSettings, anew: Anew, rounds: int
+    bounder: Bounder,
+    domains: Domains,
+    settings: SearchSettings,
+    anew: Anew,
+    rounds: int,
+    has_time: Callable[[], bool] = always,
 ) -> tuple[Domains, Tensor]:
     """Better bounds of domains and of their neurons.
 
@@ -144,6 +163,7 @@ def contracted(
         settings: of the search.
         anew: what is bounded in each round.
         rounds: at most.
+        has_time: whether there is time for another round, asked before each.
 
     Returns:
         The domains, and float64 bounds of their margins, ``D``, at most LEVEL.
@@ -157,6 +177,8 @@ def contracted(
     below, above = domains.below.clone(), domains.above.clone()
     budget = MemoryBudget(bytes=min(settings.budget.bytes, AT_ONCE))
     for _ in range(rounds):
+        if not has_time():
+            break
         view = replace(view, box=_cut(view.box, margins))
         view = replace(view, bounds=anew(bounder, view, best[going], budget))
         rough = view.bounds.to(torch.float32)

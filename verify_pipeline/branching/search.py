@@ -231,7 +231,8 @@ class _Trees:
     def _absorb(self, bounded: Bounded, pursue: Pursue) -> dict[int, Tensor]:
         """Close domains, solve leaves, open the rest; returns points that break specifications."""
         if self._contraction is not None:
-            better = unless_memory_ends(self._contraction.applied, self._bounder, bounded)
+            asked = self._bounder, bounded, self.accounts.left
+            better = unless_memory_ends(self._contraction.applied, *asked)
             bounded = better or bounded
         domains, instance = bounded.domains, self._instance(bounded.domains)
         broken = self._broken(instance, bounded.corners)
