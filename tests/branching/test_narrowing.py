@@ -109,23 +109,37 @@ def test_what_is_closed_is_proved_above_the_level_only(make_case: Any, make_mlp:
     assert bounded.confirmed.tolist() == [LEVEL] * len(domains)
 
 
-def test_a_bound_that_rests_on_what_is_known_of_a_domain_is_the_level_at_most(
-    make_case: Any, make_mlp: Any
-) -> None:
-    case = make_case(make_mlp(0), 4, 0, (0.1,))
-    exact = exactly(case)
+def limited_to_the_centre(exact: Instances) -> tuple[Bounder, Domains]:
+    """Roots of whose neurons is claimed that they are about what they are at the box's centre."""
     roots = plant(exact, None, 64)
-    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
     neurons, goals = roots.goals.neurons, roots.goals
     values = exact.graph.values(exact.box.center[goals.instance])
     sources = dict(zip(neurons.places, neurons.sources, strict=True))
     at_center = neurons.flatten({p: values[s] for p, s in sources.items()}, len(goals))
-    # as if the neurons could only be about what they are at the box's centre
     known = goals.compress(roots.domains.goal, at_center).float()
     limited = replace(roots.domains, below=known - 1e-3, above=known + 1e-3)
+    return Bounder(goals, exact.to(torch.float32), exact), limited
+
+
+def test_a_bound_that_rests_on_what_is_known_of_a_domain_is_the_level_at_most(
+    make_case: Any, make_mlp: Any
+) -> None:
+    bounder, limited = limited_to_the_centre(exactly(make_case(make_mlp(0), 4, 0, (0.1,))))
     bounded = bounder.bound(limited, OptimiseSettings(iterations=1))
     assert float(bounded.domains.lower.max()) > 0.01
     assert float(bounded.confirmed.max()) == LEVEL
+
+
+def test_what_is_known_of_a_domain_does_not_generalise(make_case: Any, make_mlp: Any) -> None:
+    bounder, limited = limited_to_the_centre(exactly(make_case(make_mlp(0), 4, 0, (0.1,))))
+    assert bool((limited.lower <= 0).all())
+    closed = split(limited, torch.zeros(len(limited), dtype=torch.long))
+    assert bool((bounder.view(bounder.exact, closed).margins().lower > 0.01).any())
+    believed = torch.full((len(closed),), 0.5, dtype=F64)
+    splits, bounds = bounder.generalise(closed, believed)
+    free = bounder.generalise(closed.without_limits(), believed)
+    assert splits.equal(free[0])
+    assert bounds.equal(free[1])
 
 
 def test_the_gain_of_splits_by_hand() -> None:
