@@ -109,6 +109,26 @@ def test_what_is_closed_is_proved_above_the_level_only(make_case: Any, make_mlp:
     assert bounded.confirmed.tolist() == [LEVEL] * len(domains)
 
 
+def test_bounds_of_neurons_are_rounded_outward(
+    monkeypatch: pytest.MonkeyPatch, make_case: Any, make_mlp: Any
+) -> None:
+    def found(exact: Any, fast: Any, inner: Any, gamma: torch.Tensor, *more: Any) -> torch.Tensor:
+        low, high = (torch.full_like(half, 0.1, dtype=F64) for half in gamma.chunk(2, 1))
+        return torch.cat([low, -7 * high], 1)
+
+    monkeypatch.setattr(narrowing_module, "lower_below_cutoff", found)
+    exact = exactly(make_case(make_mlp(0), 4, 0, (0.1,)))
+    roots = plant(exact, None, 64)
+    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    narrowed = narrow(bounder, roots.domains)
+    # float32 has 0.1 a little above, and 0.7 a little below
+    below, above = narrowed.below[narrowed.limited], narrowed.above[narrowed.limited]
+    assert float(below.double().amax()) == pytest.approx(0.1)
+    assert float(below.double().amax()) < 0.1
+    assert float(above.double().amin()) == pytest.approx(0.7)
+    assert float(above.double().amin()) > 0.7
+
+
 def limited_to_the_centre(exact: Instances) -> tuple[Bounder, Domains]:
     """Roots of whose neurons is claimed that they are about what they are at the box's centre."""
     roots = plant(exact, None, 64)

@@ -25,6 +25,7 @@ from verify_pipeline.bounds import (
     MarginProblem,
     MemoryBudget,
     Multipliers,
+    NodeBounds,
     OptimiseSettings,
     clamp_to_splits,
     lower_below_cutoff,
@@ -174,10 +175,11 @@ def narrow(bounder: Bounder, domains: Domains) -> Domains:
         ASCENT,
         Multipliers(fast.multipliers.alpha, {}),
     ).chunk(2, 1)
+    known = NodeBounds({0: lower}, {0: -upper}).to(torch.float32)  # of one place, as it were
     found = replace(
         domains,
-        below=domains.below.scatter_reduce(1, columns, _down(lower), "amax"),
-        above=domains.above.scatter_reduce(1, columns, -_down(upper), "amin"),
+        below=domains.below.scatter_reduce(1, columns, known.lower[0], "amax"),
+        above=domains.above.scatter_reduce(1, columns, known.upper[0], "amin"),
     )
     margins = bounder.view(bounder.fast, found).margins().lower[:, 0].clamp(max=LEVEL)
     return replace(found, lower=torch.maximum(domains.lower, margins))
@@ -187,12 +189,6 @@ def _problem(view: View) -> MarginProblem:
     """Of the row less LEVEL."""
     spec = Specification(view.spec.rows, view.spec.offsets - LEVEL)
     return MarginProblem(view.graph, view.box, spec, view.bounds, view.splits)
-
-
-def _down(values: Tensor) -> Tensor:
-    """The greatest float32 numbers that are not above ``values`` float64."""
-    near = values.float()
-    return torch.where(near.double() > values, near.nextafter(near.new_tensor(-torch.inf)), near)
 
 
 def _costly(bounder: Bounder, domains: Domains) -> Tensor:
