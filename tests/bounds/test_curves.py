@@ -37,6 +37,40 @@ def test_lines_hold_the_function(function: str, start: float, width: float) -> N
     assert (above >= y - slack).all()
 
 
+def many_intervals(function: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tiny and huge ones, in the tails, on one side and about where functions turn."""
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.tensor([0, 1e-3, 1, 4, 10, 50, 1e4, *(t for ts in _TURNS.values() for t in ts)])
+    widths = torch.logspace(-7, 6, 27)
+    center, width = torch.cartesian_prod(centers.double(), widths.double()).T
+    center = center * torch.randn(len(center), generator=generator, dtype=torch.float64).sign()
+    below = torch.rand(len(center), generator=generator, dtype=torch.float64)
+    below = torch.where(torch.arange(len(center)) % 3 == 0, below.round(), below)
+    lower, upper = center - width * below, center + width * (1 - below)
+    if function in ("sqrt", "reciprocal", "log"):
+        lower = lower.abs() + 1e-3
+        upper = lower + width
+    kept = upper < 300 if function == "exp" else upper > lower
+    return lower[kept].unsqueeze(1), upper[kept].unsqueeze(1)
+
+
+@pytest.mark.parametrize("function", CURVED)
+def test_lines_hold_the_function_up_to_rounding(function: str) -> None:
+    lower, upper = many_intervals(function)
+    found = curve(function, lower, upper)
+    ends = torch.logspace(-12, -1, 60, dtype=torch.float64)
+    shares = torch.cat([torch.linspace(0, 1, 301, dtype=torch.float64), ends, 1 - ends])
+    near = torch.linspace(-6, 6, 301, dtype=torch.float64).expand(len(lower), -1)
+    x = torch.cat([torch.lerp(lower, upper, shares), near], 1).maximum(lower).minimum(upper)
+    y = FUNCTIONS[function](x)
+    below, above = lines_at(found, x)
+    steep = torch.maximum(found.low.abs(), found.up.abs())
+    # differences of numbers as large as the slope times the greater end
+    slack = 2e-15 * (1 + y.abs() + steep * torch.maximum(lower.abs(), upper.abs()))
+    assert (below <= y + slack).all()
+    assert (above >= y - slack).all()
+
+
 @pytest.mark.parametrize("function", ["sigmoid", "tanh", "erf", "atan"])
 @pytest.mark.parametrize(("lower", "upper"), [(-3.0, 2.0), (-0.5, 4.0), (-5.0, 0.4), (1.0, 2.0)])
 def test_lines_touch_an_s(function: str, lower: float, upper: float) -> None:
