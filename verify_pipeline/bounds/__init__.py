@@ -10,6 +10,9 @@ Three things are kept apart, and methods put them together:
   selections (``pooling``) or plain constants;
 * what is free: α and β (``lines.Given``, ``variables``), and their ascent (``ascent``).
 
+Two modules bound less than whole boxes: ``cuts`` the part where a linear function is at most zero,
+``cutoffs`` the inputs whose margin is. ``slack`` tells where a bound loses most.
+
 Bounds of neurons inside are found by ``intermediate``, for planes through what each neuron sees
 (``locality``), as many at once as ``chunks`` allows. A new operation needs a rule in ``enclose``,
 and to be more than constants to CROWN, one in ``adjoint`` or in ``linearise.reads`` and ``relax``.
