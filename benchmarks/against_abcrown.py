@@ -163,7 +163,9 @@ def ours(job: Job, work: Path, giving_up: bool) -> Iterator[tuple[str, str, floa
     results = work / "results.csv"
     command += ["vnncomp", str(rows), "--out", str(results), *rest]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for one, result in zip(chosen, read_results(results).values(), strict=True):
+    found = read_results(results)  # in the order in which they fell
+    for one, row in zip(chosen, read_instances(rows), strict=True):
+        result = found[row.key]
         yield name_of(one), WORDS[result.answer.value], result.seconds, 0
 
 
