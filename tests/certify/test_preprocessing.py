@@ -1,5 +1,7 @@
 """Boxes and inputs: ε by channel and pixel, given boxes, normalisation, order of the axes."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -220,7 +222,7 @@ def test_boxes_that_cannot_be_are_refused(images: ImageSet) -> None:
         certified(classifier(), BoxSet("m", "b", low, high, images.labels + 3), Question())
 
 
-def test_a_ledger_says_what_was_asked_and_is_rechecked(tmp_path, images: ImageSet) -> None:  # type: ignore[no-untyped-def]
+def test_a_ledger_says_what_was_asked_and_is_rechecked(tmp_path: Path, images: ImageSet) -> None:
     network, path = classifier(last=True), tmp_path / "ledger.sqlite"
     self_describing = Question(ChannelBalls((0.05, 0.02)), preprocessing=Preprocessing(MEAN, STD))
     by_pixel = Question(PixelBalls(torch.full(SHAPE, 0.05)), preprocessing=Preprocessing(MEAN, STD))
@@ -247,7 +249,7 @@ def test_a_ledger_says_what_was_asked_and_is_rechecked(tmp_path, images: ImageSe
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_a_ledger_says_the_order_of_flat_vectors(
     layout: Layout,
-    tmp_path,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
     images: ImageSet,
 ) -> None:
     network = network_from_module(nn.Linear(24, 3), (24,))
@@ -259,7 +261,7 @@ def test_a_ledger_says_the_order_of_flat_vectors(
     assert all(one.holds for one in evidence.checked)
 
 
-def test_boxes_are_rechecked_with_what_the_ledger_says(tmp_path, images: ImageSet) -> None:  # type: ignore[no-untyped-def]
+def test_boxes_are_rechecked_with_what_the_ledger_says(tmp_path: Path, images: ImageSet) -> None:
     network, path = classifier(), tmp_path / "ledger.sqlite"
     wrong = (images.labels + 1) % 3
     boxes = BoxSet("mine", "boxes", images.images, images.images + 0.1, wrong)
