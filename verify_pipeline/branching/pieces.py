@@ -142,7 +142,8 @@ class _Cutting:
                 bounded, corners = found
                 self.accounts.at_root[part.instance] = bounded.rows.amin(1)
                 broken = self._absorb(bounded, corners)
-                still = [n for n in range(len(part)) if int(part.instance[n]) not in broken]
+                unproved = (~(bounded.rows.amin(1) > 0)).nonzero().flatten().tolist()
+                still = [n for n in unproved if int(part.instance[n]) not in broken]
                 broken |= self._descend(part.instance[still], corners[still])
                 self._charge(part.instance, pace)
                 yield from self._ends(broken)
