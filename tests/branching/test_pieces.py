@@ -166,6 +166,46 @@ def test_each_instance_has_its_own_deadline() -> None:
     assert 4.0 <= longer.seconds <= 4.5
 
 
+@pytest.mark.parametrize(("give_up", "reason"), [(1e-9, Reason.GIVEN_UP), (None, Reason.TIMEOUT)])
+def test_a_search_without_hope_is_given_up(give_up: float | None, reason: Reason) -> None:
+    graph = network(1, Elementwise("tanh"), depth=3)
+    box = Box.around(torch.full((2, 2), 0.5, dtype=F64), 1.0, clip=None)
+    spec = Specification.margins(graph(box.center).argmax(1), 3, F64)
+    nearly = torch.tensor([[1e-7], [100.0]], dtype=F64) - least_on_grid(graph, box, spec)
+    hard, easy = run(
+        graph,
+        box,
+        Specification(spec.rows, spec.offsets + nearly),
+        settings=replace(QUICK, max_domains=None, give_up=give_up),
+        seconds=torch.tensor([10.0, 10.0]),
+        clock=ticking(0.25),
+    )
+    assert (hard.status, hard.reason) == (Status.UNKNOWN, reason)
+    if reason is Reason.GIVEN_UP:
+        assert 2.0 <= hard.seconds <= 2.5  # a fifth of its time
+    assert easy.status is Status.VERIFIED
+
+
+def test_shares_of_pieces_are_of_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cut halves a share, so open and closed pieces are the whole box at any time."""
+    graph = network(3, Elementwise("tanh"))
+    box = Box.around(torch.zeros(1, 2, dtype=F64), 0.6, clip=None)
+    honest, closed, seen = pieces_module._Cutting._absorb, [0.0], []
+
+    def watched(self: Any, pieces: Any, corners: Tensor) -> Any:
+        closed[0] += float(pieces.share[pieces.rows.amin(1) > 0].sum())
+        found = honest(self, pieces, corners)
+        seen.append(closed[0] + float(self._open.share.sum()))
+        return found
+
+    monkeypatch.setattr(pieces_module._Cutting, "_absorb", watched)
+    spec = Specification.margins(torch.tensor([0]), 3, F64)
+    least = least_on_grid(graph, box, spec)
+    run(graph, box, Specification(spec.rows, spec.offsets - least + 0.01))
+    assert len(seen) > 3
+    assert seen == [1.0] * len(seen)
+
+
 def test_a_step_ends_where_the_time_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds of a layer take a second: what is left of six layers is not waited for."""
     graph = network(1, Elementwise("tanh"), depth=6)

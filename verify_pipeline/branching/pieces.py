@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
@@ -32,6 +32,7 @@ from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.frontier import in_turn
 from verify_pipeline.branching.instances import Instances
 from verify_pipeline.branching.points import evaluate
+from verify_pipeline.branching.prospects import Prospects
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Elementwise
@@ -56,19 +57,25 @@ class _Pieces:
         rows: lower bounds ``D x S``.
         bounds: of the neurons.
         column: the neuron that each is cut at; -1: none can be.
+        share: of the instance's box, a cut halving it; float64.
     """
 
     instance: Tensor
     rows: Tensor
     bounds: NodeBounds
     column: Tensor
+    share: Tensor
 
     def __len__(self) -> int:
         return len(self.instance)
 
     def __getitem__(self, index: Tensor) -> _Pieces:
         return _Pieces(
-            self.instance[index], self.rows[index], self.bounds[index], self.column[index]
+            self.instance[index],
+            self.rows[index],
+            self.bounds[index],
+            self.column[index],
+            self.share[index],
         )
 
     def with_more(self, other: _Pieces) -> _Pieces:
@@ -78,6 +85,7 @@ class _Pieces:
             torch.cat([self.rows, other.rows]),
             self.bounds.followed_by(other.bounds),
             torch.cat([self.column, other.column]),
+            torch.cat([self.share, other.share]),
         )
 
     @property
@@ -120,10 +128,17 @@ class _Cutting:
         self._sizes = tuple(math.prod(graph.nodes[place].shape) for place in self._places)
         unknown = torch.full_like(exact.spec.offsets, -torch.inf)
         everything = torch.arange(len(exact.box), device=unknown.device)
-        self._whole = _Pieces(everything, unknown, exact.bounds, torch.full_like(everything, -1))
+        self._whole = _Pieces(
+            everything,
+            unknown,
+            exact.bounds,
+            column=torch.full_like(everything, -1),
+            share=torch.ones_like(everything, dtype=torch.float64),
+        )
         self._open = self._whole[everything[:0]]
-        self._deadlines = deadlines
         self.accounts = Accounts(unknown, deadlines)
+        factor = math.inf if settings.give_up is None else settings.give_up
+        self._prospects = Prospects(deadlines.shared().to(self.accounts.charged), factor)
 
     def begin(self, pace: Pace) -> Iterator[Found]:
         """Bound the whole boxes, and look for counterexamples from where that is least."""
@@ -206,7 +221,7 @@ class _Cutting:
         known, budget = NodeBounds(lower, upper), self._settings.budget
         box = self._box(pieces.instance, known)
         found = crown_intermediate(graph, box, known, budget, has_time, source).only(tuple(lower))
-        return self._bound(_Pieces(pieces.instance, pieces.rows, found, pieces.column))
+        return self._bound(replace(pieces, bounds=found, share=pieces.share / 2))
 
     def _box(self, instance: Tensor, bounds: NodeBounds) -> Box:
         """The boxes of pieces, which are cut themselves where an activation reads the input."""
@@ -224,7 +239,7 @@ class _Cutting:
         piece = torch.arange(len(pieces), device=rows.device)
         corners = margins.corners(box)[piece, margins.lower.argmin(1)]
         score, column = self._scores(bounds, slack).max(1)
-        return _Pieces(pieces.instance, rows, bounds, torch.where(score > 0, column, -1)), corners
+        return replace(pieces, rows=rows, column=torch.where(score > 0, column, -1)), corners
 
     def _scores(self, bounds: NodeBounds, slack: dict[int, Tensor]) -> Tensor:
         """What each neuron's line loses, 0 where its interval is too narrow to be cut."""
@@ -285,12 +300,23 @@ class _Cutting:
             yield self._end(n, Status.VERIFIED if proved else Status.UNKNOWN, reason)
         for n in self.accounts.overdue():
             yield self._end(n, Status.UNKNOWN, Reason.TIMEOUT)
+        for n in self._hopeless():
+            yield self._end(n, Status.UNKNOWN, Reason.GIVEN_UP)
         if self._settings.max_domains is not None:
             for n in self.accounts.over(self._settings.max_domains):
                 yield self._end(n, Status.UNKNOWN, Reason.BUDGET)
         while self._open.bytes > self._settings.max_bytes:
             n = int(torch.bincount(self._open.instance).argmax())
             yield self._end(n, Status.UNKNOWN, Reason.BUDGET)
+
+    def _hopeless(self) -> list[int]:
+        """Instances whose searches are not expected to end in any time that they will have."""
+        accounts, open_ = self.accounts, self._open
+        if not self._prospects.are_due(accounts.charged.masked_fill(accounts.ended, 0)):
+            return []
+        share = torch.zeros_like(accounts.charged).index_add_(0, open_.instance, open_.share)
+        found = self._prospects.hopeless(accounts.charged, 1 - share)
+        return [n for n in found if not accounts.ended[n]]
 
     def _end(
         self, n: int, status: Status, reason: Reason | None = None, point: Tensor | None = None

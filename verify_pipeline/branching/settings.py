@@ -55,7 +55,7 @@ class SearchSettings:
             instances that turn out to be worth it (see ``tightening``).
         max_domains: of one instance, after which it is given up; None for no limit.
         give_up: an instance is given up once its search is expected to take more than so many times
-            its seconds (see ``prospects``); None: never, as where ``pieces`` are cut.
+            its seconds (see ``prospects``); None: never.
         max_bytes: of all open domains together; the instance that holds most of them is given up.
         budget: for the intermediate tensors of one call.
         attack: the attack that the same file asks for.
