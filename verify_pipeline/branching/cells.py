@@ -39,6 +39,7 @@ from verify_pipeline.bounds import (
 from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.affine import is_splittable
 from verify_pipeline.branching.bounding import CONFIRMABLE, believed
+from verify_pipeline.branching.columns import Columns
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Neurons
 from verify_pipeline.branching.instances import Instances
@@ -123,27 +124,20 @@ def _is_affordable(
 
 
 @dataclass(frozen=True, eq=False)
-class _Cells:
+class _Cells(Columns):
     """Cells of one instance that are not proved.
 
     Attributes:
+        lower: the least row's bound, ``C``.
         bounds: of the neurons, ``C``, under the cells' splits.
         splits: of the cells.
-        lower: the least row's bound, ``C``.
-        columns: the neuron that each is cut at next, ``C``; -1 where none is unstable.
+        neuron: that each is cut at next, ``C``; -1 where none is unstable.
     """
 
+    lower: Tensor
     bounds: NodeBounds
     splits: Splits
-    lower: Tensor
-    columns: Tensor
-
-    def __len__(self) -> int:
-        return len(self.lower)
-
-    def __getitem__(self, index: Tensor) -> _Cells:
-        splits = {place: sides[index] for place, sides in self.splits.items()}
-        return _Cells(self.bounds[index], splits, self.lower[index], self.columns[index])
+    neuron: Tensor
 
     @property
     def share(self) -> float:
@@ -152,15 +146,6 @@ class _Cells:
         for sides in self.splits.values():
             counts += (sides != 0).flatten(1).sum(1)
         return float(torch.exp2(-counts).sum())
-
-    def with_more(self, other: _Cells) -> _Cells:
-        """Both, in order."""
-        return _Cells(
-            self.bounds.followed_by(other.bounds),
-            {p: torch.cat([sides, other.splits[p]]) for p, sides in self.splits.items()},
-            torch.cat([self.lower, other.lower]),
-            torch.cat([self.columns, other.columns]),
-        )
 
 
 class _InCells:
@@ -280,7 +265,7 @@ class _InCells:
         cells = self._bound(self._exact.bounds, nothing)
         while 0 < len(cells) < MOST and self._may_grow() and self._has_hope(cells):
             order = cells.lower.argsort()
-            order = order[cells.columns[order] >= 0]
+            order = order[cells.neuron[order] >= 0]
             if not len(order):
                 break
             chosen = order[:AT_ONCE]
@@ -300,8 +285,8 @@ class _InCells:
         count, first = len(cells), 0
         for place, size in zip(self._neurons.places, self._neurons.sizes, strict=True):
             sides = torch.cat([cells.splits[place], cells.splits[place]])
-            here = ((cells.columns >= first) & (cells.columns < first + size)).nonzero().flatten()
-            at = cells.columns[here] - first
+            here = ((cells.neuron >= first) & (cells.neuron < first + size)).nonzero().flatten()
+            at = cells.neuron[here] - first
             flat = sides.flatten(1)
             flat[here, at], flat[here + count, at] = 1, -1
             splits[place] = flat.view_as(sides)
@@ -325,14 +310,14 @@ class _InCells:
         margins = crown_margins(graph, box, spec, bounds, alpha.to(torch.float64))
         lower, worst = believed(margins.lower).min(1)
         arriving = relu_coefficients(rough, fast_box, fast_spec, fast_bounds, alpha)
-        columns = self._columns(fast_bounds, arriving, worst)
+        neuron = self._neuron(fast_bounds, arriving, worst)
         self._bounded += len(bounds)
         for bound in lower[lower > 0].tolist():
             self._prove(bound)
-        cells = _Cells(bounds, splits, lower, columns)
+        cells = _Cells(lower, bounds, splits, neuron)
         return cells[(~(lower > 0)).nonzero().flatten()]
 
-    def _columns(self, bounds: NodeBounds, arriving: dict[int, Tensor], worst: Tensor) -> Tensor:
+    def _neuron(self, bounds: NodeBounds, arriving: dict[int, Tensor], worst: Tensor) -> Tensor:
         """The neuron that each cell is cut at, ``C``: the best of the first unstable layer."""
         cell = torch.arange(len(worst), device=worst.device)
         rows = {

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds import Multipliers, NodeBounds, Splits
 from verify_pipeline.branching.affine import activations
+from verify_pipeline.branching.columns import Columns
 from verify_pipeline.network.graph import Graph
 
 
@@ -75,7 +76,7 @@ LEVEL = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Domains:
+class Domains(Columns):
     """D domains.
 
     Attributes:
@@ -96,12 +97,6 @@ class Domains:
     beta: Tensor
     below: Tensor
     above: Tensor
-
-    def __len__(self) -> int:
-        return len(self.goal)
-
-    def __getitem__(self, index: slice | Tensor) -> Domains:
-        return Domains(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def with_some(self, places: Tensor, others: Domains) -> Domains:
         """These with ``others`` at some places, ``E`` integers."""
@@ -127,13 +122,6 @@ class Domains:
         """What one domain takes."""
         values = (getattr(self, f.name) for f in fields(self))
         return sum(v.element_size() * math.prod(v.shape[1:]) for v in values)
-
-    @staticmethod
-    def cat(parts: list[Domains]) -> Domains:
-        """All of them, in order."""
-        return Domains(
-            *(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Domains))
-        )
 
 
 @dataclass(frozen=True, eq=False)

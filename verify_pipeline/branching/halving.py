@@ -25,6 +25,7 @@ from verify_pipeline.bounds import (
 )
 from verify_pipeline.bounds.slack import margins_and_slack
 from verify_pipeline.branching.accounts import Found
+from verify_pipeline.branching.columns import Columns
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.influence import input_scores
 from verify_pipeline.branching.points import representable
@@ -40,7 +41,7 @@ FIRST_DESCENTS = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class _Domains:
+class _Domains(Columns):
     """Parts of boxes, not proved yet.
 
     Attributes:
@@ -56,27 +57,6 @@ class _Domains:
     instance: Tensor
     known: Tensor
     bounds: NodeBounds
-
-    def __len__(self) -> int:
-        return len(self.instance)
-
-    def only(self, chosen: Tensor) -> _Domains:
-        return _Domains(
-            self.lower[chosen],
-            self.upper[chosen],
-            self.instance[chosen],
-            self.known[chosen],
-            self.bounds[chosen],
-        )
-
-    def with_more(self, other: _Domains) -> _Domains:
-        return _Domains(
-            torch.cat([self.lower, other.lower]),
-            torch.cat([self.upper, other.upper]),
-            torch.cat([self.instance, other.instance]),
-            torch.cat([self.known, other.known]),
-            _joined(self.bounds, other.bounds) if len(self) else other.bounds,
-        )
 
 
 @dataclass(frozen=True)
@@ -178,8 +158,8 @@ class _Search:
         rank = torch.arange(len(domains), device=order.device) - first[domains.instance[order]]
         quota = max(self._room.batch // int(self._open.sum()), 1)
         chosen = rank < quota
-        batch = domains.only(order[chosen])
-        self._domains = domains.only(order[~chosen])
+        batch = domains[order[chosen]]
+        self._domains = domains[order[~chosen]]
         return batch
 
     def _step(self, batch: _Domains, doubled: Tensor) -> tuple[dict[int, Tensor], set[int]]:
@@ -208,7 +188,7 @@ class _Search:
             return {}, set()
         worst = lower[left].argmin(1)
         slopes = found.coefficients[left, worst]
-        open_ones = replace(batch, known=lower, bounds=bounds).only(left)
+        open_ones = replace(batch, known=lower, bounds=bounds)[left]
         broken = self._break(open_ones, slopes, worst, doubled[open_ones.instance])
         whole = self._box[open_ones.instance]
         scores = input_scores(
@@ -286,7 +266,7 @@ class _Search:
             yield Found(n, status, bound, broken.get(n), seconds, domains, reason)
         if ended:
             instance = self._domains.instance
-            self._domains = self._domains.only(self._open.to(instance.device)[instance])
+            self._domains = self._domains[self._open.to(instance.device)[instance]]
 
     def _hopeless(self) -> list[int]:
         """Instances whose searches are not expected to end in any time that they will have."""
@@ -317,11 +297,3 @@ def _halved(domains: _Domains, scores: Tensor) -> tuple[_Domains, set[int]]:
     above = lower.scatter(1, axis, middle).reshape(domains.lower.shape)
     halves = replace(domains, upper=below).with_more(replace(domains, lower=above))
     return halves, set(domains.instance[stuck].tolist())
-
-
-def _joined(first: NodeBounds, second: NodeBounds) -> NodeBounds:
-    """Bounds of the same nodes, of the first domains and then of the second."""
-    return NodeBounds(
-        {place: torch.cat([lower, second.lower[place]]) for place, lower in first.lower.items()},
-        {place: torch.cat([upper, second.upper[place]]) for place, upper in first.upper.items()},
-    )

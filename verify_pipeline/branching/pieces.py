@@ -16,7 +16,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -28,6 +27,7 @@ from verify_pipeline.bounds.linearise import is_affine
 from verify_pipeline.bounds.slack import is_curved, margins_and_slack
 from verify_pipeline.branching.accounts import Accounts, Found, Pace
 from verify_pipeline.branching.bounding import believed
+from verify_pipeline.branching.columns import Columns
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.frontier import in_turn
 from verify_pipeline.branching.instances import Instances
@@ -49,7 +49,7 @@ def can_be_cut(graph: Graph) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _Pieces:
+class _Pieces(Columns):
     """Open pieces.
 
     Attributes:
@@ -65,28 +65,6 @@ class _Pieces:
     bounds: NodeBounds
     column: Tensor
     share: Tensor
-
-    def __len__(self) -> int:
-        return len(self.instance)
-
-    def __getitem__(self, index: Tensor) -> _Pieces:
-        return _Pieces(
-            self.instance[index],
-            self.rows[index],
-            self.bounds[index],
-            self.column[index],
-            self.share[index],
-        )
-
-    def with_more(self, other: _Pieces) -> _Pieces:
-        """Both, in order."""
-        return _Pieces(
-            torch.cat([self.instance, other.instance]),
-            torch.cat([self.rows, other.rows]),
-            self.bounds.followed_by(other.bounds),
-            torch.cat([self.column, other.column]),
-            torch.cat([self.share, other.share]),
-        )
 
     @property
     def bytes(self) -> int:
@@ -200,7 +178,7 @@ class _Cutting:
                 children.append(bounded)
                 corners.append(corner)
             first += size
-        return reduce(_Pieces.with_more, children), torch.cat(corners)
+        return _Pieces.cat(children), torch.cat(corners)
 
     def _parts(
         self, parents: _Pieces, place: int, neuron: Tensor, has_time: Callable[[], bool]
