@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.branching.test_deadlines import Watch
 from verify_pipeline.bounds import (
     MemoryBudget,
     crown_intermediate,
@@ -15,6 +18,7 @@ from verify_pipeline.bounds import (
     interval_bounds,
     needed_places,
 )
+from verify_pipeline.bounds import intermediate as intermediate_module
 from verify_pipeline.branching.bounding import Bounded, Bounder
 from verify_pipeline.branching.contraction import (
     Anew,
@@ -142,6 +146,43 @@ def test_no_round_begins_without_time_for_it() -> None:
         found = plan.applied(bounder, bounded, left)
         assert bool(found.confirmed > 0) is closes
         assert bool(found.domains.limited.any()) is closes
+
+
+def test_what_was_done_before_a_batch_counts_although_it_is_not_charged_yet() -> None:
+    exact, _ = instances(0.97 * slack())
+    roots = plant(exact, None, 1)
+    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    nothing = torch.full((1,), -torch.inf, dtype=F64)
+    bounded = Bounded(roots.domains, nothing, exact.box.lower)
+    for step, closes in ((1.5, False), (0.5, True)):
+        watch = Watch()
+        plan = Contraction(1, SETTINGS, watch)
+        watch.now += step
+        found = plan.applied(bounder, bounded, torch.tensor([1.0]))
+        assert bool(found.confirmed > 0) is closes
+
+
+def test_a_dear_round_ends_where_the_time_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neurons of a layer take a second: those of the other layers keep their bounds."""
+    exact, points = instances(0.0)
+    roots = plant(exact, None, 1)
+    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    now, honest = [0.0], intermediate_module._Crown.solve
+
+    def slow(*args: Any) -> Tensor:
+        now[0] += 1.0
+        return honest(*args)
+
+    monkeypatch.setattr(intermediate_module._Crown, "solve", slow)
+    anew = partial(everything, has_time=lambda: now[0] < 1.5)
+    domain, _ = contracted(bounder, roots.domains, SETTINGS, anew, 4, lambda: now[0] < 1.5)
+    assert now[0] == 2.0
+    values = exact.graph.values(points)
+    broken = values[-1][:, 0] + exact.spec.offsets[0, 0] <= LEVEL
+    bounds = bounder.view(bounder.exact, domain).bounds
+    for source in bounder.goals.neurons.sources:
+        assert (values[source][broken] >= bounds.lower[source] - 1e-9).all()
+        assert (values[source][broken] <= bounds.upper[source] + 1e-9).all()
 
 
 def test_a_search_closes_domains_that_way_and_says_what_it_says_without(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -81,6 +82,7 @@ class Contraction:
         self._reach = torch.full((goals,), torch.inf)
         self._settings = settings
         self._clock = clock
+        self._ended = clock()
         self._seconds_each = SECONDS
 
     def applied(self, bounder: Bounder, bounded: Bounded, left: Tensor) -> Bounded:
@@ -89,18 +91,28 @@ class Contraction:
         Args:
             bounder: of the domains.
             bounded: the domains.
-            left: seconds that each instance has left, ``N``; a round that is begun is ended.
+            left: seconds that each instance has left, ``N``, not yet charged for what was done
+                since the last batch was here. A round in which ReLUs are bounded is ended.
         """
+        began = self._clock()
+        left = left - (began - self._ended)
+        tried = self._applied(bounder, bounded, left, began)
+        self._ended = self._clock()
+        return tried
+
+    def _applied(self, bounder: Bounder, bounded: Bounded, left: Tensor, began: float) -> Bounded:
         domains = bounded.domains
+        left = left[bounder.goals.instance[domains.goal]].cpu()
         lacking = -domains.lower.cpu()
         near = ~(bounded.confirmed > 0).cpu() & (lacking <= self._reach[domains.goal.cpu()])
-        order = torch.where(near, lacking, -torch.inf).argsort(descending=True)
-        most = max(1, int(SECONDS / max(self._seconds_each, 1e-9)))
-        chosen = order[: min(int(near.sum()), most)].to(domains.goal.device)
-        if not len(chosen):
+        near &= left > 0
+        if not bool(near.any()):
             return bounded
-        began = self._clock()
-        until = began + float(left[bounder.goals.instance[domains.goal[chosen]]].min())
+        order = torch.where(near, lacking, -torch.inf).argsort(descending=True)
+        seconds = min(SECONDS, float(left[near].min()))
+        most = max(1, int(seconds / max(self._seconds_each, 1e-9)))
+        chosen = order[: min(int(near.sum()), most)].to(domains.goal.device)
+        until = began + float(left[chosen.cpu()].min())
 
         def has_time() -> bool:
             return self._clock() < until
@@ -111,7 +123,8 @@ class Contraction:
         stalled = _elsewhere(bounder, tried, lower)[:1]
         if len(stalled):
             asked = bounder, tried[stalled], self._settings
-            again = contracted(*asked, everything, DEAR_ROUNDS, has_time)
+            anew = partial(everything, has_time=has_time)
+            again = contracted(*asked, anew, DEAR_ROUNDS, has_time)
             tried, lower[stalled] = tried.with_some(stalled, again[0]), again[1]
         self._learn(domains[chosen], lower)
         confirmed = bounded.confirmed.clone()
@@ -202,9 +215,18 @@ def activations(bounder: Bounder, view: View, lower: Tensor, budget: MemoryBudge
     return crown_activations(view.graph, view.box, view.bounds, asked, budget)
 
 
-def everything(bounder: Bounder, view: View, lower: Tensor, budget: MemoryBudget) -> RelaxedBounds:
-    """Bound the inputs of all operations, which are relaxed anew; see :data:`Anew`."""
-    found = crown_intermediate(view.graph, view.box, view.bounds, budget)
+def everything(
+    bounder: Bounder,
+    view: View,
+    lower: Tensor,
+    budget: MemoryBudget,
+    has_time: Callable[[], bool] = always,
+) -> RelaxedBounds:
+    """Bound the inputs of all operations, which are relaxed anew; see :data:`Anew`.
+
+    Once ``has_time`` says no, the inputs that are left keep their bounds.
+    """
+    found = crown_intermediate(view.graph, view.box, view.bounds, budget, has_time)
     return RelaxedBounds.of(view.graph, found.only(view.bounds.lower))
 
 
