@@ -85,7 +85,7 @@ def load_recipe(source: Path | str, overrides: Mapping[str, str] | None = None) 
         recipe = TypeAdapter(Recipe).validate_python(_completed(value, path.stem))
     except ValidationError as error:
         told = (details for details in error.errors() if not _follows(details, value))
-        problems.extend(_problem(document, details) for details in told)
+        problems.extend(_problem(Recipe, document, details) for details in told)
         raise problems_error(document.name, tuple(problems)) from None
     try:
         plan(recipe.certify)
@@ -117,12 +117,32 @@ def checked(cls: type[T], value: Mapping[str, Any], name: str) -> T:
     Raises:
         ConfigError: something is wrong; all mistakes are listed.
     """
+    return _checked(cls, Document(name, dict(value), {}, ()))
+
+
+def read_settings(cls: type[T], path: Path) -> T:
+    """Settings from a YAML file of their own, read as a recipe is.
+
+    Args:
+        cls: the settings' class.
+        path: of the file.
+
+    Raises:
+        ConfigError: the file cannot be read, or something in it is wrong; all mistakes are listed.
+    """
+    return _checked(cls, parse(path))
+
+
+def _checked(cls: type[T], document: Document) -> T:
+    problems = document.problems
     try:
-        return TypeAdapter(cls).validate_python(dict(value))
+        settings = TypeAdapter(cls).validate_python(document.value)
     except ValidationError as error:
-        document = Document(name, dict(value), {}, ())
-        problems = tuple(_problem(document, details) for details in error.errors())
-        raise problems_error(name, problems) from None
+        problems += tuple(_problem(cls, document, details) for details in error.errors())
+        raise problems_error(document.name, problems) from None
+    if problems:
+        raise problems_error(document.name, problems)
+    return settings
 
 
 def _find(source: Path | str) -> Path:
@@ -167,15 +187,16 @@ def _follows(details: Any, value: dict[str, Any]) -> bool:
     return details["loc"] == ("certify", "epsilon") and not given
 
 
-def _problem(document: Document, details: Any) -> str:
-    """One line for one error of pydantic."""
+def _problem(cls: type, document: Document, details: Any) -> str:
+    """One line for one error that pydantic found in settings of a class."""
     path = _keys(document, details["loc"])
     where, got = document.place(path), details["input"]
     match details["type"]:
         case "missing":
             return f"{where}: missing; this key is needed"
         case "unexpected_keyword_argument" | "extra_forbidden":
-            return f"{where}: unknown key; expected {_one_of(str(path[-1]), _keys_at(path[:-1]))}"
+            known = _keys_at(cls, path[:-1])
+            return f"{where}: unknown key; expected {_one_of(str(path[-1]), known)}"
         case "value_error":
             return f"{where}: {details['ctx']['error']}"
         case "dataclass_type" | "dataclass_exact_type":
@@ -194,11 +215,10 @@ def _keys(document: Document, location: KeyPath) -> KeyPath:
     return path
 
 
-def _keys_at(path: KeyPath) -> tuple[str, ...]:
-    """The keys that a recipe may have at ``path``."""
-    cls: Any = Recipe
-    for part in path:
-        hint = typing.get_type_hints(cls).get(str(part))
+def _keys_at(cls: Any, path: KeyPath) -> tuple[str, ...]:
+    """The keys that settings of a class may have at ``path``; items of a list are all alike."""
+    for part in (part for part in path if isinstance(part, str)):
+        hint = typing.get_type_hints(cls).get(part)
         choices = (hint, *typing.get_args(hint))
         cls = next((each for each in choices if dataclasses.is_dataclass(each)), None)
         if cls is None:

@@ -1,0 +1,1 @@
+"""What `benchmarks/against_abcrown.py` is made of; see there."""
