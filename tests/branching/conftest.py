@@ -14,6 +14,8 @@ from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Add, AvgPool2d, Conv2d, LeakyRelu, Linear, Relu, Reshape
 from verify_pipeline.problem import Box, Specification
 
+pytest.register_assert_rewrite("tests.branching.searching")
+
 F64 = torch.float64
 CLASSES = 3
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.branching.test_search import NUDGES, QUICK, check_against_oracle, root_bounds
+from tests.branching.searching import NUDGES, QUICK, check_against_oracle, root_bounds
 from verify_pipeline.branching import roots
 from verify_pipeline.branching.bounding import believed
 from verify_pipeline.branching.deadlines import Deadlines

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.branching.test_search import NUDGES, QUICK, check_against_oracle, root_bounds
+from tests.branching.searching import NUDGES, QUICK, check_against_oracle, root_bounds
 from verify_pipeline.bounds import clamp_to_splits
 from verify_pipeline.branching import cells as cells_module
 from verify_pipeline.branching.cells import search_with_cells

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.branching.test_search import QUICK, Instances, root_bounds
+from tests.branching.searching import QUICK, Instances, root_bounds
 from verify_pipeline.branching import cells as cells_module
 from verify_pipeline.branching.bounding import Bounded, Bounder
 from verify_pipeline.branching.cells import AFFORDABLE_SECONDS, search_with_cells

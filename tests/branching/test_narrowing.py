@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.branching.test_search import NUDGES, QUICK, check_against_oracle, root_bounds, run
+from tests.branching.searching import NUDGES, QUICK, check_against_oracle, root_bounds, run
 from verify_pipeline.bounds import OptimiseSettings, needed_places
 from verify_pipeline.branching import narrowing as narrowing_module
 from verify_pipeline.branching.bounding import Bounder

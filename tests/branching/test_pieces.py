@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.branching.test_search import root_bounds, ticking
+from tests.branching.searching import root_bounds, ticking
 from verify_pipeline.bounds import crown_margins
 from verify_pipeline.bounds import intermediate as intermediate_module
 from verify_pipeline.branching import pieces as pieces_module

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.branching.test_search import QUICK, Instances, root_bounds, ticking
+from tests.branching.searching import QUICK, Instances, root_bounds, ticking
 from verify_pipeline.branching import cells as cells_module
 from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.cells import search_with_cells

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.branching.test_search import QUICK, check_against_oracle, root_bounds
+from tests.branching.searching import QUICK, check_against_oracle, root_bounds
 from verify_pipeline.bounds import OptimiseSettings
 from verify_pipeline.branching.bounding import Bounded, Bounder
 from verify_pipeline.branching.deadlines import Deadlines

@@ -1,0 +1,146 @@
+"""The search within its limits: seconds, domains, memory."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.branching.searching import (
+    NUDGES,
+    QUICK,
+    Instances,
+    check_against_oracle,
+    root_bounds,
+    run,
+    ticking,
+)
+from verify_pipeline.bounds import OptimiseSettings
+from verify_pipeline.branching import bounding as bounding_module
+from verify_pipeline.branching import tightening as tightening_module
+from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching.search import search
+from verify_pipeline.problem import Reason, Status
+
+
+def test_a_deadline_ends_an_instance_and_leaves_the_others() -> None:
+    instances = Instances(6, [1e-3, 100.0, 1e-3])
+    root = root_bounds(instances.graph, instances.box)
+    deadlines = Deadlines.alone(torch.tensor([0.5, 5.0, 1e6]))
+    found = {
+        f.instance: f
+        for f in search(
+            instances.graph,
+            instances.box,
+            instances.spec,
+            root,
+            QUICK,
+            deadlines,
+            clock=ticking(0.25),
+        )
+    }
+    assert found[0].status is Status.UNKNOWN
+    assert found[0].reason is Reason.TIMEOUT
+    assert 0.5 <= found[0].seconds <= 0.75
+    assert found[1].status is Status.VERIFIED
+    assert found[2].status is Status.VERIFIED
+
+
+def test_the_seconds_of_all_instances_add_up_to_the_time_that_passed() -> None:
+    step = 0.125
+    reads = itertools.count()
+    found = run(Instances(4, [1e-2, -1e-2, 5.0, 1e-3]), clock=lambda: next(reads) * step)
+    batches = next(reads) / 2  # every batch reads the clock twice: at its beginning and its end
+    assert sum(f.seconds for f in found) == pytest.approx(batches * step)
+
+
+def test_the_budget_of_domains_is_kept() -> None:
+    hard, easy = run(Instances(8, [1e-5, 100.0]), replace(QUICK, max_domains=16, batch=4))
+    assert hard.reason is Reason.BUDGET
+    assert 16 < hard.domains <= 16 + 8
+    assert easy.status is Status.VERIFIED
+
+
+def test_the_budget_of_memory_gives_up_the_greediest_instance() -> None:
+    none = OptimiseSettings(iterations=0)
+    settings = replace(QUICK, max_bytes=1000, root=none, domain=none)
+    [hard] = run(Instances(8, [1e-5]), settings)
+    assert hard.reason is Reason.BUDGET
+
+
+def test_what_is_found_comes_before_the_search_goes_on() -> None:
+    instances = Instances(5, [-1.0, 1e-3])
+    root = root_bounds(instances.graph, instances.box)
+    first = next(
+        search(
+            instances.graph,
+            instances.box,
+            instances.spec,
+            root,
+            QUICK,
+            Deadlines.alone(torch.full((2,), 1e6)),
+        )
+    )
+    assert (first.instance, first.status) == (0, Status.FALSIFIED)
+
+
+ACCELERATOR = torch.OutOfMemoryError("too much")
+PROCESSOR = RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+
+
+def memory_for(
+    count: int, monkeypatch: pytest.MonkeyPatch, failure: Exception = PROCESSOR
+) -> list[int]:
+    """More than ``count`` domains at once do not fit; returns the sizes of batches that did."""
+    honest, sizes = bounding_module.optimise, []
+
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        if len(args[1]) > count:
+            raise failure
+        sizes.append(len(args[1]))
+        return honest(*args, **kwargs)
+
+    monkeypatch.setattr(bounding_module, "optimise", limited)
+    return sizes
+
+
+@pytest.mark.parametrize("failure", [ACCELERATOR, PROCESSOR])
+def test_where_memory_ends_batches_become_smaller(
+    failure: Exception, make_case: Any, make_conv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make_case(make_conv(1), 12, 1, NUDGES)
+    sizes = memory_for(5, monkeypatch, failure)
+    check_against_oracle(case, run(case))
+    assert max(sizes) > 1
+
+
+def test_an_instance_too_large_alone_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory_for(1, monkeypatch)  # a root fits, two children do not
+    hard, easy = run(Instances(3, [1e-3, 100.0]))
+    assert hard.reason is Reason.MEMORY
+    assert easy.status is Status.VERIFIED
+
+
+def test_without_room_for_better_bounds_of_the_neurons_the_search_goes_on(
+    make_case: Any, make_conv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tightening_module, "FUNCTIONAL_SHARE", 0.0)
+    tried = []
+
+    def fails(*args: Any) -> Any:
+        tried.append(args)
+        raise PROCESSOR
+
+    monkeypatch.setattr(tightening_module, "optimise_intermediate", fails)
+    case = make_case(make_conv(1), 24, 1, NUDGES)
+    check_against_oracle(case, run(case))
+    assert tried
+
+
+def test_other_failures_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory_for(0, monkeypatch, RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run(Instances(3, [1e-3, 100.0]))
