@@ -191,18 +191,21 @@ def test_what_brings_nothing_is_not_gone_on_with(
     for _ in range(10):
         plan.narrowed(bounder, one)
     assert tried == [1] * narrowing_module.TRIES
-    assert Narrowing(0, SearchSettings()).narrowed(bounder, one) is one
 
 
 def test_without_the_room_the_search_goes_on(
     monkeypatch: pytest.MonkeyPatch, make_case: Any, make_mlp: Any
 ) -> None:
+    tried: list[int] = []
+
     def full(bounder: Bounder, domains: Domains) -> Domains:
+        tried.append(len(domains))
         raise MemoryError
 
     monkeypatch.setattr(narrowing_module, "narrow", full)
     case = make_case(make_mlp(0), 8, 0, NUDGES)
     check_against_oracle(case, run(case, replace(QUICK, descent=0)))
+    assert len(tried) == 1  # and does not try again
 
 
 def test_ever_more_are_done_step_by_step(

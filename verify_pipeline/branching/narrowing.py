@@ -30,7 +30,7 @@ from verify_pipeline.bounds import (
     clamp_to_splits,
     lower_below_cutoff,
 )
-from verify_pipeline.bounds.chunks import functionals_with_gradients, unless_memory_ends
+from verify_pipeline.bounds.chunks import functionals_with_gradients
 from verify_pipeline.branching.bounding import Bounder, View
 from verify_pipeline.branching.domains import LEVEL, Domains
 from verify_pipeline.branching.settings import SearchSettings
@@ -68,7 +68,7 @@ class Narrowing:
     """Who is worth it, and what was learned about that.
 
     Args:
-        goals: G, how many there are; 0: nothing is ever done.
+        goals: G, how many there are.
         settings: of the search.
     """
 
@@ -81,8 +81,6 @@ class Narrowing:
 
     def narrowed(self, bounder: Bounder, domains: Domains) -> Domains:
         """The domains, those that it is worth for with better bounds of them and their neurons."""
-        if not len(self._gain):
-            return domains
         # a batch's size follows what the last one took, so that more are done step by step
         chosen = self._worth(domains).nonzero().flatten()[: self._most].to(domains.goal.device)
         self._most = max(TRIES, 2 * len(chosen))
@@ -92,17 +90,12 @@ class Narrowing:
         last = len(graph.nodes) - 1
         fitting = functionals_with_gradients(graph, last, self._budget, torch.float32)
         parts = [domains[part] for part in chosen.split(max(1, fitting // (2 * NEURONS)))]
-        found = unless_memory_ends(lambda: [narrow(bounder, part) for part in parts])
-        if found is None:  # the search goes on without
-            self._gain = self._gain[:0]
-            return domains
-        self._note(domains[chosen], Domains.cat(found))
-        return domains.with_some(chosen, Domains.cat(found))
+        found = Domains.cat([narrow(bounder, part) for part in parts])
+        self._note(domains[chosen], found)
+        return domains.with_some(chosen, found)
 
     def learn(self, before: Domains, after: Domains) -> None:
         """Take in what splits gained: children with their parents' bounds, and with their own."""
-        if not len(self._gain):
-            return
         gained = (after.lower.clamp(max=0) - before.lower).clamp(min=0).cpu()
         goals = before.goal.cpu()
         for goal in goals.unique().tolist():

@@ -112,10 +112,10 @@ class _Trees:
         self._frontier = Frontier(roots.domains)
         self._pursuit = Pursuit(settings.descent, len(exact.box))
         self._nogoods = Nogoods()
-        self._narrowing = Narrowing(0 if pairs(exact.graph) else len(roots.goals), settings)
-        self._contraction = None
-        if pairs(exact.graph):  # elsewhere a round costs more than it was seen to bring
-            self._contraction = Contraction(len(roots.goals), settings, clock)
+        # one of them: elsewhere a round of contraction costs more than it was seen to bring
+        goals, multiplies = len(roots.goals), bool(pairs(exact.graph))
+        self._narrowing = None if multiplies else Narrowing(goals, settings)
+        self._contraction = Contraction(goals, settings, clock) if multiplies else None
         self.accounts = Accounts(roots.lower, deadlines)
         factor = math.inf if settings.give_up is None else settings.give_up
         self._prospects = Prospects(deadlines.shared().to(self.accounts.charged), factor)
@@ -170,12 +170,23 @@ class _Trees:
         Returns:
             The children that were bounded, and those that are closed by what is known already.
         """
-        parents = self._narrowing.narrowed(self._bounder, parents)
+        parents = self._narrowed(parents)
         columns = self._bounder.choose(parents, self._settings.branching, at_once)
         children, closed = self._nogoods.follow(split(parents, columns))
         bounded = self._bounder.bound(children[~closed], self._settings.domain)
-        self._narrowing.learn(children[~closed], bounded.domains)
+        if self._narrowing is not None:
+            self._narrowing.learn(children[~closed], bounded.domains)
         return bounded, children[closed]
+
+    def _narrowed(self, domains: Domains) -> Domains:
+        """The domains, with better bounds where that is worth it; without the room it is left."""
+        if self._narrowing is None:
+            return domains
+        better = unless_memory_ends(self._narrowing.narrowed, self._bounder, domains)
+        if better is None:
+            self._narrowing = None
+            return domains
+        return better
 
     def ends(self, broken: dict[int, Tensor] | None = None) -> Iterator[Found]:
         """Instances that have come to an end by now.
