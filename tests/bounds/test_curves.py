@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verify_pipeline.bounds.curves import _SLOPES, _TURNS, Curve, curve, has_curve
+from verify_pipeline.bounds.curves import _TURNS, SLOPES, Curve, curve, has_curve
 from verify_pipeline.network.ops import FUNCTIONS
 
 CURVED = [name for name in FUNCTIONS if has_curve(name)]
@@ -103,7 +103,7 @@ def test_slopes_are_monotone_between_turns(function: str) -> None:
         x = torch.linspace(first + 1e-9, last - 1e-9, 5001, dtype=torch.float64)
         x.requires_grad_()
         (slope,) = torch.autograd.grad(FUNCTIONS[function](x).sum(), x)
-        assert torch.allclose(slope, _SLOPES[function](x.detach()), atol=1e-9)
+        assert torch.allclose(slope, SLOPES[function](x.detach()), atol=1e-9)
         steps = slope.diff()
         assert (steps >= -1e-12).all() or (steps <= 1e-12).all()
 

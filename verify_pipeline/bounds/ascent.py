@@ -8,7 +8,7 @@ the box that minimises it. Let ``z`` be the value of a ReLU's input when ``x̂``
 through the lines that the walk back chose. The bound depends on the slope of that ReLU's line as on
 ``a · slope · z`` (``a`` the coefficient that arrives at its output) and on its β as on ``-β s z``.
 One walk back and one walk forward give every derivative of every row. Positions of the planes of
-products are variables in the same way (``planes``).
+products, and of tangents, are variables in the same way (``planes``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from verify_pipeline.bounds.linearise import LinearGraph, linearise
 from verify_pipeline.bounds.lines import Lines
 from verify_pipeline.bounds.planes import Planes, hold
 from verify_pipeline.bounds.precision import full_precision
-from verify_pipeline.bounds.products import Product
+from verify_pipeline.bounds.relaxation import Movable
 from verify_pipeline.bounds.splits import clamp_to_splits
 from verify_pipeline.bounds.variables import Cells, Listed, Variable
 from verify_pipeline.network.graph import Graph
@@ -164,7 +164,7 @@ def begin(
     for place, relaxation in linear.relaxations.items():
         if place > functional.place:
             continue
-        if isinstance(relaxation, Product) and settings.lr_planes > 0:
+        if isinstance(relaxation, Movable) and settings.lr_planes > 0:
             choices[place] = Planes.of(relaxation, rows, start.alpha.get(place))
         if isinstance(relaxation, Lines):
             alpha, beta = start.alpha.get(place), start.beta.get(place)
@@ -289,7 +289,7 @@ def _multipliers(linear: LinearGraph, choices: Choices) -> Multipliers:
     alpha = {
         place: relaxation.usual
         for place, relaxation in linear.relaxations.items()
-        if isinstance(relaxation, Product) and relaxation.usual is not None
+        if isinstance(relaxation, Movable) and relaxation.usual is not None
     }
     for place, choice in choices.items():
         if isinstance(choice, Planes):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.elementwise import elementwise_range
+from verify_pipeline.bounds.elementwise import Range, elementwise_range
 from verify_pipeline.bounds.relaxation import Choice, Relaxation, inner
 from verify_pipeline.network.ops import FUNCTIONS
 
@@ -26,7 +26,7 @@ Function = Callable[[Tensor], Tensor]
 Line = tuple[Tensor, Tensor]
 """Slope and value at 0."""
 
-_SLOPES: dict[str, Function] = {
+SLOPES: dict[str, Function] = {
     "sigmoid": lambda x: x.sigmoid() * (-x).sigmoid(),
     "tanh": lambda x: 1 - x.tanh().square(),
     "erf": lambda x: (-x.square()).exp() * (2 / math.sqrt(math.pi)),
@@ -102,7 +102,7 @@ class Curve(Relaxation):
 
 def has_curve(function: str) -> bool:
     """Whether :func:`curve` knows lines of the function of that name."""
-    return function in _SLOPES
+    return function in SLOPES
 
 
 def curve(function: str, lower: Tensor, upper: Tensor) -> Curve:
@@ -110,12 +110,27 @@ def curve(function: str, lower: Tensor, upper: Tensor) -> Curve:
 
     Constants where an interval is a point or nearly, unbounded, or leaves the function's domain.
     """
+    return curve_and_tangents(function, lower, upper)[0]
+
+
+def curve_and_tangents(
+    function: str, lower: Tensor, upper: Tensor
+) -> tuple[Curve, tuple[Range, Range]]:
+    """Lines, and where tangents may touch that are lines as well.
+
+    Returns:
+        The lines; and for the lower one and the upper one the ends ``N x *V`` of an interval. Any
+        tangent there is on that side of the function; the line is the one nearest to the middle of
+        [lower, upper]. Where the line is none of them the interval is a point.
+    """
     least, most = elementwise_range(function, lower, upper)
-    f, slope = FUNCTIONS[function], _SLOPES[function]
+    f, slope = FUNCTIONS[function], SLOPES[function]
+    under, over = (lower, lower), (lower, lower)
     if function in _S_SHAPED:
-        above = _above_s(f, slope, lower, upper)
-        steep, offset = _above_s(lambda x: -f(-x), lambda x: slope(-x), -upper, -lower)
+        above, first = _above_s(f, slope, lower, upper)
+        (steep, offset), last = _above_s(lambda x: -f(-x), lambda x: slope(-x), -upper, -lower)
         below = steep, -offset
+        under, over = (lower, -last), (first, upper)
     elif function in _TURNS:
         below, above = _touching(f, slope, _TURNS[function], lower, upper)
     else:
@@ -123,17 +138,20 @@ def curve(function: str, lower: Tensor, upper: Tensor) -> Curve:
         tangent = slope(middle), f(middle) - slope(middle) * middle
         chord = _chord(f, lower, upper, highest=function in _CONVEX)
         below, above = (tangent, chord) if function in _CONVEX else (chord, tangent)
+        under, over = ((lower, upper), over) if function in _CONVEX else (under, (lower, upper))
     narrow = upper - lower <= _NARROW * (1 + torch.maximum(lower.abs(), upper.abs()))
     known = (torch.isfinite(t) for t in (*below, *above, least, most))
     lines = torch.stack([~narrow, *known]).all(0)
     if function == "reciprocal":
         lines &= lower > 0
-    return Curve(
+    found = Curve(
         low=torch.where(lines, below[0], 0.0),
         low_offset=torch.where(lines, below[1], least),
         up=torch.where(lines, above[0], 0.0),
         up_offset=torch.where(lines, above[1], most),
     )
+    kept = [end.masked_fill(~lines, 0.0) for end in (*under, *over)]
+    return found, ((kept[0], kept[1]), (kept[2], kept[3]))
 
 
 def _touching(
@@ -191,8 +209,13 @@ def _chord(f: Function, lower: Tensor, upper: Tensor, highest: bool) -> Line:
     return slope, torch.maximum(*ends) if highest else torch.minimum(*ends)
 
 
-def _above_s(f: Function, slope: Function, lower: Tensor, upper: Tensor) -> Line:
-    """A line above a function that is convex below 0 and concave above."""
+def _above_s(f: Function, slope: Function, lower: Tensor, upper: Tensor) -> tuple[Line, Tensor]:
+    """A line above a function that is convex below 0 and concave above.
+
+    Returns:
+        The line, and the first point whose tangent is one, which all up to ``upper`` are then;
+        ``upper`` where none is.
+    """
 
     def passes(point: Tensor) -> Tensor:
         """Whether the tangent at ``point`` (>= 0) passes above the lower end; so do later ones."""
@@ -207,7 +230,8 @@ def _above_s(f: Function, slope: Function, lower: Tensor, upper: Tensor) -> Line
     # a later point than the first is safe too, and nearer where the interval is mostly concave
     point = torch.maximum(late, (lower + upper) / 2)
     chord = _chord(f, lower, upper, highest=True)
-    return (
+    line = (
         torch.where(tangent_exists, slope(point), chord[0]),
         torch.where(tangent_exists, f(point) - slope(point) * point, chord[1]),
     )
+    return line, torch.where(tangent_exists, late, upper)

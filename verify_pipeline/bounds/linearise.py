@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.contract import NodeBounds, Splits
-from verify_pipeline.bounds.curves import curve, has_curve
+from verify_pipeline.bounds.curves import has_curve
 from verify_pipeline.bounds.interval import Interval, enclose
 from verify_pipeline.bounds.lines import lines
 from verify_pipeline.bounds.pooling import selection
@@ -17,6 +17,7 @@ from verify_pipeline.bounds.products import ELEMENTWISE, MATRIX, product, quotie
 from verify_pipeline.bounds.relaxation import Constants, Relaxation
 from verify_pipeline.bounds.shares import shares, shares_of_differences
 from verify_pipeline.bounds.splits import clamp_to_splits
+from verify_pipeline.bounds.tangents import tangents
 from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import (
@@ -185,7 +186,7 @@ def _(op: LeakyRelu, read: list[Interval], inputs: int) -> Relaxation:
 @relax.register
 def _(op: Elementwise, read: list[Interval], inputs: int) -> Relaxation:
     if has_curve(op.function):
-        return curve(op.function, *read[0])
+        return tangents(op.function, *read[0])
     return Constants(*read[0], inputs)
 
 

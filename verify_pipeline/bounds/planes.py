@@ -1,4 +1,4 @@
-"""Where the planes of a product stand, as numbers that the ascent changes."""
+"""Where planes of products and tangents stand, as numbers that the ascent changes."""
 
 from __future__ import annotations
 
@@ -9,32 +9,29 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.linearise import LinearGraph
-from verify_pipeline.bounds.products import Product
-from verify_pipeline.bounds.relaxation import Choice
+from verify_pipeline.bounds.relaxation import Choice, Movable
 from verify_pipeline.bounds.variables import Cells, Variable
 
 
 @dataclass(frozen=True, eq=False)
 class Planes(Choice):
-    """Positions between McCormick's planes, one for each pair of factors and each row.
+    """Positions of planes, each row's own.
 
     Attributes:
-        relaxation: of the product.
+        relaxation: whose planes.
         alpha: variables in [0, 1], ``N x S x *P``: an instance is one cell.
     """
 
-    relaxation: Product
+    relaxation: Movable
     alpha: Variable
 
     @staticmethod
-    def of(relaxation: Product, rows: int, start: Tensor | None) -> Planes:
+    def of(relaxation: Movable, rows: int, start: Tensor | None) -> Planes:
         """Positions that begin at ``start`` ``N x S x *P`` or ``N x 1 x *P``; None: midway."""
-        count = len(relaxation.left)
-        shape = (count, rows, *relaxation.pairs())
-        value = relaxation.left.new_full(shape, 0.5)
+        value = relaxation.midway(rows)
         if start is not None:
             value = value.copy_(start.clamp(0, 1))
-        number = torch.arange(count, device=value.device)
+        number = torch.arange(len(value), device=value.device)
         cells = Cells(number, torch.zeros_like(number))
         return Planes(relaxation, Variable.at(cells, 1.0, value))
 
@@ -47,8 +44,8 @@ class Planes(Choice):
         return [self.alpha]
 
     def gradients(self, coefficients: Tensor, inputs: Sequence[Tensor | None]) -> list[Tensor]:
-        """Of the bounds with respect to :meth:`variables`; as ``Product.slope``."""
-        return [self.relaxation.slope(coefficients, inputs)]
+        """Of the bounds with respect to :meth:`variables`; as ``Movable.slope``."""
+        return [self.relaxation.slope(coefficients, inputs, self.alpha.value)]
 
     def to(self, dtype: torch.dtype) -> Planes:
         """The same in another dtype."""
@@ -60,15 +57,15 @@ class Planes(Choice):
 
 
 def hold(linear: LinearGraph, positions: dict[int, Tensor]) -> LinearGraph:
-    """The graph with the planes of its products where ``positions`` say, and nothing free there.
+    """The graph with the planes that can be moved where ``positions`` say, and nothing free there.
 
     Args:
         linear: the relaxed network.
-        positions: place of a product -> ``N x S x *P`` or ``N x 1 x *P`` in [0, 1].
+        positions: place of a node -> ``N x S x *P`` or ``N x 1 x *P`` in [0, 1].
     """
     held = {
-        place: replace(relaxation, usual=positions[place].clamp(0, 1).to(relaxation.left))
+        place: replace(relaxation, usual=positions[place].clamp(0, 1))
         for place, relaxation in linear.relaxations.items()
-        if isinstance(relaxation, Product) and place in positions
+        if isinstance(relaxation, Movable) and place in positions
     }
     return LinearGraph(linear.graph, linear.relaxations | held)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.adjoint import broadcast_back
 from verify_pipeline.bounds.curves import Curve, curve
-from verify_pipeline.bounds.relaxation import Choice, Relaxation, inner
+from verify_pipeline.bounds.relaxation import Choice, Movable, Relaxation, inner
 
 Interval = tuple[Tensor, Tensor]
 Unary = Callable[[Tensor], Tensor]
@@ -81,7 +81,7 @@ MATRIX = Bilinear(  # of I x J and J x K, whose pairs are I x J x K
 
 
 @dataclass(frozen=True, eq=False)
-class Product(Relaxation):
+class Product(Movable):
     """Of a product of two inputs.
 
     Attributes:
@@ -92,7 +92,6 @@ class Product(Relaxation):
         right_radius: of the right factor, ``N x *R``; >= 0.
         middle: the product of the centres, ``N x *V``.
         slack: the product of the radii, ``N x *V``; >= 0.
-        usual: positions ``N x S x *P`` where none are chosen; None: midway.
     """
 
     kind: Bilinear
@@ -102,7 +101,6 @@ class Product(Relaxation):
     right_radius: Tensor
     middle: Tensor
     slack: Tensor
-    usual: Tensor | None = None
 
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
@@ -115,7 +113,7 @@ class Product(Relaxation):
         to_right = self.kind.pull_right(coefficients, self.left.unsqueeze(1))
         parts = self._broadcast_back(to_left, to_right)
         constants = -inner(coefficients, self.middle) - inner(coefficients.abs(), self.slack)
-        positions = self._positions(choice)
+        positions = self.positions(choice)
         if positions is None:
             return parts, constants
         tilt, paired = 2 * positions - 1, self.kind.pair_value(coefficients)
@@ -136,7 +134,7 @@ class Product(Relaxation):
         straight = self.kind.apply(x, self.right.unsqueeze(1))
         straight = straight + self.kind.apply(self.left.unsqueeze(1), y)
         rest = self.middle.unsqueeze(1) + coefficients.sign() * self.slack.unsqueeze(1)
-        positions = self._positions(choice)
+        positions = self.positions(choice)
         if positions is None:
             return straight - rest
         of_left, of_right = self._turns(x, y)
@@ -145,13 +143,10 @@ class Product(Relaxation):
         turned = turned + sign * self.kind.sum_value(tilt * of_right)
         return straight - rest + turned
 
-    def slope(self, coefficients: Tensor, inputs: Sequence[Tensor | None]) -> Tensor:
-        """Derivatives of a bound with respect to positions, ``N x S x *P``.
-
-        Args:
-            coefficients: ``N x S x *V`` that arrive at the product's value.
-            inputs: values ``N x S x *V_in`` of both factors, where the bound is least.
-        """
+    def slope(
+        self, coefficients: Tensor, inputs: Sequence[Tensor | None], positions: Tensor
+    ) -> Tensor:
+        """Derivatives of a bound with respect to positions, the same wherever they stand."""
         x, y = inputs
         assert x is not None
         assert y is not None
@@ -159,14 +154,14 @@ class Product(Relaxation):
         paired = 2 * self.kind.pair_value(coefficients)
         return torch.addcmul(paired * of_left, paired.abs(), of_right)
 
+    def midway(self, rows: int) -> Tensor:
+        """0.5 for so many rows, ``N x S x *P``."""
+        return self.left.new_full((len(self.left), rows, *self.pairs()), 0.5)
+
     def pairs(self) -> tuple[int, ...]:
         """``*P``, the shape of the pairs without the batch axis."""
         left, right = self.kind.pair_left(self.left), self.kind.pair_right(self.right)
         return tuple(torch.broadcast_shapes(left.shape, right.shape)[1:])
-
-    def _positions(self, choice: Choice | None) -> Tensor | None:
-        chosen = None if choice is None else choice.positions()
-        return self.usual if chosen is None else chosen
 
     @property
     def _paired_left(self) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 import torch
@@ -88,6 +88,38 @@ class Relaxation(ABC):
     def __getitem__(self, index: Tensor | slice) -> Self:
         """The relaxation of some instances."""
         return self.map(lambda value: value[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Movable(Relaxation):
+    """A relaxation whose planes stand at positions in [0, 1] that every row may choose.
+
+    Attributes:
+        usual: positions ``N x S x *P`` where none are chosen; None: 0.5.
+    """
+
+    usual: Tensor | None = field(default=None, kw_only=True)
+
+    def positions(self, choice: Choice | None) -> Tensor | None:
+        """The chosen positions, or the usual ones; None: 0.5 everywhere."""
+        chosen = None if choice is None else choice.positions()
+        return self.usual if chosen is None else chosen
+
+    @abstractmethod
+    def midway(self, rows: int) -> Tensor:
+        """Positions of 0.5, which change nothing, for so many rows: ``N x S x *P``."""
+
+    @abstractmethod
+    def slope(
+        self, coefficients: Tensor, inputs: Sequence[Tensor | None], positions: Tensor
+    ) -> Tensor:
+        """Derivatives of a bound with respect to positions, ``N x S x *P``.
+
+        Args:
+            coefficients: ``N x S x *V`` that arrive at the node's value.
+            inputs: values ``N x S x *V_in`` of the inputs, where the bound is least.
+            positions: where they stand, ``N x S x *P``.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.backward import lower_bounds, of_margins
-from verify_pipeline.bounds.contract import MarginBounds, NodeBounds
+from verify_pipeline.bounds.contract import MarginBounds, Multipliers, NodeBounds
 from verify_pipeline.bounds.curves import has_curve
 from verify_pipeline.bounds.linearise import linearise
+from verify_pipeline.bounds.lines import Given, given
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Elementwise, LeakyRelu, Op, Relu
@@ -28,7 +29,11 @@ def is_curved(op: Op) -> bool:
 @full_precision()
 @torch.no_grad()
 def margins_and_slack(
-    graph: Graph, box: Box, spec: Specification, bounds: NodeBounds
+    graph: Graph,
+    box: Box,
+    spec: Specification,
+    bounds: NodeBounds,
+    multipliers: Multipliers | None = None,
 ) -> tuple[MarginBounds, dict[int, Tensor]]:
     """CROWN bounds of the margins, and what the worst row of each instance loses where.
 
@@ -40,6 +45,7 @@ def margins_and_slack(
         box: ``N`` boxes.
         spec: ``N`` specifications of ``S`` rows.
         bounds: of ``needed_places`` at least.
+        multipliers: α, such as positions of tangents; None: the usual lines.
 
     Returns:
         The margins' bounds; and place of a function -> ``N x *V``, its loss over its interval (the
@@ -52,17 +58,23 @@ def margins_and_slack(
         if is_curved(graph.nodes[place].op):
             arriving[place] = coefficients
 
-    margins = lower_bounds(linear, box, of_margins(graph, spec), visit=visit)
+    choices = given(multipliers, None)
+    margins = lower_bounds(linear, box, of_margins(graph, spec), choices, visit)
     instance = torch.arange(len(bounds), device=margins.lower.device)
     worst = margins.lower.argmin(1)
     slack = {}
     for place, coefficients in arriving.items():
         node, relaxation = graph.nodes[place], linear.relaxations[place]
         row = coefficients[instance, worst].unsqueeze(1)
+        choice = None
+        if multipliers is not None and place in multipliers.alpha:
+            positions = multipliers.alpha[place]
+            row_of = worst.clamp(max=positions.shape[1] - 1)
+            choice = Given(positions[instance, row_of].unsqueeze(1), None)
         ends = bounds.lower[node.inputs[0]], bounds.upper[node.inputs[0]]
         lost = torch.zeros_like(row)
         for share in _AT:
             z = torch.lerp(*ends, share).unsqueeze(1)
-            lost += row * (node.op(z) - relaxation.follow(row, None, [z]))
+            lost += row * (node.op(z) - relaxation.follow(row, choice, [z]))
         slack[place] = lost.squeeze(1).nan_to_num(0.0, 0.0, 0.0)
     return margins, slack

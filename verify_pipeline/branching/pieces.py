@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.attacks.falsify import FalsifySettings, falsify
-from verify_pipeline.bounds import NodeBounds, crown_intermediate, needed_places
+from verify_pipeline.bounds import Multipliers, NodeBounds, crown_intermediate, needed_places
 from verify_pipeline.bounds.chunks import functionals_that_fit, unless_memory_ends
 from verify_pipeline.bounds.linearise import is_affine
 from verify_pipeline.bounds.slack import is_curved, margins_and_slack
@@ -80,6 +80,7 @@ def search_in_pieces(
     root: NodeBounds,
     settings: SearchSettings,
     deadlines: Deadlines,
+    start: Multipliers | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Found]:
     """Decide instances, each found once; see ``search``, whose arguments these are."""
@@ -89,7 +90,7 @@ def search_in_pieces(
     rows = functionals_that_fit(graph, len(graph.nodes) - 1, settings.budget, torch.float64)
     limit = max(1, min(settings.batch, rows // (2 * spec.rows.shape[1])))
     pace = Pace(limit, deadlines.step_seconds(), clock)
-    cutting = _Cutting(exact, settings, deadlines)
+    cutting = _Cutting(exact, start or Multipliers({}, {}), settings, deadlines)
     yield from cutting.begin(pace)
     yield from cutting.grow(pace)
 
@@ -97,8 +98,11 @@ def search_in_pieces(
 class _Cutting:
     """The open pieces of all instances, and what becomes of them."""
 
-    def __init__(self, exact: Instances, settings: SearchSettings, deadlines: Deadlines) -> None:
+    def __init__(
+        self, exact: Instances, start: Multipliers, settings: SearchSettings, deadlines: Deadlines
+    ) -> None:
         self._exact, self._fast = exact, exact.to(torch.float32)
+        self._multipliers = start.to(torch.float64)
         self._settings = settings
         graph = exact.graph
         self._places = tuple(p for p, node in enumerate(graph.nodes) if is_curved(node.op))
@@ -212,7 +216,8 @@ class _Cutting:
         """Bounds of the margins, which only rise, and the next cut; the worst rows' corners."""
         bounds, spec = pieces.bounds, self._exact.spec[pieces.instance]
         box = self._box(pieces.instance, bounds)
-        margins, slack = margins_and_slack(self._exact.graph, box, spec, bounds)
+        multipliers = self._multipliers[pieces.instance]
+        margins, slack = margins_and_slack(self._exact.graph, box, spec, bounds, multipliers)
         rows = torch.maximum(pieces.rows, believed(margins.lower))
         piece = torch.arange(len(pieces), device=rows.device)
         corners = margins.corners(box)[piece, margins.lower.argmin(1)]

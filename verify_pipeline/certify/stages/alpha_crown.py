@@ -4,9 +4,9 @@ The ascent runs in float32 and ends early where time does; the slopes that it fi
 evaluated in float64, on float64 bounds of the neurons. Any slopes in [0, 1] are valid, so only the
 last evaluation has to be exact. Rows that CROWN has above zero are left alone.
 
-Where a network multiplies activations (attention), bounds of its neurons decide more than splits
-of its ReLUs, so these are optimised as well if that is expected to leave half of the time, and the
-margins once more with them.
+Where a network multiplies activations (attention), or all that bends is smooth, bounds of its
+neurons decide more than splits, so these are optimised as well if that is expected to leave half of
+the time, and the margins once more with them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from verify_pipeline.bounds import (
     optimise_intermediate,
 )
 from verify_pipeline.bounds.chunks import pairs
+from verify_pipeline.bounds.tangents import has_tangents
+from verify_pipeline.branching.pieces import can_be_cut
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
@@ -113,7 +115,7 @@ class AlphaCrownStage:
 
     def _is_worthwhile(self, task: Task, bounds: NodeBounds, step_seconds: float) -> bool:
         """Whether bounds of the neurons are to be optimised, of the instances left open."""
-        if len(bounds) == 0 or pairs(self._subject.graph) == 0:
+        if len(bounds) == 0 or not _neurons_decide(self._subject.graph):
             return False
         loose = sum(
             int((bounds.lower[place] < bounds.upper[place]).sum()) for place in bounds.lower
@@ -140,6 +142,12 @@ class AlphaCrownStage:
         better = crown_margins(exact, box, spec, bounds_of_rows, slopes.to(torch.float64))
         lower[instance, row] = torch.maximum(lower[instance, row], better.lower[:, 0])
         return _laid_out(slopes, self._subject.graph, bounds, lower.shape, (instance, row))
+
+
+def _neurons_decide(graph: Graph) -> bool:
+    """Whether bounds of the neurons are worth more than splits, and can be optimised."""
+    smooth = can_be_cut(graph) and any(has_tangents(node.op) for node in graph.nodes)
+    return smooth or pairs(graph) > 0
 
 
 def _picked(task: Task, places: Tensor) -> Task:

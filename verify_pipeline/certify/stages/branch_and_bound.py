@@ -48,12 +48,10 @@ class BranchAndBoundStage:
         preparing = (self._clock() - before) / len(task)
         deadlines = task.deadlines.less(preparing).to(self._subject.device)
         asked = (self._subject.exact, task.box, spec, known.bounds, self._settings, deadlines)
-        if can_be_cut(self._subject.exact):
-            found_ones = search_in_pieces(*asked, self._clock)
-        else:
-            # multipliers of other rows are of no use
-            start = known.multipliers if spec is task.spec else None
-            found_ones = search_with_cells(*asked, start, self._clock)
+        # multipliers of other rows are of no use
+        start = known.multipliers if spec is task.spec else None
+        find = search_in_pieces if can_be_cut(self._subject.exact) else search_with_cells
+        found_ones = find(*asked, start, self._clock)
         for found in found_ones:
             yield self._decision(task, found, found.seconds + preparing)
 
