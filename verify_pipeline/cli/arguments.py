@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from verify_pipeline.cli.options import Abcrown
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -136,16 +137,12 @@ def certify_fields(indices: str | None, stages: str | None, **others: Any) -> di
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def abcrown_setup(
-    folder: Path, home: Path | None, python: Path | None, memory: int | None
-) -> Setup:
+def abcrown_setup(folder: Path, typed: Abcrown) -> Setup:
     """How α,β-CROWN is run.
 
     Args:
         folder: for its files and logs.
-        home: of the tool, or None.
-        python: of its environment, or None.
-        memory: MiB, or None.
+        typed: its options.
 
     Raises:
         DependencyError: it is not there.
@@ -153,29 +150,22 @@ def abcrown_setup(
     """
     from verify_pipeline.engines import Limits, Setup, find_tool
 
+    memory = typed.abcrown_memory
     if memory is not None and memory < 1:
         raise ConfigError("--abcrown-memory", expected="MiB, at least 1", got=str(memory))
     size = None if memory is None else memory << 20
-    return Setup(find_tool(home, python), folder, Limits(memory=size))
+    tool = find_tool(typed.abcrown_home, typed.abcrown_python)
+    return Setup(tool, folder, Limits(memory=size))
 
 
-def engine_setup(
-    engine: str,
-    stages: str | None,
-    folder: Path,
-    home: Path | None,
-    python: Path | None,
-    memory: int | None,
-) -> Setup | None:
+def engine_setup(engine: str, stages: str | None, folder: Path, typed: Abcrown) -> Setup | None:
     """How α,β-CROWN is run, where it is asked for; see :func:`abcrown_setup`.
 
     Args:
         engine: as typed.
         stages: as typed, or None.
         folder: for its files and logs.
-        home: of the tool, or None.
-        python: of its environment, or None.
-        memory: MiB, or None.
+        typed: its options.
 
     Raises:
         ConfigError: there is no such engine, or options of another one were given.
@@ -184,8 +174,8 @@ def engine_setup(
     if engine not in ("builtin", "abcrown"):
         raise ConfigError("--engine", expected="builtin or abcrown", got=engine)
     if engine == "abcrown" or "abcrown" in (stages or "").split(","):
-        return abcrown_setup(folder, home, python, memory)
-    if (home, python, memory) != (None, None, None):
+        return abcrown_setup(folder, typed)
+    if typed != Abcrown():
         raise ConfigError(
             "--abcrown-home, --abcrown-python and --abcrown-memory",
             expected="--engine abcrown beside them",

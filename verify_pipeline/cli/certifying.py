@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from verify_pipeline.cli import options, questions
-from verify_pipeline.cli.arguments import certify_fields, engine_setup, own_arrays, recipe_of
-from verify_pipeline.cli.options import DataRoot, Device
+from verify_pipeline.cli.arguments import (
+    OwnArrays,
+    certify_fields,
+    engine_setup,
+    own_arrays,
+    recipe_of,
+)
+from verify_pipeline.cli.grouping import grouped
+from verify_pipeline.cli.options import DataRoot
 
 if TYPE_CHECKING:
     from verify_pipeline.certify.questions import Question
@@ -20,96 +27,110 @@ if TYPE_CHECKING:
     from verify_pipeline.pipeline import Certification
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What is tried, for how long, and where it is written, as typed."""
+
+    recipe: options.RecipeOption = None
+    indices: options.Indices = None
+    timeout: options.Timeout = None
+    stages: options.Stages = None
+    search: options.Search = None
+    give_up: options.GiveUp = None
+    retry: options.Retry = False
+    parity_check: options.Parity = True
+    ledger: options.LedgerFile = None
+    engine: options.Engine = "builtin"
+
+
+@grouped
 def certify(
     network: options.NetworkFile,
-    recipe: options.RecipeOption = None,
-    data: options.Data = None,
-    split: options.Split = None,
-    images: options.Images = None,
-    labels: options.Labels = None,
-    epsilon: questions.Epsilon = None,
-    epsilon_file: questions.EpsilonFile = None,
-    lower: questions.Lower = None,
-    upper: questions.Upper = None,
-    mean: questions.Mean = None,
-    std: questions.Std = None,
-    layout: questions.LayoutOption = None,
-    target: questions.Target = None,
-    top_k: questions.TopKOption = None,
-    rows: questions.Rows = None,
-    offsets: questions.Offsets = None,
-    indices: options.Indices = None,
-    timeout: options.Timeout = None,
-    stages: options.Stages = None,
-    search: options.Search = None,
-    give_up: options.GiveUp = None,
-    retry: options.Retry = False,
-    parity_check: options.Parity = True,
-    ledger: options.LedgerFile = None,
-    engine: options.Engine = "builtin",
-    abcrown_home: options.AbcrownHome = None,
-    abcrown_python: options.AbcrownPython = None,
-    abcrown_memory: options.AbcrownMemory = None,
-    data_root: DataRoot = None,
-    device: Device = "auto",
+    pictures: options.Pictures,
+    boxes: questions.Boxes,
+    asked: questions.Typed,
+    tried: Tried,
+    abcrown: options.Abcrown,
+    where: options.Where,
 ) -> None:
     """Certify a data set: prove each image robust, or find an image in its box that is not.
 
     Every verdict goes into the ledger as it falls. Stopped at any moment, the same command
     continues and decides nothing twice.
     """
-    from verify_pipeline import pipeline
-    from verify_pipeline.certify.settings import asking_abcrown
-
-    place = _ledger_of(network, ledger)
-    setup = engine_setup(
-        engine, stages, place.with_suffix(".abcrown"), abcrown_home, abcrown_python, abcrown_memory
-    )
-    typed = questions.Typed(epsilon, epsilon_file, mean, std, layout, target, top_k, rows, offsets)
-    question = questions.question_of(typed)
-    sets = {"data": data, "split": split}
-    boxes = questions.own_boxes(
-        lower, upper, images, labels, **sets, epsilon=epsilon, epsilon_file=epsilon_file
-    )
-    own = boxes or own_arrays(images, labels, **sets)
-    fields = certify_fields(
-        indices,
-        stages,
-        epsilon=questions.single_epsilon(typed),
-        timeout=timeout,
-        search=search,
-        give_up=give_up,
-        retry=retry or None,
-    )
-    job = pipeline.certification(
-        network,
-        None if recipe is None else recipe_of(recipe, None),
-        data if own is None else own.name,
-        fields,
-        needs_epsilon=boxes is None and question.perturbation is None,
-        check_parity=parity_check,
-    )
+    place = _ledger_of(network, tried.ledger)
+    setup = engine_setup(tried.engine, tried.stages, place.with_suffix(".abcrown"), abcrown)
+    question = questions.question_of(asked)
+    own = _own(pictures, boxes, asked)
+    needs_epsilon = question.perturbation is None and not isinstance(own, questions.OwnBoxes)
+    name = pictures.data if own is None else own.name
+    epsilon = questions.single_epsilon(asked)
+    job = _job(network, name, tried, epsilon, needs_epsilon)
     chosen = (
-        job.load_images(cast("Split", split or "test"), data_root)
+        job.load_images(cast("Split", pictures.split or "test"), where.data_root)
         if own is None
         else own.read(job.network.outputs)
     )
-    if engine == "abcrown":
-        job = replace(job, settings=asking_abcrown(job.settings))
-    _certify(job, chosen, question, place, device, setup)
+    _certify(job, chosen, question, place, where.device, setup)
 
 
+def _own(
+    pictures: options.Pictures, boxes: questions.Boxes, asked: questions.Typed
+) -> questions.OwnBoxes | OwnArrays | None:
+    """The user's own boxes or images; None: a data set's."""
+    images, labels = pictures.images, pictures.labels
+    sets = {"data": pictures.data, "split": pictures.split}
+    widths = {"epsilon": asked.epsilon, "epsilon_file": asked.epsilon_file}
+    own = questions.own_boxes(boxes.lower, boxes.upper, images, labels, **sets, **widths)
+    return own or own_arrays(images, labels, **sets)
+
+
+def _job(
+    network: Path, data: str | None, tried: Tried, epsilon: str | None, needs_epsilon: bool
+) -> Certification:
+    """The network as it is read, and the settings."""
+    from verify_pipeline import pipeline
+    from verify_pipeline.certify.settings import asking_abcrown
+
+    job = pipeline.certification(
+        network,
+        None if tried.recipe is None else recipe_of(tried.recipe, None),
+        data,
+        certify_fields(
+            tried.indices,
+            tried.stages,
+            epsilon=epsilon,
+            timeout=tried.timeout,
+            search=tried.search,
+            give_up=tried.give_up,
+            retry=tried.retry or None,
+        ),
+        needs_epsilon=needs_epsilon,
+        check_parity=tried.parity_check,
+    )
+    if tried.engine != "abcrown":
+        return job
+    return replace(job, settings=asking_abcrown(job.settings))
+
+
+@dataclass(frozen=True)
+class AskedByFiles:
+    """What was asked and read from files, as typed; None where an option was not given."""
+
+    epsilon_file: questions.EpsilonFile = None
+    target: questions.Target = None
+    rows: questions.Rows = None
+    offsets: questions.Offsets = None
+
+
+@grouped
 def recheck(
     network: Annotated[Path, typer.Argument(help="ONNX file that the verdicts are of.")],
+    boxes: questions.Boxes,
+    asked: AskedByFiles,
     ledger: options.LedgerFile = None,
     images: options.Images = None,
     labels: options.Labels = None,
-    epsilon_file: questions.EpsilonFile = None,
-    lower: questions.Lower = None,
-    upper: questions.Upper = None,
-    target: questions.Target = None,
-    rows: questions.Rows = None,
-    offsets: questions.Offsets = None,
     data_root: DataRoot = None,
 ) -> None:
     """Replay every counterexample of a ledger in onnxruntime, against the images read anew.
@@ -119,9 +140,9 @@ def recheck(
     """
     from verify_pipeline import onnx, verdicts
 
-    typed = questions.Typed(epsilon_file=epsilon_file, target=target, rows=rows, offsets=offsets)
-    question = questions.question_of(typed)
-    own = questions.own_boxes(lower, upper, images, labels, epsilon_file=epsilon_file)
+    question = questions.question_of(questions.Typed(**asdict(asked)))
+    widths = {"epsilon_file": asked.epsilon_file}
+    own = questions.own_boxes(boxes.lower, boxes.upper, images, labels, **widths)
     own_set = own or own_arrays(images, labels)
     loaded = onnx.load_network(network)
     given = None if own_set is None else own_set.read(loaded.outputs)

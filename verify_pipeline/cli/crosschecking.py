@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -12,14 +12,13 @@ import typer
 
 from verify_pipeline.cli import options, questions
 from verify_pipeline.cli.arguments import (
-    OwnArrays,
     abcrown_setup,
     certify_fields,
     own_arrays,
     refuse_beside,
     this_command,
 )
-from verify_pipeline.cli.options import DataRoot, Device
+from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,28 +47,37 @@ Ledger = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of images, as typed; None where an option was not given."""
+
+    epsilon: questions.Epsilon = None
+    mean: questions.Mean = None
+    std: questions.Std = None
+    layout: questions.LayoutOption = None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """How many instances, for how long, and where it is written, as typed."""
+
+    indices: Indices = None
+    limit: Limit = None
+    timeout: options.Timeout = None
+    search: options.Search = None
+    ledger: Ledger = None
+
+
+@grouped
 def crosscheck(
     out: Out,
+    pictures: options.Pictures,
+    asked: Asked,
+    tried: Tried,
+    abcrown: options.Abcrown,
+    where: options.Where,
     network: Network = None,
     instances: Instances = None,
-    data: options.Data = None,
-    split: options.Split = None,
-    images: options.Images = None,
-    labels: options.Labels = None,
-    epsilon: questions.Epsilon = None,
-    mean: questions.Mean = None,
-    std: questions.Std = None,
-    layout: questions.LayoutOption = None,
-    indices: Indices = None,
-    limit: Limit = None,
-    timeout: options.Timeout = None,
-    search: options.Search = None,
-    ledger: Ledger = None,
-    abcrown_home: options.AbcrownHome = None,
-    abcrown_python: options.AbcrownPython = None,
-    abcrown_memory: options.AbcrownMemory = None,
-    data_root: DataRoot = None,
-    device: Device = "auto",
 ) -> None:
     """Run our branch and bound and α,β-CROWN on what the cheap stages leave open, and compare.
 
@@ -80,23 +88,18 @@ def crosscheck(
         raise ConfigError(
             "crosscheck", expected="a network, or --instances", got="both or neither of them"
         )
-    place = ledger or out.with_name(
+    place = tried.ledger or out.with_name(
         f"{out.name}.sqlite" if network is not None else f"{out.name}.builtin.csv"
     )
-    setup = abcrown_setup(
-        place.with_suffix(".abcrown"), abcrown_home, abcrown_python, abcrown_memory
-    )
-    sets = {"data": data, "split": split}
-    common = _Common(place, setup, indices, limit, timeout, search, device)
+    setup = abcrown_setup(place.with_suffix(".abcrown"), abcrown)
+    common = _Common(place, setup, tried, where)
     if network is None:
-        asked = {"images": images, "labels": labels, "epsilon": epsilon, **sets}
-        asked |= {"mean": mean, "std": std, "layout": layout, "data-root": data_root}
-        refuse_beside("--instances", "a network and images", asked)
+        meaningless = {**asdict(pictures), **asdict(asked), "data-root": where.data_root}
+        refuse_beside("--instances", "a network and images", meaningless)
         pairs, about = _of_list(cast("Path", instances), common)
     else:
-        typed = questions.Typed(epsilon, mean=mean, std=std, layout=layout)
-        own = own_arrays(images, labels, **sets)
-        pairs, about = _of_images(network, typed, own, data, split, data_root, common)
+        typed = questions.Typed(**asdict(asked))
+        pairs, about = _of_images(network, typed, pictures, common)
     _show(pairs, out, {**common.facts(), **about})
 
 
@@ -106,26 +109,20 @@ class _Common:
 
     place: Path
     setup: Setup
-    indices: str | None
-    limit: int | None
-    timeout: str | None
-    search: str | None
-    device: str
+    tried: Tried
+    where: options.Where
 
     def facts(self) -> dict[str, str]:
         """For the page that is written."""
-        used = f"{self.setup.tool.version}, configuration {self.search or 'default'}"
-        seconds = self.timeout or "as the configuration or the list says"
+        used = f"{self.setup.tool.version}, configuration {self.tried.search or 'default'}"
+        seconds = self.tried.timeout or "as the configuration or the list says"
         return {"α,β-CROWN": used, "Seconds for each instance": seconds}
 
 
 def _of_images(
     network: Path,
     typed: questions.Typed,
-    own: OwnArrays | None,
-    data: str | None,
-    split: str | None,
-    data_root: Path | None,
+    pictures: options.Pictures,
     common: _Common,
 ) -> tuple[list[Pair], dict[str, str]]:
     """Both engines on what the cheap stages leave open of images, and what the page says of it."""
@@ -134,26 +131,27 @@ def _of_images(
     from verify_pipeline.engines.crosscheck import Job, crosscheck_images
     from verify_pipeline.reporting.tables import epsilon_text
 
+    own = own_arrays(pictures.images, pictures.labels, data=pictures.data, split=pictures.split)
     question = questions.question_of(typed)
     fields = certify_fields(
-        common.indices,
+        common.tried.indices,
         None,
         epsilon=questions.single_epsilon(typed),
-        timeout=common.timeout,
-        search=common.search,
+        timeout=common.tried.timeout,
+        search=common.tried.search,
     )
-    name = data if own is None else own.name
+    name = pictures.data if own is None else own.name
     asked = pipeline.certification(
         network, None, name, fields, needs_epsilon=question.perturbation is None
     )
     if own is None:
-        chosen = asked.load_images(cast("Split", split or "test"), data_root)
+        chosen = asked.load_images(cast("Split", pictures.split or "test"), common.where.data_root)
     else:
         chosen = own.read(asked.network.outputs)
-    where = pipeline.choose_device(common.device)
+    where = pipeline.choose_device(common.where.device)
     job = Job(asked.network, chosen, asked.settings, common.place, where, question)
     with Progress() as progress:
-        pairs = crosscheck_images(job, common.setup, progress.certification, common.limit)
+        pairs = crosscheck_images(job, common.setup, progress.certification, common.tried.limit)
     width = typed.epsilon or epsilon_text(asked.settings.epsilon)
     about = {"Network": str(network), "ε": width, "Preprocessing": question.preprocessing.name}
     return pairs, {key: value for key, value in about.items() if value}
@@ -172,19 +170,19 @@ def _of_list(instances: Path, common: _Common) -> tuple[list[Pair], dict[str, st
         line = f"{engine}: {key.onnx} {key.vnnlib} {result.answer.value} {result.seconds:.1f}s"
         typer.echo(line, err=True)
 
-    search = common.search or ABCROWN_DEFAULT
-    seconds = None if common.timeout is None else _seconds(common.timeout)
+    search = common.tried.search or ABCROWN_DEFAULT
+    seconds = None if common.tried.timeout is None else _seconds(common.tried.timeout)
     listed = read_instances(instances)
-    chosen = [listed[place] for place in parse_indices(common.indices or ":", len(listed))]
+    chosen = [listed[place] for place in parse_indices(common.tried.indices or ":", len(listed))]
     job = SetJob(
         common.place,
         common.place.with_suffix(".counterexamples"),
         lambda allowed: property_plan(allowed, search),
         seconds,
-        pipeline.choose_device(common.device),
+        pipeline.choose_device(common.where.device),
     )
     config = search_text(search)
-    pairs = crosscheck_set(chosen[: common.limit], job, common.setup, config, tell)
+    pairs = crosscheck_set(chosen[: common.tried.limit], job, common.setup, config, tell)
     return pairs, {"List": str(instances)}
 
 

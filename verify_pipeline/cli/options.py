@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -122,3 +123,30 @@ Parity = Annotated[
 Retry = Annotated[
     bool, typer.Option("--retry", help="Try images again that the ledger calls unknown.")
 ]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Which images, as typed; None where an option was not given."""
+
+    data: Data = None
+    split: Split = None
+    images: Images = None
+    labels: Labels = None
+
+
+@dataclass(frozen=True)
+class Abcrown:
+    """Where α,β-CROWN is and what it may take, as typed."""
+
+    abcrown_home: AbcrownHome = None
+    abcrown_python: AbcrownPython = None
+    abcrown_memory: AbcrownMemory = None
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where data comes from, and where it is computed, as typed."""
+
+    data_root: DataRoot = None
+    device: Device = "auto"

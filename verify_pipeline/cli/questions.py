@@ -83,15 +83,23 @@ Offsets = Annotated[Path | None, typer.Option(help="d, S or N x S: a .npy file. 
 class Typed:
     """The options as typed; None where one was not given."""
 
-    epsilon: str | None = None
-    epsilon_file: Path | None = None
-    mean: str | None = None
-    std: str | None = None
-    layout: str | None = None
-    target: str | None = None
-    top_k: int | None = None
-    rows: Path | None = None
-    offsets: Path | None = None
+    epsilon: Epsilon = None
+    epsilon_file: EpsilonFile = None
+    mean: Mean = None
+    std: Std = None
+    layout: LayoutOption = None
+    target: Target = None
+    top_k: TopKOption = None
+    rows: Rows = None
+    offsets: Offsets = None
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes as they are, as typed; None where an option was not given."""
+
+    lower: Lower = None
+    upper: Upper = None
 
 
 def question_of(typed: Typed) -> Question:
