@@ -39,20 +39,20 @@ def test_rows_hold_every_neuron_that_is_asked_for(longest: int) -> None:
     rows = Rows(mask, longest)
     assert rows.neurons.shape[1] <= longest
     seen = torch.zeros(5, 24, dtype=torch.int)
-    for part in rows.parts(7):
+    for part in rows.parts(7, 2):
         seen[rows.instance[part].unsqueeze(1), rows.neurons[part]] = 1
     assert torch.equal(seen.bool(), mask.flatten(1))
 
 
 def test_rows_of_nothing_are_none() -> None:
     rows = Rows(torch.zeros(3, 4, dtype=torch.bool), 8)
-    assert list(rows.parts(100)) == []
+    assert list(rows.parts(100, 2)) == []
 
 
 def test_parts_stay_below_their_limit() -> None:
     rows = Rows(torch.ones(9, 40, dtype=torch.bool), 16)
     width = rows.neurons.shape[1]
-    for part in rows.parts(64):
+    for part in rows.parts(64, 2):
         assert 2 * width * len(rows.instance[part]) <= 64
 
 

@@ -133,6 +133,9 @@ class _Ascent:
     dtype: torch.dtype
     has_time: Callable[[], bool]
 
+    def through(self, linear: LinearGraph) -> LinearGraph:
+        return linear
+
     def solve(self, linear: LinearGraph, box: Box, functional: Functional) -> Tensor:
         fast = functional.to(torch.float32)
         until = Until(fast.constants.new_full((len(box),), torch.inf), self.has_time)

@@ -54,34 +54,34 @@ def of_margins(graph: Graph, spec: Specification) -> Functional:
     return Functional(len(graph.nodes) - 1, spec.rows, spec.offsets)
 
 
-def of_neurons(graph: Graph, place: int, indices: Tensor, dtype: torch.dtype) -> Functional:
-    """Single neurons and their negatives, so that lower bounds are bounds on both sides.
+def of_neurons(graph: Graph, place: int, indices: Tensor, sides: Tensor) -> Functional:
+    """Single neurons, each times its side: lower bounds bound it from below (1) or above (-1).
 
     Args:
         graph: the network.
         place: of the neurons' node.
         indices: ``N x U`` places in its flattened value.
-        dtype: of the functionals.
+        sides: ``N x U``, 1 or -1, of the functionals' dtype.
 
     Returns:
-        ``S = 2 U`` rows: the neurons, then their negatives. They stand at the node's input where
-        rows of its matrix are at hand, so that no one-hot vectors are needed.
+        ``S = U`` rows. They stand at the node's input where rows of its matrix are at hand, so that
+        no one-hot vectors are needed.
     """
     node = graph.nodes[place]
     flat = indices.flatten()
-    rows, constants = None, torch.zeros(indices.shape, dtype=dtype, device=indices.device)
+    rows, constants = None, torch.zeros_like(sides)
     if isinstance(node.op, LinearOp):
         below = graph.nodes[node.inputs[0]].shape
         rows = picked_rows(node.op, flat, node.shape, below)
     if rows is not None:
-        origin = node.op(torch.zeros(1, *below, dtype=dtype, device=indices.device))
-        place, shape, constants = node.inputs[0], below, origin.flatten()[indices]
+        origin = node.op(sides.new_zeros(1, *below))
+        place, shape, constants = node.inputs[0], below, origin.flatten()[indices] * sides
     else:
         shape = node.shape
-        rows = torch.zeros(len(flat), *shape, dtype=dtype, device=indices.device)
+        rows = sides.new_zeros(len(flat), *shape)
         rows.flatten(1).scatter_(1, flat.unsqueeze(1), 1.0)
-    rows = rows.view(*indices.shape, *shape)
-    return Functional(place, torch.cat([rows, -rows], 1), torch.cat([constants, -constants], 1))
+    rows = rows * sides.view(-1, *(1,) * len(shape))
+    return Functional(place, rows.view(*indices.shape, *shape), constants)
 
 
 def _nothing(place: int, coefficients: Tensor) -> None:

@@ -129,9 +129,9 @@ class Rows:
         self.neurons = first.unsqueeze(1).repeat(1, width)
         self.neurons[row, column] = neuron
 
-    def parts(self, functionals: int) -> Iterator[slice]:
-        """Slices of the rows, each with at most that many functionals (two for a neuron)."""
-        step = max(1, functionals // (2 * self.neurons.shape[1])) if len(self.instance) else 1
+    def parts(self, functionals: int, each: int) -> Iterator[slice]:
+        """Slices of the rows, each with at most that many functionals, ``each`` for a neuron."""
+        step = max(1, functionals // (each * self.neurons.shape[1])) if len(self.instance) else 1
         for first in range(0, len(self.instance), step):
             yield slice(first, first + step)
 

@@ -18,7 +18,7 @@ from verify_pipeline.bounds.chunks import Rows, functionals_that_fit, within_mem
 from verify_pipeline.bounds.contract import MemoryBudget, NodeBounds, Splits
 from verify_pipeline.bounds.interval import Interval, enclose, node_interval
 from verify_pipeline.bounds.linearise import LinearGraph, RelaxedBounds, is_affine, relax_node
-from verify_pipeline.bounds.lines import Lines
+from verify_pipeline.bounds.lines import Lines, without_choice
 from verify_pipeline.bounds.locality import LocalNetwork, local_network
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.bounds.relaxation import Relaxation
@@ -50,9 +50,15 @@ _WIDE_SHARE = 0.05
 Problem = tuple[Tensor, Tensor, tuple[LinearGraph, Box, Functional]]
 """Instances ``R``, their neurons ``R x U``, and the problem: a network, boxes, functionals."""
 
+Sides = tuple[Tensor, ...]
+"""For each functional of a neuron, the sides of all neurons ``N x V``: 1 from below, else -1."""
+
 
 class Method(Protocol):
     """How functionals are bounded, and how many go together."""
+
+    def through(self, linear: LinearGraph) -> LinearGraph:
+        """The relaxed network as :meth:`solve` takes parts of it."""
 
     def solve(self, linear: LinearGraph, box: Box, functional: Functional) -> Tensor:
         """Lower bounds ``N x S`` of functionals over boxes."""
@@ -67,6 +73,9 @@ class _Crown:
 
     budget: MemoryBudget
     dtype: torch.dtype
+
+    def through(self, linear: LinearGraph) -> LinearGraph:
+        return LinearGraph(linear.graph, without_choice(linear.relaxations))
 
     def solve(self, linear: LinearGraph, box: Box, functional: Functional) -> Tensor:
         return lower_bounds(linear, box, functional).lower
@@ -147,7 +156,7 @@ def crown_activations(
                 mask = asked[place] & _mattering(True, interval)
                 linear = LinearGraph(graph, relaxations)
                 lower[source], upper[source] = _solve_neurons(
-                    linear, box, source, interval, mask, method, lambda: True
+                    linear, box, source, interval, mask, method, lambda: True, True
                 )
             relaxations[place] = relax_node(graph, place, NodeBounds(lower, upper))
         return RelaxedBounds(lower, upper, start.relaxations)
@@ -195,7 +204,7 @@ def tighten(
                 mask = interval[1] - interval[0] > _WIDE_SHARE
             linear = LinearGraph(graph, relaxations)
             lower[place], upper[place] = _solve_neurons(
-                linear, box, place, interval, mask, method, has_time
+                linear, box, place, interval, mask, method, has_time, asked[place]
             )
     return NodeBounds(lower, upper)
 
@@ -208,47 +217,63 @@ def _solve_neurons(
     mask: Tensor,
     method: Method,
     has_time: Callable[[], bool],
+    only_signs: bool,
 ) -> Interval:
-    """``interval`` with the neurons of ``mask`` ``N x *V`` bounded by ``method`` as well."""
+    """``interval`` with the neurons of ``mask`` ``N x *V`` bounded by ``method`` as well.
+
+    Where only signs matter, a neuron is bounded on its likelier side first, and on the other only
+    if that leaves its sign open.
+    """
     lower, upper = (bound.flatten(1).clone() for bound in interval)
-    local = local_network(linear.graph, place)
-    problems = (
-        _neurons_in_rows(linear, box, place, mask, method)
-        if local is None
-        else _neurons_alone(local, linear, box, mask, method)
-    )
-    for instance, neurons, problem in problems:
-        if not has_time():
-            break
-        below, above = method.solve(*problem).split(neurons.shape[1], dim=1)
-        at = (instance.unsqueeze(1), neurons)
-        lower[at], upper[at] = _meet((lower[at], upper[at]), (below, -above))
+    linear, local = method.through(linear), local_network(linear.graph, place)
+    likelier = torch.where(lower + upper < 0, -1.0, 1.0).to(lower)
+    rounds = [(likelier,), (-likelier,)] if only_signs else [(likelier, -likelier)]
+    for sides in rounds:
+        asked = mask.flatten(1) & _mattering(only_signs, (lower, upper))
+        problems = (
+            _neurons_in_rows(linear, box, place, asked, sides, method)
+            if local is None
+            else _neurons_alone(local, linear, box, asked, sides, method)
+        )
+        for instance, neurons, problem in problems:
+            if not has_time():
+                break
+            bounds = method.solve(*problem).split(neurons.shape[1], dim=1)
+            at = (instance.unsqueeze(1), neurons)
+            for side, bound in zip(sides, bounds, strict=True):
+                below = bound.where(side[at] > 0, -torch.inf)
+                above = (-bound).where(side[at] < 0, torch.inf)
+                lower[at], upper[at] = _meet((lower[at], upper[at]), (below, above))
     shape = interval[0].shape
     return lower.view(shape), upper.view(shape)
 
 
 def _neurons_in_rows(
-    linear: LinearGraph, box: Box, place: int, mask: Tensor, method: Method
+    linear: LinearGraph, box: Box, place: int, mask: Tensor, sides: Sides, method: Method
 ) -> Iterator[Problem]:
     """Problems of the whole network, in which an instance's neurons go together."""
     functionals = method.capacity(linear.graph, place)
-    rows = Rows(mask, max(1, functionals // 2))
-    for part in rows.parts(functionals):
+    rows = Rows(mask, max(1, functionals // len(sides)))
+    for part in rows.parts(functionals, len(sides)):
         instance, neurons = rows.instance[part], rows.neurons[part]
-        functional = of_neurons(linear.graph, place, neurons, box.lower.dtype)
+        signs = torch.cat([side[instance.unsqueeze(1), neurons] for side in sides], 1)
+        functional = of_neurons(linear.graph, place, neurons.repeat(1, len(sides)), signs)
         yield instance, neurons, (linear[instance], box[instance], functional)
 
 
 def _neurons_alone(
-    local: LocalNetwork, linear: LinearGraph, box: Box, mask: Tensor, method: Method
+    local: LocalNetwork, linear: LinearGraph, box: Box, mask: Tensor, sides: Sides, method: Method
 ) -> Iterator[Problem]:
     """Problems of what a neuron sees, in which every neuron is an instance."""
-    # windows of bounds are as large as the two functionals of a neuron
-    step = max(1, method.capacity(local.graph, len(local.graph.nodes) - 1) // 4)
-    instances, all_neurons = mask.flatten(1).nonzero(as_tuple=True)
+    # windows of bounds are as large as two functionals
+    capacity = method.capacity(local.graph, len(local.graph.nodes) - 1)
+    step = max(1, capacity // (2 + len(sides)))
+    instances, all_neurons = mask.nonzero(as_tuple=True)
     for first in range(0, len(instances), step):
         instance, neurons = instances[first : first + step], all_neurons[first : first + step]
-        yield instance, neurons.unsqueeze(1), local.of_neurons(linear, box, instance, neurons)
+        signs = torch.stack([side[instance, neurons] for side in sides], 1)
+        problem = local.of_neurons(linear, box, instance, neurons, signs)
+        yield instance, neurons.unsqueeze(1), problem
 
 
 def _meet(first: Interval, second: Interval) -> Interval:

@@ -5,7 +5,7 @@ The lower line's slope is free: Xu et al. 2021 (α-CROWN, arXiv:2011.13824), eq.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,6 +62,12 @@ class Lines(Relaxation):
         """``below`` at the adaptive α, ``N x 1 x *V``."""
         return self._least + self.adaptive.unsqueeze(1) * self._span
 
+    @cached_property
+    def fixed(self) -> FixedLines:
+        """The same with the usual slopes, of which none is free, and without splits."""
+        below = self._usual.squeeze(1)
+        return FixedLines(below, self.up, self.offset)
+
     def _below(self, choice: Choice | None) -> Tensor:
         """Slope of the lower line, ``N x S x *V`` or ``N x 1 x *V``."""
         if choice is None:
@@ -87,6 +93,50 @@ class Lines(Relaxation):
         assert z is not None
         above = (self.up.unsqueeze(1) * z).add_(self.offset.unsqueeze(1))
         return above.lerp_(self._below(choice) * z, coefficients.sign().clamp_(min=0))
+
+
+@dataclass(frozen=True, eq=False)
+class FixedLines(Relaxation):
+    """Lines of which none is free: ``below z <= y <= up z + offset``.
+
+    What :class:`Lines` makes of its tensors is made here once, before instances are picked and
+    windows are cut.
+
+    Attributes:
+        below: slope of the lower line, ``N x *V``.
+        up: slope of the upper line, ``N x *V``.
+        offset: the upper line at 0, ``N x *V``; >= 0.
+    """
+
+    below: Tensor
+    up: Tensor
+    offset: Tensor
+
+    def pull_back(
+        self, coefficients: Tensor, choice: Choice | None
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """``below`` where a coefficient is > 0, else ``up``: ``N x S x *V``."""
+        negative = coefficients.clamp(max=0)
+        pulled = coefficients * self.below.unsqueeze(1)
+        pulled.addcmul_(negative, (self.up - self.below).unsqueeze(1))
+        return (pulled,), inner(negative, self.offset)
+
+    def follow(
+        self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
+    ) -> Tensor:
+        """``below z`` where the coefficient is > 0, else ``up z + offset``: ``N x S x *V``."""
+        (z,) = inputs
+        assert z is not None
+        above = self.up.unsqueeze(1) * z + self.offset.unsqueeze(1)
+        return torch.where(coefficients > 0, self.below.unsqueeze(1) * z, above)
+
+
+def without_choice(relaxations: Mapping[int, Relaxation]) -> dict[int, Relaxation]:
+    """Relaxations by place, with lines of which none is free."""
+    return {
+        place: relaxation.fixed if isinstance(relaxation, Lines) else relaxation
+        for place, relaxation in relaxations.items()
+    }
 
 
 def lines(slope: float, lower: Tensor, upper: Tensor) -> Lines:

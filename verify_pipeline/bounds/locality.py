@@ -141,18 +141,19 @@ class LocalNetwork:
     insides: dict[int, Pair]
 
     def of_neurons(
-        self, linear: LinearGraph, box: Box, instance: Tensor, neurons: Tensor
+        self, linear: LinearGraph, box: Box, instance: Tensor, neurons: Tensor, sides: Tensor
     ) -> tuple[LinearGraph, Box, Functional]:
-        """The problem of bounding single neurons from both sides, each an instance of its own.
+        """The problem of bounding single neurons, each an instance of its own.
 
         Args:
             linear: the relaxed network, ``N`` instances.
             box: ``N`` boxes.
             instance: of each neuron, ``Q``, in order.
             neurons: places in the node's flattened value, ``Q``.
+            sides: ``Q x S``: 1 where a bound from below is wanted, -1 from above.
 
         Returns:
-            The small network, boxes and functionals of ``Q`` instances, two rows each.
+            The small network, boxes and functionals of ``Q`` instances, ``S`` rows each.
         """
         height, width = self.base[1:]
         channel = neurons.div(height * width, rounding_mode="floor")
@@ -173,7 +174,7 @@ class LocalNetwork:
             relaxations[place] = Lines(1.0, inside, torch.zeros_like(inside))
         boxes = Box(cut(0, box.lower[some]), cut(0, box.upper[some]))
         last = len(self.graph.nodes) - 1
-        functional = of_neurons(self.graph, last, channel.unsqueeze(1), box.lower.dtype)
+        functional = of_neurons(self.graph, last, channel.unsqueeze(1).expand_as(sides), sides)
         return LinearGraph(self.graph, relaxations), boxes, functional
 
 
