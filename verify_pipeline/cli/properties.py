@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.options import Device, GiveUp, Parity, Search
 
 if TYPE_CHECKING:
+    from verify_pipeline.certify.settings import Plan
     from verify_pipeline.interop.sets import Comparison
 
 
@@ -61,32 +64,40 @@ def vnnlib(
     typer.echo(found.answer.value)
 
 
-def vnncomp(
-    instances: Annotated[
-        Path, typer.Argument(help="A set's instances.csv: lines onnx,vnnlib,timeout.")
-    ],
-    out: Annotated[Path, typer.Option(help="Results file (CSV); continued where it is there.")],
-    reference: Annotated[
-        Path | None,
-        typer.Option(help="CSV file with columns onnx, vnnlib and verdict to compare with."),
-    ] = None,
+@dataclass(frozen=True)
+class Tried:
+    """What is tried of a set, for how long and where, as typed."""
+
     timeout: Annotated[
         float | None, typer.Option(help="Seconds for each instance. Default: as the list says.")
-    ] = None,
-    counterexamples: Annotated[
-        Path | None,
-        typer.Option(help="Folder for counterexamples. Default: counterexamples beside --out."),
-    ] = None,
-    search: Search = None,
-    give_up: GiveUp = None,
+    ] = None
+    search: Search = None
+    give_up: GiveUp = None
     retry: Annotated[
         bool,
         typer.Option(
             "--retry", help="Try instances again whose result is timeout or unknown; see --timeout."
         ),
-    ] = False,
-    parity_check: Parity = True,
-    device: Device = "auto",
+    ] = False
+    parity_check: Parity = True
+    device: Device = "auto"
+
+
+@grouped
+def vnncomp(
+    instances: Annotated[
+        Path, typer.Argument(help="A set's instances.csv: lines onnx,vnnlib,timeout.")
+    ],
+    out: Annotated[Path, typer.Option(help="Results file (CSV); continued where it is there.")],
+    tried: Tried,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="CSV file with columns onnx, vnnlib and verdict to compare with."),
+    ] = None,
+    counterexamples: Annotated[
+        Path | None,
+        typer.Option(help="Folder for counterexamples. Default: counterexamples beside --out."),
+    ] = None,
 ) -> None:
     """Decide a whole VNN-COMP set: one result for each instance, counterexamples as files.
 
@@ -102,17 +113,20 @@ def vnncomp(
         line = f"{key.onnx} {key.vnnlib} {result.answer.value} {result.seconds:.1f}s"
         typer.echo(f"{line} {result.detail}".rstrip(), err=True)
 
-    if timeout is not None:
-        property_plan(timeout, search, give_up)  # a mistake there is told before anything is read
+    def plan(seconds: float) -> Plan:
+        return property_plan(seconds, tried.search, tried.give_up)
+
+    if tried.timeout is not None:
+        plan(tried.timeout)  # a mistake there is told before anything is read
     known = {} if reference is None else read_reference(reference)
     job = SetJob(
         out,
         counterexamples or out.with_name("counterexamples"),
-        lambda seconds: property_plan(seconds, search, give_up),
-        timeout,
-        pipeline.choose_device(device),
-        parity_check,
-        retry,
+        plan,
+        tried.timeout,
+        pipeline.choose_device(tried.device),
+        tried.parity_check,
+        tried.retry,
     )
     found = compare(run_set(read_instances(instances), job, tell), known)
     _show(found, out, reference is not None)
