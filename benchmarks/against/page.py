@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -41,7 +42,7 @@ def page(found: Found, commands: Sequence[str]) -> str:
             "",
             "Wall and processor (CPU) seconds count each engine's whole process, its start "
             "included; *load* is the number of processes that wanted the machine as it began. "
-            f"{os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '-')}.",
+            f"{_cores()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '-')}.",
             "",
             *(f"* `{command}`" for command in commands),
             "",
@@ -109,12 +110,17 @@ def _cells(task: str, one: Measured, by_engine: dict[str, Measured]) -> list[obj
 
 
 def _not_measured(found: Found) -> str:
-    missing = {
-        task: [TITLES[engine] for engine in ENGINES if engine not in by]
-        for task, by in found.items()
-    }
-    told = "; ".join(f"{task}: {' and '.join(names)}" for task, names in missing.items() if names)
+    missing = Counter(engine for by in found.values() for engine in ENGINES if engine not in by)
+    told = "; ".join(
+        f"{TITLES[engine]}, in {count} of {len(found)} tasks" for engine, count in missing.items()
+    )
     return f"Not measured: {told}." if told else "Every engine did every task."
+
+
+def _cores() -> str:
+    """How many cores this process may use, which is what started the others."""
+    there = os.cpu_count()
+    return f"{len(os.sched_getaffinity(0))} of {there}" if sys.platform == "linux" else f"{there}"
 
 
 def _second(moment: str) -> str:

@@ -43,7 +43,7 @@ def test_ratios_and_contradictions() -> None:
     assert "| 3 | 2 | 1 | 1 | 2.0 | 1.0 | 1.00 | 10 | 100 | – | – | – |" in text
     assert "| 0.100 | 0.050 | 0.100 |" in text
     assert "Contradictions: task: a." in text
-    assert "Not measured: task: α,β-CROWN, its defaults." in text
+    assert "Not measured: α,β-CROWN, its defaults, in 1 of 1 tasks." in text
 
 
 def test_the_page_says_whether_all_rows_are_of_one_run() -> None:
