@@ -13,6 +13,7 @@ from verify_pipeline.branching.scores import (
     best_candidate,
     best_of_layers,
     best_overall,
+    lifts_both,
     scores,
 )
 from verify_pipeline.network.graph import GraphBuilder
@@ -106,3 +107,16 @@ def test_bounds_that_are_infinite_are_no_gain() -> None:
     before = torch.tensor([-4.0, -torch.inf])
     columns = torch.tensor([[7, 4], [7, 4]])
     assert best_candidate(lower, columns, before)[0] == 4
+
+
+def test_both_children_are_lifted_by_a_thousandth_of_what_is_lacking_or_more() -> None:
+    before = torch.tensor([-4.0, -4.0, -4.0, -4.0])
+    lower = torch.tensor(
+        [
+            [[-3.99, -3.99], [0.0, -4.0]],  # 1/400 each
+            [[-3.999, -3.0], [0.0, -4.0]],  # 1/4000, and nothing
+            [[-4.0, 2.0], [-torch.inf, -1.0]],
+            [[torch.nan, -1.0], [torch.nan, torch.nan]],
+        ]
+    )
+    assert lifts_both(lower, before).tolist() == [True, False, False, False]

@@ -6,6 +6,7 @@ multipliers were evaluated again with the float64 network over the float64 bound
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,13 +28,16 @@ from verify_pipeline.bounds import (
 from verify_pipeline.branching.domains import LEVEL, Domains, Goals, split
 from verify_pipeline.branching.instances import Instances
 from verify_pipeline.branching.leaf import Leaf, lp_leaf
-from verify_pipeline.branching.scores import CHOICES, Scores, best_candidate, scores
+from verify_pipeline.branching.scores import CHOICES, Scores, best_candidate, lifts_both, scores
 from verify_pipeline.branching.settings import BranchingSettings
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
 CONFIRMABLE = 1e-5
 """The float32 bound at which the ascent rests; float64 finds nearly the same and confirms it."""
+
+LOOKAHEAD = OptimiseSettings(iterations=5, lr_alpha=0.05, lr_beta=0.1, lr_planes=0.0)
+"""Ascent on the children of candidates where their first bounds tell none from another."""
 
 SPENDABLE = 0.9
 """The share of a closed domain's bound that may be lost to having fewer splits."""
@@ -75,6 +79,21 @@ class View:
         return crown_margins(
             self.graph, self.box, self.spec, self.bounds, self.multipliers, self.splits
         )
+
+
+def _looked_ahead(view: View) -> Tensor:
+    """Bounds of a view's domains after a few steps of ascent, ``D``."""
+    found, _ = optimise(
+        view.graph,
+        view.box,
+        view.spec,
+        view.bounds,
+        LOOKAHEAD,
+        splits=view.splits,
+        start=view.multipliers,
+        until=Until(torch.full_like(view.spec.offsets[:, 0], CONFIRMABLE)),
+    )
+    return found.lower[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,19 +181,40 @@ class Bounder:
             self.goals.layers(goal),
             settings.candidates,
         )
-        count = columns.shape[1]
-        if count == 1:
+        if columns.shape[1] == 1:
             return columns[:, 0]
-        repeated = torch.arange(len(domains), device=goal.device).repeat_interleave(count)
+
+        def bounds(view: View) -> Tensor:
+            return view.margins().lower[:, 0]
+
+        children = self._of_children(domains, columns, at_once, bounds)
+        chosen = best_candidate(children, columns, domains.lower)
+        idle = ~lifts_both(children, domains.lower)
+        if bool(idle.any()):
+            some, few = domains[idle], columns[idle]
+            children = self._of_children(some, few, at_once, _looked_ahead)
+            chosen = chosen.masked_scatter(idle, best_candidate(children, few, some.lower))
+        return chosen
+
+    def _of_children(
+        self, domains: Domains, columns: Tensor, at_once: int, bounds: Callable[[View], Tensor]
+    ) -> Tensor:
+        """Bounds of both children of each candidate, ``D x C x 2`` float32.
+
+        Args:
+            domains: ``D``.
+            columns: ``D x C``, the candidates.
+            at_once: how many children may be bounded at once.
+            bounds: of the domains of a view.
+        """
+        count = columns.shape[1]
+        repeated = torch.arange(len(domains), device=columns.device).repeat_interleave(count)
         tried = split(domains[repeated], columns.flatten())
-        lower = torch.cat(
-            [
-                self.view(self.fast, tried[first : first + at_once]).margins().lower[:, 0]
-                for first in range(0, len(tried), at_once)
-            ]
-        )
-        children = lower.reshape(2, len(domains), count).permute(1, 2, 0)
-        return best_candidate(children, columns, domains.lower)
+        lower = [
+            bounds(self.view(self.fast, tried[first : first + at_once]))
+            for first in range(0, len(tried), at_once)
+        ]
+        return torch.cat(lower).reshape(2, len(domains), count).permute(1, 2, 0)
 
     def scores(self, domains: Domains) -> Scores:
         """The scores of the domains' columns, ``D x U``."""

@@ -13,7 +13,9 @@ it adds ``A b`` (active) or 0 (inactive):
 kFSB (De Palma et al. 2021, arXiv:2104.06718, section 5) bounds the children of the best few of
 both scores. Its authors take the neuron whose worse child is best; here the product of what both
 children gain decides, as in integer programming (Achterberg 2009, Constraint integer programming,
-section 5.4), because the better child is work as well.
+section 5.4), because the better child is work as well. Where every candidate leaves a child where
+it was, they are bounded again after a few steps of ascent (strong branching, Achterberg 2009,
+section 5.4).
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ from verify_pipeline.network.ops import Add, Concat, Constant, LinearOp, Sub
 
 NO_GAIN = 1e-6
 """What a child's gain counts at least, as a share of what its parent's bound was below zero."""
+
+LITTLE = 1e-3
+"""A child that gains a smaller share of what its parent lacks is not lifted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +145,26 @@ def best_candidate(lower: Tensor, columns: Tensor, before: Tensor) -> Tensor:
         columns: ``D x C``.
         before: ``D``, the domains' own bounds.
     """
+    # a child that gains nothing counts a little: the other one's gain still tells candidates apart
+    gain = _gains(lower, before).clamp(min=NO_GAIN)
+    return columns.gather(1, gain.prod(2).argmax(1, keepdim=True)).squeeze(1)
+
+
+def lifts_both(lower: Tensor, before: Tensor) -> Tensor:
+    """Domains one of whose candidates lifts the bounds of both children, ``D`` booleans.
+
+    Where none does, bounds that are not optimised hardly tell candidates apart: what one child of
+    a good one gains is often seen only once its β has grown.
+
+    Args:
+        lower: ``D x C x 2``, the bounds of both children of each candidate.
+        before: ``D``, the domains' own bounds.
+    """
+    return (_gains(lower, before).amin(2) > LITTLE).any(1)
+
+
+def _gains(lower: Tensor, before: Tensor) -> Tensor:
+    """What children gain, ``D x C x 2``, as shares of what their parents lack; 1 at most."""
     before = before.view(-1, 1, 1)
     missing = (-before).clamp(min=torch.finfo(lower.dtype).tiny)
-    # a child that gains nothing counts a little: the other one's gain still tells candidates apart
-    gain = ((lower - before) / missing).nan_to_num(0.0).clamp(NO_GAIN, 1.0)
-    return columns.gather(1, gain.prod(2).argmax(1, keepdim=True)).squeeze(1)
+    return ((lower - before) / missing).nan_to_num(0.0).clamp(0.0, 1.0)
