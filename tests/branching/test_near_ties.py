@@ -10,6 +10,7 @@ from torch import Tensor
 
 from verify_pipeline import data, onnx
 from verify_pipeline.branching import bounding
+from verify_pipeline.branching.scores import best_candidate
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings
@@ -25,7 +26,7 @@ def test_noise_of_a_hundred_thousandth_does_not_decide(
 ) -> None:
     # For a dozen splits every candidate leaves one child where it was; of those that look alike,
     # some end the search within 40 domains, and others had it grow without an end.
-    usual, generator = bounding.best_candidate, torch.Generator().manual_seed(seed)
+    usual, generator = best_candidate, torch.Generator().manual_seed(seed)
 
     def noisy(lower: Tensor, columns: Tensor, before: Tensor) -> Tensor:
         noise = 1e-5 * torch.randn(lower.shape, generator=generator)
