@@ -1,6 +1,7 @@
 """Lines of smooth functions hold them, and touch them where they can."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verify_pipeline.bounds.curves import _TURNS, SLOPES, Curve, curve, has_curve
-from verify_pipeline.network.ops import FUNCTIONS
+from verify_pipeline.network.ops import FUNCTIONS, SELU_ALPHA
 
 CURVED = [name for name in FUNCTIONS if has_curve(name)]
 
@@ -84,7 +85,7 @@ def test_lines_touch_an_s(function: str, lower: float, upper: float) -> None:
     assert (above - below).mean() < y.max() - y.min()
 
 
-@pytest.mark.parametrize("function", ["gelu", "gelu_tanh", "silu", "mish", "hardswish"])
+@pytest.mark.parametrize("function", ["gelu", "gelu_tanh", "silu", "mish", "hardswish", "selu"])
 @pytest.mark.parametrize(("lower", "upper"), [(-3.0, 2.0), (-0.5, 4.0), (-9.0, 0.4), (-4.5, -2.0)])
 def test_lines_touch_a_function_that_turns(function: str, lower: float, upper: float) -> None:
     found = curve(function, tensor(lower), tensor(upper))
@@ -112,6 +113,19 @@ def test_tangent_and_chord_of_a_square() -> None:
     found = curve("square", tensor(-1.0), tensor(3.0))
     assert (found.low.item(), found.low_offset.item()) == (2.0, -1.0)
     assert (found.up.item(), found.up_offset.item()) == (2.0, 3.0)
+
+
+def test_lines_of_selu_by_hand() -> None:
+    """It bends down at 0, which lies above the chord of [-1, 1]: lines from above touch there."""
+    found = curve("selu", tensor(-1.0), tensor(1.0))
+    least = SELU_ALPHA * (math.exp(-1.0) - 1)
+    assert found.up_offset.item() == pytest.approx(0.0, abs=1e-12)
+    assert 1 <= found.up.item() <= -least
+    # and one from below, at one of the ends or at a point of the left half
+    below = found.low.item() * torch.tensor([-1.0, 1.0]).double() + found.low_offset.item()
+    assert below[0] <= least + 1e-9
+    assert below[1] <= 1 + 1e-9
+    assert below.mean() >= least / 2
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from verify_pipeline.bounds import crown_margins, interval_bounds
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import Elementwise
 from verify_pipeline.onnx import network_from_bytes
 from verify_pipeline.problem import Box, Specification
 
@@ -59,6 +60,8 @@ OTHERS = [
     Case("LayerNormalization", (2, 3), ((3,), (3,))),
     Case("MaxPool", (1, 3, 4), attrs={"kernel_shape": [2, 3], "pads": [1, 0, 0, 2]}),
     Case("Pow", (5,), (np.array(4, np.float32),)),
+    Case("Celu", (5,), attrs={"alpha": 0.3}),
+    Case("Selu", (5,), attrs={"alpha": 0.7, "gamma": 1.3}),
     Case("Max", (5,), ((5,), (1,))),
     Case("Shrink", (5,), attrs={"lambd": 0.2, "bias": 0.2}, opset=13),
 ]
@@ -99,6 +102,23 @@ def test_samples_are_within_the_bounds(
     assert bool((least >= by_interval - 1e-9).all())
     assert bool((least >= by_crown - 1e-9).all())
     assert bool(torch.isfinite(by_interval[0]).all())
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes", "expected"),
+    [
+        ("Elu", {}, ["elu"]),
+        ("Celu", {"alpha": 0.5}, ["elu"]),
+        ("Selu", {}, ["selu"]),
+        ("Elu", {"alpha": 0.5}, ["exp"]),
+    ],
+)
+def test_exponentials_below_zero_are_one_function_where_there_is_one(
+    operator: str, attributes: dict[str, float], expected: list[str], operator_file: Any
+) -> None:
+    graph = network_from_bytes(operator_file(operator, (1, 5), **attributes)).graph
+    found = [node.op.function for node in graph.nodes if isinstance(node.op, Elementwise)]
+    assert found == expected
 
 
 def test_a_normalisation_is_bounded_beside_large_values(

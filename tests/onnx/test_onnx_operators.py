@@ -64,6 +64,7 @@ CASES = [
     *(Case(op, VECTOR) for op in ("Elu", "Selu", "Celu", "Softsign", "Atan")),
     Case("Elu", VECTOR, attrs={"alpha": 2.0}),
     Case("Celu", VECTOR, attrs={"alpha": 0.5}),
+    Case("Selu", VECTOR, attrs={"alpha": 0.7, "gamma": 1.3}),
     Case("HardSwish", VECTOR, opset=14),
     Case("Mish", VECTOR, opset=18),
     Case("Swish", VECTOR, attrs={"alpha": 2.0}, opset=24),

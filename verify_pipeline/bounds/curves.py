@@ -20,7 +20,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.elementwise import Range, elementwise_range
 from verify_pipeline.bounds.relaxation import Choice, Relaxation, inner
-from verify_pipeline.network.ops import FUNCTIONS
+from verify_pipeline.network.ops import FUNCTIONS, SELU_ALPHA
 
 Function = Callable[[Tensor], Tensor]
 Line = tuple[Tensor, Tensor]
@@ -33,6 +33,7 @@ SLOPES: dict[str, Function] = {
     "exp": torch.exp,
     "softplus": torch.sigmoid,
     "elu": lambda x: x.clamp(max=0).exp(),
+    "selu": lambda x: (SELU_ALPHA * x.exp()).masked_fill(x > 0, 1.0),
     "square": lambda x: 2 * x,
     "reciprocal": lambda x: -x.square().reciprocal(),
     "sqrt": lambda x: 0.5 * x.rsqrt(),
@@ -52,8 +53,12 @@ _TURNS = {
     "silu": (-2.399357280515468, 2.399357280515468),
     "mish": (-2.2563763963607935, 1.4905711794854284),
     "hardswish": (-3.0, 3.0),
+    "selu": (0.0,),
 }
-"""Where a function turns from convex to concave or back: in between its slope rises or falls."""
+"""Where a function turns from convex to concave or back: in between its slope rises or falls.
+
+There it may also have a bend: that of SELU falls from its slope on the left to 1.
+"""
 
 # Below this width, relative to the ends, a chord's slope is mostly rounding and constants do.
 _NARROW = 1e-5

@@ -324,6 +324,10 @@ class Elementwise(Op):
         return FUNCTIONS[self.function](inputs[0])
 
 
+SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
+"""SELU's constants as ONNX has them, in float32 (Klambauer et al. 2017, arXiv:1706.02515)."""
+
+
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
@@ -334,6 +338,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "elu": F.elu,
+    "selu": lambda x: F.elu(x, SELU_ALPHA),  # without its factor gamma
     "silu": F.silu,
     "mish": lambda x: x * F.softplus(x, threshold=50).tanh(),
     "hardswish": F.hardswish,

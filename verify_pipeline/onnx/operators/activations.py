@@ -8,7 +8,17 @@ from functools import reduce
 
 import numpy as np
 
-from verify_pipeline.network.ops import Elementwise, LeakyRelu, Mul, Relu, Softmax, Sub, Sum
+from verify_pipeline.network.ops import (
+    SELU_ALPHA,
+    SELU_GAMMA,
+    Elementwise,
+    LeakyRelu,
+    Mul,
+    Relu,
+    Softmax,
+    Sub,
+    Sum,
+)
 from verify_pipeline.onnx.model_file import Array
 from verify_pipeline.onnx.operators.arithmetic import add
 from verify_pipeline.onnx.operators.reductions import absolute, centred, reduce_axes
@@ -98,8 +108,8 @@ def _elu(call: Call) -> Value:
 
 @reads("Selu")
 def _selu(call: Call) -> Value:
-    alpha = float(call.attribute("alpha", 1.6732632423543772))
-    gamma = float(call.attribute("gamma", 1.0507009873554805))
+    alpha = float(call.attribute("alpha", SELU_ALPHA))
+    gamma = float(call.attribute("gamma", SELU_GAMMA))
     return call.trace.affine(_exponential_below(call, alpha), gamma, 0.0)
 
 
@@ -112,10 +122,18 @@ def _celu(call: Call) -> Value:
 
 
 def _exponential_below(call: Call, alpha: float, width: float = 1.0) -> Activation:
-    """``max(x, 0) + alpha * (exp(min(x, 0) / width) - 1)``; one function if both are 1."""
+    """``max(x, 0) + alpha * (exp(min(x, 0) / width) - 1)``; one function of those that are known.
+
+    CELU is ELU in other units: its ``alpha`` is its ``width``.
+    """
     x, trace = call.activation(), call.trace
     if alpha == width == 1:
         return trace.emit(Elementwise("elu"), x)
+    if alpha == width:
+        scaled = trace.affine(x, 1.0 / width, 0.0)
+        return trace.affine(trace.emit(Elementwise("elu"), scaled), width, 0.0)
+    if (alpha, width) == (SELU_ALPHA, 1.0):
+        return trace.emit(Elementwise("selu"), x)
     below = trace.affine(_relu_of(trace, x, -1.0, 0.0), -1.0 / width, 0.0)
     falling = trace.affine(trace.emit(Elementwise("exp"), below), alpha, -alpha)
     total = add(trace, trace.emit(Relu(), x), falling)
