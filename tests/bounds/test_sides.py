@@ -121,5 +121,5 @@ def test_fixed_lines_are_the_usual_ones(slope: float) -> None:
     )
     # by hand: the neuron in [-1, 2] has the chord (2 - slope · -1) / 3 and is active by area
     chord = (2 + slope) / 3
-    assert free.fixed.up[0, 0].item() == pytest.approx(chord)
+    assert (free.fixed.below + free.fixed.more)[0, 0].item() == pytest.approx(chord)
     assert free.fixed.below[0].tolist() == pytest.approx([1, slope, 1, 1, slope, slope])

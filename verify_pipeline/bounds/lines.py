@@ -66,7 +66,7 @@ class Lines(Relaxation):
     def fixed(self) -> FixedLines:
         """The same with the usual slopes, of which none is free, and without splits."""
         below = self._usual.squeeze(1)
-        return FixedLines(below, self.up, self.offset)
+        return FixedLines(below, self.up - below, self.offset)
 
     def _below(self, choice: Choice | None) -> Tensor:
         """Slope of the lower line, ``N x S x *V`` or ``N x 1 x *V``."""
@@ -97,38 +97,38 @@ class Lines(Relaxation):
 
 @dataclass(frozen=True, eq=False)
 class FixedLines(Relaxation):
-    """Lines of which none is free: ``below z <= y <= up z + offset``.
+    """Lines of which none is free: ``below z <= y <= (below + more) z + offset``.
 
     What :class:`Lines` makes of its tensors is made here once, before instances are picked and
     windows are cut.
 
     Attributes:
         below: slope of the lower line, ``N x *V``.
-        up: slope of the upper line, ``N x *V``.
+        more: what the upper line's slope is above it, ``N x *V``.
         offset: the upper line at 0, ``N x *V``; >= 0.
     """
 
     below: Tensor
-    up: Tensor
+    more: Tensor
     offset: Tensor
 
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
-        """``below`` where a coefficient is > 0, else ``up``: ``N x S x *V``."""
+        """``below``, and ``more`` where a coefficient is < 0: ``N x S x *V``."""
         negative = coefficients.clamp(max=0)
         pulled = coefficients * self.below.unsqueeze(1)
-        pulled.addcmul_(negative, (self.up - self.below).unsqueeze(1))
+        pulled.addcmul_(negative, self.more.unsqueeze(1))
         return (pulled,), inner(negative, self.offset)
 
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
-        """``below z`` where the coefficient is > 0, else ``up z + offset``: ``N x S x *V``."""
+        """The lower line where the coefficient is > 0, else the upper one: ``N x S x *V``."""
         (z,) = inputs
         assert z is not None
-        above = self.up.unsqueeze(1) * z + self.offset.unsqueeze(1)
-        return torch.where(coefficients > 0, self.below.unsqueeze(1) * z, above)
+        gap = self.more.unsqueeze(1) * z + self.offset.unsqueeze(1)
+        return self.below.unsqueeze(1) * z + torch.where(coefficients > 0, 0.0, gap)
 
 
 def without_choice(relaxations: Mapping[int, Relaxation]) -> dict[int, Relaxation]:
