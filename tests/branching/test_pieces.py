@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.branching.searching import root_bounds, ticking
-from verify_pipeline.bounds import crown_margins
+from verify_pipeline.bounds import OptimiseSettings, crown_margins, optimise
 from verify_pipeline.bounds import intermediate as intermediate_module
 from verify_pipeline.branching import pieces as pieces_module
 from verify_pipeline.branching.accounts import Found
@@ -85,6 +85,32 @@ def test_verdicts_are_those_of_a_fine_grid(function: str) -> None:
                 assert wanted < 0
             assert wanted > 0 or end.status is Status.FALSIFIED
     assert searched >= 1
+
+
+@pytest.mark.parametrize("function", ["tanh", "sigmoid"])
+def test_tangents_of_the_root_serve_all_pieces(function: str) -> None:
+    """Verdicts are those of the grid, with as many pieces as without them or fewer."""
+    pieces = []
+    for seed in range(3):
+        graph = network(seed, Elementwise(function))
+        image = torch.rand(1, 2, dtype=F64, generator=torch.Generator().manual_seed(seed))
+        box = Box.around(image, 0.4, clip=None)
+        spec = Specification.margins(graph(image).argmax(1), 3, F64)
+        least = least_on_grid(graph, box, spec)
+        bounds = root_bounds(graph, box)
+        gap = least - float(crown_margins(graph, box, spec, bounds).lower.min())
+        for wanted in (0.9 * gap + 1e-3, -0.05):
+            moved = Specification(spec.rows, spec.offsets - least + wanted)
+            _, start = optimise(graph, box, moved, bounds, OptimiseSettings(iterations=20))
+            (end,) = run(graph, box, moved, start=start)
+            if end.status is Status.VERIFIED:
+                assert end.bound is not None
+                assert 0 < end.bound <= wanted + 1e-9
+            assert wanted > 0 or end.status is Status.FALSIFIED
+            (plain,) = run(graph, box, moved)
+            if plain.status is end.status is Status.VERIFIED:
+                pieces.append((end.domains, plain.domains))
+    assert sum(end for end, _ in pieces) < sum(plain for _, plain in pieces)
 
 
 def test_pieces_cover_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
