@@ -6,8 +6,8 @@ Three things are kept apart, and methods put them together:
   functionals (``backward``), down to the box where they are minimised;
 * what an operation does: to an interval (``interval.enclose``, ``elementwise``), to a functional if
   it is affine (``adjoint``), else through a relaxation (``linearise.relax``), which is one of lines
-  (``lines``: ReLU), chords and tangents (``curves``), ``products``, ``shares`` (softmax),
-  selections (``pooling``) or plain constants;
+  (``lines``: ReLU), chords and tangents (``curves``, ``tangents``), ``products``, ``shares``
+  (softmax), selections (``pooling``) or plain constants;
 * what is free: α and β (``lines.Given``, ``variables``), and their ascent (``ascent``).
 
 Two modules bound less than whole boxes: ``cuts`` the part where a linear function is at most zero,
