@@ -47,8 +47,14 @@ _WORTH_TIGHTENING = 0.02
 # Outputs of softmax, in [0, 1], whose intervals are narrower are not asked for.
 _WIDE_SHARE = 0.05
 
+# Whether an instance's bounds suffice is asked where it has more neurons to bound than this.
+_WORTH_ASKING = 8
+
 Problem = tuple[Tensor, Tensor, tuple[LinearGraph, Box, Functional]]
 """Instances ``R``, their neurons ``R x U``, and the problem: a network, boxes, functionals."""
+
+Wanted = Callable[[NodeBounds], Tensor]
+"""Which instances' bounds are to be made tighter still, ``N`` booleans, from bounds so far."""
 
 Sides = tuple[Tensor, ...]
 """For each functional of a neuron, the sides of all neurons ``N x V``: 1 from below, else -1."""
@@ -92,6 +98,7 @@ def crown_intermediate(
     budget: MemoryBudget,
     has_time: Callable[[], bool] = lambda: True,
     behind: int = 0,
+    wanted: Wanted | None = None,
 ) -> NodeBounds:
     """Tighten bounds of the inputs of nonlinear nodes by CROWN, layer by layer.
 
@@ -107,6 +114,7 @@ def crown_intermediate(
         has_time: asked before each such batch; once it says no, the neurons that are left are
             bounded by intervals only.
         behind: neurons of places up to this one are not asked for.
+        wanted: asked before each layer, with the bounds of all places so far; None: all are.
 
     Returns:
         Bounds of every place, nowhere looser than ``start`` or than intervals of the tightened
@@ -115,7 +123,7 @@ def crown_intermediate(
 
     def run(allowed: MemoryBudget) -> NodeBounds:
         method = _Crown(allowed, box.lower.dtype)
-        return tighten(graph, box, start, method, has_time, behind=behind)
+        return tighten(graph, box, start, method, has_time, behind=behind, wanted=wanted)
 
     return within_memory(run, budget)
 
@@ -172,6 +180,7 @@ def tighten(
     has_time: Callable[[], bool] = lambda: True,
     splits: Splits | None = None,
     behind: int = 0,
+    wanted: Wanted | None = None,
 ) -> NodeBounds:
     """Walk the graph forward and bound the neurons that matter with ``method``.
 
@@ -183,6 +192,7 @@ def tighten(
         has_time: once it says no, the neurons that are left keep their intervals.
         splits: of ReLUs, which ``start`` obeys; ``method`` may charge for them. None: none.
         behind: neurons of places up to this one are not asked for.
+        wanted: asked before each layer for which much is to be done; None: all instances are.
     """
     splits = splits or {}
     asked = _asked_places(graph, _linear_products(graph, start))
@@ -202,10 +212,24 @@ def tighten(
             mask = _mattering(asked[place], interval)
             if isinstance(node.op, (Softmax, SoftmaxOfDifferences)):
                 mask = interval[1] - interval[0] > _WIDE_SHARE
+            if wanted is not None and int(mask.sum()) > _WORTH_ASKING * len(box):
+                so_far = _with_intervals(graph, NodeBounds(lower, upper), start)
+                mask = mask & wanted(so_far).view(-1, *(1,) * len(node.shape))
             linear = LinearGraph(graph, relaxations)
             lower[place], upper[place] = _solve_neurons(
                 linear, box, place, interval, mask, method, has_time, asked[place]
             )
+    return NodeBounds(lower, upper)
+
+
+def _with_intervals(graph: Graph, known: NodeBounds, start: NodeBounds) -> NodeBounds:
+    """``known`` of the first places, and of all others intervals that follow from them."""
+    lower, upper = dict(known.lower), dict(known.upper)
+    for place in range(len(known.lower), len(graph.nodes)):
+        interval = node_interval(graph, place, lambda i: (lower[i], upper[i]))
+        if place in start.lower:
+            interval = _meet(interval, (start.lower[place], start.upper[place]))
+        lower[place], upper[place] = interval
     return NodeBounds(lower, upper)
 
 

@@ -33,10 +33,9 @@ from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.memory import backward_bytes
-from verify_pipeline.certify.roots import learned, root_budget
+from verify_pipeline.certify.roots import learned, root_budget, single_rows
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import LeakyRelu, Relu
-from verify_pipeline.problem import Specification
 
 NEURONS = OptimiseSettings(iterations=5, lr_alpha=0.25, lr_planes=0.25)
 """For bounds of neurons; 10 steps moved margins of a vision transformer by another 0.005 of 0.7."""
@@ -129,7 +128,7 @@ class AlphaCrownStage:
         single, exact = torch.float32, self._subject.exact
         instance, row = (~(lower > 0)).nonzero(as_tuple=True)
         above = torch.full((len(row),), CONFIRMABLE, device=self._subject.device)
-        box, spec = task.box[instance], _single_rows(task.spec, instance, row)
+        box, spec = task.box[instance], single_rows(task.spec, instance, row)
         bounds_of_rows = bounds[instance]
         slopes = optimise(
             self._subject.graph,
@@ -161,13 +160,6 @@ def _picked(task: Task, places: Tensor) -> Task:
         points=task.points[places.cpu()],
         seconds=task.seconds[places.cpu()],
         group=None,
-    )
-
-
-def _single_rows(spec: Specification, instance: Tensor, row: Tensor) -> Specification:
-    """Some rows of some instances, a specification for each."""
-    return Specification(
-        spec.rows[instance, row].unsqueeze(1), spec.offsets[instance, row].unsqueeze(1)
     )
 
 

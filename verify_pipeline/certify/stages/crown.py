@@ -1,7 +1,8 @@
 """CROWN (Zhang et al. 2018, arXiv:1811.00866) with CROWN bounds of the unstable neurons.
 
 Of each margin the better of the CROWN and the interval bound counts, as in De Palma et al. 2024
-(arXiv:2305.13991). All of it is float64.
+(arXiv:2305.13991). All of it is float64. Neurons of a layer are bounded for those images only that
+the layers before it leave open.
 """
 
 from __future__ import annotations
@@ -9,13 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
-from verify_pipeline.bounds import crown_margins, interval_margins
+from verify_pipeline.bounds import (
+    MemoryBudget,
+    NodeBounds,
+    crown_margins,
+    functionals_that_fit,
+    interval_margins,
+    needed_places,
+)
 from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.memory import backward_bytes
-from verify_pipeline.certify.roots import root_bounds, root_budget
+from verify_pipeline.certify.roots import root_bounds, root_budget, single_rows, within_caches
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box, Specification
 
 
 class CrownStage:
@@ -38,12 +49,53 @@ class CrownStage:
 
     def run(self, task: Task) -> Iterator[Decision]:
         """A decision, or a bound, for each instance; its neurons' bounds are remembered."""
-        graph = self._subject.exact
-        bounds = root_bounds(self._subject, task, self._budget)
-        lower = torch.maximum(
-            interval_margins(graph, task.box, task.spec),
-            crown_margins(graph, task.box, task.spec, bounds).lower,
-        )
-        open_ = (~(task.spec.least(lower) > 0)).nonzero().flatten()
+        budget = within_caches(self._budget, self._subject.device)
+        margins = _Margins(self._subject.exact, task.box, task.spec, budget)
+        bounds = root_bounds(self._subject, task, self._budget, margins.improve)
+        margins.improve(bounds, only_likely=False)
+        open_ = margins.open.nonzero().flatten()
         task.knowledge.remember([task.indices[n] for n in open_.tolist()], Learned(bounds[open_]))
-        yield from decisions(task.spec, lower)
+        yield from decisions(task.spec, margins.lower)
+
+
+class _Margins:
+    """The best bounds of margins so far.
+
+    Attributes:
+        lower: ``N x S``, of interval bounds first.
+    """
+
+    def __init__(self, graph: Graph, box: Box, spec: Specification, budget: MemoryBudget) -> None:
+        self._graph, self._box, self._spec = graph, box, spec
+        self._needed = needed_places(graph)
+        self._functionals = functionals_that_fit(graph, len(graph.nodes) - 1, budget, torch.float64)
+        self.lower = interval_margins(graph, box, spec)
+
+    @property
+    def open(self) -> Tensor:
+        """Instances that are not verified, ``N`` booleans."""
+        return ~(self._spec.least(self.lower) > 0)
+
+    def improve(self, bounds: NodeBounds, only_likely: bool = True) -> Tensor:
+        """CROWN bounds of open instances from bounds of their neurons; which are open then.
+
+        Where only likely ones are looked at, those are whose worst row so far holds.
+        """
+        open_, bounds = self.open.nonzero().flatten(), bounds.only(self._needed)
+        if only_likely:
+            worst = self.lower[open_].argmin(1)
+            rows = single_rows(self._spec, open_, worst)
+            open_ = open_[self._crown(open_, rows, bounds)[:, 0] > 0]
+        found = self._crown(open_, self._spec[open_], bounds)
+        self.lower[open_] = torch.maximum(self.lower[open_], found)
+        return self.open
+
+    def _crown(self, instances: Tensor, spec: Specification, bounds: NodeBounds) -> Tensor:
+        """CROWN bounds ``Q x S`` of some instances, with a specification for each of these."""
+        lower = torch.empty_like(spec.offsets)
+        places = torch.arange(len(instances), device=instances.device)
+        for part in places.split(max(1, self._functionals // spec.offsets.shape[1])):
+            some = instances[part]
+            found = crown_margins(self._graph, self._box[some], spec[part], bounds[some])
+            lower[part] = found.lower
+        return lower

@@ -1,0 +1,109 @@
+"""CROWN layer by layer: who is verified early is verified by all layers, too, and rightly."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds import (
+    MemoryBudget,
+    NodeBounds,
+    crown_intermediate,
+    crown_margins,
+    interval_bounds,
+    interval_margins,
+    needed_places,
+)
+from verify_pipeline.certify import roots
+from verify_pipeline.certify.contract import Subject, Task
+from verify_pipeline.certify.knowledge import Knowledge
+from verify_pipeline.certify.stages.crown import CrownStage
+from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.ops import Conv2d, Linear, Relu, Reshape
+from verify_pipeline.problem import Box, Specification, Status
+
+F64 = torch.float64
+CPU = torch.device("cpu")
+
+
+def network() -> Graph:
+    torch.manual_seed(4)
+    b = GraphBuilder((1, 8, 8))
+    x = b.add(Relu(), b.add(Conv2d(torch.randn(4, 1, 3, 3) / 3, torch.randn(4) / 4), 0))
+    x = b.add(Relu(), b.add(Conv2d(torch.randn(6, 4, 4, 4) / 6, torch.randn(6) / 4, (2, 2)), x))
+    x = b.add(Reshape((24,)), x)
+    for width in (24, 24):
+        x = b.add(Relu(), b.add(Linear(torch.randn(width, 24) / 4, torch.randn(width) / 4), x))
+    return b.build(b.add(Linear(torch.randn(4, 24) / 4), x)).to(F64)
+
+
+def questions(graph: Graph, spare: int) -> tuple[Box, Specification]:
+    """Boxes from small to large around random images, with the classes that they have."""
+    images = torch.rand(40, 1, 8, 8, dtype=F64)
+    epsilon = torch.linspace(0.0, 0.12, 40, dtype=F64).view(-1, 1, 1, 1)
+    spec = Specification.margins(graph(images).argmax(1), 4, F64)
+    return Box.around(images, epsilon), Specification(spec.rows, spec.offsets, spare)
+
+
+def never(points: Tensor) -> Tensor:
+    raise AssertionError("nothing is replayed")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Which instances were open, each time that it was asked."""
+    answers: list[Tensor] = []
+
+    def spy(*arguments: object, wanted: Callable[[NodeBounds], Tensor]) -> NodeBounds:
+        def told(bounds: NodeBounds) -> Tensor:
+            answers.append(wanted(bounds))
+            return answers[-1]
+
+        return crown_intermediate(*arguments, wanted=told)  # type: ignore[arg-type, misc]
+
+    monkeypatch.setattr(roots, "crown_intermediate", spy)
+    return answers
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_verdicts_are_those_of_all_layers(asked: list[Tensor], spare: int) -> None:
+    graph = network()
+    box, spec = questions(graph, spare)
+    indices = tuple(range(40))
+    knowledge = Knowledge(1 << 30, CPU)
+    task = Task(
+        indices, box, spec, box.center, torch.full((40,), 60.0), knowledge, lambda: True, None
+    )
+    stage = CrownStage(Subject.of(graph, never, CPU), 64, 3, 1 << 30)
+    decisions = {d.place: d for d in stage.run(task)}
+
+    bounds = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
+    lower = crown_margins(graph, box, spec, bounds.only(needed_places(graph))).lower
+    lower = torch.maximum(lower, interval_margins(graph, box, spec))
+    verified = spec.least(lower) > 0
+    found = torch.tensor([decisions[n].status is Status.VERIFIED for n in range(40)])
+    # bounds of neurons are monotone here, so fewer layers verify no more, and all as much
+    assert torch.equal(found, verified)
+    assert 5 < int(found.sum()) < 35
+    # some were verified before the last layer, and none was open again
+    assert len(asked) == 3
+    assert asked[0].sum() > asked[-1].sum() > (~found).sum()
+    for before, after in pairwise(asked):
+        assert not (after & ~before).any()
+    # what stays open has the bounds that it had without asking
+    rest = (~found).nonzero().flatten()
+    known = knowledge.recall([indices[n] for n in rest.tolist()])
+    assert known is not None
+    for place in needed_places(graph):
+        torch.testing.assert_close(known.bounds.lower[place], bounds.lower[place][rest])
+        torch.testing.assert_close(known.bounds.upper[place], bounds.upper[place][rest])
+    # and what is claimed holds
+    points = box.lower + (box.upper - box.lower) * torch.rand(500, *box.lower.shape, dtype=F64)
+    values = graph(points.flatten(0, 1)).unflatten(0, (500, 40))
+    margins = torch.einsum("nsk,cnk->cns", spec.rows, values) + spec.offsets
+    for n, decision in decisions.items():
+        assert decision.bound is not None
+        least = spec[n : n + 1].least(margins[:, n].amin(0, keepdim=True))
+        assert decision.bound <= float(least) + 1e-9
