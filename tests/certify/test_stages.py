@@ -131,12 +131,16 @@ def test_the_ascent_gives_back_what_it_has_when_time_is_up(made: Setup) -> None:
         found = made.stage("alpha-crown").run(hurried)
         return torch.tensor([decision.bound for decision in found], dtype=torch.float64)
 
-    asked: list[None] = []
+    asked = []
+
+    def has_time() -> bool:
+        asked.append(True)
+        return True
+
     task = task_of(made.instances, made.task.indices, Knowledge(1 << 20, CPU))
-    counting = replace(task, has_time=lambda: asked.append(None) is None)
-    root_bounds(made.subject, counting, root_budget(1 << 30))
+    root_bounds(made.subject, replace(task, has_time=has_time), root_budget(1 << 30))
     # no more for the ascent; asked again after that, it would fail
-    answers = iter([True] * len(asked) + [False])
+    answers = iter([*asked, False])
     stopped, whole = bounds(answers), bounds(repeat(True))
     assert list(answers) == []
     assert (whole >= stopped - 1e-6).all()
