@@ -246,14 +246,14 @@ def _solve_neurons(
     """``interval`` with the neurons of ``mask`` ``N x *V`` bounded by ``method`` as well.
 
     Where only signs matter, a neuron is bounded on its likelier side first, and on the other only
-    if that leaves its sign open.
+    if it is not inactive by then: how far below 0 it goes changes nothing behind a ReLU.
     """
     lower, upper = (bound.flatten(1).clone() for bound in interval)
     linear, local = method.through(linear), local_network(linear.graph, place)
     likelier = torch.where(lower + upper < 0, -1.0, 1.0).to(lower)
     rounds = [(likelier,), (-likelier,)] if only_signs else [(likelier, -likelier)]
     for sides in rounds:
-        asked = mask.flatten(1) & _mattering(only_signs, (lower, upper))
+        asked = mask.flatten(1) & ((upper > 0) | (not only_signs))
         problems = (
             _neurons_in_rows(linear, box, place, asked, sides, method)
             if local is None
