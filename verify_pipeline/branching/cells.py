@@ -58,8 +58,8 @@ thousands of domains than with dozens of cells, however long it has.
 """
 
 FIRST, GROWING = 0.05, 0.8
-"""Of an instance's time, what the search without cells gets, less where it is not expected to end in
-all of that time; of the rest, what cutting gets."""
+"""Of an instance's time, what the search without cells gets, less where it is not expected to end
+in all of that time; of the rest, what cutting gets."""
 
 MOST = 512
 """Open cells of an instance at which the cutting ends."""
