@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.branching.test_deadlines import Watch
 from verify_pipeline.bounds import (
     MemoryBudget,
+    OptimiseSettings,
     crown_intermediate,
     crown_margins,
     interval_bounds,
@@ -148,18 +149,28 @@ def test_no_round_begins_without_time_for_it() -> None:
         assert bool(found.domains.limited.any()) is closes
 
 
-def test_what_was_done_before_a_batch_counts_although_it_is_not_charged_yet() -> None:
+def test_what_a_batch_has_taken_counts_before_it_is_charged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch, honest, seen = Watch(), Bounder.bound, []
+
+    def slow(self: Bounder, domains: Domains, settings: OptimiseSettings) -> Bounded:
+        watch.now += 1.5
+        return honest(self, domains, settings)
+
+    def asked(self: Contraction, bounder: Bounder, bounded: Bounded, left: Tensor) -> Bounded:
+        seen.append(left.item())
+        return bounded
+
+    monkeypatch.setattr(Bounder, "bound", slow)
+    monkeypatch.setattr(Contraction, "applied", asked)
     exact, _ = instances(0.97 * slack())
-    roots = plant(exact, None, 1)
-    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
-    nothing = torch.full((1,), -torch.inf, dtype=F64)
-    bounded = Bounded(roots.domains, nothing, exact.box.lower)
-    for step, closes in ((1.5, False), (0.5, True)):
-        watch = Watch()
-        plan = Contraction(1, SETTINGS, watch)
-        watch.now += step
-        found = plan.applied(bounder, bounded, torch.tensor([1.0]))
-        assert bool(found.confirmed > 0) is closes
+    alone = Deadlines.alone(torch.tensor([4.0], dtype=F64))
+    found = list(
+        search(exact.graph, exact.box, exact.spec, exact.bounds, SETTINGS, alone, clock=watch)
+    )
+    assert seen[:2] == [2.5, 1.0]
+    assert len(found) == 1
 
 
 def test_a_dear_round_ends_where_the_time_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,34 +21,59 @@ def _column(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+def _hopeless(prospects: Prospects, seconds: torch.Tensor, proved: torch.Tensor) -> list[int]:
+    return prospects.hopeless(
+        seconds, torch.ones_like(seconds, dtype=torch.bool), lambda: 1 - proved
+    )
+
+
+def _is_looked_at(prospects: Prospects, *seconds: float) -> bool:
+    """Whether the shares of trees are asked for."""
+    asked: list[bool] = []
+
+    def nothing_open() -> torch.Tensor:
+        asked.append(True)
+        return torch.zeros(len(seconds), dtype=torch.float64)
+
+    going = torch.ones(len(seconds), dtype=torch.bool)
+    assert prospects.hopeless(_column(*seconds), going, nothing_open) == []
+    return bool(asked)
+
+
 def test_before_there_is_a_past_the_rate_is_that_of_all_the_time() -> None:
     prospects = Prospects(torch.full((4,), 10.0, dtype=torch.float64), 12.0)
     proved = _column(0.0, 0.02, 0.5, 0.0)
     seconds = _column(1.9, 2.0, 2.0, 2.0)
     # the first is too young; 0.98 · 2 / 0.02 = 98 s and 0.5 · 2 / 0.5 = 2 s are not 118 s; never
-    assert prospects.hopeless(seconds, proved) == [3]
+    assert _hopeless(prospects, seconds, proved) == [3]
 
 
 def test_what_counts_is_how_the_share_rose_over_the_last_half() -> None:
     prospects = Prospects(_column(100.0, 100.0), 3.0)
     # quickly half of it, then one of them stands still and the other does not
     for seconds, first, second in ((10, 0.5, 0.5), (13, 0.501, 0.55), (17, 0.502, 0.6)):
-        assert prospects.hopeless(_column(seconds, seconds), _column(first, second)) == []
+        assert _hopeless(prospects, _column(seconds, seconds), _column(first, second)) == []
     # 12 s after 10 s: 0.498 · 12 / 0.002 s are left of the first, 0.35 · 12 / 0.15 of the second
-    assert prospects.hopeless(_column(22, 22), _column(0.502, 0.65)) == [0]
+    assert _hopeless(prospects, _column(22, 22), _column(0.502, 0.65)) == [0]
 
 
 def test_nobody_is_given_up_where_that_was_not_asked_for() -> None:
-    assert not Prospects(_column(1.0), math.inf).are_due(_column(1e9))
+    assert not _is_looked_at(Prospects(_column(1.0), math.inf), 1e9)
 
 
 def test_an_instance_is_looked_at_again_after_a_quarter_more_seconds() -> None:
     prospects = Prospects(_column(10.0, 100.0), 2.0)
-    assert not prospects.are_due(_column(0.19, 0.19))
-    assert prospects.are_due(_column(2.0, 0.0))
-    assert prospects.hopeless(_column(2.0, 0.0), _column(0.5, 0.0)) == []
-    assert not prospects.are_due(_column(2.4, 0.0))
-    assert prospects.are_due(_column(2.5, 0.0))
+    assert not _is_looked_at(prospects, 0.19, 0.19)
+    assert _is_looked_at(prospects, 2.0, 0.0)
+    assert not _is_looked_at(prospects, 2.4, 0.0)
+    assert _is_looked_at(prospects, 2.5, 0.0)
+
+
+def test_who_has_ended_is_not_looked_at() -> None:
+    prospects, nothing = Prospects(_column(10.0, 10.0), 1.0), _column(1.0, 1.0)
+    going = torch.tensor([False, True])
+    assert prospects.hopeless(_column(9.0, 9.0), going, lambda: nothing) == [1]
+    assert prospects.hopeless(_column(90.0, 0.0), going, lambda: nothing) == []
 
 
 def test_open_shares_halve_with_every_split_and_are_of_an_instances_trees_together() -> None:

@@ -250,9 +250,12 @@ class _InCells:
     def _has_hope(self, cells: _Cells) -> bool:
         """Whether cutting and searching all cells is not expected to take far too long."""
         seconds = torch.tensor([self._earlier + self._clock() - self._began], dtype=torch.float64)
-        if self._hope and self._prospects.are_due(seconds):
-            proved = torch.tensor([1 - cells.share], dtype=torch.float64)
-            self._hope = not self._prospects.hopeless(seconds, proved)
+
+        def open_share() -> Tensor:
+            return torch.tensor([cells.share], dtype=torch.float64)
+
+        going = torch.ones_like(seconds, dtype=torch.bool)
+        self._hope = self._hope and not self._prospects.hopeless(seconds, going, open_share)
         return self._hope
 
     def _grow(self, seconds: float) -> _Cells:

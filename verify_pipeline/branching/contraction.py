@@ -82,7 +82,6 @@ class Contraction:
         self._reach = torch.full((goals,), torch.inf)
         self._settings = settings
         self._clock = clock
-        self._ended = clock()
         self._seconds_each = SECONDS
 
     def applied(self, bounder: Bounder, bounded: Bounded, left: Tensor) -> Bounded:
@@ -91,16 +90,10 @@ class Contraction:
         Args:
             bounder: of the domains.
             bounded: the domains.
-            left: seconds that each instance has left, ``N``, not yet charged for what was done
-                since the last batch was here. A round in which ReLUs are bounded is ended.
+            left: seconds that each instance has left, ``N``. A round in which ReLUs are bounded is
+                ended.
         """
         began = self._clock()
-        left = left - (began - self._ended)
-        tried = self._applied(bounder, bounded, left, began)
-        self._ended = self._clock()
-        return tried
-
-    def _applied(self, bounder: Bounder, bounded: Bounded, left: Tensor, began: float) -> Bounded:
         domains = bounded.domains
         left = left[bounder.goals.instance[domains.goal]].cpu()
         lacking = -domains.lower.cpu()

@@ -241,7 +241,7 @@ class _Search:
         """What has come to an end; its domains are dropped, and its time is left to its group."""
         waiting = torch.bincount(self._domains.instance.cpu(), minlength=len(self._open))
         too_many = len(self._domains) > self._room.most
-        hopeless = self._hopeless()
+        hopeless = self._prospects.hopeless(self._spent, self._open, self._open_share)
         ended = []
         for n in self._open.nonzero().flatten().tolist():
             reason, bound, status = None, None, Status.UNKNOWN
@@ -268,16 +268,13 @@ class _Search:
             instance = self._domains.instance
             self._domains = self._domains[self._open.to(instance.device)[instance]]
 
-    def _hopeless(self) -> list[int]:
-        """Instances whose searches are not expected to end in any time that they will have."""
-        if not self._prospects.are_due(self._spent.masked_fill(~self._open, 0)):
-            return []
+    def _open_share(self) -> Tensor:
+        """Of each instance's box, ``N``."""
         domains, whole = self._domains, self._box[self._domains.instance]
         width = (domains.upper - domains.lower).flatten(1)
         entire = (whole.upper - whole.lower).flatten(1)
         share = torch.where(entire > 0, width / entire, torch.ones_like(width)).prod(1)
-        open_ = torch.zeros_like(self._spent).index_add_(0, domains.instance.cpu(), share.cpu())
-        return self._prospects.hopeless(self._spent, 1 - open_)
+        return torch.zeros_like(self._spent).index_add_(0, domains.instance.cpu(), share.cpu())
 
 
 def _halved(domains: _Domains, scores: Tensor) -> tuple[_Domains, set[int]]:

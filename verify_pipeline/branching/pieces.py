@@ -283,7 +283,8 @@ class _Cutting:
             yield self._end(n, Status.VERIFIED if proved else Status.UNKNOWN, reason)
         for n in self.accounts.overdue():
             yield self._end(n, Status.UNKNOWN, Reason.TIMEOUT)
-        for n in self._hopeless():
+        going = ~self.accounts.ended
+        for n in self._prospects.hopeless(self.accounts.charged, going, self._open_share):
             yield self._end(n, Status.UNKNOWN, Reason.GIVEN_UP)
         if self._settings.max_domains is not None:
             for n in self.accounts.over(self._settings.max_domains):
@@ -292,14 +293,10 @@ class _Cutting:
             n = int(torch.bincount(self._open.instance).argmax())
             yield self._end(n, Status.UNKNOWN, Reason.BUDGET)
 
-    def _hopeless(self) -> list[int]:
-        """Instances whose searches are not expected to end in any time that they will have."""
-        accounts, open_ = self.accounts, self._open
-        if not self._prospects.are_due(accounts.charged.masked_fill(accounts.ended, 0)):
-            return []
-        share = torch.zeros_like(accounts.charged).index_add_(0, open_.instance, open_.share)
-        found = self._prospects.hopeless(accounts.charged, 1 - share)
-        return [n for n in found if not accounts.ended[n]]
+    def _open_share(self) -> Tensor:
+        """Of each instance's box, ``N``."""
+        nothing = torch.zeros_like(self.accounts.charged)
+        return nothing.index_add_(0, self._open.instance, self._open.share)
 
     def _end(
         self, n: int, status: Status, reason: Reason | None = None, point: Tensor | None = None

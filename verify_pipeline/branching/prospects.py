@@ -11,6 +11,7 @@ up is UNKNOWN.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -38,18 +39,21 @@ class Prospects:
         self._next = first if math.isfinite(factor) else torch.full_like(allowed, math.inf)
         self._seconds, self._proved = (allowed.new_zeros(LOOKS, len(allowed)) for _ in range(2))
 
-    def are_due(self, seconds: Tensor) -> bool:
-        """Whether an instance is to be looked at, by the seconds that each has taken, ``N``."""
-        return bool((seconds >= self._next).any())
-
-    def hopeless(self, seconds: Tensor, proved: Tensor) -> list[int]:
-        """The places of instances that are to be given up, of those that are due.
+    def hopeless(
+        self, seconds: Tensor, going: Tensor, open_share: Callable[[], Tensor]
+    ) -> list[int]:
+        """The places of instances that are to be given up, of those that are due for a look.
 
         Args:
             seconds: that each has taken, ``N``.
-            proved: the share of its trees that is closed, ``N`` in [0, 1].
+            going: instances that have not ended, ``N`` booleans.
+            open_share: makes the share of each instance's trees that is open, ``N`` in [0, 1];
+                asked where somebody is due.
         """
-        due = seconds >= self._next
+        due = going & (seconds >= self._next)
+        if not bool(due.any()):
+            return []
+        proved = 1 - open_share()
         self._next = torch.where(due, AGAIN * seconds, self._next)
         passed, gained = seconds - self._seconds[0], (proved - self._proved[0]).clamp(min=0)
         left = (self._factor * self._allowed - seconds).clamp(min=0)

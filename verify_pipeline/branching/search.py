@@ -138,7 +138,7 @@ class _Trees:
             if bounded is None:
                 yield from self._out_of_memory(part, pace)
             else:
-                broken = self._absorb(bounded, self._pursuit.everywhere)
+                broken = self._absorb(bounded, self._pursuit.everywhere, pace)
                 self._charge(part, part, pace)
                 yield from self.ends(broken)
                 domains = domains[len(part) :]
@@ -160,7 +160,7 @@ class _Trees:
             self.accounts.begin(self._instance(parents))
             # what a nogood was bounded by counts since it was learned
             self.accounts.close(self._instance(known), known.lower.double().fill_(math.inf))
-            broken = self._absorb(bounded, self._pursuit.in_turn)
+            broken = self._absorb(bounded, self._pursuit.in_turn, pace)
             self._charge(parents, bounded.domains, pace)
             yield from self.ends(broken)
 
@@ -200,7 +200,8 @@ class _Trees:
             yield self._complete(n)
         for n in self.accounts.overdue():
             yield self._end(n, Status.UNKNOWN, Reason.TIMEOUT)
-        for n in self._hopeless():
+        going = ~self.accounts.ended
+        for n in self._prospects.hopeless(self.accounts.charged, going, self._open_share):
             yield self._end(n, Status.UNKNOWN, Reason.GIVEN_UP)
         if self._settings.max_domains is not None:
             for n in self.accounts.over(self._settings.max_domains):
@@ -209,14 +210,9 @@ class _Trees:
             counts = self._frontier.counts(self._bounder.goals.instance, len(self._finite))
             yield self._end(int(counts.argmax()), Status.UNKNOWN, Reason.BUDGET)
 
-    def _hopeless(self) -> list[int]:
-        """Instances whose searches are not expected to end in any time that they will have."""
-        accounts = self.accounts
-        if not self._prospects.are_due(accounts.charged.masked_fill(accounts.ended, 0)):
-            return []
-        proved = 1 - self._bounder.goals.open_share(self._frontier.all(), len(accounts.ended))
-        found = self._prospects.hopeless(accounts.charged, proved)
-        return [n for n in found if not accounts.ended[n]]
+    def _open_share(self) -> Tensor:
+        """Of each instance's trees, ``N``."""
+        return self._bounder.goals.open_share(self._frontier.all(), len(self.accounts.ended))
 
     def _out_of_memory(self, domains: Domains, pace: Pace) -> Iterator[Found]:
         """Go on with smaller batches, or without the instance that is too large alone."""
@@ -239,10 +235,10 @@ class _Trees:
         self._nogoods.forget(goals)
         return self.accounts.end(n, status, reason, point)
 
-    def _absorb(self, bounded: Bounded, pursue: Pursue) -> dict[int, Tensor]:
+    def _absorb(self, bounded: Bounded, pursue: Pursue, pace: Pace) -> dict[int, Tensor]:
         """Close domains, solve leaves, open the rest; returns points that break specifications."""
         if self._contraction is not None:
-            asked = self._bounder, bounded, self.accounts.left
+            asked = self._bounder, bounded, self.accounts.left - pace.passed()
             better = unless_memory_ends(self._contraction.applied, *asked)
             bounded = better or bounded
         domains, instance = bounded.domains, self._instance(bounded.domains)
