@@ -212,10 +212,34 @@ def test_vnncomps_verdicts(name: str, shared_data: Path, tmp_path: Path) -> None
 
 
 def test_an_unknown_answer_says_why_first(identity: Network) -> None:
-    """No float32 number lies in the box, so that there is nothing to replay."""
-    limits = "(assert (and (>= X_0 0.1) (<= X_0 0.1) (>= X_1 0) (<= X_1 0)))"
+    """No float32 number lies between the open limits, so that there is nothing to replay."""
+    limits = "(assert (and (> X_0 0.1) (< X_0 0.10000000000000002) (>= X_1 0) (<= X_1 0)))"
     (found,) = decide(identity, [parse("(assert (>= Y_0 0.1))", limits)], PLAN)
     assert found.answer is Answer.UNKNOWN
     why, _, more = found.detail.partition("; ")
     assert why in {reason.value.partition("; ")[0] for reason in Reason}
     assert more
+
+
+@pytest.mark.parametrize(
+    "limits", ["(>= X_0 0.1) (<= X_0 0.1)", "(>= X_0 0.1) (<= X_0 0.100000001)"]
+)
+def test_an_input_between_float32_numbers_is_the_nearest_one(
+    identity: Network, limits: str
+) -> None:
+    nearest = torch.tensor(0.1)
+    assert 0.1 < nearest.item() < 0.1 + 2e-9
+    limits = f"(assert (and {limits} (>= X_1 0) (<= X_1 0)))"
+    sat, unsat, both = decide(
+        identity,
+        [
+            parse(f"(assert (>= Y_0 {bound}))", limits)
+            for bound in ("0.099", "0.101", "0.1000000012")
+        ],
+        PLAN,
+    )
+    assert sat.answer is Answer.SAT
+    assert sat.point is not None
+    assert sat.point.tolist() == [nearest.item(), 0.0]
+    assert unsat.answer is Answer.UNSAT
+    assert both.answer is Answer.SAT  # a proof is about the number of the file and its rounding

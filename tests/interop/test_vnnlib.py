@@ -243,3 +243,21 @@ def test_properties_of_vnncomp(name: str, shared_data: Path) -> None:
                 assert len({len(one) for one in first}) == 1
                 kinds[len(found.cases), len(first), len(first[0])] += 1
     assert kinds == SETS[name]
+
+
+def test_limits_without_a_float32_between_them_reach_the_nearest() -> None:
+    single = torch.tensor([0.1, 0.3, 1.0, 0.1], dtype=torch.float32).double()
+    text = "".join(f"(declare-const X_{i} Real)" for i in range(4)) + "(declare-const Y_0 Real)"
+    for i, (lower, upper) in enumerate(((0.1, 0.1), (0.3, 0.3), (1.0, 1.0), (0.05, 0.1))):
+        text += f"(assert (>= X_{i} {lower})) (assert (<= X_{i} {upper}))"
+    (case,) = parse_vnnlib(text + "(assert (>= Y_0 0))").cases
+    assert single[0] > 0.1
+    assert single[1] > 0.3
+    box = case.box((4,))
+    assert box.lower[0].tolist() == case.lower.tolist() == [0.1, 0.3, 1.0, 0.05]
+    assert box.upper[0].tolist() == [single[0].item(), single[1].item(), 1.0, 0.1]
+    assert case.upper.tolist() == [0.1, 0.3, 1.0, 0.1]
+    assert case.free_inputs == 1
+    assert not bool(case.contains(single.unsqueeze(0).float()))  # 0.1 has a float32 below it
+    inside = torch.tensor([[single[0], single[1], 1.0, 0.0999]])
+    assert bool(case.contains(inside))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verify_pipeline.certify.boxes import inner_box
 from verify_pipeline.errors import DataError
 from verify_pipeline.interop.any_of import AnyOf
 from verify_pipeline.network.graph import Graph
@@ -87,13 +88,36 @@ class Case:
     conjunctions: tuple[Conjunction, ...]
 
     def box(self, shape: tuple[int, ...]) -> Box:
-        """The closed box, float64 ``1 x *X``; sound where limits are open."""
-        return Box(self.lower.reshape(1, *shape), self.upper.reshape(1, *shape))
+        """The closed box, float64 ``1 x *X``; sound where limits are open.
+
+        A network is given float32 numbers. An input that a property fixes to another number, as
+        many do, is rounded by whoever runs it. So limits that have no float32 between them reach
+        to the nearest: a proof covers both, and a counterexample is the rounded one.
+        """
+        lower, upper = self._reached
+        return Box(lower.reshape(1, *shape), upper.reshape(1, *shape))
+
+    @property
+    def free_inputs(self) -> int:
+        """How many inputs can be more than one float32 number."""
+        inner = inner_box(Box(self.lower, self.upper))
+        return int((inner.lower < inner.upper).sum())
+
+    @property
+    def _reached(self) -> tuple[Tensor, Tensor]:
+        """The limits of :meth:`box`, ``I``."""
+        nearest = inner_box(Box(self.lower, self.upper)).lower.double()
+        without = (nearest < self.lower) | (nearest > self.upper)
+        without &= ~(self.lower_open | self.upper_open)
+        return (
+            torch.where(without, torch.minimum(self.lower, nearest), self.lower),
+            torch.where(without, torch.maximum(self.upper, nearest), self.upper),
+        )
 
     def contains(self, points: Tensor, tolerance: float = 0.0) -> Tensor:
-        """Whether points ``N x *X`` lie in the box, or ``tolerance`` outside at most; ``N``."""
-        flat = points.double().flatten(1)
-        inside = (flat >= self.lower - tolerance) & (flat <= self.upper + tolerance)
+        """Whether points ``N x *X`` lie in :meth:`box`, or ``tolerance`` outside at most; ``N``."""
+        flat, (lower, upper) = points.double().flatten(1), self._reached
+        inside = (flat >= lower - tolerance) & (flat <= upper + tolerance)
         if tolerance == 0:
             inside &= ~(self.lower_open & (flat == self.lower))
             inside &= ~(self.upper_open & (flat == self.upper))
