@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
+from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.branching import halving
 from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
+from verify_pipeline.certify.stages import input_split
 from verify_pipeline.certify.stages.input_split import InputSplitStage
+from verify_pipeline.network.graph import Graph
 from verify_pipeline.onnx import Network, network_from_module
 from verify_pipeline.problem import Box, Reason, Specification, Status
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def affordable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of these tests goes on by a second whenever it is read."""
+    monkeypatch.setattr(input_split, "AFFORDABLE", torch.inf)
 
 
 def network(seed: int, inputs: int = 2, *, smooth: bool = False) -> Network:
@@ -133,6 +143,37 @@ def test_a_deadline_ends_an_instance() -> None:
     _, spec = levels(found, box, [0.001])
     (one,) = decide(found, box, spec, seconds=0.5)
     assert (one.status, one.reason, one.final) == (Status.UNKNOWN, Reason.TIMEOUT, True)
+
+
+def test_what_is_too_dear_to_be_halved_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = network(3)
+    box = Box(-torch.ones(2, 2).double(), torch.ones(2, 2).double())
+    _, spec = levels(found, box, [0.1, 0.1])
+    for share, statuses in ((1 / 1000, [Status.UNKNOWN] * 2), (1.0, [Status.VERIFIED] * 2)):
+        monkeypatch.setattr(input_split, "AFFORDABLE", share)
+        decisions = decide(found, box, spec, seconds=900.0)
+        assert [one.status for one in decisions] == statuses
+        assert not any(one.final for one in decisions)
+
+
+def test_bounds_of_parts_are_improved_until_the_deadline_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[list[bool]] = []
+
+    def watched(
+        graph: Graph, box: Box, start: NodeBounds, budget: object, has_time: Callable[[], bool]
+    ) -> NodeBounds:
+        seen.append([has_time() for _ in range(4)])
+        return start
+
+    monkeypatch.setattr(halving, "crown_intermediate", watched)
+    found = network(3)
+    box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
+    _, spec = levels(found, box, [0.001])
+    (one,) = decide(found, box, spec, seconds=3.0)
+    assert seen == [[True, True, False, False]]
+    assert one.reason is Reason.TIMEOUT
 
 
 def test_an_instance_without_hope_is_given_up() -> None:

@@ -34,6 +34,7 @@ def test_boxes_with_few_inputs_are_halved_where_relus_were_to_be_split() -> None
     made_of_these = for_few_inputs((*ours, behind), made, subject, 1, float)
     assert [stage.name for stage in made_of_these] == [
         *("clean", "ibp", "attack", "crown", "input-split"),
+        *("alpha-crown", "branch-and-bound"),
         behind.name,
     ]
     kept = for_few_inputs(ours[:-1], made, subject, 1, float)

@@ -29,7 +29,6 @@ from verify_pipeline.bounds import (
     OptimiseSettings,
     Splits,
     Until,
-    crown_intermediate,
     crown_margins,
     needed_places,
     optimise,
@@ -38,6 +37,7 @@ from verify_pipeline.bounds import (
 )
 from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.affine import is_splittable
+from verify_pipeline.branching.affordable import is_rebounded_within
 from verify_pipeline.branching.bounding import CONFIRMABLE, believed
 from verify_pipeline.branching.columns import Columns
 from verify_pipeline.branching.deadlines import Deadlines
@@ -113,15 +113,9 @@ def _is_affordable(
         return False
     if not is_splittable(exact.graph) or not bool(exact.are_finite().all()):
         return False
-    began = clock()
     allowed = min(AFFORDABLE * float(deadlines.seconds.amin()), AFFORDABLE_SECONDS)
-
-    def is_within() -> bool:  # nobody is charged for finding out that it takes too long
-        return clock() - began < allowed
-
-    box, bounds = exact.box[:1], exact.bounds[:1]
-    crown_intermediate(exact.graph, box, bounds, settings.budget, is_within)
-    return is_within()
+    known = exact.box, exact.bounds
+    return is_rebounded_within(allowed, exact.graph, *known, settings.budget, clock)
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,7 @@ class _Domains(Columns):
         upper: ``D x *X``.
         instance: ``D``, whose box each is a part of.
         known: ``D x S``, lower bounds of the rows from the domains that these were cut from.
-        bounds: of the nodes that CROWN needs, from the same; of no node yet where nothing was cut.
+        bounds: of the nodes that CROWN needs, from the same.
     """
 
     lower: Tensor
@@ -84,6 +84,7 @@ def halve(
     graph: Graph,
     box: Box,
     spec: Specification,
+    root: NodeBounds,
     room: Room,
     deadlines: Deadlines,
     accepts: Accepts,
@@ -95,13 +96,14 @@ def halve(
         graph: in float64.
         box: ``N`` boxes, float64.
         spec: ``N`` specifications of S rows, float64.
+        root: float64 bounds over the boxes, of ``bounds.needed_places`` at least.
         room: memory.
         deadlines: of the instances.
         accepts: asked of every point that breaks a specification in float64; one that it refuses
             ends nothing.
         clock: in seconds; what the caller does between two found instances is not charged.
     """
-    yield from _Search(graph, box, spec, room, deadlines, accepts, clock).run()
+    yield from _Search(graph, box, spec, root, room, deadlines, accepts, clock).run()
 
 
 class _Search:
@@ -112,6 +114,7 @@ class _Search:
         graph: Graph,
         box: Box,
         spec: Specification,
+        root: NodeBounds,
         room: Room,
         deadlines: Deadlines,
         accepts: Accepts,
@@ -126,7 +129,7 @@ class _Search:
             box.upper,
             torch.arange(count, device=device),
             torch.full_like(spec.offsets, -torch.inf),
-            NodeBounds({}, {}),
+            root.only(needed_places(graph)),
         )
         self._open = torch.ones(count, dtype=torch.bool)
         self._spent = torch.zeros(count, dtype=torch.float64)
@@ -144,7 +147,9 @@ class _Search:
             self._looked_at += visits
             again = (self._looked_at / FIRST_DESCENTS).log2().floor() > doublings
             doubled = again & (self._looked_at >= FIRST_DESCENTS)
-            broken, stuck = self._step(batch, doubled.to(batch.instance.device))
+            left = (self._deadlines.seconds - self._spent).clamp(min=0) * len(batch) / visits
+            until = began + float(left[visits > 0].min())
+            broken, stuck = self._step(batch, doubled.to(batch.instance.device), until)
             self._spent += (self._clock() - began) * visits / len(batch)
             yield from self._ended(broken, stuck)
 
@@ -162,12 +167,15 @@ class _Search:
         self._domains = domains[order[~chosen]]
         return batch
 
-    def _step(self, batch: _Domains, doubled: Tensor) -> tuple[dict[int, Tensor], set[int]]:
+    def _step(
+        self, batch: _Domains, doubled: Tensor, until: float
+    ) -> tuple[dict[int, Tensor], set[int]]:
         """Bound a batch, look for counterexamples, and cut what is not proved.
 
         Args:
             batch: ``D`` domains.
             doubled: ``N`` booleans, instances whose domains have doubled in number.
+            until: the clock's seconds from which on bounds are no longer improved.
 
         Returns:
             Counterexamples of instances that have one, and the instances with a domain that is
@@ -175,7 +183,11 @@ class _Search:
         """
         graph, spec = self._graph, self._spec[batch.instance]
         box = Box(batch.lower, batch.upper)
-        bounds = crown_intermediate(graph, box, batch.bounds, self._room.budget)
+
+        def has_time() -> bool:
+            return self._clock() < until
+
+        bounds = crown_intermediate(graph, box, batch.bounds, self._room.budget, has_time)
         bounds = bounds.only(needed_places(graph))
         found, slack = margins_and_slack(graph, box, spec, bounds)
         lower = torch.maximum(found.lower, batch.known)

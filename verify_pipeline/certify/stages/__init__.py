@@ -72,8 +72,8 @@ def for_few_inputs(
 ) -> tuple[Stage, ...]:
     """The stages for boxes with at most :data:`FEW_FREE` free inputs.
 
-    These are halved, instead of ReLUs being split: where they were to be split, and not else. A
-    stage behind that, of another tool, stays.
+    They are halved before ReLUs are split: where these were to be split, and not else. What is too
+    dear to be halved, and what halving leaves open, goes on as usual.
 
     Args:
         stages: in order.
@@ -85,10 +85,10 @@ def for_few_inputs(
     names = [stage.name for stage in stages]
     if "branch-and-bound" not in names:
         return tuple(stages)
-    kept = (stage for stage in stages if stage.name in BEFORE_HALVING)
-    behind = stages[names.index("branch-and-bound") + 1 :]
+    before = [stage for stage in stages if stage.name in BEFORE_HALVING]
+    behind = [stage for stage in stages if stage.name not in BEFORE_HALVING]
     halving = InputSplitStage(subject, rows, plan.memory, clock, plan.search.give_up)
-    return (*kept, halving, *behind)
+    return (*before, halving, *behind)
 
 
 __all__ = ["FEW_FREE", "build_stages", "for_few_inputs"]

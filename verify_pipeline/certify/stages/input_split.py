@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds import needed_places
+from verify_pipeline.bounds import NodeBounds, needed_places
 from verify_pipeline.branching.accounts import Found
+from verify_pipeline.branching.affordable import is_rebounded_within
 from verify_pipeline.branching.halving import Room, halve
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.memory import backward_bytes
@@ -23,6 +24,9 @@ FEW_FREE = 16
 
 BATCH = 1024
 """Domains that are bounded at once, at most."""
+
+AFFORDABLE = 1 / 200
+"""Of an instance's time, what CROWN bounds of a box may take, or it is not halved."""
 
 KEPT = 2
 """Times a batch's memory that open domains may take, from which on their task is given up."""
@@ -61,10 +65,12 @@ class InputSplitStage:
 
     def run(self, task: Task) -> Iterator[Decision]:
         """A decision for each instance, as it falls."""
-        spec = task.spec
-        if spec.spare:
-            known = learned(self._subject, task, self._budget)
-            spec = sufficient(self._subject, task, known.bounds)
+        known = learned(self._subject, task, self._budget).bounds
+        if not self._is_affordable(task, known):
+            for place in range(len(task)):
+                yield Decision(place, Status.UNKNOWN, reason=Reason.NOT_DECIDED)
+            return
+        spec = sufficient(self._subject, task, known)
         replayed: dict[int, Counterexample] = {}
 
         def accepts(place: int, point: Tensor) -> bool:
@@ -75,9 +81,15 @@ class InputSplitStage:
                 replayed[place] = found
             return found is not None
 
-        graph, room, clock = self._subject.exact, self._room, self._clock
-        for found in halve(graph, task.box, spec, room, task.deadlines, accepts, clock):
+        asked = self._subject.exact, task.box, spec, known, self._room, task.deadlines
+        for found in halve(*asked, accepts, self._clock):
             yield _decision(found, replayed.get(found.instance))
+
+    def _is_affordable(self, task: Task, known: NodeBounds) -> bool:
+        """Whether there is time for many parts; otherwise ReLUs are better split."""
+        allowed = AFFORDABLE * float(task.deadlines.seconds.min())
+        asked = self._subject.exact, task.box, known, self._budget, self._clock
+        return is_rebounded_within(max(allowed, 1e-9), *asked)
 
 
 def _decision(found: Found, counterexample: Counterexample | None) -> Decision:
