@@ -16,10 +16,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-SURE = 0.2
+SURE = 0.15
 """Share of its time that every instance gets before it may be given up."""
 
-EARLIEST, AGAIN, LOOKS = 0.02, 1.25, 3
+EARLIEST, AGAIN, LOOKS = 0.02, 1.1, 7
 """An instance is looked at first after such a share of its time, then whenever it has taken so many
 times the seconds that it had at the last look; it is compared with that many looks earlier, which
 was at about half of its seconds."""

@@ -85,7 +85,7 @@ class CertifySettings:
             caches like them small, 1024 on an accelerator. Branch and bound takes all open images.
         retry: whether images that are UNKNOWN in the ledger are tried again (those that ran out
             of time, or were given up, are whenever they are given more of it).
-        give_up: after a fifth of its time, a search is given up once it is expected to take more
+        give_up: after 15 % of its time, a search is given up once it is expected to take more
             than so many times its seconds (``branching/prospects.py``); None: never.
     """
 

@@ -69,7 +69,7 @@ Timeout = Annotated[str | None, typer.Option(help="Seconds for each image.")]
 GiveUp = Annotated[
     float | None,
     typer.Option(
-        help="Give a search up, after a fifth of its time, once it is expected to take more than "
+        help="Give a search up, after 15 % of its time, once it is expected to take more than "
         "so many times its seconds, at the rate at which it makes progress; 3 is careful. "
         "Default: never."
     ),
