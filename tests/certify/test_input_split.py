@@ -149,8 +149,10 @@ def test_what_is_too_dear_to_be_halved_is_left_to_others(monkeypatch: pytest.Mon
     found = network(3)
     box = Box(-torch.ones(2, 2).double(), torch.ones(2, 2).double())
     _, spec = levels(found, box, [0.1, 0.1])
-    for share, statuses in ((1 / 1000, [Status.UNKNOWN] * 2), (1.0, [Status.VERIFIED] * 2)):
+    left, halved = [Status.UNKNOWN] * 2, [Status.VERIFIED] * 2
+    for share, few, statuses in ((1 / 1000, 1, left), (1.0, 1, halved), (1 / 1000, 2, halved)):
         monkeypatch.setattr(input_split, "AFFORDABLE", share)
+        monkeypatch.setattr(input_split, "VERY_FEW", few)
         decisions = decide(found, box, spec, seconds=900.0)
         assert [one.status for one in decisions] == statuses
         assert not any(one.final for one in decisions)

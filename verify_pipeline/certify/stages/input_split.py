@@ -12,6 +12,7 @@ from verify_pipeline.bounds import NodeBounds, needed_places
 from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.affordable import is_rebounded_within
 from verify_pipeline.branching.halving import Room, halve
+from verify_pipeline.certify.boxes import inner_box
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.memory import backward_bytes
 from verify_pipeline.certify.replay import confirm
@@ -25,8 +26,11 @@ FEW_FREE = 16
 BATCH = 1024
 """Domains that are bounded at once, at most."""
 
+VERY_FEW = 4
+"""Inputs with an interval up to which boxes are halved in any case: there need not be many parts."""
+
 AFFORDABLE = 1 / 200
-"""Of an instance's time, what CROWN bounds of a box may take, or it is not halved."""
+"""Of an instance's time, what CROWN bounds of a box with more of them may take to be halved."""
 
 KEPT = 2
 """Times a batch's memory that open domains may take, from which on their task is given up."""
@@ -86,7 +90,11 @@ class InputSplitStage:
             yield _decision(found, replayed.get(found.instance))
 
     def _is_affordable(self, task: Task, known: NodeBounds) -> bool:
-        """Whether there is time for many parts; otherwise ReLUs are better split."""
+        """Whether there is time for many parts, or few are enough; otherwise ReLUs are split."""
+        inner = inner_box(task.box)
+        free = (inner.lower < inner.upper).flatten(1).sum(1)
+        if int(free.max()) <= VERY_FEW:
+            return True
         allowed = AFFORDABLE * float(task.deadlines.seconds.min())
         asked = self._subject.exact, task.box, known, self._budget, self._clock
         return is_rebounded_within(max(allowed, 1e-9), *asked)
