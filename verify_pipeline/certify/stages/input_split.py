@@ -27,7 +27,7 @@ BATCH = 1024
 """Domains that are bounded at once, at most."""
 
 VERY_FEW = 4
-"""Inputs with an interval up to which boxes are halved in any case: there need not be many parts."""
+"""Inputs with an interval up to which boxes are halved in any case: few parts may do."""
 
 AFFORDABLE = 1 / 200
 """Of an instance's time, what CROWN bounds of a box with more of them may take to be halved."""
