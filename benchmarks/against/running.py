@@ -91,13 +91,13 @@ def supervise(command: list[str]) -> int:
 
 
 def forget(jobs: Sequence[Job], chosen: Sequence[EngineName], work: Path) -> None:
-    """Delete what was measured of these tasks by these engines.
+    """Delete what was measured of these tasks by these engines, but for what a run of them skips.
 
     Raises:
         DataError: a file cannot be deleted.
     """
     for job in jobs:
-        for engine in chosen:
+        for engine in (engine for engine in chosen if engine not in job.skip):
             path = result_file(work, job, engine)
             try:
                 path.unlink(missing_ok=True)

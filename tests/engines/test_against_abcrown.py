@@ -161,6 +161,16 @@ def test_a_run_goes_on_where_it_was_stopped(runs: Runs, tmp_path: Path) -> None:
     assert runs.order == ordered("a", *OURS)
 
 
+def test_what_a_run_skips_is_not_forgotten_before_it(tmp_path: Path) -> None:
+    kept, taken_anew = (result_file(tmp_path, JOBS[1], engine) for engine in THEIRS)
+    kept.parent.mkdir()
+    for path in (kept, taken_anew):
+        path.write_text("{}")
+    running.forget(JOBS, ENGINES, tmp_path)
+    assert kept.exists()
+    assert not taken_anew.exists()
+
+
 def test_one_failure_leaves_the_rest_to_be_done(runs: Runs, tmp_path: Path) -> None:
     runs.do["a cascade"] = 2
     failed = running.run(JOBS[:1], 0, ENGINES, tmp_path, lambda line: None)
