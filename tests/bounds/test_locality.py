@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from verify_pipeline.bounds import MemoryBudget, intermediate, interval_bounds, locality
+from verify_pipeline.bounds import MemoryBudget, interval_bounds, locality, problems
 from verify_pipeline.bounds.intermediate import crown_intermediate
 from verify_pipeline.bounds.locality import View, local_network
 from verify_pipeline.network.graph import Graph, GraphBuilder
@@ -99,11 +99,11 @@ def test_bounds_are_those_of_the_whole_network(
         asked.append(local_network(*arguments))
         return asked[-1]
 
-    monkeypatch.setattr(intermediate, "local_network", spy)
+    monkeypatch.setattr(problems, "local_network", spy)
     found = crown_intermediate(whole, box, start, budget)
     assert asked
     assert all(network is not None for network in asked)
-    monkeypatch.setattr(intermediate, "local_network", lambda *_: None)
+    monkeypatch.setattr(problems, "local_network", lambda *_: None)
     expected = crown_intermediate(whole, box, start, budget)
     moved = 0
     for place in found.lower:

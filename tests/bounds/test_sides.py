@@ -5,8 +5,13 @@ from typing import Any
 import pytest
 import torch
 
-from verify_pipeline.bounds import MemoryBudget, NodeBounds, crown_intermediate, interval_bounds
-from verify_pipeline.bounds import intermediate as layers
+from verify_pipeline.bounds import (
+    MemoryBudget,
+    NodeBounds,
+    crown_intermediate,
+    interval_bounds,
+    problems,
+)
 from verify_pipeline.bounds.backward import Functional, lower_bounds, of_neurons
 from verify_pipeline.bounds.linearise import linearise
 from verify_pipeline.bounds.lines import lines
@@ -91,8 +96,8 @@ def test_the_other_side_is_bounded_only_where_the_neuron_is_not_inactive(
         asked.append(functional.constants.numel())
         return functional
 
-    monkeypatch.setattr(layers, "of_neurons", spy)
-    monkeypatch.setattr(layers, "local_network", lambda *_: None)
+    monkeypatch.setattr(problems, "of_neurons", spy)
+    monkeypatch.setattr(problems, "local_network", lambda *_: None)
     start = interval_bounds(graph, box)
     bounds = crown_intermediate(graph, box, start, MemoryBudget(bytes=1))
     first = second = 0

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.backward import (
-    Functional,
-    lower_bounds,
-    of_neurons,
-)
-from verify_pipeline.bounds.chunks import Rows, functionals_that_fit, within_memory
+from verify_pipeline.bounds.backward import Functional, lower_bounds
+from verify_pipeline.bounds.chunks import functionals_that_fit, within_memory
 from verify_pipeline.bounds.contract import MemoryBudget, NodeBounds, Splits
 from verify_pipeline.bounds.interval import Interval, enclose, node_interval
 from verify_pipeline.bounds.linearise import LinearGraph, RelaxedBounds, is_affine, relax_node
 from verify_pipeline.bounds.lines import Lines, without_choice
-from verify_pipeline.bounds.locality import LocalNetwork, local_network
 from verify_pipeline.bounds.precision import full_precision
+from verify_pipeline.bounds.problems import Method, ways
 from verify_pipeline.bounds.relaxation import Relaxation
 from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph
@@ -50,27 +45,8 @@ _WIDE_SHARE = 0.05
 # Whether an instance's bounds suffice is asked where it has more neurons to bound than this.
 _WORTH_ASKING = 8
 
-Problem = tuple[Tensor, Tensor, tuple[LinearGraph, Box, Functional]]
-"""Instances ``R``, their neurons ``R x U``, and the problem: a network, boxes, functionals."""
-
 Wanted = Callable[[NodeBounds], Tensor]
 """Which instances' bounds are to be made tighter still, ``N`` booleans, from bounds so far."""
-
-Sides = tuple[Tensor, ...]
-"""For each functional of a neuron, the sides of all neurons ``N x V``: 1 from below, else -1."""
-
-
-class Method(Protocol):
-    """How functionals are bounded, and how many go together."""
-
-    def through(self, linear: LinearGraph) -> LinearGraph:
-        """The relaxed network as :meth:`solve` takes parts of it."""
-
-    def solve(self, linear: LinearGraph, box: Box, functional: Functional) -> Tensor:
-        """Lower bounds ``N x S`` of functionals over boxes."""
-
-    def capacity(self, graph: Graph, place: int) -> int:
-        """How many functionals of the node at ``place`` may be solved at once."""
 
 
 @dataclass(frozen=True)
@@ -249,55 +225,22 @@ def _solve_neurons(
     if it is not inactive by then: how far below 0 it goes changes nothing behind a ReLU.
     """
     lower, upper = (bound.flatten(1).clone() for bound in interval)
-    linear, local = method.through(linear), local_network(linear.graph, place)
     likelier = torch.where(lower + upper < 0, -1.0, 1.0).to(lower)
     rounds = [(likelier,), (-likelier,)] if only_signs else [(likelier, -likelier)]
-    for sides in rounds:
-        asked = mask.flatten(1) & ((upper > 0) | (not only_signs))
-        problems = (
-            _neurons_in_rows(linear, box, place, asked, sides, method)
-            if local is None
-            else _neurons_alone(local, linear, box, asked, sides, method)
-        )
-        for instance, neurons, problem in problems:
-            if not has_time():
-                break
-            bounds = method.solve(*problem).split(neurons.shape[1], dim=1)
-            at = (instance.unsqueeze(1), neurons)
-            for side, bound in zip(sides, bounds, strict=True):
-                below = bound.where(side[at] > 0, -torch.inf)
-                above = (-bound).where(side[at] < 0, torch.inf)
-                lower[at], upper[at] = _meet((lower[at], upper[at]), (below, above))
     shape = interval[0].shape
+    for some, problems_of in ways(method.through(linear), box, place, mask.flatten(1), method):
+        for sides in rounds:
+            asked = some & ((upper > 0) | (not only_signs))
+            for instance, neurons, problem in problems_of(asked, sides):
+                if not has_time():
+                    return lower.view(shape), upper.view(shape)
+                bounds = method.solve(*problem).split(neurons.shape[1], dim=1)
+                at = (instance.unsqueeze(1), neurons)
+                for side, bound in zip(sides, bounds, strict=True):
+                    below = bound.where(side[at] > 0, -torch.inf)
+                    above = (-bound).where(side[at] < 0, torch.inf)
+                    lower[at], upper[at] = _meet((lower[at], upper[at]), (below, above))
     return lower.view(shape), upper.view(shape)
-
-
-def _neurons_in_rows(
-    linear: LinearGraph, box: Box, place: int, mask: Tensor, sides: Sides, method: Method
-) -> Iterator[Problem]:
-    """Problems of the whole network, in which an instance's neurons go together."""
-    functionals = method.capacity(linear.graph, place)
-    rows = Rows(mask, max(1, functionals // len(sides)))
-    for part in rows.parts(functionals, len(sides)):
-        instance, neurons = rows.instance[part], rows.neurons[part]
-        signs = torch.cat([side[instance.unsqueeze(1), neurons] for side in sides], 1)
-        functional = of_neurons(linear.graph, place, neurons.repeat(1, len(sides)), signs)
-        yield instance, neurons, (linear[instance], box[instance], functional)
-
-
-def _neurons_alone(
-    local: LocalNetwork, linear: LinearGraph, box: Box, mask: Tensor, sides: Sides, method: Method
-) -> Iterator[Problem]:
-    """Problems of what a neuron sees, in which every neuron is an instance."""
-    # windows of bounds are as large as two functionals
-    capacity = method.capacity(local.graph, len(local.graph.nodes) - 1)
-    step = max(1, capacity // (2 + len(sides)))
-    instances, all_neurons = mask.nonzero(as_tuple=True)
-    for first in range(0, len(instances), step):
-        instance, neurons = instances[first : first + step], all_neurons[first : first + step]
-        signs = torch.stack([side[instance, neurons] for side in sides], 1)
-        problem = local.of_neurons(linear, box, instance, neurons, signs)
-        yield instance, neurons.unsqueeze(1), problem
 
 
 def _meet(first: Interval, second: Interval) -> Interval:
