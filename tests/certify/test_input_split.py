@@ -100,6 +100,31 @@ def test_answers_close_to_the_minimum(seed: int, smooth: bool) -> None:
             assert one.counterexample.margin <= 0
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2, 4])
+def test_rows_that_may_fail_are_counted_part_by_part(seed: int) -> None:
+    """One of three rows has to hold, nowhere the same one everywhere."""
+    found = network(seed)
+    side = torch.linspace(-1, 1, 301)
+    grid = torch.cartesian_prod(side, side).double()
+    rows = torch.tensor([[1.0, 0.2], [-0.7, 1.0], [-0.4, -1.0]]).double()
+    values = found.graph(grid) @ rows.T
+    values -= values.mean(0)
+    offsets = -(found.graph(grid) @ rows.T).mean(0) - values.amax(1).min()
+    shifts = torch.tensor([[-0.02], [0.02]]).double()
+    box = Box(-torch.ones(2, 2).double(), torch.ones(2, 2).double())
+    spec = Specification(rows.expand(2, 3, 2), offsets + shifts, spare=2)
+    holding = (values[:, :3] + 0.02 - values.amax(1).min() > 0).all(0)
+    assert not bool(holding.any())  # no row is enough for the whole box
+    broken, holds = decide(found, box, spec, seconds=1e6)
+    assert broken.status is Status.FALSIFIED
+    assert broken.counterexample is not None
+    outputs = found.replay(broken.counterexample.input.unsqueeze(0)).double()
+    assert bool((outputs @ rows.T + offsets - 0.02 <= 0).all())
+    assert holds.status is Status.VERIFIED
+    assert holds.bound is not None
+    assert 0 < holds.bound <= 0.02 + 1e-9
+
+
 def test_descents_find_what_the_domains_do_not_yet_show(monkeypatch: pytest.MonkeyPatch) -> None:
     found = network(10)
     box = Box(-torch.ones(2, 2).double(), torch.ones(2, 2).double())

@@ -243,3 +243,16 @@ def test_an_input_between_float32_numbers_is_the_nearest_one(
     assert sat.point.tolist() == [nearest.item(), 0.0]
     assert unsat.answer is Answer.UNSAT
     assert both.answer is Answer.SAT  # a proof is about the number of the file and its rounding
+
+
+def test_several_conjunctions_over_few_inputs(identity: Network) -> None:
+    """Y_0 = X_0 and Y_1 = X_1: regions of the square, of which no corner or all is unsafe."""
+    corner = "(and (>= Y_0 {0}) (>= Y_1 {0}))"
+    opposite = "(and (<= Y_0 -{0}) (<= Y_1 -{0}) (>= Y_2 {0}))"
+    both = "(assert (or " + corner + opposite + "))"
+    inside, outside = (parse(both.format(level)) for level in ("0.9", "1.1"))
+    sat, unsat = decide(identity, [inside, outside], PLAN)
+    assert sat.answer is Answer.SAT
+    assert sat.point is not None
+    assert bool((sat.point >= 0.9).all() or (sat.point <= -0.9).all())
+    assert unsat.answer is Answer.UNSAT

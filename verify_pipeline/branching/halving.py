@@ -156,7 +156,7 @@ class _Search:
     def _take(self) -> _Domains:
         """The least bounded domains of each open instance, each instance's in equal number."""
         domains = self._domains
-        order = domains.known.amin(1).argsort()
+        order = self._spec[domains.instance].least(domains.known).argsort()
         order = order[domains.instance[order].argsort(stable=True)]
         counts = torch.bincount(domains.instance, minlength=len(self._open))
         first = counts.cumsum(0) - counts
@@ -191,14 +191,13 @@ class _Search:
         bounds = bounds.only(needed_places(graph))
         found, slack = margins_and_slack(graph, box, spec, bounds)
         lower = torch.maximum(found.lower, batch.known)
-        proved = (lower > 0).all(1) & torch.isfinite(lower).all(1)
-        self._least.scatter_reduce_(
-            0, batch.instance[proved].cpu(), lower[proved].amin(1).cpu(), "amin"
-        )
+        least = spec.least(lower)
+        proved = (least > 0) & torch.isfinite(least)
+        self._least.scatter_reduce_(0, batch.instance[proved].cpu(), least[proved].cpu(), "amin")
         left = (~proved).nonzero().flatten()
         if not len(left):
             return {}, set()
-        worst = lower[left].argmin(1)
+        worst = lower[left].argsort(1)[:, spec.spare]
         slopes = found.coefficients[left, worst]
         open_ones = replace(batch, known=lower, bounds=bounds)[left]
         broken = self._break(open_ones, slopes, worst, doubled[open_ones.instance])
@@ -230,7 +229,8 @@ class _Search:
         points = representable(points, self._box[instance])
         with torch.no_grad():
             outputs = self._graph(points.double())
-            margins = self._spec[instance].values(outputs).amin(1)
+            spec = self._spec[instance]
+            margins = spec.least(spec.values(outputs))
         found: dict[int, Tensor] = {}
         for d in (margins <= 0).nonzero().flatten().tolist():
             n = int(instance[d])
@@ -239,13 +239,15 @@ class _Search:
         return found
 
     def _descend(self, start: Tensor, instance: Tensor, row: Tensor) -> Tensor:
-        """Points ``D x *X`` with low margins in a row ``D``, in the whole boxes."""
+        """Points ``D x *X`` of the whole boxes, low in a row ``D`` or, some being spare, in all."""
         if len(start) == 0:
             return start
-        spec = Specification(
-            self._spec.rows[instance, row].unsqueeze(1),
-            self._spec.offsets[instance, row].unsqueeze(1),
-        )
+        spec = self._spec[instance]
+        if spec.spare == 0:
+            places = torch.arange(len(row), device=row.device)
+            spec = Specification(
+                spec.rows[places, row].unsqueeze(1), spec.offsets[places, row].unsqueeze(1)
+            )
         seeds = range(len(start))
         return falsify(self._graph, self._box[instance], spec, start, DESCENT, seeds).points
 

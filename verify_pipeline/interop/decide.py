@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -85,6 +85,7 @@ def decide(
     """
     for prop in properties:
         prop.check_fits(network.graph)
+    properties = [_apart(prop) for prop in properties]
     if not network.graph.is_finite():
         raise NetworkError(
             f"network {network_name(network)}", expected="finite weights", got="NaN or infinity"
@@ -173,7 +174,7 @@ class Cases:
         self._graph = graph
         self._points: dict[int, Tensor] = {}
         self.indices = tuple(range(len(self._cases)))
-        self.rows = len(self._cases[0].denials)
+        self.rows = specification(self._cases[0]).offsets.shape[1]
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Boxes, specifications, and points to start from."""
@@ -182,7 +183,9 @@ class Cases:
         box = Box(torch.cat([one.lower for one in boxes]), torch.cat([one.upper for one in boxes]))
         specs = [specification(self._cases[index]) for index in indices]
         spec = Specification(
-            torch.cat([one.rows for one in specs]), torch.cat([one.offsets for one in specs])
+            torch.cat([one.rows for one in specs]),
+            torch.cat([one.offsets for one in specs]),
+            specs[0].spare,
         )
         new = [place for place, index in enumerate(indices) if index not in self._points]
         if new:
@@ -204,14 +207,37 @@ class Cases:
         return
 
 
-def needs_any_of(case: Case) -> bool:
-    """Whether a conjunction has several constraints, and so the network is to be extended."""
+def _apart(prop: VnnlibProperty) -> VnnlibProperty:
+    """The same property, where each case with few free inputs has one conjunction if it can."""
+    cases: list[Case] = []
+    for case in prop.cases:
+        if _varies_little(case) and _has_choices(case):
+            cases += [replace(case, conjunctions=(one,)) for one in case.conjunctions]
+        else:
+            cases.append(case)
+    return replace(prop, cases=tuple(cases))
+
+
+def _has_choices(case: Case) -> bool:
+    """Whether a conjunction has several constraints, any of which may be the one that is broken."""
     return any(len(conjunction) > 1 for conjunction in case.conjunctions)
+
+
+def needs_any_of(case: Case) -> bool:
+    """Whether the network is to be extended by the greatest rows of conjunctions.
+
+    Where boxes are halved, rows of which all but one may fail say the same, and are bounded better.
+    """
+    return _has_choices(case) and not _varies_little(case)
 
 
 def specification(case: Case) -> Specification:
     """What has to hold over the case's box: of the network's outputs, or of the extended one's."""
     denials = case.denials
+    if _has_choices(case) and _varies_little(case):
+        (any_of,) = denials
+        rows, offsets = any_of.rows.unsqueeze(0), any_of.offsets.unsqueeze(0)
+        return Specification(rows, offsets, spare=len(any_of) - 1)
     if needs_any_of(case):
         rows = torch.eye(len(denials), dtype=torch.float64).unsqueeze(0)
         return Specification(rows, rows.new_zeros(1, len(denials)))
@@ -229,6 +255,8 @@ def _varies_little(case: Case) -> bool:
 def _kind(case: Case) -> Hashable:
     """Cases of one kind are about the same network, extended or not, and have as many rows."""
     denials = case.denials
+    if _has_choices(case) and _varies_little(case):
+        return "spare", len(denials[0])
     if not needs_any_of(case):
         return len(denials)
     return tuple(

@@ -46,6 +46,7 @@ def starting_points(graph: Graph, box: Box, spec: Specification) -> Tensor:
         points = (lower + shares * (upper - lower)).clamp(lower, upper)
         points[0] = middle[n]
         here = spec[n : n + 1].to(torch.float32)
-        repeated = Specification(here.rows.expand(POINTS, -1, -1), here.offsets.expand(POINTS, -1))
+        rows, offsets = here.rows.expand(POINTS, -1, -1), here.offsets.expand(POINTS, -1)
+        repeated = Specification(rows, offsets, here.spare)
         best.append(points[least_margins(graph, repeated, points).argmin()])
     return torch.stack(best)

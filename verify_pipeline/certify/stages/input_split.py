@@ -16,7 +16,7 @@ from verify_pipeline.certify.boxes import inner_box
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.memory import backward_bytes
 from verify_pipeline.certify.replay import confirm
-from verify_pipeline.certify.roots import learned, root_budget, sufficient
+from verify_pipeline.certify.roots import learned, root_budget
 from verify_pipeline.network.ops import size
 from verify_pipeline.problem import Counterexample, Reason, Status
 
@@ -74,7 +74,6 @@ class InputSplitStage:
             for place in range(len(task)):
                 yield Decision(place, Status.UNKNOWN, reason=Reason.NOT_DECIDED)
             return
-        spec = sufficient(self._subject, task, known)
         replayed: dict[int, Counterexample] = {}
 
         def accepts(place: int, point: Tensor) -> bool:
@@ -85,7 +84,7 @@ class InputSplitStage:
                 replayed[place] = found
             return found is not None
 
-        asked = self._subject.exact, task.box, spec, known, self._room, task.deadlines
+        asked = self._subject.exact, task.box, task.spec, known, self._room, task.deadlines
         for found in halve(*asked, accepts, self._clock):
             yield _decision(found, replayed.get(found.instance))
 
