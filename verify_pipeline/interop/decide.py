@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -85,7 +85,6 @@ def decide(
     """
     for prop in properties:
         prop.check_fits(network.graph)
-    properties = [_apart(prop) for prop in properties]
     if not network.graph.is_finite():
         raise NetworkError(
             f"network {network_name(network)}", expected="finite weights", got="NaN or infinity"
@@ -207,34 +206,25 @@ class Cases:
         return
 
 
-def _apart(prop: VnnlibProperty) -> VnnlibProperty:
-    """The same property, where each case with few free inputs has one conjunction if it can."""
-    cases: list[Case] = []
-    for case in prop.cases:
-        if _varies_little(case) and _has_choices(case):
-            cases += [replace(case, conjunctions=(one,)) for one in case.conjunctions]
-        else:
-            cases.append(case)
-    return replace(prop, cases=tuple(cases))
+def _one_has_to_hold(case: Case) -> bool:
+    """Whether rows of the network's own outputs, of which all but one may fail, say it all.
 
-
-def _has_choices(case: Case) -> bool:
-    """Whether a conjunction has several constraints, any of which may be the one that is broken."""
-    return any(len(conjunction) > 1 for conjunction in case.conjunctions)
+    That is bounded better than the greatest of them where boxes are halved.
+    """
+    alone = len(case.conjunctions) == 1 and len(case.conjunctions[0]) > 1
+    return alone and _varies_little(case)
 
 
 def needs_any_of(case: Case) -> bool:
-    """Whether the network is to be extended by the greatest rows of conjunctions.
-
-    Where boxes are halved, rows of which all but one may fail say the same, and are bounded better.
-    """
-    return _has_choices(case) and not _varies_little(case)
+    """Whether the network is to be extended by the greatest rows of conjunctions."""
+    several = any(len(conjunction) > 1 for conjunction in case.conjunctions)
+    return several and not _one_has_to_hold(case)
 
 
 def specification(case: Case) -> Specification:
     """What has to hold over the case's box: of the network's outputs, or of the extended one's."""
     denials = case.denials
-    if _has_choices(case) and _varies_little(case):
+    if _one_has_to_hold(case):
         (any_of,) = denials
         rows, offsets = any_of.rows.unsqueeze(0), any_of.offsets.unsqueeze(0)
         return Specification(rows, offsets, spare=len(any_of) - 1)
@@ -255,7 +245,7 @@ def _varies_little(case: Case) -> bool:
 def _kind(case: Case) -> Hashable:
     """Cases of one kind are about the same network, extended or not, and have as many rows."""
     denials = case.denials
-    if _has_choices(case) and _varies_little(case):
+    if _one_has_to_hold(case):
         return "spare", len(denials[0])
     if not needs_any_of(case):
         return len(denials)
