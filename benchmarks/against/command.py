@@ -99,10 +99,10 @@ def _all(asked: argparse.Namespace) -> None:
     """The tasks of a file in one run; then their table."""
     jobs = read_tasks(asked.tasks)
     failed = _run(jobs, 0, asked)
-    found = of_tasks(collect(asked.work, _recorded(asked)), jobs)
+    found = collect(asked.work, _recorded(asked))
     command = shlex.join(["python", COMMAND, "all", str(asked.tasks)])
     record(found, _recorded(asked))
-    _show(page(found, [command, *(job.command for job in jobs)]), asked)
+    _show(page(of_tasks(found, jobs), [command, *(job.command for job in jobs)]), asked)
     _complain(failed)
 
 

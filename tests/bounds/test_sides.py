@@ -111,6 +111,25 @@ def test_the_other_side_is_bounded_only_where_the_neuron_is_not_inactive(
     assert len(asked) <= first + second < 2 * first
 
 
+def test_behind_leaky_relus_both_sides_are_bounded() -> None:
+    """How far an inactive neuron goes below 0 moves what is behind one."""
+    box = Box.around(torch.zeros(1, 4, dtype=F64), 1.0, clip=None)
+    for activation in ACTIVATIONS:
+        torch.manual_seed(3)
+        first, second = Linear(torch.randn(8, 4), None), torch.randn(8, 8)
+        builder = GraphBuilder((4,))
+        x = builder.add(activation, builder.add(first, 0))
+        x = builder.add(activation, builder.add(Linear(second, torch.full((8,), -7.0)), x))
+        graph = builder.build(builder.add(Linear(torch.randn(2, 8), None), x)).to(F64)
+        start = interval_bounds(graph, box)
+        bounds = crown_intermediate(graph, box, start, MemoryBudget())
+        unstable = (start.lower[3] < 0) & (start.upper[3] > 0)
+        inactive = unstable & (bounds.upper[3] <= 0)
+        assert bool(inactive.any())
+        tighter = bounds.lower[3][inactive] > start.lower[3][inactive]
+        assert bool(tighter.all()) is isinstance(activation, LeakyRelu)
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.2])
 def test_fixed_lines_are_the_usual_ones(slope: float) -> None:
     torch.manual_seed(0)

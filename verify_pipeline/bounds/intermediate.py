@@ -140,7 +140,7 @@ def crown_activations(
                 mask = asked[place] & _mattering(True, interval)
                 linear = LinearGraph(graph, relaxations)
                 lower[source], upper[source] = _solve_neurons(
-                    linear, box, source, interval, mask, method, lambda: True, True
+                    linear, box, source, interval, mask, method, lambda: True
                 )
             relaxations[place] = relax_node(graph, place, NodeBounds(lower, upper))
         return RelaxedBounds(lower, upper, start.relaxations)
@@ -193,7 +193,7 @@ def tighten(
                 mask = mask & wanted(so_far).view(-1, *(1,) * len(node.shape))
             linear = LinearGraph(graph, relaxations)
             lower[place], upper[place] = _solve_neurons(
-                linear, box, place, interval, mask, method, has_time, asked[place]
+                linear, box, place, interval, mask, method, has_time
             )
     return NodeBounds(lower, upper)
 
@@ -217,20 +217,21 @@ def _solve_neurons(
     mask: Tensor,
     method: Method,
     has_time: Callable[[], bool],
-    only_signs: bool,
 ) -> Interval:
     """``interval`` with the neurons of ``mask`` ``N x *V`` bounded by ``method`` as well.
 
-    Where only signs matter, a neuron is bounded on its likelier side first, and on the other only
+    Where only ReLUs read it, a neuron is bounded on its likelier side first, and on the other only
     if it is not inactive by then: how far below 0 it goes changes nothing behind a ReLU.
     """
+    readers = [node.op for node in linear.graph.nodes if place in node.inputs]
+    of_relus = all(isinstance(op, Relu) for op in readers)
     lower, upper = (bound.flatten(1).clone() for bound in interval)
     likelier = torch.where(lower + upper < 0, -1.0, 1.0).to(lower)
-    rounds = [(likelier,), (-likelier,)] if only_signs else [(likelier, -likelier)]
+    rounds = [(likelier,), (-likelier,)] if of_relus else [(likelier, -likelier)]
     shape = interval[0].shape
     for some, problems_of in ways(method.through(linear), box, place, mask.flatten(1), method):
         for sides in rounds:
-            asked = some & ((upper > 0) | (not only_signs))
+            asked = some & ((upper > 0) | (not of_relus))
             for instance, neurons, problem in problems_of(asked, sides):
                 if not has_time():
                     return lower.view(shape), upper.view(shape)
