@@ -66,7 +66,7 @@ def of_one_run(found: Found) -> str:
         f"All {len(rows)} rows are of one run without a stop, "
         f"{_second(min(one.run for one in rows))} to {_second(max(one.ended for one in rows))} "
         f"UTC; load {min(loads):.1f} to {max(loads):.1f}; commit {commits}. "
-        "From task to task it alternates which side goes first."
+        + ("From task to task it alternates which side goes first." if len(found) > 1 else "")
     )
 
 

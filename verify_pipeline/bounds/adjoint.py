@@ -113,9 +113,8 @@ def _by_phases(op: Conv2d, coefficients: Tensor, shape: Shape) -> Tensor:
     missing = (most_x + 1) * stride_x - kernel_x, (most_y + 1) * stride_y - kernel_y
     weight = F.pad(op.weight, (0, missing[0], 0, missing[1]))
     weight = weight.view(outputs, channels, most_y + 1, stride_y, most_x + 1, stride_x)
-    weight = weight.permute(2, 4, 3, 5, 1, 0).flatten(
-        2, 4
-    )  # j_y, j_x, phases and channels, outputs
+    # j_y, j_x, phases and channels, outputs
+    weight = weight.permute(2, 4, 3, 5, 1, 0).flatten(2, 4)
     # one row more below, for the offsets of the last row
     planes = F.pad(coefficients, (most_x, most_x, most_y, most_y + 1)).flatten(2)
     width, high, wide = columns + 2 * most_x, rows + most_y, columns + most_x

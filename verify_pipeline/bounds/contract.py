@@ -134,14 +134,15 @@ def _rounded(exact: Tensor, moved: Tensor, toward: float) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Multipliers:
-    """What can be optimised in a CROWN bound; keys are places of (leaky) ReLUs and products.
+    """What can be optimised in a CROWN bound; keys are places of nodes that have a choice:
+    (leaky) ReLUs, smooth activations and products.
 
     Attributes:
         alpha: ``N x S x *V`` or ``N x 1 x *V`` in [0, 1]: where the lower line's slope of an
             unstable neuron stands between the function's two slopes. A node that is left out has
             the adaptive slope (1 where upper > -lower, else 0). Of a product ``N x S x *P``, for
             each pair of factors that it multiplies: where its plane stands between McCormick's two;
-            left out, midway.
+            left out, midway. Of a smooth activation, where its lines touch it (``tangents``).
         beta: ``N x S x *V`` or ``N x 1 x *V``, >= 0, of splits; counts only where there is one. A
             node that is left out has none.
     """

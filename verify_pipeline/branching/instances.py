@@ -22,8 +22,8 @@ class Instances:
         box: ``N x *X``.
         spec: ``N x S x K``.
         bounds: at the root, of the places that bounds of the margins need.
-        planes: where the planes of products stand, in every domain: place of a product ->
-            ``N x S x *P`` float32.
+        planes: where the planes of products stand and the lines of smooth activations touch, in
+            every domain: place -> ``N x S x *P`` float32.
     """
 
     graph: Graph

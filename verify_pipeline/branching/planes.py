@@ -1,4 +1,4 @@
-"""Where the planes of products stand in every domain of a search: as at the root, if it pays.
+"""Where planes of products stand, and tangents touch, in every domain: as at the root, if it pays.
 
 Splits of ReLUs hardly move the best positions, but each walk through a product with positions costs
 as much as the rest of its layer. Those that lift no bound are left out.
