@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.branching.searching import QUICK, Instances, root_bounds
-from verify_pipeline.branching import cells as cells_module
+from verify_pipeline.branching import affordable
 from verify_pipeline.branching.bounding import Bounded, Bounder
 from verify_pipeline.branching.cells import AFFORDABLE_SECONDS, search_with_cells
 from verify_pipeline.branching.deadlines import STEP_SECONDS, STEP_SHARE, Deadlines
@@ -74,7 +74,7 @@ def test_finding_out_that_cells_cost_too_much_costs_little(
             asked.append(watch.now)
         return arguments[2]
 
-    monkeypatch.setattr(cells_module, "crown_intermediate", endless)
+    monkeypatch.setattr(affordable, "crown_intermediate", endless)
     instances = Instances(2, [1e-3])
     root = root_bounds(instances.graph, instances.box)
     deadlines = Deadlines.alone(torch.tensor([600.0]))

@@ -149,6 +149,7 @@ _FUNCTIONS: dict[str, str] = {
     "gelu": "F.gelu({})",
     "gelu_tanh": "F.gelu({}, approximate='tanh')",
     "elu": "F.elu({})",
+    "selu": f"F.elu({{}}, {ops.SELU_ALPHA!r})",
     "silu": "F.silu({})",
     "mish": "F.mish({})",
     "hardswish": "F.hardswish({})",
