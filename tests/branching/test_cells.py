@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,12 +11,10 @@ import torch
 from tests.branching.searching import NUDGES, QUICK, check_against_oracle, root_bounds
 from verify_pipeline.bounds import clamp_to_splits
 from verify_pipeline.branching import cells as cells_module
-from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.cells import search_with_cells
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.settings import SearchSettings
-from verify_pipeline.problem import Reason, Status
+from verify_pipeline.problem import Status
 
 
 def instances(case: Any) -> Instances:
@@ -110,36 +107,3 @@ def test_dear_bounds_or_shared_time_mean_no_cells(
     monkeypatch.setattr(cells_module, "AFFORDABLE", 0.0)
     decide(case)
     assert not always_cells
-
-
-def test_cells_begin_early_where_the_search_has_no_prospect(
-    make_case: Any, make_mlp: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a prospect the search is ended long before its share of the time is used up."""
-    monkeypatch.setattr(cells_module, "AFFORDABLE", 1.0)
-    monkeypatch.setattr(cells_module, "AFFORDABLE_SECONDS", torch.inf)
-    monkeypatch.setattr(cells_module, "FIRST", 0.5)
-    case = make_case(make_mlp(4, 3, (8, 8, 8)), 6, 4, (1e-7,))
-    begun: list[float] = []
-    honest = cells_module._InCells.decide
-
-    def watched(self: Any, before: Found, left: float) -> Found:
-        begun.append(before.seconds)
-        return honest(self, before, left)
-
-    def searched(*arguments: Any, **named: Any) -> Iterator[Found]:
-        asked: SearchSettings = arguments[4]
-        assert asked.give_up == 2.0  # half of the time, all of which it may be expected to take
-        yield Found(0, Status.UNKNOWN, -1.0, None, 3.0, 5, Reason.GIVEN_UP)
-        monkeypatch.setattr(cells_module, "search", honest_search)
-
-    honest_search = cells_module.search
-    monkeypatch.setattr(cells_module, "search", searched)
-    monkeypatch.setattr(cells_module._InCells, "decide", watched)
-    one = case.box[:1], case.spec[:1]
-    root = root_bounds(case.graph, one[0])
-    deadlines = Deadlines.alone(torch.full((1,), 1e6))
-    (found,) = search_with_cells(case.graph, *one, root, QUICK, deadlines)
-    assert begun == [3.0]
-    assert found.reason is not Reason.GIVEN_UP
-    assert found.domains >= 5

@@ -39,6 +39,9 @@ CONFIRMABLE = 1e-5
 LOOKAHEAD = OptimiseSettings(iterations=5, lr_alpha=0.05, lr_beta=0.1, lr_planes=0.0)
 """Ascent on the children of candidates where their first bounds tell none from another."""
 
+WIDER = 4
+"""Times as many candidates there: the one that matters may be behind a dozen that do nothing."""
+
 SPENDABLE = 0.9
 """The share of a closed domain's bound that may be lost to having fewer splits."""
 
@@ -174,13 +177,9 @@ class Bounder:
             settings: how to choose.
             at_once: how many children may be bounded at once.
         """
-        goal = domains.goal
-        columns = CHOICES[settings.method](
-            self.scores(domains),
-            self.goals.undecided(domains),
-            self.goals.layers(goal),
-            settings.candidates,
-        )
+        score, pick = self.scores(domains), CHOICES[settings.method]
+        allowed, layers = self.goals.undecided(domains), self.goals.layers(domains.goal)
+        columns = pick(score, allowed, layers, settings.candidates)
         if columns.shape[1] == 1:
             return columns[:, 0]
 
@@ -191,9 +190,10 @@ class Bounder:
         chosen = best_candidate(children, columns, domains.lower)
         idle = ~lifts_both(children, domains.lower)
         if bool(idle.any()):
-            some, few = domains[idle], columns[idle]
-            children = self._of_children(some, few, at_once, _looked_ahead)
-            chosen = chosen.masked_scatter(idle, best_candidate(children, few, some.lower))
+            some = domains[idle]
+            more = pick(score[idle], allowed[idle], layers[idle], WIDER * settings.candidates)
+            children = self._of_children(some, more, at_once, _looked_ahead)
+            chosen = chosen.masked_scatter(idle, best_candidate(children, more, some.lower))
         return chosen
 
     def _of_children(

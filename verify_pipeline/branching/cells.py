@@ -58,8 +58,7 @@ thousands of domains than with dozens of cells, however long it has.
 """
 
 FIRST, GROWING = 0.05, 0.8
-"""Of an instance's time, what the search without cells gets, less where it is not expected to end
-in all of that time; of the rest, what cutting gets."""
+"""Of an instance's time, what the search without cells gets; of the rest, what cutting gets."""
 
 MOST = 512
 """Open cells of an instance at which the cutting ends."""
@@ -87,10 +86,10 @@ def search_with_cells(
         yield from search(graph, box, spec, root, settings, deadlines, start, clock)
         return
     short = Deadlines(deadlines.seconds * FIRST, deadlines.group)
-    hopeful = replace(settings, give_up=1 / FIRST)
+    patient = replace(settings, give_up=None)  # cutting changes what is to be expected
     late = []
-    for found in search(graph, box, spec, root, hopeful, short, start, clock):
-        if found.reason in OF_TIME:
+    for found in search(graph, box, spec, root, patient, short, start, clock):
+        if found.reason is Reason.TIMEOUT:
             late.append(found)
         else:
             yield found

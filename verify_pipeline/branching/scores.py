@@ -51,6 +51,10 @@ class Scores:
     babsr: Tensor
     intercept: Tensor
 
+    def __getitem__(self, index: Tensor) -> Scores:
+        """Of some of the domains."""
+        return Scores(self.babsr[index], self.intercept[index])
+
 
 def scores(
     graph: Graph, neurons: Neurons, bounds: NodeBounds, coefficients: dict[int, Tensor]
