@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -123,6 +125,29 @@ def test_rows_that_may_fail_are_counted_part_by_part(seed: int) -> None:
     assert holds.status is Status.VERIFIED
     assert holds.bound is not None
     assert 0 < holds.bound <= 0.02 + 1e-9
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+@pytest.mark.parametrize("spare", [0, 1])
+def test_a_row_that_is_not_finite_proves_nothing(
+    value: float, spare: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other row holds, which is enough only where one may fail."""
+    honest = halving.margins_and_slack
+
+    def overflowing(*arguments: Any) -> Any:
+        found, slack = honest(*arguments)
+        lower = torch.tensor([[0.5, value]], dtype=torch.float64).expand_as(found.lower)
+        return replace(found, lower=lower), slack
+
+    monkeypatch.setattr(halving, "margins_and_slack", overflowing)
+    found = network(3)
+    box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
+    rows = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]]).double()
+    spec = Specification(rows, torch.full((1, 2), 100.0).double(), spare)
+    (one,) = decide(found, box, spec, seconds=100.0)
+    assert one.status is (Status.VERIFIED if spare else Status.UNKNOWN)
+    assert one.bound == (0.5 if spare else None)
 
 
 def test_descents_find_what_the_domains_do_not_yet_show(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from verify_pipeline.bounds import (
 )
 from verify_pipeline.bounds.slack import margins_and_slack
 from verify_pipeline.branching.accounts import Found
+from verify_pipeline.branching.bounding import believed
 from verify_pipeline.branching.columns import Columns
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.influence import input_scores
@@ -190,9 +191,9 @@ class _Search:
         bounds = crown_intermediate(graph, box, batch.bounds, self._room.budget, has_time)
         bounds = bounds.only(needed_places(graph))
         found, slack = margins_and_slack(graph, box, spec, bounds)
-        lower = torch.maximum(found.lower, batch.known)
+        lower = torch.maximum(believed(found.lower), batch.known)
         least = spec.least(lower)
-        proved = (least > 0) & torch.isfinite(least)
+        proved = least > 0
         self._least.scatter_reduce_(0, batch.instance[proved].cpu(), least[proved].cpu(), "amin")
         left = (~proved).nonzero().flatten()
         if not len(left):
