@@ -90,8 +90,8 @@ class Contraction:
         Args:
             bounder: of the domains.
             bounded: the domains.
-            left: seconds that each instance has left, ``N``. A round in which ReLUs are bounded is
-                ended.
+            left: seconds that each instance has left, ``N``; a round of ReLUs that has begun is
+                not broken off.
         """
         began = self._clock()
         domains = bounded.domains
