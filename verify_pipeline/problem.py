@@ -222,6 +222,10 @@ class Reason(enum.Enum):
     ERROR = "a stage failed; see the detail"
 
 
+TIED = "tied as deployed"
+"""In the detail of what is VERIFIED of a network before its end: the file's own outputs tie, or are
+in the wrong order, at an input of the box, where its end has come to its limits."""
+
 OF_TIME = (Reason.TIMEOUT, Reason.GIVEN_UP)
 """Reasons that more seconds may do away with."""
 

@@ -85,6 +85,6 @@ def test_a_double_network_is_judged_by_its_own_digits(sign: int, tmp_path: Path)
         assert record.margin == pytest.approx(-1e-10, rel=1e-5)
         kept = ledger.counterexample(summary.info.run, record)
         assert kept.output.tolist() == [1 - 1e-10, 1.0]
-        instances = RobustImages(IMAGES, (0,), LinfBall(0.0))
+        instances = RobustImages(IMAGES, (0,), LinfBall(0.0), dtype=network.input_dtype)
         (again,) = recheck(ledger, summary.info.run, network.replay, instances)
         assert again.holds

@@ -259,5 +259,5 @@ def test_limits_without_a_float32_between_them_reach_the_nearest() -> None:
     assert case.upper.tolist() == [0.1, 0.3, 1.0, 0.1]
     assert case.free_inputs == 1
     assert not bool(case.contains(single.unsqueeze(0).float()))  # 0.1 has a float32 below it
-    inside = torch.tensor([[single[0], single[1], 1.0, 0.0999]])
+    inside = torch.tensor([[single[0], single[1], 1.0, 0.0999]], dtype=torch.float32)
     assert bool(case.contains(inside))

@@ -109,6 +109,9 @@ def test_planes_hold_whatever_the_coefficients(width: float) -> None:
     (pulled,), constants = relaxation.pull_back(coefficients, None)
     assert pulled is not None
     assert pulled.shape == (5, 7, 2, 6)
+    if width == torch.inf:  # scores that may be NaN
+        assert not torch.isfinite(constants).any()
+        return
     assert torch.isfinite(constants).all()
     for _ in range(300):
         shares = torch.rand(5, 2, 4, generator=generator, dtype=F64).round(decimals=1)

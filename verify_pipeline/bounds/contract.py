@@ -13,6 +13,10 @@ Sign conventions, here for the whole layer:
   eq. 7), so each ``beta >= 0`` gives a valid lower bound on the domain.
 * NaN is never good news: in a lower bound it becomes ``-inf``, in an upper bound ``+inf``; so does
   a lower bound of ``+inf`` or an upper bound of ``-inf``, which only an overflow can give.
+* A value that has no finite bounds may be undefined: a logarithm of a negative number, a quotient
+  by zero, an overflow. Then the network's output may be NaN, whatever follows, and nothing is known
+  of the instance: see :meth:`NodeBounds.where_defined`. A relaxation over an interval that is not
+  finite gives no finite bound either.
 
 Bounds are computed in the dtype of what is given, rounded to nearest. A verdict takes them from
 float64, where the rounding is far below any margin that matters.
@@ -30,6 +34,9 @@ from torch import Tensor
 from verify_pipeline.problem import Box
 from verify_pipeline.settings import STRICT, Count, NonNegative, Positive, PositiveCount
 
+LARGEST = torch.finfo(torch.float32).max
+"""Values beyond it overflow in a file's float32 arithmetic, although float64 holds their bounds."""
+
 Splits = dict[int, Tensor]
 """Place of a ReLU node -> ``N x *V`` int8 about its input: -1 inactive, 0 open, +1 active."""
 
@@ -42,6 +49,11 @@ def sound_lower(lower: Tensor) -> Tensor:
 def sound_upper(upper: Tensor) -> Tensor:
     """``upper`` with NaN and ``-inf`` made ``+inf``: what is not known is not bounded."""
     return upper.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf)
+
+
+def is_bounded(lower: Tensor, upper: Tensor) -> Tensor:
+    """Where both bounds of a value are finite, within the range of float32."""
+    return (lower >= -LARGEST) & (upper <= LARGEST) & torch.isfinite(upper - lower)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +117,27 @@ class NodeBounds:
             )
         return NodeBounds(lower, upper)
 
+    def where_defined(self) -> NodeBounds:
+        """The bounds of instances all of whose values are bounded; infinite ones of the others.
+
+        For bounds of every node: one that is not bounded makes everything computed from it unknown.
+        """
+        lost: list[Tensor] = []
+        for place, lower in self.lower.items():
+            upper = self.upper[place]
+            # mostly all are, which least and greatest show without a tensor of that size
+            if lower.numel() and not (
+                float(lower.amin()) >= -LARGEST and float(upper.amax()) <= LARGEST
+            ):
+                lost.append(~is_bounded(lower, upper).flatten(1).all(1))
+        if not lost:
+            return self
+        unknown = torch.stack(lost).any(0)
+        return NodeBounds(
+            {place: _filled(value, unknown, -torch.inf) for place, value in self.lower.items()},
+            {place: _filled(value, unknown, torch.inf) for place, value in self.upper.items()},
+        )
+
     def empty(self) -> Tensor:
         """Instances without any input: some lower bound exceeds its upper bound; ``N``."""
         empty = torch.zeros(len(self), dtype=torch.bool)
@@ -119,6 +152,11 @@ class NodeBounds:
             {place: _rounded(v, v.to(target), -torch.inf) for place, v in self.lower.items()},
             {place: _rounded(v, v.to(target), torch.inf) for place, v in self.upper.items()},
         )
+
+
+def _filled(values: Tensor, instances: Tensor, number: float) -> Tensor:
+    """``values`` ``N x *V`` with that number all over the instances ``N`` booleans."""
+    return values.masked_fill(instances.view(-1, *(1,) * (values.dim() - 1)), number)
 
 
 def _rounded(exact: Tensor, moved: Tensor, toward: float) -> Tensor:

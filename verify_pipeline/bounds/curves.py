@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verify_pipeline.bounds.contract import is_bounded
 from verify_pipeline.bounds.elementwise import Range, elementwise_range
 from verify_pipeline.bounds.relaxation import Choice, Relaxation, inner
 from verify_pipeline.network.ops import FUNCTIONS, SELU_ALPHA
@@ -113,7 +114,8 @@ def has_curve(function: str) -> bool:
 def curve(function: str, lower: Tensor, upper: Tensor) -> Curve:
     """Lines of the function of that name over intervals ``N x *V``.
 
-    Constants where an interval is a point or nearly, unbounded, or leaves the function's domain.
+    Constants where an interval is a point or nearly; infinite ones where it is not bounded or
+    leaves the function's domain.
     """
     return curve_and_tangents(function, lower, upper)[0]
 
@@ -129,6 +131,8 @@ def curve_and_tangents(
         [lower, upper]. Where the line is none of them the interval is a point.
     """
     least, most = elementwise_range(function, lower, upper)
+    unknown = ~(is_bounded(lower, upper) & is_bounded(least, most))
+    least, most = least.masked_fill(unknown, -torch.inf), most.masked_fill(unknown, torch.inf)
     f, slope = FUNCTIONS[function], SLOPES[function]
     under, over = (lower, lower), (lower, lower)
     if function in _S_SHAPED:

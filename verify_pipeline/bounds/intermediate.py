@@ -94,7 +94,7 @@ def crown_intermediate(
 
     Returns:
         Bounds of every place, nowhere looser than ``start`` or than intervals of the tightened
-        bounds.
+        bounds; infinite at all places where a value of the instance cannot be bounded.
     """
 
     def run(allowed: MemoryBudget) -> NodeBounds:
@@ -195,7 +195,7 @@ def tighten(
             lower[place], upper[place] = _solve_neurons(
                 linear, box, place, interval, mask, method, has_time
             )
-    return NodeBounds(lower, upper)
+    return NodeBounds(lower, upper).where_defined()
 
 
 def _with_intervals(graph: Graph, known: NodeBounds, start: NodeBounds) -> NodeBounds:
@@ -206,7 +206,7 @@ def _with_intervals(graph: Graph, known: NodeBounds, start: NodeBounds) -> NodeB
         if place in start.lower:
             interval = _meet(interval, (start.lower[place], start.upper[place]))
         lower[place], upper[place] = interval
-    return NodeBounds(lower, upper)
+    return NodeBounds(lower, upper).where_defined()
 
 
 def _solve_neurons(

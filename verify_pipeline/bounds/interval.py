@@ -56,7 +56,7 @@ def interval_bounds(graph: Graph, box: Box) -> NodeBounds:
         box: ``N`` boxes.
 
     Returns:
-        Bounds of all places; infinite where an operation cannot be bounded.
+        Bounds of all places; infinite at each of them where an operation cannot be bounded.
     """
     intervals: list[Interval] = [(box.lower, box.upper)]
     for place in range(1, len(graph.nodes)):
@@ -64,7 +64,7 @@ def interval_bounds(graph: Graph, box: Box) -> NodeBounds:
     return NodeBounds(
         {place: lower for place, (lower, _) in enumerate(intervals)},
         {place: upper for place, (_, upper) in enumerate(intervals)},
-    )
+    ).where_defined()
 
 
 def node_interval(graph: Graph, place: int, known: Callable[[int], Interval]) -> Interval:

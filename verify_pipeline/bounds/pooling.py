@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from verify_pipeline.bounds.contract import is_bounded
 from verify_pipeline.bounds.relaxation import Choice, Relaxation, inner
 from verify_pipeline.network.maxima import windows
 from verify_pipeline.network.ops import MaxPool2d
@@ -23,7 +24,8 @@ class Selection(Relaxation):
 
     Attributes:
         element: place of j in the flattened plane, ``N x C x P`` for P windows.
-        decided: 1 where the value is element j, else 0, ``N x C x P``.
+        decided: 1 where the value is element j, else 0, ``N x C x P``; NaN in a window that is not
+            bounded.
         upper: greatest upper bound of the window where not decided, else 0, ``N x C x P``.
         plane: height and width of the input.
     """
@@ -71,4 +73,5 @@ def selection(op: MaxPool2d, lower: Tensor, upper: Tensor) -> Selection:
     others = uppers.masked_fill(places == element.unsqueeze(3), -torch.inf)
     decided = others.amax(3) <= greatest.flatten(2)
     constant = uppers.amax(3).masked_fill(decided, 0.0)
-    return Selection(element, decided.to(lower), constant, plane)
+    unknown = ~is_bounded(greatest.flatten(2), uppers.amax(3))
+    return Selection(element, decided.to(lower).masked_fill(unknown, torch.nan), constant, plane)

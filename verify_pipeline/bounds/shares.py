@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verify_pipeline.bounds.contract import is_bounded
 from verify_pipeline.bounds.relaxation import Choice, Relaxation, inner
 from verify_pipeline.network.differences import SoftmaxOfDifferences
 
@@ -90,6 +91,7 @@ def shares(axis: int, lower: Tensor, upper: Tensor, least: Tensor, most: Tensor)
         least: of the softmax itself, for where planes are not finite.
         most: of the softmax itself.
     """
+    least, most = _where_bounded(is_bounded(lower, upper).all(axis, keepdim=True), least, most)
     low, high, least, most = (t.movedim(axis, -1) for t in (lower, upper, least, most))
     itself = torch.eye(low.shape[-1], dtype=torch.bool, device=low.device)
     start = (low.unsqueeze(-2) - high.unsqueeze(-1)).masked_fill(itself, 0.0)
@@ -113,10 +115,16 @@ def shares_of_differences(
         least: of the softmax itself, ``N x *W x K``.
         most: of the softmax itself.
     """
+    least, most = _where_bounded(is_bounded(lower, upper).all(-1, keepdim=True), least, most)
     start, end = op.one_against_all(lower, -upper), op.one_against_all(upper, -lower)
     below, below_offset, above, above_offset = _planes(start, end)
     planes = (_of_pairs(below), below_offset, _of_pairs(above), above_offset)
     return _where_finite(lower.dim() - 1, planes, (lower + upper) / 2, least, most)
+
+
+def _where_bounded(bounded: Tensor, least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+    """The range of a softmax, infinite where its input is not bounded."""
+    return torch.where(bounded, least, -torch.inf), torch.where(bounded, most, torch.inf)
 
 
 def _times(rows: Tensor, matrix: Tensor) -> Tensor:

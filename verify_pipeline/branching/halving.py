@@ -69,12 +69,14 @@ class Room:
         most: domains that may be open, at most; beyond, the search is given up.
         budget: of functionals bounded at once.
         give_up: times its seconds that an instance may be expected to take (see ``prospects``).
+        dtype: of the points that are looked at.
     """
 
     batch: int
     most: int
     budget: MemoryBudget
     give_up: float = math.inf
+    dtype: torch.dtype = torch.float32
 
 
 Accepts = Callable[[int, Tensor], bool]
@@ -227,7 +229,7 @@ class _Search:
         descended = self._descend(middle[chosen], domains.instance[chosen], row[chosen])
         points = torch.cat([corner, middle, descended])
         instance = torch.cat([domains.instance.repeat(2), domains.instance[chosen]])
-        points = representable(points, self._box[instance])
+        points = representable(points, self._box[instance], self._room.dtype)
         with torch.no_grad():
             outputs = self._graph(points.double())
             spec = self._spec[instance]

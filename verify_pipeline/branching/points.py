@@ -44,9 +44,9 @@ def evaluate(fast: Instances, exact: Instances, instance: Tensor, points: Tensor
     return Evaluated(points, least64, breaks)
 
 
-def representable(points: Tensor, box: Box) -> Tensor:
-    """The points in float32, each element a step inward where the cast left the float64 box."""
-    cast = points.float()
+def representable(points: Tensor, box: Box, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The points in that dtype, each element a step inward where the cast left the float64 box."""
+    cast = points.to(dtype)
     up, down = cast.new_full((), torch.inf), cast.new_full((), -torch.inf)
     cast = torch.where(cast.double() > box.upper, torch.nextafter(cast, down), cast)
     return torch.where(cast.double() < box.lower, torch.nextafter(cast, up), cast)

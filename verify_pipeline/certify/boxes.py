@@ -1,38 +1,72 @@
-"""The box of an instance, exactly, and its float32 rounding for attacks.
+"""The box of an instance, exactly, and its rounding for attacks.
 
 Images are float32 and ε is a float64, so ``x ± ε`` is in general no float32. The box *is* the pair
 of float64 arrays that :meth:`Box.around` gives on float64 pixels: each limit is ``x ± ε`` rounded
 once to float64 (an error below 1e-16), cut to [0, 1]. Bounds that decide are computed in float64 on
-these limits. What onnxruntime replays is float32, so attacks search :func:`inner_box`, whose every
-point, read as float64, lies in the box; :meth:`Box.contains` on the float64 box is the last word.
+these limits. What onnxruntime replays is of the file's input type, mostly float32, so attacks
+search :func:`inner_box`, whose every point, read as float64, lies in the box; :meth:`Box.contains`
+on the float64 box is the last word.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from verify_pipeline.problem import Box
 
+Item = TypeVar("Item")
+
 
 def exact_box(pixels: Tensor, epsilon: float | Tensor) -> Box:
-    """The float64 box around float32 ``pixels`` ``N x *X``, cut to [0, 1].
+    """The float64 box around ``pixels`` ``N x *X``, cut to [0, 1].
 
     ``epsilon`` is its half-width, a number or float64 ones that broadcast against the pixels.
     """
     return Box.around(pixels.double(), epsilon)
 
 
-def inner_box(box: Box) -> Box:
-    """The greatest float32 box inside a float64 one.
+def inner_box(box: Box, dtype: torch.dtype = torch.float32) -> Box:
+    """The greatest box of that dtype inside a float64 one, which float64's is itself.
 
     An interval without any float32 number becomes the float32 number nearest to its middle, which
     the box does not contain: a candidate there is refused when it is checked.
     """
+    if dtype == torch.float64:
+        return box
     lower, upper = _toward(box.lower, torch.inf), _toward(box.upper, -torch.inf)
     empty = lower > upper
     middle = box.center.float()
     return Box(torch.where(empty, middle, lower), torch.where(empty, middle, upper))
+
+
+def sample_points(box: Box, dtype: torch.dtype) -> Tensor:
+    """Inputs all over boxes: of each its middle, two opposite corners, random corners and points.
+
+    Args:
+        box: float64, ``N``.
+        dtype: of the points.
+
+    Returns:
+        ``8 N x *X``, in the boxes where these hold a point of that dtype; the same on every call.
+    """
+    inner = inner_box(box.to("cpu"), dtype)
+    generator = torch.Generator().manual_seed(0)
+    shares = torch.rand(5, *inner.lower.shape, generator=generator).to(dtype)
+    shares[:2] = shares[:2].round()
+    random = inner.lower + shares * (inner.upper - inner.lower)
+    random = random.maximum(inner.lower).minimum(inner.upper)
+    return torch.cat([inner.center, inner.lower, inner.upper, *random])
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """At most ``count`` of them, first and last included, at even distances."""
+    if len(items) <= count:
+        return list(items)
+    return [items[place * (len(items) - 1) // (count - 1)] for place in range(count)]
 
 
 def outer_box(box: Box) -> Box:

@@ -24,7 +24,7 @@ from verify_pipeline.network.maxima import without_max_pooling
 from verify_pipeline.problem import Box, Counterexample, Reason, Specification, Status, Verdict
 
 Replay = Callable[[Tensor], Tensor]
-"""Outputs ``N x K`` of the network's own file at float32 inputs ``N x *X``, by onnxruntime; in
+"""Outputs ``N x K`` of the network's own file at inputs ``N x *X`` of its type, by onnxruntime; in
 float32 or float64, as the file gives them."""
 
 Clock = Callable[[], float]
@@ -54,6 +54,16 @@ class Certifiable(Protocol):
         """Its file in onnxruntime: ``N x *X`` to ``N x K``."""
         ...
 
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """What it takes, float32 or float64: points that are replayed are of that dtype."""
+        ...
+
+    @property
+    def compared(self) -> bool:
+        """Whether its graph is compared with its file before anything is certified."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
@@ -64,15 +74,22 @@ class Subject:
         exact: in float64, as the file was read; its bounds decide.
         replay: the network's own file in onnxruntime; its outputs falsify.
         device: of both graphs.
+        input_dtype: of points that are replayed, float32 or float64.
     """
 
     graph: Graph
     exact: Graph
     replay: Replay
     device: torch.device
+    input_dtype: torch.dtype = torch.float32
 
     @staticmethod
-    def of(graph: Graph, replay: Replay, device: torch.device) -> Subject:
+    def of(
+        graph: Graph,
+        replay: Replay,
+        device: torch.device,
+        input_dtype: torch.dtype = torch.float32,
+    ) -> Subject:
         """A float64 graph, as ``Network.graph`` is, and its replay, on ``device``.
 
         Its max pooling is written with ReLUs, which can be split, and its short softmaxes with
@@ -80,7 +97,12 @@ class Subject:
         """
         written = with_score_differences(without_max_pooling(graph))
         exact = written.to(torch.float64).to(device)
-        return Subject(exact.to(torch.float32), exact, replay, device)
+        return Subject(exact.to(torch.float32), exact, replay, device, input_dtype)
+
+    @property
+    def searched(self) -> Graph:
+        """The graph that is searched for points to be replayed, in their dtype."""
+        return self.exact if self.input_dtype == torch.float64 else self.graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +113,8 @@ class Task:
         indices: the images' places in the data set, ``N``.
         box: float64, on the subject's device; see ``boxes.py``.
         spec: float64, on the subject's device.
-        points: float32 ``N x *X``, one input of each box (the image itself), on the CPU.
+        points: ``N x *X`` of the network's input dtype, one input of each box (the image itself),
+            on the CPU.
         seconds: left to each instance, ``N`` float64, > 0.
         knowledge: what earlier stages learned of these instances, and where to leave more.
         has_time: whether none of them has used up its seconds since the task began. A stage that

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from verify_pipeline.certify.boxes import inner_box
 from verify_pipeline.certify.perturbations import Perturbation
+from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.certify.records import instance_digest
 from verify_pipeline.certify.specifications import MARGINS, OutputSpecification
 from verify_pipeline.data import BoxSet, ImageSet
@@ -29,7 +30,7 @@ class Batch:
     Attributes:
         box: float64.
         spec: float64.
-        points: float32 ``N x *X``, one input of each box.
+        points: ``N x *X`` of the network's input dtype, one input of each box.
     """
 
     box: Box
@@ -86,6 +87,7 @@ class RobustImages:
         indices: which of its images.
         perturbation: the boxes.
         specification: what must hold; by default that the images keep their classes.
+        dtype: of pixels as the network takes them.
     """
 
     def __init__(
@@ -94,17 +96,19 @@ class RobustImages:
         indices: Sequence[int],
         perturbation: Perturbation,
         specification: OutputSpecification = MARGINS,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self._images = images
         self._perturbation = perturbation
         self._specification = specification
+        self._dtype = dtype
         self.indices = tuple(indices)
         self.rows = specification.rows(images.classes)
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Float64 boxes and specifications of these images."""
         chosen = torch.tensor(indices, dtype=torch.int64)
-        pixels = self._images.pixels(chosen).cpu()
+        pixels = self._images.pixels(chosen, self._dtype).cpu()
         labels = self._images.labels[chosen].cpu()
         spec = self._specification.of(labels, chosen, self._images.classes)
         return Batch(self._perturbation.box(pixels, indices), spec, pixels)
@@ -113,7 +117,7 @@ class RobustImages:
         """Of pixels and label: the run's key says the rest."""
         chosen = torch.tensor([index])
         label = self._images.labels[chosen].cpu()
-        return instance_digest(self._images.pixels(chosen).cpu(), label)
+        return instance_digest(self._images.pixels(chosen, self._dtype).cpu(), label)
 
     def label(self, index: int) -> int:
         """The image's class."""
@@ -149,10 +153,11 @@ class BoxInstances:
         boxes: the whole set.
         indices: which of them.
         specification: what must hold.
-        graph: the network that they are for.
+        network: that they are for.
 
     Raises:
-        DataError: a label is none of the network's outputs.
+        DataError: a label is none of the network's outputs, or a point as the network takes it is
+            not in its box.
     """
 
     def __init__(
@@ -160,28 +165,31 @@ class BoxInstances:
         boxes: BoxSet,
         indices: Sequence[int],
         specification: OutputSpecification,
-        graph: Graph,
+        network: Prepared,
     ) -> None:
         self._boxes = boxes
         self._specification = specification
-        self._outputs = graph.outputs
+        self._dtype = network.input_dtype
+        self._points = None if boxes.points is None else boxes.rounded_points(self._dtype)
+        self._outputs = network.graph.outputs
         self._labels = torch.zeros(len(boxes), dtype=torch.int64)
         if boxes.labels is not None:
             self._labels = boxes.labels
-        if bool((self._labels >= graph.outputs).any()):
+        if bool((self._labels >= self._outputs).any()):
             raise DataError(
                 f"labels of boxes {boxes.name}",
-                expected=f"integers from 0 to {graph.outputs - 1}",
+                expected=f"integers from 0 to {self._outputs - 1}",
                 got=str(int(self._labels.max())),
             )
         self.indices = tuple(indices)
-        self.rows = specification.rows(graph.outputs)
+        self.rows = specification.rows(self._outputs)
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """These boxes in float64, with their specifications and points."""
         chosen = torch.tensor(indices, dtype=torch.int64)
         box = Box(self._boxes.lower[chosen].double(), self._boxes.upper[chosen].double())
-        points = inner_box(box).center if self._boxes.points is None else self._boxes.points[chosen]
+        inner = inner_box(box, self._dtype)
+        points = inner.center if self._points is None else self._points[chosen]
         spec = self._specification.of(self._labels[chosen], chosen, self._outputs)
         return Batch(box, spec, points)
 

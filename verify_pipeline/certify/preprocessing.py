@@ -122,6 +122,8 @@ class Prepared:
         path: of the network's file.
         digest: of the network's file.
         replay: float32 preprocessing, then the file.
+        input_dtype: of the pixels: float32 where they are normalised, else as the file takes them.
+        compared: whether graph and replay are compared before anything is certified.
         front: the preprocessing, for a file of pixels; None: the network's file takes the pixels
             as they are, in their order.
     """
@@ -130,6 +132,8 @@ class Prepared:
     path: Path | None
     digest: str
     replay: Replay
+    input_dtype: torch.dtype = torch.float32
+    compared: bool = True
     front: Front | None = None
 
 
@@ -163,7 +167,7 @@ def prepare(
             raise _misfit(moved, wanted)
         ops.append(Reshape(wanted))
     if not ops:
-        return Prepared(network.graph, network.path, network.digest, network.replay), ""
+        return _as_it_is(network), ""
 
     def replay(pixels: Tensor) -> Tensor:
         x = preprocessing.normalise(pixels)
@@ -174,8 +178,20 @@ def prepare(
     words = [preprocessing.name, "layout nhwc" if layout == "nhwc" else ""]
     front = preprocessing.front(shape, layout) if any(words) else None
     graph = _behind(network.graph, ops, shape)
-    made = Prepared(graph, network.path, network.digest, replay, front)
+    dtype = torch.float32 if preprocessing.mean else network.input_dtype
+    made = replace(_as_it_is(network), graph=graph, replay=replay, input_dtype=dtype, front=front)
     return made, "; ".join(word for word in words if word)
+
+
+def _as_it_is(network: Certifiable) -> Prepared:
+    return Prepared(
+        network.graph,
+        network.path,
+        network.digest,
+        network.replay,
+        network.input_dtype,
+        network.compared,
+    )
 
 
 def _layout(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Layout:

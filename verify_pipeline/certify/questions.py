@@ -93,11 +93,11 @@ def ask(
     chosen = _concerned(images, indices, spec)
     instances: Instances
     if isinstance(images, BoxSet):
-        instances, box, width = BoxInstances(images, chosen, spec, network.graph), BOXES, None
+        instances, box, width = BoxInstances(images, chosen, spec, prepared), BOXES, None
     else:
         perturbation = question.perturbation or LinfBall(epsilon)
         perturbation.check_fits(len(images), shape)
-        instances = RobustImages(images, chosen, perturbation, spec)
+        instances = RobustImages(images, chosen, perturbation, spec, prepared.input_dtype)
         instances.check_fits(prepared.graph)
         box, width = perturbation.name, perturbation.epsilon
     name = f"{box}; {words}" if words else box

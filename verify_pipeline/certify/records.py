@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.errors import LedgerError
-from verify_pipeline.problem import Counterexample, Reason, Status, Verdict
+from verify_pipeline.problem import TIED, Counterexample, Reason, Status, Verdict
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,11 @@ class Record:
     versions: str
     decided_at: float
 
+    @property
+    def tied(self) -> bool:
+        """Whether it is VERIFIED before the network's end only, where the file itself ties."""
+        return self.status is Status.VERIFIED and TIED in self.detail
+
 
 RECORD_COLUMNS = (
     "image, instance, label, verdict, reason, stage, bound, margin, seconds, timeout, attempts, "
@@ -143,8 +148,8 @@ def instance_digest(*tensors: Tensor) -> str:
 
 
 FLOAT64_MARK = b"d"
-"""Before the bytes of a float64 output. Outputs are float32 but for files of type DOUBLE, and a
-ledger's float32 outputs have no mark."""
+"""Before the bytes of float64 numbers. Inputs and outputs are float32 but for files of type DOUBLE,
+and a ledger's float32 numbers have no mark."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ class PackedCounterexample:
     """A counterexample as SQLite stores it, in little-endian bytes.
 
     Attributes:
-        input: float32, compressed.
+        input: like the output, and compressed.
         shape: of the input, numbers with commas.
         output: float32 as it is; float64 after :data:`FLOAT64_MARK`, which the odd length shows.
         margin: as in the counterexample.
@@ -168,15 +173,12 @@ def pack(counterexample: Counterexample) -> PackedCounterexample:
     """A counterexample as bytes, without loss.
 
     Raises:
-        ValueError: its input is not float32, or its output neither float32 nor float64.
+        ValueError: its input or its output is neither float32 nor float64.
     """
-    shape, output = ",".join(str(n) for n in counterexample.input.shape), counterexample.output
     return PackedCounterexample(
-        zlib.compress(_bytes(counterexample.input, torch.float32)),
-        shape,
-        FLOAT64_MARK + _bytes(output, torch.float64)
-        if output.dtype == torch.float64
-        else _bytes(output, torch.float32),
+        zlib.compress(_bytes(counterexample.input)),
+        ",".join(str(n) for n in counterexample.input.shape),
+        _bytes(counterexample.output),
         counterexample.margin,
     )
 
@@ -189,28 +191,28 @@ def unpack(packed: PackedCounterexample) -> Counterexample:
     """
     try:
         shape = tuple(int(n) for n in packed.shape.split(",") if n)
-        raw = zlib.decompress(packed.input)
-        if len(raw) != 4 * math.prod(shape):
-            raise ValueError(f"{len(raw)} bytes for shape {shape}")
-        point = _tensor(raw, torch.float32).reshape(shape)
-        return Counterexample(point, _output(packed.output), float(packed.margin))
+        point = _numbers(zlib.decompress(packed.input))
+        if point.numel() != math.prod(shape):
+            raise ValueError(f"{point.numel()} numbers for shape {shape}")
+        return Counterexample(point.reshape(shape), _numbers(packed.output), float(packed.margin))
     except (ValueError, TypeError, zlib.error) as error:
         raise LedgerError(
             "counterexample in the ledger", expected="its values", got=f"damage: {error}"
         ) from None
 
 
-def _output(raw: bytes) -> Tensor:
+def _numbers(raw: bytes) -> Tensor:
     if len(raw) % 4 == 1 and raw.startswith(FLOAT64_MARK):
         return _tensor(raw[1:], torch.float64)
     return _tensor(raw, torch.float32)
 
 
-def _bytes(tensor: Tensor, dtype: torch.dtype) -> bytes:
-    if tensor.dtype != dtype:
-        raise ValueError(f"a replayed counterexample is {dtype} here, not {tensor.dtype}")
+def _bytes(tensor: Tensor) -> bytes:
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"a replayed counterexample is float32 or float64, not {tensor.dtype}")
     array = tensor.detach().cpu().contiguous().numpy()
-    return bytes(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    raw = bytes(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return FLOAT64_MARK + raw if tensor.dtype == torch.float64 else raw
 
 
 def _tensor(raw: bytes, dtype: torch.dtype) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -16,11 +14,14 @@ def confirm(
 ) -> list[Counterexample | None]:
     """Replay candidates, and keep those that do break their specifications.
 
+    All in one run first; those that break theirs then once more, each alone, since a network's
+    outputs in a batch may be rounded otherwise than those of an input by itself.
+
     Args:
         replay: the network's own file.
         box: float64, ``N``.
         spec: float64, ``N``.
-        points: ``N x *X`` float32 candidates.
+        points: ``N x *X`` candidates, of the dtype that the network takes.
 
     Returns:
         For each candidate the counterexample, or None where the point leaves its box, its output is
@@ -30,12 +31,23 @@ def confirm(
         return []
     points = points.detach().cpu()
     box, spec = box.to("cpu"), spec.to("cpu")
-    outputs = replay(points).cpu()
-    margins = spec.least(spec.values(outputs.double())).tolist()
-    inside = (box.contains(points.double()) & torch.isfinite(outputs).all(1)).tolist()
-    return [
-        Counterexample(points[n].clone(), outputs[n].clone(), margins[n])
-        if inside[n] and math.isfinite(margins[n]) and margins[n] <= 0
-        else None
-        for n in range(len(points))
-    ]
+    found: list[Counterexample | None] = [None] * len(points)
+    broken = box.contains(points.double()) & _breaks(spec, replay(points).cpu())
+    for n in broken.nonzero().flatten().tolist():
+        found[n] = _alone(replay, spec[n : n + 1], points[n])
+    return found
+
+
+def _breaks(spec: Specification, outputs: Tensor) -> Tensor:
+    """Whether outputs ``N x K`` are finite and break their specifications, ``N`` booleans."""
+    margins = spec.least(spec.values(outputs.double()))
+    return torch.isfinite(outputs).all(1) & torch.isfinite(margins) & (margins <= 0)
+
+
+def _alone(replay: Replay, spec: Specification, point: Tensor) -> Counterexample | None:
+    """The counterexample at a point ``*X``, as the network answers it by itself."""
+    output = replay(point.unsqueeze(0)).cpu()
+    if not bool(_breaks(spec, output)):
+        return None
+    margin = float(spec.least(spec.values(output.double())))
+    return Counterexample(point.clone(), output[0].clone(), margin)

@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 
 from verify_pipeline._version import __version__
+from verify_pipeline.certify.boxes import sample_points, spread
 from verify_pipeline.certify.cascade import Cascade, Room
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage, Subject
+from verify_pipeline.certify.deployed import Deployed
 from verify_pipeline.certify.instances import Instances, vary_little
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.preprocessing import Prepared
@@ -25,11 +27,15 @@ from verify_pipeline.certify.stages import FEW_FREE, build_stages, for_few_input
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import DataError, NetworkError
-from verify_pipeline.network.outputs import without_order_keeping_end
+from verify_pipeline.network.outputs import beginning
+from verify_pipeline.onnx.parity import check_at
 from verify_pipeline.problem import Status, Verdict
 
 StageMaker = Callable[[Plan, Subject, Prepared], Stage]
 """Makes a stage that comes from outside this package, and asks another tool about a network."""
+
+COMPARED = 4
+"""Instances, spread over a run, in whose boxes graph and file are compared."""
 
 VERSIONED = ("torch", "onnx", "onnxruntime", "numpy", "highspy")
 
@@ -62,7 +68,8 @@ def certify_set(
     Raises:
         ConfigError: settings that do not fit the data set.
         DataError: the network and the data set do not belong together.
-        NetworkError: a weight is NaN or infinite.
+        NetworkError: a weight is NaN or infinite, or onnxruntime computes something else in some
+            box than the graph that is to be bounded.
         LedgerError: the ledger cannot be written, or holds an opposite verdict.
     """
     chosen = parse_indices(settings.indices, len(images))
@@ -74,10 +81,14 @@ def certify_set(
             f"network {network_name(network)}", expected="finite weights", got="NaN or infinity"
         )
     made = plan(settings)
-    graph = asked.network.graph
-    if asked.compares:
-        graph = without_order_keeping_end(graph)
-    subject = Subject.of(graph, asked.network.replay, torch.device(device))
+    begun = beginning(asked.network.graph) if asked.compares else None
+    graph = asked.network.graph if begun is None else begun.graph
+    prepared, place = asked.network, torch.device(device)
+    if prepared.compared:
+        some = spread(asked.instances.indices, COMPARED)
+        points = sample_points(asked.instances.batch(some).box, prepared.input_dtype)
+        check_at(prepared.graph, prepared.replay, points, f"network {network_name(network)}")
+    subject = Subject.of(graph, prepared.replay, place, prepared.input_dtype)
     run = Run(
         network.digest,
         images.name,
@@ -87,7 +98,8 @@ def certify_set(
         settings=made.digest,
     )
     info = RunInfo(run, network_name(network), asked.epsilon, made.tried)
-    job = _Job(asked.instances, info, made, settings.retry, subject.device)
+    deployed = None if begun is None else Deployed(begun, prepared.replay, prepared.input_dtype)
+    job = _Job(asked.instances, info, made, settings.retry, subject.device, deployed)
     other = None if abcrown is None else partial(abcrown, made, subject, asked.network)
     stages = build_stages(made, subject, asked.instances.rows, clock, other)
     if vary_little(asked.instances, FEW_FREE):
@@ -119,6 +131,7 @@ class _Job:
     plan: Plan
     retry: bool
     device: torch.device
+    deployed: Deployed | None
 
 
 class _Borrowed:
@@ -151,6 +164,8 @@ def _work(
     versions_now = versions()
 
     def sink(index: int, verdict: Verdict) -> None:
+        if job.deployed is not None:
+            verdict = job.deployed.noted(verdict, job.instances.batch([index]))
         entry = Entry(index, digests[index], job.instances.label(index), verdict)
         ledger.append(run, [entry], timeout, versions_now)
 

@@ -67,10 +67,11 @@ class Tally:
     Attributes:
         images: with any verdict.
         wrong: FALSIFIED by the clean check: classified wrongly as they are.
-        verified: VERIFIED, by stage.
+        verified: VERIFIED, by stage; without the tied ones.
         falsified: FALSIFIED, by stage; without the wrong ones.
         unknown: UNKNOWN, by reason's name.
         seconds: charged to all images together.
+        tied: VERIFIED of the network before its end, where the file itself was seen to tie.
     """
 
     images: int
@@ -79,6 +80,7 @@ class Tally:
     falsified: dict[str, int]
     unknown: dict[str, int]
     seconds: float
+    tied: int = 0
 
     @staticmethod
     def of(records: Iterable[Record]) -> Tally:
@@ -86,18 +88,21 @@ class Tally:
         verified: Counter[str] = Counter()
         falsified: Counter[str] = Counter()
         unknown: Counter[str] = Counter()
-        images, seconds = 0, 0.0
+        images, tied, seconds = 0, 0, 0.0
         for record in records:
             images += 1
             seconds += record.seconds
-            if record.status is Status.VERIFIED:
+            if record.tied:
+                tied += 1
+            elif record.status is Status.VERIFIED:
                 verified[record.stage] += 1
             elif record.status is Status.FALSIFIED:
                 falsified[record.stage] += 1
             elif record.reason is not None:
                 unknown[record.reason.name] += 1
         wrong = falsified.pop("clean", 0)
-        return Tally(images, wrong, dict(verified), dict(falsified), dict(unknown), seconds)
+        counts = (dict(verified), dict(falsified), dict(unknown))
+        return Tally(images, wrong, *counts, seconds, tied)
 
     @property
     def right(self) -> int:
@@ -111,8 +116,8 @@ class Tally:
 
     @property
     def not_broken(self) -> int:
-        """Images that no stage falsified: an upper bound of the robust ones."""
-        return self.right - sum(self.falsified.values())
+        """Images that no stage falsified and that do not tie: an upper bound of the robust ones."""
+        return self.right - sum(self.falsified.values()) - self.tied
 
     @property
     def proved(self) -> int:

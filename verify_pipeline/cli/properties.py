@@ -41,8 +41,9 @@ def vnnlib(
     """
     start = time.perf_counter()
     from verify_pipeline import pipeline
+    from verify_pipeline.interop.answers import Decided
     from verify_pipeline.interop.counterexamples import write_counterexample
-    from verify_pipeline.interop.decide import Decided, decide, property_plan
+    from verify_pipeline.interop.decide import decide, property_plan
     from verify_pipeline.interop.files import read_network
     from verify_pipeline.interop.instances import Answer
     from verify_pipeline.interop.sets import counterexample_name

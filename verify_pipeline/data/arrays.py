@@ -41,7 +41,7 @@ def from_arrays(
         raise DataError(str(labels), expected="integers", got=str(targets.dtype))
     if targets.ndim != 1:
         raise DataError(str(labels), expected="N integers", got=f"shape {targets.shape}")
-    if pixels.dtype != np.uint8:
+    if pixels.dtype not in (np.uint8, np.float64):
         with np.errstate(over="ignore"):  # what overflows is refused below, as infinity
             pixels = pixels.astype(np.float32)
     return ImageSet(
@@ -66,7 +66,7 @@ def boxes_from_arrays(
     """
     chosen = None
     if points is not None:
-        chosen = read_numbers(points).float()
+        chosen = read_numbers(points)
         if read_array(points).dtype == np.uint8:
             chosen = chosen / 255
     classes = None if labels is None else read_classes(labels)

@@ -20,8 +20,8 @@ class BoxSet:
         lower: ``N x *X``, finite.
         upper: ``N x *X``, finite, nowhere below ``lower``.
         labels: ``N`` int64 >= 0, the class that is right all over a box, where there is one.
-        points: ``N x *X`` float32, an input of each box, such as the image it was made of; None:
-            the middles.
+        points: ``N x *X`` float32 or float64, an input of each box, such as the image it was made
+            of; None: the middles.
 
     Raises:
         DataError: shapes or types that do not fit, an empty interval, a point outside its box.
@@ -75,12 +75,28 @@ class BoxSet:
             )
 
     def _check_points(self, points: Tensor) -> None:
-        if points.shape != self.lower.shape or points.dtype != torch.float32:
+        right = points.dtype in (torch.float32, torch.float64)
+        if points.shape != self.lower.shape or not right:
             raise DataError(
                 f"points of boxes {self.name}",
-                expected=f"float32 of shape {tuple(self.lower.shape)}",
+                expected=f"float32 or float64 of shape {tuple(self.lower.shape)}",
                 got=f"{points.dtype} of shape {tuple(points.shape)}",
             )
+        self._check_inside(points)
+
+    def rounded_points(self, dtype: torch.dtype) -> Tensor:
+        """The points ``N x *X`` as a network of that input dtype is given them.
+
+        Raises:
+            DataError: there are none, or rounding puts one outside its box.
+        """
+        if self.points is None:
+            raise DataError(f"points of boxes {self.name}", got="none")
+        points = self.points.to(dtype)
+        self._check_inside(points)
+        return points
+
+    def _check_inside(self, points: Tensor) -> None:
         exact = points.double()
         inside = ((exact >= self.lower) & (exact <= self.upper)).flatten(1).all(1)
         if not bool(inside.all()):

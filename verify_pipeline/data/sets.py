@@ -59,8 +59,8 @@ class ImageSet:
     Attributes:
         name: of the data set.
         split: ``train`` or ``test``, or a user's word.
-        images: ``N x C x H x W`` (or any ``N x *X`` of a user's arrays): uint8, or float32 in
-            [0, 1].
+        images: ``N x C x H x W`` (or any ``N x *X`` of a user's arrays): uint8, or float32 or
+            float64 in [0, 1].
         labels: ``N`` int64, in ``[0, classes)``.
         classes: number of classes.
 
@@ -83,12 +83,12 @@ class ImageSet:
                 got=f"{tuple(self.images.shape)} and {tuple(self.labels.shape)}",
             )
         if (
-            self.images.dtype not in (torch.uint8, torch.float32)
+            self.images.dtype not in (torch.uint8, torch.float32, torch.float64)
             or self.labels.dtype != torch.int64
         ):
             raise DataError(
                 where,
-                expected="uint8 or float32 images and int64 labels",
+                expected="uint8, float32 or float64 images and int64 labels",
                 got=f"{self.images.dtype} and {self.labels.dtype}",
             )
         _check_pixels(where, self.images)
@@ -102,17 +102,20 @@ class ImageSet:
         """Of one image, ``*X``."""
         return tuple(self.images.shape[1:])
 
-    def pixels(self, index: Tensor | slice | None = None) -> Tensor:
-        """Images as the networks take them: float32 in [0, 1], ``N x C x H x W``.
+    def pixels(
+        self, index: Tensor | slice | None = None, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Images as the networks take them: in [0, 1], ``N x C x H x W``.
 
         Args:
             index: which images; None for all.
+            dtype: that the network takes.
 
         Returns:
-            uint8 images divided by 255 (correctly rounded); float images as they are.
+            uint8 images divided by 255, and float images, correctly rounded.
         """
         images = self.images if index is None else self.images[index]
-        return images.float() / 255 if images.dtype == torch.uint8 else images
+        return images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
 
     def subset(self, indices: Tensor | slice) -> ImageSet:
         """The images at ``indices``, in that order."""

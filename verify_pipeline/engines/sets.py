@@ -165,8 +165,9 @@ def _replayed(
     if point is None or point.numel() != prop.inputs:
         return None
     for case in prop.cases:
-        box = case.box(network.input_shape)
-        near = representable(point.reshape(box.lower.shape).clamp(box.lower, box.upper), box)
+        box = case.box(network.input_shape, network.input_dtype)
+        moved = point.reshape(box.lower.shape).clamp(box.lower, box.upper)
+        near = representable(moved, box, network.input_dtype)
         found = strict_counterexample(network.replay, prop, near[0])
         if found is not None:
             return found

@@ -138,7 +138,7 @@ class AbcrownStage:
         counterexample = None
         if answer.point is not None and answer.point.numel() == box.lower.numel():
             nearest = answer.point.reshape(box.lower.shape).clamp(box.lower, box.upper)
-            point = representable(nearest, box)
+            point = representable(nearest, box, self._subject.input_dtype)
             (counterexample,) = confirm(self._subject.replay, box, spec, point)
         if counterexample is None:
             return decided(Status.UNKNOWN, reason=Reason.NOT_REPLAYED)

@@ -41,8 +41,8 @@ class Replayed:
     """What became of a claim.
 
     Attributes:
-        strict: whether the float32 input lies in a box of the property exactly, and onnxruntime's
-            output there meets one of its conjunctions exactly.
+        strict: whether the input, as the network takes it, lies in a box of the property exactly,
+            and onnxruntime's output there meets one of its conjunctions exactly.
         accepted: whether it is a counterexample by VNN-COMP's tolerances, and the claimed outputs,
             if there are any, are onnxruntime's by them.
         outputs: ``K``, onnxruntime's.
@@ -131,16 +131,18 @@ def replay_counterexample(
     prop: VnnlibProperty,
     point: Tensor,
     claimed: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Replayed:
     """Run a claimed counterexample on the network's own file.
 
     Args:
-        replay: outputs ``N x K`` at float32 inputs ``N x *X``, by onnxruntime.
+        replay: outputs ``N x K`` at inputs ``N x *X``, by onnxruntime.
         prop: that is said to be ``sat``.
-        point: ``*X``; rounded to float32, which is what the network takes.
+        point: ``*X``; rounded to what the network takes.
         claimed: ``K`` outputs, or None.
+        dtype: that the network takes.
     """
-    x = point.to(torch.float32).unsqueeze(0)
+    x = point.to(dtype).unsqueeze(0)
     outputs = replay(x).double()
     difference, agrees = 0.0, True
     if claimed is not None:
@@ -164,14 +166,14 @@ def replay_counterexample(
 def strict_counterexample(
     replay: Callable[[Tensor], Tensor], prop: VnnlibProperty, point: Tensor
 ) -> tuple[Tensor, Tensor] | None:
-    """A counterexample without any tolerance at a point, or a step of float32 from it.
+    """A counterexample without any tolerance at a point, or a step of its dtype from it.
 
     Searches look at closed boxes; a point that they find on an open limit is moved off it.
 
     Args:
-        replay: outputs ``N x K`` at float32 inputs ``N x *X``, by onnxruntime.
+        replay: outputs ``N x K`` at inputs ``N x *X``, by onnxruntime.
         prop: that is said to be ``sat``.
-        point: ``*X`` float32.
+        point: ``*X``, of the dtype that the network takes.
 
     Returns:
         The point ``*X`` and its outputs ``K``; None: neither is one.
@@ -182,7 +184,7 @@ def strict_counterexample(
         if not any(torch.equal(moved, one) for one in candidates):
             candidates.append(moved)
     for candidate in candidates:
-        replayed = replay_counterexample(replay, prop, candidate)
+        replayed = replay_counterexample(replay, prop, candidate, dtype=candidate.dtype)
         if replayed.strict:
             return candidate, replayed.outputs
     return None

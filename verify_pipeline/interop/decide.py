@@ -10,48 +10,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.certify.boxes import sample_points, spread
 from verify_pipeline.certify.cascade import Cascade, Room, Sink
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Subject
+from verify_pipeline.certify.deployed import Deployed
 from verify_pipeline.certify.instances import Batch
-from verify_pipeline.certify.purses import Purse
 from verify_pipeline.certify.records import instance_digest
-from verify_pipeline.certify.run import network_name
+from verify_pipeline.certify.run import COMPARED, network_name
 from verify_pipeline.certify.settings import CertifySettings, Plan, plan
 from verify_pipeline.certify.stages import FEW_FREE, build_stages, for_few_inputs
 from verify_pipeline.errors import ConfigError, NetworkError
+from verify_pipeline.interop.answers import Answers, Decided
 from verify_pipeline.interop.any_of import append_any_of, replay_any_of
-from verify_pipeline.interop.counterexamples import strict_counterexample
-from verify_pipeline.interop.instances import Answer
 from verify_pipeline.interop.properties import Case, VnnlibProperty
 from verify_pipeline.interop.starts import starting_points
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.network.outputs import without_order_keeping_end
-from verify_pipeline.problem import Box, Reason, Specification, Status, Verdict
-
-
-@dataclass(frozen=True, eq=False)
-class Decided:
-    """The answer to a property.
-
-    Attributes:
-        answer: sat, unsat, timeout or unknown.
-        seconds: charged to its cases, a share of every batch that they were in.
-        point: ``*X``, of sat: lies in a box of the property exactly.
-        output: ``K``, of sat: onnxruntime's, which meets the property exactly.
-        detail: why it is unknown, where there is more to say.
-    """
-
-    answer: Answer
-    seconds: float
-    point: Tensor | None = None
-    output: Tensor | None = None
-    detail: str = ""
+from verify_pipeline.network.outputs import beginning
+from verify_pipeline.onnx.parity import check_at
+from verify_pipeline.problem import TIED, Box, Specification, Status, Verdict
 
 
 def decide(
@@ -81,7 +63,8 @@ def decide(
 
     Raises:
         DataError: a property has not the network's numbers of inputs and outputs.
-        NetworkError: a weight is NaN or infinite.
+        NetworkError: a weight is NaN or infinite, or onnxruntime computes something else in some
+            box than the graph that is to be bounded.
     """
     for prop in properties:
         prop.check_fits(network.graph)
@@ -89,12 +72,14 @@ def decide(
         raise NetworkError(
             f"network {network_name(network)}", expected="finite weights", got="NaN or infinity"
         )
+    if network.compared:
+        _compare(network, [case for prop in properties for case in prop.cases])
     groups: dict[Hashable, list[tuple[int, Case]]] = {}
     for place, prop in enumerate(properties):
         for case in prop.cases:
             kind = (_varies_little(case), _kind(case))
             groups.setdefault(kind, []).append((place, case))
-    answers = _Answers(network, properties, chosen.timeout, answered)
+    answers = Answers(network, properties, chosen.timeout, answered)
     for members in groups.values():
         owners, cases = [place for place, _ in members], [case for _, case in members]
         room = Room(chosen.timeout, chosen.memory, torch.device(device), answers.purses_of(owners))
@@ -103,61 +88,13 @@ def decide(
     return answers.in_order()
 
 
-class _Answers:
-    """Keeps verdicts of cases until a property has all of them, and answers it then.
-
-    Args:
-        network: that replays.
-        properties: to be answered.
-        timeout: seconds for each property.
-        answered: is told each answer.
-    """
-
-    def __init__(
-        self,
-        network: Certifiable,
-        properties: Sequence[VnnlibProperty],
-        timeout: float,
-        answered: Callable[[int, Decided], None],
-    ) -> None:
-        self._network, self._properties, self._answered = network, properties, answered
-        self._purses = [Purse(timeout, len(prop.cases)) for prop in properties]
-        self._verdicts: list[list[Verdict]] = [[] for _ in properties]
-        self._answers: dict[int, Decided] = {}
-        for place in range(len(properties)):
-            self._answer_if_complete(place)  # a property that no input can meet has no case
-
-    def purses_of(self, owners: Sequence[int]) -> dict[int, Purse]:
-        """The purses of cases, by their index, whose properties' places are ``owners``."""
-        return {index: self._purses[place] for index, place in enumerate(owners)}
-
-    def sink(self, owners: Sequence[int]) -> Sink:
-        """Takes the verdicts of cases whose properties' places are ``owners``."""
-
-        def take(index: int, verdict: Verdict) -> None:
-            self._take(owners[index], verdict)
-
-        return take
-
-    def in_order(self) -> tuple[Decided, ...]:
-        """All answers."""
-        return tuple(self._answers[place] for place in range(len(self._properties)))
-
-    def _take(self, place: int, verdict: Verdict) -> None:
-        """Keep a verdict; a case with a counterexample ends its whole property."""
-        prop = self._properties[place]
-        self._verdicts[place].append(verdict)
-        if verdict.counterexample is not None:
-            point = verdict.counterexample.input
-            if strict_counterexample(self._network.replay, prop, point) is not None:
-                self._purses[place].close()
-        self._answer_if_complete(place)
-
-    def _answer_if_complete(self, place: int) -> None:
-        prop, verdicts = self._properties[place], self._verdicts[place]
-        if len(verdicts) == len(prop.cases):
-            self._answers[place] = _answer(self._network, prop, verdicts)
-            self._answered(place, self._answers[place])
+def _compare(network: Certifiable, cases: Sequence[Case]) -> None:
+    """Compare the network's graph with onnxruntime in the boxes of some cases."""
+    dtype, shape = network.input_dtype, network.graph.input_shape
+    boxes = [case.box(shape, dtype) for case in spread(cases, COMPARED)]
+    if boxes:
+        points = torch.cat([sample_points(box, dtype) for box in boxes])
+        check_at(network.graph, network.replay, points, f"network {network_name(network)}")
 
 
 class Cases:
@@ -165,12 +102,13 @@ class Cases:
 
     Args:
         cases: of one kind (:func:`_kind`).
-        graph: the network, extended if they need it; float32, on the CPU.
+        graph: the network, extended if they need it; in the dtype of its input, on the CPU.
+        dtype: that of the network's input.
     """
 
-    def __init__(self, cases: Sequence[Case], graph: Graph) -> None:
+    def __init__(self, cases: Sequence[Case], graph: Graph, dtype: torch.dtype) -> None:
         self._cases = tuple(cases)
-        self._graph = graph
+        self._graph, self._dtype = graph, dtype
         self._points: dict[int, Tensor] = {}
         self.indices = tuple(range(len(self._cases)))
         self.rows = specification(self._cases[0]).offsets.shape[1]
@@ -178,7 +116,7 @@ class Cases:
     def batch(self, indices: Sequence[int]) -> Batch:
         """Boxes, specifications, and points to start from."""
         shape = self._graph.input_shape
-        boxes = [self._cases[index].box(shape) for index in indices]
+        boxes = [self._cases[index].box(shape, self._dtype) for index in indices]
         box = Box(torch.cat([one.lower for one in boxes]), torch.cat([one.upper for one in boxes]))
         specs = [specification(self._cases[index]) for index in indices]
         spec = Specification(
@@ -189,7 +127,7 @@ class Cases:
         new = [place for place, index in enumerate(indices) if index not in self._points]
         if new:
             chosen = torch.tensor(new)
-            drawn = starting_points(self._graph, box[chosen], spec[chosen])
+            drawn = starting_points(self._graph, box[chosen], spec[chosen], self._dtype)
             self._points.update(zip((indices[place] for place in new), drawn, strict=True))
         return Batch(box, spec, torch.stack([self._points[index] for index in indices]))
 
@@ -264,48 +202,46 @@ def _certify(
     clock: Clock,
 ) -> None:
     """Bring cases of one kind to their verdicts."""
-    graph, replay = network.graph, network.replay
-    if all(one.compares for case in cases for one in case.conjunctions):
-        graph = without_order_keeping_end(graph)
+    graph, replay, dtype = network.graph, network.replay, network.input_dtype
+    compares = all(one.compares for case in cases for one in case.conjunctions)
+    begun = beginning(graph) if compares else None
+    graph = graph if begun is None else begun.graph
     if needs_any_of(cases[0]):
         # the offsets of the rows are float64 numbers, which a float32 graph would round
         graph = append_any_of(graph.to(torch.float64), cases[0].denials)
         replay = replay_any_of(replay, cases[0].denials)
-    subject = Subject.of(graph, replay, room.device)
-    instances = Cases(cases, graph.to(torch.float32).to("cpu"))
+    subject = Subject.of(graph, replay, room.device, dtype)
+    instances = Cases(cases, graph.to(dtype).to("cpu"), dtype)
     stages = build_stages(chosen, subject, instances.rows, clock)
     if _varies_little(cases[0]):
         stages = for_few_inputs(stages, chosen, subject, instances.rows, clock)
+    if begun is not None:
+        begun = replace(begun, graph=graph)
+        sink = _judged_as_deployed(Deployed(begun, replay, dtype), instances, sink)
     observer.started(len(cases), 0)
     cascade = Cascade(instances, stages, room, sink, observer, clock)
     cascade.run(instances.indices, decided_elsewhere=set)
     observer.finished()
 
 
-def _answer(network: Certifiable, prop: VnnlibProperty, verdicts: Sequence[Verdict]) -> Decided:
-    """Sat if a case is and the replay says so without any tolerance; unsat if every case is."""
-    seconds = sum(verdict.seconds for verdict in verdicts)
-    if all(verdict.status is Status.VERIFIED for verdict in verdicts):
-        return Decided(Answer.UNSAT, seconds)
-    detail = ""
-    for verdict in verdicts:
-        if verdict.counterexample is not None:
-            point = verdict.counterexample.input
-            found = strict_counterexample(network.replay, prop, point)
-            if found is not None:
-                return Decided(Answer.SAT, seconds, *found)
-            detail = "a counterexample lies on a strict limit"
-    unknown = [verdict for verdict in verdicts if verdict.status is Status.UNKNOWN]
-    late = any(verdict.reason is Reason.TIMEOUT for verdict in unknown)
-    for verdict in unknown:
-        detail = detail or _why(verdict)
-    return Decided(Answer.TIMEOUT if late else Answer.UNKNOWN, seconds, detail=detail)
+def _judged_as_deployed(deployed: Deployed, instances: Cases, sink: Sink) -> Sink:
+    """Takes verdicts on cases of a network without its end.
 
+    One that is VERIFIED says of which function; where the whole file has a counterexample, that is
+    what counts: the property is about the file as it is run.
+    """
 
-def _why(verdict: Verdict) -> str:
-    """Why a case is unknown; that time ran out is the answer's to say."""
-    told = None if verdict.reason in (None, Reason.TIMEOUT) else verdict.reason.value
-    return "; ".join(words for words in (told, verdict.detail) if words)
+    def take(index: int, verdict: Verdict) -> None:
+        if verdict.status is Status.VERIFIED:
+            found = deployed.tie(instances.batch([index]))
+            verdict = (
+                replace(verdict, detail=deployed.proved)
+                if found is None
+                else replace(verdict, status=Status.FALSIFIED, counterexample=found, detail=TIED)
+            )
+        sink(index, verdict)
+
+    return take
 
 
 def property_plan(timeout: float, search: str | None = None, give_up: float | None = None) -> Plan:

@@ -87,14 +87,18 @@ class Case:
     upper_open: Tensor
     conjunctions: tuple[Conjunction, ...]
 
-    def box(self, shape: tuple[int, ...]) -> Box:
+    def box(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Box:
         """The closed box, float64 ``1 x *X``; sound where limits are open.
 
-        A network is given float32 numbers. An input that a property fixes to another number, as
-        many do, is rounded by whoever runs it. So limits that have no float32 between them reach
+        Most networks are given float32 numbers. An input that a property fixes to another number,
+        as many do, is rounded by whoever runs it. So limits that have no float32 between them reach
         to the nearest: a proof covers both, and a counterexample is the rounded one.
+
+        Args:
+            shape: ``*X``.
+            dtype: of the network's input; in float64 nothing is rounded.
         """
-        lower, upper = self._reached
+        lower, upper = self._reached(dtype)
         return Box(lower.reshape(1, *shape), upper.reshape(1, *shape))
 
     @property
@@ -103,10 +107,9 @@ class Case:
         inner = inner_box(Box(self.lower, self.upper))
         return int((inner.lower < inner.upper).sum())
 
-    @property
-    def _reached(self) -> tuple[Tensor, Tensor]:
+    def _reached(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The limits of :meth:`box`, ``I``."""
-        nearest = inner_box(Box(self.lower, self.upper)).lower.double()
+        nearest = inner_box(Box(self.lower, self.upper), dtype).lower.double()
         without = (nearest < self.lower) | (nearest > self.upper)
         without &= ~(self.lower_open | self.upper_open)
         return (
@@ -115,8 +118,11 @@ class Case:
         )
 
     def contains(self, points: Tensor, tolerance: float = 0.0) -> Tensor:
-        """Whether points ``N x *X`` lie in :meth:`box`, or ``tolerance`` outside at most; ``N``."""
-        flat, (lower, upper) = points.double().flatten(1), self._reached
+        """Whether points ``N x *X`` lie in :meth:`box`, or ``tolerance`` outside at most; ``N``.
+
+        The box is that of networks that take numbers of the points' dtype.
+        """
+        flat, (lower, upper) = points.double().flatten(1), self._reached(points.dtype)
         inside = (flat >= lower - tolerance) & (flat <= upper + tolerance)
         if tolerance == 0:
             inside &= ~(self.lower_open & (flat == self.lower))
@@ -124,7 +130,7 @@ class Case:
         return inside.all(1)
 
     def off_open_limits(self, point: Tensor) -> Tensor:
-        """A float32 point ``*X`` of the closed box, a step inward from open limits it lies on."""
+        """A point ``*X`` of the closed box, a step of its dtype inward from open limits."""
         flat = point.flatten()
         up, down = flat.new_full((), torch.inf), flat.new_full((), -torch.inf)
         on_lower = self.lower_open & (flat.double() == self.lower)
@@ -176,7 +182,7 @@ class VnnlibProperty:
         """Whether inputs ``N x *X`` with outputs ``N x K`` are counterexamples; ``N`` booleans.
 
         Args:
-            points: the inputs.
+            points: the inputs, in the dtype that the network takes.
             outputs: the network's, at these inputs.
             tolerance: by which each limit and each constraint may be overstepped.
         """

@@ -17,8 +17,9 @@ import torch
 
 from verify_pipeline.certify.settings import Plan
 from verify_pipeline.errors import DataError, NetworkError, VerifyPipelineError
+from verify_pipeline.interop.answers import Decided
 from verify_pipeline.interop.counterexamples import write_counterexample
-from verify_pipeline.interop.decide import Decided, decide
+from verify_pipeline.interop.decide import decide
 from verify_pipeline.interop.files import read_network
 from verify_pipeline.interop.instances import Answer, Key, Reference, SetInstance, rows_of
 from verify_pipeline.interop.properties import VnnlibProperty

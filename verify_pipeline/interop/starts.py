@@ -23,29 +23,32 @@ POINTS = 1024
 """Drawn for each box, its middle among them."""
 
 
-def starting_points(graph: Graph, box: Box, spec: Specification) -> Tensor:
+def starting_points(
+    graph: Graph, box: Box, spec: Specification, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """For each box its middle, or, of few inputs, the drawn point of the least margin.
 
     Args:
-        graph: float32.
+        graph: of that dtype.
         box: float64, ``N``.
         spec: float64, ``N``.
+        dtype: of the points.
 
     Returns:
-        ``N x *X`` float32, inside the boxes where these hold a float32 point at all.
+        ``N x *X``, inside the boxes where these hold a point of that dtype at all.
     """
-    inner = inner_box(box)
+    inner = inner_box(box, dtype)
     middle = inner.center
     if size(graph.input_shape) > FEW:
         return middle
     generator = torch.Generator().manual_seed(0)
-    shares = torch.rand(POINTS, *graph.input_shape, generator=generator)
+    shares = torch.rand(POINTS, *graph.input_shape, generator=generator).to(dtype)
     best = []
     for n in range(len(box)):
         lower, upper = inner.lower[n], inner.upper[n]
         points = (lower + shares * (upper - lower)).clamp(lower, upper)
         points[0] = middle[n]
-        here = spec[n : n + 1].to(torch.float32)
+        here = spec[n : n + 1].to(dtype)
         rows, offsets = here.rows.expand(POINTS, -1, -1), here.offsets.expand(POINTS, -1)
         repeated = Specification(rows, offsets, here.spare)
         best.append(points[least_margins(graph, repeated, points).argmin()])

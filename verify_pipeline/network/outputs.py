@@ -6,14 +6,34 @@ of these say far more than bounds of probabilities.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.network.ops import Add, Elementwise, Reshape, Softmax, Sub, size
 
 INCREASING = frozenset({"sigmoid", "tanh", "exp", "softplus", "erf", "atan"})
-"""Functions that rise everywhere, strictly."""
+"""Functions that rise everywhere, strictly; in floating point they come to limits."""
 
 
-def without_order_keeping_end(graph: Graph) -> Graph:
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """A network without an end that keeps the order of its outputs.
+
+    In exact numbers: where the end comes to its limits in floating point, outputs may tie.
+
+    Attributes:
+        graph: ``N x *X`` to ``N x K``.
+        name: of the node whose value it ends in.
+        saturates: whether functions of single outputs are left out, of which two may come to the
+            same limit; of a softmax alone the greatest output stays apart from the others.
+    """
+
+    graph: Graph
+    name: str
+    saturates: bool
+
+
+def beginning(graph: Graph) -> Beginning | None:
     """A network of which output a is greater than output b wherever it is so of ``graph``.
 
     For comparisons of outputs with each other only: values and differences are others.
@@ -22,17 +42,27 @@ def without_order_keeping_end(graph: Graph) -> Graph:
         graph: ``N x *X`` to ``N x K``.
 
     Returns:
-        ``N x *X`` to ``N x K``; ``graph`` itself where its end is needed.
+        What stands before its end; None where that is needed.
     """
-    place, found = len(graph.nodes) - 1, 0
+    place, found, saturates = len(graph.nodes) - 1, 0, False
     while place:
         before = _same_order(graph, place)
         if not before:
             break
-        if not isinstance(graph.nodes[place].op, Reshape):
+        op = graph.nodes[place].op
+        saturates |= isinstance(op, Elementwise)
+        if not isinstance(op, Reshape):
             found = before
         place = before
-    return _ending_in(graph, found) if found else graph
+    if not found:
+        return None
+    return Beginning(_ending_in(graph, found), graph.nodes[found].name, saturates)
+
+
+def without_order_keeping_end(graph: Graph) -> Graph:
+    """The graph of its :func:`beginning`; ``graph`` itself where its end is needed."""
+    begun = beginning(graph)
+    return graph if begun is None else begun.graph
 
 
 def _same_order(graph: Graph, place: int) -> int:

@@ -19,12 +19,8 @@ from verify_pipeline._version import __version__
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.onnx.batch_norm import fold_batch_norms
 from verify_pipeline.onnx.model_file import parse_model, signature
-from verify_pipeline.onnx.network import (
-    TOLERANCE,
-    Network,
-    network_from_bytes,
-    relative_difference,
-)
+from verify_pipeline.onnx.network import Network, network_from_bytes
+from verify_pipeline.onnx.parity import ROUNDINGS, TOLERANCE, relative_difference
 from verify_pipeline.onnx.replay import Replayer
 from verify_pipeline.whole_files import write_whole
 
@@ -33,6 +29,9 @@ OPSETS = (13, 17)
 
 RANDOM_INPUTS = 16
 CHUNK = 256
+
+FLOOR = 0.01
+"""Least size of an output that its rounding is judged by, as a share of the greatest output's."""
 
 
 @dataclass(frozen=True)
@@ -222,5 +221,15 @@ def _compare(module: nn.Module, replay: Replayer, inputs: Tensor) -> _Parity:
         inputs=len(inputs),
         scale=float(expected.abs().max()),
         max_difference=float((found - expected).abs().max()),
-        relative_difference=relative_difference(found, expected),
+        relative_difference=relative_difference(found, expected, _rounding(expected)),
     )
+
+
+def _rounding(expected: Tensor) -> Tensor:
+    """What float32 may do to outputs ``N x K``, about, ``K``.
+
+    Of each what makes :data:`TOLERANCE` of its own size pass, and never less than for a
+    :data:`FLOOR` of the greatest: near zero it has the rounding of terms that cancelled.
+    """
+    size = expected.double().abs().amax(0)
+    return TOLERANCE / ROUNDINGS * size.maximum(FLOOR * size.max())

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.network.graph import Graph
@@ -22,17 +19,9 @@ from verify_pipeline.onnx.model_file import (
     serialised,
     signature,
 )
+from verify_pipeline.onnx.parity import check_at_random
 from verify_pipeline.onnx.reader import read_graph
 from verify_pipeline.onnx.replay import Replayer
-
-TOLERANCE = 1e-4
-"""Greatest :func:`relative_difference` from onnxruntime that is let pass.
-
-Networks of VNN-COMP, in onnxruntime's float32, stay below 2e-5.
-"""
-
-FLOOR = 0.01
-"""Least scale of an output, as a share of the greatest output's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +35,9 @@ class Network:
         digest: SHA-256 of the file's bytes, and of the files that hold its weights, in hexadecimal.
         metadata: what its exporter noted in the file.
         replay: the file in onnxruntime, ``N x *X`` to ``N x K``.
+        input_dtype: what an input is rounded to before the file is given it.
+        compared: whether the graph is compared with the file, when it is read and again where it is
+            certified.
     """
 
     graph: Graph
@@ -53,6 +45,8 @@ class Network:
     digest: str
     metadata: dict[str, str]
     replay: Replayer
+    input_dtype: torch.dtype = torch.float32
+    compared: bool = True
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -70,7 +64,8 @@ def load_network(path: Path | str, check_parity: bool = True) -> Network:
 
     Args:
         path: of the file.
-        check_parity: whether the graph is compared with onnxruntime; see :func:`check`.
+        check_parity: whether the graph is compared with onnxruntime, here (:func:`check`) and in
+            the boxes that it is certified over.
 
     Raises:
         UnsupportedOperatorError: it has an operator that cannot be read.
@@ -93,12 +88,15 @@ def network_from_bytes(data: bytes, path: Path | None = None, check_parity: bool
     if elsewhere:
         data = serialised(model, source)
     graph = read_graph(inline_functions(model, source), source)
+    replay = Replayer(data, signature(model, source), source)
     network = Network(
         graph=graph,
         path=path,
         digest=digest,
         metadata={item.key: item.value for item in model.metadata_props},
-        replay=Replayer(data, signature(model, source), source),
+        replay=replay,
+        input_dtype=replay.input_dtype,
+        compared=check_parity,
     )
     if check_parity:
         check(network, source)
@@ -133,60 +131,5 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def check(network: Network, source: str) -> float:
-    """Compare a network's graph with onnxruntime on random inputs, one alone and five in a batch.
-
-    The graph is in float64, so that the difference is onnxruntime's rounding and no other.
-
-    Returns:
-        The :func:`relative_difference`, inputs at which neither is finite left out.
-
-    Raises:
-        NetworkError: it is above :data:`TOLERANCE`, or no output is finite.
-    """
-    generator = torch.Generator().manual_seed(0)
-    shape = network.input_shape
-    uniform = torch.rand(4, *shape, generator=generator)
-    normal = torch.randn(2, *shape, generator=generator)
-    worst = _parity(network, (uniform[:1], torch.cat([uniform[1:], normal])))
-    # not <=, so that a NaN does not pass
-    if not worst <= TOLERANCE:
-        raise NetworkError(
-            source,
-            expected=f"a graph that computes what onnxruntime does, to {TOLERANCE} of each output",
-            got=f"a difference of {worst:.2g}",
-            remedy="The file may mix the inputs of a batch; otherwise please report it.",
-        )
-    return worst
-
-
-def _parity(network: Network, batches: Sequence[Tensor]) -> float:
-    ours = [network.graph(x.double()) for x in batches]
-    theirs = [network.replay(x) for x in batches]
-    if any(a.shape != b.shape for a, b in zip(ours, theirs, strict=True)):
-        return math.nan
-    found, expected = torch.cat(ours), torch.cat(theirs)
-    rows = (torch.isfinite(found) | torch.isfinite(expected)).all(dim=1)
-    return relative_difference(found[rows], expected[rows])
-
-
-def relative_difference(found: Tensor, expected: Tensor) -> float:
-    """Greatest difference of an output relative to what that output comes to.
-
-    Each of the K outputs has a scale of its own, its greatest absolute value over the rows: a
-    single large one must not hide what the others differ by. It is at least a :data:`FLOOR` of the
-    greatest of all, since an output that comes near zero has the rounding of the terms that
-    cancelled.
-
-    Args:
-        found: ``N x K``.
-        expected: ``N x K``.
-
-    Returns:
-        NaN if there are no rows, or a value is not finite.
-    """
-    if not expected.numel():
-        return math.nan
-    found, expected = found.double(), expected.double()
-    scale = expected.abs().amax(0)
-    floor = (FLOOR * scale.max()).clamp_min(torch.finfo(torch.float32).tiny)
-    return float(((found - expected).abs().amax(0) / torch.maximum(scale, floor)).max())
+    """Compare a network's graph with onnxruntime; see ``parity.check_at_random``."""
+    return check_at_random(network.graph, network.replay, network.input_dtype, source)

@@ -56,12 +56,18 @@ class Replayer:
         self._step = CHUNK if signature.free and self._takes_batches() else 1
 
     @property
+    def input_dtype(self) -> torch.dtype:
+        """Float64 where all of the file's inputs are; else float32, which each of them can take."""
+        wide = all(item.dtype == np.float64 for item in self._signature.inputs)
+        return torch.float64 if wide else torch.float32
+
+    @property
     def batched(self) -> bool:
         """Whether the file takes many inputs in one run; otherwise they are run one by one."""
         return self._step > 1
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Outputs ``N x K`` at inputs ``N x *X`` of any floating-point dtype.
+        """Outputs ``N x K`` at inputs ``N x *X``, rounded to the file's types.
 
         They are as precise as the file gives them: rounding them to float32 would break ties that
         the network does not have. Several outputs of different types are joined in float64.

@@ -25,6 +25,8 @@ PERCENTAGES = {
     "verified": "verified by any stage: the verified accuracy",
     "with_abcrown": "verified by any stage, or safe on the word of α,β-CROWN alone, which computes "
     "in float32",
+    "tied_as_deployed": "verified before the network's last functions, which come to their limits: "
+    "outputs of the file itself tie at an input of the box",
     "robust_at_most": "no stage found a counterexample: no method can verify more",
 }
 """Columns in % of the images, and what each counts."""
@@ -43,11 +45,15 @@ def verdict_table(summaries: Sequence[Summary]) -> pd.DataFrame:
 
     Columns: :data:`KEYS`, :data:`PERCENTAGES` (rounded to 0.01; missing where the run had no such
     stage), ``undecided``, ``settings`` (the digest of what was tried) and ``network_sha256``. Where
-    no run asked α,β-CROWN there is no ``with_abcrown``.
+    no run asked α,β-CROWN there is no ``with_abcrown``, where nothing ties no ``tied_as_deployed``.
     """
     frame = _without_the_usual(pd.DataFrame([_verdict_row(summary) for summary in summaries]))
-    asked = any("abcrown" in summary.stages for summary in summaries)
-    return frame if asked else frame.drop(columns="with_abcrown", errors="ignore")
+    needless = {
+        "with_abcrown": not any("abcrown" in summary.stages for summary in summaries),
+        "tied_as_deployed": not any(summary.tally.tied for summary in summaries),
+    }
+    unused = [name for name, needed_by_none in needless.items() if needed_by_none]
+    return frame.drop(columns=unused, errors="ignore")
 
 
 def seconds_table(summaries: Sequence[Summary]) -> pd.DataFrame:
@@ -132,6 +138,7 @@ def _verdict_row(summary: Summary) -> dict[str, object]:
         "alpha_crown_verified": tally.proved_up_to("alpha-crown"),
         "verified": tally.proved,
         "with_abcrown": tally.proved + tally.claimed,
+        "tied_as_deployed": tally.tied,
         "robust_at_most": tally.not_broken,
     }
     percentages = {

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-
 from verify_pipeline.attacks.falsify import FalsifySettings, falsify
 from verify_pipeline.certify.boxes import inner_box
 from verify_pipeline.certify.contract import Decision, Subject, Task
@@ -22,16 +20,17 @@ class AttackStage:
     def __init__(self, subject: Subject, batch: int, settings: FalsifySettings) -> None:
         self._subject = subject
         self._settings = settings
-        one = activation_bytes(subject.graph, torch.float32)
+        one = activation_bytes(subject.graph, subject.input_dtype)
         self.largest_task = batch
         self.bytes_per_instance = 4 * settings.targets * one
 
     def run(self, task: Task) -> Iterator[Decision]:
         """A decision for each instance that the attack breaks, replayed or not."""
+        dtype = self._subject.input_dtype
         found = falsify(
-            self._subject.graph,
-            inner_box(task.box),
-            task.spec.to(torch.float32),
+            self._subject.searched,
+            inner_box(task.box, dtype),
+            task.spec.to(dtype),
             task.points.to(self._subject.device),
             self._settings,
             task.indices,

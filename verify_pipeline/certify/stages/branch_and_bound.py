@@ -70,7 +70,7 @@ class BranchAndBoundStage:
         one = slice(place, place + 1)
         counterexample = None
         if found.point is not None:
-            candidate = found.point.to(torch.float32).unsqueeze(0)
+            candidate = found.point.to(self._subject.input_dtype).unsqueeze(0)
             (counterexample,) = confirm(
                 self._subject.replay, task.box[one], task.spec[one], candidate
             )

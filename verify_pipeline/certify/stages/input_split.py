@@ -65,7 +65,8 @@ class InputSplitStage:
         batch = self.largest_task = max(1, min(BATCH, memory // one))
         nodes = [subject.exact.nodes[place] for place in (0, *needed_places(subject.exact))]
         most = KEPT * memory // (16 * sum(size(node.shape) for node in nodes))
-        self._room = Room(batch, most, self._budget, math.inf if give_up is None else give_up)
+        patience = math.inf if give_up is None else give_up
+        self._room = Room(batch, most, self._budget, patience, subject.input_dtype)
 
     def run(self, task: Task) -> Iterator[Decision]:
         """A decision for each instance, as it falls."""
@@ -90,7 +91,7 @@ class InputSplitStage:
 
     def _is_affordable(self, task: Task, known: NodeBounds) -> bool:
         """Whether there is time for many parts, or few are enough; otherwise ReLUs are split."""
-        inner = inner_box(task.box)
+        inner = inner_box(task.box, self._subject.input_dtype)
         free = (inner.lower < inner.upper).flatten(1).sum(1)
         if int(free.max()) <= VERY_FEW:
             return True

@@ -1,0 +1,189 @@
+"""Values that are undefined on a part of the box: no bound of the network may be finite again."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds import (
+    MemoryBudget,
+    NodeBounds,
+    OptimiseSettings,
+    Until,
+    crown_intermediate,
+    crown_margins,
+    interval_bounds,
+    interval_margins,
+    needed_places,
+    optimise,
+    optimise_intermediate,
+)
+from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching.search import search
+from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.network.differences import with_score_differences
+from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.ops import (
+    FUNCTIONS,
+    Div,
+    Elementwise,
+    LeakyRelu,
+    Linear,
+    MatMul,
+    MaxPool2d,
+    Mul,
+    Relu,
+    Reshape,
+    Scale,
+    Softmax,
+)
+from verify_pipeline.problem import Box, Reason, Specification, Status
+
+BUDGET = MemoryBudget(bytes=1 << 22)
+SETTINGS = OptimiseSettings(iterations=4)
+WIDTH = 4
+
+Build = Callable[[GraphBuilder, int], int]
+
+
+def _function(name: str) -> Build:
+    return lambda b, x: b.add(Elementwise(name), x)
+
+
+def _scaled(factor: float, shift: float = 0.0) -> Scale:
+    return Scale(torch.tensor(factor).double(), torch.tensor(shift).double())
+
+
+def _normalised(b: GraphBuilder, x: int) -> int:
+    """``x / √(x²)``, a normalisation by a deviation that is 0 in the middle of the box."""
+    deviation = b.add(Elementwise("sqrt"), b.add(Elementwise("square"), x))
+    return b.add(Div(), x, deviation)
+
+
+def _infinite_difference(b: GraphBuilder, x: int) -> int:
+    """``e^(x + 400) - e^(x + 400)``: infinity less infinity in float32, and 0 in exact numbers."""
+    grown = b.add(Elementwise("exp"), b.add(_scaled(1.0, 400.0), x))
+    return b.add(Linear(torch.zeros(WIDTH, WIDTH).double()), grown)
+
+
+def _huge(b: GraphBuilder, x: int) -> int:
+    """An affine value beyond float32's range, and small again behind."""
+    for factor in (1e30, 1e30, 1e-30, 1e-30):
+        x = b.add(_scaled(factor, factor), x)
+    return x
+
+
+UNDEFINED: dict[str, tuple[Build, float, float]] = {
+    "log": (_function("log"), -0.25, 1.0),
+    "log of zero": (_function("log"), 0.0, 1.0),
+    "sqrt": (_function("sqrt"), -0.25, 1.0),
+    "reciprocal": (_function("reciprocal"), -0.5, 1.0),
+    "reciprocal of zero": (_function("reciprocal"), 0.0, 1.0),
+    "normalisation": (_normalised, -0.5, 0.5),
+    "exp beyond float64": (_function("exp"), 1.0, 2000.0),
+    "exp beyond float32": (_function("exp"), 1.0, 100.0),
+    "square beyond float32": (_function("square"), 1.0, 1e20),
+    "infinite difference": (_infinite_difference, -1.0, 1.0),
+    "huge": (_huge, -1.0, 1.0),
+}
+"""What is not defined, or overflows, on a part of an interval."""
+
+
+def _flattened(b: GraphBuilder, x: int) -> int:
+    return b.add(Reshape((WIDTH,)), x)
+
+
+def _clip(b: GraphBuilder, x: int) -> int:
+    below = b.add(Relu(), b.add(_scaled(-1.0, 1.0), b.add(Relu(), x)))
+    return b.add(_scaled(-1.0, 1.0), below)
+
+
+def _short_softmax(b: GraphBuilder, x: int) -> int:
+    rows = b.add(Reshape((2, WIDTH // 2)), x)
+    return _flattened(b, b.add(Softmax(1), rows))
+
+
+def _pooled(b: GraphBuilder, x: int) -> int:
+    plane = b.add(Reshape((1, 2, 2)), x)
+    pooled = b.add(Reshape((1,)), b.add(MaxPool2d((2, 2), (2, 2)), plane))
+    return b.add(Linear(torch.ones(WIDTH, 1).double()), pooled)
+
+
+def _squared_matrix(b: GraphBuilder, x: int) -> int:
+    plane = b.add(Reshape((2, 2)), x)
+    return _flattened(b, b.add(MatMul(), plane, plane))
+
+
+FOLLOWERS: dict[str, Build] = {
+    **{name: _function(name) for name in FUNCTIONS},
+    "clip": _clip,
+    "leaky": lambda b, x: b.add(LeakyRelu(0.1), x),
+    "softmax": lambda b, x: b.add(Softmax(0), x),
+    "softmax of differences": _short_softmax,
+    "max pooling": _pooled,
+    "times itself": lambda b, x: b.add(Mul(), x, x),
+    "matrix product": _squared_matrix,
+    "not looked at": lambda b, x: b.add(Linear(torch.zeros(WIDTH, WIDTH).double()), x),
+}
+"""What may stand behind; most answer with finite numbers whatever they are given."""
+
+
+def network(undefined: Build, follower: Build) -> Graph:
+    b = GraphBuilder((WIDTH,), dtype=torch.float64)
+    mixed = b.add(Linear(torch.eye(WIDTH).double() * 0.5, torch.zeros(WIDTH).double()), 0)
+    x = follower(b, undefined(b, b.add(_scaled(2.0), mixed)))
+    x = b.add(Elementwise("sigmoid"), x)
+    return with_score_differences(b.build(b.add(Linear(torch.ones(3, WIDTH).double()), x)))
+
+
+def boxes(lower: float, upper: float) -> Box:
+    """Three of which the middle one alone reaches all of [lower, upper], in one input."""
+    start, end = torch.full((3, WIDTH), upper * 0.5), torch.full((3, WIDTH), upper * 0.5)
+    start[1, 2], end[1, 2] = lower, upper
+    return Box(start.double(), end.double())
+
+
+def specification(count: int) -> Specification:
+    """Rows that any finite bound of three sums of sigmoids proves."""
+    rows = torch.eye(3, dtype=torch.float64).expand(count, 3, 3)
+    return Specification(rows, torch.full((count, 3), 100.0, dtype=torch.float64))
+
+
+def node_bounds(method: str, graph: Graph, box: Box) -> NodeBounds:
+    bounds = interval_bounds(graph, box)
+    if method != "interval":
+        bounds = crown_intermediate(graph, box, bounds, BUDGET)
+    if method == "alpha":
+        bounds = optimise_intermediate(graph, box, bounds, SETTINGS, BUDGET)
+    return bounds.only(needed_places(graph))
+
+
+def ascended(graph: Graph, box: Box, spec: Specification, bounds: NodeBounds) -> Tensor:
+    never = Until(torch.full((len(box),), torch.inf, dtype=torch.float64))
+    return optimise(graph, box, spec, bounds, SETTINGS, until=never)[0].lower
+
+
+def all_margins(graph: Graph, box: Box, spec: Specification) -> dict[str, Tensor]:
+    found = {"interval": interval_margins(graph, box, spec)}
+    for method in ("interval", "crown", "alpha"):
+        bounds = node_bounds(method, graph, box)
+        found[f"crown, {method}"] = crown_margins(graph, box, spec, bounds).lower
+        found[f"optimised, {method}"] = ascended(graph, box, spec, bounds)
+    return found
+
+
+@pytest.mark.parametrize("name", UNDEFINED)
+@pytest.mark.parametrize("follower", FOLLOWERS)
+def test_nothing_is_known_behind_an_undefined_value(name: str, follower: str) -> None:
+    undefined, lower, upper = UNDEFINED[name]
+    graph, box = network(undefined, FOLLOWERS[follower]), boxes(lower, upper)
+    spec = specification(3)
+    for method, margins in all_margins(graph, box, spec).items():
+        assert (margins[1] == -torch.inf).all(), method
+    root = node_bounds("crown", graph, box[1:2])
+    deadlines = Deadlines.alone(torch.full((1,), 5.0))
+    asked: Any = (graph, box[1:2], spec[1:2], root, SearchSettings(), deadlines)
+    (found,) = search(*asked)
+    assert (found.status, found.reason) == (Status.UNKNOWN, Reason.NOT_FINITE)

@@ -1,0 +1,100 @@
+"""Proofs of a network without its end, beside what the deployed file answers.
+
+Where outputs are only compared, an end that keeps their order is left out before bounds are made
+(``network/outputs.py``). In exact numbers that changes nothing; but a sigmoid in floating point
+gives 1 for all large scores, so outputs may tie whose scores do not. Such inputs are looked for
+here, where the end is likeliest to have come to its limits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.certify.boxes import inner_box
+from verify_pipeline.certify.contract import Replay
+from verify_pipeline.certify.instances import Batch
+from verify_pipeline.certify.replay import confirm
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.outputs import Beginning
+from verify_pipeline.problem import (
+    TIED,
+    Box,
+    Counterexample,
+    Specification,
+    Status,
+    Verdict,
+)
+
+PROVED = "proved of"
+"""How a detail begins that names the function that bounds are of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Deployed:
+    """A network whose end is left out, and its file.
+
+    Attributes:
+        beginning: the network without its end.
+        replay: the whole file in onnxruntime.
+        dtype: of its input.
+    """
+
+    beginning: Beginning
+    replay: Replay
+    dtype: torch.dtype
+
+    @cached_property
+    def _searched(self) -> Graph:
+        return self.beginning.graph.to(self.dtype)
+
+    @property
+    def proved(self) -> str:
+        """Which function bounds are of."""
+        return f"{PROVED} {self.beginning.name}, before the network's end"
+
+    def noted(self, verdict: Verdict, batch: Batch) -> Verdict:
+        """A verdict that says of which function it is, and whether the file itself ties.
+
+        Args:
+            verdict: of one instance.
+            batch: that instance.
+        """
+        if verdict.status is not Status.VERIFIED or verdict.claimed_by:
+            return verdict
+        ties = self.beginning.saturates and self.tie(batch) is not None
+        words = [verdict.detail, self.proved, TIED if ties else ""]
+        return replace(verdict, detail="; ".join(word for word in words if word))
+
+    def tie(self, batch: Batch) -> Counterexample | None:
+        """An input of one instance's box at which the file's outputs are a tie, or worse."""
+        points = torch.cat([batch.points, *self._towards_limits(batch.box, batch.spec)])
+        count = len(points)
+        box = Box(
+            batch.box.lower.expand(count, *batch.box.lower.shape[1:]),
+            batch.box.upper.expand(count, *batch.box.upper.shape[1:]),
+        )
+        rows = batch.spec.rows.expand(count, -1, -1)
+        spec = Specification(rows, batch.spec.offsets.expand(count, -1), batch.spec.spare)
+        found = confirm(self.replay, box, spec, points)
+        return next((one for one in found if one is not None), None)
+
+    def _towards_limits(self, box: Box, spec: Specification) -> list[Tensor]:
+        """Corners ``1 x *X`` where scores are largest, or smallest, by their gradients.
+
+        Of the row that is least in the middle: where the scores that count against it are large,
+        where those that count for it are small, and where the row itself is.
+        """
+        inner = inner_box(box, self.dtype)
+        graph = self._searched
+        row = spec.rows[0, int(spec.values(graph(inner.center).double()).argmin())].to(self.dtype)
+        corners = [inner.center]
+        for weights in (row.clamp(max=0), row.clamp(min=0), row):
+            with torch.enable_grad():
+                x = inner.center.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad((graph(x) * weights).sum(), x)
+            corners.append(torch.where(gradient > 0, inner.lower, inner.upper))
+        return corners
