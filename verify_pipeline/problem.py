@@ -214,7 +214,7 @@ class Reason(enum.Enum):
     MEMORY = "memory ran out even for this instance alone; use a smaller network or more memory"
     GIVEN_UP = "given up: its search is expected to take far more seconds than allowed; allow more"
     BUDGET = "the allowed number of domains was used up; allow more"
-    NOT_FINITE = "a bound was NaN or infinite; check the weights for huge values"
+    NOT_FINITE = "a value may overflow or be undefined in the box: a bound was NaN or infinite"
     NOT_CONFIRMED = "a bound of the float32 search was not confirmed in float64"
     NOT_REPLAYED = "a claimed counterexample did not replay in onnxruntime"
     NOT_DECIDED = "every stage that was asked for left it open; add a stronger stage"
