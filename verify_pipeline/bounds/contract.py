@@ -122,21 +122,23 @@ class NodeBounds:
 
         For bounds of every node: one that is not bounded makes everything computed from it unknown.
         """
-        lost: list[Tensor] = []
-        for place, lower in self.lower.items():
-            upper = self.upper[place]
-            # mostly all are, which least and greatest show without a tensor of that size
-            if lower.numel() and not (
-                float(lower.amin()) >= -LARGEST and float(upper.amax()) <= LARGEST
-            ):
-                lost.append(~is_bounded(lower, upper).flatten(1).all(1))
-        if not lost:
+        if len(self) == 0 or self._are_all_bounded():
             return self
-        unknown = torch.stack(lost).any(0)
+        known = [is_bounded(v, self.upper[p]).flatten(1).all(1) for p, v in self.lower.items()]
+        unknown = ~torch.stack(known).all(0)
         return NodeBounds(
             {place: _filled(value, unknown, -torch.inf) for place, value in self.lower.items()},
             {place: _filled(value, unknown, torch.inf) for place, value in self.upper.items()},
         )
+
+    def _are_all_bounded(self) -> bool:
+        """As least and greatest show, without a tensor of any node's size."""
+        least = [value.amin() for value in self.lower.values() if value.numel()]
+        greatest = [value.amax() for value in self.upper.values() if value.numel()]
+        if not least:
+            return True
+        ends = torch.stack([torch.stack(least).amin(), -torch.stack(greatest).amax()])
+        return float(ends.amin()) >= -LARGEST
 
     def empty(self) -> Tensor:
         """Instances without any input: some lower bound exceeds its upper bound; ``N``."""
