@@ -18,6 +18,7 @@ from verify_pipeline.bounds import (
     optimise,
     optimise_intermediate,
 )
+from verify_pipeline.bounds.contract import sound_lower
 from verify_pipeline.bounds.curves import SLOPES
 from verify_pipeline.bounds.planes import Planes
 from verify_pipeline.bounds.slack import margins_and_slack
@@ -74,6 +75,8 @@ def test_midway_are_the_fixed_lines(function: str) -> None:
     assert pulled is not None
     assert fixed is not None
     assert torch.allclose(pulled, fixed, rtol=1e-14, atol=0)
+    # NaN or -inf where exp overflows: nothing is known
+    constants, fixed_constants = sound_lower(constants), sound_lower(fixed_constants)
     assert torch.allclose(constants, fixed_constants, rtol=1e-13, atol=1e-13)
 
 

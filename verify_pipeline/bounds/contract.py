@@ -138,7 +138,7 @@ class NodeBounds:
         if not least:
             return True
         ends = torch.stack([torch.stack(least).amin(), -torch.stack(greatest).amax()])
-        return float(ends.amin()) >= -LARGEST
+        return float(ends.amin().detach()) >= -LARGEST
 
     def empty(self) -> Tensor:
         """Instances without any input: some lower bound exceeds its upper bound; ``N``."""

@@ -116,8 +116,9 @@ Parity = Annotated[
     bool,
     typer.Option(
         "--parity-check/--no-parity-check",
-        help="Compare the network as it is read with onnxruntime, at batch sizes 1 and 5. Without "
-        "that, proofs rest on the reader alone; counterexamples are replayed in any case.",
+        help="Compare the network as it is read with onnxruntime, at batch sizes 1 and 5 and in "
+        "some of the boxes. Without that, proofs rest on the reader alone; counterexamples are "
+        "replayed in any case.",
     ),
 ]
 Retry = Annotated[
