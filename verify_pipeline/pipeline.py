@@ -86,9 +86,9 @@ def train(
         _check_place(folder)
     recipe = settings if isinstance(settings, Recipe) else None
     settings = settings.train if isinstance(settings, Recipe) else settings
-    info = data.info(settings.data.name) if info is None else info
+    info = data.info(settings.data.full_name) if info is None else info
     if images is None:
-        images = data.load(settings.data.name, "train", data_root)
+        images = data.load(settings.data.full_name, "train", data_root)
     cascade = None if recipe is None else _cascade(recipe.certify, info, place)
     trained = training.train(
         settings, images, info, folder, observer=observer, cascade=cascade, device=place
@@ -141,7 +141,7 @@ def export_folder(
         VerifyPipelineError: the training is missing or unfinished, or cannot be exported.
     """
     trained = training.restore(folder)
-    images = data.load(trained.settings.data.name, "test", data_root)
+    images = data.load(trained.settings.data.full_name, "test", data_root)
     kept = folder / RECIPE
     name = load_recipe(kept).name if kept.is_file() else "network"
     path = folder / f"{name}.onnx" if path is None else path
@@ -195,7 +195,7 @@ def certification(
     if "verify_pipeline" in network.metadata:  # other exporters mean other things by these words
         notes |= network.metadata
     if recipe is not None:
-        notes |= {"data": recipe.train.data.name}
+        notes |= {"data": recipe.train.data.full_name}
     data_set = data_set or notes["data"]
     if data_set is None:
         raise ConfigError("data set", got="none", remedy="Name it with --data, or a --recipe.")
@@ -291,7 +291,7 @@ def run(
     Raises:
         VerifyPipelineError: something in the recipe, the data or the folder is not as it must be.
     """
-    test = data.load(recipe.train.data.name, "test", data_root)
+    test = data.load(recipe.train.data.full_name, "test", data_root)
     trained = train(recipe, folder, data_root=data_root, device=device, observer=train_observer)
     path = folder / f"{recipe.name}.onnx"
     exported = export_onnx(trained, path, images=test, metadata={"recipe": recipe.name})
@@ -323,7 +323,7 @@ def _cascade(settings: CertifySettings, info: DataSetInfo, device: torch.device)
 
 def _notes(settings: TrainSettings) -> dict[str, str]:
     return {
-        "data": settings.data.name,
+        "data": settings.data.full_name,
         "network": settings.network.name,
         "loss": settings.loss.name,
         "alpha": repr(settings.loss.alpha),
@@ -336,7 +336,7 @@ def _shape(trained: Trained | nn.Module, images: ImageSet | None) -> tuple[int, 
     if images is not None:
         return tuple(images.images.shape[1:])
     if isinstance(trained, Trained):
-        return data.info(trained.settings.data.name).shape
+        return data.info(trained.settings.data.full_name).shape
     raise ConfigError("export", expected="input_shape or images", got="neither")
 
 

@@ -130,7 +130,7 @@ def _images_of(
     """The images of a run: those given if they are called so, else a data set's; None: unknown."""
     if given is not None and (given.name, given.split) == (run.data_set, run.split):
         return given
-    if run.data_set in data.names() and run.split in get_args(Split):
+    if data.knows(run.data_set) and run.split in get_args(Split):
         return data.load(run.data_set, cast("Split", run.split), data_root)
     return None
 

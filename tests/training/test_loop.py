@@ -155,7 +155,7 @@ def test_warm_up_has_no_perturbation(images: ImageSet, info: DataSetInfo) -> Non
 
 
 def test_a_diverged_training_stops(images: ImageSet, info: DataSetInfo, tmp_path: Path) -> None:
-    options = {"epochs": 3, "batch": 32, "learning_rate": 1e30, "clip": 0.0}
+    options = {"epochs": 3, "batch": 32, "learning_rate": 1e30, "clip": 0.0, "milestones": []}
     with pytest.raises(TrainingError, match="finite numbers"):
         train(settings("ibp", optimiser=options), images, info, tmp_path)
 
@@ -190,7 +190,7 @@ class TestSettings:
             settings(epsilon={"target": "300/255"})
 
     def test_fractions_are_exact(self) -> None:
-        chosen: TrainSettings = settings(epsilon={"target": "2/255"})
+        chosen: TrainSettings = settings(epsilon={"target": "2/255", "length": 0})
         assert chosen.epsilon.target == 2 / 255
 
 
@@ -218,7 +218,7 @@ def test_a_transformer_takes_certified_steps(images: ImageSet, info: DataSetInfo
         0.01,
         network={"name": "vit", "width": 0.125},
         epsilon={"target": 0.1, "length": 1},
-        optimiser={"epochs": 2, "batch": 32},
+        optimiser={"epochs": 2, "batch": 32, "milestones": []},
     )
     trained = train(chosen, images, info)
     assert bool(torch.isfinite(weights(trained.module)).all())
@@ -227,8 +227,10 @@ def test_a_transformer_takes_certified_steps(images: ImageSet, info: DataSetInfo
 
 def test_parts_of_a_batch_have_two_images_at_least(images: ImageSet, info: DataSetInfo) -> None:
     # a last batch of 2 images in 3 parts: batch norm has no variance of a single image
-    options = {"epochs": 1, "batch": 47, "milestones": [], "accumulate": 3}
-    chosen = settings(network={"name": "cnn5", "width": 0.06}, optimiser=options)
+    options = {"epochs": 2, "batch": 47, "milestones": [], "accumulate": 3}
+    schedule = {"target": 0.1, "length": 1}
+    net = {"name": "cnn5", "width": 0.06}
+    chosen = settings(network=net, optimiser=options, epsilon=schedule)
     trained = train(chosen, images, info)
     assert bool(torch.isfinite(weights(trained.module)).all())
 

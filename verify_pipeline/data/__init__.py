@@ -21,9 +21,17 @@ from verify_pipeline.data.arrays import (
 )
 from verify_pipeline.data.augmentation import augment
 from verify_pipeline.data.box_sets import BoxSet
-from verify_pipeline.data.registry import info, load, names
+from verify_pipeline.data.registry import (
+    class_order,
+    info,
+    knows,
+    load,
+    names,
+    with_class_order,
+)
 from verify_pipeline.data.sets import (
     Augmentation,
+    ClassOrder,
     DataSetInfo,
     ImageSet,
     Split,
@@ -33,16 +41,20 @@ from verify_pipeline.data.sets import (
 __all__ = [
     "Augmentation",
     "BoxSet",
+    "ClassOrder",
     "DataSetInfo",
     "ImageSet",
     "Split",
     "augment",
     "boxes_from_arrays",
+    "class_order",
     "from_arrays",
     "info",
+    "knows",
     "load",
     "names",
     "read_classes",
     "read_numbers",
     "split_validation",
+    "with_class_order",
 ]

@@ -1,19 +1,22 @@
 """ImageNet downsampled to 64 x 64, in its published ``.npz`` files.
 
 Chrabaszcz, Loshchilov, Hutter 2017, arXiv:1707.08819. The files are behind a registration, so
-they cannot be downloaded from here.
+they cannot be downloaded from here. Their labels 1..1000 number the WordNet ids of ILSVRC 2012 as
+its development kit does, from kit fox to dumbbell, which is no alphabetical order.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import torch
 
 from verify_pipeline.data.arrays import read_member
 from verify_pipeline.data.files import Store
-from verify_pipeline.data.sets import Augmentation, DataSetInfo, ImageSet, Split
+from verify_pipeline.data.sets import Augmentation, ClassOrder, DataSetInfo, ImageSet, Split
 from verify_pipeline.errors import DataError
 
 INFO = DataSetInfo(
@@ -25,21 +28,31 @@ INFO = DataSetInfo(
     augmentation=Augmentation(flip=True, padding=4, mode="edge"),
 )
 
+CLASS_ORDER: ClassOrder = "published"
+"""Without another word; ``sorted`` is the alphabetical order of the WordNet ids."""
+
 SUBFOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("imagenet64", "imagenet64/Imagenet64_train_npz", "Imagenet64_train_npz", "."),
     "test": ("imagenet64", "imagenet64/Imagenet64_val_npz", "Imagenet64_val_npz", "."),
 }
+_PLACES = "imagenet_class_places.txt"
 _FILES: dict[Split, tuple[str, ...]] = {
     "train": tuple(f"train_data_batch_{number}.npz" for number in range(1, 11)),
     "test": ("val_data.npz",),
 }
 
 
-def read(split: Split, store: Store) -> ImageSet:
+def read(split: Split, store: Store, order: ClassOrder = CLASS_ORDER) -> ImageSet:
     """One split, ``N x 3 x 64 x 64`` uint8, in the order of the files; ``test`` is validation.
 
-    The published labels 1..1000 become classes 0..999. The training images are 15.7 GB; memory is
-    taken for them once, and for one file more while it is read.
+    The training images are 15.7 GB; memory is taken for them once, and for one file more while it
+    is read.
+
+    Args:
+        split: which.
+        store: where the files are looked for.
+        order: the published labels 1..1000 become classes 0..999 (``published``), or the places
+            of their WordNet ids in alphabetical order (``sorted``).
 
     Raises:
         DataError: a file is missing or damaged, or holds something else.
@@ -50,7 +63,16 @@ def read(split: Split, store: Store) -> ImageSet:
     images = torch.empty(sum(map(len, labels)), *INFO.shape, dtype=torch.uint8)
     for path, part in zip(paths, images.split([len(each) for each in labels]), strict=True):
         part.copy_(_images(path, len(part)))
-    return ImageSet(INFO.name, split, images, torch.cat(labels) - 1, INFO.classes)
+    published = ImageSet(INFO.name, split, images, torch.cat(labels) - 1, INFO.classes)
+    if order == "published":
+        return published
+    return replace(published, labels=alphabetical_places()[published.labels])
+
+
+def alphabetical_places() -> torch.Tensor:
+    """Of each class as published, the place of its WordNet id in alphabetical order: 1000 int64."""
+    text = (resources.files(__package__) / _PLACES).read_text(encoding="ascii")
+    return torch.tensor([int(word) for line in text.splitlines()[1:] for word in line.split()])
 
 
 def _labels(path: Path) -> torch.Tensor:

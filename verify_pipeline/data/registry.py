@@ -7,12 +7,14 @@ and list both in ``_READERS``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from verify_pipeline.data import cifar10, digits, idx, imagenet64, tinyimagenet
 from verify_pipeline.data.files import Store, open_store
-from verify_pipeline.data.sets import DataSetInfo, ImageSet, Split
+from verify_pipeline.data.sets import ClassOrder, DataSetInfo, ImageSet, Split
 from verify_pipeline.errors import ConfigError
 
 Reader = Callable[[Split, Store], ImageSet]
@@ -30,9 +32,62 @@ _READERS: dict[str, tuple[DataSetInfo, Reader]] = {
 }
 
 
+@dataclass(frozen=True)
+class _TwoOrders:
+    """Of a set whose classes are numbered in two ways: the usual one, the other, and the reader."""
+
+    usual: ClassOrder
+    other: ClassOrder
+    read: Callable[[Split, Store, ClassOrder], ImageSet]
+
+
+_REORDERED = {
+    tinyimagenet.INFO.name: _TwoOrders(tinyimagenet.CLASS_ORDER, "published", tinyimagenet.read),
+    imagenet64.INFO.name: _TwoOrders(imagenet64.CLASS_ORDER, "sorted", imagenet64.read),
+}
+
+
 def names() -> tuple[str, ...]:
-    """The data sets that :func:`load` knows."""
+    """The data sets that :func:`load` knows, each in its usual class order."""
     return tuple(_READERS)
+
+
+def knows(name: str) -> bool:
+    """Whether :func:`load` takes this name, one of :func:`names` or with a class order behind."""
+    base, _, order = name.partition(":")
+    return name in _READERS or (base in _REORDERED and order == _REORDERED[base].other)
+
+
+def class_order(name: str) -> ClassOrder | None:
+    """How a data set's classes are numbered, where there are two ways; None: there is one."""
+    base, _, order = name.partition(":")
+    if base not in _REORDERED:
+        return None
+    return _REORDERED[base].other if order else _REORDERED[base].usual
+
+
+def with_class_order(name: str, order: ClassOrder | None) -> str:
+    """A data set's name with its classes in this order, for :func:`load`, ledgers and tables.
+
+    Other labels are another set: ``imagenet64`` is as published, ``imagenet64:sorted`` is not.
+
+    Args:
+        name: of a data set, whatever its order.
+        order: None: as the name says.
+
+    Raises:
+        ConfigError: this data set has one order of classes only, or not this one.
+    """
+    base = name.partition(":")[0]
+    if order is None:
+        return name
+    if order not in get_args(ClassOrder) or base not in _REORDERED:
+        raise ConfigError(
+            f"class order of {name}",
+            expected=" or ".join(get_args(ClassOrder)) + f", of {' or '.join(_REORDERED)}",
+            got=repr(order),
+        )
+    return base if order == _REORDERED[base].usual else f"{base}:{order}"
 
 
 def info(name: str) -> DataSetInfo:
@@ -45,7 +100,11 @@ def info(name: str) -> DataSetInfo:
 
 
 def load(
-    name: str, split: Split = "train", root: Path | None = None, download: bool = True
+    name: str,
+    split: Split = "train",
+    root: Path | None = None,
+    download: bool = True,
+    class_order: ClassOrder | None = None,
 ) -> ImageSet:
     """Read one split of a data set, whole.
 
@@ -55,6 +114,7 @@ def load(
         root: the data root; None: the environment variable ``VERIFY_PIPELINE_DATA`` if it is set.
             What is not there is looked for in the per-user cache.
         download: whether what is missing may be downloaded into that cache.
+        class_order: of the classes; None: the set's usual one. The set's name says it.
 
     Returns:
         uint8 images ``N x C x H x W``, in the order of the published files.
@@ -64,13 +124,22 @@ def load(
         DataError: a file is missing, cannot be downloaded, or is damaged.
         DependencyError: a package that this data set needs is not installed.
     """
-    read = _entry(name)[1]
+    read = _entry(with_class_order(name, class_order))[1]
     if split not in get_args(Split):
         raise ConfigError("split", expected=" or ".join(get_args(Split)), got=repr(split))
     return read(split, open_store(root, download))
 
 
 def _entry(name: str) -> tuple[DataSetInfo, Reader]:
-    if name not in _READERS:
+    if name in _READERS:
+        return _READERS[name]
+    if not knows(name):
         raise ConfigError("data set", expected="one of " + ", ".join(_READERS), got=repr(name))
-    return _READERS[name]
+    return replace(info(name.partition(":")[0]), name=name), partial(_reordered, name)
+
+
+def _reordered(name: str, split: Split, store: Store) -> ImageSet:
+    """A set in the order that is not its usual one, under its full name."""
+    base, _, _ = name.partition(":")
+    both = _REORDERED[base]
+    return replace(both.read(split, store, both.other), name=name)

@@ -5,6 +5,8 @@ Shape letters: ``N`` images, ``C x H x W`` channels, height and width.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +17,15 @@ from verify_pipeline.errors import DataError
 
 Split = Literal["train", "test"]
 
+ClassOrder = Literal["sorted", "published"]
+"""How classes of WordNet ids are numbered: by the ids in alphabetical order, as torchvision numbers
+folders, or as the data set's own files number them."""
+
+
+def _is_count(value: object, least: int) -> bool:
+    """Whether something is a whole number that is not below ``least``; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -24,11 +35,22 @@ class Augmentation:
         flip: whether an image is mirrored with probability 1/2.
         padding: pixels added on each side before an ``H x W`` window is cut out; 0 for no crop.
         mode: what is added: ``edge`` repeats the border pixel, ``zero`` is black.
+
+    Raises:
+        DataError: a negative padding, or another mode.
     """
 
     flip: bool = False
     padding: int = 0
     mode: Literal["edge", "zero"] = "zero"
+
+    def __post_init__(self) -> None:
+        if not _is_count(self.padding, 0) or self.mode not in ("edge", "zero"):
+            raise DataError(
+                "augmentation",
+                expected="a padding of 0 pixels or more, with the mode edge or zero",
+                got=f"padding {self.padding!r}, mode {self.mode!r}",
+            )
 
 
 @dataclass(frozen=True)
@@ -37,11 +59,15 @@ class DataSetInfo:
 
     Attributes:
         name: as in recipes and on the command line.
-        shape: ``(C, H, W)``.
-        classes: number of classes.
-        mean: per channel, of pixels in [0, 1]; what a network's first layer subtracts.
-        std: per channel, of pixels in [0, 1]; what it then divides by.
+        shape: ``(C, H, W)``, each at least 1.
+        classes: number of classes, at least 2.
+        mean: per channel or one for all, of pixels in [0, 1]; what a network's first layer
+            subtracts.
+        std: as many, > 0, of pixels in [0, 1]; what it then divides by.
         augmentation: the standard one for training.
+
+    Raises:
+        DataError: a number that cannot be, or numbers that do not fit each other.
     """
 
     name: str
@@ -50,6 +76,44 @@ class DataSetInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation = Augmentation()
+
+    def __post_init__(self) -> None:
+        where = f"data set information of {self.name}"
+        if len(self.shape) != 3 or not all(_is_count(each, 1) for each in self.shape):
+            raise DataError(
+                where, expected="a shape (C, H, W), each at least 1", got=repr(self.shape)
+            )
+        if not _is_count(self.classes, 2):
+            raise DataError(where, expected="at least 2 classes", got=repr(self.classes))
+        self._check_each(where, "mean", self.mean)
+        self._check_each(where, "std", self.std)
+        if not all(value > 0 for value in self.std):
+            raise DataError(where, expected="a std > 0 in each channel", got=repr(self.std))
+
+    def _check_each(self, where: str, what: str, values: Sequence[float]) -> None:
+        channels = self.shape[0]
+        if len(values) not in (1, channels) or not all(math.isfinite(value) for value in values):
+            raise DataError(
+                where,
+                expected=f"a {what} of {channels} finite numbers, one for each channel",
+                got=repr(values),
+            )
+
+    def check_fits(self, images: ImageSet) -> None:
+        """Refuse images that this does not describe.
+
+        Raises:
+            DataError: their shape or their number of classes is another one.
+        """
+        described = (tuple(self.shape), self.classes)
+        if described != (images.shape, images.classes):
+            raise DataError(
+                f"images {images.name} ({images.split})",
+                expected=f"shape {described[0]} and {self.classes} classes, as the information on "
+                f"data set {self.name} says",
+                got=f"shape {images.shape} and {images.classes} classes",
+                remedy="Give the information that belongs to these images.",
+            )
 
 
 @dataclass(frozen=True, eq=False)

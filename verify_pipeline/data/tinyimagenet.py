@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from verify_pipeline.data.archives import Files, open_files, unreadable
 from verify_pipeline.data.files import Remote, Store
-from verify_pipeline.data.sets import Augmentation, DataSetInfo, ImageSet, Split
+from verify_pipeline.data.sets import Augmentation, ClassOrder, DataSetInfo, ImageSet, Split
 from verify_pipeline.errors import DataError
 
 INFO = DataSetInfo(
@@ -33,22 +33,31 @@ REMOTE = Remote(
     "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"
 )
 SUBFOLDERS = ("tinyimagenet", "tiny-imagenet-200", "tinyimagenet/tiny-imagenet-200", ".")
+CLASS_ORDER: ClassOrder = "sorted"
+"""Without another word; ``published`` is the order of ``wnids.txt``."""
+
 _LANDMARK = "wnids.txt"
 _ANNOTATIONS = "val/val_annotations.txt"
 
 
-def read(split: Split, store: Store) -> ImageSet:
+def read(split: Split, store: Store, order: ClassOrder = CLASS_ORDER) -> ImageSet:
     """One split, ``N x 3 x 64 x 64`` uint8.
 
-    Class k is the k-th WordNet id in alphabetical order (as when folders are listed). Training
-    images come class by class, validation images in the order of ``val_annotations.txt``.
+    Training images come class by class, validation images in the order of ``val_annotations.txt``.
+
+    Args:
+        split: which.
+        store: where the files, or the archive, are looked for.
+        order: class k is the k-th WordNet id in alphabetical order (``sorted``, as when folders are
+            listed), or the k-th of ``wnids.txt`` (``published``).
 
     Raises:
         DataError: a file is missing or damaged, or names a class or an image that is not there.
     """
     path = store.obtain("TinyImageNet", SUBFOLDERS, (_LANDMARK, REMOTE.name), REMOTE)
     with open_files(path, _LANDMARK) as files:
-        classes = sorted(_lines(files, _LANDMARK))
+        published = _lines(files, _LANDMARK)
+        classes = sorted(published) if order == "sorted" else published
         if len(set(classes)) != INFO.classes:
             raise DataError(
                 str(files.place / _LANDMARK),

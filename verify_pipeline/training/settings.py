@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from verify_pipeline.data import ClassOrder, with_class_order
+from verify_pipeline.errors import ConfigError
 from verify_pipeline.settings import (
     STRICT,
     Count,
@@ -29,13 +32,27 @@ class DataSettings:
 
     Attributes:
         name: of a data set.
+        class_order: of its classes, ``sorted`` or ``published``, where it has both; None: its usual
+            one.
         validation: number of training images held out for validation (split by the seed).
         augment: whether the data set's standard augmentation is used.
     """
 
     name: Text
+    class_order: ClassOrder | None = None
     validation: Count = 0
     augment: Switch = True
+
+    def __post_init__(self) -> None:
+        try:
+            with_class_order(self.name, self.class_order)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def full_name(self) -> str:
+        """The data set with its class order, as ledgers have it."""
+        return with_class_order(self.name, self.class_order)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -68,6 +85,11 @@ class Ramp:
     start_value: Unit = 0.0
     start: PositiveCount = 1
     length: Count = 0
+
+    @property
+    def first_full_epoch(self) -> int:
+        """The epoch that begins with the target."""
+        return 1 if self.shape == "constant" else self.start + self.length
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -107,6 +129,11 @@ class EpsilonSettings:
     start: PositiveCount = 1
     length: Count = 20
 
+    @property
+    def first_full_epoch(self) -> int:
+        """The epoch that begins with the full ε."""
+        return self.start + self.length
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class AttackSettings:
@@ -129,14 +156,14 @@ class OptimiserSettings:
 
     Attributes:
         epochs: passes over the training images.
-        batch: images in a step.
+        batch: images in a step; at least 2 with batch normalisation.
         learning_rate: at the start.
-        milestones: epochs after which the rate is multiplied by ``decay``.
+        milestones: epochs after which the rate is multiplied by ``decay``, before the last one.
         decay: at each milestone.
         clip: the greatest norm of the gradient; 0 for no clipping.
-        accumulate: parts that a batch is cut into, of two images at least, whose gradients are
-            added up. Means over the batch are then means over a part: in batch normalisation, and
-            in Exp-IBP.
+        accumulate: parts that a batch is cut into (with batch normalisation, of two images at
+            least), whose gradients are added up. Means over the batch are then means over a part:
+            in batch normalisation, and in Exp-IBP.
         l1: coefficient of Σ|W| over convolution and linear weights.
     """
 
@@ -186,10 +213,13 @@ class TrainSettings:
 
     Attributes:
         seed: of weights, order, augmentation and attack.
-        batch_norm_policy: ``paper``: clean and adversarial batches both update the running
-            statistics and bounds use the adversarial batch's; ``ctbench``: statistics come from
-            the clean batch, are frozen for attack and bounds, and are recomputed over the training
-            set after each epoch.
+        batch_norm_policy: ``paper``: clean and adversarial batches both move the running
+            statistics and bounds use the adversarial batch's; ``ctbench``: attack, adversarial
+            batch and bounds use the clean batch's, with gradients through them, and the running
+            statistics are computed anew over the augmented training images after each epoch.
+
+    Raises:
+        ValueError: a ramp that does not reach its end, or a milestone that is none.
     """
 
     data: DataSettings
@@ -204,7 +234,30 @@ class TrainSettings:
     seed: Count = 0
 
     def __post_init__(self) -> None:
+        wrong = [*self._ramps_too_long(), *self._late_milestones()]
         if self.watch.every and not self.data.validation:
-            raise ValueError(
-                "watch.every needs held-out images: expected data.validation > 0, got 0"
+            wrong.append("watch.every needs held-out images: expected data.validation > 0, got 0")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+
+    def _ramps_too_long(self) -> Iterator[str]:
+        """A line for each value that would never be what the settings say."""
+        ramps: dict[str, EpsilonSettings | Ramp] = {"loss.alpha_ramp": self.loss.alpha_ramp}
+        if self.loss.name != "natural":
+            ramps["epsilon"] = self.epsilon
+        epochs = self.optimiser.epochs
+        for name, ramp in ramps.items():
+            if ramp.first_full_epoch > epochs:
+                yield (
+                    f"{name}.start + {name}.length is the first epoch of the full value: expected "
+                    f"at most optimiser.epochs = {epochs}, got {ramp.start} + {ramp.length} = "
+                    f"{ramp.first_full_epoch}"
+                )
+
+    def _late_milestones(self) -> Iterator[str]:
+        late = [each for each in self.optimiser.milestones if each >= self.optimiser.epochs]
+        if late:
+            yield (
+                "optimiser.milestones are epochs after which training goes on: expected numbers "
+                f"below optimiser.epochs = {self.optimiser.epochs}, got {', '.join(map(str, late))}"
             )

@@ -79,7 +79,7 @@ def restore(folder: Path, info: DataSetInfo | None = None) -> Trained:
             got=f"{found.progress.epoch}",
             remedy="Finish it: the command that began it continues it.",
         )
-    module = fresh_network(settings.network, info or data.info(settings.data.name))
+    module = fresh_network(settings.network, info or data.info(settings.data.full_name))
     try:
         module.load_state_dict(found.weights)
     except RuntimeError as error:
