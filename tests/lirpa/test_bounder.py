@@ -7,6 +7,7 @@ from torch import nn
 from verify_pipeline.lirpa import Bounder, load
 from verify_pipeline.network import zoo
 from verify_pipeline.problem import Box, Specification, margin_matrix
+from verify_pipeline.training.batch_norm import recorded
 
 
 def test_the_release_and_its_shims_are_known() -> None:
@@ -110,18 +111,38 @@ def test_eval_mode_uses_the_modules_running_statistics_and_leaves_gradients_on()
     assert all(p.requires_grad for p in module.parameters())
 
 
-def test_frozen_batch_norm_uses_running_statistics_with_gradients() -> None:
+@pytest.mark.parametrize("method", ["ibp", "crown_ibp"])
+def test_given_statistics_are_used_with_their_gradients(method: str) -> None:
     module, bounder = batch_norm_net()
     x, rows = torch.rand(8, 3), margin_matrix(torch.zeros(8, dtype=torch.long), 2)
-    module[1].running_mean.fill_(0.3)
-    bounder.train(True)
-    bounder.freeze_batch_norm()
-    module.eval()
+    mean = torch.tensor([0.1, -0.2, 0.3, 0.0], requires_grad=True)
+    variance = torch.tensor([0.5, 1.5, 2.0, 0.1], requires_grad=True)
     running = module[1].running_mean.clone()
-    bounder.forward(x)
-    lower = bounder.ibp(Box(x, x), rows)
-    outputs = module(x)
-    torch.testing.assert_close(lower[:, 0], outputs[:, 0] - outputs[:, 1])
+    bounder.train(True)
+    bounder.use_statistics({"1": (mean, variance)})
+    # on boxes that are points, bounds are the outputs
+    lower = getattr(bounder, method)(Box(x, x), rows)[:, 0]
+    hidden = (module[0](x) - mean) / (variance + module[1].eps).sqrt()
+    outputs = module[3](hidden.relu())
+    expected = outputs[:, 0] - outputs[:, 1]
+    torch.testing.assert_close(lower, expected, atol=1e-5, rtol=1e-4)
+    given = (mean, variance, module[0].weight)
+    ours = torch.autograd.grad(lower.square().sum(), given)
+    by_hand = torch.autograd.grad(expected.square().sum(), given)
+    torch.testing.assert_close(ours, by_hand, atol=1e-4, rtol=1e-3)
     assert torch.equal(module[1].running_mean, running)
-    lower.sum().backward()
-    assert module[0].weight.grad is not None
+
+
+def test_given_statistics_reach_folded_and_shared_layers() -> None:
+    torch.manual_seed(4)
+    module = zoo.build("resnet", (1, 8, 8), 3, (0.3,), (0.5,), width=0.2)
+    bounder = Bounder(module, (1, 8, 8))
+    x = torch.rand(6, 1, 8, 8)
+    rows = margin_matrix(torch.tensor([0, 1, 2, 0, 1, 2]), 3)
+    bounder.train(True)
+    with recorded(module) as statistics:
+        outputs = module(x)
+    bounder.use_statistics(statistics)
+    lower = bounder.ibp(Box(x, x), rows)
+    expected = torch.einsum("nsk,nk->ns", rows, outputs)
+    torch.testing.assert_close(lower, expected, atol=1e-4, rtol=1e-3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from verify_pipeline import losses
 from verify_pipeline.errors import ConfigError
-from verify_pipeline.losses import LOSSES, Margins, margin_cross_entropy
+from verify_pipeline.losses import LOSSES, Margins, Perturbed, margin_cross_entropy
 from verify_pipeline.losses.sabr import small_box
 from verify_pipeline.problem import Box, margin_matrix
 
@@ -151,35 +151,72 @@ def test_crown_ibp_mixes_margins() -> None:
 
 class TestSabrBox:
     def test_by_hand(self) -> None:
-        # ε = 0.1, λ = 0.4: τ = 0.04, and points are moved to within 0.06 of the image
-        images = torch.tensor([[0.5, 0.5, 0.0, 0.02, 1.0]])
-        points = torch.tensor([[0.6, 0.47, 0.0, 0.12, 0.93]])
-        small = small_box(images, points, 0.1, 0.4)
-        expected_lower = torch.tensor([[0.52, 0.43, 0.0, 0.04, 0.90]])
-        expected_upper = torch.tensor([[0.60, 0.51, 0.04, 0.12, 0.98]])
+        # the attack's ε = 0.1, λ = 0.4: τ = 0.04; centres at least τ inside [max(0, x - ε), …]
+        images = torch.tensor([[0.5, 0.5, 0.0, 0.02, 1.0, 1.0]])
+        points = torch.tensor([[0.6, 0.47, 0.0, 0.12, 0.93, 1.0]])
+        small = small_box(Perturbed(images, 0.1, 0.1, points), 0.4)
+        expected_lower = torch.tensor([[0.52, 0.43, 0.0, 0.04, 0.90, 0.92]])
+        expected_upper = torch.tensor([[0.60, 0.51, 0.08, 0.12, 0.98, 1.0]])
         torch.testing.assert_close(small.lower, expected_lower)
         torch.testing.assert_close(small.upper, expected_upper)
 
-    def test_inside_the_whole_box(self) -> None:
+    def test_its_epsilon_is_the_attacks(self) -> None:
+        images, points = torch.tensor([[0.5, 0.0]]), torch.tensor([[0.7, 0.2]])
+        small = small_box(Perturbed(images, 0.1, 0.2, points), 0.25)
+        torch.testing.assert_close(small.lower, torch.tensor([[0.6, 0.1]]))
+        torch.testing.assert_close(small.upper, torch.tensor([[0.7, 0.2]]))
+
+    @pytest.mark.parametrize("share", [0.1, 0.4, 0.5, 0.8, 1.0])
+    def test_is_as_wide_as_it_can_be_inside_the_attacks_box(self, share: float) -> None:
         generator = torch.Generator().manual_seed(0)
-        images = torch.rand(50, 20, generator=generator)
+        images = torch.rand(50, 20, generator=generator).round(decimals=1)
         whole = Box.around(images, 0.1)
-        # an attack may look further than the bounds (the paper's attack-eps)
-        points = images + 0.21 * (2 * torch.rand(50, 20, generator=generator) - 1)
-        small = small_box(images, points, 0.1, 0.4)
+        points = whole.lower + torch.rand(50, 20, generator=generator) * 2 * whole.radius
+        small = small_box(Perturbed(images, 0.05, 0.1, points), share)
         assert bool((small.lower >= whole.lower).all() and (small.upper <= whole.upper).all())
-        assert float(small.radius.max()) <= 0.04 + 1e-6
+        expected = torch.minimum(whole.radius, torch.tensor(share * 0.1))
+        torch.testing.assert_close(small.radius, expected, atol=1e-6, rtol=0)
 
     def test_whole_share_is_the_whole_box(self) -> None:
         images = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
         box = Box.around(images, 0.1)
-        small = small_box(images, box.lower, 0.1, 1.0)
+        small = small_box(Perturbed(images, 0.1, 0.1, box.lower), 1.0)
         torch.testing.assert_close(small.lower, box.lower)
         torch.testing.assert_close(small.upper, box.upper)
 
     def test_needs_the_attack(self) -> None:
         with pytest.raises(ValueError, match="attack"):
-            small_box(torch.zeros(1, 2), None, 0.1, 0.5)
+            small_box(Perturbed(torch.zeros(1, 2), 0.1, 0.1), 0.5)
+
+
+def test_other_losses_bound_the_whole_box() -> None:
+    images = torch.tensor([[0.5, 0.0]])
+    for loss in LOSSES.values():
+        if loss.name != "sabr":
+            box = loss.bounded_box(Perturbed(images, 0.1, 0.3, images), 0.4)
+            assert torch.equal(box.lower, Box.around(images, 0.1).lower)
+            assert torch.equal(box.upper, Box.around(images, 0.1).upper)
+
+
+def test_expressive_losses_of_a_batch() -> None:
+    # e^-z_adv = 1 and 3, e^-z_ibp = 3 and 7: L_adv = log 2, log 4; L_ver = log 4, log 8
+    margins = Margins(
+        adversarial=-torch.tensor([[1.0], [3.0]], dtype=torch.float64).log(),
+        ibp=-torch.tensor([[3.0], [7.0]], dtype=torch.float64).log(),
+    )
+    unit = math.log(2)
+    mean_adversarial, mean_ver = 1.5 * unit, 2.5 * unit
+    # Exp-IBP is of the two means, not the mean of the images' products
+    exp = losses.get("exp-ibp").value(margins, 0.25).item()
+    assert exp == pytest.approx(mean_ver**0.25 * mean_adversarial**0.75)
+    mtl = losses.get("mtl-ibp").value(margins, 0.25).item()
+    assert mtl == pytest.approx(0.25 * mean_ver + 0.75 * mean_adversarial)
+    cc = losses.get("cc-ibp").value(margins, 0.25).item()
+    first, second = math.log(1 + 3**0.25), math.log(1 + 7**0.25 * 3**0.75)
+    assert cc == pytest.approx((first + second) / 2)
+    assert losses.get("ibp").value(margins, 0.25).item() == pytest.approx(mean_ver)
+    adversarial = losses.get("adversarial").value(margins, 0.25).item()
+    assert adversarial == pytest.approx(mean_adversarial)
 
 
 def test_unknown_loss() -> None:

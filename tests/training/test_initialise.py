@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from verify_pipeline.network import zoo
-from verify_pipeline.training.initialise import ibp_init, l1_norm, weight_layers
+from verify_pipeline.training.initialise import (
+    ibp_init,
+    l1_norm,
+    layers_behind_sums,
+    weight_layers,
+)
 from verify_pipeline.training.regulariser import relu_balance, shi_regulariser, tightness
 
 
@@ -39,6 +44,44 @@ def test_ibp_init_keeps_widths_through_a_deep_network() -> None:
         # a ReLU that is half the time off halves the mean width
         radius = layer.weight.detach().abs() @ radius / 2
     assert 0.3 < radius.mean().item() / 0.01 < 3
+
+
+def test_ibp_init_halves_the_gain_behind_residual_sums() -> None:
+    torch.manual_seed(0)
+    module = zoo.build("resnet", (3, 16, 16), 10, (0.5,) * 3, (0.2,) * 3, width=4)
+    ibp_init(module)
+    gains = {
+        name: layer.weight.std().item() * layer.weight[0].numel() / math.sqrt(2 * math.pi)
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    }
+    # blocks 4, 5 and 6 add; what reads the sums of 4, 5 and 6 gets half, a 1x1 shortcut too
+    halved = {"5.branch.0", "5.shortcut.0", "6.branch.0", "6.shortcut.0", "8"}
+    assert halved <= gains.keys()
+    last = list(gains)[-1]
+    for name, gain in gains.items():
+        if name != last:
+            assert gain == pytest.approx(0.5 if name in halved else 1.0, rel=0.05), name
+
+
+class AddsPositions(nn.Module):
+    """A sum with a constant, which widens nothing, and one through ``torch.add`` and a ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.third, self.last = nn.Linear(3, 3), nn.Linear(3, 2)
+        self.positions, self.relu = nn.Parameter(torch.zeros(3)), nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.second(self.first(x) + self.positions)
+        out: torch.Tensor = self.last(self.third(self.relu(torch.add(x, self.first(x)))))
+        return out
+
+
+def test_layers_behind_sums_are_those_of_two_branches() -> None:
+    module = AddsPositions()
+    assert layers_behind_sums(module) == [module.third]
 
 
 def test_l1_by_hand() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -93,11 +94,16 @@ class Bounder:
                 # in eval mode it would switch the shared parameters' gradients off
                 node.train(True)
 
-    def freeze_batch_norm(self) -> None:
-        """Keep train mode, in which bounds carry gradients, but use the running statistics."""
+    def use_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        """Bound with these means and variances in train mode, until the next :meth:`forward`.
+
+        Args:
+            statistics: by the layer's name in the module, ``C`` each; gradients go through them.
+        """
         for node in self._bounded._modules.values():
             if type(node).__name__.endswith("BatchNormalization"):
-                node.eval()
+                layer = node.inputs[3].ori_name.removesuffix(".running_mean")
+                node.current_mean, node.current_var = statistics[layer]
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs ``N x K``; in train mode the statistics of ``x`` are those later bounds use."""
@@ -107,8 +113,8 @@ class Bounder:
     def ibp(self, box: Box, rows: Tensor) -> Tensor:
         """IBP lower bounds of ``rows · f`` (``N x S x K``) over the box: ``N x S``.
 
-        In train mode batch normalisation uses the mean and variance of the last :meth:`forward`,
-        which gradients go through.
+        In train mode batch normalisation uses the mean and variance of the last :meth:`forward`
+        or those that :meth:`use_statistics` was given; gradients go through them.
         """
         lower, _ = self._bounded.compute_bounds(
             x=(self._input(box),), C=rows, method="IBP", bound_upper=False

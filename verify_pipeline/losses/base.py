@@ -46,9 +46,26 @@ class Margins:
     crown: Tensor | None = None
 
 
-def whole_box(images: Tensor, points: Tensor | None, epsilon: float, share: float) -> Box:
+@dataclass(frozen=True, eq=False)
+class Perturbed:
+    """The images of a step and what surrounds them.
+
+    Attributes:
+        images: ``N x *X``, pixels in [0, 1].
+        epsilon: half-width of the boxes that are bounded, >= 0.
+        attack_epsilon: half-width of the boxes that the attack looks in, >= 0.
+        points: the attack's points, ``N x *X``, where the loss needs them.
+    """
+
+    images: Tensor
+    epsilon: float
+    attack_epsilon: float
+    points: Tensor | None = None
+
+
+def whole_box(perturbed: Perturbed, share: float) -> Box:
     """Bounds over the whole perturbation box: what every loss but SABR asks for."""
-    return Box.around(images, epsilon)
+    return Box.around(perturbed.images, perturbed.epsilon)
 
 
 @dataclass(frozen=True)
@@ -61,7 +78,7 @@ class Loss:
         needs_attack: margins at the attack's points.
         needs_bounds: IBP lower bounds.
         needs_crown: CROWN-IBP lower bounds too.
-        bounded_box: of (images ``N x *X``, attack's points ``N x *X``, ε, λ), the box to bound.
+        bounded_box: of (what surrounds the images, λ), the box to bound.
     """
 
     name: str
@@ -69,7 +86,7 @@ class Loss:
     needs_attack: bool = False
     needs_bounds: bool = False
     needs_crown: bool = False
-    bounded_box: Callable[[Tensor, Tensor | None, float, float], Box] = whole_box
+    bounded_box: Callable[[Perturbed, float], Box] = whole_box
 
 
 def required(margins: Tensor | None, kind: str) -> Tensor:

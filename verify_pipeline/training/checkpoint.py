@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from verify_pipeline.errors import TrainingError
+from verify_pipeline.errors import DataError, TrainingError
 from verify_pipeline.whole_files import write_whole
 
 TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
@@ -78,9 +79,12 @@ def save(
     """Write a checkpoint into ``folder``, in the place of the one before.
 
     The tensors' file carries the epoch in its name, and the JSON file, which is replaced last and
-    in one move, says which one is current: a death at any moment leaves a whole checkpoint.
+    in one move, says which one is current: a death at any moment leaves a whole checkpoint, and so
+    does a full disk.
+
+    Raises:
+        TrainingError: the folder cannot be written; what stood there is as it was.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"module.{key}": value for key, value in module.state_dict().items()}
     scalars: dict[str, Any] = {}
     for index, state in optimiser.state_dict()["state"].items():
@@ -91,8 +95,7 @@ def save(
                 scalars[f"{index}.{key}"] = value
     tensors |= {f"generator.{name}": g.get_state() for name, g in generators.items()}
     name = f"epoch-{progress.epoch:04d}-{TENSORS}"
-    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / (name + ".new"))
-    os.replace(folder / (name + ".new"), folder / name)
+    _write_tensors(tensors, folder / name)
     state = {
         "tensors": name,
         "epoch": progress.epoch,
@@ -101,10 +104,37 @@ def save(
         "settings": identity.settings,
         "images": identity.images,
     }
-    write_whole(folder / STATE, json.dumps(state, indent=1))
+    try:
+        write_whole(folder / STATE, json.dumps(state, indent=1))
+    except DataError as error:
+        (folder / name).unlink()  # nothing says yet that it is current
+        raise _unwritable(folder, error.got) from error
     for old in folder.glob(f"epoch-*-{TENSORS}*"):
         if old.name != name:
             old.unlink()
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write the file under another name and move it into place."""
+    temporary = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise _unwritable(path.parent, str(error)) from error
+    finally:  # also where somebody stops the program
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _unwritable(folder: Path, reason: str | None) -> TrainingError:
+    return TrainingError(
+        f"checkpoint in {folder}",
+        expected="a place that can be written, with room for it",
+        got=reason,
+        remedy="Make room, and give the same command: it goes on from the last checkpoint there.",
+    )
 
 
 def load(

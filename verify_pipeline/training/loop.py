@@ -7,7 +7,7 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from verify_pipeline.data import DataSetInfo, ImageSet, augment, split_validatio
 from verify_pipeline.errors import TrainingError
 from verify_pipeline.lirpa import Bounder
 from verify_pipeline.training import checkpoint
-from verify_pipeline.training.batch_norm import has_batch_norm, recompute_statistics, set_momentum
+from verify_pipeline.training.averages import Averages
+from verify_pipeline.training.batch_norm import batch_norms, recompute_statistics
+from verify_pipeline.training.batches import Batches
 from verify_pipeline.training.evaluate import evaluate
 from verify_pipeline.training.initialise import ibp_init
 from verify_pipeline.training.observer import Silent, TrainObserver
@@ -58,8 +60,10 @@ def train(
         device: to train on.
 
     Raises:
-        ConfigError: an unknown network or loss.
-        TrainingError: the loss is not finite, or the folder's checkpoint does not fit.
+        ConfigError: an unknown network or loss, or batches too small for batch normalisation.
+        DataError: ``info`` does not describe the images, or there are too few of them.
+        TrainingError: the loss is not finite, the folder's checkpoint does not fit, or the folder
+            cannot be written.
     """
     return _Training(settings, images, info, folder, observer or Silent(), device).run(cascade)
 
@@ -78,6 +82,7 @@ class _Training:
     ) -> None:
         self.settings, self.info, self.folder, self.observer = settings, info, folder, observer
         self.device = torch.device(device)
+        info.check_fits(images)
         held_out = settings.data.validation
         self.validation: ImageSet | None = None
         if held_out:
@@ -85,6 +90,7 @@ class _Training:
         self.identity = checkpoint.Identity(_plain(settings), _digest(images))
         self.images = images.to(self.device)
         self.module = self._network().to(self.device)
+        self.batches = Batches.of(images, settings.optimiser, self.module)
         rate = settings.optimiser.learning_rate
         self.optimiser = torch.optim.Adam(self.module.parameters(), lr=rate, fused=True)
         names = ("order", "augment", "attack")
@@ -97,12 +103,9 @@ class _Training:
         loss = losses.get(settings.loss.name)
         bounder = Bounder(self.module, info.shape) if loss.needs_bounds else None
         self.step = LossStep(self.module, bounder, loss, settings, self.generators["attack"])
-        self.steps = sum(1 for _ in _cuts(len(images), settings.optimiser.batch))
+        self.steps = self.batches.steps
         self.epsilon = epsilon_schedule(settings.epsilon, self.steps)
         self.alpha = ramp_schedule(settings.loss.alpha_ramp, settings.loss.alpha, self.steps)
-        if settings.batch_norm_policy == "ctbench":
-            # so that the running statistics are those of the last clean batch
-            set_momentum(self.module, 1.0)
 
     def _network(self) -> nn.Module:
         """Fresh weights that depend on the seed alone, not on what ran before."""
@@ -134,58 +137,43 @@ class _Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         started = time.perf_counter()
-        sums = {"loss": 0.0, "clean": 0, "adversarial": 0, "verified": 0}
-        seen = 0
-        for place, batch in enumerate(self._batches()):
+        averages = Averages()
+        for place, batch in enumerate(self.batches.shuffled(self.generators["order"])):
             step = (epoch - 1) * self.steps + place
-            loss, counts = self._update(batch, self._plan(step, epoch))
-            seen += len(batch)
-            sums["loss"] += loss * len(batch)
-            for name, count in counts.items():
-                sums[name] += count
+            loss = self._update(batch, self._plan(step), averages)
             self.observer.step_done(place + 1, loss)
-        last = self._plan(epoch * self.steps - 1, epoch)
-        if self.settings.batch_norm_policy == "ctbench" and has_batch_norm(self.module):
-            recompute_statistics(self.module, self.images, options.batch)
+        last = self._plan(epoch * self.steps - 1)
+        if self.settings.batch_norm_policy == "ctbench" and batch_norms(self.module):
+            order = self.batches.shuffled(self.generators["order"])
+            recompute_statistics(self.module, (self._pixels(batch)[0] for batch in order))
         row = {"epoch": epoch, "epsilon": last.epsilon, "alpha": last.alpha, "rate": rate}
-        row |= {f"train_{name}": total / seen for name, total in sums.items()}
+        row |= {f"train_{name}": value for name, value in averages.values().items()}
         return row | {"seconds": time.perf_counter() - started}
 
-    def _batches(self) -> Iterator[Tensor]:
-        """Indices of each step's images, in an order that the generator's state decides."""
-        order = torch.randperm(len(self.images), generator=self.generators["order"])
-        for start, stop in _cuts(len(order), self.settings.optimiser.batch):
-            yield order[start:stop]
-
-    def _plan(self, step: int, epoch: int) -> StepPlan:
+    def _plan(self, step: int) -> StepPlan:
+        """ε, α and the regulariser's weight, which falls to 0 as ε grows."""
         epsilon, target = self.epsilon(step), self.settings.epsilon
-        regulariser = 0.0
-        if epoch <= target.start + target.length - 1:
-            full = target.target * target.train_factor
-            share = 1 - epsilon / full if full else 0.0
-            regulariser = self.settings.regulariser.weight * share
-        return StepPlan(epsilon, self.alpha(step), regulariser)
+        full = target.target * target.train_factor
+        left = 1 - epsilon / full if full else 0.0
+        return StepPlan(epsilon, self.alpha(step), self.settings.regulariser.weight * left)
 
-    def _update(self, batch: Tensor, plan: StepPlan) -> tuple[float, dict[str, int]]:
+    def _update(self, batch: Tensor, plan: StepPlan, averages: Averages) -> float:
         """One step of the optimiser, its gradient added up over the parts of the batch."""
         options = self.settings.optimiser
         self.optimiser.zero_grad(set_to_none=True)
-        total, counts = 0.0, {"clean": 0, "adversarial": 0, "verified": 0}
-        # batch normalisation has no variance of a single image
-        for part in batch.tensor_split(max(1, min(options.accumulate, len(batch) // 2))):
+        total = 0.0
+        for part in self.batches.cut(batch):
             result = self.step(*self._pixels(part), plan)
             share = len(part) / len(batch)
             (result.loss * share).backward()
             total += float(result.loss.detach()) * share
-            counts["clean"] += result.correct
-            counts["adversarial"] += result.adversarial_correct
-            counts["verified"] += result.verified
+            averages.count(result, len(part))
         if not math.isfinite(total):
             raise self._diverged(f"a loss of {total}")
         if options.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
         self.optimiser.step()
-        return total, counts
+        return total
 
     def _diverged(self, got: str) -> TrainingError:
         return TrainingError(
@@ -240,15 +228,6 @@ class _Training:
             self.identity,
         )
         _write_csv(self.folder / "metrics.csv", progress.metrics)
-
-
-def _cuts(count: int, batch: int) -> Iterator[tuple[int, int]]:
-    """Where batches begin and end; a last one of a single image, which batch normalisation has no
-    variance for, is left out (the next epoch's order holds it again)."""
-    for start in range(0, count, batch):
-        stop = min(start + batch, count)
-        if stop - start > 1 or count == 1:
-            yield start, stop
 
 
 def _digest(images: ImageSet) -> str:

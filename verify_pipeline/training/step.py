@@ -1,15 +1,18 @@
-"""One training step's loss, in the order that batch normalisation makes matter (PAPER: De Palma
-et al. 2024, arXiv:2305.13991, appendix):
+"""One training step's loss, in the order of De Palma et al. 2024 (arXiv:2305.13991, appendix):
 
 1. a clean forward pass in train mode;
 2. the attack in eval mode;
 3. the adversarial forward pass in train mode;
 4. bounds in train mode, with the adversarial batch's mean and variance.
+
+Warming up, the loss is the cross-entropy of the first pass; the others are made all the same, in
+boxes of half-width 1e-6, because they move the running statistics. ``passes.py`` has the other
+policy for batch normalisation.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +20,16 @@ from torch.nn import functional as F
 
 from verify_pipeline.attacks.pgd import pgd
 from verify_pipeline.lirpa import Bounder
-from verify_pipeline.losses import Loss, Margins
+from verify_pipeline.losses import Loss, Margins, Perturbed
 from verify_pipeline.network.zoo.layers import Normalise
 from verify_pipeline.problem import Box, margin_matrix
-from verify_pipeline.training.batch_norm import has_batch_norm
 from verify_pipeline.training.initialise import l1_norm
+from verify_pipeline.training.passes import POLICIES
 from verify_pipeline.training.regulariser import shi_regulariser
 from verify_pipeline.training.settings import TrainSettings
 
 WARM_UP_EPSILON = 1e-6
-"""Half-width of the boxes that the regulariser looks at while ε = 0."""
+"""Half-width of the boxes that the attack and the regulariser look at while ε = 0."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,14 @@ class StepResult:
     Attributes:
         loss: a scalar that gradients go through: everything that is minimised.
         correct: instances classified rightly without attack.
-        adversarial_correct: under the attack; 0 where the loss has none.
-        verified: with all IBP margins > 0; 0 where the loss has no bounds.
+        adversarial_correct: under the attack; None where there was none.
+        verified: with all IBP margins > 0; None where the loss looked at no bounds.
     """
 
     loss: Tensor
     correct: int
-    adversarial_correct: int = 0
-    verified: int = 0
+    adversarial_correct: int | None = None
+    verified: int | None = None
 
 
 class LossStep:
@@ -85,67 +88,74 @@ class LossStep:
         self._loss = loss
         self._settings = settings
         self._generator = generator
-        self._has_statistics = has_batch_norm(module)
+        self._passes = POLICIES[settings.batch_norm_policy](module, bounder)
         self._normalise = next(
             (layer for layer in module.modules() if isinstance(layer, Normalise)), nn.Identity()
         )
 
     def __call__(self, images: Tensor, labels: Tensor, plan: StepPlan) -> StepResult:
         """The loss of pixels ``N x C x H x W`` in [0, 1] with labels ``N``."""
-        self._use_batch_statistics()
         warming_up = plan.epsilon == 0 or not (self._loss.needs_attack or self._loss.needs_bounds)
-        # with an attack, the clean pass is there for batch norm's statistics (and the accuracy)
-        with torch.set_grad_enabled(warming_up or not self._loss.needs_attack):
-            logits = self._forward(images)
+        logits = self._clean(images, warming_up)
         correct = int((logits.argmax(1) == labels).sum())
-        if self._settings.batch_norm_policy == "ctbench":
-            self._freeze_statistics()
         rows = margin_matrix(labels, logits.shape[1], logits.dtype)
+        perturbed = self._perturbed(images, labels, plan.epsilon)
+        adversarial = None
+        if perturbed.points is not None:  # before bounds, which use its statistics
+            outputs = self._passes.adversarial(perturbed.points)
+            adversarial = torch.einsum("nsk,nk->ns", rows, outputs)
         if warming_up:
-            penalties = self._penalties(Box.around(images, WARM_UP_EPSILON), rows, plan, True)
-            return StepResult(F.cross_entropy(logits, labels) + penalties, correct)
-        points = self._attack(images, labels, plan.epsilon) if self._loss.needs_attack else None
-        share = self._settings.loss.sabr_lambda
-        box = self._loss.bounded_box(images, points, plan.epsilon, share)
-        margins = self._margins(points, box, rows)
-        loss = self._loss.value(margins, plan.alpha) + self._penalties(box, rows, plan, False)
-        return StepResult(loss, correct, _positive(margins.adversarial), _positive(margins.ibp))
+            box = Box.around(images, WARM_UP_EPSILON)
+            if plan.regulariser and self._bounder is not None:
+                self._bounder.ibp(box, rows)
+            loss = F.cross_entropy(logits, labels) + self._penalties(box, plan)
+            return StepResult(loss, correct, _positive(adversarial))
+        box = self._loss.bounded_box(perturbed, self._settings.loss.sabr_lambda)
+        margins = self._margins(adversarial, box, rows)
+        loss = self._loss.value(margins, plan.alpha) + self._penalties(box, plan)
+        return StepResult(loss, correct, _positive(adversarial), _positive(margins.ibp))
 
-    def _margins(self, points: Tensor | None, box: Box, rows: Tensor) -> Margins:
-        """The margins the loss needs: adversarial ones first, whose statistics bounds use."""
-        adversarial = crown = ibp = None
-        if points is not None:
-            adversarial = torch.einsum("nsk,nk->ns", rows, self._forward(points))
+    def _clean(self, images: Tensor, warming_up: bool) -> Tensor:
+        """Logits of the images; with gradients only where something is made of them."""
+        needed = warming_up or not self._loss.needs_attack or self._passes.clean_has_influence
+        with torch.set_grad_enabled(needed):
+            return self._passes.clean(images)
+
+    def _perturbed(self, images: Tensor, labels: Tensor, epsilon: float) -> Perturbed:
+        """The images and how far bounds and attack go around them; the attack's points."""
+        attack_epsilon = epsilon * self._settings.epsilon.attack_epsilon_factor
+        if epsilon == 0:
+            epsilon = attack_epsilon = WARM_UP_EPSILON
+        perturbed = Perturbed(images, epsilon, attack_epsilon)
+        if not self._loss.needs_attack:
+            return perturbed
+        attack = self._settings.attack
+        with self._passes.attack() as network:
+            points = pgd(
+                lambda x: F.cross_entropy(network(x), labels, reduction="none"),
+                Box.around(images, attack_epsilon),
+                steps=attack.steps,
+                step_size=attack.step_size,
+                restarts=attack.restarts,
+                generator=self._generator,
+            )
+        return replace(perturbed, points=points)
+
+    def _margins(self, adversarial: Tensor | None, box: Box, rows: Tensor) -> Margins:
+        """The margins the loss needs."""
+        crown = ibp = None
         if self._bounder is not None:
             if self._loss.needs_crown:
                 crown = self._bounder.crown_ibp(box, rows)
             ibp = self._bounder.ibp(box, rows)
         return Margins(adversarial=adversarial, ibp=ibp, crown=crown)
 
-    def _attack(self, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-        attack = self._settings.attack
-        box = Box.around(images, epsilon * self._settings.epsilon.attack_epsilon_factor)
-        self._module.eval()
-        points = pgd(
-            lambda x: F.cross_entropy(self._module(x), labels, reduction="none"),
-            box,
-            steps=attack.steps,
-            step_size=attack.step_size,
-            restarts=attack.restarts,
-            generator=self._generator,
-        )
-        if self._settings.batch_norm_policy == "paper":
-            self._module.train()
-        return points
-
-    def _penalties(self, box: Box, rows: Tensor, plan: StepPlan, bounds_missing: bool) -> Tensor:
-        """L1 and Shi's regulariser, with their weights; the latter of the last bounds computed."""
-        total = rows.new_zeros(())
+    def _penalties(self, box: Box, plan: StepPlan) -> Tensor:
+        """L1 and Shi's regulariser, with their weights; the latter of the last bounds, of a box."""
+        total = box.lower.new_zeros(())
         if self._settings.optimiser.l1:
             total = total + self._settings.optimiser.l1 * l1_norm(self._module)
         if plan.regulariser and self._bounder is not None:
-            if bounds_missing:
-                self._bounder.ibp(box, rows)
             # as the first layer of weights sees it, after normalisation
             radius = (self._normalise(box.upper) - self._normalise(box.lower)).mean() / 2
             bounds = self._bounder.relu_inputs()
@@ -153,25 +163,7 @@ class LossStep:
             total = total + plan.regulariser * term
         return total
 
-    def _use_batch_statistics(self) -> None:
-        self._module.train()
-        if self._bounder is not None:
-            self._bounder.train(True)
 
-    def _freeze_statistics(self) -> None:
-        """Normalise with the running statistics, which the clean batch has just set."""
-        self._module.eval()
-        if self._bounder is not None:
-            self._bounder.freeze_batch_norm()
-
-    def _forward(self, x: Tensor) -> Tensor:
-        """Logits; with batch norm through the bounder, which keeps the batch's statistics."""
-        if self._bounder is not None and self._has_statistics:
-            return self._bounder.forward(x)
-        out: Tensor = self._module(x)
-        return out
-
-
-def _positive(margins: Tensor | None) -> int:
-    """Instances whose margins are all > 0; 0 where there are no margins."""
-    return 0 if margins is None else int((margins > 0).all(1).sum())
+def _positive(margins: Tensor | None) -> int | None:
+    """Instances whose margins are all > 0; None where there are no margins."""
+    return None if margins is None else int((margins > 0).all(1).sum())

@@ -1,0 +1,189 @@
+"""The method once more, in plain loops for a perceptron: what the package's training has to equal.
+
+De Palma et al. 2024 (arXiv:2305.13991), written from the paper: no part of the package computes a
+loss, a bound, an attack or a schedule here. Initial weights and augmentation are the package's.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from verify_pipeline.data import DataSetInfo, ImageSet, augment
+from verify_pipeline.network import zoo
+from verify_pipeline.training.initialise import ibp_init
+from verify_pipeline.training.settings import TrainSettings
+
+
+def initial(settings: TrainSettings, info: DataSetInfo) -> nn.Sequential:
+    """The perceptron before its first step."""
+    torch.manual_seed(settings.seed)
+    net = settings.network
+    module = zoo.build(
+        net.name, info.shape, info.classes, info.mean, info.std, net.width, net.batch_norm
+    )
+    ibp_init(module)
+    assert isinstance(module, nn.Sequential)
+    return module
+
+
+def ramp(step: int, first: int, last: int) -> float:
+    """0 to 1: x^4 for a quarter of the way, then a line of the same slope."""
+    if not first < step < last:
+        return float(step >= last)
+    middle = first + (last - first) // 4
+    at, whole = middle - first, last - first
+    slope = 4 * at**3  # of x^4 at the middle
+    top = at**4 + slope * (whole - at)
+    x = step - first
+    return (x**4 if step < middle else at**4 + slope * (x - at)) / top
+
+
+def interval(
+    layers: list[nn.Module], lower: Tensor, upper: Tensor, labels: Tensor
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Lower bounds of all f_y - f_j, y itself among them as 0, and bounds of each ReLU's input."""
+    seen = []
+    *before, last = layers
+    for layer in before:
+        if isinstance(layer, nn.Linear):
+            center, radius = layer((lower + upper) / 2), (upper - lower) / 2 @ layer.weight.abs().T
+            lower, upper = center - radius, center + radius
+        else:
+            if isinstance(layer, nn.ReLU):
+                seen.append((lower, upper))
+            lower, upper = layer(lower), layer(upper)
+    assert isinstance(last, nn.Linear)
+    weight = last.weight[labels].unsqueeze(1) - last.weight
+    offset = last.bias[labels].unsqueeze(1) - last.bias
+    least = torch.where(weight > 0, weight * lower.unsqueeze(1), weight * upper.unsqueeze(1))
+    return least.sum(2) + offset, seen
+
+
+def regulariser(seen: list[tuple[Tensor, Tensor]], radius: Tensor, tolerance: float) -> Tensor:
+    """Shi et al. 2021: the means over layers of tightness and of balance."""
+    total = torch.zeros(())
+    for lower, upper in seen:
+        total = total + F.relu(tolerance - radius / ((upper - lower) / 2).mean())
+        center = (lower + upper) / 2
+        on, off = lower > 0, upper < 0
+        if on.any() and off.any():
+            spread = (center - center.mean()) ** 2
+            for a, b in (
+                (center[on].sum(), -center[off].sum()),
+                (spread[on].sum(), spread[off].sum()),
+            ):
+                total = total + F.relu(tolerance - torch.minimum(a / b, b / a))
+    return total / len(seen) / tolerance
+
+
+@dataclass
+class Reference:
+    """A training in plain loops.
+
+    Attributes:
+        settings: of the training; the network is a perceptron without batch normalisation.
+        info: of the images.
+        images: to train on.
+    """
+
+    settings: TrainSettings
+    info: DataSetInfo
+    images: ImageSet
+
+    def run(self) -> nn.Sequential:
+        """The trained network."""
+        chosen, optimiser = self.settings, self.settings.optimiser
+        self.module = initial(chosen, self.info)
+        order, change, self.noise = (
+            torch.Generator().manual_seed(3 * chosen.seed + place) for place in range(3)
+        )
+        adam = torch.optim.Adam(self.module.parameters(), lr=1.0)
+        per_epoch = len(self.images) // optimiser.batch
+        for epoch in range(1, optimiser.epochs + 1):
+            rate = optimiser.learning_rate
+            for milestone in optimiser.milestones:
+                rate *= optimiser.decay if epoch > milestone else 1.0
+            adam.param_groups[0]["lr"] = rate
+            places = torch.randperm(len(self.images), generator=order)
+            for step in range(per_epoch):
+                batch = places[step * optimiser.batch : (step + 1) * optimiser.batch]
+                pixels = self.images.images[batch].float() / 255
+                if chosen.data.augment:
+                    pixels = augment(pixels, self.info.augmentation, change)
+                self.module.zero_grad()
+                labels = self.images.labels[batch]
+                self.loss(pixels, labels, (epoch - 1) * per_epoch + step, per_epoch).backward()
+                self.clip(optimiser.clip)
+                adam.step()
+        return self.module
+
+    def clip(self, most: float) -> None:
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        norm = sum(float(g.square().sum()) for g in gradients) ** 0.5
+        for gradient in gradients:
+            gradient *= min(1.0, most / (norm + 1e-6))
+
+    def loss(self, x: Tensor, labels: Tensor, step: int, per_epoch: int) -> Tensor:
+        chosen = self.settings
+        at, of = chosen.epsilon, chosen.loss
+        first = (at.start - 1) * per_epoch
+        grown = ramp(step, first, first + at.length * per_epoch)
+        epsilon = at.target * at.train_factor * grown
+        alpha = of.alpha
+        if of.alpha_ramp.shape == "linear":
+            part = min(1.0, step / (of.alpha_ramp.length * per_epoch))
+            alpha = of.alpha_ramp.start_value * (1 - part) + of.alpha * part
+        reach = epsilon * at.attack_epsilon_factor
+        points = None if of.name == "ibp" else self.attacked(x, labels, reach or 1e-6)
+        center, width = x, epsilon or 1e-6
+        lower, upper = (x - width).clamp(0, 1), (x + width).clamp(0, 1)
+        if of.name == "sabr" and epsilon:
+            width = of.sabr_lambda * reach
+            low, high = (x - reach).clamp(0, 1), (x + reach).clamp(0, 1)
+            center = torch.minimum(torch.maximum(points, low + width), high - width)
+            lower, upper = center - width, center + width
+        margins, seen = interval(list(self.module), lower, upper, labels)
+        total = chosen.optimiser.l1 * sum(
+            layer.weight.abs().sum() for layer in self.module if isinstance(layer, nn.Linear)
+        )
+        normalise = self.module[0]
+        radius = ((normalise(upper) - normalise(lower)) / 2).mean()
+        weight = chosen.regulariser.weight * (1 - grown)
+        total = total + weight * regulariser(seen, radius, chosen.regulariser.tolerance)
+        if epsilon == 0:
+            return total + F.cross_entropy(self.module(x), labels)
+        verified = F.cross_entropy(-margins, labels)
+        if of.name in ("ibp", "sabr"):
+            return total + verified
+        outputs = self.module(points)
+        attacked = F.cross_entropy(outputs, labels)
+        if of.name == "mtl-ibp":
+            return total + alpha * verified + (1 - alpha) * attacked
+        if of.name == "exp-ibp":
+            return total + verified**alpha * attacked ** (1 - alpha)
+        assert of.name == "cc-ibp"
+        differences = outputs.gather(1, labels.unsqueeze(1)) - outputs
+        mixed = alpha * margins + (1 - alpha) * differences
+        return total + F.cross_entropy(-mixed, labels)
+
+    def attacked(self, x: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+        """One step of the gradient's sign from a random start."""
+        assert self.settings.attack.steps == 1
+        lower, upper = (x - epsilon).clamp(0, 1), (x + epsilon).clamp(0, 1)
+        start = lower + torch.rand(x.shape, generator=self.noise) * (upper - lower)
+        start.requires_grad_()
+        (gradient,) = torch.autograd.grad(
+            F.cross_entropy(self.module(start), labels, reduction="sum"), start
+        )
+        step = self.settings.attack.step_size * (upper - lower) / 2
+        moved = start.detach() + step * gradient.sign()
+        return torch.minimum(torch.maximum(moved, lower), upper)
+
+
+def flat(module: nn.Module) -> Tensor:
+    """All parameters, one after the other."""
+    values: list[Any] = [p.detach().flatten() for p in module.parameters()]
+    return torch.cat(values)
