@@ -175,6 +175,7 @@ def certification(
     *,
     needs_epsilon: bool = True,
     check_parity: bool = True,
+    class_order: str | None = None,
 ) -> Certification:
     """Put together what is said in options, in a recipe, and in a network file's own notes.
 
@@ -185,6 +186,7 @@ def certification(
         options: fields of the settings, values as in YAML.
         needs_epsilon: whether nothing else says how large the boxes are.
         check_parity: whether the network as read is compared with onnxruntime.
+        class_order: ``sorted`` or ``published``, of the data set; None: as its name says.
 
     Raises:
         NetworkError: the file cannot be used.
@@ -206,7 +208,7 @@ def certification(
     if "epsilon" not in given and notes["epsilon"] is None:
         raise ConfigError("epsilon", got="none", remedy="Give it with --epsilon, or a --recipe.")
     settings = checked(CertifySettings, {"epsilon": notes["epsilon"], **given}, "options")
-    return Certification(network, data_set, settings)
+    return Certification(network, data.with_class_order(data_set, class_order), settings)
 
 
 def certify(

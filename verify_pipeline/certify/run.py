@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -15,14 +15,16 @@ import torch
 from verify_pipeline._version import __version__
 from verify_pipeline.certify.boxes import sample_points, spread
 from verify_pipeline.certify.cascade import Cascade, Room
+from verify_pipeline.certify.chance import remarks_on
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage, Subject
 from verify_pipeline.certify.deployed import Deployed
 from verify_pipeline.certify.instances import Instances, vary_little
 from verify_pipeline.certify.ledger import Ledger
-from verify_pipeline.certify.preprocessing import Prepared
+from verify_pipeline.certify.preprocessing import AS_IT_IS, Prepared
 from verify_pipeline.certify.questions import Question, ask
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, parse_indices, plan
+from verify_pipeline.certify.specifications import MARGINS
 from verify_pipeline.certify.stages import FEW_FREE, build_stages, for_few_inputs
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
@@ -105,7 +107,12 @@ def certify_set(
     if vary_little(asked.instances, FEW_FREE):
         stages = for_few_inputs(stages, made, subject, asked.instances.rows, clock)
     with _Borrowed(ledger) as book:
-        return _work(job, stages, book, observer or Observer(), clock)
+        summary = _work(job, stages, book, observer or Observer(), clock)
+    if isinstance(images, BoxSet) or run.specification != MARGINS.name:
+        return summary
+    preprocessing = AS_IT_IS if question is None else question.preprocessing
+    remarks = remarks_on(summary.tally, graph.outputs, images.name, preprocessing)
+    return replace(summary, remarks=remarks)
 
 
 def network_name(network: Certifiable) -> str:

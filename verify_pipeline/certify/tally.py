@@ -27,11 +27,13 @@ class Summary:
         records: the verdicts, by image, one each.
         replaced: how many verdicts of the run are left out because they are of images that stood
             at these places of the data set before.
+        remarks: sentences on what a reader should check before believing the numbers.
     """
 
     info: RunInfo
     records: tuple[Record, ...]
     replaced: int = 0
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def tally(self) -> Tally:

@@ -65,7 +65,7 @@ def certify(
     needs_epsilon = question.perturbation is None and not isinstance(own, questions.OwnBoxes)
     name = pictures.data if own is None else own.name
     epsilon = questions.single_epsilon(asked)
-    job = _job(network, name, tried, epsilon, needs_epsilon)
+    job = _job(network, (name, pictures.class_order), tried, epsilon, needs_epsilon)
     chosen = (
         job.load_images(cast("Split", pictures.split or "test"), where.data_root)
         if own is None
@@ -79,23 +79,31 @@ def _own(
 ) -> questions.OwnBoxes | OwnArrays | None:
     """The user's own boxes or images; None: a data set's."""
     images, labels = pictures.images, pictures.labels
-    sets = {"data": pictures.data, "split": pictures.split}
+    sets = {
+        "data": pictures.data,
+        "class_order": pictures.class_order,
+        "split": pictures.split,
+    }
     widths = {"epsilon": asked.epsilon, "epsilon_file": asked.epsilon_file}
     own = questions.own_boxes(boxes.lower, boxes.upper, images, labels, **sets, **widths)
     return own or own_arrays(images, labels, **sets)
 
 
 def _job(
-    network: Path, data: str | None, tried: Tried, epsilon: str | None, needs_epsilon: bool
+    network: Path,
+    data: tuple[str | None, str | None],
+    tried: Tried,
+    epsilon: str | None,
+    needs_epsilon: bool,
 ) -> Certification:
-    """The network as it is read, and the settings."""
+    """The network as it is read, and the settings; ``data``: name and class order, as typed."""
     from verify_pipeline import pipeline
     from verify_pipeline.certify.settings import asking_abcrown
 
     job = pipeline.certification(
         network,
         None if tried.recipe is None else recipe_of(tried.recipe, None),
-        data,
+        data[0],
         certify_fields(
             tried.indices,
             tried.stages,
@@ -107,6 +115,7 @@ def _job(
         ),
         needs_epsilon=needs_epsilon,
         check_parity=tried.parity_check,
+        class_order=data[1],
     )
     if tried.engine != "abcrown":
         return job

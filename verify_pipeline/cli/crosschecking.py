@@ -131,7 +131,13 @@ def _of_images(
     from verify_pipeline.engines.crosscheck import Job, crosscheck_images
     from verify_pipeline.reporting.tables import epsilon_text
 
-    own = own_arrays(pictures.images, pictures.labels, data=pictures.data, split=pictures.split)
+    own = own_arrays(
+        pictures.images,
+        pictures.labels,
+        data=pictures.data,
+        class_order=pictures.class_order,
+        split=pictures.split,
+    )
     question = questions.question_of(typed)
     fields = certify_fields(
         common.tried.indices,
@@ -142,7 +148,12 @@ def _of_images(
     )
     name = pictures.data if own is None else own.name
     asked = pipeline.certification(
-        network, None, name, fields, needs_epsilon=question.perturbation is None
+        network,
+        None,
+        name,
+        fields,
+        needs_epsilon=question.perturbation is None,
+        class_order=pictures.class_order,
     )
     if own is None:
         chosen = asked.load_images(cast("Split", pictures.split or "test"), common.where.data_root)

@@ -43,6 +43,14 @@ Data = Annotated[
     typer.Option(help="Data set. Default: the recipe's, or the one the file was trained on."),
 ]
 Split = Annotated[str | None, typer.Option(help="test or train.", show_default="test")]
+ClassOrder = Annotated[
+    str | None,
+    typer.Option(
+        help="How the network numbers the classes of tinyimagenet or imagenet64: sorted (by "
+        "WordNet id, as torchvision numbers folders) or published (wnids.txt; the labels 1..1000). "
+        "Default: as the file was trained, else sorted for tinyimagenet, published for imagenet64."
+    ),
+]
 Images = Annotated[
     Path | None,
     typer.Option(
@@ -131,6 +139,7 @@ class Pictures:
     """Which images, as typed; None where an option was not given."""
 
     data: Data = None
+    class_order: ClassOrder = None
     split: Split = None
     images: Images = None
     labels: Labels = None

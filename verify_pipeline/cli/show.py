@@ -27,10 +27,14 @@ def show_export(report: ExportReport) -> None:
 
 
 def show_summaries(summaries: Sequence[Summary]) -> None:
-    """The table of some runs."""
+    """The table of some runs; what should be checked first, as warnings on standard error."""
     console = Console()
     table = as_rich(summaries)
     console.print(table if console.width >= WIDE else _turned(table))
+    for remark in (remark for summary in summaries for remark in summary.remarks):
+        Console(stderr=True, highlight=False).print(
+            f"warning: {remark}", markup=False, soft_wrap=True
+        )
 
 
 def _turned(table: Table) -> Table:

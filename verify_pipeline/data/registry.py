@@ -66,14 +66,14 @@ def class_order(name: str) -> ClassOrder | None:
     return _REORDERED[base].other if order else _REORDERED[base].usual
 
 
-def with_class_order(name: str, order: ClassOrder | None) -> str:
+def with_class_order(name: str, order: str | None) -> str:
     """A data set's name with its classes in this order, for :func:`load`, ledgers and tables.
 
     Other labels are another set: ``imagenet64`` is as published, ``imagenet64:sorted`` is not.
 
     Args:
         name: of a data set, whatever its order.
-        order: None: as the name says.
+        order: a :data:`ClassOrder`; None: as the name says.
 
     Raises:
         ConfigError: this data set has one order of classes only, or not this one.

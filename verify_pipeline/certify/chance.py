@@ -1,0 +1,66 @@
+"""Whether a network is right as often as guessing: then labels or pixels are likely not its own."""
+
+from __future__ import annotations
+
+import math
+
+from verify_pipeline import data
+from verify_pipeline.certify.preprocessing import Preprocessing
+from verify_pipeline.certify.tally import Tally
+
+LEAST_IMAGES = 50
+"""Of fewer, the accuracy says too little."""
+
+SIGNIFICANCE = 0.01
+
+
+def is_like_guessing(right: int, images: int, classes: int) -> bool:
+    """Whether guessing would have so many images right, or more, with a probability of 1 % or more.
+
+    Args:
+        right: images classified rightly.
+        images: all of them.
+        classes: K; each guess is right with probability 1/K.
+    """
+    chance = 1 / classes
+    fewer = math.fsum(
+        math.exp(
+            math.lgamma(images + 1)
+            - math.lgamma(count + 1)
+            - math.lgamma(images - count + 1)
+            + count * math.log(chance)
+            + (images - count) * math.log1p(-chance)
+        )
+        for count in range(right)
+    )
+    return 1 - fewer >= SIGNIFICANCE
+
+
+def remarks_on(
+    tally: Tally, classes: int, data_set: str, preprocessing: Preprocessing
+) -> tuple[str, ...]:
+    """What a reader of these verdicts should check first; nothing where they look right.
+
+    Args:
+        tally: of images that have to keep their classes, the clean check among its stages.
+        classes: outputs of the network.
+        data_set: its name.
+        preprocessing: that was asked for.
+    """
+    if classes < 2 or tally.images < LEAST_IMAGES:
+        return ()
+    if not is_like_guessing(tally.right, tally.images, classes):
+        return ()
+    checks = ["that these are the images and labels of this network"]
+    order = data.class_order(data_set)
+    if order is not None:
+        other = "published" if order == "sorted" else "sorted"
+        checks.append(f"the order of the classes (it is {order}; --class-order {other})")
+    if preprocessing.mean or preprocessing.std:
+        checks.append(f"the normalisation of its pixels (it is {preprocessing.name})")
+    else:
+        checks.append("whether the network wants normalised pixels (--mean and --std)")
+    return (
+        f"{tally.right} of {tally.images} images are classified rightly, no more than by guessing "
+        f"among {classes} classes; check {', '.join(checks)}",
+    )
