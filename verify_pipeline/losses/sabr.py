@@ -16,7 +16,8 @@ def small_box(perturbed: Perturbed, share: float) -> Box:
     ``l = max(0, x - ε)`` to ``u = min(1, x + ε)``. The centre is ``clip(x_adv, l + τ, u - τ)``:
     eq. 4 with the box cut to [0, 1], as De Palma et al. 2024 (arXiv:2305.13991) compute it, so
     that the small box has its full width beside black and white too. Where [l, u] is narrower than
-    2τ, the small box is [l, u].
+    2τ, the small box is [l, u]; their code leaves the whole box there. (CTBench takes λ times the
+    half-width of [l, u] for τ.)
 
     Args:
         perturbed: with the attack's points.
