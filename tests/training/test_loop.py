@@ -1,5 +1,6 @@
 """The training loop: it learns, it resumes to the same weights, it refuses what cannot be right."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from verify_pipeline.data import DataSetInfo, ImageSet
+from verify_pipeline.data import Augmentation, DataSetInfo, ImageSet
 from verify_pipeline.errors import TrainingError
 from verify_pipeline.losses import LOSSES
 from verify_pipeline.training import Silent, train
@@ -74,6 +75,22 @@ def test_interrupted_training_ends_with_the_same_weights(
     assert len(lines) == 1 + 4
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
     assert not list(tmp_path.glob("*.new"))
+
+
+@pytest.mark.parametrize("policy", ["paper", "ctbench"])
+def test_so_it_does_with_augmentation_and_several_parts(
+    policy: str, images: ImageSet, info: DataSetInfo, tmp_path: Path
+) -> None:
+    changing = replace(info, augmentation=Augmentation(flip=True, padding=2))
+    options = {"epochs": 4, "batch": 32, "milestones": [3], "accumulate": 2}
+    net = {"name": "cnn5", "width": 0.06}
+    chosen = settings(network=net, optimiser=options, batch_norm_policy=policy)
+    whole = train(chosen, images, changing)
+    for epoch in (2, 3, 4):
+        with pytest.raises(KeyboardInterrupt):
+            train(chosen, images, changing, tmp_path, observer=StopAfter(epoch, 2))
+    resumed = train(chosen, images, changing, tmp_path)
+    assert torch.equal(weights(whole.module), weights(resumed.module))
 
 
 def test_a_finished_training_is_loaded_not_repeated(
