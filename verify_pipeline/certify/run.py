@@ -20,7 +20,7 @@ from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage
 from verify_pipeline.certify.deployed import Deployed
 from verify_pipeline.certify.instances import Instances, vary_little
 from verify_pipeline.certify.ledger import Ledger
-from verify_pipeline.certify.preprocessing import AS_IT_IS, Prepared
+from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.certify.questions import Question, ask
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, parse_indices, plan
@@ -108,11 +108,18 @@ def certify_set(
         stages = for_few_inputs(stages, made, subject, asked.instances.rows, clock)
     with _Borrowed(ledger) as book:
         summary = _work(job, stages, book, observer or Observer(), clock)
-    if isinstance(images, BoxSet) or run.specification != MARGINS.name:
-        return summary
-    preprocessing = AS_IT_IS if question is None else question.preprocessing
-    remarks = remarks_on(summary.tally, graph.outputs, images.name, preprocessing)
-    return replace(summary, remarks=remarks)
+    return replace(
+        summary, remarks=_remarks(summary, images, question or Question(), graph.outputs)
+    )
+
+
+def _remarks(
+    summary: Summary, images: ImageSet | BoxSet, question: Question, classes: int
+) -> tuple[str, ...]:
+    """What a reader should check first, where images have to keep their classes."""
+    if isinstance(images, BoxSet) or summary.info.run.specification != MARGINS.name:
+        return ()
+    return remarks_on(summary.tally, classes, images.name, question.preprocessing)
 
 
 def network_name(network: Certifiable) -> str:
