@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from verify_pipeline.data import Augmentation, DataSetInfo, ImageSet
+from verify_pipeline.data import Augmentation, DataSetInfo, ImageSet, split_validation
 from verify_pipeline.errors import TrainingError
 from verify_pipeline.losses import LOSSES
-from verify_pipeline.training import Silent, train
+from verify_pipeline.training import Silent, loop, train
+from verify_pipeline.training.evaluate import Accuracies
 from verify_pipeline.training.settings import TrainSettings
 
 from .conftest import settings
@@ -154,6 +155,33 @@ def test_watching_reports_and_certifies(images: ImageSet, info: DataSetInfo) -> 
     assert 0 <= last["validation_ibp"] <= last["validation_adversarial"]
     assert last["validation_adversarial"] <= last["validation_standard"] <= 1
     assert last["validation_certified"] == 0.5
+
+
+def test_watching_is_at_the_target_on_held_out_images(
+    images: ImageSet, info: DataSetInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[tuple[int, float, int, bool]] = []
+
+    def evaluate(module: nn.Module, held_out: ImageSet, epsilon: float, seed: int) -> Accuracies:
+        rows = {tuple(image.flatten().tolist()) for image in held_out.images}
+        _, apart = split_validation(images, 20, 7)
+        ours = {tuple(image.flatten().tolist()) for image in apart.images}
+        looked_at.append((len(held_out), epsilon, seed, rows <= ours))
+        return Accuracies(0.9, 0.8, 0.7)
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    chosen = settings(
+        seed=7,
+        data={"name": "halves", "validation": 20},
+        epsilon={"target": 0.1, "train_factor": 2.0, "attack_epsilon_factor": 3.0, "length": 2},
+        watch={"every": 3, "images": 15},
+    )
+    rows = train(chosen, images, info).metrics
+    assert looked_at == [(15, 0.1, 7, True)]
+    assert rows[2]["validation_standard"] == 0.9
+    assert rows[2]["validation_adversarial"] == 0.8
+    assert rows[2]["validation_ibp"] == 0.7
+    assert "validation_ibp" not in rows[3]
 
 
 def test_watching_changes_nothing(images: ImageSet, info: DataSetInfo) -> None:

@@ -223,7 +223,8 @@ class TestMetrics:
 def test_ctbench_statistics_are_of_the_augmented_images_in_a_new_order(
     monkeypatch: pytest.MonkeyPatch, images: ImageSet
 ) -> None:
-    info = DataSetInfo("halves", (1, 8, 8), 2, (0.4,), (0.3,), Augmentation(padding=2))
+    change = Augmentation(padding=1, mode="edge")
+    info = DataSetInfo("halves", (1, 8, 8), 2, (0.4,), (0.3,), change)
     given: list[Tensor] = []
 
     def recompute(module: nn.Module, batches: Iterator[Tensor]) -> None:
