@@ -27,6 +27,13 @@ def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def _are_finite(values: object) -> bool:
+    """Whether these are several finite numbers."""
+    return isinstance(values, tuple | list) and all(
+        isinstance(value, int | float) and math.isfinite(value) for value in values
+    )
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """Random horizontal flip and random crop from the padded image.
@@ -79,7 +86,8 @@ class DataSetInfo:
 
     def __post_init__(self) -> None:
         where = f"data set information of {self.name}"
-        if len(self.shape) != 3 or not all(_is_count(each, 1) for each in self.shape):
+        several = isinstance(self.shape, tuple | list)
+        if not (several and len(self.shape) == 3 and all(_is_count(n, 1) for n in self.shape)):
             raise DataError(
                 where, expected="a shape (C, H, W), each at least 1", got=repr(self.shape)
             )
@@ -92,7 +100,7 @@ class DataSetInfo:
 
     def _check_each(self, where: str, what: str, values: Sequence[float]) -> None:
         channels = self.shape[0]
-        if len(values) not in (1, channels) or not all(math.isfinite(value) for value in values):
+        if not _are_finite(values) or len(values) not in (1, channels):
             raise DataError(
                 where,
                 expected=f"a {what} of {channels} finite numbers, one for each channel",
