@@ -253,6 +253,21 @@ def test_ctbench_statistics_are_of_the_augmented_images_in_a_new_order(
     torch.testing.assert_close(layer.running_var, variances, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("policy", "times"), [("paper", 0), ("ctbench", 4)])
+def test_running_statistics_are_computed_anew_after_each_epoch_of_ctbench_alone(
+    policy: str,
+    times: int,
+    images: ImageSet,
+    info: DataSetInfo,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[nn.Module] = []
+    monkeypatch.setattr(loop, "recompute_statistics", lambda module, _: calls.append(module))
+    chosen = settings(network={"name": "cnn5", "width": 0.06}, batch_norm_policy=policy)
+    module = train(chosen, images, info).module
+    assert calls == [module] * times
+
+
 class TestEvaluation:
     def test_its_attack(self, monkeypatch: pytest.MonkeyPatch, images: ImageSet) -> None:
         module = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 2))
