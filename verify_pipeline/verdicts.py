@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.questions import Asked, Question, ask, question_of
 from verify_pipeline.certify.recheck import Rechecked, recheck
 from verify_pipeline.certify.records import Run, RunInfo
-from verify_pipeline.certify.tally import Summary, summaries
+from verify_pipeline.certify.tally import Summary, summaries, together
 from verify_pipeline.config import load_recipe
 from verify_pipeline.data import BoxSet, ImageSet, Split
 from verify_pipeline.errors import LedgerError
@@ -25,13 +26,16 @@ RECIPE, LEDGER = "recipe.yaml", "ledger.sqlite"
 
 
 def read_ledgers(paths: Sequence[Path]) -> list[Summary]:
-    """What ledgers hold: one summary for each run, in order.
+    """What ledgers hold: one summary for each run, in order, each image once.
+
+    A run that several ledgers hold parts of, or one ledger that is named twice, makes one summary.
 
     Raises:
-        LedgerError: a file is missing, damaged, no ledger, or holds no verdict.
+        LedgerError: a file is missing, damaged, no ledger, or holds no verdict; a row has not its
+            evidence; or two ledgers hold opposite verdicts.
     """
-    found: list[Summary] = []
-    for path in paths:
+    found: dict[Run, Summary] = {}
+    for path in _each_once(paths):
         with Ledger.existing(path) as ledger:
             held = summaries(ledger)
         if not held:
@@ -41,8 +45,19 @@ def read_ledgers(paths: Sequence[Path]) -> list[Summary]:
                 got="none",
                 remedy="Let a certification decide something first.",
             )
-        found.extend(held)
-    return found
+        for summary in held:
+            run = summary.info.run
+            known = found.get(run)
+            found[run] = together(known, summary, f"ledger {path}") if known else summary
+    return list(found.values())
+
+
+def _each_once(paths: Sequence[Path]) -> list[Path]:
+    """Paths, as they were given, of different files."""
+    files: dict[str, Path] = {}
+    for path in paths:
+        files.setdefault(os.path.realpath(path), path)
+    return list(files.values())
 
 
 @dataclass(frozen=True)

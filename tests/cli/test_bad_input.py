@@ -1,17 +1,15 @@
 """Bad input, as a user may type or hold it: one clear error, exit code 2, nothing left behind."""
 
 import gzip
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pooch
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
+from tests.cli.typed import write_network
 from verify_pipeline.cli.app import app
 
 
@@ -26,30 +24,6 @@ def refused(folder: Path, *arguments: object) -> str:
     assert result.stderr.count("error: ") == 1
     assert sorted(folder.rglob("*")) == before
     return result.stderr
-
-
-def write_network(path: Path, weight: np.ndarray, operators: Sequence[str] = ()) -> Path:
-    """A linear classifier of 2 pixels, with more operators after it."""
-    names = ["input", "flat", *(f"n{place}" for place in range(len(operators))), "output"]
-    nodes = [
-        helper.make_node("Flatten", ["input"], ["flat"]),
-        *(
-            helper.make_node(operator, [names[place + 1]], [names[place + 2]])
-            for place, operator in enumerate(operators)
-        ),
-        helper.make_node("MatMul", [names[-2], "w"], ["output"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 1, 1, 2])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["n", weight.shape[1]])],
-        [numpy_helper.from_array(weight.astype(np.float32), "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
-    model.ir_version = 8
-    onnx.save(model, path)
-    return path
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.records import Record, Run, RunInfo
 from verify_pipeline.certify.tally import Summary, Tally
 from verify_pipeline.errors import DataError
@@ -22,7 +23,8 @@ from verify_pipeline.reporting import (
     write_images,
     write_table,
 )
-from verify_pipeline.reporting.tables import epsilon_text
+from verify_pipeline.reporting.notes import notes
+from verify_pipeline.reporting.tables import PERCENTAGES, epsilon_text
 
 ALL = '["clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound"]'
 INFO = RunInfo(
@@ -65,7 +67,8 @@ def summary(info: RunInfo = INFO) -> Summary:
         (Status.UNKNOWN, "branch-and-bound", Reason.TIMEOUT),
         (Status.UNKNOWN, "branch-and-bound", Reason.BUDGET),
     ]
-    return Summary(info, tuple(record(n, *kind) for n, kind in enumerate(kinds)))
+    records = tuple(record(n, *kind) for n, kind in enumerate(kinds))
+    return Summary(info, records, asked=Extent.of(range(20)))
 
 
 def test_every_column_counts_what_it_says() -> None:
@@ -107,6 +110,58 @@ def test_verdicts_that_are_left_out_are_told() -> None:
         assert "Not counted" not in text
 
 
+def test_an_unfinished_run_claims_nothing_of_the_images_that_have_no_verdict() -> None:
+    """20 of 60: 12 verified, 6 falsified, 2 undecided; the other 40 may be either."""
+    stopped = replace(summary(), asked=Extent.of(range(60)))
+    (row,) = verdict_table([stopped]).to_dict("records")
+    assert (row["images"], row["requested"], row["undecided"]) == (20, 60, 2)
+    assert all(pd.isna(row[name]) for name in PERCENTAGES if name in row)
+    for text in (as_text([stopped]), as_markdown([stopped], "c")):
+        told = " ".join(text.split())
+        assert "20 of 60" in told
+        assert "18 of 60 images decided, 2 undecided, 40 without a verdict yet" in told
+        assert "at least 20.00 % are verified, and at most 90.00 % can be" in told
+        assert "60.00" not in text
+        assert "70.00" not in text
+
+
+def test_bounds_of_an_unfinished_run_are_rounded_away_from_the_claim() -> None:
+    """12 of 19 + 16 = 35 is 34.2857 %, and 35 less the 6 falsified 82.857 %."""
+    stopped = as_text([replace(summary(), asked=Extent.of(range(35)))])
+    told = " ".join(stopped.split())
+    assert "at least 34.28 % are verified, and at most 82.86 % can be" in told
+
+
+def test_a_run_of_unknown_extent_says_so() -> None:
+    old = replace(summary(), asked=None)
+    (row,) = verdict_table([old]).to_dict("records")
+    assert row["verified"] == 60.0
+    assert pd.isna(row["requested"])
+    for text in (as_text([old, summary()]), as_markdown([old, summary()], "c")):
+        told = " ".join(text.split())
+        assert "20 of ?" in told
+        assert "did not note how many images were asked for" in told
+
+
+def test_a_finished_run_needs_no_note() -> None:
+    assert notes([summary()]) == []
+    (row,) = verdict_table([summary()]).to_dict("records")
+    assert (row["images"], row["requested"]) == (20, 20)
+
+
+def test_reasons_stand_under_a_table_on_a_terminal_too() -> None:
+    given_up = record(20, Status.UNKNOWN, "branch-and-bound", Reason.GIVEN_UP)
+    records = (*summary().records, given_up)
+    told = " ".join(as_text([replace(summary(), records=records)]).split())
+    assert f"1 because {Reason.GIVEN_UP.value}" in told
+    assert f"1 because {Reason.TIMEOUT.value}" in told
+
+
+def test_names_are_shown_as_they_are() -> None:
+    """Brackets are markup to the library that draws the table."""
+    assert "[/b]" in as_text([summary(replace(INFO, network_name="a[/b]"))])
+
+
 def test_seconds_add_up() -> None:
     (row,) = seconds_table([summary()]).to_dict("records")
     assert row["seconds"] == sum(0.5 + n for n in range(20))
@@ -142,7 +197,8 @@ def test_epsilon_is_written_exactly(epsilon: float | None, text: str) -> None:
 def test_files_are_the_same_for_the_same_verdicts_whatever_the_time(tmp_path: Path) -> None:
     first = write_table([summary()], tmp_path / "a", "toy", "verify-pipeline table x")
     slower = summary()
-    slower = Summary(INFO, tuple(replace(r, seconds=9.0, decided_at=7.0) for r in slower.records))
+    later = tuple(replace(r, seconds=9.0, decided_at=7.0) for r in slower.records)
+    slower = replace(slower, records=later)
     second = write_table([slower], tmp_path / "b", "toy", "verify-pipeline table x")
     assert [path.name for path in first] == [
         "toy.csv",

@@ -10,53 +10,34 @@ ledger per machine.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from verify_pipeline.certify.extents import Extent, asked_again
+from verify_pipeline.certify.ledger_file import connect, create, guard, lay_out, transaction
 from verify_pipeline.certify.records import (
-    RECORD_COLUMNS,
     Entry,
     PackedCounterexample,
     Record,
     Run,
     RunInfo,
     pack,
-    record_from_row,
     unpack,
+)
+from verify_pipeline.certify.rows import (
+    RUN_COLUMNS,
+    VERDICT_COLUMNS,
+    RowReader,
+    UnfoundedError,
+    read_run,
 )
 from verify_pipeline.errors import LedgerError
 from verify_pipeline.problem import OF_TIME, Counterexample, Status
-
-APPLICATION_ID = 0x5650_4C47
-SCHEMA_VERSION = 1
-BUSY_SECONDS = 120.0
-
-_SCHEMA = """
-CREATE TABLE runs (
-    id INTEGER PRIMARY KEY,
-    network TEXT NOT NULL, data_set TEXT NOT NULL, split TEXT NOT NULL,
-    perturbation TEXT NOT NULL, specification TEXT NOT NULL, settings_digest TEXT NOT NULL,
-    network_name TEXT NOT NULL, epsilon REAL, settings TEXT NOT NULL,
-    UNIQUE (network, data_set, split, perturbation, specification, settings_digest)
-);
-CREATE TABLE verdicts (
-    run INTEGER NOT NULL REFERENCES runs (id),
-    image INTEGER NOT NULL, instance TEXT NOT NULL, label INTEGER,
-    verdict TEXT NOT NULL, reason TEXT, stage TEXT NOT NULL, bound REAL,
-    seconds REAL NOT NULL, timeout REAL NOT NULL, attempts INTEGER NOT NULL,
-    input BLOB, input_shape TEXT, output BLOB, margin REAL,
-    detail TEXT NOT NULL, versions TEXT NOT NULL, decided_at REAL NOT NULL,
-    PRIMARY KEY (run, image, instance)
-) WITHOUT ROWID;
-"""
-
-_RUN_KEY = "network, data_set, split, perturbation, specification, settings_digest"
 
 # A row that is decided stays as it is; an UNKNOWN one gives way to a later attempt.
 _APPEND = """
@@ -90,37 +71,23 @@ class Ledger:
             LedgerError: the place cannot be written, or another file is there.
         """
         if not path.exists():
-            _create(path)
+            create(path)
         return cls.existing(path)
 
     @classmethod
     def existing(cls, path: Path) -> Self:
-        """The ledger at ``path``.
+        """The ledger at ``path``; one of an older version is brought up to date.
 
         Raises:
-            LedgerError: there is none, or the file is foreign, damaged or of another version.
+            LedgerError: there is none, or the file is foreign, damaged or of a newer version.
         """
-        if not path.exists():
-            raise LedgerError(
-                f"ledger {path}", expected="a file", got="none", remedy="Certify something first."
-            )
-        if not path.is_file():
-            raise LedgerError(f"ledger {path}", expected="a file", got="a folder or a device")
-        with _guard(path):
-            connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-            try:
-                _check(connection, path)
-                connection.execute("PRAGMA synchronous = NORMAL")
-            except BaseException:
-                connection.close()
-                raise
-        return cls(connection, path)
+        return cls(connect(path), path)
 
     @classmethod
     def in_memory(cls) -> Self:
         """A ledger that ends with the process, for use as a library and while training."""
         connection = sqlite3.connect(":memory:", isolation_level=None)
-        _lay_out(connection)
+        lay_out(connection)
         return cls(connection, None)
 
     def close(self) -> None:
@@ -138,22 +105,64 @@ class Ledger:
     ) -> None:
         self.close()
 
-    def register(self, info: RunInfo) -> None:
-        """Note a run, once; one that is there stays as it is."""
-        with _guard(self.path):
+    def register(self, info: RunInfo, asked: Extent) -> None:
+        """Note a run and which images it is asked for, besides those of earlier calls.
+
+        Args:
+            info: of the run; its name stays as it was first noted.
+            asked: images that are to get a verdict now.
+        """
+        shape = None if info.input_shape is None else ",".join(map(str, info.input_shape))
+        with guard(self.path), transaction(self._connection):
+            row = self._connection.execute(_SELECT_RUN, _key(info.run)).fetchone()
+            if row is None:
+                values = (*_key(info.run), info.network_name, info.epsilon, info.settings)
+                self._connection.execute(_REGISTER, (*values, info.outputs, shape, asked.text))
+                return
+            decided = self._connection.execute(
+                "SELECT DISTINCT image FROM verdicts WHERE run = ?", row
+            )
+            extent = asked_again(
+                self.asked(info.run), Extent.of(int(image) for (image,) in decided), asked
+            )
             self._connection.execute(
-                f"INSERT OR IGNORE INTO runs ({_RUN_KEY}, network_name, epsilon, settings)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*_key(info.run), info.network_name, info.epsilon, info.settings),
+                "UPDATE runs SET asked = ?, outputs = ?, input_shape = ? WHERE id = ?",
+                (None if extent is None else extent.text, info.outputs, shape, *row),
             )
 
     def runs(self) -> list[RunInfo]:
-        """Every run, in the order in which they were first registered."""
-        with _guard(self.path):
+        """Every run, in the order in which they were first registered.
+
+        Raises:
+            LedgerError: a run is none that this package can have written.
+        """
+        with guard(self.path):
             rows = self._connection.execute(
-                f"SELECT {_RUN_KEY}, network_name, epsilon, settings FROM runs ORDER BY id"
+                f"SELECT id, {RUN_COLUMNS} FROM runs ORDER BY id"
             ).fetchall()
-        return [RunInfo(Run(*row[:6]), row[6], row[7], row[8]) for row in rows]
+        found = []
+        for number, *row in rows:
+            with self._naming(number, "runs"):
+                found.append(read_run(row))
+        return found
+
+    def asked(self, run: Run) -> Extent | None:
+        """Which images a run was asked for; None: unknown, as in ledgers of older versions.
+
+        Raises:
+            LedgerError: the ledger holds something else there.
+        """
+        with guard(self.path):
+            row = self._connection.execute(
+                f"SELECT id, asked FROM runs WHERE id = ({_SELECT_RUN})", _key(run)
+            ).fetchone()
+        if row is None or row[1] is None:
+            return None
+        with self._naming(row[0], "runs"):
+            try:
+                return Extent.parse(row[1])
+            except (ValueError, TypeError):
+                raise UnfoundedError("the places of images that were asked for", row[1]) from None
 
     def append(self, run: Run, entries: Sequence[Entry], timeout: float, versions: str) -> int:
         """Write verdicts, all or none; durable against a killed process when it returns.
@@ -173,7 +182,7 @@ class Ledger:
         """
         run_id = self._run_id(run)
         written = 0
-        with _guard(self.path), self._transaction():
+        with guard(self.path), transaction(self._connection):
             for entry in entries:
                 row = _row(run_id, entry, timeout, versions)
                 if self._connection.execute(_APPEND, row).rowcount > 0:
@@ -199,14 +208,29 @@ class Ledger:
         return [i for i, digest in sorted(instances.items()) if (i, digest) not in done]
 
     def records(self, run: Run) -> list[Record]:
-        """Every row of a run, by image, then by age; none for a run that is not registered."""
-        with _guard(self.path):
+        """Every row of a run, by image, then by age; none for a run that is not registered.
+
+        Raises:
+            LedgerError: a row has not the evidence of its verdict; file, run and image are named.
+        """
+        with guard(self.path):
+            found = self._connection.execute(
+                f"SELECT id, {RUN_COLUMNS} FROM runs WHERE id = ({_SELECT_RUN})", _key(run)
+            ).fetchone()
+            if found is None:
+                return []
+            number, *described = found
             rows = self._connection.execute(
-                f"SELECT {RECORD_COLUMNS} FROM verdicts WHERE run = ({_SELECT_RUN})"
-                " ORDER BY image, decided_at",
-                _key(run),
+                f"SELECT {VERDICT_COLUMNS} FROM verdicts WHERE run = ? ORDER BY image, decided_at",
+                (number,),
             ).fetchall()
-        return [record_from_row(row) for row in rows]
+        with self._naming(number, "runs"):
+            reader = RowReader(read_run(described))
+        records = []
+        for row in rows:
+            with self._naming(number, "verdicts", row[0]):
+                records.append(reader.read(row))
+        return records
 
     def counterexample(self, run: Run, record: Record) -> Counterexample:
         """The counterexample of a FALSIFIED row.
@@ -214,7 +238,7 @@ class Ledger:
         Raises:
             LedgerError: the row has none, or it is damaged.
         """
-        with _guard(self.path):
+        with guard(self.path):
             row = self._connection.execute(
                 "SELECT input, input_shape, output, margin FROM verdicts"
                 f" WHERE run = ({_SELECT_RUN}) AND image = ? AND instance = ?",
@@ -225,21 +249,26 @@ class Ledger:
         return unpack(PackedCounterexample(*row))
 
     def _run_id(self, run: Run) -> int:
-        with _guard(self.path):
+        with guard(self.path):
             row = self._connection.execute(_SELECT_RUN, _key(run)).fetchone()
         if row is None:
             raise ValueError(f"{run} has to be registered before verdicts are appended")
         return int(row[0])
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
+    def _naming(self, run: int, table: str, image: object = None) -> Iterator[None]:
+        """A row that cannot be as an error that says where it is and what to do."""
+        place = f"run {run}" if image is None else f"run {run}, image {image}"
         try:
             yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        except UnfoundedError as error:
+            raise LedgerError(
+                f"ledger {self.path}, {place}",
+                expected=error.expected,
+                got=error.got,
+                remedy="This row was edited, or comes from another version. Restore the ledger "
+                f"from a copy, or delete the row from its table {table} and certify again.",
+            ) from None
 
     def _refuse_contradiction(self, run_id: int, entry: Entry) -> None:
         (before,) = self._connection.execute(
@@ -260,6 +289,7 @@ _SELECT_RUN = (
     "SELECT id FROM runs WHERE network = ? AND data_set = ? AND split = ? AND perturbation = ?"
     " AND specification = ? AND settings_digest = ?"
 )
+_REGISTER = f"INSERT INTO runs ({RUN_COLUMNS}, asked) VALUES ({', '.join('?' * 12)})"
 
 
 def _key(run: Run) -> tuple[str, ...]:
@@ -295,75 +325,3 @@ def _row(run_id: int, entry: Entry, timeout: float, versions: str) -> tuple[Any,
         versions,
         time.time(),
     )
-
-
-def _lay_out(connection: sqlite3.Connection) -> None:
-    connection.executescript(_SCHEMA)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _create(path: Path) -> None:
-    """Make an empty ledger beside ``path`` and link it there; another process may be first."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with _guard(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
-        connection = sqlite3.connect(temporary, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            _lay_out(connection)
-        finally:
-            connection.close()
-        try:
-            with suppress(FileExistsError):
-                os.link(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that is not a sound ledger of this version."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
-        raise LedgerError(
-            f"ledger {path}",
-            expected="a ledger written by verify-pipeline",
-            got="another SQLite file",
-            remedy="Name another file.",
-        )
-    if version != SCHEMA_VERSION:
-        raise LedgerError(
-            f"ledger {path}",
-            expected=f"schema version {SCHEMA_VERSION}",
-            got=str(version),
-            remedy="Use the version of verify-pipeline that wrote it, or start a new ledger.",
-        )
-    (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if state != "ok":
-        raise sqlite3.DatabaseError(state)
-
-
-@contextmanager
-def _guard(path: Path | None) -> Iterator[None]:
-    """SQLite's and the file system's errors as a :class:`LedgerError` that names the file."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise LedgerError(
-            f"ledger {path}", expected="a file that can be read and written", got=str(error)
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise LedgerError(
-            f"ledger {path}",
-            expected="an undamaged ledger",
-            got=str(error),
-            remedy="Restore it from a copy, or name another file to start anew.",
-        ) from error
-    except OSError as error:
-        raise LedgerError(
-            f"ledger {path}",
-            expected="a place that can be written",
-            got=error.strerror or str(error),
-        ) from error

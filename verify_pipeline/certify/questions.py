@@ -149,8 +149,8 @@ def question_of(run: Run, given: Question | None = None) -> Question | None:
     """
     box, separator, rest = run.perturbation.partition("; ")
     found = _PREPROCESSING.fullmatch(separator + rest)
-    perturbation = _ball(box) or (None if given is None else given.perturbation)
-    spec = _specification(run.specification) or (None if given is None else given.specification)
+    perturbation = ball_of(box) or (None if given is None else given.perturbation)
+    spec = specification_of(run.specification) or (None if given is None else given.specification)
     if found is None or spec is None or (perturbation is None and box != BOXES):
         return None
     mean, std = (_numbers(found[name] or "") for name in ("mean", "std"))
@@ -159,7 +159,25 @@ def question_of(run: Run, given: Question | None = None) -> Question | None:
     return Question(perturbation, spec, Preprocessing(mean, std, layout))
 
 
-def _ball(text: str) -> Perturbation | None:
+_DIGEST = "[0-9a-f]{32}"
+_BY_PIXEL = re.compile(rf"linf by pixel {_DIGEST}")
+_OF_ARRAYS = re.compile(rf"(?:rows|targets) {_DIGEST}")
+
+
+def is_question(run: Run) -> bool:
+    """Whether a run's two texts are such as :func:`ask` gives them."""
+    box, separator, rest = run.perturbation.partition("; ")
+    try:
+        ball, spec = ball_of(box), specification_of(run.specification)
+    except (ValueError, ConfigError):  # numbers that are none
+        return False
+    boxes = ball is not None or box == BOXES or _BY_PIXEL.fullmatch(box) is not None
+    asks = spec is not None or _OF_ARRAYS.fullmatch(run.specification) is not None
+    return boxes and asks and _PREPROCESSING.fullmatch(separator + rest) is not None
+
+
+def ball_of(text: str) -> LinfBall | ChannelBalls | None:
+    """The boxes that a run's text says in full, such as ``linf 0.1``; None for other texts."""
     found = _BALL.fullmatch(text)
     if found is None:
         return None
@@ -167,7 +185,8 @@ def _ball(text: str) -> Perturbation | None:
     return LinfBall(epsilons[0]) if len(epsilons) == 1 else ChannelBalls(epsilons)
 
 
-def _specification(text: str) -> OutputSpecification | None:
+def specification_of(text: str) -> OutputSpecification | None:
+    """What a run's text says in full, such as ``margins`` or ``top-5``; None for other texts."""
     if text == MARGINS.name:
         return MARGINS
     found = re.fullmatch(r"(top-|target )(\d+)", text)

@@ -10,13 +10,12 @@ from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.records import Run
 from verify_pipeline.certify.replay import confirm
-from verify_pipeline.errors import LedgerError
 from verify_pipeline.problem import Status
 
 
 @dataclass(frozen=True)
 class Rechecked:
-    """What became of one counterexample.
+    """What became of one counterexample, or what is wrong with another row.
 
     Attributes:
         index: the image's place in its data set.
@@ -35,6 +34,8 @@ class Rechecked:
 def recheck(ledger: Ledger, run: Run, replay: Replay, instances: Instances) -> Iterator[Rechecked]:
     """Replay the counterexamples of a run's FALSIFIED rows, one by one.
 
+    Of the other rows those are reported whose labels are not the images'.
+
     Args:
         ledger: that holds the run.
         run: whose rows are checked.
@@ -43,16 +44,21 @@ def recheck(ledger: Ledger, run: Run, replay: Replay, instances: Instances) -> I
     """
     known = set(instances.indices)
     for record in ledger.records(run):
-        if record.status is not Status.FALSIFIED or record.index not in known:
+        if record.index not in known:
             continue
+        falsified = record.status is Status.FALSIFIED
         if instances.digest(record.index) != record.instance:
-            yield Rechecked(record.index, "the data set holds another image there")
+            if falsified:
+                yield Rechecked(record.index, "the data set holds another image there")
             continue
-        try:
-            stored = ledger.counterexample(run, record)
-        except LedgerError as error:
-            yield Rechecked(record.index, str(error))
+        label = instances.label(record.index)
+        if record.label != label:
+            told = f"its label is {record.label} in the ledger and {label} in the data set"
+            yield Rechecked(record.index, told)
             continue
+        if not falsified:
+            continue
+        stored = ledger.counterexample(run, record)
         batch = instances.batch([record.index])
         if not bool(batch.box.contains(stored.input.unsqueeze(0).double())):
             yield Rechecked(record.index, "it is outside its box")

@@ -6,7 +6,6 @@ import hashlib
 import math
 import zlib
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,12 +45,16 @@ class RunInfo:
         network_name: for people.
         epsilon: half-width of the boxes, None where they are no balls.
         settings: the settings as JSON.
+        outputs: K of the network; None: unknown, as in ledgers of older versions.
+        input_shape: ``*X`` of the images; None: unknown likewise.
     """
 
     run: Run
     network_name: str
     epsilon: float | None
     settings: str
+    outputs: int | None = None
+    input_shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,29 +116,9 @@ class Record:
         return self.status is Status.VERIFIED and TIED in self.detail
 
 
-RECORD_COLUMNS = (
-    "image, instance, label, verdict, reason, stage, bound, margin, seconds, timeout, attempts, "
-    "detail, versions, decided_at"
-)
-
-
-def record_from_row(row: tuple[Any, ...]) -> Record:
-    """The record of a row with the columns :data:`RECORD_COLUMNS`.
-
-    Raises:
-        LedgerError: the row holds a verdict or a reason that this version does not know.
-    """
-    try:
-        status = Status(row[3])
-        reason = None if row[4] is None else Reason[row[4]]
-    except (ValueError, KeyError) as error:
-        raise LedgerError(
-            f"ledger row of image {row[0]}",
-            expected="a verdict and a reason that this version knows",
-            got=str(error),
-            remedy="The ledger comes from another version: use that one, or start a new ledger.",
-        ) from None
-    return Record(row[0], row[1], row[2], status, reason, *row[5:])
+def settings_digest(settings: str) -> str:
+    """Short SHA-256 of a run's settings, in hexadecimal (16 digits)."""
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
 def instance_digest(*tensors: Tensor) -> str:

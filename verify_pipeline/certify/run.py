@@ -18,6 +18,7 @@ from verify_pipeline.certify.cascade import Cascade, Room
 from verify_pipeline.certify.chance import remarks_on
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage, Subject
 from verify_pipeline.certify.deployed import Deployed
+from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.instances import Instances, vary_little
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.preprocessing import Prepared
@@ -99,7 +100,8 @@ def certify_set(
         specification=asked.specification,
         settings=made.digest,
     )
-    info = RunInfo(run, network_name(network), asked.epsilon, made.tried)
+    shape, outputs = tuple(images.shape), asked.network.graph.outputs
+    info = RunInfo(run, network_name(network), asked.epsilon, made.tried, outputs, shape)
     deployed = None if begun is None else Deployed(begun, prepared.replay, prepared.input_dtype)
     job = _Job(asked.instances, info, made, settings.retry, subject.device, deployed)
     other = None if abcrown is None else partial(abcrown, made, subject, asked.network)
@@ -171,7 +173,8 @@ def _work(
     job: _Job, stages: Sequence[Stage], ledger: Ledger, observer: Observer, clock: Clock
 ) -> Summary:
     run, timeout = job.info.run, job.plan.timeout
-    ledger.register(job.info)
+    asked = Extent.of(job.instances.indices)
+    ledger.register(job.info, asked)
     digests = {index: job.instances.digest(index) for index in job.instances.indices}
     open_ = ledger.open_indices(run, digests, timeout, job.retry)
     observer.started(len(digests), len(digests) - len(open_))
@@ -189,7 +192,7 @@ def _work(
     room = Room(timeout, job.plan.memory, job.device)
     Cascade(job.instances, stages, room, sink, observer, clock).run(open_, decided_elsewhere)
     observer.finished()
-    return Summary(job.info, tuple(_records(ledger, run, digests)))
+    return Summary(job.info, tuple(_records(ledger, run, digests)), asked=asked)
 
 
 def _records(ledger: Ledger, run: Run, digests: dict[int, str]) -> list[Record]:

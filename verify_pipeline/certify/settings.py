@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import asdict, replace
@@ -16,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from verify_pipeline.attacks.falsify import FalsifySettings
 from verify_pipeline.branching.schema import read_search
 from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.certify.records import settings_digest
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.settings import STRICT, Positive, PositiveCount, Switch, Text, Unit
 
@@ -145,7 +145,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """Short SHA-256 of :attr:`tried`, in hexadecimal (16 digits)."""
-        return hashlib.sha256(self.tried.encode()).hexdigest()[:16]
+        return settings_digest(self.tried)
 
 
 _ROOM = ("timeout", "give_up", "max_bytes", "batch", "attack")

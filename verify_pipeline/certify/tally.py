@@ -8,14 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from verify_pipeline.certify.extents import Extent, asked_again
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.records import Record, RunInfo
+from verify_pipeline.certify.stage_verdicts import BOUNDING_STAGES, CLAIMING_STAGES
+from verify_pipeline.errors import LedgerError
 from verify_pipeline.problem import Status
-
-BOUNDING_STAGES = ("ibp", "crown", "alpha-crown", "branch-and-bound")
-
-CLAIMING_STAGES = ("abcrown",)
-"""What they verify rests on the word of another tool, not on a bound of ours in float64."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +26,15 @@ class Summary:
         replaced: how many verdicts of the run are left out because they are of images that stood
             at these places of the data set before.
         remarks: sentences on what a reader should check before believing the numbers.
+        asked: the images that verdicts were asked for; None: unknown, as in ledgers of older
+            versions.
     """
 
     info: RunInfo
     records: tuple[Record, ...]
     replaced: int = 0
     remarks: tuple[str, ...] = ()
+    asked: Extent | None = None
 
     @cached_property
     def tally(self) -> Tally:
@@ -45,21 +46,90 @@ class Summary:
         """The stages that the run's settings ask for, in order."""
         return tuple(json.loads(self.info.settings).get("stages", ()))
 
+    @cached_property
+    def decided(self) -> Extent:
+        """The images that have a verdict, an UNKNOWN one too."""
+        return Extent.of(record.index for record in self.records)
+
+    @cached_property
+    def requested(self) -> int | None:
+        """How many images verdicts were asked for; None: unknown."""
+        return None if self.asked is None else len(self.asked.union(self.decided))
+
+    @property
+    def missing(self) -> int:
+        """How many images have no verdict yet, as far as is known."""
+        return 0 if self.requested is None else self.requested - len(self.records)
+
 
 def summaries(ledger: Ledger) -> list[Summary]:
-    """Every run of a ledger that has a verdict, in the order in which they were started.
+    """Every run of a ledger, in the order in which they were started.
 
-    A run has several rows for an image where the data set's image was replaced by another one: the
-    latest counts.
+    One without a verdict is left out unless it is known for which images it was asked. A run has
+    several rows for an image where the data set's image was replaced by another one: the latest
+    counts.
+
+    Raises:
+        LedgerError: a row is not such as this package writes.
     """
-    found = (_newest(info, ledger.records(info.run)) for info in ledger.runs())
-    return [summary for summary in found if summary.records]
+    found = []
+    for info in ledger.runs():
+        records, replaced = _newest(ledger.records(info.run))
+        asked = ledger.asked(info.run)
+        if records or asked is not None:
+            found.append(Summary(info, records, replaced, asked))
+    return found
 
 
-def _newest(info: RunInfo, rows: Sequence[Record]) -> Summary:
-    """The summary of the rows of a run, those of an image by age."""
+def together(first: Summary, second: Summary, source: str) -> Summary:
+    """What two ledgers hold of one run, each image once.
+
+    Of an image that both have, a decided verdict counts before an UNKNOWN one, else the later.
+
+    Args:
+        first: of one ledger, or of several already.
+        second: of another ledger.
+        source: how an error names the second ledger.
+
+    Raises:
+        LedgerError: one says verified and the other falsified of an image.
+    """
+    chosen = {(record.index, record.instance): record for record in first.records}
+    for record in second.records:
+        key = record.index, record.instance
+        chosen[key] = _better(chosen[key], record, source) if key in chosen else record
+    records, replaced = _newest(
+        sorted(chosen.values(), key=lambda record: (record.index, record.decided_at))
+    )
+    if first.asked is None or second.asked is None:
+        known, other = (first, second) if first.asked is not None else (second, first)
+        now = known.asked
+        asked = None if now is None else asked_again(None, other.decided, now)
+    else:
+        asked = first.asked.union(second.asked)
+    replaced += max(first.replaced, second.replaced)
+    return Summary(first.info, records, replaced, asked)
+
+
+def _better(first: Record, second: Record, source: str) -> Record:
+    """Which of two verdicts on one instance counts."""
+    open_ = [record.status is Status.UNKNOWN for record in (first, second)]
+    if not any(open_) and first.status is not second.status:
+        raise LedgerError(
+            f"{source}, image {first.index}",
+            expected=f"the verdict of the ledgers before it, {first.status.value}",
+            got=second.status.value,
+            remedy="One of the two is wrong: please report it with the network and the image.",
+        )
+    if open_[0] == open_[1]:
+        return max(first, second, key=lambda record: record.decided_at)
+    return second if open_[0] else first
+
+
+def _newest(rows: Sequence[Record]) -> tuple[tuple[Record, ...], int]:
+    """The rows that count, one for each image, of rows by image and age; how many are left out."""
     latest = {row.index: row for row in rows}
-    return Summary(info, tuple(latest.values()), len(rows) - len(latest))
+    return tuple(latest.values()), len(rows) - len(latest)
 
 
 @dataclass(frozen=True)
@@ -67,7 +137,7 @@ class Tally:
     """Counts of images.
 
     Attributes:
-        images: with any verdict.
+        images: with any verdict, an UNKNOWN one too.
         wrong: FALSIFIED by the clean check: classified wrongly as they are.
         verified: VERIFIED, by stage; without the tied ones.
         falsified: FALSIFIED, by stage; without the wrong ones.

@@ -18,7 +18,7 @@ WIDE = 150
 
 def show_export(report: ExportReport) -> None:
     """One line about a file that was written."""
-    Console().print(
+    Console(markup=False).print(
         f"exported {report.path}: differs by at most {report.max_difference:.2g} in outputs up to "
         f"{report.scale:.3g}, at {report.inputs} inputs",
         soft_wrap=True,
@@ -27,10 +27,13 @@ def show_export(report: ExportReport) -> None:
 
 
 def show_summaries(summaries: Sequence[Summary]) -> None:
-    """The table of some runs; what should be checked first, as warnings on standard error."""
+    """The table of some runs, and what its reader has to know; remarks on standard error."""
     console = Console()
     table = as_rich(summaries)
+    told, table.caption = table.caption, None  # a caption would be as narrow as the table
     console.print(table if console.width >= WIDE else _turned(table))
+    if told:
+        console.print(told, highlight=False)
     for remark in (remark for summary in summaries for remark in summary.remarks):
         Console(stderr=True, highlight=False).print(
             f"warning: {remark}", markup=False, soft_wrap=True
@@ -40,7 +43,7 @@ def show_summaries(summaries: Sequence[Summary]) -> None:
 def _turned(table: Table) -> Table:
     """Rows as columns; the first, which names the runs, becomes the heading."""
     lines = [[str(column.header), *map(str, column.cells)] for column in table.columns]
-    turned = Table(box=box.SIMPLE_HEAD, caption=table.caption)
+    turned = Table(box=box.SIMPLE_HEAD)
     for place, cell in enumerate(lines[0]):
         turned.add_column(cell, justify="right" if place else "left", overflow="fold")
     for line in lines[1:]:

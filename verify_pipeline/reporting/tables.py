@@ -29,7 +29,8 @@ PERCENTAGES = {
     "outputs of the file itself tie at an input of the box",
     "robust_at_most": "no stage found a counterexample: no method can verify more",
 }
-"""Columns in % of the images, and what each counts."""
+"""Columns in % of the images, and what each counts. Of a run that is not finished they are missing:
+verdicts that fall early are not typical of the rest."""
 
 _NEEDS = {
     "attack_robust": "attack",
@@ -43,11 +44,14 @@ _NEEDS = {
 def verdict_table(summaries: Sequence[Summary]) -> pd.DataFrame:
     """Accuracies in %, and the number of undecided images.
 
-    Columns: :data:`KEYS`, :data:`PERCENTAGES` (rounded to 0.01; missing where the run had no such
-    stage), ``undecided``, ``settings`` (the digest of what was tried) and ``network_sha256``. Where
-    no run asked α,β-CROWN there is no ``with_abcrown``, where nothing ties no ``tied_as_deployed``.
+    Columns: :data:`KEYS`, of which ``images`` counts those with a verdict; ``requested``, how many
+    were asked for (missing where that is unknown); :data:`PERCENTAGES` (rounded to 0.01; missing
+    where the run had no such stage, or is not finished); ``undecided``, ``settings`` (the digest of
+    what was tried) and ``network_sha256``. Where no run asked α,β-CROWN there is no
+    ``with_abcrown``, where nothing ties no ``tied_as_deployed``.
     """
     frame = _without_the_usual(pd.DataFrame([_verdict_row(summary) for summary in summaries]))
+    frame = frame.astype({"requested": "Int64"})
     needless = {
         "with_abcrown": not any("abcrown" in summary.stages for summary in summaries),
         "tied_as_deployed": not any(summary.tally.tied for summary in summaries),
@@ -143,12 +147,13 @@ def _verdict_row(summary: Summary) -> dict[str, object]:
     }
     percentages = {
         name: round(100 * count / tally.images, 2)
-        if _NEEDS.get(name) in (None, *summary.stages)
+        if not summary.missing and _NEEDS.get(name) in (None, *summary.stages)
         else None
         for name, count in counts.items()
     }
     return {
         **_keys(summary),
+        "requested": summary.requested,
         **percentages,
         "undecided": tally.undecided,
         "settings": summary.info.run.settings,

@@ -1,0 +1,180 @@
+"""A ledger's file: how it is laid out, created, brought up to date, and refused."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from verify_pipeline.errors import LedgerError
+
+APPLICATION_ID = 0x5650_4C47
+SCHEMA_VERSION = 2
+BUSY_SECONDS = 120.0
+
+_SCHEMA = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    network TEXT NOT NULL, data_set TEXT NOT NULL, split TEXT NOT NULL,
+    perturbation TEXT NOT NULL, specification TEXT NOT NULL, settings_digest TEXT NOT NULL,
+    network_name TEXT NOT NULL, epsilon REAL, settings TEXT NOT NULL,
+    outputs INTEGER, input_shape TEXT, asked TEXT,
+    UNIQUE (network, data_set, split, perturbation, specification, settings_digest)
+);
+CREATE TABLE verdicts (
+    run INTEGER NOT NULL REFERENCES runs (id),
+    image INTEGER NOT NULL, instance TEXT NOT NULL, label INTEGER,
+    verdict TEXT NOT NULL, reason TEXT, stage TEXT NOT NULL, bound REAL,
+    seconds REAL NOT NULL, timeout REAL NOT NULL, attempts INTEGER NOT NULL,
+    input BLOB, input_shape TEXT, output BLOB, margin REAL,
+    detail TEXT NOT NULL, versions TEXT NOT NULL, decided_at REAL NOT NULL,
+    PRIMARY KEY (run, image, instance)
+) WITHOUT ROWID;
+"""
+
+_SINCE_VERSION_1 = ("outputs INTEGER", "input_shape TEXT", "asked TEXT")
+"""Columns of ``runs`` that ledgers of version 1 have not; NULL there, which says unknown."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to the ledger at ``path``, brought to this version's layout.
+
+    Raises:
+        LedgerError: there is none, or the file is foreign, damaged or of a newer version.
+    """
+    if not path.exists():
+        raise LedgerError(
+            f"ledger {path}", expected="a file", got="none", remedy="Certify something first."
+        )
+    if not path.is_file():
+        raise LedgerError(f"ledger {path}", expected="a file", got="a folder or a device")
+    if path.stat().st_size == 0:
+        raise LedgerError(
+            f"ledger {path}",
+            expected="a ledger written by verify-pipeline",
+            got="an empty file",
+            remedy="Name another file, or delete this one to start a new ledger.",
+        )
+    with guard(path):
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            _check(connection, path)
+            _update(connection)
+            connection.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def lay_out(connection: sqlite3.Connection) -> None:
+    """Make the tables of an empty ledger."""
+    connection.executescript(_SCHEMA)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def create(path: Path) -> None:
+    """Make an empty ledger beside ``path`` and link it there; another process may be first.
+
+    Raises:
+        LedgerError: the place cannot be written; nothing is left there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    with guard(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.unlink(missing_ok=True)
+            connection = sqlite3.connect(temporary, isolation_level=None)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                lay_out(connection)
+            finally:
+                connection.close()
+            with suppress(FileExistsError):
+                os.link(temporary, path)
+        finally:
+            for leftover in ("", "-wal", "-shm"):  # a full disk leaves SQLite's own files, too
+                temporary.with_name(temporary.name + leftover).unlink(missing_ok=True)
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All that is written inside, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # SQLite itself takes back what a full disk ended
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def guard(path: Path | None) -> Iterator[None]:
+    """SQLite's and the file system's errors as a :class:`LedgerError` that names the file."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+        raise LedgerError(
+            f"ledger {path}",
+            expected="a file that can be read and written",
+            got=str(error),
+            remedy="Free some space; the same command continues then." if full else None,
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise LedgerError(
+            f"ledger {path}",
+            expected="an undamaged ledger",
+            got=str(error),
+            remedy="Restore it from a copy, or name another file to start anew.",
+        ) from error
+    except OSError as error:
+        raise LedgerError(
+            f"ledger {path}",
+            expected="a place that can be written",
+            got=error.strerror or str(error),
+        ) from error
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that is not a sound ledger of this version or an older one."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    version = _version(connection)
+    if application != APPLICATION_ID:
+        raise LedgerError(
+            f"ledger {path}",
+            expected="a ledger written by verify-pipeline",
+            got="another SQLite file",
+            remedy="Name another file.",
+        )
+    if not 1 <= version <= SCHEMA_VERSION:
+        raise LedgerError(
+            f"ledger {path}",
+            expected=f"a schema version up to {SCHEMA_VERSION}",
+            got=str(version),
+            remedy="Use the version of verify-pipeline that wrote it, or start a new ledger.",
+        )
+    (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if state != "ok":
+        raise sqlite3.DatabaseError(state)
+
+
+def _update(connection: sqlite3.Connection) -> None:
+    """Add the columns that an older ledger has not; another process may be first."""
+    if _version(connection) == SCHEMA_VERSION:
+        return
+    with transaction(connection):
+        if _version(connection) < SCHEMA_VERSION:
+            for column in _SINCE_VERSION_1:
+                connection.execute(f"ALTER TABLE runs ADD COLUMN {column}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)

@@ -1,0 +1,60 @@
+"""Sentences under a table: what its numbers leave out, and why images stayed undecided."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from verify_pipeline.certify.tally import Summary
+from verify_pipeline.problem import Reason
+from verify_pipeline.reporting.tables import epsilon_text
+
+
+def notes(summaries: Sequence[Summary]) -> list[str]:
+    """What a reader of the table has to know of these runs; nothing where all are finished."""
+    told = [_unfinished(summary) for summary in summaries if summary.missing]
+    told += [_of_unknown_extent(summary) for summary in summaries if summary.requested is None]
+    replaced = sum(summary.replaced for summary in summaries)
+    if replaced:
+        told.append(f"Not counted: verdicts of images that were replaced since ({replaced}).")
+    return told
+
+
+def reasons(summaries: Sequence[Summary]) -> str:
+    """Why images stayed undecided, and how many; empty if none did."""
+    counts: Counter[str] = Counter()
+    for summary in summaries:
+        counts.update(summary.tally.unknown)
+    return "; ".join(
+        f"{counts[reason.name]} because {reason.value}" for reason in Reason if counts[reason.name]
+    )
+
+
+def _unfinished(summary: Summary) -> str:
+    """How far a run is, and what that says of all its images: bounds, as the rest may be either."""
+    tally, requested = summary.tally, summary.requested or 1
+    decided = tally.images - tally.undecided
+    least = math.floor(10000 * tally.proved / requested) / 100
+    most = math.ceil(10000 * (tally.not_broken + summary.missing) / requested) / 100
+    undecided = f"{tally.undecided} undecided, " if tally.undecided else ""
+    return (
+        f"{_name(summary)} is not finished: {decided} of {requested} images decided, {undecided}"
+        f"{summary.missing} without a verdict yet. Of all {requested}, at least {least:.2f} % are "
+        f"verified, and at most {most:.2f} % can be. The command that began it continues it."
+    )
+
+
+def _of_unknown_extent(summary: Summary) -> str:
+    return (
+        f"{_name(summary)}: the ledger is of an older version, which did not note how many images "
+        "were asked for. Percentages are of those that have a verdict; if the run was stopped, "
+        "they say nothing of the others. The command that certified them notes the number."
+    )
+
+
+def _name(summary: Summary) -> str:
+    info = summary.info
+    width = epsilon_text(info.epsilon)
+    box = f"ε = {width}" if width else info.run.perturbation
+    return f"{info.network_name} ({info.run.data_set} {info.run.split}, {box})"
