@@ -18,6 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         api
         pipeline
         verdicts
+        run_folders
         config doctor
         engines
         reporting interop

@@ -19,10 +19,10 @@ import typing
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from verify_pipeline import data
@@ -36,6 +36,12 @@ from verify_pipeline.training.settings import TrainSettings
 T = TypeVar("T")
 
 
+def _file_name(text: str) -> str:
+    if text in (".", "..") or any(each in text for each in "/\\\0"):
+        raise ValueError(f"expected a name that files can have; got {text!r}")
+    return text
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recipe:
     """A training and a certification that belong together.
@@ -47,7 +53,7 @@ class Recipe:
         certify: the certification; its ε is the training's unless it says otherwise.
     """
 
-    name: Text
+    name: Annotated[Text, AfterValidator(_file_name)]
     description: str = ""
     train: TrainSettings
     certify: CertifySettings
@@ -163,6 +169,8 @@ def _find(source: Path | str) -> Path:
 
 def _override(document: Document, key: str, text: str) -> tuple[Document, tuple[str, ...]]:
     """Set one dotted key in the document's value; returns what is wrong with it, too."""
+    if "" in key.split("."):
+        return document, (f"{key or 'a key'} (--set): expected names with dots between them",)
     try:
         read = parse(f"value: {text}")
     except ConfigError:

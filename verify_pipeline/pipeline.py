@@ -6,7 +6,6 @@ was interrupted continues when it is made again with the same arguments.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,16 +19,17 @@ from verify_pipeline.certify.contract import Observer
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.run import certify_set
-from verify_pipeline.certify.settings import CertifySettings
+from verify_pipeline.certify.settings import CertifySettings, parse_indices
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.config import Recipe, checked, dump, load_recipe
 from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet, Split
 from verify_pipeline.engines import Setup
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.onnx import ExportReport, Network
+from verify_pipeline.run_folders import LEDGER, RECIPE
 from verify_pipeline.training import Cascade, Trained, TrainObserver, TrainSettings
-from verify_pipeline.verdicts import LEDGER, RECIPE, tabulate
-from verify_pipeline.whole_files import write_whole
+from verify_pipeline.verdicts import tabulate
+from verify_pipeline.whole_files import check_folder, write_whole
 
 REAL_INPUTS = 256
 """Images at which an exported file is compared with the trained network."""
@@ -43,15 +43,15 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    expected = "auto, cpu, or a CUDA device that torch sees"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device {name!r}",
-            expected="auto, cpu, or a CUDA device that torch sees",
-            got=str(error).splitlines()[0],
-        ) from None
+        got = str(error).splitlines()[0]
+        raise ConfigError(f"device {name!r}", expected=expected, got=got) from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {name!r}", expected=expected, got=f"a {device.type} device")
     return device
 
 
@@ -83,7 +83,7 @@ def train(
     """
     place = choose_device(device)
     if folder is not None:
-        _check_place(folder)
+        check_folder(folder)
     recipe = settings if isinstance(settings, Recipe) else None
     settings = settings.train if isinstance(settings, Recipe) else settings
     info = data.info(settings.data.full_name) if info is None else info
@@ -241,7 +241,7 @@ def certify(
     if not isinstance(network, Network):
         network = onnx.load_network(network)
     if not isinstance(settings, CertifySettings):
-        settings = CertifySettings(epsilon=settings)
+        settings = checked(CertifySettings, {"epsilon": settings}, "settings")
     return certify_set(
         network,
         images,
@@ -294,6 +294,7 @@ def run(
         VerifyPipelineError: something in the recipe, the data or the folder is not as it must be.
     """
     test = data.load(recipe.train.data.full_name, "test", data_root)
+    _check_certification(recipe.certify, len(test))
     trained = train(recipe, folder, data_root=data_root, device=device, observer=train_observer)
     path = folder / f"{recipe.name}.onnx"
     exported = export_onnx(trained, path, images=test, metadata={"recipe": recipe.name})
@@ -342,14 +343,13 @@ def _shape(trained: Trained | nn.Module, images: ImageSet | None) -> tuple[int, 
     raise ConfigError("export", expected="input_shape or images", got="neither")
 
 
-def _check_place(folder: Path) -> None:
-    """Refuse, before hours of work, a folder that could not be written."""
-    nearest = next(
-        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
-    )
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+def _check_certification(settings: CertifySettings, images: int) -> None:
+    """Refuse, before hours of training, what could not be certified afterwards."""
+    parse_indices(settings.indices, images)
+    if "abcrown" in settings.stages:
         raise ConfigError(
-            f"folder {folder}",
-            expected="a folder that can be written",
-            got=f"{nearest} is {'not writable' if nearest.is_dir() else 'a file'}",
+            "stage abcrown",
+            expected="stages of this package",
+            got="one that needs another tool",
+            remedy="Certify the exported file with it: verify-pipeline certify … --engine abcrown.",
         )

@@ -16,13 +16,11 @@ from verify_pipeline.certify.records import Run, RunInfo
 from verify_pipeline.certify.tally import Summary, summaries, together
 from verify_pipeline.config import load_recipe
 from verify_pipeline.data import BoxSet, ImageSet, Split
-from verify_pipeline.errors import LedgerError
+from verify_pipeline.errors import ConfigError, LedgerError
 from verify_pipeline.onnx import Network
 from verify_pipeline.reporting import model_card, write_table
-from verify_pipeline.whole_files import write_whole
-
-RECIPE, LEDGER = "recipe.yaml", "ledger.sqlite"
-"""Names of the files that a run's folder holds."""
+from verify_pipeline.run_folders import LEDGER, RECIPE, Begun, read_begun
+from verify_pipeline.whole_files import check_folder, write_whole
 
 
 def read_ledgers(paths: Sequence[Path]) -> list[Summary]:
@@ -171,7 +169,11 @@ def tabulate(
 
 
 def publish(
-    folder: Path, models: Path, command: str = "verify_pipeline.api.publish"
+    folder: Path,
+    models: Path,
+    command: str = "verify_pipeline.api.publish",
+    *,
+    overwrite: bool = False,
 ) -> tuple[Path, Path]:
     """Copy the network of a finished :func:`run` into a folder of models, with a card.
 
@@ -179,34 +181,65 @@ def publish(
         folder: of the run.
         models: where ``<recipe>.onnx`` and ``<recipe>.md`` go.
         command: what makes them, as the card tells its reader.
+        overwrite: whether another network of this name may be replaced.
 
     Returns:
         The file's and the card's path.
 
     Raises:
-        VerifyPipelineError: the folder holds no network, or no verdicts of it.
+        VerifyPipelineError: the folder holds no network, or not every verdict of it that was asked
+            for; or another network of this name is there.
     """
-    name = load_recipe(folder / RECIPE).name
+    begun = _begun(folder)
+    name = begun.recipe.name
     network = onnx.load_network(folder / f"{name}.onnx")
     results = [
         result
         for result in read_ledgers([folder / LEDGER])
         if result.info.run.network == network.digest
     ]
-    if not results:
+    open_ = sum(result.missing for result in results)
+    if not results or open_:
         raise LedgerError(
             f"ledger {folder / LEDGER}",
-            expected=f"verdicts of {name}.onnx",
-            got="none",
-            remedy=f"Certify it first: verify-pipeline run {name} --out {folder}.",
+            expected=f"verdicts of {name}.onnx, of every image that was asked for",
+            got=f"{open_} images without one" if results else "none",
+            remedy=f"Certify it first: {begun.command(folder)}.",
         )
-    commands = {
-        "train": f"verify-pipeline run {name} --out {folder}",
-        "publish": command,
-    }
-    card = model_card(name, network.metadata, network.digest, results, commands)
     content = (folder / f"{name}.onnx").read_bytes()
-    return (
-        write_whole(models / f"{name}.onnx", content),
-        write_whole(models / f"{name}.md", card),
-    )
+    file, page = models / f"{name}.onnx", models / f"{name}.md"
+    check_folder(models)
+    if not overwrite:
+        _refuse_another(file, page, content, network.digest)
+    commands = {"train": begun.command(folder), "publish": command}
+    card = model_card(name, network.metadata, network.digest, results, commands)
+    return write_whole(file, content), write_whole(page, card)
+
+
+def _begun(folder: Path) -> Begun:
+    """What the run in a folder was begun with; of an older version's run, its whole recipe."""
+    if not (folder / RECIPE).is_file():
+        raise ConfigError(
+            f"folder {folder}",
+            expected=f"a finished run, with its {RECIPE}",
+            got="none",
+            remedy="Make one first: verify-pipeline run RECIPE --out FOLDER.",
+        )
+    recipe, kept = load_recipe(folder / RECIPE), read_begun(folder)
+    if kept is None:
+        return Begun(recipe, str(folder / RECIPE), {})
+    return Begun(recipe, kept["source"], kept["set"], kept["device"])
+
+
+def _refuse_another(file: Path, page: Path, content: bytes, digest: str) -> None:
+    """Refuse to replace the file, or the card, of another network without being told to."""
+    replaced = [file] if file.exists() and file.read_bytes() != content else []
+    if page.exists() and digest not in page.read_text(encoding="utf-8", errors="replace"):
+        replaced.append(page)
+    if replaced:
+        raise ConfigError(
+            " and ".join(map(str, replaced)),
+            expected="none, or of the same network",
+            got="another network's",
+            remedy="Name another folder with --models, or replace it with --overwrite.",
+        )

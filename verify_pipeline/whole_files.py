@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from verify_pipeline.errors import DataError
+from verify_pipeline.errors import ConfigError, DataError
 
 
 def write_whole(path: Path, content: str | bytes) -> Path:
@@ -35,3 +35,20 @@ def write_whole(path: Path, content: str | bytes) -> Path:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     return path
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before hours of work, a folder that could not be made or written.
+
+    Raises:
+        ConfigError: it is a file, or below one, or must not be written.
+    """
+    nearest = next(
+        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+    )
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"folder {folder}",
+            expected="a folder that can be written",
+            got=f"{nearest} is {'not writable' if nearest.is_dir() else 'a file'}",
+        )

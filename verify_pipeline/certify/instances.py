@@ -156,8 +156,9 @@ class BoxInstances:
         network: that they are for.
 
     Raises:
-        DataError: a label is none of the network's outputs, or a point as the network takes it is
-            not in its box.
+        DataError: a label is none of the network's outputs, where the specification is about them;
+            a point as the network takes it is not in its box; or no input of the network's type is
+            in a box.
     """
 
     def __init__(
@@ -175,7 +176,7 @@ class BoxInstances:
         self._labels = torch.zeros(len(boxes), dtype=torch.int64)
         if boxes.labels is not None:
             self._labels = boxes.labels
-        if bool((self._labels >= self._outputs).any()):
+        if specification.needs_labels and bool((self._labels >= self._outputs).any()):
             raise DataError(
                 f"labels of boxes {boxes.name}",
                 expected=f"integers from 0 to {self._outputs - 1}",
@@ -183,6 +184,25 @@ class BoxInstances:
             )
         self.indices = tuple(indices)
         self.rows = specification.rows(self._outputs)
+        self._check_inputs()
+
+    def _check_inputs(self) -> None:
+        """Refuse a box that no float32 input is in: nothing could ever be replayed there."""
+        lower, upper = self._boxes.lower.double(), self._boxes.upper.double()
+        inner = inner_box(Box(lower, upper), self._dtype)
+        reached = inner.lower.double()
+        without = ((reached < lower) | (reached > upper)).flatten(1)
+        for place in self.indices:
+            if bool(without[place].any()):
+                at = int(without[place].nonzero()[0])
+                limits = lower[place].flatten()[at], upper[place].flatten()[at]
+                raise DataError(
+                    f"box {place} of {self._boxes.name}",
+                    expected="a float32 number between the limits of every input",
+                    got=f"none from {limits[0]:.17g} to {limits[1]:.17g}, input {at}",
+                    remedy="Networks are given float32 inputs: widen the box, or round its limits "
+                    "to float32.",
+                )
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """These boxes in float64, with their specifications and points."""

@@ -24,6 +24,8 @@ from verify_pipeline.onnx.front import Front
 
 Layout = Literal["nchw", "nhwc"]
 
+FLOAT32 = torch.finfo(torch.float32)
+
 CHANNELS_LAST = (1, 2, 0)
 """Axes of ``C x H x W`` in the order ``H x W x C``."""
 
@@ -53,13 +55,20 @@ class Preprocessing:
                 expected="as many numbers of one as of the other",
                 got=f"{len(self.mean)} and {len(self.std)}",
             )
-        # float32's rounding must leave them what they are
+        # both are rounded to float32, which must leave them what they are
         kept = torch.tensor([self.mean, self.std], dtype=torch.float32)
-        if not bool(torch.isfinite(kept).all() and (kept[1] > 0).all()):
+        if not bool(torch.isfinite(kept).all()):
             raise ConfigError(
                 "mean and std",
-                expected="finite numbers, std above zero",
+                expected=f"numbers that float32 can hold, up to {FLOAT32.max:.3g}",
                 got=f"{self.mean} and {self.std}",
+            )
+        if not bool((kept[1] >= FLOAT32.tiny).all()):
+            raise ConfigError(
+                "std",
+                expected=f"numbers that float32 can divide by: std above zero, at least "
+                f"{FLOAT32.tiny:.3g}",
+                got=",".join(map(str, self.std)),
             )
 
     @property

@@ -53,14 +53,18 @@ def _cascade(stages: tuple[StageName, ...]) -> tuple[StageName, ...]:
 
 def _index_text(value: Any) -> Any:
     """A count n as the text ``:n``."""
-    return f":{value}" if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if value < 0:
+        raise ValueError(f"expected a count of images, or text such as '0:100'; got {value}")
+    return f":{value}"
 
 
 def _readable(text: str) -> str:
     try:
         parse_indices(text, 0)
     except ConfigError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(str(error).removeprefix("indices; ")) from None
     return text
 
 
@@ -233,8 +237,14 @@ def parse_indices(text: str, count: int) -> list[int]:
             return list(range(count)[start:stop:step])
         places = sorted({int(part) for part in text.split(",")})
     except ValueError:
-        raise ConfigError("indices", expected=expected, got=repr(text)) from None
-    if places[0] < 0 or (count > 0 and places[-1] >= count):
-        wrong = places[0] if places[0] < 0 else places[-1]
-        raise ConfigError("indices", expected=f"images from 0 to {count - 1}", got=str(wrong))
+        raise ConfigError("indices", expected=expected, got=repr(text[:40])) from None
+    if places[0] < 0:
+        raise ConfigError(
+            "indices",
+            expected="places of images, which are counted from 0",
+            got=str(places[0]),
+            remedy=f"The last images are {places[0]}: (with a colon), as in Python.",
+        )
+    if count > 0 and places[-1] >= count:
+        raise ConfigError("indices", expected=f"images from 0 to {count - 1}", got=str(places[-1]))
     return places

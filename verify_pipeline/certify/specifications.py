@@ -47,6 +47,14 @@ class OutputSpecification(Protocol):
         """The float64 specifications of images, by their labels and places in the data set."""
         ...
 
+    def check_outputs(self, outputs: int) -> None:
+        """Refuse a network with so few outputs that this asks nothing of it.
+
+        Raises:
+            DataError: it has too few.
+        """
+        ...
+
     def check_fits(self, count: int, outputs: int) -> None:
         """Refuse a set of ``count`` images, or a network of so many outputs, that this is not for.
 
@@ -75,8 +83,17 @@ class Margins:
         """``f_y - f_j > 0`` for every other class j."""
         return Specification.margins(labels, outputs, torch.float64)
 
+    def check_outputs(self, outputs: int) -> None:
+        """Refuse a network that is no classifier.
+
+        Raises:
+            DataError: it has a single output.
+        """
+        _check_classifier(outputs)
+
     def check_fits(self, count: int, outputs: int) -> None:
         """Fits every classifier."""
+        _check_classifier(outputs)
 
 
 MARGINS = Margins()
@@ -122,6 +139,14 @@ class TopK:
         """The margins, of which k - 1 may fail."""
         return replace(Specification.margins(labels, outputs, torch.float64), spare=self.k - 1)
 
+    def check_outputs(self, outputs: int) -> None:
+        """Refuse a network that is no classifier.
+
+        Raises:
+            DataError: it has a single output.
+        """
+        _check_classifier(outputs)
+
     def check_fits(self, count: int, outputs: int) -> None:
         """Refuse a k that every class is among.
 
@@ -166,6 +191,14 @@ class Targeted:
         eye = torch.eye(outputs, dtype=torch.float64)
         rows = (eye[labels] - eye[self._targets(indices)]).unsqueeze(1)
         return Specification(rows, rows.new_zeros(len(rows), 1))
+
+    def check_outputs(self, outputs: int) -> None:
+        """Refuse a network that is no classifier.
+
+        Raises:
+            DataError: it has a single output.
+        """
+        _check_classifier(outputs)
 
     def check_fits(self, count: int, outputs: int) -> None:
         """Refuse targets that are not the classes of so many images.
@@ -239,6 +272,9 @@ class LinearRows:
             return Specification(matrix.expand(count, -1, -1), offsets.expand(count, -1))
         return Specification(matrix[indices], offsets[indices])
 
+    def check_outputs(self, outputs: int) -> None:
+        """Fits every network that :meth:`check_fits` does."""
+
     def check_fits(self, count: int, outputs: int) -> None:
         """Refuse another number of outputs, or of images.
 
@@ -253,3 +289,17 @@ class LinearRows:
                 expected=f"rows for {outputs} outputs{images}",
                 got=f"shape {tuple(self.matrix.shape)}",
             )
+
+
+def _check_classifier(outputs: int) -> None:
+    if outputs < LEAST_CLASSES:
+        raise DataError(
+            "network",
+            expected="at least 2 outputs, for a class to beat the others",
+            got=f"{outputs}",
+            remedy="Of a single output, ask with --rows and --offsets that it is positive.",
+        )
+
+
+LEAST_CLASSES = 2
+"""Outputs that a question about classes needs."""

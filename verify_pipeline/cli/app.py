@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from verify_pipeline._version import __version__
-from verify_pipeline.cli.arguments import recipe_of, this_command
+from verify_pipeline.cli.arguments import named, pairs_of, this_command
 from verify_pipeline.cli.certifying import certify, recheck
 from verify_pipeline.cli.crosschecking import crosscheck
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument
@@ -23,7 +23,7 @@ from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
 from verify_pipeline.errors import VerifyPipelineError
 
 if TYPE_CHECKING:
-    from verify_pipeline.config import Recipe
+    from verify_pipeline.run_folders import Begun
 
 
 class _Group(TyperGroup):
@@ -114,15 +114,16 @@ def train(
     """
     from verify_pipeline import pipeline
     from verify_pipeline.cli.progress import Progress
+    from verify_pipeline.run_folders import KeepBegun, begin
     from verify_pipeline.training import Several, TensorBoard, TrainObserver
 
-    chosen = recipe_of(recipe, overrides)
+    begun = begin(recipe, pairs_of(overrides), out, device)
     with Progress() as progress:
-        observer: TrainObserver = progress.training
+        observer: TrainObserver = Several(KeepBegun(out, begun), progress.training)
         if tensorboard:
             observer = Several(observer, TensorBoard(out / "tensorboard"))
-        pipeline.train(chosen, out, data_root=data_root, device=device, observer=observer)
-    typer.echo(f"trained {chosen.name}: {out}")
+        pipeline.train(begun.recipe, out, data_root=data_root, device=device, observer=observer)
+    typer.echo(f"trained {begun.recipe.name}: {out}")
 
 
 @app.command()
@@ -162,9 +163,11 @@ def run(
 ) -> None:
     """Do everything a recipe says: train, export, certify all test images, tabulate.
 
-    Stopped at any moment, the same command continues.
+    Stopped at any moment, the same command continues; what --set said need not be typed again.
     """
-    _run(recipe_of(recipe, overrides), out, data_root, device)
+    from verify_pipeline.run_folders import begin
+
+    _run(begin(recipe, pairs_of(overrides), out, device), out, data_root)
 
 
 @app.command()
@@ -181,8 +184,10 @@ def demo(
     """
     import torch
 
+    from verify_pipeline.run_folders import begin
+
     torch.set_num_threads(1)
-    _run(recipe_of("digits-cc-ibp", overrides), out, None, "cpu")
+    _run(begin("digits-cc-ibp", pairs_of(overrides), out, "cpu"), out, None)
 
 
 @app.command()
@@ -197,6 +202,8 @@ def table(
     from verify_pipeline import verdicts
     from verify_pipeline.cli.show import show_summaries
 
+    if out is not None:
+        named("--out", out)
     results = verdicts.read_ledgers(ledgers)
     show_summaries(results)
     if out is not None:
@@ -208,6 +215,9 @@ def table(
 def publish(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished `run`.")],
     models: Annotated[Path, typer.Option(help="Where the file and its card go.")] = Path("models"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another network of the same name there.")
+    ] = False,
 ) -> None:
     """Copy the network of a finished run into a folder of models, with a card of what was proved.
 
@@ -215,7 +225,7 @@ def publish(
     """
     from verify_pipeline import verdicts
 
-    for path in verdicts.publish(folder, models, this_command()):
+    for path in verdicts.publish(folder, models, this_command(), overwrite=overwrite):
         typer.echo(f"wrote {path}")
 
 
@@ -238,18 +248,20 @@ def doctor(data_root: DataRoot = None) -> None:
         raise typer.Exit(2)
 
 
-def _run(recipe: Recipe, out: Path, data_root: Path | None, device: str) -> None:
+def _run(begun: Begun, out: Path, data_root: Path | None) -> None:
     from verify_pipeline import pipeline
     from verify_pipeline.cli.progress import Progress
     from verify_pipeline.cli.show import show_export, show_summaries
+    from verify_pipeline.run_folders import KeepBegun
+    from verify_pipeline.training import Several
 
     with Progress() as progress:
         outcome = pipeline.run(
-            recipe,
+            begun.recipe,
             out,
             data_root=data_root,
-            device=device,
-            train_observer=progress.training,
+            device=begun.device,
+            train_observer=Several(KeepBegun(out, begun), progress.training),
             certify_observer=progress.certification,
             command=this_command(),
         )

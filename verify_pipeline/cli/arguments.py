@@ -13,6 +13,7 @@ from verify_pipeline.cli.options import Abcrown
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from verify_pipeline.certify.questions import Question
     from verify_pipeline.config import Recipe
     from verify_pipeline.data import ImageSet
     from verify_pipeline.engines import Setup
@@ -26,13 +27,23 @@ def recipe_of(source: str, overrides: list[str] | None) -> Recipe:
     """
     from verify_pipeline.config import load_recipe
 
-    pairs = {}
+    return load_recipe(source, pairs_of(overrides))
+
+
+def pairs_of(overrides: list[str] | None) -> dict[str, str]:
+    """The values of `--set`, by key.
+
+    Raises:
+        ConfigError: one is no `KEY=VALUE`, or a key is there twice with other values.
+    """
+    pairs: dict[str, str] = {}
     for text in overrides or []:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError("--set", expected="KEY=VALUE", got=repr(text))
-        pairs[key] = value
-    return load_recipe(source, pairs)
+        if pairs.setdefault(key, value) != value:
+            raise ConfigError("--set", expected=f"one value of {key}", got=f"{pairs[key]}, {value}")
+    return pairs
 
 
 @dataclass(frozen=True)
@@ -52,14 +63,18 @@ class OwnArrays:
         """What the images are called in ledgers and tables."""
         return self.images.stem
 
-    def read(self, classes: int) -> ImageSet:
-        """The images, for a network of that many classes.
+    def read(self, outputs: int, question: Question) -> ImageSet:
+        """The images, for a question to a network with that many outputs.
+
+        Labels have to be the network's classes where the question is about them.
 
         Raises:
             DataError: a file is missing, or what it holds cannot be.
         """
         from verify_pipeline import data
 
+        question.specification.check_outputs(outputs)
+        classes = outputs if question.specification.needs_labels else None
         return data.from_arrays(self.images, self.labels, classes, self.name, "arrays")
 
 
@@ -121,6 +136,16 @@ def refuse_beside(chosen: str, expected: str, others: Mapping[str, object]) -> N
         )
 
 
+def named(option: str, out: Path) -> None:
+    """Refuse a path of files-to-be that ends in no name, as ``""`` and ``..`` do.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if out.name in ("", ".."):
+        raise ConfigError(option, expected="a path that ends in a file's name", got=f"'{out}'")
+
+
 def certify_fields(indices: str | None, stages: str | None, **others: Any) -> dict[str, Any]:
     """Fields of certify's settings as a recipe's YAML would have them, of the options given.
 
@@ -130,7 +155,7 @@ def certify_fields(indices: str | None, stages: str | None, **others: Any) -> di
         others: fields by name, values as they are; None where the option was not given.
     """
     fields = {
-        "indices": int(indices) if indices is not None and indices.isdecimal() else indices,
+        "indices": f":{indices}" if indices is not None and indices.isdecimal() else indices,
         "stages": None if stages is None else stages.split(","),
         **others,
     }

@@ -69,7 +69,7 @@ def certify(
     chosen = (
         job.load_images(cast("Split", pictures.split or "test"), where.data_root)
         if own is None
-        else own.read(job.network.outputs)
+        else own.read(job.network.outputs, question)
     )
     _certify(job, chosen, question, place, where.device, setup)
 
@@ -154,7 +154,7 @@ def recheck(
     own = questions.own_boxes(boxes.lower, boxes.upper, images, labels, **widths)
     own_set = own or own_arrays(images, labels)
     loaded = onnx.load_network(network)
-    given = None if own_set is None else own_set.read(loaded.outputs)
+    given = None if own_set is None else own_set.read(loaded.outputs, question)
     failed = 0
     for evidence in verdicts.recheck_ledger(
         loaded, _ledger_of(network, ledger), data_root, given, question
@@ -185,9 +185,9 @@ def _about(info: RunInfo) -> str:
 
 def _ledger_of(network: Path, ledger: Path | None) -> Path:
     """The ledger that was named, else the one beside the network."""
-    from verify_pipeline import verdicts
+    from verify_pipeline.run_folders import LEDGER
 
-    return network.with_name(verdicts.LEDGER) if ledger is None else ledger
+    return network.with_name(LEDGER) if ledger is None else ledger
 
 
 def _certify(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from verify_pipeline.cli import options, questions
 from verify_pipeline.cli.arguments import (
     abcrown_setup,
     certify_fields,
+    named,
     own_arrays,
     refuse_beside,
     this_command,
@@ -88,6 +88,7 @@ def crosscheck(
         raise ConfigError(
             "crosscheck", expected="a network, or --instances", got="both or neither of them"
         )
+    named("--out", out)
     place = tried.ledger or out.with_name(
         f"{out.name}.sqlite" if network is not None else f"{out.name}.builtin.csv"
     )
@@ -158,7 +159,7 @@ def _of_images(
     if own is None:
         chosen = asked.load_images(cast("Split", pictures.split or "test"), common.where.data_root)
     else:
-        chosen = own.read(asked.network.outputs)
+        chosen = own.read(asked.network.outputs, question)
     where = pipeline.choose_device(common.where.device)
     job = Job(asked.network, chosen, asked.settings, common.place, where, question)
     with Progress() as progress:
@@ -216,10 +217,12 @@ def _show(pairs: Sequence[Pair], out: Path, about: Mapping[str, str]) -> None:
 
 
 def _seconds(text: str) -> float:
+    from verify_pipeline.settings import number
+
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
+        seconds = number(text)
+    except ValueError as error:
+        raise ConfigError(f"--timeout: {error}") from None
+    if seconds <= 0:
         raise ConfigError("--timeout", expected="seconds > 0", got=text)
     return seconds

@@ -109,6 +109,7 @@ def vnncomp(
     from verify_pipeline.interop.decide import property_plan
     from verify_pipeline.interop.instances import Key, read_instances, read_reference
     from verify_pipeline.interop.sets import Result, SetJob, compare, run_set
+    from verify_pipeline.whole_files import check_folder
 
     def tell(key: Key, result: Result) -> None:
         line = f"{key.onnx} {key.vnnlib} {result.answer.value} {result.seconds:.1f}s"
@@ -117,12 +118,14 @@ def vnncomp(
     def plan(seconds: float) -> Plan:
         return property_plan(seconds, tried.search, tried.give_up)
 
-    if tried.timeout is not None:
-        plan(tried.timeout)  # a mistake there is told before anything is read
+    # mistakes there are told before anything is read or written
+    plan(1.0 if tried.timeout is None else tried.timeout)
+    folder = counterexamples or out.with_name("counterexamples")
+    check_folder(folder)
     known = {} if reference is None else read_reference(reference)
     job = SetJob(
         out,
-        counterexamples or out.with_name("counterexamples"),
+        folder,
         plan,
         tried.timeout,
         pipeline.choose_device(tried.device),
@@ -162,9 +165,10 @@ def vnncomp_table(
     out: Annotated[Path, typer.Option(help="Writes OUT.csv and OUT.md.")],
 ) -> None:
     """Tabulate whole sets of VNN-COMP beside known verdicts: one row for each results file."""
-    from verify_pipeline.cli.arguments import this_command
+    from verify_pipeline.cli.arguments import named, this_command
     from verify_pipeline.interop.table import as_frame, read_rows, write_rows
 
+    named("--out", out)
     rows = read_rows(results, references)
     typer.echo(as_frame(rows).to_string(index=False))
     for path in write_rows(rows, out, this_command()):

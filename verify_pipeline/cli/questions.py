@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -146,8 +145,8 @@ class OwnBoxes:
         """What the boxes are called in ledgers and tables."""
         return self.lower.stem
 
-    def read(self, classes: int) -> BoxSet:
-        """The boxes; labels are compared with the network's classes later.
+    def read(self, outputs: int, question: Question) -> BoxSet:
+        """The boxes; labels are compared with the network's outputs later, where that matters.
 
         Raises:
             DataError: a file is missing, or what it holds cannot be.
@@ -229,9 +228,9 @@ def _targets(text: str) -> Tensor:
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+    from verify_pipeline.settings import number
+
     try:
-        return tuple(float(Fraction(part.strip())) for part in text.split(",")) if text else ()
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise ConfigError(
-            option, expected="numbers or fractions such as 2/255, with commas", got=repr(text)
-        ) from None
+        return () if text is None else tuple(number(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None

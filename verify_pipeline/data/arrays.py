@@ -16,14 +16,14 @@ _UNREADABLE = (*DAMAGED, ValueError, KeyError)
 
 
 def from_arrays(
-    images: Path, labels: Path, classes: int, name: str = "arrays", split: str = "test"
+    images: Path, labels: Path, classes: int | None, name: str = "arrays", split: str = "test"
 ) -> ImageSet:
     """A user's own images from two ``.npy`` files.
 
     Args:
         images: ``N x C x H x W`` or flat ``N x D``: bytes 0..255, or floats in [0, 1].
         labels: ``N`` integers in ``[0, classes)``.
-        classes: number of classes.
+        classes: number of classes; None: any number of them, where nothing asked is about labels.
         name: for tables and the ledger.
         split: for tables and the ledger.
 
@@ -44,9 +44,12 @@ def from_arrays(
     if pixels.dtype not in (np.uint8, np.float64):
         with np.errstate(over="ignore"):  # what overflows is refused below, as infinity
             pixels = pixels.astype(np.float32)
-    return ImageSet(
-        name, split, torch.from_numpy(pixels), torch.from_numpy(targets.astype(np.int64)), classes
-    )
+    chosen = torch.from_numpy(targets.astype(np.int64))
+    if classes is None:
+        if bool((chosen < 0).any()):
+            raise DataError(str(labels), expected="integers from 0 on", got="a negative number")
+        classes = int(chosen.max()) + 1 if len(chosen) else 1
+    return ImageSet(name, split, torch.from_numpy(pixels), chosen, classes)
 
 
 def boxes_from_arrays(

@@ -68,10 +68,10 @@ class _Limits:
         )
 
     def check_finite(self) -> None:
-        for kind, limits in (("lower", self.lower), ("upper", self.upper)):
+        for kind, limits in (("a lower", self.lower), ("an upper", self.upper)):
             for place, limit in enumerate(limits):
                 if math.isinf(limit):
-                    raise Unexpected(f"X_{place} with a {kind} limit in every case", "none")
+                    raise Unexpected(f"X_{place} with {kind} limit in every case", "none")
 
     def key(self) -> tuple[object, ...]:
         """Equal iff the boxes are."""

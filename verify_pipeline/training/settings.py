@@ -21,6 +21,9 @@ from verify_pipeline.settings import (
     Unit,
 )
 
+LARGEST_WIDTH = 100.0
+"""Times the paper's widths: more overflows torch's sizes, or any memory, without a message."""
+
 LossName = Literal[
     "natural", "adversarial", "ibp", "cc-ibp", "mtl-ibp", "exp-ibp", "sabr", "crown-ibp"
 ]
@@ -66,7 +69,7 @@ class NetworkSettings:
     """
 
     name: Text
-    width: Positive = 1.0
+    width: Annotated[Positive, Field(le=LARGEST_WIDTH)] = 1.0
     batch_norm: Switch | None = None
 
 
