@@ -1,11 +1,12 @@
 """Files appear whole or not at all."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from verify_pipeline.errors import DataError
-from verify_pipeline.whole_files import write_whole
+from verify_pipeline.whole_files import write_all, write_whole
 
 
 @pytest.mark.parametrize("content", ["ε\n", b"\x00\xff"])
@@ -35,3 +36,27 @@ def test_nothing_is_left_where_somebody_stops(
     with pytest.raises(KeyboardInterrupt):
         write_whole(tmp_path / "file", "text")
     assert not list(tmp_path.iterdir())
+
+
+def test_files_that_belong_together_appear_together_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at the second file."""
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if "b.txt" in path.name:
+            write(path, content[:1])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    (tmp_path / "a.txt").write_text("old", encoding="utf-8")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    contents = {tmp_path / "a.txt": "new", tmp_path / "b.txt": "new"}
+    with pytest.raises(DataError, match=r"b\.txt; .*No space left on device"):
+        write_all(contents)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "old"
+    monkeypatch.undo()
+    assert write_all(contents) == tuple(contents)
+    assert {path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == {"new"}

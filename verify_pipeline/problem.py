@@ -217,6 +217,7 @@ class Reason(enum.Enum):
     NOT_FINITE = "a value may overflow or be undefined in the box: a bound was NaN or infinite"
     NOT_CONFIRMED = "a bound of the float32 search was not confirmed in float64"
     NOT_REPLAYED = "a claimed counterexample did not replay in onnxruntime"
+    NO_INPUT = "no float32 input lies in its box, so that none can be replayed; widen the box"
     NOT_DECIDED = "every stage that was asked for left it open; add a stronger stage"
     UNSUPPORTED = "a layer cannot be bounded by the stages that were asked for"
     ERROR = "a stage failed; see the detail"

@@ -189,6 +189,14 @@ def _inspect(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int]) -> Itera
             where = f"{dotted(path)} (line {node.start_mark.line + 1})"
             yield f"{where}: {node.value} has a leading zero; write it without, or quote it"
             node.value = node.value.replace(digits, digits.lstrip("0") or "0", 1)
+    elif node.tag == "tag:yaml.org,2002:float" and _underflows(node.value):
+        where = f"{dotted(path)} (line {node.start_mark.line + 1})"
+        yield f"{where}: {node.value} is too small a number for float64, which would take it for 0"
+
+
+def _underflows(text: str) -> bool:
+    digits = re.split("[eE]", text)[0]
+    return any(digit in digits for digit in "123456789") and float(text) == 0
 
 
 def _without_duplicates(node: yaml.Node) -> yaml.Node:

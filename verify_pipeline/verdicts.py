@@ -20,7 +20,7 @@ from verify_pipeline.errors import ConfigError, LedgerError
 from verify_pipeline.onnx import Network
 from verify_pipeline.reporting import model_card, write_table
 from verify_pipeline.run_folders import LEDGER, RECIPE, Begun, read_begun
-from verify_pipeline.whole_files import check_folder, write_whole
+from verify_pipeline.whole_files import check_folder, write_all
 
 
 def read_ledgers(paths: Sequence[Path]) -> list[Summary]:
@@ -213,7 +213,8 @@ def publish(
         _refuse_another(file, page, content, network.digest)
     commands = {"train": begun.command(folder), "publish": command}
     card = model_card(name, network.metadata, network.digest, results, commands)
-    return write_whole(file, content), write_whole(page, card)
+    write_all({file: content, page: card})
+    return file, page
 
 
 def _begun(folder: Path) -> Begun:

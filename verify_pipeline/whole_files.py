@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from verify_pipeline.errors import ConfigError, DataError
@@ -22,19 +23,48 @@ def write_whole(path: Path, content: str | bytes) -> Path:
     Raises:
         DataError: the place cannot be written; nothing is left there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    write_all({path: content})
+    return path
+
+
+def write_all(contents: Mapping[Path, str | bytes]) -> tuple[Path, ...]:
+    """Write files that belong together: none is moved into place before all are written.
+
+    Args:
+        contents: by path; as in :func:`write_whole`.
+
+    Returns:
+        The paths, in order.
+
+    Raises:
+        DataError: a place cannot be written, or the disk is full; nothing is left there.
+    """
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.new") for path in contents}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(temporary, path)
+        for path, content in contents.items():
+            with _naming(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                whole = content.encode() if isinstance(content, str) else content
+                temporary[path].write_bytes(whole)
+        for path, written in temporary.items():
+            with _naming(path):
+                os.replace(written, path)
+    finally:  # also where somebody stops the program
+        for written in temporary.values():
+            with suppress(OSError):
+                written.unlink(missing_ok=True)
+    return tuple(contents)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An error of the file system as one that names the file."""
+    try:
+        yield
     except OSError as error:
         raise DataError(
             f"file {path}", expected="a place that can be written", got=error.strerror or str(error)
         ) from error
-    finally:  # also where somebody stops the program
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return path
 
 
 def check_folder(folder: Path) -> None:

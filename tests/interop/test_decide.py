@@ -256,3 +256,25 @@ def test_several_conjunctions_over_few_inputs(identity: Network) -> None:
     assert sat.point is not None
     assert bool((sat.point >= 0.9).all() or (sat.point <= -0.9).all())
     assert unsat.answer is Answer.UNSAT
+
+
+@pytest.mark.parametrize(
+    ("limits", "assertions", "answer"),
+    [
+        # from 0.5 to 0.5 + 2^-24 there is no other float32
+        (("(> X_0 0.50000001)", "(< X_0 0.50000002)"), "(>= Y_0 0.4)", Answer.UNKNOWN),
+        (("(> X_0 0.5)", "(< X_0 0.50000005960464477539)"), "(>= Y_0 0.6)", Answer.UNSAT),
+        (("(> X_0 0.5)", "(<= X_0 0.50000005960464477539)"), "(>= Y_0 0.4)", Answer.SAT),
+        # without strict limits the input is rounded, as whoever runs the network does
+        (("(>= X_0 0.50000001)", "(<= X_0 0.50000002)"), "(>= Y_0 0.4)", Answer.SAT),
+    ],
+)
+def test_a_box_without_a_float32_input_says_so(
+    limits: tuple[str, str], assertions: str, answer: Answer, identity: Network
+) -> None:
+    """It used to be a timeout; a proof of all its numbers counts nevertheless."""
+    box = f"(assert (and {' '.join(limits)} (>= X_1 0) (<= X_1 1)))"
+    (found,) = decide(identity, [parse(f"(assert {assertions})", box)], property_plan(2))
+    assert found.answer is answer
+    if answer is Answer.UNKNOWN:
+        assert found.detail == Reason.NO_INPUT.value

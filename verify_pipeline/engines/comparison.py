@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from verify_pipeline.errors import DataError
-from verify_pipeline.whole_files import write_whole
+from verify_pipeline.whole_files import write_all
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,6 @@ def write_comparison(
     if not pairs:
         raise DataError(f"comparison {out}", expected="instances", got="none that were left open")
     csv = frame.assign(generated_by=command).to_csv(index=False, lineterminator="\n")
-    return (
-        write_whole(out.with_name(f"{out.name}.csv"), csv),
-        write_whole(out.with_name(f"{out.name}.md"), "\n".join(page)),
-    )
+    table_file, page_file = out.with_name(f"{out.name}.csv"), out.with_name(f"{out.name}.md")
+    write_all({table_file: csv, page_file: "\n".join(page)})
+    return table_file, page_file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from verify_pipeline.certify.deployed import PROVED
 from verify_pipeline.certify.purses import Purse
 from verify_pipeline.interop.counterexamples import strict_counterexample
 from verify_pipeline.interop.instances import Answer
-from verify_pipeline.interop.properties import VnnlibProperty
+from verify_pipeline.interop.properties import Case, VnnlibProperty
 from verify_pipeline.problem import Reason, Status, Verdict
 
 
@@ -64,10 +64,13 @@ class Answers:
         """The purses of cases, by their index, whose properties' places are ``owners``."""
         return {index: self._purses[place] for index, place in enumerate(owners)}
 
-    def sink(self, owners: Sequence[int]) -> Sink:
+    def sink(self, owners: Sequence[int], cases: Sequence[Case]) -> Sink:
         """Takes the verdicts of cases whose properties' places are ``owners``."""
+        dtype = self._network.input_dtype
 
         def take(index: int, verdict: Verdict) -> None:
+            if verdict.status is Status.UNKNOWN and not cases[index].has_input(dtype):
+                verdict = replace(verdict, reason=Reason.NO_INPUT, detail="")
             self._take(owners[index], verdict)
 
         return take

@@ -83,7 +83,7 @@ def decide(
     for members in groups.values():
         owners, cases = [place for place, _ in members], [case for _, case in members]
         room = Room(chosen.timeout, chosen.memory, torch.device(device), answers.purses_of(owners))
-        sink = answers.sink(owners)
+        sink = answers.sink(owners, cases)
         _certify(network, cases, chosen, room, sink, observer or Observer(), clock)
     return answers.in_order()
 

@@ -101,6 +101,16 @@ class Case:
         lower, upper = self._reached(dtype)
         return Box(lower.reshape(1, *shape), upper.reshape(1, *shape))
 
+    def has_input(self, dtype: torch.dtype = torch.float32) -> bool:
+        """Whether an input of that dtype lies in it; strict limits may leave no room for one."""
+        lower, upper = self._reached(dtype)
+        least = inner_box(Box(lower, upper), dtype).lower
+        on_limit = self.lower_open & (least.double() == self.lower)
+        above = torch.nextafter(least, least.new_full((), torch.inf))
+        least = torch.where(on_limit, above, least).double()
+        below = (least < upper) | ((least == upper) & ~self.upper_open)
+        return bool(((least >= lower) & below).all())
+
     @property
     def free_inputs(self) -> int:
         """How many inputs can be more than one float32 number."""

@@ -11,7 +11,7 @@ from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import DataError
 from verify_pipeline.reporting.render import as_markdown, seconds_as_markdown
 from verify_pipeline.reporting.tables import images_table, seconds_table, verdict_table
-from verify_pipeline.whole_files import write_whole
+from verify_pipeline.whole_files import write_all, write_whole
 
 
 def write_table(
@@ -41,13 +41,13 @@ def write_table(
             got="none in the ledger",
             remedy="Certify something first.",
         )
-    contents = {
-        f"{name}.csv": _csv(verdict_table(summaries), command),
-        f"{name}.md": as_markdown(summaries, command),
-        f"{name}-seconds.csv": _csv(seconds_table(summaries), command),
-        f"{name}-seconds.md": seconds_as_markdown(summaries, command),
+    contents: dict[Path, str | bytes] = {
+        folder / f"{name}.csv": _csv(verdict_table(summaries), command),
+        folder / f"{name}.md": as_markdown(summaries, command),
+        folder / f"{name}-seconds.csv": _csv(seconds_table(summaries), command),
+        folder / f"{name}-seconds.md": seconds_as_markdown(summaries, command),
     }
-    return tuple(write_whole(folder / file, content) for file, content in contents.items())
+    return write_all(contents)
 
 
 def write_images(summary: Summary, path: Path) -> Path:
