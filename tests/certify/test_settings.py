@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from verify_pipeline.attacks.falsify import FalsifySettings
 from verify_pipeline.branching import SearchSettings
-from verify_pipeline.certify.settings import CertifySettings, parse_indices, plan
+from verify_pipeline.certify.settings import CertifySettings, StageName, parse_indices, plan
+from verify_pipeline.certify.stage_verdicts import DECIDES, IN_PLACE_OF
 from verify_pipeline.errors import ConfigError
+from verify_pipeline.problem import Status
 
 
 @pytest.mark.parametrize(
@@ -117,3 +120,9 @@ def test_a_search_file_that_is_no_text_is_named_for_the_other_engine_too(tmp_pat
     path.write_bytes(b"bab: \xff")
     with pytest.raises(ConfigError, match="readable UTF-8"):
         plan(CertifySettings(epsilon=0.1, stages=("clean", "abcrown"), search=str(path)))
+
+
+def test_every_stage_says_which_verdicts_it_can_give() -> None:
+    assert set(DECIDES) == {*get_args(StageName), *IN_PLACE_OF}
+    assert all(DECIDES.values())
+    assert Status.UNKNOWN not in frozenset().union(*DECIDES.values())
