@@ -85,6 +85,9 @@ def _write_arrays(folder: Path) -> None:
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     np.save(folder / "objects.npy", np.array([{}, []], dtype=object), allow_pickle=True)
+    with (folder / "images-more.npy").open("wb") as file:  # claims terabytes
+        header = {"descr": "<f4", "fortran_order": False, "shape": (10**12, 1, 1, 2)}
+        np.lib.format.write_array_header_1_0(file, header)
     (folder / "text.npy").write_text("not an array", encoding="utf-8")
     (folder / "empty.npy").write_bytes(b"")
 

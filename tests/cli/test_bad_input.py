@@ -61,6 +61,7 @@ RECIPES = {
     "train tiny.yaml --out file": "file is a file",
     "train tiny.yaml --out file/x": "file is a file",
     "export nowhere": "folder nowhere; expected a training's checkpoint; got none. Train first",
+    "export empty-folder --out ''": "--out; expected a path that ends in a file's name",
     "export file": "folder file; expected a training's checkpoint; got none. Train first",
     f"run {TINY} --set certify.timeout=0": "certify.timeout (--set): input should be greater",
     f"run {TINY} --set certify.timeout=1e999": "certify.timeout (--set)",
@@ -163,6 +164,7 @@ DATA = {
             ("images-wide", "expected the network's input shape (1, 1, 2); got (1, 1, 3)"),
             ("images-none", "expected images N x ... and N labels"),
             ("objects", "objects.npy; expected an array of numbers"),
+            ("images-more", "images-more.npy; expected an array of numbers"),
             ("gone", "gone.npy; expected a .npy file; got no file"),
         )
     },
@@ -200,6 +202,7 @@ DATA = {
 }
 
 LEDGERS = {
+    f"{TWO} --ledger ''": "--ledger; expected a path that ends in a file's name",
     f"{TWO} --ledger empty.sqlite": "ledger empty.sqlite; expected a ledger written by verify",
     f"{TWO} --ledger text.sqlite": "ledger text.sqlite; expected an undamaged ledger",
     f"{TWO} --ledger foreign.sqlite": "got another SQLite file",
@@ -249,6 +252,7 @@ PROPERTIES = {
     f"{PROPERTY} --timeout soon": "Invalid value for",
     f"{PROPERTY} --search gone": "search 'gone'; expected a YAML file's path",
     f"{PROPERTY} --device abacus": "device 'abacus'; expected auto, cpu, or a CUDA device",
+    f"{PROPERTY} --counterexample ''": "--counterexample; expected a path that ends in",
     f"{PROPERTY} --counterexample file/x": "file file/x; expected a place that can be written",
     "vnncomp gone.csv --out x.csv": "file gone.csv; expected a file that can be read",
     "vnncomp list-none.csv --out x.csv": "expected lines onnx,vnnlib,timeout; got none",
@@ -257,6 +261,7 @@ PROPERTIES = {
     "vnncomp list-long.csv --out x.csv": "line 1; expected seconds > 0; got 1e999",
     "vnncomp list-late.csv --out x.csv": "line 1; expected seconds > 0; got soon",
     "vnncomp list-bytes.csv --out x.csv": "expected CSV in UTF-8",
+    "vnncomp list.csv --out ''": "--out; expected a path that ends in a file's name",
     "vnncomp list.csv --out list.csv": "results file list.csv; expected columns onnx, vnnlib",
     "vnncomp list.csv --out results-odd.csv": "results-odd.csv, line 2; expected a result",
     "vnncomp list.csv --out file/x.csv": "is a file",

@@ -142,6 +142,8 @@ def export(
     from verify_pipeline import pipeline
     from verify_pipeline.cli.show import show_export
 
+    if out is not None:
+        named("--out", out)
     show_export(pipeline.export_folder(folder, out, data_root))
 
 

@@ -13,6 +13,7 @@ from verify_pipeline.cli.arguments import (
     OwnArrays,
     certify_fields,
     engine_setup,
+    named,
     own_arrays,
     recipe_of,
 )
@@ -187,6 +188,8 @@ def _ledger_of(network: Path, ledger: Path | None) -> Path:
     """The ledger that was named, else the one beside the network."""
     from verify_pipeline.run_folders import LEDGER
 
+    if ledger is not None:
+        named("--ledger", ledger)
     return network.with_name(LEDGER) if ledger is None else ledger
 
 

@@ -89,6 +89,8 @@ def crosscheck(
             "crosscheck", expected="a network, or --instances", got="both or neither of them"
         )
     named("--out", out)
+    if tried.ledger is not None:
+        named("--ledger", tried.ledger)
     place = tried.ledger or out.with_name(
         f"{out.name}.sqlite" if network is not None else f"{out.name}.builtin.csv"
     )

@@ -41,6 +41,7 @@ def vnnlib(
     """
     start = time.perf_counter()
     from verify_pipeline import pipeline
+    from verify_pipeline.cli.arguments import named
     from verify_pipeline.interop.answers import Decided
     from verify_pipeline.interop.counterexamples import write_counterexample
     from verify_pipeline.interop.decide import decide, property_plan
@@ -49,6 +50,8 @@ def vnnlib(
     from verify_pipeline.interop.sets import counterexample_name
     from verify_pipeline.interop.vnnlib import read_vnnlib
 
+    place_of_it = counterexample or Path(counterexample_name(onnx, prop))
+    named("--counterexample", place_of_it)
     where = pipeline.choose_device(device)
     property_plan(timeout, search)  # a mistake there is told before anything is read
     asked, network = read_vnnlib(prop), read_network(onnx, parity_check)
@@ -57,7 +60,6 @@ def vnnlib(
     if left > 0:
         (found,) = decide(network, [asked], property_plan(left, search), device=where)
     if found.point is not None and found.output is not None:
-        place_of_it = counterexample or Path(counterexample_name(onnx, prop))
         written = write_counterexample(place_of_it, found.point, found.output)
         typer.echo(f"counterexample: {written}", err=True)
     if found.detail:
@@ -106,6 +108,7 @@ def vnncomp(
     the same command continues. Exits with 2 when a result contradicts the reference.
     """
     from verify_pipeline import pipeline
+    from verify_pipeline.cli.arguments import named
     from verify_pipeline.interop.decide import property_plan
     from verify_pipeline.interop.instances import Key, read_instances, read_reference
     from verify_pipeline.interop.sets import Result, SetJob, compare, run_set
@@ -118,6 +121,7 @@ def vnncomp(
     def plan(seconds: float) -> Plan:
         return property_plan(seconds, tried.search, tried.give_up)
 
+    named("--out", out)
     # mistakes there are told before anything is read or written
     plan(1.0 if tried.timeout is None else tried.timeout)
     folder = counterexamples or out.with_name("counterexamples")

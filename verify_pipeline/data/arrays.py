@@ -12,7 +12,8 @@ from verify_pipeline.data.box_sets import BoxSet
 from verify_pipeline.data.sets import ImageSet
 from verify_pipeline.errors import DataError
 
-_UNREADABLE = (*DAMAGED, ValueError, KeyError)
+_UNREADABLE = (*DAMAGED, ValueError, KeyError, MemoryError)
+"""The last one where a file claims to hold more than it does, or there is room for."""
 
 
 def from_arrays(
