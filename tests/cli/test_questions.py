@@ -87,7 +87,7 @@ def test_every_question_is_asked_and_noted(name: str, folder: Path, tmp_path: Pa
     ("options", "message"),
     [
         ((*OWN, "--eps", "0.1,0.2,0.3"), "one for each channel"),
-        ((*OWN, "--eps", "0.1,x"), "fractions such as"),
+        ((*OWN, "--eps", "0.1,x"), "a fraction such as"),
         ((*OWN, "--eps", "0.1", "--epsilon-file", "@eps.npy"), "one of them"),
         ((*OWN, "--epsilon-file", "@labels.npy"), "broadcasts"),
         ((*OWN, "--epsilon-file", "@none.npy"), "no file"),

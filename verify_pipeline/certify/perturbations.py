@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.certify.boxes import exact_box
-from verify_pipeline.certify.records import instance_digest
+from verify_pipeline.certify.records import exactly, instance_digest
 from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.problem import Box
 
@@ -73,7 +73,7 @@ class LinfBall:
     @property
     def name(self) -> str:
         """As in the ledger."""
-        return f"linf {self.epsilon!r}"
+        return f"linf {exactly(self.epsilon)}"
 
     def box(self, pixels: Tensor, indices: Sequence[int]) -> Box:
         """The float64 boxes around float32 pixels ``N x *X``."""
@@ -103,7 +103,7 @@ class ChannelBalls:
     @property
     def name(self) -> str:
         """As in the ledger."""
-        return "linf " + ",".join(repr(epsilon) for epsilon in self.epsilons)
+        return "linf " + ",".join(map(exactly, self.epsilons))
 
     @property
     def epsilon(self) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.certify.contract import Certifiable, Replay
+from verify_pipeline.certify.records import exactly
 from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.network.ops import Input, Op, Reshape, Scale, Transpose, size
@@ -76,7 +77,7 @@ class Preprocessing:
         """As in the ledger; empty if nothing is done to the numbers."""
         if not self.mean:
             return ""
-        mean, std = (",".join(map(repr, numbers)) for numbers in (self.mean, self.std))
+        mean, std = (",".join(map(exactly, numbers)) for numbers in (self.mean, self.std))
         return f"mean {mean} std {std}"
 
     def normalise(self, pixels: Tensor) -> Tensor:

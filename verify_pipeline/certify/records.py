@@ -121,6 +121,11 @@ def settings_digest(settings: str) -> str:
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
+def exactly(value: float) -> str:
+    """A number as a run's texts write it: numpy's scalars, whose repr names numpy, as Python's."""
+    return repr(value) if isinstance(value, int) else repr(float(value))
+
+
 def instance_digest(*tensors: Tensor) -> str:
     """Short SHA-256 of an instance's limits, rows and offsets, in hexadecimal (32 digits)."""
     sha = hashlib.sha256()

@@ -64,7 +64,7 @@ def read_run(row: Sequence[Any]) -> RunInfo:
     """
     network, _, _, _, _, digest, name, epsilon, settings, outputs, shape = row
     for text in (*row[:7], settings):
-        _need(isinstance(text, str) and text, "texts that name the run", text)
+        _need(isinstance(text, str), "texts that name the run", text)
     run = Run(*row[:6])
     _need(re.fullmatch("[0-9a-f]{64}", network), "a network's SHA-256", network)
     _need(is_question(run), "a question", f"{run.perturbation}; {run.specification}")

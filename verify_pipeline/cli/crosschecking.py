@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -223,8 +224,8 @@ def _seconds(text: str) -> float:
 
     try:
         seconds = number(text)
-    except ValueError as error:
-        raise ConfigError(f"--timeout: {error}") from None
-    if seconds <= 0:
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
         raise ConfigError("--timeout", expected="seconds > 0", got=text)
     return seconds

@@ -108,11 +108,9 @@ def vnncomp(
     the same command continues. Exits with 2 when a result contradicts the reference.
     """
     from verify_pipeline import pipeline
-    from verify_pipeline.cli.arguments import named
     from verify_pipeline.interop.decide import property_plan
     from verify_pipeline.interop.instances import Key, read_instances, read_reference
     from verify_pipeline.interop.sets import Result, SetJob, compare, run_set
-    from verify_pipeline.whole_files import check_folder
 
     def tell(key: Key, result: Result) -> None:
         line = f"{key.onnx} {key.vnnlib} {result.answer.value} {result.seconds:.1f}s"
@@ -121,11 +119,9 @@ def vnncomp(
     def plan(seconds: float) -> Plan:
         return property_plan(seconds, tried.search, tried.give_up)
 
-    named("--out", out)
-    # mistakes there are told before anything is read or written
+    # mistakes in these are told before anything is read or written
     plan(1.0 if tried.timeout is None else tried.timeout)
-    folder = counterexamples or out.with_name("counterexamples")
-    check_folder(folder)
+    folder = _folder_beside(out, counterexamples)
     known = {} if reference is None else read_reference(reference)
     job = SetJob(
         out,
@@ -138,6 +134,17 @@ def vnncomp(
     )
     found = compare(run_set(read_instances(instances), job, tell), known)
     _show(found, out, reference is not None)
+
+
+def _folder_beside(out: Path, counterexamples: Path | None) -> Path:
+    """The folder for counterexamples, which can be written."""
+    from verify_pipeline.cli.arguments import named
+    from verify_pipeline.whole_files import check_folder
+
+    named("--out", out)
+    folder = counterexamples or out.with_name("counterexamples")
+    check_folder(folder)
+    return folder
 
 
 def _show(found: Comparison, out: Path, compared: bool) -> None:
