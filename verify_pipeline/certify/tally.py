@@ -77,7 +77,7 @@ def summaries(ledger: Ledger) -> list[Summary]:
         records, replaced = _newest(ledger.records(info.run))
         asked = ledger.asked(info.run)
         if records or asked is not None:
-            found.append(Summary(info, records, replaced, asked))
+            found.append(Summary(info, records, replaced, asked=asked))
     return found
 
 
@@ -108,7 +108,7 @@ def together(first: Summary, second: Summary, source: str) -> Summary:
     else:
         asked = first.asked.union(second.asked)
     replaced += max(first.replaced, second.replaced)
-    return Summary(first.info, records, replaced, asked)
+    return Summary(first.info, records, replaced, asked=asked)
 
 
 def _better(first: Record, second: Record, source: str) -> Record:
