@@ -110,7 +110,7 @@ def test_samples_are_within_the_bounds(
         ("Elu", {}, ["elu"]),
         ("Celu", {"alpha": 0.5}, ["elu"]),
         ("Selu", {}, ["selu"]),
-        ("Elu", {"alpha": 0.5}, ["exp"]),
+        ("Elu", {"alpha": 0.5}, ["elu"]),
     ],
 )
 def test_exponentials_below_zero_are_one_function_where_there_is_one(

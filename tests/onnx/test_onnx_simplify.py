@@ -304,7 +304,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     ),
     "relu6": (
         lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU6(), nn.Linear(4, 2)),
-        ["Linear", "Relu", "Scale", "Relu", "Linear"],
+        ["Linear", "Relu", "Scale", "AtLeast", "Linear"],
     ),
 }
 

@@ -15,6 +15,7 @@ from verify_pipeline.bounds.contract import NodeBounds, sound_lower, sound_upper
 from verify_pipeline.bounds.elementwise import elementwise_range
 from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.limits import AtLeast, Maximum, Single
 from verify_pipeline.network.maxima import greater_of
 from verify_pipeline.network.ops import (
     Add,
@@ -131,6 +132,9 @@ def _(op: Scale, *inputs: Interval) -> Interval:
 @enclose.register(Relu)
 @enclose.register(LeakyRelu)
 @enclose.register(MaxPool2d)
+@enclose.register(AtLeast)
+@enclose.register(Maximum)
+@enclose.register(Single)
 @enclose.register(Concat)
 @enclose.register(Add)
 @enclose.register(Constant)

@@ -11,6 +11,7 @@ from torch import Tensor
 from verify_pipeline.bounds.contract import NodeBounds, Splits
 from verify_pipeline.bounds.curves import has_curve
 from verify_pipeline.bounds.interval import Interval, enclose
+from verify_pipeline.bounds.limits import at_least, greater, rounded
 from verify_pipeline.bounds.lines import lines
 from verify_pipeline.bounds.pooling import selection
 from verify_pipeline.bounds.products import ELEMENTWISE, MATRIX, product, quotient
@@ -20,6 +21,7 @@ from verify_pipeline.bounds.splits import clamp_to_splits
 from verify_pipeline.bounds.tangents import tangents
 from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.limits import AtLeast, Maximum, Single
 from verify_pipeline.network.ops import (
     Add,
     Concat,
@@ -130,6 +132,9 @@ def _(op: Elementwise, place: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
 @reads.register(Relu)
 @reads.register(LeakyRelu)
 @reads.register(MaxPool2d)
+@reads.register(AtLeast)
+@reads.register(Maximum)
+@reads.register(Single)
 @reads.register(Mul)
 @reads.register(Div)
 @reads.register(MatMul)
@@ -193,6 +198,21 @@ def _(op: Elementwise, read: list[Interval], inputs: int) -> Relaxation:
 @relax.register
 def _(op: MaxPool2d, read: list[Interval], inputs: int) -> Relaxation:
     return selection(op, *read[0])
+
+
+@relax.register
+def _(op: AtLeast, read: list[Interval], inputs: int) -> Relaxation:
+    return at_least(op.limit, *read[0])
+
+
+@relax.register
+def _(op: Maximum, read: list[Interval], inputs: int) -> Relaxation:
+    return greater(*read)
+
+
+@relax.register
+def _(op: Single, read: list[Interval], inputs: int) -> Relaxation:
+    return rounded(*read[0])
 
 
 @relax.register

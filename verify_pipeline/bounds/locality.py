@@ -23,6 +23,7 @@ from verify_pipeline.bounds.linearise import LinearGraph, is_affine
 from verify_pipeline.bounds.lines import Lines
 from verify_pipeline.bounds.relaxation import Relaxation
 from verify_pipeline.network.graph import Graph, Node
+from verify_pipeline.network.limits import AtLeast, Maximum, Single
 from verify_pipeline.network.ops import (
     Add,
     AvgPool2d,
@@ -225,6 +226,8 @@ def view_of_input(op: Op, view: View) -> View | None:
 @view_of_input.register(Relu)
 @view_of_input.register(LeakyRelu)
 @view_of_input.register(Elementwise)
+@view_of_input.register(Maximum)
+@view_of_input.register(Single)
 @view_of_input.register(Add)
 @view_of_input.register(Sub)
 def _(op: Op, view: View) -> View | None:
@@ -238,10 +241,17 @@ def _(op: Concat, view: View) -> View | None:
 
 @view_of_input.register
 def _(op: Scale, view: View) -> View | None:
-    by_channel = all(
-        t.numel() == 1 or (t.dim() == 3 and t.shape[1:].numel() == 1) for t in (op.scale, op.shift)
-    )
-    return view if by_channel else None
+    return view if _by_channel(op.scale) and _by_channel(op.shift) else None
+
+
+@view_of_input.register
+def _(op: AtLeast, view: View) -> View | None:
+    return view if _by_channel(op.limit) else None
+
+
+def _by_channel(constant: Tensor) -> bool:
+    """Whether it is the same all over a plane."""
+    return constant.numel() == 1 or (constant.dim() == 3 and constant.shape[1:].numel() == 1)
 
 
 @view_of_input.register

@@ -12,6 +12,7 @@ from verify_pipeline.bounds.linearise import linearise
 from verify_pipeline.bounds.lines import Given, given
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.limits import AtLeast
 from verify_pipeline.network.ops import Elementwise, LeakyRelu, Op, Relu
 from verify_pipeline.problem import Box, Specification
 
@@ -21,7 +22,7 @@ _AT = (0.25, 0.5, 0.75)
 
 def is_curved(op: Op) -> bool:
     """Whether the operation is a function of one variable whose lines narrower intervals better."""
-    return isinstance(op, Relu | LeakyRelu) or (
+    return isinstance(op, Relu | LeakyRelu | AtLeast) or (
         isinstance(op, Elementwise) and has_curve(op.function)
     )
 

@@ -16,11 +16,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from verify_pipeline.bounds.splittable import splittable
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.network.differences import with_score_differences
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.network.maxima import without_max_pooling
+from verify_pipeline.network.limits import AtLeast
+from verify_pipeline.onnx.simplify import simplify
 from verify_pipeline.problem import Box, Counterexample, Reason, Specification, Status, Verdict
 
 Replay = Callable[[Tensor], Tensor]
@@ -65,6 +67,11 @@ class Certifiable(Protocol):
         ...
 
 
+def _any() -> Box | None:
+    """Nothing is known of the inputs."""
+    return None
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """The network under certification.
@@ -88,14 +95,26 @@ class Subject:
         graph: Graph,
         replay: Replay,
         device: torch.device,
+        reach: Callable[[], Box | None] = _any,
         input_dtype: torch.dtype = torch.float32,
     ) -> Subject:
         """A float64 graph, as ``Network.graph`` is, and its replay, on ``device``.
 
-        Its max pooling is written with ReLUs, which can be split, and its short softmaxes with
-        differences of scores, which bounds are better at.
+        Its maxima and limits are written with ReLUs, which can be split, where that loses nothing
+        over the inputs that are asked about; its short softmaxes with differences of scores, which
+        bounds are better at.
+
+        Args:
+            graph: in float64.
+            replay: of its file.
+            device: of both graphs.
+            reach: one box of all inputs that are asked about; None: any input.
+            input_dtype: that the file takes.
         """
-        written = with_score_differences(without_max_pooling(graph))
+        written = splittable(graph, reach)
+        if any(isinstance(node.op, AtLeast) for node in graph.nodes):
+            written = simplify(written)  # what limits add joins the layers beside them
+        written = with_score_differences(written)
         exact = written.to(torch.float64).to(device)
         return Subject(exact.to(torch.float32), exact, replay, device, input_dtype)
 

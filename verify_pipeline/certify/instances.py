@@ -69,6 +69,19 @@ class Instances(Protocol):
         ...
 
 
+def reach(instances: Instances) -> Box:
+    """The least box that all boxes lie in, float64, ``1 x *X``."""
+    found: Box | None = None
+    for first in range(0, len(instances.indices), CHUNK):
+        box = instances.batch(instances.indices[first : first + CHUNK]).box
+        lower, upper = box.lower.amin(0, keepdim=True), box.upper.amax(0, keepdim=True)
+        if found is not None:
+            lower, upper = torch.minimum(lower, found.lower), torch.maximum(upper, found.upper)
+        found = Box(lower, upper)
+    assert found is not None
+    return found
+
+
 def vary_little(instances: Instances, few: int) -> bool:
     """Whether no box has more than ``few`` inputs with an interval."""
     indices = instances.indices

@@ -19,7 +19,7 @@ from verify_pipeline.certify.chance import remarks_on
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage, Subject
 from verify_pipeline.certify.deployed import Deployed
 from verify_pipeline.certify.extents import Extent
-from verify_pipeline.certify.instances import Instances, vary_little
+from verify_pipeline.certify.instances import Instances, reach, vary_little
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.certify.questions import Question, ask
@@ -91,7 +91,8 @@ def certify_set(
         some = spread(asked.instances.indices, COMPARED)
         points = sample_points(asked.instances.batch(some).box, prepared.input_dtype)
         check_at(prepared.graph, prepared.replay, points, f"network {network_name(network)}")
-    subject = Subject.of(graph, prepared.replay, place, prepared.input_dtype)
+    reached = partial(reach, asked.instances)
+    subject = Subject.of(graph, prepared.replay, place, reached, prepared.input_dtype)
     run = Run(
         network.digest,
         images.name,

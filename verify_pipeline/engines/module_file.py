@@ -16,6 +16,7 @@ from torch import Tensor
 from verify_pipeline.errors import DataError
 from verify_pipeline.network import ops
 from verify_pipeline.network.graph import Graph, Node
+from verify_pipeline.network.limits import AtLeast, Maximum
 from verify_pipeline.whole_files import write_whole
 
 SOURCE, WEIGHTS = "network.py", "weights.pt"
@@ -103,6 +104,8 @@ def _expression(node: Node, place: int, weights: dict[str, Tensor]) -> str | Non
         case ops.Gather(axis, indices):
             picked = f"{x}.index_select({axis + 1}, {kept('i', indices.flatten())})"
             return f"{picked}.reshape(-1, {_listed(node.shape)})"
+        case AtLeast(limit):
+            return f"torch.maximum({x}, {kept('l', _with_batch_axis(limit, node))})"
         case ops.Constant(value):
             return f"{kept('c', value.unsqueeze(0))}.expand({x}.shape[0]{', -1' * value.dim()})"
     return _without_weights(node, inputs)
@@ -136,6 +139,8 @@ def _without_weights(node: Node, inputs: Sequence[str]) -> str | None:
             return f"{x}.softmax(dim={axis + 1})"
         case ops.Relu():
             return f"F.relu({x})"
+        case Maximum():
+            return f"torch.maximum({', '.join(inputs)})"
         case ops.Elementwise(name):
             return _FUNCTIONS.get(name, f"torch.{name}({{}})").format(x)
         case ops.Add() | ops.Sub() | ops.Mul() | ops.Div() | ops.MatMul():

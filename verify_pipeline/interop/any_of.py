@@ -3,8 +3,9 @@
 ``problem.Specification`` asks that *every* row of ``C f + d`` is positive. To deny a conjunction of
 several constraints, *one* row has to be. That is one number, the greatest row, and
 ``max(a, b) = a + relu(b - a)`` makes it an output of a network with a few ReLUs more. So nothing
-that bounds, attacks or splits need know of it. Shape letters: ``N`` inputs, ``K`` outputs of the
-network, ``R`` rows of a group, ``G`` groups.
+that bounds, attacks or splits need know of it. Rows of such different size that the sum would lose
+one of them are compared as they are, by ``Maximum``. Shape letters: ``N`` inputs, ``K`` outputs of
+the network, ``R`` rows of a group, ``G`` groups.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verify_pipeline.bounds.interval import enclose
+from verify_pipeline.bounds.splittable import Ranges, sum_is_precise
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.network.graph import Graph, Node
+from verify_pipeline.network.limits import Maximum
 from verify_pipeline.network.ops import Add, Linear, Op, Relu
+from verify_pipeline.problem import Box
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +45,7 @@ class AnyOf:
         return (outputs @ self.rows.T + self.offsets).amax(1)
 
 
-def append_any_of(graph: Graph, groups: Sequence[AnyOf]) -> Graph:
+def append_any_of(graph: Graph, groups: Sequence[AnyOf], reach: Box | None = None) -> Graph:
     """The network that answers with each group's greatest row instead of its outputs.
 
     All groups hold on an output of ``graph`` iff every output of the result is positive.
@@ -49,6 +54,7 @@ def append_any_of(graph: Graph, groups: Sequence[AnyOf]) -> Graph:
         graph: ``N x *X`` to ``N x K``.
         groups: G of them, over K outputs; they are rounded to the graph's dtype, so bounds that
             decide need a graph in float64 here.
+        reach: one box of all inputs that are asked about; None: any input.
 
     Returns:
         A graph ``N x *X`` to ``N x G``.
@@ -69,9 +75,21 @@ def append_any_of(graph: Graph, groups: Sequence[AnyOf]) -> Graph:
     sizes = [len(group) for group in groups]
     if max(sizes) == 1:
         tail.linear(rows, offsets)
+        return Graph(tuple(tail.nodes))
+    precise = _are_of_one_size(graph, rows, offsets, reach)
     while max(sizes) > 1:
-        rows, offsets, sizes = _halve(tail, rows, offsets, sizes)
+        rows, offsets, sizes = _halve(tail, rows, offsets, sizes, precise)
     return Graph(tuple(tail.nodes))
+
+
+def _are_of_one_size(graph: Graph, rows: Tensor, offsets: Tensor, reach: Box | None) -> bool:
+    """Whether sums of the rows' values are as precise as the greatest of them is."""
+    lower, upper = Ranges(graph, lambda: reach)[len(graph.nodes) - 1]
+    least, most = enclose(Linear(rows.to(lower), offsets.to(lower)), (lower, upper))
+    size = torch.maximum(least.abs(), most.abs())
+    below_zero = (-least).clamp(min=0)
+    # a NaN is of no size
+    return bool(sum_is_precise(below_zero.amax(), size.amin()))
 
 
 def replay_any_of(
@@ -108,7 +126,7 @@ class _Tail:
 
 
 def _halve(
-    tail: _Tail, rows: Tensor, offsets: Tensor, sizes: list[int]
+    tail: _Tail, rows: Tensor, offsets: Tensor, sizes: list[int], precise: bool
 ) -> tuple[Tensor, Tensor, list[int]]:
     """One round: neighbours of each group become their maximum.
 
@@ -117,6 +135,7 @@ def _halve(
         rows: of all groups, one group after another.
         offsets: theirs.
         sizes: how many rows each group has.
+        precise: whether the rows may be added.
 
     Returns:
         Rows (the identity), offsets and sizes of what is left, about the tail's new last node.
@@ -134,6 +153,13 @@ def _halve(
         halves.append((count + 1) // 2)
         start += count
     source = len(tail.nodes) - 1
+    partner = dict(zip(target, right, strict=True))
+    if not precise:
+        others = [partner.get(place, first) for place, first in enumerate(kept)]
+        one = tail.linear(rows[kept], offsets[kept], source)
+        other = tail.linear(rows[others], offsets[others], source)
+        tail.add(Maximum(), (one, other), len(kept))
+        return torch.eye(len(kept)).to(rows), offsets.new_zeros(len(kept)), halves
     # subtracted as rows, not as values, so that what two rows share cancels before any bound
     difference = tail.linear(rows[right] - rows[left], offsets[right] - offsets[left], source)
     positive = tail.add(Relu(), (difference,), len(left))

@@ -206,11 +206,12 @@ def _certify(
     compares = all(one.compares for case in cases for one in case.conjunctions)
     begun = beginning(graph) if compares else None
     graph = graph if begun is None else begun.graph
+    reach = _reach(cases, graph.input_shape, dtype)
     if needs_any_of(cases[0]):
         # the offsets of the rows are float64 numbers, which a float32 graph would round
-        graph = append_any_of(graph.to(torch.float64), cases[0].denials)
+        graph = append_any_of(graph.to(torch.float64), cases[0].denials, reach)
         replay = replay_any_of(replay, cases[0].denials)
-    subject = Subject.of(graph, replay, room.device, dtype)
+    subject = Subject.of(graph, replay, room.device, lambda: reach, dtype)
     instances = Cases(cases, graph.to(dtype).to("cpu"), dtype)
     stages = build_stages(chosen, subject, instances.rows, clock)
     if _varies_little(cases[0]):
@@ -222,6 +223,13 @@ def _certify(
     cascade = Cascade(instances, stages, room, sink, observer, clock)
     cascade.run(instances.indices, decided_elsewhere=set)
     observer.finished()
+
+
+def _reach(cases: Sequence[Case], shape: tuple[int, ...], dtype: torch.dtype) -> Box:
+    """The least box that all boxes of cases lie in, ``1 x *X``."""
+    boxes = [case.box(shape, dtype) for case in cases]
+    lower = torch.cat([box.lower for box in boxes]).amin(0, keepdim=True)
+    return Box(lower, torch.cat([box.upper for box in boxes]).amax(0, keepdim=True))
 
 
 def _judged_as_deployed(deployed: Deployed, instances: Cases, sink: Sink) -> Sink:

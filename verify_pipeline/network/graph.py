@@ -29,6 +29,15 @@ class Node:
     inputs: tuple[int, ...]
     shape: tuple[int, ...]
 
+    def tensors(self) -> list[Tensor]:
+        """The operation's constants."""
+        values = (getattr(self.op, f.name) for f in fields(self.op))
+        return [value for value in values if isinstance(value, Tensor)]
+
+    def is_finite(self) -> bool:
+        """Whether no weight is NaN or infinite."""
+        return all(bool(torch.isfinite(tensor).all()) for tensor in self.tensors())
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
@@ -90,22 +99,15 @@ class Graph:
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the first floating-point tensor; float32 if there is none."""
-        for tensor in self._tensors():
-            if tensor.is_floating_point():
-                return tensor.dtype
+        for node in self.nodes:
+            for tensor in node.tensors():
+                if tensor.is_floating_point():
+                    return tensor.dtype
         return torch.float32
-
-    def _tensors(self) -> list[Tensor]:
-        return [
-            value
-            for node in self.nodes
-            for f in fields(node.op)
-            if isinstance(value := getattr(node.op, f.name), Tensor)
-        ]
 
     def is_finite(self) -> bool:
         """Whether no weight is NaN or infinite."""
-        return all(bool(torch.isfinite(t).all()) for t in self._tensors())
+        return all(node.is_finite() for node in self.nodes)
 
     def digest(self) -> str:
         """SHA-256 of structure and weights, in hexadecimal; names do not count."""
@@ -125,6 +127,8 @@ class Graph:
 class GraphBuilder:
     """Collects nodes in order and works out their shapes by running each operation once.
 
+    A subclass may run something else than the operation whose results have the same shapes.
+
     Args:
         input_shape: ``*X``.
         name: of the input's node.
@@ -143,11 +147,14 @@ class GraphBuilder:
     def add(self, op: Op, *inputs: int, name: str | None = None) -> int:
         """Append ``op`` of the nodes at ``inputs``; returns its place."""
         with torch.no_grad():
-            value = op(*(self._values[i] for i in inputs))
+            value = self._run(op, *(self._values[i] for i in inputs))
         place = len(self._nodes)
         self._nodes.append(Node(name or f"n{place}", op, inputs, tuple(value.shape[1:])))
         self._values.append(value)
         return place
+
+    def _run(self, op: Op, *values: Tensor) -> Tensor:
+        return op(*values)
 
     @property
     def dtype(self) -> torch.dtype:

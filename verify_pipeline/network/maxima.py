@@ -1,32 +1,64 @@
-"""Max pooling written with ReLU, for methods that split ReLUs or encode them.
+"""Maxima written with ReLU, for methods that split ReLUs or encode them.
 
 ``max(a, b) = b + relu(a - b)``, pair by pair. Branch and bound can then split each comparison, and
-linear programs know it exactly, as with any other ReLU.
+linear programs know it exactly, as with any other ReLU. In floating point the sum is as precise as
+the greater of ``|a|`` and ``|b|`` is, which may be less than the maximum is:
+``bounds/splittable.py`` says where it is precise enough.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from verify_pipeline.network.graph import Graph, Node
-from verify_pipeline.network.ops import Add, Gather, MaxPool2d, Op, Relu, Reshape, Slice, Sub, size
+from verify_pipeline.network.limits import Maximum
+from verify_pipeline.network.ops import (
+    Add,
+    Gather,
+    MaxPool2d,
+    Op,
+    Relu,
+    Reshape,
+    Scale,
+    Slice,
+    Sub,
+    size,
+)
 
 
 def without_max_pooling(graph: Graph) -> Graph:
     """A graph of the same function without :class:`MaxPool2d`; the same graph if it has none."""
-    if not any(isinstance(node.op, MaxPool2d) for node in graph.nodes):
-        return graph
+    pools = [p for p, node in enumerate(graph.nodes) if isinstance(node.op, MaxPool2d)]
+    return with_relus(graph, pools, {}) if pools else graph
+
+
+def with_relus(graph: Graph, maxima: Collection[int], limits: Mapping[int, Tensor | None]) -> Graph:
+    """A graph of the same function that has ReLUs in place of some of its maxima.
+
+    Args:
+        graph: the network.
+        maxima: places of nodes :class:`MaxPool2d` and :class:`Maximum` to be rewritten.
+        limits: place of an ``AtLeast`` to be rewritten -> its limit, or None for one that the
+            values never reach.
+    """
     rewriter = _Rewriter()
     new_place: list[int] = []
-    for node in graph.nodes:
+    for place, node in enumerate(graph.nodes):
         inputs = tuple(new_place[i] for i in node.inputs)
-        if isinstance(node.op, MaxPool2d):
+        if place in limits:
+            new_place.append(rewriter.at_least(limits[place], inputs[0], node))
+        elif place in maxima and isinstance(node.op, MaxPool2d):
             new_place.append(rewriter.pool(node.op, inputs[0], node))
+        elif place in maxima:
+            assert isinstance(node.op, Maximum)
+            new_place.append(rewriter.greater(inputs[0], inputs[1], node.shape, node.name))
         else:
             new_place.append(rewriter.add(node.op, inputs, node.shape, node.name))
-    return Graph(tuple(rewriter.nodes))
+    return rewriter.graph(new_place[-1])
 
 
 def greater_of(graph: Graph, place: int) -> tuple[int, int] | None:
@@ -84,6 +116,29 @@ class _Rewriter:
         self.nodes.append(Node(name, op, inputs, shape))
         return len(self.nodes) - 1
 
+    def graph(self, output: int) -> Graph:
+        """The new graph, which ends in the value at ``output``."""
+        if output != len(self.nodes) - 1:  # the last node was a limit that is gone
+            shape = self.nodes[output].shape
+            self.add(Reshape(shape), (output,), shape, f"{self.nodes[output].name}/output")
+        return Graph(tuple(self.nodes))
+
+    def greater(self, a: int, b: int, shape: tuple[int, ...], name: str) -> int:
+        """``b + relu(a - b)``."""
+        gap = self.add(Sub(), (a, b), shape, f"{name}/gap")
+        more = self.add(Relu(), (gap,), shape, f"{name}/relu")
+        return self.add(Add(), (b, more), shape, name)
+
+    def at_least(self, limit: Tensor | None, source: int, node: Node) -> int:
+        """``limit + relu(x - limit)``; x itself without a limit."""
+        if limit is None:
+            return source
+        one = torch.ones((), dtype=limit.dtype, device=limit.device)
+        shape, name = node.shape, node.name
+        above = self.add(Scale(one, -limit), (source,), shape, f"{name}/above")
+        more = self.add(Relu(), (above,), shape, f"{name}/relu")
+        return self.add(Scale(one, limit), (more,), shape, name)
+
     def pool(self, op: MaxPool2d, source: int, node: Node) -> int:
         """The greatest of each window of the value at ``source``; ends in a node like ``node``."""
         inside = not op.ceil_mode and op.padding == (0, 0)
@@ -97,10 +152,7 @@ class _Rewriter:
             left_over = [values[-1]] if len(values) % 2 else []
             values = []
             for a, b in pairs:
-                name = f"{node.name}/max{step}"
-                gap = self.add(Sub(), (a, b), shape, f"{name}/gap")
-                more = self.add(Relu(), (gap,), shape, f"{name}/relu")
-                values.append(self.add(Add(), (b, more), shape, name))
+                values.append(self.greater(a, b, shape, f"{node.name}/max{step}"))
                 step += 1
             values += left_over
         if shape == node.shape:

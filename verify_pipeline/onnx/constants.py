@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from onnx import AttributeProto, NodeProto, TypeProto, ValueInfoProto, helper
+from onnx import AttributeProto, NodeProto, TypeProto, ValueInfoProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from verify_pipeline.onnx.model_file import Array
+from verify_pipeline.onnx.replay import run_once
 from verify_pipeline.onnx.trace import refuse_huge
 
 RANDOM = frozenset(
@@ -24,6 +25,14 @@ RANDOM = frozenset(
 )
 
 
+MISREAD = {"BatchNormalization": 14}
+"""Operators that ONNX's reference evaluator takes for others before an operator set: a batch
+normalisation without ``training_mode`` for one in training."""
+
+IR_VERSION = 8
+"""Of the small files that onnxruntime is given; every version of it reads this one."""
+
+
 def foldable(node: NodeProto) -> bool:
     """Whether the node computes the same value whenever its inputs are the same."""
     subgraphs = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
@@ -34,8 +43,12 @@ def foldable(node: NodeProto) -> bool:
     )
 
 
+class FoldingError(ValueError):
+    """An operator of constants that cannot be computed."""
+
+
 def fold(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> tuple[Array, ...]:
-    """The node's outputs at constant inputs, by ONNX's reference evaluator.
+    """The node's outputs at constant inputs, by ONNX's reference evaluator, or by onnxruntime.
 
     In the file's own precision: what a file computes of constants alone are its weights, rounded as
     any runtime rounds them before the first input is seen.
@@ -47,12 +60,21 @@ def fold(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> tuple[A
 
     Raises:
         NetworkError: the outputs would be huge.
-        Exception: whatever the evaluator raises where the node cannot be computed.
+        FoldingError: neither can compute it.
     """
     _refuse_growth(node, inputs)
     feeds = {
         name: value for name, value in zip(node.input, inputs, strict=True) if value is not None
     }
+    if node.op_type in MISREAD and opset < MISREAD[node.op_type]:
+        return _by_onnxruntime(node, feeds, opset)
+    try:
+        return _by_reference(node, feeds, opset)
+    except Exception:  # it lacks some operators of some sets, and each fails in a way of its own
+        return _by_onnxruntime(node, feeds, opset)
+
+
+def _by_reference(node: NodeProto, feeds: Mapping[str, Array], opset: int) -> tuple[Array, ...]:
     graph = helper.make_graph(
         [node],
         "constant",
@@ -60,8 +82,23 @@ def fold(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> tuple[A
         [ValueInfoProto(name=name, type=TypeProto()) for name in node.output if name],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-    computed = ReferenceEvaluator(model).run(None, feeds)
+    computed = ReferenceEvaluator(model).run(None, dict(feeds))
     results = iter(computed if isinstance(computed, Sequence) else ())
+    return tuple(np.asarray(next(results)) if name else np.empty(0) for name in node.output)
+
+
+def _by_onnxruntime(node: NodeProto, feeds: Mapping[str, Array], opset: int) -> tuple[Array, ...]:
+    weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in feeds.items()]
+    wanted = [name for name in node.output if name]
+    outputs = [ValueInfoProto(name=name) for name in wanted]
+    graph = helper.make_graph([node], "constant", [], outputs, weights)
+    imports = [helper.make_opsetid("", opset)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION)
+    try:
+        results = iter(run_once(model.SerializeToString(), wanted))
+    except Exception as error:  # onnxruntime's exceptions have no base of their own
+        text = str(error).strip() or type(error).__name__
+        raise FoldingError(text.splitlines()[0]) from None
     return tuple(np.asarray(next(results)) if name else np.empty(0) for name in node.output)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.onnx.batches import refuse_mixing
 from verify_pipeline.onnx.external_data import inline_external_data
 from verify_pipeline.onnx.front import Front, with_front
 from verify_pipeline.onnx.model_file import (
@@ -87,8 +88,10 @@ def network_from_bytes(data: bytes, path: Path | None = None, check_parity: bool
     digest = hashlib.sha256(data + elsewhere).hexdigest()
     if elsewhere:
         data = serialised(model, source)
-    graph = read_graph(inline_functions(model, source), source)
+    inlined = inline_functions(model, source)
+    graph = read_graph(inlined, source)
     replay = Replayer(data, signature(model, source), source)
+    refuse_mixing(inlined, source, replay.batched)
     network = Network(
         graph=graph,
         path=path,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,7 +12,8 @@ from onnx import ModelProto, NodeProto
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.onnx.constants import fold, foldable
+from verify_pipeline.onnx.constants import FoldingError, fold, foldable
+from verify_pipeline.onnx.masks import refuse_masks_before_others
 from verify_pipeline.onnx.model_file import (
     Array,
     Signature,
@@ -19,7 +22,7 @@ from verify_pipeline.onnx.model_file import (
     refuse_nan,
     signature,
 )
-from verify_pipeline.onnx.operators import OPERATORS, Call, unsupported_operator
+from verify_pipeline.onnx.operators import OPERATORS, Call, node_name, unsupported_operator
 from verify_pipeline.onnx.operators.shapes import cut, join
 from verify_pipeline.onnx.simplify import simplify
 from verify_pipeline.onnx.trace import Activation, Trace, Value
@@ -51,30 +54,59 @@ def read_graph(model: ModelProto, source: str) -> Graph:
     """
     # a broken file's overflows and NaN are refused where they end, not warned of on their way
     with np.errstate(all="ignore"):
-        reading = _Reading(model, source)
-        for node in model.graph.node:
-            reading.visit(node)
-        graph = simplify(reading.finish())
+        what = signature(model, source)
+        trace = Trace(what.input_shape, what.inputs[0].name)
+        reading = Reading(model, source, what, trace, initializers(model, source))
+        reading.read()
+        graph = simplify(reading.graph())
     # searching happens in float32, where a weight may overflow that float64 holds
-    if not graph.to(torch.float32).is_finite():
-        raise NetworkError(source, expected="weights finite in float32", got="NaN or infinity")
+    for node in graph.to(torch.float32).nodes:
+        if not node.is_finite():
+            raise NetworkError(
+                f"{source}: weights of {node.name!r}",
+                expected="weights finite in float32",
+                got="NaN or infinity",
+            )
     return graph
 
 
-class _Reading:
-    """The values of the file so far."""
+class Reading:
+    """The values of the file so far.
 
-    def __init__(self, model: ModelProto, source: str) -> None:
+    Args:
+        model: with its functions inlined and all weights in it.
+        source: how messages name the file.
+        signature: what goes in, in the shapes in which the file is read.
+        trace: where the graph is written.
+        weights: by name.
+    """
+
+    def __init__(
+        self,
+        model: ModelProto,
+        source: str,
+        signature: Signature,
+        trace: Trace,
+        weights: Mapping[str, Array],
+    ) -> None:
         self.source = source
         self.opset = opset_of(model, source)
-        self.signature = signature(model, source)
-        first = self.signature.inputs[0]
-        self.trace = Trace(self.signature.input_shape, first.name, first.dtype)
-        self.values: dict[str, Value] = dict(initializers(model, source))
+        self.signature = signature
+        self.trace = trace
+        self.node: NodeProto | None = None
+        self._nodes = model.graph.node
+        self.values: dict[str, Value] = dict(weights)
         self.values.update(_inputs(self.trace, self.signature))
+
+    def read(self) -> None:
+        """Work out every node's outputs."""
+        for node in self._nodes:
+            self.visit(node)
+        self.node = None
 
     def visit(self, node: NodeProto) -> None:
         """Work out a node's outputs from its inputs."""
+        self.node = node
         if not node.output:
             raise NetworkError(f"{self.source}: node {node.name}", got="no output")
         self.trace.label(node.output[0])
@@ -85,7 +117,7 @@ class _Reading:
             raise
         except CONTRADICTIONS as error:
             raise NetworkError(
-                f"{self.source}: node {node.name or node.output[0]!r} ({node.op_type})",
+                f"{self.source}: {node_name(node)}",
                 expected="inputs and attributes that fit each other",
                 got=str(error) or type(error).__name__,
                 remedy="The file may be damaged; check that onnxruntime runs it.",
@@ -100,7 +132,7 @@ class _Reading:
     def _results(self, node: NodeProto, inputs: tuple[Value | None, ...]) -> tuple[Value, ...]:
         constants = [value for value in inputs if not isinstance(value, Activation)]
         if len(constants) == len(inputs) and foldable(node):
-            folded = fold(node, constants, self.opset)
+            folded = self._folded(node, constants)
             for array in folded:
                 refuse_nan(array, f"{self.source}: constant {node.output[0]}")
             return folded
@@ -112,6 +144,17 @@ class _Reading:
         result = reader(Call(node, inputs, self.opset, self.trace))
         return result if isinstance(result, tuple) else (result,)
 
+    def _folded(self, node: NodeProto, constants: Sequence[Array | None]) -> tuple[Array, ...]:
+        try:
+            return fold(node, constants, self.opset)
+        except FoldingError as error:
+            raise NetworkError(
+                f"{self.source}: {node_name(node)}, of constants",
+                expected="an operator that onnxruntime computes of these",
+                got=str(error),
+                remedy="Export the network with its constants folded.",
+            ) from None
+
     def _branch(self, node: NodeProto, condition: bool) -> tuple[Value, ...]:
         """The outputs of the branch that a constant condition takes; it sees all values so far."""
         name = "then_branch" if condition else "else_branch"
@@ -120,8 +163,8 @@ class _Reading:
             self.visit(inner)
         return tuple(self._value(output.name) for output in taken.output)
 
-    def finish(self) -> Graph:
-        """The graph up to the outputs, flattened and joined to ``N x K``."""
+    def outputs(self) -> list[Value]:
+        """The file's outputs, each flattened to ``1 x K``."""
         self.trace.label("output")
         outputs: list[Value] = []
         for name in self.signature.outputs:
@@ -129,6 +172,11 @@ class _Reading:
             if value is None:
                 raise NetworkError(f"{self.source}: output {name}", got="no node that computes it")
             outputs.append(_flat(self.trace, value))
+        return outputs
+
+    def graph(self) -> Graph:
+        """The graph up to the outputs, joined to ``N x K``."""
+        outputs = self.outputs()
         if not any(isinstance(value, Activation) for value in outputs):
             raise NetworkError(
                 f"{self.source}: output {self.signature.outputs[0]}",
@@ -137,18 +185,23 @@ class _Reading:
             )
         joined = outputs[0] if len(outputs) == 1 else join(self.trace, outputs, 1)
         assert isinstance(joined, Activation)
-        return self.trace.build(joined)
+        graph = self.trace.build(joined)
+        refuse_masks_before_others(graph, self.trace.masked, self.source)
+        return graph
 
 
 def _inputs(trace: Trace, signature: Signature) -> dict[str, Activation]:
     """The file's inputs: the graph's input, or the parts of it one after another."""
     first = signature.inputs[0]
     if len(signature.inputs) == 1:
-        return {first.name: Activation(0, first.shape, first.batch_axis)}
-    everything = Activation(0, (1, *signature.input_shape), batched=True)
+        return {first.name: Activation(0, first.shape, first.batch_axis, first.dtype)}
+    everything = Activation(0, (1, *signature.input_shape), True, first.dtype)
     ends = np.cumsum([item.size for item in signature.inputs]).tolist()
     return {
-        item.name: trace.reshape(cut(trace, everything, 1, slice(end - item.size, end)), item.shape)
+        item.name: replace(
+            trace.reshape(cut(trace, everything, 1, slice(end - item.size, end)), item.shape),
+            dtype=item.dtype,
+        )
         for item, end in zip(signature.inputs, ends, strict=True)
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,21 @@ MIXING = 1e-3
 
 FATAL = 4
 """Severity from which onnxruntime writes to the terminal; errors reach us as exceptions."""
+
+
+def run_once(data: bytes, outputs: Sequence[str]) -> list[Array]:
+    """The outputs of a file without inputs.
+
+    Raises:
+        Exception: whatever onnxruntime raises; its exceptions have no base of their own.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = FATAL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        data, options, providers=["CPUExecutionProvider"], enable_fallback=0
+    )
+    return [np.asarray(result) for result in session.run(list(outputs), {})]
 
 
 class Replayer:

@@ -10,7 +10,7 @@ graph's own batch axis is apart from it, the reading stays exact for any batch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.limits import AtLeast
 from verify_pipeline.network.ops import Constant, Input, Op, Reshape, Scale, Transpose
 from verify_pipeline.onnx.model_file import LARGEST_VALUE, Array
 
@@ -31,11 +32,13 @@ class Activation:
         place: of its node in the graph.
         shape: in the file, at one network input.
         batched: whether ``shape[0]``, which is 1 then, is left out of the node's shape.
+        dtype: that the file holds it in, float32 or float64.
     """
 
     place: int
     shape: tuple[int, ...]
     batched: bool
+    dtype: np.dtype[Any]
 
     @property
     def inner(self) -> tuple[int, ...]:
@@ -59,6 +62,8 @@ Value = Array | Activation
 
 def tensor(array: Array) -> Tensor:
     """A float64 tensor with the array's values; a file's float32 and float64 ones fit in it."""
+    if array.ndim and array.size and not any(array.strides):  # one number, repeated
+        return torch.full((), float(array.flat[0]), dtype=torch.float64).expand(array.shape)
     return torch.tensor(np.asarray(array, dtype=np.float64))
 
 
@@ -68,14 +73,17 @@ class Trace:
     Args:
         input_shape: ``*X``.
         name: of the input.
-        dtype: that the file computes in, from its input on.
+        builder: what collects the nodes; None: one for networks in float64.
     """
 
-    def __init__(self, input_shape: tuple[int, ...], name: str, dtype: np.dtype[Any]) -> None:
-        self.dtype = dtype
-        self._builder = GraphBuilder(input_shape, name, torch.float64)
+    def __init__(
+        self, input_shape: tuple[int, ...], name: str, builder: GraphBuilder | None = None
+    ) -> None:
+        self.masked: set[str] = set()
+        self._builder = builder or GraphBuilder(input_shape, name, torch.float64)
         self._ops: list[Op] = [Input()]
         self._names = {name}
+        self._place_names = [name]
         self._label = name
 
     def label(self, name: str) -> None:
@@ -91,7 +99,7 @@ class Trace:
         place = self._add(op, *inputs)
         inner = self._builder.shape(place)
         batched = inputs[0].batched
-        return Activation(place, (1, *inner) if batched else inner, batched)
+        return replace(inputs[0], place=place, shape=(1, *inner) if batched else inner)
 
     def _add(self, op: Op, *inputs: Activation) -> int:
         name, number = self._label, 1
@@ -99,10 +107,15 @@ class Trace:
             number += 1
             name = f"{self._label}#{number}"
         self._names.add(name)
+        self._place_names.append(name)
         self._ops.append(op)
         place = self._builder.add(op, *(item.place for item in inputs), name=name)
         refuse_huge(math.prod(self._builder.shape(place)))
         return place
+
+    def never(self, x: Activation) -> None:
+        """Remember that some elements of ``x`` stand for ``-inf``; see ``masks.py``."""
+        self.masked.add(self._place_names[x.place])
 
     def op(self, x: Activation) -> Op:
         """The operation that computed an activation."""
@@ -111,9 +124,8 @@ class Trace:
     def _view(self, x: Activation, shape: tuple[int, ...], batched: bool) -> Activation:
         """``x`` as a value of ``shape``, reordering nothing."""
         inner = shape[1:] if batched else shape
-        if inner == x.inner:
-            return Activation(x.place, shape, batched)
-        return Activation(self._add(Reshape(inner), x), shape, batched)
+        place = x.place if inner == x.inner else self._add(Reshape(inner), x)
+        return replace(x, place=place, shape=shape, batched=batched)
 
     def reshape(self, x: Activation, shape: tuple[int, ...]) -> Activation:
         """``x`` in another shape of the file; a first axis of 1 is the batch."""
@@ -178,6 +190,16 @@ class Trace:
         factor, offset = (c[0] if c.ndim == x.rank else c for c in (factor, offset))
         return self.emit(Scale(tensor(factor), tensor(offset)), x)
 
+    def at_least(self, x: Activation, limit: Array) -> Activation:
+        """``max(x, limit)`` with a constant that broadcasts as ONNX says."""
+        x = self.spread(x, np.broadcast_shapes(x.shape, limit.shape))
+        held = limit[0] if x.batched and limit.ndim == x.rank else limit
+        return self.emit(AtLeast(tensor(held)), x)
+
+    def spread(self, x: Activation, shape: tuple[int, ...]) -> Activation:
+        """``x`` repeated along axes of one, so that it has the shape it broadcasts to."""
+        return x if shape == x.shape else self.affine(x, np.ones(shape), 0.0)
+
     def activation(self, value: Value, like: Activation) -> Activation:
         """A constant as an activation of at least the rank of ``like``; an activation as it is."""
         if isinstance(value, Activation):
@@ -185,7 +207,8 @@ class Trace:
         value = value.reshape((1,) * (like.rank - value.ndim) + value.shape)
         batched = like.batched and value.ndim > 1 and value.shape[0] == 1
         held = tensor(value[0] if batched else value)
-        return Activation(self._add(Constant(held), like), tuple(value.shape), batched)
+        place = self._add(Constant(held), like)
+        return Activation(place, tuple(value.shape), batched, like.dtype)
 
 
 def refuse_huge(elements: int) -> None:

@@ -11,13 +11,20 @@ from verify_pipeline.onnx.operators import (
     transposed,
     windows,
 )
-from verify_pipeline.onnx.operators.registry import OPERATORS, Call, reads, unsupported_operator
+from verify_pipeline.onnx.operators.registry import (
+    OPERATORS,
+    Call,
+    node_name,
+    reads,
+)
+from verify_pipeline.onnx.operators.unsupported import unsupported_operator
 
 __all__ = [
     "OPERATORS",
     "Call",
     "activations",
     "arithmetic",
+    "node_name",
     "normalisations",
     "products",
     "reads",

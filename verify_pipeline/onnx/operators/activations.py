@@ -8,6 +8,7 @@ from functools import reduce
 
 import numpy as np
 
+from verify_pipeline.network.limits import Maximum
 from verify_pipeline.network.ops import (
     SELU_ALPHA,
     SELU_GAMMA,
@@ -124,7 +125,8 @@ def _celu(call: Call) -> Value:
 def _exponential_below(call: Call, alpha: float, width: float = 1.0) -> Activation:
     """``max(x, 0) + alpha * (exp(min(x, 0) / width) - 1)``; one function of those that are known.
 
-    CELU is ELU in other units: its ``alpha`` is its ``width``.
+    CELU is ELU in other units: its ``alpha`` is its ``width``. Where no function is known, ELU
+    itself is taken of ``min(x, 0)``: ``exp - 1`` would lose numbers near zero.
     """
     x, trace = call.activation(), call.trace
     if alpha == width == 1:
@@ -135,7 +137,7 @@ def _exponential_below(call: Call, alpha: float, width: float = 1.0) -> Activati
     if (alpha, width) == (SELU_ALPHA, 1.0):
         return trace.emit(Elementwise("selu"), x)
     below = trace.affine(_relu_of(trace, x, -1.0, 0.0), -1.0 / width, 0.0)
-    falling = trace.affine(trace.emit(Elementwise("exp"), below), alpha, -alpha)
+    falling = trace.affine(trace.emit(Elementwise("elu"), below), alpha, 0.0)
     total = add(trace, trace.emit(Relu(), x), falling)
     assert isinstance(total, Activation)
     return total
@@ -143,39 +145,50 @@ def _exponential_below(call: Call, alpha: float, width: float = 1.0) -> Activati
 
 @reads("Clip")
 def _clip(call: Call) -> Value:
-    low, high = (_limit(call, name, index) for name, index in (("min", 1), ("max", 2)))
-    return _clamp(call.trace, call.activation(), low, high)
+    """``min(max(x, low), high)``: so ``high`` wins where ``low`` is above it."""
+    x = call.activation()
+    for name, index, sign in (("min", 1, 1.0), ("max", 2, -1.0)):
+        limit = call.attribute(name)
+        if limit is None:
+            limit = call.constant(index)
+        if limit is not None:
+            x = _limited(call, x, np.asarray(limit, dtype=np.float64).reshape(()), sign)
+    return x
 
 
-def _limit(call: Call, name: str, index: int) -> float | None:
-    """A limit of Clip, attribute or constant input; None for no limit."""
-    found = call.attribute(name)
-    if found is None:
-        found = call.constant(index)
-    if found is None:
-        return None
-    limit = float(np.asarray(found).reshape(()))
-    # The greatest float stands for "no limit" where the limit is an attribute.
-    return limit if abs(limit) < np.finfo(np.float32).max else None
+def _limited(call: Call, x: Activation, limit: Array, sign: float) -> Activation:
+    """``max(x, limit)``; with sign -1, ``min(x, limit)``.
+
+    A limit beyond every number that the file holds x in is none: exporters write the greatest float
+    where there is no limit.
+    """
+    if not sign * limit.max() < np.inf or np.isnan(limit).any():
+        raise call.unsupported(f"a limit that is {'NaN' if np.isnan(limit).any() else 'infinite'}")
+    if bool((sign * limit <= np.finfo(x.dtype).min).all()):
+        return call.trace.spread(x, np.broadcast_shapes(x.shape, limit.shape))
+    return _at_least(call.trace, x, limit) if sign > 0 else _at_most(call.trace, x, limit)
 
 
-def _clamp(trace: Trace, x: Activation, low: float | None, high: float | None) -> Activation:
-    """``min(max(x, low), high)`` by ReLUs; ONNX lets ``high`` win where ``low`` is above it."""
-    if low is not None and high is not None and low > high:
-        low = high
-    if low is not None:
-        x = _relu_of(trace, x, 1.0, -low)
-        high = None if high is None else high - low
-    if high is not None:
-        # min(x, h) = h - max(h - x, 0)
-        x = trace.affine(_relu_of(trace, x, -1.0, high), -1.0, high)
-    return x if not low else trace.affine(x, 1.0, low)
+def _at_least(trace: Trace, x: Activation, limit: Array) -> Activation:
+    """``max(x, limit)``."""
+    return trace.at_least(x, limit) if limit.any() else trace.emit(Relu(), _like(trace, x, limit))
+
+
+def _like(trace: Trace, x: Activation, other: Array) -> Activation:
+    return trace.spread(x, np.broadcast_shapes(x.shape, other.shape))
+
+
+def _at_most(trace: Trace, x: Activation, limit: Array) -> Activation:
+    """``min(x, limit) = -max(-x, -limit)``, which rounds nothing."""
+    return trace.affine(_at_least(trace, trace.affine(x, -1.0, 0.0), -limit), -1.0, 0.0)
 
 
 @reads("HardSigmoid")
 def _hard_sigmoid(call: Call) -> Value:
     slope, shift = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
-    return _clamp(call.trace, call.trace.affine(call.activation(), slope, shift), 0.0, 1.0)
+    trace = call.trace
+    above = trace.emit(Relu(), trace.affine(call.activation(), slope, shift))
+    return _at_most(trace, above, np.asarray(1.0))
 
 
 @reads("HardSwish")
@@ -226,23 +239,26 @@ def _extreme(call: Call, sign: float) -> Value:
     of_constants = np.maximum if sign > 0 else np.minimum
 
     def of_two(a: Value, b: Value) -> Value:
-        if isinstance(a, Activation) or isinstance(b, Activation):
+        if not isinstance(a, Activation):
+            a, b = b, a
+        if not isinstance(a, Activation):
+            assert not isinstance(b, Activation)
+            return np.asarray(of_constants(a, b))
+        if isinstance(b, Activation):
             return _greater_or_less(call.trace, a, b, sign)
-        return np.asarray(of_constants(a, b))
+        return _limited(call, a, np.asarray(b, dtype=np.float64), sign)
 
     return reduce(of_two, [call.value(i) for i in range(len(call.inputs))])
 
 
-def _greater_or_less(trace: Trace, a: Value, b: Value, sign: float) -> Value:
-    """``max(a, b) = b + max(a - b, 0)``, ``min(a, b) = b - max(b - a, 0)``."""
-    if not isinstance(a, Activation):
-        a, b = b, a
-    assert isinstance(a, Activation)
-    negative = trace.affine(b, -1.0, 0.0) if isinstance(b, Activation) else -b
-    difference = add(trace, a, negative)
-    assert isinstance(difference, Activation)
-    step = _relu_of(trace, difference, sign, 0.0)
-    return add(trace, b, step if sign > 0 else trace.affine(step, -1.0, 0.0))
+def _greater_or_less(trace: Trace, a: Activation, b: Activation, sign: float) -> Activation:
+    """The greater of two; with sign -1 the lesser: ``min(a, b) = -max(-a, -b)``."""
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    pair = [trace.spread(x, shape) for x in (a, b)]
+    if sign < 0:
+        pair = [trace.affine(x, -1.0, 0.0) for x in pair]
+    found = trace.emit(Maximum(), *trace.alike(*pair))
+    return found if sign > 0 else trace.affine(found, -1.0, 0.0)
 
 
 @reads("Softmax")

@@ -8,26 +8,25 @@ from functools import reduce
 import numpy as np
 
 from verify_pipeline.network.ops import Add, Div, Elementwise, Mul, Op, Sub
+from verify_pipeline.onnx.masks import finite, is_mask
 from verify_pipeline.onnx.model_file import Array
 from verify_pipeline.onnx.operators.registry import Call, reads
 from verify_pipeline.onnx.trace import Activation, Trace, Value
 
 LARGEST_POWER = 16
 
-LOWEST = float(np.finfo(np.float32).min)
-
-
-def finite(mask: Array) -> Array:
-    """Constants to add, with float32's lowest number for ``-inf``, which masks write for "never".
-
-    Before a softmax the two are the same, for every score that float32 holds.
-    """
-    return np.where(mask == -np.inf, LOWEST, mask) if mask.dtype.kind == "f" else mask
-
 
 def add(trace: Trace, a: Value, b: Value) -> Value:
-    """``a + b`` with broadcasting."""
-    return _binary(trace, a, b, Add(), lambda x, c: trace.affine(x, 1.0, finite(c)), np.add)
+    """``a + b`` with broadcasting; ``-inf`` in a constant is a mask (``masks.py``)."""
+    return _binary(trace, a, b, Add(), lambda x, c: plus(trace, x, c), np.add)
+
+
+def plus(trace: Trace, x: Activation, constant: Array) -> Activation:
+    """``x + constant``, where ``-inf`` in the constant means "never"."""
+    total = trace.affine(x, 1.0, finite(constant))
+    if is_mask(constant):
+        trace.never(total)
+    return total
 
 
 def multiply(trace: Trace, a: Value, b: Value) -> Value:

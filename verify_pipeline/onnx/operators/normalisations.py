@@ -16,9 +16,9 @@ from verify_pipeline.onnx.trace import Activation, Trace, Value
 @reads("BatchNormalization")
 def _batch_norm(call: Call) -> Value:
     """As in inference, with the stored statistics; over axis 1, whatever the rank."""
-    if call.attribute("training_mode", 0):
-        raise call.unsupported("training mode")
-    _one_output(call)
+    # until operator set 13, more outputs than one were what training mode is since 14
+    if call.attribute("training_mode", 0) or _outputs(call) > 1:
+        raise call.unsupported("a batch normalisation in training mode")
     x = call.activation()
     constants = [call.constant(i) for i in range(1, 5)]
     weight, bias, mean, variance = (
@@ -105,6 +105,10 @@ def _epsilon(call: Call) -> float:
     return float(call.attribute("epsilon", 1e-5))
 
 
+def _outputs(call: Call) -> int:
+    return len([name for name in call.node.output if name])
+
+
 def _one_output(call: Call) -> None:
-    if len([name for name in call.node.output if name]) > 1:
+    if _outputs(call) > 1:
         raise call.unsupported("more outputs than one")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from onnx import NodeProto, helper
 
 from verify_pipeline.errors import UnsupportedOperatorError
+from verify_pipeline.network.ops import Concat, Slice
 from verify_pipeline.onnx.model_file import Array
+from verify_pipeline.onnx.operators.unsupported import unsupported_operator
 from verify_pipeline.onnx.trace import Activation, Trace, Value
 
 
@@ -87,14 +89,33 @@ def reads(*names: str) -> Callable[[Reader], Reader]:
     return register
 
 
-def unsupported_operator(node: NodeProto, opset: int, got: str) -> UnsupportedOperatorError:
-    """An error that names the node, its operator, the version, and what is supported."""
-    operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+def for_each_row(reader: Reader) -> Reader:
+    """A reader of operators whose first axis is the batch, for inputs of which it is not.
+
+    The file's own batch may stand elsewhere, or be one axis with another; then each element of the
+    first axis is read by itself, and the results are joined.
+    """
+
+    def read(call: Call) -> Value | tuple[Value, ...]:
+        x = call.activation()
+        if x.rank < 2 or x.shape[0] == 1:
+            return reader(call)
+        rows = [_row(call, reader, x, i) for i in range(x.shape[0])]
+        return call.trace.emit(Concat(0), *rows)
+
+    return read
+
+
+def _row(call: Call, reader: Reader, x: Activation, i: int) -> Activation:
+    whole = call.trace.whole(x)
+    row = call.trace.emit(Slice(0, i, i + 1), whole)
+    found = reader(replace(call, inputs=(row, *call.inputs[1:])))
+    assert isinstance(found, Activation)
+    return call.trace.whole(found)
+
+
+def node_name(node: NodeProto) -> str:
+    """A node as messages name it: its name or first output, and its operator."""
     name = node.name or (node.output[0] if node.output else "")
-    return UnsupportedOperatorError(
-        f"ONNX operator {operator} (node {name!r}, operator set {opset})",
-        expected=f"a supported form of {', '.join(sorted(OPERATORS))}",
-        got=got,
-        remedy="Export the network without this operator, or write a reader for it in "
-        "verify_pipeline/onnx/operators.",
-    )
+    operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+    return f"node {name!r} ({operator})"

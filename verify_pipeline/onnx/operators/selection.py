@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from verify_pipeline.onnx.model_file import Array
-from verify_pipeline.onnx.operators.arithmetic import add, finite
+from verify_pipeline.onnx.operators.arithmetic import add
 from verify_pipeline.onnx.operators.registry import Call, reads
 from verify_pipeline.onnx.operators.shapes import pick
 from verify_pipeline.onnx.trace import Activation, Value, refuse_huge
@@ -25,7 +25,7 @@ def _kept(call: Call, index: int, mask: Array) -> Value:
     value = call.value(index)
     if isinstance(value, Activation):
         return call.trace.affine(value, mask.astype(np.float64), 0.0)
-    return np.where(mask, finite(value), 0.0)
+    return np.where(mask, value, 0.0)
 
 
 @reads("Trilu")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from onnx import TensorProto
 
+from verify_pipeline.network.limits import Single
 from verify_pipeline.network.ops import Concat, Gather, Pad, Slice
 from verify_pipeline.onnx.model_file import type_name
 from verify_pipeline.onnx.operators.registry import Call, reads
@@ -24,21 +27,32 @@ def _same(call: Call) -> Value:
 
 @reads("Cast")
 def _cast(call: Call) -> Value:
-    """No change between float32 and float64; a lesser type rounds by more than float32 does."""
     target = call.attribute("to")
     if target not in (TensorProto.FLOAT, TensorProto.DOUBLE):
         raise call.unsupported(f"a cast of an activation to {type_name(target)}")
-    return call.activation()
+    return _as_type(call, np.dtype(np.float32 if target == TensorProto.FLOAT else np.float64))
 
 
 @reads("CastLike")
 def _cast_like(call: Call) -> Value:
     value, like = call.value(0), call.value(1)
     if not isinstance(value, Activation):
-        return value.astype(call.trace.dtype)
-    if not isinstance(like, Activation) and like.dtype not in (np.float32, np.float64):
+        return value.astype(like.dtype)
+    if like.dtype not in (np.float32, np.float64):
         raise call.unsupported(f"a cast of an activation to {like.dtype}")
-    return value
+    return _as_type(call, like.dtype)
+
+
+def _as_type(call: Call, dtype: np.dtype[Any]) -> Activation:
+    """An activation in another type: float64 holds all of float32, the other way round is rounding.
+
+    What a float32 file computes in float32 is not rounded in the graph; a cast is an operation of
+    the file, and what follows it may be steep enough to show it.
+    """
+    x = call.activation()
+    if x.dtype == np.float64 and dtype == np.float32:
+        x = call.trace.emit(Single(), x)
+    return replace(x, dtype=dtype)
 
 
 @reads("Shape")
@@ -217,8 +231,11 @@ def _pad(call: Call) -> Value:
     mode = call.attribute("mode", "constant")
     if mode == "constant":
         fill = call.constant(2)
-        value = call.attribute("value", 0.0) if fill is None or fill.size == 0 else fill
-        return pad(trace, x, widths, float(np.asarray(value).reshape(())))
+        given = call.attribute("value", 0.0) if fill is None or fill.size == 0 else fill
+        value = float(np.asarray(given).reshape(()))
+        if not math.isfinite(value):
+            raise call.unsupported(f"padding with {value}, which is no number")
+        return pad(trace, x, widths, value)
     if mode not in ("reflect", "edge", "wrap"):
         raise call.unsupported(f"mode {mode}")
     for axis, width in enumerate(widths):
@@ -231,17 +248,19 @@ def _pad(call: Call) -> Value:
 def pad(
     trace: Trace, x: Activation, widths: list[tuple[int, int]], value: float = 0.0
 ) -> Activation:
-    """``x`` with ``(before, after)`` elements of ``value`` at each axis; cut where negative."""
+    """``x`` with ``(before, after)`` elements of ``value`` at each axis; cut where negative.
+
+    The value is added to zeros, at the new places only: there and elsewhere that rounds nothing.
+    """
     for axis, (before, after) in enumerate(widths):
         x = cut(trace, x, axis, slice(max(-before, 0), x.shape[axis] - max(-after, 0)))
     widths = [(max(before, 0), max(after, 0)) for before, after in widths]
     if not any(map(any, widths)):
         return x
     refuse_huge(math.prod(s + b + a for s, (b, a) in zip(x.shape, widths, strict=True)))
-    if value:
-        x = trace.affine(x, 1.0, -value)
+    outside = np.pad(np.zeros(x.shape), widths, constant_values=value) if value else None
     first = next(axis for axis, width in enumerate(widths) if any(width))
     x, _ = trace.along(x, first)
     inner = widths[1:] if x.batched else widths
     x = trace.emit(Pad(tuple(width for pair in reversed(inner) for width in pair)), x)
-    return trace.affine(x, 1.0, value) if value else x
+    return x if outside is None else trace.affine(x, 1.0, outside)

@@ -11,7 +11,7 @@ from onnx import helper
 from verify_pipeline.network.ops import Conv2d, Linear
 from verify_pipeline.onnx.constants import fold
 from verify_pipeline.onnx.model_file import Array
-from verify_pipeline.onnx.operators.registry import Call, reads
+from verify_pipeline.onnx.operators.registry import Call, for_each_row, reads
 from verify_pipeline.onnx.operators.shapes import pad, pick
 from verify_pipeline.onnx.trace import Activation, Trace, Value, refuse_huge, tensor
 
@@ -19,6 +19,7 @@ Pair = tuple[int, int]
 
 
 @reads("ConvTranspose")
+@for_each_row
 def _conv_transpose(call: Call) -> Value:
     """The convolution with the flipped kernel, of the image with zeros between its elements."""
     weight, bias, trace = call.constant(1), call.constant(2), call.trace

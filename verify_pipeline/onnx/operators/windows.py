@@ -11,7 +11,7 @@ import torch
 
 from verify_pipeline.network.ops import AvgPool2d, Conv2d, MaxPool2d
 from verify_pipeline.onnx.model_file import Array
-from verify_pipeline.onnx.operators.registry import Call, reads
+from verify_pipeline.onnx.operators.registry import Call, for_each_row, reads
 from verify_pipeline.onnx.operators.shapes import pad, pick
 from verify_pipeline.onnx.trace import Activation, Trace, Value, refuse_huge, tensor
 
@@ -117,6 +117,7 @@ def _padded(trace: Trace, image: Activation, window: Window) -> Activation:
 
 
 @reads("Conv")
+@for_each_row
 def _conv(call: Call) -> Value:
     weight, bias = call.constant(1), call.constant(2)
     if call.activation().rank == 5:
@@ -184,6 +185,7 @@ def _without_groups(weight: Array, groups: int) -> Array:
 
 
 @reads("MaxPool")
+@for_each_row
 def _max_pool(call: Call) -> Value:
     if len([name for name in call.node.output if name]) > 1:
         raise call.unsupported("the output of indices")
@@ -233,6 +235,7 @@ def _repeated_at_the_edges(call: Call, image: Activation, window: Window) -> Act
 
 
 @reads("GlobalMaxPool")
+@for_each_row
 def _global_max(call: Call) -> Value:
     image = _image(call)
     kernel = cast(Pair, image.shape[2:])
@@ -240,6 +243,7 @@ def _global_max(call: Call) -> Value:
 
 
 @reads("AveragePool")
+@for_each_row
 def _average_pool(call: Call) -> Value:
     trace, counts_pads = call.trace, bool(call.attribute("count_include_pad", 0))
 
