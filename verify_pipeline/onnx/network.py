@@ -89,9 +89,9 @@ def network_from_bytes(data: bytes, path: Path | None = None, check_parity: bool
     if elsewhere:
         data = serialised(model, source)
     inlined = inline_functions(model, source)
-    graph = read_graph(inlined, source)
+    graph, of_shapes = read_graph(inlined, source)
     replay = Replayer(data, signature(model, source), source)
-    refuse_mixing(inlined, source, replay.batched)
+    refuse_mixing(inlined, source, of_shapes, replay.batched)
     network = Network(
         graph=graph,
         path=path,

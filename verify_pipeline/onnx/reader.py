@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,8 +40,10 @@ CONTRADICTIONS = (
 )
 
 
-def read_graph(model: ModelProto, source: str) -> Graph:
+def read_graph(model: ModelProto, source: str) -> tuple[Graph, dict[str, OfShapes]]:
     """The network that ``model`` computes for one input, as a graph for batches, in float64.
+
+    With it, by name, the constants that are made of shapes.
 
     Args:
         model: with its functions inlined and all weights in it.
@@ -67,7 +69,22 @@ def read_graph(model: ModelProto, source: str) -> Graph:
                 expected="weights finite in float32",
                 got="NaN or infinity",
             )
-    return graph
+    return graph, reading.of_shapes
+
+
+@dataclass(frozen=True, eq=False)
+class OfShapes:
+    """A constant that is made of the shapes of activations.
+
+    Attributes:
+        value: the constant.
+        operator: that made it.
+        inputs: names of what it was made of.
+    """
+
+    value: Array
+    operator: str
+    inputs: tuple[str, ...]
 
 
 class Reading:
@@ -79,6 +96,11 @@ class Reading:
         signature: what goes in, in the shapes in which the file is read.
         trace: where the graph is written.
         weights: by name.
+        unknown: names of weights whose numbers are not those of the file.
+
+    Attributes:
+        of_shapes: constants that are made of shapes and of nothing unknown; by name, in order.
+        numbers: names of those that an operation of activations computes with.
     """
 
     def __init__(
@@ -88,12 +110,16 @@ class Reading:
         signature: Signature,
         trace: Trace,
         weights: Mapping[str, Array],
+        unknown: Collection[str] = (),
     ) -> None:
         self.source = source
         self.opset = opset_of(model, source)
         self.signature = signature
         self.trace = trace
         self.node: NodeProto | None = None
+        self.of_shapes: dict[str, OfShapes] = {}
+        self.numbers: set[str] = set()
+        self._unknown = set(unknown)
         self._nodes = model.graph.node
         self.values: dict[str, Value] = dict(weights)
         self.values.update(_inputs(self.trace, self.signature))
@@ -123,6 +149,27 @@ class Reading:
                 remedy="The file may be damaged; check that onnxruntime runs it.",
             ) from error
         self.values.update(zip(node.output, results, strict=False))
+        self._note_origin(node, inputs)
+
+    def _note_origin(self, node: NodeProto, inputs: Sequence[Value | None]) -> None:
+        """Which constants are made of shapes, and which of them activations meet as numbers."""
+        if node.op_type == "If":
+            self.numbers |= self.of_shapes.keys() & {*node.input}
+        measures = node.op_type in ("Shape", "Size")
+        if not measures and any(isinstance(value, Activation) for value in inputs):
+            self.numbers |= {
+                name
+                for name, value in zip(node.input, inputs, strict=True)
+                if name in self.of_shapes and isinstance(value, np.ndarray)
+                if value.dtype.kind in "bf"
+            }
+        elif self._unknown.intersection(node.input):
+            self._unknown.update(node.output)
+        elif measures or any(name in self.of_shapes for name in node.input):
+            for name in filter(None, node.output):
+                value = self.values[name]
+                if isinstance(value, np.ndarray):
+                    self.of_shapes[name] = OfShapes(value, node.op_type, tuple(node.input))
 
     def _value(self, name: str) -> Value:
         if name not in self.values:

@@ -74,11 +74,17 @@ class Trace:
         input_shape: ``*X``.
         name: of the input.
         builder: what collects the nodes; None: one for networks in float64.
+        inputs: network inputs at which the file is read.
     """
 
     def __init__(
-        self, input_shape: tuple[int, ...], name: str, builder: GraphBuilder | None = None
+        self,
+        input_shape: tuple[int, ...],
+        name: str,
+        builder: GraphBuilder | None = None,
+        inputs: int = 1,
     ) -> None:
+        self._inputs = inputs
         self.masked: set[str] = set()
         self._builder = builder or GraphBuilder(input_shape, name, torch.float64)
         self._ops: list[Op] = [Input()]
@@ -110,8 +116,12 @@ class Trace:
         self._place_names.append(name)
         self._ops.append(op)
         place = self._builder.add(op, *(item.place for item in inputs), name=name)
-        refuse_huge(math.prod(self._builder.shape(place)))
+        self.refuse_huge(self._builder.shape(place))
         return place
+
+    def refuse_huge(self, shape: tuple[int, ...]) -> None:
+        """Raise NetworkError for a shape, in the file, that no sound file's values have."""
+        refuse_huge(math.prod(shape) // self._inputs)
 
     def never(self, x: Activation) -> None:
         """Remember that some elements of ``x`` stand for ``-inf``; see ``masks.py``."""

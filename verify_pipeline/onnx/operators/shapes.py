@@ -211,7 +211,7 @@ def _expand(call: Call) -> Value:
     shape = call.integers("shape", 1)
     if shape is None:
         raise call.unsupported("no shape")
-    refuse_huge(math.prod(shape))
+    call.trace.refuse_huge(tuple(shape))
     x = call.activation()
     if np.broadcast_shapes(tuple(shape), x.shape) == x.shape:
         return x
@@ -257,7 +257,7 @@ def pad(
     widths = [(max(before, 0), max(after, 0)) for before, after in widths]
     if not any(map(any, widths)):
         return x
-    refuse_huge(math.prod(s + b + a for s, (b, a) in zip(x.shape, widths, strict=True)))
+    trace.refuse_huge(tuple(s + b + a for s, (b, a) in zip(x.shape, widths, strict=True)))
     outside = np.pad(np.zeros(x.shape), widths, constant_values=value) if value else None
     first = next(axis for axis, width in enumerate(widths) if any(width))
     x, _ = trace.along(x, first)
