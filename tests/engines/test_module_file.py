@@ -13,6 +13,7 @@ from verify_pipeline.engines.module_file import write_module
 from verify_pipeline.network import ops, zoo
 from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph, Node
+from verify_pipeline.network.limits import AtLeast, Maximum
 from verify_pipeline.onnx import network_from_module
 
 SHAPE = (3, 32, 32)
@@ -93,6 +94,18 @@ def test_places_constants_and_pools(tmp_path: Path) -> None:
     x = torch.rand(5, 2, 4, 4, dtype=torch.float64)
     # constants are rounded to float32 when the module is made
     torch.testing.assert_close(outputs(path, x), graph(x), rtol=1e-6, atol=1e-6)
+
+
+def test_limits_and_maxima(tmp_path: Path) -> None:
+    graph = graph_of(
+        (AtLeast(torch.tensor([0.25, 0.5]).double().reshape(2, 1, 1)), (0,), (2, 4, 4)),
+        (ops.Scale(torch.tensor(-1.0).double(), torch.tensor(1.0).double()), (0,), (2, 4, 4)),
+        (Maximum(), (1, 2), (2, 4, 4)),
+    )
+    path = write_module(graph, tmp_path)
+    assert path is not None
+    x = torch.rand(5, 2, 4, 4, dtype=torch.float64)
+    torch.testing.assert_close(outputs(path, x), graph(x))
 
 
 @pytest.mark.parametrize("function", ops.FUNCTIONS)

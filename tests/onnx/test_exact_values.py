@@ -7,6 +7,7 @@ adds a number and takes it away again is seen, also where onnxruntime's float32 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -61,6 +62,12 @@ ZERO = constant(0.0)
 
 def lesser(a: Number, b: Number) -> Number:
     return a.times(Fraction(-1)).greater(b.times(Fraction(-1))).times(Fraction(-1))
+
+
+def root(square: Fraction) -> Fraction:
+    """The square root to a hundred digits."""
+    digits = 10**100
+    return Fraction(math.isqrt(square.numerator * digits**2 // square.denominator), digits)
 
 
 def relu(row: Row) -> Row:
@@ -126,6 +133,30 @@ class Drawn:
 
         self.steps.append(step)
 
+    def divided(self) -> None:
+        divisor = self.number(WIDTH)
+        self.node("Div", divisor)
+        factors = [1 / Fraction(float(d)) for d in divisor]
+        self.steps.append(lambda row: [x.times(f) for x, f in zip(row, factors, strict=True)])
+
+    def normalised(self) -> None:
+        weight, bias, mean = (self.number(WIDTH) for _ in range(3))
+        variance = np.abs(self.number(WIDTH))
+        self.node("BatchNormalization", weight, bias, mean, variance, epsilon=2.0**-17)
+        factors = [
+            Fraction(float(w)) / root(Fraction(float(v)) + Fraction(1, 2**17))
+            for w, v in zip(weight, variance, strict=True)
+        ]
+
+        def step(row: Row) -> Row:
+            constants = zip(factors, mean, bias, strict=True)
+            return [
+                (x + constant(-float(m))).times(f) + constant(float(b))
+                for x, (f, m, b) in zip(row, constants, strict=True)
+            ]
+
+        self.steps.append(step)
+
     def slopes(self) -> None:
         slope = self.number(WIDTH)
         self.node("PRelu", slope)
@@ -186,7 +217,7 @@ class Drawn:
             lambda: self.extreme("Max", Number.greater),
             lambda: self.extreme("Min", lesser),
             *(self.clip, self.scale, self.linear, self.slopes, self.shrink),
-            *(self.padded, self.chosen, self.pair),
+            *(self.padded, self.chosen, self.pair, self.divided, self.normalised),
         ]
         for _ in range(steps):
             choices[self.random.integers(len(choices))]()

@@ -47,9 +47,8 @@ def splittable(graph: Graph, reach: Callable[[], Box | None]) -> Graph:
     maxima = [place for place in range(len(graph.nodes)) if _may_be_added(places, place)]
     limits = {
         place: limit
-        for place, node in enumerate(graph.nodes)
-        if isinstance(node.op, AtLeast)
-        for limit in _ordinary_limit(places, place, node.op.limit)
+        for place, limit in _limits(places).items()
+        if limit is None or bool((limit >= -ORDINARY).all())
     }
     return with_relus(graph, maxima, limits) if maxima or limits else graph
 
@@ -139,18 +138,24 @@ def sum_is_precise(below_zero: Tensor, size: Tensor) -> Tensor:
     return (below_zero <= ORDINARY) | relative
 
 
-def _ordinary_limit(ranges: Ranges, place: int, limit: Tensor) -> list[Tensor | None]:
-    """The limit to write with a ReLU, None for one that is not reached; empty: it is no such.
+def _limits(ranges: Ranges) -> dict[int, Tensor | None]:
+    """The limit of each :class:`AtLeast` as it may be written; None for one that is not reached."""
+    return {
+        place: _raised(ranges, node.inputs[0], node.op.limit)
+        for place, node in enumerate(ranges.graph.nodes)
+        if isinstance(node.op, AtLeast)
+    }
 
-    A limit of zero or more is no greater than the maximum. One below is raised to where a value's
-    range begins, which it does not reach, if it is large beside that.
+
+def _raised(ranges: Ranges, source: int, limit: Tensor) -> Tensor | None:
+    """A limit, raised to where the range of a value begins if it is large beside the value.
+
+    One of zero or more is no greater than the maximum.
     """
     if bool((limit >= 0).all()):
-        return [limit]
-    source = ranges.graph.nodes[place].inputs[0]
+        return limit
     lower, size = ranges.lower(source), ranges.size(source)
     if bool((lower >= limit).all()):
-        return [None]
+        return None
     beside = (limit >= 0) | (limit.abs() <= RATIO * size) | (size == 0)
-    found = limit if bool(beside.all()) else torch.maximum(limit, lower)[0]
-    return [found] if bool((found >= -ORDINARY).all()) else []
+    return limit if bool(beside.all()) else torch.maximum(limit, lower)[0]

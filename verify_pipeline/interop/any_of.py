@@ -76,9 +76,12 @@ def append_any_of(graph: Graph, groups: Sequence[AnyOf], reach: Box | None = Non
     if max(sizes) == 1:
         tail.linear(rows, offsets)
         return Graph(tuple(tail.nodes))
-    precise = _are_of_one_size(graph, rows, offsets, reach)
+    write = _summed if _are_of_one_size(graph, rows, offsets, reach) else _compared
     while max(sizes) > 1:
-        rows, offsets, sizes = _halve(tail, rows, offsets, sizes, precise)
+        pairs = _pairs(sizes)
+        write(tail, rows, offsets, pairs)
+        sizes = pairs.halves
+        rows, offsets = torch.eye(sum(sizes)).to(rows), offsets.new_zeros(sum(sizes))
     return Graph(tuple(tail.nodes))
 
 
@@ -125,47 +128,61 @@ class _Tail:
         return self.add(Linear(rows, offsets), (source,), rows.shape[0])
 
 
-def _halve(
-    tail: _Tail, rows: Tensor, offsets: Tensor, sizes: list[int], precise: bool
-) -> tuple[Tensor, Tensor, list[int]]:
-    """One round: neighbours of each group become their maximum.
+@dataclass(frozen=True)
+class _Pairs:
+    """Neighbours of each group.
 
-    Args:
-        tail: whose last node's value the rows are about.
-        rows: of all groups, one group after another.
-        offsets: theirs.
-        sizes: how many rows each group has.
-        precise: whether the rows may be added.
-
-    Returns:
-        Rows (the identity), offsets and sizes of what is left, about the tail's new last node.
+    Attributes:
+        kept: the first of each pair, and rows that have no neighbour.
+        left: the first of each pair.
+        right: the second of each pair.
+        target: place of each pair among ``kept``.
+        halves: how many rows each group has afterwards.
     """
-    kept: list[int] = []
-    left, right, target, halves = [], [], [], []
+
+    kept: list[int]
+    left: list[int]
+    right: list[int]
+    target: list[int]
+    halves: list[int]
+
+
+def _pairs(sizes: list[int]) -> _Pairs:
+    """The pairs of groups of so many rows, one group after another."""
+    pairs = _Pairs([], [], [], [], [(count + 1) // 2 for count in sizes])
     start = 0
     for count in sizes:
         for first in range(start, start + count, 2):
             if first + 1 < start + count:
-                left.append(first)
-                right.append(first + 1)
-                target.append(len(kept))
-            kept.append(first)
-        halves.append((count + 1) // 2)
+                pairs.left.append(first)
+                pairs.right.append(first + 1)
+                pairs.target.append(len(pairs.kept))
+            pairs.kept.append(first)
         start += count
+    return pairs
+
+
+def _summed(tail: _Tail, rows: Tensor, offsets: Tensor, pairs: _Pairs) -> None:
+    """The greater of each pair, ``a + relu(b - a)``; the tail's last node is what rows are about.
+
+    Subtracted as rows, not as values, so that what two rows share cancels before any bound.
+    """
+    kept, left, right = pairs.kept, pairs.left, pairs.right
     source = len(tail.nodes) - 1
-    partner = dict(zip(target, right, strict=True))
-    if not precise:
-        others = [partner.get(place, first) for place, first in enumerate(kept)]
-        one = tail.linear(rows[kept], offsets[kept], source)
-        other = tail.linear(rows[others], offsets[others], source)
-        tail.add(Maximum(), (one, other), len(kept))
-        return torch.eye(len(kept)).to(rows), offsets.new_zeros(len(kept)), halves
-    # subtracted as rows, not as values, so that what two rows share cancels before any bound
     difference = tail.linear(rows[right] - rows[left], offsets[right] - offsets[left], source)
     positive = tail.add(Relu(), (difference,), len(left))
     spread = rows.new_zeros(len(kept), len(left))
-    spread[target, range(len(left))] = 1
+    spread[pairs.target, range(len(left))] = 1
     base = tail.linear(rows[kept], offsets[kept], source)
     raised = tail.linear(spread, None, positive)
     tail.add(Add(), (base, raised), len(kept))
-    return torch.eye(len(kept)).to(rows), offsets.new_zeros(len(kept)), halves
+
+
+def _compared(tail: _Tail, rows: Tensor, offsets: Tensor, pairs: _Pairs) -> None:
+    """The same by an operation that adds nothing."""
+    partner = dict(zip(pairs.target, pairs.right, strict=True))
+    others = [partner.get(place, first) for place, first in enumerate(pairs.kept)]
+    source = len(tail.nodes) - 1
+    one = tail.linear(rows[pairs.kept], offsets[pairs.kept], source)
+    other = tail.linear(rows[others], offsets[others], source)
+    tail.add(Maximum(), (one, other), len(pairs.kept))
