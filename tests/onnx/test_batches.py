@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
 from verify_pipeline.errors import NetworkError
+from verify_pipeline.network import limits, ops
 from verify_pipeline.network.ops import AvgPool2d, Conv2d, Linear, MatMul, MaxPool2d, Pad
 from verify_pipeline.onnx import network_from_bytes
 from verify_pipeline.onnx.owners import MixingError, OwnerBuilder, owners_of
@@ -258,3 +259,18 @@ def test_mixing_is_told_where_it_happens() -> None:
     builder = OwnerBuilder(torch.tensor([0.0, 1.0]), "x")
     with pytest.raises(MixingError):
         builder.add(Linear(torch.ones(3, 2)), 0)
+
+
+def test_every_operation_that_mixes_numbers_says_whose_they_are() -> None:
+    """What has no rule of its own is taken for an operation that moves numbers."""
+    known = [
+        item
+        for module in (ops, limits)
+        for item in vars(module).values()
+        if isinstance(item, type)
+        and issubclass(item, ops.Op)
+        and item.__module__ == module.__name__
+    ]
+    without = {op for op in known if op not in owners_of.registry}
+    moves = {ops.Reshape, ops.Transpose, ops.Slice, ops.Gather}
+    assert without == moves | {ops.Op, ops.Input}

@@ -175,3 +175,15 @@ def test_size_of_an_activation(onnx_file: Callable[..., bytes]) -> None:
     ]
     network = network_from_bytes(onnx_file(nodes, (1, 3)))
     assert network.graph(torch.ones(2, 3).double()).tolist() == [[3.0] * 3] * 2
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalMaxPool"])
+def test_windows_over_a_first_axis_that_is_no_batch(
+    op: str, operator_file: Callable[..., bytes], normal: Callable[..., Array]
+) -> None:
+    """The file's input is a sequence of three images."""
+    weights = (normal(2, 2, 2, 2),) if op.startswith("Conv") else ()
+    attrs = {"kernel_shape": [2, 2]} if op.endswith("Pool") and "Global" not in op else {}
+    network = network_from_bytes(operator_file(op, (3, 2, 4, 5), *weights, **attrs))
+    x = torch.rand(2, 3, 2, 4, 5)
+    torch.testing.assert_close(network.graph(x.double()).float(), network.replay(x))
