@@ -43,6 +43,7 @@ from verify_pipeline.branching.columns import Columns
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Neurons
 from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.parts import both_signs
 from verify_pipeline.branching.prospects import Prospects
 from verify_pipeline.branching.scores import scores
 from verify_pipeline.branching.search import search
@@ -273,22 +274,9 @@ class _InCells:
         return cells
 
     def _cut(self, cells: _Cells) -> tuple[NodeBounds, Splits]:
-        """Two children of each cell: first all active ones, then all inactive ones.
-
-        Returns:
-            Their parents' bounds, and their splits.
-        """
-        bounds, splits = cells.bounds.followed_by(cells.bounds), {}
-        count, first = len(cells), 0
-        for place, size in zip(self._neurons.places, self._neurons.sizes, strict=True):
-            sides = torch.cat([cells.splits[place], cells.splits[place]])
-            here = ((cells.neuron >= first) & (cells.neuron < first + size)).nonzero().flatten()
-            at = cells.neuron[here] - first
-            flat = sides.flatten(1)
-            flat[here, at], flat[here + count, at] = 1, -1
-            splits[place] = flat.view_as(sides)
-            first += size
-        return bounds, splits
+        """Two children of each cell: their parents' bounds, and their splits."""
+        flat = both_signs(self._neurons.flatten(cells.splits, len(cells)), cells.neuron)
+        return cells.bounds.followed_by(cells.bounds), self._neurons.unflatten(flat)
 
     @torch.no_grad()
     def _bound(self, bounds: NodeBounds, splits: Splits) -> _Cells:

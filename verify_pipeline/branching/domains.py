@@ -17,6 +17,7 @@ from torch import Tensor
 from verify_pipeline.bounds import Multipliers, NodeBounds, Splits
 from verify_pipeline.branching.affine import activations
 from verify_pipeline.branching.columns import Columns
+from verify_pipeline.branching.parts import both_signs
 from verify_pipeline.network.graph import Graph
 
 
@@ -244,16 +245,11 @@ class Goals:
 
 
 def split(domains: Domains, columns: Tensor) -> Domains:
-    """Two children for each domain, ``2 D``: first all active ones, then all inactive ones.
+    """Two children for each domain, ``2 D``, as :func:`parts.both_signs` has them.
 
     Args:
         domains: to split.
         columns: ``D``, at which neuron.
     """
-    children = []
-    for sign in (1, -1):
-        splits = domains.splits.scatter(
-            1, columns.unsqueeze(1), torch.full_like(domains.splits[:, :1], sign)
-        )
-        children.append(replace(domains, splits=splits))
-    return Domains.cat(children)
+    twice = Domains.cat([domains, domains])
+    return replace(twice, splits=both_signs(domains.splits, columns))

@@ -29,6 +29,7 @@ from verify_pipeline.branching.bounding import believed
 from verify_pipeline.branching.columns import Columns
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.influence import input_scores
+from verify_pipeline.branching.parts import halved, middle
 from verify_pipeline.branching.points import representable
 from verify_pipeline.branching.prospects import Prospects
 from verify_pipeline.network.graph import Graph
@@ -225,9 +226,9 @@ class _Search:
         Where ``chosen`` (``D`` booleans) says so, descents of a row begin at the middles, too.
         """
         corner = torch.where(slopes > 0, domains.lower, domains.upper)
-        middle = (domains.lower + domains.upper) / 2
-        descended = self._descend(middle[chosen], domains.instance[chosen], row[chosen])
-        points = torch.cat([corner, middle, descended])
+        centre = middle(domains.lower, domains.upper)
+        descended = self._descend(centre[chosen], domains.instance[chosen], row[chosen])
+        points = torch.cat([corner, centre, descended])
         instance = torch.cat([domains.instance.repeat(2), domains.instance[chosen]])
         points = representable(points, self._box[instance], self._room.dtype)
         with torch.no_grad():
@@ -295,19 +296,24 @@ class _Search:
 
 
 def _halved(domains: _Domains, scores: Tensor) -> tuple[_Domains, set[int]]:
-    """Both halves of each domain, and the instances of those that cannot be halved.
+    """Both halves of each domain, ``2 D``, and the instances of those that cannot be halved.
 
     Args:
         domains: ``D``.
         scores: ``D x I``; the input of the greatest is cut, if float64 has a number in between.
     """
     lower, upper = domains.lower.flatten(1), domains.upper.flatten(1)
-    middle = (lower + upper) / 2
-    divisible = (lower < middle) & (middle < upper)
-    axis = torch.where(divisible, scores, -torch.inf).argmax(1, keepdim=True)
+    between = middle(lower, upper)
+    divisible = (lower < between) & (between < upper)
+    # no score, however low, is below that of an input that cannot be cut
+    scores = scores.clamp(min=torch.finfo(scores.dtype).min)
+    axis = torch.where(divisible, scores, -torch.inf).argmax(1)
     stuck = ~divisible.any(1)
-    middle = middle.gather(1, axis)
-    below = upper.scatter(1, axis, middle).reshape(domains.upper.shape)
-    above = lower.scatter(1, axis, middle).reshape(domains.lower.shape)
-    halves = replace(domains, upper=below).with_more(replace(domains, lower=above))
+    below, above = halved(lower, upper, axis)
+    shape = domains.lower.shape[1:]
+    halves = replace(
+        _Domains.cat([domains, domains]),
+        lower=below.unflatten(1, shape),
+        upper=above.unflatten(1, shape),
+    )
     return halves, set(domains.instance[stuck].tolist())

@@ -31,6 +31,7 @@ from verify_pipeline.branching.columns import Columns
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.frontier import in_turn
 from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.parts import halved
 from verify_pipeline.branching.points import evaluate
 from verify_pipeline.branching.prospects import Prospects
 from verify_pipeline.branching.settings import SearchSettings
@@ -191,18 +192,14 @@ class _Cutting:
 
         Once ``has_time`` says no, neurons behind keep their bounds, or intervals.
         """
-        graph, count = self._exact.graph, len(parents)
-        pieces = parents[torch.arange(count, device=neuron.device).repeat(2)]
+        graph = self._exact.graph
+        pieces = _Pieces.cat([parents, parents])
         (source,) = graph.nodes[place].inputs
-        lower, upper = dict(pieces.bounds.lower), dict(pieces.bounds.upper)
-        low, high = lower[source].flatten(1).clone(), upper[source].flatten(1).clone()
-        piece = torch.arange(count, device=neuron.device)
-        cut = (low[piece, neuron] + high[piece, neuron]) / 2
-        high[piece, neuron], low[piece + count, neuron] = cut, cut
-        lower[source], upper[source] = low.view_as(lower[source]), high.view_as(upper[source])
-        known, budget = NodeBounds(lower, upper), self._settings.budget
+        known, budget = _cut(parents.bounds, source, neuron), self._settings.budget
         box = self._box(pieces.instance, known)
-        found = crown_intermediate(graph, box, known, budget, has_time, source).only(tuple(lower))
+        found = crown_intermediate(graph, box, known, budget, has_time, source).only(
+            tuple(known.lower)
+        )
         return self._bound(replace(pieces, bounds=found, share=pieces.share / 2))
 
     def _box(self, instance: Tensor, bounds: NodeBounds) -> Box:
@@ -303,3 +300,15 @@ class _Cutting:
     ) -> Found:
         self._open = self._open[(self._open.instance != n).nonzero().flatten()]
         return self.accounts.end(n, status, reason, point)
+
+
+def _cut(bounds: NodeBounds, source: int, neuron: Tensor) -> NodeBounds:
+    """Bounds of both parts of pieces, ``2 D``, that are cut at neurons ``D`` of one node."""
+    twice = bounds.followed_by(bounds)
+    lower, upper = (side[source].flatten(1) for side in (bounds.lower, bounds.upper))
+    below, above = halved(lower, upper, neuron)
+    shape = bounds.lower[source].shape[1:]
+    return NodeBounds(
+        {**twice.lower, source: below.unflatten(1, shape)},
+        {**twice.upper, source: above.unflatten(1, shape)},
+    )

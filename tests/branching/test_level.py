@@ -1,0 +1,159 @@
+"""Minima around zero that are less than LEVEL away: what is known of a part must not hide them.
+
+Bounds of a domain's neurons hold where its row is at most LEVEL. If the sign of that were lost
+anywhere, they would hold below -LEVEL only, where these networks have no input at all: everything
+would be closed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.branching.searching import QUICK, root_bounds, run
+from verify_pipeline.bounds import MarginBounds, needed_places
+from verify_pipeline.branching import narrowing as narrowing_module
+from verify_pipeline.branching.bounding import Bounder
+from verify_pipeline.branching.contraction import Anew, _cut, activations, contracted, everything
+from verify_pipeline.branching.domains import LEVEL, Domains
+from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.narrowing import _problem, narrow
+from verify_pipeline.branching.roots import plant
+from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.ops import Linear, Relu
+from verify_pipeline.problem import Box, Specification, Status
+
+F64 = torch.float64
+
+# the package has a function of that name
+search_module = importlib.import_module("verify_pipeline.branching.search")
+SHARES = (-0.9, -0.5, 0.0)
+"""Of LEVEL, what the minima are."""
+
+
+def ramp(inputs: int) -> Graph:
+    """``x + relu(x - 0.3) - relu(x - 0.6)`` over [0, 1], of one input or of the sum of several.
+
+    Its least value is 0, at x = 0, and so is that of its linear bound ``(1 - 0.4) x`` at α = 0.
+    """
+    builder = GraphBuilder((inputs,))
+    each = torch.ones(3, inputs) / inputs
+    shifts = torch.tensor([0.0, -0.3, -0.6])
+    active = builder.add(Relu(), builder.add(Linear(each, shifts), 0))
+    builder.add(Linear(torch.tensor([[1.0, 1.0, -1.0]])), active)
+    return builder.build()
+
+
+class Ramp:
+    """Ramps over [0, 1], each raised so that its minimum is what is asked for."""
+
+    def __init__(self, minima: list[float], inputs: int = 1) -> None:
+        count = len(minima)
+        self.graph = ramp(inputs)
+        self.box = Box(torch.zeros(count, inputs), torch.ones(count, inputs))
+        self.spec = Specification(torch.ones(count, 1, 1), torch.tensor(minima).unsqueeze(1))
+
+
+def planted(minimum: float) -> tuple[Bounder, Domains]:
+    """The root's domain."""
+    case = Ramp([minimum])
+    bounds = root_bounds(case.graph, case.box).only(needed_places(case.graph))
+    exact = Instances(case.graph, case.box, case.spec, bounds).to(F64)
+    roots = plant(exact, None, 1)
+    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    return bounder, bounder.bound(roots.domains, QUICK.root).domains
+
+
+each_share = pytest.mark.parametrize("share", [*SHARES, 0.5])
+
+
+def test_the_row_is_what_the_tests_take_it_for() -> None:
+    x = torch.linspace(0, 1, 1001).unsqueeze(1)
+    assert float(ramp(1)(x).min()) == 0.0
+    assert float(ramp(3)(x.expand(-1, 3)).min()) == pytest.approx(0.0, abs=1e-7)
+    assert LEVEL > 0
+
+
+@each_share
+def test_a_narrowed_domain_keeps_the_input_of_its_minimum(share: float) -> None:
+    """... and is closed by no more than its minimum."""
+    bounder, domains = planted(share * LEVEL)
+    found = narrow(bounder, domains)
+    at_zero = torch.tensor([[-0.3, -0.6]])
+    assert bool(found.limited.all())
+    assert bool((found.below <= at_zero).all() and (at_zero <= found.above).all())
+    bounded = bounder.bound(found, QUICK.domain)
+    assert float(bounded.confirmed) <= max(share * LEVEL, 0.0)
+    assert not bool(bounder.view(bounder.exact, found).bounds.empty().any())
+
+
+@each_share
+@pytest.mark.parametrize("anew", [activations, everything])
+def test_a_contracted_domain_keeps_the_input_of_its_minimum(share: float, anew: Anew) -> None:
+    bounder, domains = planted(share * LEVEL)
+    found, lower = contracted(bounder, domains, QUICK, anew, 4)
+    at_zero = torch.tensor([[-0.3, -0.6]])
+    assert bool((found.below <= at_zero).all() and (at_zero <= found.above).all())
+    assert float(lower) <= share * LEVEL + 1e-12
+    assert float(found.lower) <= max(share * LEVEL, 0.0) + 1e-8  # float32
+
+
+@pytest.fixture
+def nothing_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every domain is narrowed, and counterexamples are not looked for: only proofs end it."""
+
+    def blind(self: object, instance: Tensor, points: Tensor) -> dict[int, Tensor]:
+        return {}
+
+    monkeypatch.setattr(search_module._Trees, "_broken", blind)
+    monkeypatch.setattr(narrowing_module, "ENOUGH", -1.0)
+
+
+@pytest.mark.usefixtures("nothing_found")
+@pytest.mark.parametrize("inputs", [1, 3])
+@pytest.mark.parametrize("multiplies", [False, True])
+def test_a_search_verifies_none_of_them(
+    inputs: int, multiplies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither with narrowed domains nor with contracted ones, where there are products."""
+    monkeypatch.setattr(search_module, "pairs", lambda graph: int(multiplies))
+    minima = [share * LEVEL for share in SHARES]
+    settings = replace(QUICK, descent=0, max_domains=200)
+    found = run(Ramp([*minima, 0.1], inputs), settings)
+    assert all(one.status is Status.UNKNOWN for one in found[:-1])
+    assert found[-1].status is Status.VERIFIED
+
+
+def test_what_is_less_than_the_level_is_inside() -> None:
+    """Where a row is at most LEVEL there may be a counterexample; above it there is none."""
+    bounder, domains = planted(0.0)
+    problem = _problem(bounder.view(bounder.exact, domains))
+    x = torch.tensor([[0.0], [0.3], [0.6], [1.0]], dtype=F64) * LEVEL
+    row = bounder.exact.graph(x)
+    cutoff = problem.spec.rows[0] @ row.T + problem.spec.offsets[0]
+    assert (cutoff <= 0).equal((row <= LEVEL).T)
+    assert (row <= LEVEL).flatten().tolist() == [True, True, True, True]
+    assert not bool((problem.spec.rows[0] * 2 * LEVEL + problem.spec.offsets[0] <= 0).any())
+
+
+def test_a_cut_keeps_what_may_be_at_most_the_level() -> None:
+    """``x`` over [-1, 1], whose bound is x itself: the part ends at LEVEL, exactly."""
+    ones = torch.ones(1, 1, dtype=F64)
+    bound = MarginBounds(-ones, ones.unsqueeze(1), torch.zeros(1, 1, dtype=F64))
+    part = _cut(Box(-ones, ones), bound)
+    x = torch.tensor([-1.0, -LEVEL, 0.0, LEVEL / 2, LEVEL, 2 * LEVEL, 1.0], dtype=F64)
+    inside = (part.normal * x.view(-1, 1) + part.offset <= 0).flatten()
+    assert inside.equal(x <= LEVEL)
+
+
+def test_what_is_closed_by_narrowing_is_said_to_be_at_the_level() -> None:
+    """Not above it, for nothing is known there; not below it, for that would close nothing."""
+    bounder, domains = planted(0.1)
+    unproved = replace(domains, lower=torch.full_like(domains.lower, -0.1))
+    assert narrow(bounder, unproved).lower.tolist() == pytest.approx([LEVEL], rel=1e-6)
+    _, lower = contracted(bounder, unproved, QUICK, activations, 1)
+    assert lower.tolist() == [LEVEL]
