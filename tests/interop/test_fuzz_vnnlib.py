@@ -157,6 +157,33 @@ def test_the_short_way_for_usual_commands_ends_where_the_long_one_does(tmp_path:
     assert 20 < read < 180
 
 
+def test_limits_in_formulas_are_read_as_they_are_word_by_word(tmp_path: Path) -> None:
+    rng = random.Random(24)
+    path = tmp_path / "a.vnnlib"
+
+    def limit() -> str:
+        words = [f"X_{rng.randrange(3)}", repr(rng.gauss(0, 2))]
+        rng.shuffle(words)
+        operator = rng.choice(["<=", ">=", "<=", ">=", "<", "=", "<= "])
+        return f"({operator} {' '.join(words)})"
+
+    read = 0
+    for trial in range(300):
+        around = [f"(>= X_{i} -9) (<= X_{i} 9)" for i in range(2)]
+        parts = [
+            f"(and {' '.join([*around, *(limit() for _ in range(rng.randrange(3)))])} (<= Y_0 1))"
+            for _ in range(rng.randrange(1, 4))
+        ]
+        text = (SEEDS[0] + f"(assert (or {' '.join(parts)}))").encode()
+        if trial % 2:
+            text = mutated(text, rng)
+        longer = text.replace(b"= ", "=\u2003".encode())
+        expected = answer(longer, path)
+        assert answer(text, path) == expected
+        read += isinstance(expected, list)
+    assert 50 < read < 290
+
+
 def test_300_mutated_properties(tmp_path: Path) -> None:
     rng = random.Random(20)
     path = tmp_path / "a.vnnlib"

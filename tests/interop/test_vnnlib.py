@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import tarfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from verify_pipeline.errors import DataError
-from verify_pipeline.interop import files
+from verify_pipeline.interop import files, formulas, vnnlib
+from verify_pipeline.interop.formulas import Formula, Linear, Operand, reduce
 from verify_pipeline.interop.properties import Case, Conjunction, VnnlibProperty
 from verify_pipeline.interop.vnnlib import parse_vnnlib, read_vnnlib
 
@@ -203,6 +205,42 @@ def test_a_normal_form_that_explodes_is_refused() -> None:
     choice = "(assert (or (<= Y_0 0) (<= Y_1 0)))"
     with pytest.raises(DataError, match="normal form"):
         parse(choice * 40)
+
+
+def test_too_many_constraints_are_refused_before_they_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(formulas, "MAX_ATOMS", 4)
+    alone = "(assert (<= Y_0 Y_1))"
+    assert len(parse(2 * alone).cases) == 1  # what is asserted alone is not multiplied
+
+    def read(*_: object) -> int:
+        raise AssertionError("read")
+
+    monkeypatch.setattr(vnnlib, "_command", read)
+    many = "(and (>= X_0 0.25) (<= X_0 0.5) (<= Y_0 Y_1))"
+    with pytest.raises(DataError, match="at most 4 constraints"):
+        parse(f"(assert (or {many} {many}))")
+
+
+def test_limits_in_formulas_are_read_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Word by word they took ten times as long; a large file has millions."""
+    groups: list[object] = []
+
+    def watched(group: Sequence[Operand], variables: dict[str, int]) -> Linear | Formula:
+        groups.append(group[0])
+        return reduce(group, variables)
+
+    monkeypatch.setattr(vnnlib, "reduce", watched)
+    limits = "(>= X_0 0.25)\n (<= X_0 0.5)" + "( >=  X_1 -1e-2 )\t(>= .5 X_1)" * 100
+    found = parse(f"(assert (or (and (<= Y_0 Y_1) {limits}) (and {limits} (<= Y_1 Y_0))))", "")
+    (case,) = found.cases
+    assert case.lower.tolist() == [0.25, -0.01]
+    assert len(case.conjunctions) == 2
+    assert sorted(map(str, groups)) == ["<=", "<=", "and", "and", "or"]
+    groups.clear()
+    parse(f"(assert (and {limits} (< X_0 0.5) {limits}))(assert (<= Y_0 0))")
+    assert sorted(map(str, groups)) == ["<", "<=", "and"]
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"\x1f\x8b broken"])

@@ -5,28 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 
-from verify_pipeline.interop.formulas import Atom, Formula, Unexpected, all_of
+from verify_pipeline.interop.formulas import Atom, Formula, Limit, Unexpected, all_of
 from verify_pipeline.interop.properties import Case, Conjunction
-
-
-class Limit(NamedTuple):
-    """Of one input: ``x <= value`` or ``x >= value``, ``<`` and ``>`` where strict.
-
-    Attributes:
-        place: of the input.
-        is_upper: which of both.
-        value: finite, no negative zero.
-        strict: whether the value itself is out.
-    """
-
-    place: int
-    is_upper: bool
-    value: float
-    strict: bool
 
 
 @dataclass
@@ -122,10 +105,16 @@ def build_cases(
     return tuple(cases)
 
 
-def _sorted(atoms: Iterable[Atom], variables: dict[str, int]) -> tuple[list[Limit], list[Atom]]:
+def _sorted(
+    atoms: Iterable[Atom | Limit], variables: dict[str, int]
+) -> tuple[list[Limit], list[Atom]]:
     """Limits of inputs, and constraints of outputs."""
-    limits, output_atoms = [], []
+    limits: list[Limit] = []
+    output_atoms: list[Atom] = []
     for atom in atoms:
+        if isinstance(atom, Limit):
+            limits.append(atom)
+            continue
         inputs = [name for name in atom.terms if name[0] == "X"]
         if not inputs:
             output_atoms.append(atom)

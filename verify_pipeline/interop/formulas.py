@@ -16,6 +16,18 @@ MAX_ATOMS = 5_000_000
 """Atoms of all disjuncts together: a conjunction of disjunctions multiplies them."""
 
 
+def refuse_too_many(atoms: int) -> None:
+    """Refuse a normal form that would not fit into memory, before it is made.
+
+    Raises:
+        Unexpected: more than :data:`MAX_ATOMS`.
+    """
+    if atoms > MAX_ATOMS:
+        raise Unexpected(
+            f"at most {MAX_ATOMS} constraints in disjunctive normal form", f"{atoms} or more"
+        )
+
+
 class Unexpected(Exception):  # noqa: N818  (becomes a DataError with its line)
     """Something that this reader does not take."""
 
@@ -40,7 +52,24 @@ class Atom(NamedTuple):
     strict: bool
 
 
-Disjunct = list[Atom]
+class Limit(NamedTuple):
+    """Of one input: ``x <= value`` or ``x >= value``, ``<`` and ``>`` where strict.
+
+    Attributes:
+        place: of the input.
+        is_upper: which of both.
+        value: finite, no negative zero.
+        strict: whether the value itself is out.
+    """
+
+    place: int
+    is_upper: bool
+    value: float
+    strict: bool
+
+
+Disjunct = list[Atom | Limit]
+"""What holds together. A limit takes a tenth of an atom's time, and large files have millions."""
 
 
 class Formula(NamedTuple):
@@ -151,10 +180,7 @@ def all_of(parts: Sequence[Formula]) -> Formula:
     for part in parts:
         if len(part.disjuncts) > 1:
             longest = max(map(len, product)) + max(map(len, part.disjuncts))
-            if len(product) * len(part.disjuncts) * longest > MAX_ATOMS:
-                raise Unexpected(
-                    f"at most {MAX_ATOMS} constraints in disjunctive normal form", "more"
-                )
+            refuse_too_many(len(product) * len(part.disjuncts) * longest)
             product = [old + new for old in product for new in part.disjuncts]
     return Formula(product)
 

@@ -15,10 +15,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from verify_pipeline.errors import DataError
-from verify_pipeline.interop.cases import Limit, build_cases
-from verify_pipeline.interop.formulas import Formula, Operand, Unexpected, formula, reduce
+from verify_pipeline.interop.cases import build_cases
+from verify_pipeline.interop.formulas import (
+    Disjunct,
+    Formula,
+    Limit,
+    Operand,
+    Unexpected,
+    formula,
+    reduce,
+    refuse_too_many,
+)
 from verify_pipeline.interop.properties import VnnlibProperty
-from verify_pipeline.interop.tokens import NUMBER, VARIABLE, Source
+from verify_pipeline.interop.tokens import NUMBER, TOKEN, VARIABLE, Source
 from verify_pipeline.interop.vnnlib2 import is_version_2, parse_version_2
 
 
@@ -44,33 +53,56 @@ def parse_vnnlib(text: str, name: str = "property") -> VnnlibProperty:
 
 SPACE = r"(?:\s|;[^\r\n]*)*+"
 
+# side, input, number; or number, input
+COMPARED = rf"([<>])=\s+(?:(X_[0-9]+)\s+({NUMBER.pattern})|({NUMBER.pattern})\s+(X_[0-9]+))"
+
 USUAL = re.compile(
-    rf"{SPACE}\({SPACE}(?:assert{SPACE}\({SPACE}([<>])=\s+(X_[0-9]+)\s+({NUMBER.pattern})\s*\)"
+    rf"{SPACE}\({SPACE}(?:assert{SPACE}\({SPACE}{COMPARED}\s*\)"
     rf"|declare-const\s+({VARIABLE.pattern})\s+Real){SPACE}\)",
     re.ASCII,
 )
 """A limit of one input or a declaration: nearly all of a large file. It saves half of the time."""
+
+LIMIT = re.compile(rf"\(\s*{COMPARED}\s*\)", re.ASCII)
+
+RUN = re.compile(rf"(?:\s*\(\s*{re.sub(r'[(](?![?])', '(?:', COMPARED)}\s*\))++", re.ASCII)
+"""Limits of inputs, one after another, as conjunctions of large files have them."""
 
 
 def _parse(source: Source) -> VnnlibProperty:
     """The property; usual commands go a shorter way to the same result."""
     if is_version_2(source):
         return parse_version_2(source)
+    _refuse_size(source)
     script, offset, end = _Script(), 0, len(source.text)
     while offset < end:
         match = USUAL.match(source.text, offset)
-        if match is not None and script.usual(*match.groups()[:4]):
+        if match is not None and script.usual(match.groups()[:5], match[6]):
             offset = match.end()
         else:
             offset = _command(source, offset, script)
     return _property(script, source.name)
 
 
+def _refuse_size(source: Source) -> None:
+    """Refuse what has too many constraints in formulas, without reading them.
+
+    One that is asserted alone is none of these.
+    """
+    text = source.text
+    count = text.count("<") + text.count(">") - text.count("assert")
+    try:
+        refuse_too_many(count)
+    except Unexpected as error:
+        raise DataError(source.name, expected=error.expected, got=error.got) from None
+
+
 def _command(source: Source, offset: int, script: _Script) -> int:
     """Read the command at ``offset``; returns where it ends."""
     open_groups: list[list[Operand]] = []
     starts: list[int] = []
-    for place, word in source.words(offset):
+    while (match := TOKEN.search(source.text, offset)) is not None:
+        place, word, offset = match.start(), match[1], match.end()
         if word == "(":
             open_groups.append([])
             starts.append(place)
@@ -81,14 +113,17 @@ def _command(source: Source, offset: int, script: _Script) -> int:
             try:
                 if not open_groups:
                     script.command(group)
-                    return place + 1
+                    return offset
                 open_groups[-1].append(reduce(group, script.variables))
             except Unexpected as error:
                 raise source.error(start, error.expected, error.got) from None
-        elif not open_groups:
+        elif word and not open_groups:
             raise source.error(place, "a command in brackets", word)
-        else:
+        elif word:
             open_groups[-1].append(word)
+        if open_groups and open_groups[-1][:1] == ["and"]:
+            limits, offset = script.run(source.text, offset)
+            open_groups[-1] += [Formula([limits])] if limits else []
     if open_groups:
         raise source.error(starts[-1], "a closing bracket", "the end of the file")
     return len(source.text)
@@ -102,18 +137,35 @@ class _Script:
         self.limits: list[Limit] = []
         self.assertions: list[Formula] = []
 
-    def usual(self, side: str | None, name: str, limit: str, declared: str) -> bool:
+    def usual(self, compared: Sequence[str | None], declared: str | None) -> bool:
         """Take a command that :data:`USUAL` has matched; False if it is not to be taken so."""
-        if side is None:
-            is_new = declared not in self.variables
-            if is_new:
-                self._declare(declared)
-            return is_new
-        place, value = self.variables.get(name), float(limit)
+        if declared is None:
+            limit = self._limit(*compared)
+            self.limits += [] if limit is None else [limit]
+            return limit is not None
+        is_new = declared not in self.variables
+        if is_new:
+            self._declare(declared)
+        return is_new
+
+    def run(self, text: str, offset: int) -> tuple[Disjunct, int]:
+        """Limits that stand one after another from an offset on, if any, and where they end."""
+        found = RUN.match(text, offset)
+        if found is None:
+            return [], offset
+        limits = [self._limit(*words) for words in LIMIT.findall(text, offset, found.end())]
+        taken: Disjunct = [limit for limit in limits if limit is not None]
+        # what is not to be taken so is read word by word, and told
+        return (taken, found.end()) if len(taken) == len(limits) else ([], offset)
+
+    def _limit(self, side: str | None, *words: str | None) -> Limit | None:
+        """What :data:`COMPARED` has matched; None if the input or the number is none."""
+        name, limit, other_limit, other_name = words
+        place = self.variables.get(name or other_name or "")
+        value = float(limit or other_limit or "nan")
         if place is None or not math.isfinite(value):
-            return False
-        self.limits.append(Limit(place, side == "<", value + 0.0, False))
-        return True
+            return None
+        return Limit(place, (side == "<") == bool(name), value + 0.0, False)
 
     def command(self, group: Sequence[Operand]) -> None:
         match group:
