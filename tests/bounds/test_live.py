@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds import MemoryBudget, NodeBounds, crown_intermediate, interval_bounds
+from verify_pipeline.bounds import (
+    MemoryBudget,
+    NodeBounds,
+    crown_intermediate,
+    interval_bounds,
+    live,
+)
 from verify_pipeline.bounds import problems as layouts
 from verify_pipeline.bounds.adjoint import adjoint
 from verify_pipeline.bounds.linearise import LinearGraph, linearise
@@ -230,7 +236,40 @@ def test_no_network_is_made_once_time_is_up(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(layouts, "live_network", spy)
     monkeypatch.setattr(layouts, "where_it_pays", lambda _, __, counts: counts > 0)
     start = interval_bounds(graph, box)
-    found = crown_intermediate(graph, box, start, MemoryBudget(), lambda: False)
-    # one of each layer, before time is asked for
-    assert len(made) == len(set(made)) > 1
-    assert all((found.lower[i] >= start.lower[i]).all() for i in start.lower)
+    for most in (0, 1, 2):  # time is up once so many are made
+        made.clear()
+        found = crown_intermediate(graph, box, start, MemoryBudget(), lambda: len(made) < most)  # noqa: B023
+        assert len(made) == most
+        assert all((found.lower[i] >= start.lower[i]).all() for i in start.lower)
+
+
+def test_matrices_out_of_proportion_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many functionals there are: a network of 64 x 64 pixels took 15 s over its time."""
+    graph = NETWORKS["plain"]()
+    box = Box.around(torch.rand(2, 2, 10, 10, dtype=F64), 0.03)
+    known = without_choice(linearise(graph, interval_bounds(graph, box)).relaxations)
+    linear, place = LinearGraph(graph, known), len(graph.nodes) - 1
+    many = torch.tensor([10**6, 10**6])
+    pays = torch.backends.mkl.is_available()
+    assert where_it_pays(linear, place, many).tolist() == [pays, pays]
+    monkeypatch.setattr(live, "_MOST", 1000)
+    assert not where_it_pays(linear, place, many).any()
+
+
+def test_nobody_is_asked_what_is_wanted_once_time_is_up() -> None:
+    """The answer takes bounds of the margins, layer by layer."""
+    torch.manual_seed(3)
+    graph = NETWORKS["plain"]()
+    box = Box.around(torch.rand(4, 2, 10, 10, dtype=F64), 0.03)
+    asked: list[int] = []
+
+    def wanted(bounds: NodeBounds) -> Tensor:
+        asked.append(len(bounds))
+        return torch.ones(4, dtype=torch.bool)
+
+    start = interval_bounds(graph, box)
+    crown_intermediate(graph, box, start, MemoryBudget(), wanted=wanted)
+    assert len(asked) > 1
+    asked.clear()
+    crown_intermediate(graph, box, start, MemoryBudget(), lambda: False, wanted=wanted)
+    assert not asked

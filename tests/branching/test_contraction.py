@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -173,7 +174,10 @@ def test_what_a_batch_has_taken_counts_before_it_is_charged(
     assert len(found) == 1
 
 
-def test_a_dear_round_ends_where_the_time_does(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("anew", "seconds"), [(everything, 2.0), (activations, 1.0)])
+def test_a_round_ends_where_the_time_does(
+    monkeypatch: pytest.MonkeyPatch, anew: Callable[..., Any], seconds: float
+) -> None:
     """Neurons of a layer take a second: those of the other layers keep their bounds."""
     exact, points = instances(0.0)
     roots = plant(exact, None, 1)
@@ -185,9 +189,10 @@ def test_a_dear_round_ends_where_the_time_does(monkeypatch: pytest.MonkeyPatch) 
         return honest(*args)
 
     monkeypatch.setattr(intermediate_module._Crown, "solve", slow)
-    anew = partial(everything, has_time=lambda: now[0] < 1.5)
-    domain, _ = contracted(bounder, roots.domains, SETTINGS, anew, 4, lambda: now[0] < 1.5)
-    assert now[0] == 2.0
+    until = seconds - 0.5
+    asked = partial(anew, has_time=lambda: now[0] < until)
+    domain, _ = contracted(bounder, roots.domains, SETTINGS, asked, 4, lambda: now[0] < until)
+    assert now[0] == seconds
     values = exact.graph.values(points)
     broken = values[-1][:, 0] + exact.spec.offsets[0, 0] <= LEVEL
     bounds = bounder.view(bounder.exact, domain).bounds

@@ -231,19 +231,21 @@ def test_what_can_be_halved_is(splitter: Splitter) -> None:
 
 
 def test_an_input_that_cannot_be_halved_is_told_and_another_one_is() -> None:
-    lower = torch.tensor([[1.0, 2.0, 2.0, 2.0], [1.0, 0.0, 0.0, 0.0]], dtype=F64)
+    one = 1.0 + math.ulp(1.0)
+    lower = torch.tensor([[1.0, 2, 2, 2], [1.0, 0, 0, 0], [one, 0, 0, 0]], dtype=F64)
     upper = lower.clone()
-    upper[1, 0] += math.ulp(1.0)
     upper[0, 3] = 3.0
+    upper[1, 0], upper[2, 0] = one, one + math.ulp(1.0)  # neighbours; their middle is rounded
     domains = halving_module._Domains(
-        lower, upper, torch.tensor([7, 8]), torch.zeros(2, 1), NodeBounds({}, {})
+        lower, upper, torch.tensor([7, 8, 9]), torch.zeros(3, 1), NodeBounds({}, {})
     )
     # even where it is the only one that has no score at all
-    scores = torch.tensor([[1.0, 1.0, 1.0, -torch.inf], [1.0, 0.0, 0.0, 0.0]], dtype=F64)
+    scores = torch.zeros_like(lower)
+    scores[0] = torch.tensor([1.0, 1.0, 1.0, -torch.inf])
     halves, stuck = halving_module._halved(domains, scores)
-    assert stuck == {8}
+    assert stuck == {8, 9}
     assert halves.upper[0].tolist() == [1.0, 2.0, 2.0, 2.5]
-    assert halves.lower[2].tolist() == [1.0, 2.0, 2.0, 2.5]
+    assert halves.lower[3].tolist() == [1.0, 2.0, 2.0, 2.5]
 
 
 def test_signs_say_of_which_sign_a_part_is() -> None:

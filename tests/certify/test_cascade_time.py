@@ -3,11 +3,16 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 import torch
+from torch import nn
 
+from verify_pipeline.bounds import intermediate, needed_places
 from verify_pipeline.certify.cascade import Room
-from verify_pipeline.certify.contract import Decision, Task
+from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.purses import Purse
+from verify_pipeline.certify.stages.crown import CrownStage
+from verify_pipeline.onnx import network_from_module
 from verify_pipeline.problem import Reason, Status, Verdict
 
 CPU = torch.device("cpu")
@@ -156,3 +161,93 @@ def test_the_instances_of_a_purse_that_is_closed_are_given_up(
     verdicts = certify(3, fake(close), later, room=room)
     assert later.seen == [(1,)]
     assert [verdicts[n].reason for n in (0, 2)] == [Reason.TIMEOUT, Reason.TIMEOUT]
+
+
+def works_until_told(clock: Any, left: list[float], each: float = 1.0) -> Callable[[Task], Any]:
+    """A stage that takes what it is given, and notes how much that is by the clock."""
+
+    def work(task: Task) -> Iterator[Decision]:
+        began = clock.now
+        while task.has_time():
+            clock.now += each
+        left.extend((float(task.seconds[0]), clock.now - began))
+        yield Decision(0, Status.UNKNOWN, bound=-1.0)
+
+    return work
+
+
+def test_a_stage_that_others_follow_takes_its_share_and_no_more(
+    certify: Callable[..., Verdicts], fake: Stages, clock: Any
+) -> None:
+    given: list[float] = []
+    names = ["attack", "crown", "alpha-crown", "branch-and-bound"]
+    stages = [fake(works_until_told(clock, given), name=name) for name in names]
+    verdicts = certify(1, *stages, room=Room(64.0, 1 << 20, CPU), clock=clock)
+    assert given == [16.0, 16.0, 24.0, 24.0, 12.0, 12.0, 12.0, 12.0]
+    assert (verdicts[0].reason, verdicts[0].seconds) == (Reason.TIMEOUT, 64.0)
+    assert verdicts[0].stage == "branch-and-bound"
+
+
+@pytest.mark.parametrize("name", ["crown", "alpha-crown", "attack"])
+def test_the_last_stage_may_take_all(
+    certify: Callable[..., Verdicts], fake: Stages, clock: Any, name: str
+) -> None:
+    given: list[float] = []
+    only = fake(works_until_told(clock, given), name=name)
+    verdicts = certify(1, only, room=Room(64.0, 1 << 20, CPU), clock=clock)
+    assert given == [64.0, 64.0]
+    assert verdicts[0].reason is Reason.TIMEOUT
+
+
+def test_who_used_up_a_share_only_is_not_late(
+    certify: Callable[..., Verdicts], fake: Stages, clock: Any
+) -> None:
+    def leaves_open(task: Task) -> Iterator[Decision]:
+        yield Decision(0, Status.UNKNOWN, reason=Reason.BUDGET, bound=-1.0)
+
+    def says_nothing(task: Task) -> Iterator[Decision]:
+        yield from ()
+
+    for last, reason in ((leaves_open, Reason.BUDGET), (says_nothing, Reason.NOT_DECIDED)):
+        crown = fake(works_until_told(clock, []), name="crown")
+        verdicts = certify(1, crown, fake(last), room=Room(8.0, 1 << 20, CPU), clock=clock)
+        assert (verdicts[0].reason, verdicts[0].seconds) == (reason, 4.0)
+
+
+def test_who_overran_a_share_and_all_of_its_time_is_late(
+    certify: Callable[..., Verdicts], fake: Stages, clock: Any
+) -> None:
+    crown = fake(works_until_told(clock, [], each=9.0), name="crown")
+    verdicts = certify(1, crown, fake(lambda task: iter(())), room=Room(8.0, 1, CPU), clock=clock)
+    assert verdicts[0].reason is Reason.TIMEOUT
+
+
+def test_bounds_that_crown_has_by_then_go_on_to_the_next_stage(
+    certify: Callable[..., Verdicts], fake: Stages, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of neurons takes a second: two layers of four are done by half of the time."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(3, 6), nn.ReLU()]
+    for _ in range(4):
+        layers += [nn.Linear(6, 6), nn.ReLU()]
+    graph = network_from_module(nn.Sequential(*layers, nn.Linear(6, 2)), (3,)).graph
+    subject = Subject.of(graph, graph, CPU)
+    honest, known = intermediate._Crown.solve, []
+
+    def slow(*args: Any) -> torch.Tensor:
+        clock.now += 1.0
+        return honest(*args)
+
+    def watch(task: Task) -> Iterator[Decision]:
+        known.append(task.knowledge.recall(task.indices))
+        yield from ()
+
+    monkeypatch.setattr(intermediate._Crown, "solve", slow)
+    crown = CrownStage(subject, 1, 1, 1 << 24)
+    room = Room(4.0, 1 << 24, CPU)
+    verdicts = certify(1, crown, fake(watch), room=room, clock=clock)
+    assert verdicts[0].reason is Reason.NOT_DECIDED
+    assert 2.0 <= verdicts[0].seconds < 4.0
+    (learned,) = known
+    assert learned is not None
+    assert set(learned.bounds.lower) == set(needed_places(subject.exact))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.backward import Functional, lower_bounds
 from verify_pipeline.bounds.chunks import functionals_that_fit, within_memory
-from verify_pipeline.bounds.contract import MemoryBudget, NodeBounds, Splits
+from verify_pipeline.bounds.contract import MemoryBudget, NodeBounds, Splits, always
 from verify_pipeline.bounds.interval import Interval, enclose, node_interval
 from verify_pipeline.bounds.linearise import LinearGraph, RelaxedBounds, is_affine, relax_node
 from verify_pipeline.bounds.lines import Lines, without_choice
@@ -72,7 +72,7 @@ def crown_intermediate(
     box: Box,
     start: NodeBounds,
     budget: MemoryBudget,
-    has_time: Callable[[], bool] = lambda: True,
+    has_time: Callable[[], bool] = always,
     behind: int = 0,
     wanted: Wanted | None = None,
 ) -> NodeBounds:
@@ -111,6 +111,7 @@ def crown_activations(
     start: RelaxedBounds,
     asked: dict[int, Tensor],
     budget: MemoryBudget,
+    has_time: Callable[[], bool] = always,
 ) -> RelaxedBounds:
     """Tighten bounds of some inputs of (leaky) ReLUs by CROWN, and of nothing else.
 
@@ -123,6 +124,8 @@ def crown_activations(
         start: valid bounds of ``needed_places``, with relaxations.
         asked: place of a (leaky) ReLU -> which of its neurons, ``N x *V`` booleans.
         budget: of memory for the functionals that are walked back at once; halved if it fails.
+        has_time: asked before each such batch; once it says no, the neurons that are left keep
+            their bounds.
 
     Returns:
         Bounds of the same places, nowhere looser than ``start``, with its relaxations.
@@ -140,7 +143,7 @@ def crown_activations(
                 mask = asked[place] & _mattering(True, interval)
                 linear = LinearGraph(graph, relaxations)
                 lower[source], upper[source] = _solve_neurons(
-                    linear, box, source, interval, mask, method, lambda: True
+                    linear, box, source, interval, mask, method, has_time
                 )
             relaxations[place] = relax_node(graph, place, NodeBounds(lower, upper))
         return RelaxedBounds(lower, upper, start.relaxations)
@@ -153,7 +156,7 @@ def tighten(
     box: Box,
     start: NodeBounds,
     method: Method,
-    has_time: Callable[[], bool] = lambda: True,
+    has_time: Callable[[], bool] = always,
     splits: Splits | None = None,
     behind: int = 0,
     wanted: Wanted | None = None,
@@ -165,7 +168,8 @@ def tighten(
         box: ``N`` boxes.
         start: valid bounds of some or all places.
         method: see there.
-        has_time: once it says no, the neurons that are left keep their intervals.
+        has_time: once it says no, the neurons that are left keep their intervals, and nothing is
+            asked or made for them.
         splits: of ReLUs, which ``start`` obeys; ``method`` may charge for them. None: none.
         behind: neurons of places up to this one are not asked for.
         wanted: asked before each layer for which much is to be done; None: all instances are.
@@ -184,7 +188,7 @@ def tighten(
             if place in splits and isinstance(relaxation, Lines):
                 relaxation = replace(relaxation, sides=splits[place].to(box.lower.dtype))
             relaxations[place] = relaxation
-        if place in asked and place > behind:
+        if place in asked and place > behind and has_time():
             mask = _mattering(asked[place], interval)
             if isinstance(node.op, (Softmax, SoftmaxOfDifferences)):
                 mask = interval[1] - interval[0] > _WIDE_SHARE
@@ -229,7 +233,8 @@ def _solve_neurons(
     likelier = torch.where(lower + upper < 0, -1.0, 1.0).to(lower)
     rounds = [(likelier,), (-likelier,)] if of_relus else [(likelier, -likelier)]
     shape = interval[0].shape
-    for some, problems_of in ways(method.through(linear), box, place, mask.flatten(1), method):
+    through = method.through(linear)
+    for some, problems_of in ways(through, box, place, mask.flatten(1), method, has_time):
         for sides in rounds:
             asked = some & ((upper > 0) | (not of_relus))
             for instance, neurons, problem in problems_of(asked, sides):

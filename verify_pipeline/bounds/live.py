@@ -28,6 +28,9 @@ Shape = tuple[int, ...]
 # A sparse matrix is made in the time of so many multiplications for each candidate for a place.
 _MAKING = 64
 
+# So many candidates take about a second and a GiB, in one go: who has more is walked back as usual.
+_MOST = 1 << 25
+
 
 @dataclass(frozen=True, eq=False)
 class Put(LinearOp):
@@ -72,7 +75,7 @@ def is_chain(graph: Graph, place: int) -> bool:
 
 
 def where_it_pays(linear: LinearGraph, place: int, functionals: Tensor) -> Tensor:
-    """Where :func:`live_network` spares more multiplications than making it is worth.
+    """Where :func:`live_network` spares more multiplications than making it is worth, and is small.
 
     Args:
         linear: the relaxed network, ``N`` instances.
@@ -95,7 +98,7 @@ def where_it_pays(linear: LinearGraph, place: int, functionals: Tensor) -> Tenso
             candidates = whole * share.get(i - 1, torch.ones_like(share[i + 1]))
             made = made + candidates
             spared = spared + whole - candidates * share[i + 1]
-    return functionals * spared > _MAKING * made
+    return (functionals * spared > _MAKING * made) & (made <= _MOST)
 
 
 def live_network(linear: LinearGraph, place: int) -> LinearGraph:

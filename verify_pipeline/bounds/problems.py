@@ -11,6 +11,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.backward import Functional, of_neurons
 from verify_pipeline.bounds.chunks import Rows
+from verify_pipeline.bounds.contract import always
 from verify_pipeline.bounds.linearise import LinearGraph
 from verify_pipeline.bounds.live import live_network, where_it_pays
 from verify_pipeline.bounds.locality import LocalNetwork, local_network
@@ -44,7 +45,12 @@ class Method(Protocol):
 
 
 def ways(
-    linear: LinearGraph, box: Box, place: int, mask: Tensor, method: Method
+    linear: LinearGraph,
+    box: Box,
+    place: int,
+    mask: Tensor,
+    method: Method,
+    has_time: Callable[[], bool] = always,
 ) -> Iterator[tuple[Tensor, Way]]:
     """Which neurons of the node at ``place`` are bounded how.
 
@@ -57,6 +63,8 @@ def ways(
         place: of the node.
         mask: the neurons, ``N x V``.
         method: see there.
+        has_time: asked before an instance's own network is made; once it says no, neurons that have
+            no way yet get none.
 
     Returns:
         Masks ``N x V`` that have no neuron in common, and the way of each.
@@ -67,6 +75,8 @@ def ways(
         return
     alone = where_it_pays(linear, place, mask.sum(1))
     for n in alone.nonzero().flatten().tolist():
+        if not has_time():
+            return
         one, own = slice(n, n + 1), torch.zeros_like(mask)
         own[n] = mask[n]
         yield own, partial(_in_one, live_network(linear[one], place), box[one], n, method)

@@ -90,8 +90,7 @@ class Contraction:
         Args:
             bounder: of the domains.
             bounded: the domains.
-            left: seconds that each instance has left, ``N``; a round of ReLUs that has begun is
-                not broken off.
+            left: seconds that each instance has left, ``N``.
         """
         began = self._clock()
         domains = bounded.domains
@@ -111,13 +110,14 @@ class Contraction:
             return self._clock() < until
 
         asked = bounder, domains[chosen], self._settings
-        tried, lower = contracted(*asked, activations, ROUNDS, has_time)
+        anew = partial(activations, has_time=has_time)
+        tried, lower = contracted(*asked, anew, ROUNDS, has_time)
         self._seconds_each = (self._clock() - began) / len(chosen)
         stalled = _elsewhere(bounder, tried, lower)[:1]
         if len(stalled):
             asked = bounder, tried[stalled], self._settings
-            anew = partial(everything, has_time=has_time)
-            again = contracted(*asked, anew, DEAR_ROUNDS, has_time)
+            dear = partial(everything, has_time=has_time)
+            again = contracted(*asked, dear, DEAR_ROUNDS, has_time)
             tried, lower[stalled] = tried.with_some(stalled, again[0]), again[1]
         self._learn(domains[chosen], lower)
         confirmed = bounded.confirmed.clone()
@@ -201,11 +201,20 @@ def contracted(
     return replace(domains, lower=lower, below=below, above=above), best.clamp(max=LEVEL)
 
 
-def activations(bounder: Bounder, view: View, lower: Tensor, budget: MemoryBudget) -> RelaxedBounds:
-    """Bound the inputs of ReLUs whose lines cost something; see :data:`Anew`."""
+def activations(
+    bounder: Bounder,
+    view: View,
+    lower: Tensor,
+    budget: MemoryBudget,
+    has_time: Callable[[], bool] = always,
+) -> RelaxedBounds:
+    """Bound the inputs of ReLUs whose lines cost something; see :data:`Anew`.
+
+    Once ``has_time`` says no, those that are left keep their bounds.
+    """
     cost = costs(bounder, view)
     asked = bounder.goals.neurons.unflatten(cost > SHARE * -lower.unsqueeze(1))
-    return crown_activations(view.graph, view.box, view.bounds, asked, budget)
+    return crown_activations(view.graph, view.box, view.bounds, asked, budget, has_time)
 
 
 def everything(

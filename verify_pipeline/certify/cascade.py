@@ -31,6 +31,13 @@ DETAIL_LENGTH = 500
 LEAST_SECONDS = 1e-6
 """What an instance is given whose purse others have emptied since its stage began."""
 
+SHARES: Mapping[str, float] = {"attack": 1 / 4, "crown": 1 / 2, "alpha-crown": 1 / 2}
+"""Of the seconds that an instance has left, what a stage may take, by its name.
+
+Bounds of one box can take all of them, and then nothing that searches gets any. Stages that are not
+named may take all, and so may the last one.
+"""
+
 _MAY_CHANGE = (None, Reason.NOT_DECIDED, Reason.NOT_REPLAYED)
 """Reasons that more time could do away with; an instance that had too little says so instead."""
 
@@ -64,7 +71,8 @@ class _Failure:
 class _Progress:
     """Of one open instance: seconds charged, best bound, and why it is open, if that is known.
 
-    ``hurried`` is set once a stage was told that time is up, for whichever instance of its task.
+    ``hurried`` is set once a stage was told that time is up, for whichever instance of its task; a
+    stage that has used up its share, and no more, leaves time to the next ones.
     """
 
     seconds: float = 0.0
@@ -193,20 +201,21 @@ class Cascade:
 
     def _decisions(self, stage: Stage, chunk: list[int], shares: Shares) -> Iterator[Decision]:
         """The stage's decisions; whatever goes wrong goes wrong while they are iterated."""
-        yield from stage.run(self._task(chunk, shares))
+        yield from stage.run(self._task(stage, chunk, shares))
 
-    def _task(self, chunk: list[int], shares: Shares) -> Task:
+    def _task(self, stage: Stage, chunk: list[int], shares: Shares) -> Task:
         batch = self._instances.batch(chunk)
         device = self._room.device
         left = [max(self._left(index), LEAST_SECONDS) for index in chunk]
+        share = 1.0 if stage is self._stages[-1] else SHARES.get(stage.name, 1.0)
         return Task(
             tuple(chunk),
             batch.box.to(device),
             batch.spec.to(device),
             batch.points,
-            torch.tensor(left, dtype=torch.float64),
+            share * torch.tensor(left, dtype=torch.float64),
             self._knowledge,
-            has_time=lambda: self._has_time(chunk, shares, min(left)),
+            has_time=lambda: self._has_time(chunk, shares, min(left), share),
             group=self._groups(chunk),
         )
 
@@ -225,12 +234,12 @@ class Cascade:
         places = {owner: place for place, owner in enumerate(owners)}
         return torch.tensor([places[owner] for owner in owners])
 
-    def _has_time(self, chunk: list[int], shares: Shares, least: float) -> bool:
-        if shares.so_far() < least:
-            return True
-        for index in self._open.keys() & set(chunk):
-            self._open[index].hurried = True
-        return False
+    def _has_time(self, chunk: list[int], shares: Shares, least: float, share: float) -> bool:
+        passed = shares.so_far()
+        if passed >= least:
+            for index in self._open.keys() & set(chunk):
+                self._open[index].hurried = True
+        return passed < share * least
 
     def _charge(self, index: int, seconds: float) -> None:
         self._open[index].seconds += seconds

@@ -134,9 +134,10 @@ class Task:
         spec: float64, on the subject's device.
         points: ``N x *X`` of the network's input dtype, one input of each box (the image itself),
             on the CPU.
-        seconds: left to each instance, ``N`` float64, > 0.
+        seconds: that the stage may charge each instance, ``N`` float64, > 0: all that are left to
+            it, or a share of them if other stages follow.
         knowledge: what earlier stages learned of these instances, and where to leave more.
-        has_time: whether none of them has used up its seconds since the task began. A stage that
+        has_time: whether none of them has used up these since the task began. A stage that
             takes long asks now and then, and makes do with what it has once the answer is no.
         group: ``N`` integers, equal for instances that share their seconds; None: none does.
     """

@@ -5,8 +5,8 @@ evaluated in float64, on float64 bounds of the neurons. Any slopes in [0, 1] are
 last evaluation has to be exact. Rows that CROWN has above zero are left alone.
 
 Where a network multiplies activations (attention), or all that bends is smooth, bounds of its
-neurons decide more than splits, so these are optimised as well if that is expected to leave half of
-the time, and the margins once more with them.
+neurons decide more than splits, so these are optimised as well if they are expected to be in time,
+and the margins once more with them.
 """
 
 from __future__ import annotations
@@ -45,9 +45,6 @@ FUNCTIONAL_SHARE = 0.5
 
 FEWEST = 16
 """Rows that a step takes about as long for as for one, which says little of what many take."""
-
-TIME_SHARE = 0.5
-"""Of the seconds left, what bounds of the neurons may be expected to take."""
 
 CONFIRMABLE = 1e-4
 """The float32 bound at which the ascent rests; float64 finds nearly the same and confirms it."""
@@ -121,7 +118,7 @@ class AlphaCrownStage:
         )
         steps = 2 * loose / len(bounds) * (NEURONS.iterations + 1)
         expected = steps * FUNCTIONAL_SHARE * step_seconds
-        return expected < TIME_SHARE * float(task.seconds.min())
+        return expected < float(task.seconds.min())
 
     def _ascend(self, task: Task, bounds: NodeBounds, lower: Tensor) -> Multipliers:
         """Slopes for the rows of ``lower`` ``N x S`` that are not above 0, which they lift."""
