@@ -183,7 +183,7 @@ def test_a_stage_that_others_follow_takes_its_share_and_no_more(
     names = ["attack", "crown", "alpha-crown", "branch-and-bound"]
     stages = [fake(works_until_told(clock, given), name=name) for name in names]
     verdicts = certify(1, *stages, room=Room(64.0, 1 << 20, CPU), clock=clock)
-    assert given == [16.0, 16.0, 24.0, 24.0, 12.0, 12.0, 12.0, 12.0]
+    assert given == [16.0, 16.0, 36.0, 36.0, 6.0, 6.0, 6.0, 6.0]
     assert (verdicts[0].reason, verdicts[0].seconds) == (Reason.TIMEOUT, 64.0)
     assert verdicts[0].stage == "branch-and-bound"
 
@@ -211,7 +211,7 @@ def test_who_used_up_a_share_only_is_not_late(
     for last, reason in ((leaves_open, Reason.BUDGET), (says_nothing, Reason.NOT_DECIDED)):
         crown = fake(works_until_told(clock, []), name="crown")
         verdicts = certify(1, crown, fake(last), room=Room(8.0, 1 << 20, CPU), clock=clock)
-        assert (verdicts[0].reason, verdicts[0].seconds) == (reason, 4.0)
+        assert (verdicts[0].reason, verdicts[0].seconds) == (reason, 6.0)
 
 
 def test_who_overran_a_share_and_all_of_its_time_is_late(
@@ -225,12 +225,18 @@ def test_who_overran_a_share_and_all_of_its_time_is_late(
 def test_bounds_that_crown_has_by_then_go_on_to_the_next_stage(
     certify: Callable[..., Verdicts], fake: Stages, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch of neurons takes a second: two layers of four are done by half of the time."""
+    """A batch of neurons takes a second: three of more are done by three quarters of the time."""
     torch.manual_seed(0)
     layers = [nn.Linear(3, 6), nn.ReLU()]
     for _ in range(4):
         layers += [nn.Linear(6, 6), nn.ReLU()]
-    graph = network_from_module(nn.Sequential(*layers, nn.Linear(6, 2)), (3,)).graph
+    last = nn.Linear(6, 2)
+    module = nn.Sequential(*layers, last)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.mul_(4.0 if "weight" in name else 0.1)  # many neurons are unstable
+        last.bias.copy_(torch.tensor([-1e6, 0.0]))
+    graph = network_from_module(module, (3,)).graph
     subject = Subject.of(graph, graph, CPU)
     honest, known = intermediate._Crown.solve, []
 
@@ -247,7 +253,7 @@ def test_bounds_that_crown_has_by_then_go_on_to_the_next_stage(
     room = Room(4.0, 1 << 24, CPU)
     verdicts = certify(1, crown, fake(watch), room=room, clock=clock)
     assert verdicts[0].reason is Reason.NOT_DECIDED
-    assert 2.0 <= verdicts[0].seconds < 4.0
+    assert 3.0 <= verdicts[0].seconds < 4.0
     (learned,) = known
     assert learned is not None
     assert set(learned.bounds.lower) == set(needed_places(subject.exact))

@@ -31,10 +31,12 @@ DETAIL_LENGTH = 500
 LEAST_SECONDS = 1e-6
 """What an instance is given whose purse others have emptied since its stage began."""
 
-SHARES: Mapping[str, float] = {"attack": 1 / 4, "crown": 1 / 2, "alpha-crown": 1 / 2}
+SHARES: Mapping[str, float] = {"attack": 1 / 4, "crown": 3 / 4, "alpha-crown": 1 / 2}
 """Of the seconds that an instance has left, what a stage may take, by its name.
 
-Bounds of one box can take all of them, and then nothing that searches gets any. Stages that are not
+Bounds of one box can take all of them, and then nothing that searches gets any. CROWN's share is
+the greatest, for all else rests on its bounds: with a half, 5 of 16 properties of vision
+transformers were decided in 3 s, with three quarters 7, as many as with all. Stages that are not
 named may take all, and so may the last one.
 """
 
