@@ -40,7 +40,6 @@ def vnnlib(
     """
     from verify_pipeline import pipeline
     from verify_pipeline.cli.arguments import named
-    from verify_pipeline.interop.answers import Decided
     from verify_pipeline.interop.counterexamples import write_counterexample
     from verify_pipeline.interop.decide import decide, property_plan
     from verify_pipeline.interop.files import read_network
