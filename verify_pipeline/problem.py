@@ -219,6 +219,7 @@ class Reason(enum.Enum):
     NOT_REPLAYED = "a claimed counterexample did not replay in onnxruntime"
     NO_INPUT = "no float32 input lies in its box, so that none can be replayed; widen the box"
     NOT_DECIDED = "every stage that was asked for left it open; add a stronger stage"
+    EXHAUSTED = "its search has nothing left to split, and bounds of the parts do not decide it"
     UNSUPPORTED = "a layer cannot be bounded by the stages that were asked for"
     ERROR = "a stage failed; see the detail"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from verify_pipeline.branching.accounts import Accounts, Pace
+from verify_pipeline.branching.accounts import LEAST_STEP, Accounts, Pace
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.problem import Status
 
@@ -69,8 +69,8 @@ def clock_of(*times: float) -> Callable[[], float]:
     return lambda: next(ticks)
 
 
-def test_batches_grow_to_the_limit_while_they_are_quick() -> None:
-    pace = Pace(20, 1.0, clock_of(0, 0, 0.1, 1, 1.1))
+def test_batches_grow_to_the_limit_however_long_they_take() -> None:
+    pace = Pace(20, clock_of(0, 0, 0.1, 1, 1e6))
     sizes = [pace.size]
     for _ in range(2):
         pace.start()
@@ -79,20 +79,39 @@ def test_batches_grow_to_the_limit_while_they_are_quick() -> None:
     assert sizes == [8, 16, 20]
 
 
-def test_batches_shrink_to_what_fits_the_time_but_never_to_nothing() -> None:
-    pace = Pace(100, 1.0, clock_of(0, 0, 4.0, 10, 1e6))
-    pace.start()
+def test_a_batch_is_no_larger_than_its_time_allows_but_never_empty() -> None:
+    pace = Pace(100, clock_of(0, 0, 4.0, 10, 11, 20))
+    pace.start(1.0)
+    assert pace.size == 8  # nothing is known of how long a domain takes
     assert pace.stop(8) == 4.0
-    assert (pace.size, pace.seconds_each) == (2, 0.5)
-    pace.start()
-    pace.stop(2)
+    pace.start(2.0)
+    assert pace.size == 4  # at half a second each
+    pace.stop(4)
+    pace.start(0.01)
     assert pace.size == 1
 
 
+def test_laps_add_up_to_what_passed() -> None:
+    pace = Pace(100, clock_of(0, 1, 3, 6, 6.5))
+    pace.start()
+    assert (pace.lap(), pace.lap(), pace.stop(2)) == (2, 3, 0.5)
+
+
 def test_a_limit_is_kept() -> None:
-    pace = Pace(100, 1.0, clock_of(0, 0, 0.001))
+    pace = Pace(100, clock_of(0, 0, 0.001))
     pace.limit_to(3)
     assert pace.size == 3
     pace.start()
     pace.stop(3)
     assert pace.size == 3
+
+
+def test_a_batch_may_take_half_of_what_the_one_with_least_time_has_left_for_each() -> None:
+    made = accounts()
+    made.begin(torch.tensor([0, 1]))
+    made.charge(torch.tensor([1, 0, 0]), 4.0)
+    everybody = torch.ones(3, dtype=torch.bool)
+    assert made.for_a_batch(everybody) == pytest.approx(2 * (10 - 4) / 2)  # 2 have open domains
+    assert made.for_a_batch(~everybody) == 0.0
+    made.charge(torch.tensor([1, 0, 0]), 6.0)
+    assert made.for_a_batch(everybody) == pytest.approx(2 * LEAST_STEP * 10)

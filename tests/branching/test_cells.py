@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from tests.branching.searching import NUDGES, QUICK, check_against_oracle, root_bounds
 from verify_pipeline.bounds import clamp_to_splits
 from verify_pipeline.branching import cells as cells_module
-from verify_pipeline.branching.cells import search_with_cells
+from verify_pipeline.branching import portfolio
+from verify_pipeline.branching.cells import Cells
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.portfolio import search_in_turns
 from verify_pipeline.problem import Status
 
 
@@ -25,26 +28,27 @@ def instances(case: Any) -> Instances:
 def decide(case: Any, seconds: float = 1e6) -> list[Any]:
     deadlines = Deadlines.alone(torch.full((len(case.box),), seconds))
     root = root_bounds(case.graph, case.box)
-    found = list(search_with_cells(case.graph, case.box, case.spec, root, QUICK, deadlines))
+    found = list(search_in_turns(case.graph, case.box, case.spec, root, QUICK, deadlines))
     assert sorted(f.instance for f in found) == list(range(len(case.box)))
     return sorted(found, key=lambda f: f.instance)
 
 
 @pytest.fixture
 def always_cells(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Cells for every instance that has open rows at the root; how many each had."""
-    monkeypatch.setattr(cells_module, "AFFORDABLE", 1.0)
-    monkeypatch.setattr(cells_module, "FIRST", 1e-15)
+    """Cells for every instance that has open rows at the root; how many each turn bounded."""
+    monkeypatch.setattr(portfolio, "FIRST", 1)
+    monkeypatch.setattr(portfolio, "FIRST_CELLS", 1e-9)
+    monkeypatch.setattr(portfolio, "FAVOUR", 1.0)
+    monkeypatch.setattr(portfolio, "GROWTH", 100.0)
     monkeypatch.setattr(cells_module, "MOST", 12)
-    grown = []
-    honest = cells_module._InCells._grow
+    grown, honest = [], Cells.cut
 
-    def watched(self: Any, seconds: float) -> Any:
-        cells = honest(self, seconds)
-        grown.append(self._bounded)
-        return cells
+    def watched(self: Cells, count: int, until: float) -> Any:
+        ended = honest(self, count, until)
+        grown.append(self.bounded)
+        return ended
 
-    monkeypatch.setattr(cells_module._InCells, "_grow", watched)
+    monkeypatch.setattr(Cells, "cut", watched)
     return grown
 
 
@@ -69,9 +73,8 @@ def test_cells_cover_the_box_and_their_bounds_hold_in_them(make_case: Any, make_
     case = make_case(make_mlp(4, 3, (8, 8, 8)), 6, 4, (-0.5,))
     exact = instances(case)
     one = Instances(exact.graph, exact.box[:1], exact.spec[:1], exact.bounds[:1])
-    search = cells_module._InCells(one, QUICK, time.perf_counter)
-    nothing = {p: torch.zeros(1, 8, dtype=torch.int8) for p in search._neurons.places}
-    root = search._bound(one.bounds, nothing)
+    search = Cells(one, QUICK, time.perf_counter)
+    root = search._bound(one.bounds, search._nowhere())
     assert len(root) == 1
     parents, splits = search._cut(root)
     assert sum(int(sides.abs().sum()) for sides in splits.values()) == 2
@@ -96,14 +99,49 @@ def test_cells_cover_the_box_and_their_bounds_hold_in_them(make_case: Any, make_
     assert bool((held == 1).any())
 
 
-def test_dear_bounds_or_shared_time_mean_no_cells(
-    make_case: Any, make_mlp: Any, always_cells: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case = make_case(make_mlp(1), 6, 1, NUDGES)
-    root = root_bounds(case.graph, case.box)
-    shared = Deadlines(torch.full((6,), 1e6), torch.zeros(6, dtype=torch.long))
-    found = list(search_with_cells(case.graph, case.box, case.spec, root, QUICK, shared))
-    assert {f.status for f in found} <= {Status.VERIFIED, Status.FALSIFIED}
-    monkeypatch.setattr(cells_module, "AFFORDABLE", 0.0)
-    decide(case)
-    assert not always_cells
+def test_cells_go_on_where_they_paused(make_case: Any, make_mlp: Any) -> None:
+    """As many cells are bounded in one go as in many, and each turn has its own number."""
+    case = make_case(make_mlp(4, 3, (8, 8, 8)), 6, 4, (1e-3,))
+    exact = instances(case)
+    open_ = next(n for n in range(6) if float(case.exact[n]) > 0)
+    one = Instances(
+        exact.graph,
+        exact.box[open_ : open_ + 1],
+        exact.spec[open_ : open_ + 1],
+        exact.bounds[open_ : open_ + 1],
+    )
+    whole, paused = (Cells(one, QUICK, time.perf_counter) for _ in range(2))
+    end = whole.cut(10_000, math.inf)
+    turns, ended = [], None
+    while ended is None and len(turns) < 1000:
+        before = paused.bounded
+        ended = paused.cut(2, math.inf)
+        turns.append(paused.bounded - before)
+    assert end is not None
+    assert ended is not None
+    assert (end.status, end.bound) == (ended.status, ended.bound) == (Status.VERIFIED, end.bound)
+    assert paused.bounded == whole.bounded
+    assert paused.open_share == whole.open_share == 0.0
+
+
+def test_open_cells_are_searched_and_their_shares_shrink(make_case: Any, make_mlp: Any) -> None:
+    case = make_case(make_mlp(2), 12, 2, NUDGES)
+    exact, searched = instances(case), 0
+    for n in range(12):
+        some = slice(n, n + 1)
+        one = Instances(exact.graph, exact.box[some], exact.spec[some], exact.bounds[some])
+        cells = Cells(one, QUICK, time.perf_counter)
+        if cells.cut(1, math.inf) is not None:
+            continue
+        shares, ended = [cells.open_share], None
+        while ended is None and len(shares) < 200:
+            ended = cells.search(4, math.inf)
+            shares.append(cells.open_share)
+        assert ended is not None
+        assert ended.status is (Status.VERIFIED if case.exact[n] > 0 else Status.FALSIFIED)
+        if ended.status is Status.VERIFIED:
+            assert ended.bound is not None
+            assert 0 < ended.bound <= float(case.exact[n]) + 1e-6
+            assert shares == sorted(shares, reverse=True)
+        searched += 1
+    assert searched >= 2

@@ -145,7 +145,7 @@ def test_no_round_begins_without_time_for_it() -> None:
     bounded = Bounded(roots.domains, nothing, exact.box.lower)
     for seconds, closes in ((0.0, False), (1.0, True)):
         plan, left = Contraction(1, SETTINGS, lambda: 0.0), torch.tensor([seconds])
-        found = plan.applied(bounder, bounded, left)
+        found, _ = plan.applied(bounder, bounded, left)
         assert bool(found.confirmed > 0) is closes
         assert bool(found.domains.limited.any()) is closes
 
@@ -159,9 +159,9 @@ def test_what_a_batch_has_taken_counts_before_it_is_charged(
         watch.now += 1.5
         return honest(self, domains, settings)
 
-    def asked(self: Contraction, bounder: Bounder, bounded: Bounded, left: Tensor) -> Bounded:
+    def asked(self: Contraction, bounder: Bounder, bounded: Bounded, left: Tensor) -> Any:
         seen.append(left.item())
-        return bounded
+        return bounded, bounded.domains.goal[:0]
 
     monkeypatch.setattr(Bounder, "bound", slow)
     monkeypatch.setattr(Contraction, "applied", asked)
@@ -219,7 +219,8 @@ def test_a_search_closes_domains_that_way_and_says_what_it_says_without(
         return found.status, found.domains
 
     with_it = [run(nudge) for nudge in (0.95, -0.1)]
-    monkeypatch.setattr(Contraction, "applied", lambda self, bounder, bounded, left: bounded)
+    nobody = torch.empty(0, dtype=torch.long)
+    monkeypatch.setattr(Contraction, "applied", lambda self, bounder, some, left: (some, nobody))
     without = [run(nudge) for nudge in (0.95, -0.1)]
     assert [status for status, _ in with_it] == [status for status, _ in without]
     assert with_it[0][0] is Status.VERIFIED

@@ -12,6 +12,7 @@ from verify_pipeline.network.ops import Linear, Relu
 
 COLUMNS = 3
 ONE_TO_ONE = torch.arange(8)
+EVERYBODY = torch.ones(8, dtype=torch.bool)
 
 
 def domains(goal: list[int], lower: list[float]) -> Domains:
@@ -36,7 +37,7 @@ def frontier(goal: list[int], lower: list[float]) -> Frontier:
 
 def test_the_worst_domain_of_each_instance_comes_before_any_second_worst() -> None:
     popped = frontier([0, 0, 0, 1, 2, 2], [-9, -8, -7, -1, -3, -2]).pop(
-        4, ONE_TO_ONE, torch.zeros(8)
+        4, ONE_TO_ONE, torch.zeros(8), EVERYBODY
     )
     assert sorted(zip(popped.goal.tolist(), popped.lower.tolist(), strict=True)) == [
         (0, -9.0),
@@ -48,15 +49,25 @@ def test_the_worst_domain_of_each_instance_comes_before_any_second_worst() -> No
 
 def test_goals_of_one_instance_share_its_turn() -> None:
     instance_of = torch.tensor([0, 0, 1])
-    popped = frontier([0, 1, 1, 2], [-1, -5, -4, -2]).pop(2, instance_of, torch.zeros(2))
+    popped = frontier([0, 1, 1, 2], [-1, -5, -4, -2]).pop(
+        2, instance_of, torch.zeros(2), EVERYBODY[:2]
+    )
     assert sorted(popped.goal.tolist()) == [1, 2]
 
 
 def test_the_instance_that_was_served_least_comes_first() -> None:
     made = frontier([0, 1, 2], [-1, -2, -3])
     served = torch.tensor([2.0, 0.5, 3.0])
-    order = [made.pop(1, torch.arange(3), served).goal.item() for _ in range(3)]
+    order = [made.pop(1, torch.arange(3), served, EVERYBODY[:3]).goal.item() for _ in range(3)]
     assert order == [1, 0, 2]
+
+
+def test_an_instance_that_rests_keeps_its_domains() -> None:
+    made = frontier([0, 1, 2, 1], [-1, -2, -3, -4])
+    going = torch.tensor([True, False, True])
+    popped = made.pop(9, torch.arange(3), torch.zeros(3), going)
+    assert sorted(popped.goal.tolist()) == [0, 2]
+    assert made.counts(torch.arange(3), 3).tolist() == [0, 2, 0]
 
 
 def test_every_domain_comes_out_once_with_its_own_columns() -> None:
@@ -70,7 +81,10 @@ def test_every_domain_comes_out_once_with_its_own_columns() -> None:
         made.push(domains(torch.randint(0, 8, (count,), generator=generator).tolist(), lower))
         inside |= set(lower)
         popped = made.pop(
-            int(torch.randint(1, 7, (), generator=generator)), ONE_TO_ONE, torch.zeros(8)
+            int(torch.randint(1, 7, (), generator=generator)),
+            ONE_TO_ONE,
+            torch.zeros(8),
+            EVERYBODY,
         )
         assert torch.equal(popped.alpha[:, 0], popped.lower)
         assert torch.equal(popped.beta[:, 2], 2 * popped.lower)
@@ -87,7 +101,7 @@ def test_a_dropped_goal_has_no_domain_left() -> None:
     made.drop(gone)
     assert made.counts(ONE_TO_ONE, 3).tolist() == [0, 1, 1]
     assert len(made.of(gone)) == 0
-    assert sorted(made.pop(9, ONE_TO_ONE, torch.zeros(8)).goal.tolist()) == [1, 2]
+    assert sorted(made.pop(9, ONE_TO_ONE, torch.zeros(8), EVERYBODY).goal.tolist()) == [1, 2]
     assert len(made) == 0
 
 

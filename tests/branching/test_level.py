@@ -109,7 +109,7 @@ def nothing_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def blind(self: object, instance: Tensor, points: Tensor) -> dict[int, Tensor]:
         return {}
 
-    monkeypatch.setattr(search_module._Trees, "_broken", blind)
+    monkeypatch.setattr(search_module.Search, "_broken", blind)
     monkeypatch.setattr(narrowing_module, "ENOUGH", -1.0)
 
 

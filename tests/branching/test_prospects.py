@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tests.branching.searching import QUICK, Instances, root_bounds, ticking
-from verify_pipeline.branching import cells as cells_module
+from verify_pipeline.branching import portfolio
 from verify_pipeline.branching.accounts import Found
-from verify_pipeline.branching.cells import search_with_cells
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Domains, Goals, Neurons
+from verify_pipeline.branching.portfolio import search_in_turns
 from verify_pipeline.branching.prospects import Prospects
 from verify_pipeline.branching.search import search
 from verify_pipeline.problem import Reason, Status
@@ -128,10 +128,11 @@ def test_a_search_with_hope_goes_on() -> None:
 def test_cutting_into_cells_ends_without_hope_too(
     give_up: float | None, reason: Reason, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cells_module, "AFFORDABLE", 1.0)
-    monkeypatch.setattr(cells_module, "AFFORDABLE_SECONDS", math.inf)
+    monkeypatch.setattr(portfolio, "FIRST", 1)
+    monkeypatch.setattr(portfolio, "FIRST_CELLS", 1e-9)
+    monkeypatch.setattr(portfolio, "FAVOUR", 1e-9)  # nothing is promising here: cells go first
     instances = Instances(12, [1e-3])
-    (found,) = search_with_cells(
+    (found,) = search_in_turns(
         instances.graph,
         instances.box,
         instances.spec,

@@ -68,7 +68,8 @@ def test_nogoods_close_domains_and_change_no_verdict(
 
     monkeypatch.setattr(Nogoods, "follow", watched)
     # domains with bounds of their own teach no nogoods
-    monkeypatch.setattr(Narrowing, "narrowed", lambda self, bounder, domains: domains)
+    nobody = torch.empty(0, dtype=torch.long)
+    monkeypatch.setattr(Narrowing, "narrowed", lambda self, bounder, domains: (domains, nobody))
     hasty = replace(QUICK, domain=OptimiseSettings(iterations=1), descent=0)
     case = make_case(make_mlp(3), 24, 3, NUDGES)
     check_against_oracle(case, run(case, hasty))

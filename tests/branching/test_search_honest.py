@@ -75,7 +75,7 @@ def test_a_smooth_network_is_left_undecided_rather_than_guessed() -> None:
     instances.graph = builder.build()
     [end] = run(instances)
     assert end.status is Status.UNKNOWN
-    assert end.reason is Reason.NOT_DECIDED
+    assert end.reason is Reason.EXHAUSTED
 
 
 def test_bounds_that_are_not_finite_are_reported() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.branching.searching import (
     NUDGES,
@@ -18,10 +19,16 @@ from tests.branching.searching import (
     run,
     ticking,
 )
+from tests.branching.test_deadlines import Watch
 from verify_pipeline.bounds import OptimiseSettings
 from verify_pipeline.branching import bounding as bounding_module
+from verify_pipeline.branching import narrowing as narrowing_module
 from verify_pipeline.branching import tightening as tightening_module
+from verify_pipeline.branching.bounding import Bounder
 from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching.domains import Domains
+from verify_pipeline.branching.narrowing import Narrowing
+from verify_pipeline.branching.pursuit import Pursuit
 from verify_pipeline.branching.search import search
 from verify_pipeline.problem import Reason, Status
 
@@ -39,7 +46,7 @@ def test_a_deadline_ends_an_instance_and_leaves_the_others() -> None:
             root,
             QUICK,
             deadlines,
-            clock=ticking(0.25),
+            clock=ticking(0.0625),
         )
     }
     assert found[0].status is Status.UNKNOWN
@@ -49,12 +56,48 @@ def test_a_deadline_ends_an_instance_and_leaves_the_others() -> None:
     assert found[2].status is Status.VERIFIED
 
 
-def test_the_seconds_of_all_instances_add_up_to_the_time_that_passed() -> None:
-    step = 0.125
-    reads = itertools.count()
-    found = run(Instances(4, [1e-2, -1e-2, 5.0, 1e-3]), clock=lambda: next(reads) * step)
-    batches = next(reads) / 2  # every batch reads the clock twice: at its beginning and its end
-    assert sum(f.seconds for f in found) == pytest.approx(batches * step)
+def slowly(watch: Watch, seconds: float, honest: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, which takes so many seconds."""
+
+    def slow(*arguments: Any) -> Any:
+        watch.now += seconds
+        return honest(*arguments)
+
+    return slow
+
+
+def test_the_seconds_of_all_instances_add_up_to_the_time_that_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch = Watch()
+    for owner, name, seconds in (
+        (Bounder, "bound", 1.0),
+        (Bounder, "choose", 2.0),
+        (Bounder, "generalise", 4.0),
+        (Pursuit, "in_turn", 8.0),
+        (narrowing_module, "narrow", 16.0),
+    ):
+        monkeypatch.setattr(owner, name, slowly(watch, seconds, getattr(owner, name)))
+    found = run(Instances(4, [1e-2, -1e-2, 5.0, 1e-3]), clock=watch)
+    assert watch.now > 31
+    assert sum(f.seconds for f in found) == pytest.approx(watch.now)
+
+
+def test_nobody_pays_for_what_is_done_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neurons are bounded anew for the first instance alone, which takes an hour each time."""
+    watch, honest = Watch(), Narrowing._worth
+
+    def of_the_first(self: Narrowing, domains: Domains) -> Tensor:
+        return honest(self, domains) & (domains.goal == 0)
+
+    monkeypatch.setattr(Narrowing, "_worth", of_the_first)
+    monkeypatch.setattr(Bounder, "bound", slowly(watch, 1.0, Bounder.bound))
+    narrow = narrowing_module.narrow
+    monkeypatch.setattr(narrowing_module, "narrow", slowly(watch, 3600.0, narrow))
+    starving, other = run(Instances(5, [1e-3, 1e-3]), seconds=1e5, clock=watch)
+    assert starving.seconds > 3600.0
+    assert other.seconds < 3600.0
+    assert starving.seconds + other.seconds == pytest.approx(watch.now)
 
 
 def test_the_budget_of_domains_is_kept() -> None:

@@ -21,7 +21,7 @@ from verify_pipeline.branching import halving as halving_module
 from verify_pipeline.branching import pieces as pieces_module
 from verify_pipeline.branching.domains import Domains, Goals, Neurons, split
 from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.parts import both_signs, halved, middle
+from verify_pipeline.branching.parts import bend, both_signs, halved, middle
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Relu
 from verify_pipeline.problem import Box, Specification
@@ -82,7 +82,7 @@ def cells(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, Tensor]
     exact = Instances(graph, box, Specification(ones, ones[..., 0]), bounds)
     unsplit = {2: torch.zeros_like(lower, dtype=torch.int8)}
     parents = cells_module._Cells(torch.zeros_like(lower[:, 0]), bounds, unsplit, column)
-    search = cells_module._InCells(exact, QUICK, time.perf_counter)
+    search = cells_module.Cells(exact, QUICK, time.perf_counter)
     twice, splits = search._cut(parents)
     assert twice.lower[1].equal(torch.cat([lower, lower]))
     assert twice.upper[1].equal(torch.cat([upper, upper]))
@@ -96,6 +96,13 @@ def pieces(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, Tensor
     for side in (found.lower, found.upper):
         assert side[5].equal(torch.cat([rest, rest]))
     return found.lower[1].flatten(1), found.upper[1].flatten(1)
+
+
+def at_bends(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """Pieces whose intervals are cut where a ReLU bends."""
+    bounds = NodeBounds({1: lower}, {1: upper})
+    found = pieces_module._cut(bounds, 1, column, bend)
+    return found.lower[1], found.upper[1]
 
 
 def input_halves(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,7 +121,7 @@ def input_halves(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, 
 
 
 OF_SIGNS = (relu_signs, cells)
-OF_INTERVALS = (halved, pieces, input_halves)
+OF_INTERVALS = (halved, pieces, at_bends, input_halves)
 
 EDGES = (
     (-1.0, 1.0),
@@ -211,7 +218,7 @@ def test_parts_are_parts_and_have_the_cut_in_common_at_most(splitter: Splitter, 
     assert int(differs.sum(1).max()) == 1
 
 
-@pytest.mark.parametrize("splitter", OF_INTERVALS)
+@pytest.mark.parametrize("splitter", [one for one in OF_INTERVALS if one is not at_bends])
 def test_what_can_be_halved_is(splitter: Splitter) -> None:
     """A part that were its parent would be cut for ever."""
     lower, upper, column = parents(splitter, 0)
@@ -228,6 +235,13 @@ def test_what_can_be_halved_is(splitter: Splitter) -> None:
         assert shares == pytest.approx([0.5] * len(shares), abs=1e-3)
     # the first has the lesser points
     assert bool((high[0].gather(1, at) <= low[1].gather(1, at))[room].all())
+
+
+def test_a_bend_inside_is_where_pieces_are_cut() -> None:
+    lower = torch.tensor([[-4.0], [1.0], [-GREATEST], [0.0]], dtype=F64)
+    upper = torch.tensor([[1.0], [3.0], [LEAST], [1.0]], dtype=F64)
+    _, high = at_bends(lower, upper, torch.zeros(4, dtype=torch.long))
+    assert high[:4].flatten().tolist() == [0.0, 2.0, 0.0, 0.5]
 
 
 def test_an_input_that_cannot_be_halved_is_told_and_another_one_is() -> None:

@@ -25,7 +25,6 @@ from verify_pipeline.problem import Box, Specification
 SETTINGS = SearchSettings(
     tighten=OptimiseSettings(iterations=9), domain=OptimiseSettings(iterations=4)
 )
-EACH = 0.1
 
 
 def plan() -> Tightening:
@@ -36,28 +35,28 @@ def plan() -> Tightening:
     return Tightening(neurons, NodeBounds(lower, upper), 2, SETTINGS)
 
 
-def test_the_expected_cost_counts_both_bounds_of_unstable_neurons() -> None:
+def test_the_expected_cost_counts_both_bounds_of_unstable_neurons_in_domains() -> None:
     made = plan()
     assert made.functionals.tolist() == [6, 0]
-    expected = 6 * (10 / 5) * EACH * tightening_module.FUNCTIONAL_SHARE
-    assert torch.allclose(made.expected(EACH), torch.tensor([expected, 0.0]))
+    expected = 6 * (10 / 5) * tightening_module.FUNCTIONAL_SHARE
+    assert torch.allclose(made.expected, torch.tensor([expected, 0.0]))
 
 
-def test_an_instance_is_worth_it_once_it_has_paid_as_much_and_has_time_left() -> None:
+def test_an_instance_is_worth_it_once_as_many_domains_were_bounded() -> None:
     made = plan()
-    expected = float(made.expected(EACH)[0])
-    paid, enough = torch.tensor([expected, 100.0]), torch.tensor([3 * expected, 100.0])
-    assert not made.worthwhile(0.9 * paid, enough, EACH).any()
-    assert not made.worthwhile(paid, 0.5 * enough, EACH).any()
-    assert made.worthwhile(paid, enough, EACH).tolist() == [True, False]
-    assert not made.worthwhile(paid, enough, EACH).any()  # not twice
+    expected = float(made.expected[0])
+    assert not made.worthwhile(torch.tensor([0.9 * expected, 100.0])).any()
+    assert made.worthwhile(torch.tensor([expected, 100.0])).tolist() == [True, False]
+    assert not made.worthwhile(torch.tensor([9 * expected, 100.0])).any()  # not twice
 
 
-def test_what_it_took_corrects_what_is_expected() -> None:
-    made = plan()
-    chosen = torch.tensor([True, False])
-    made.learn(chosen, 5.0, EACH)
-    assert torch.allclose(made.expected(EACH)[0], torch.tensor(5.0))
+def test_without_steps_nobody_is_worth_it() -> None:
+    settings = SearchSettings(tighten=OptimiseSettings(iterations=0))
+    neurons = Neurons((2, 4), (1, 3), ((2,), (4,)))
+    lower = {1: -torch.ones(1, 2), 3: -torch.ones(1, 4)}
+    upper = {1: torch.ones(1, 2), 3: torch.ones(1, 4)}
+    made = Tightening(neurons, NodeBounds(lower, upper), 1, settings)
+    assert not made.worthwhile(torch.tensor([1e9])).any()
 
 
 def network() -> Graph:

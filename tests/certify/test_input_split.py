@@ -200,7 +200,7 @@ def test_what_is_too_dear_to_be_halved_is_left_to_others(monkeypatch: pytest.Mon
     box = Box(-torch.ones(2, 2).double(), torch.ones(2, 2).double())
     _, spec = levels(found, box, [0.1, 0.1])
     left, halved = [Status.UNKNOWN] * 2, [Status.VERIFIED] * 2
-    for share, few, statuses in ((1 / 1000, 1, left), (1.0, 1, halved), (1 / 1000, 2, halved)):
+    for share, few, statuses in ((0.0, 1, left), (1.0, 1, halved), (0.0, 2, halved)):
         monkeypatch.setattr(input_split, "AFFORDABLE", share)
         monkeypatch.setattr(input_split, "VERY_FEW", few)
         decisions = decide(found, box, spec, seconds=900.0)
@@ -250,7 +250,7 @@ def test_a_box_without_float32_points_can_only_be_verified() -> None:
         decide(found, Box(point, point), Specification(rows, shift - gap))[0]
         for shift in (-1e-9, 1e-9)
     )
-    assert (below.status, below.reason) == (Status.UNKNOWN, Reason.NOT_DECIDED)
+    assert (below.status, below.reason) == (Status.UNKNOWN, Reason.EXHAUSTED)
     assert above.status is Status.VERIFIED
 
 
@@ -268,3 +268,43 @@ def test_a_small_batch_gives_the_same_answers() -> None:
     _, spec = levels(found, box, [-0.01, 0.05])
     decisions = decide(found, box, spec, seconds=1e6, memory=1 << 17)
     assert [one.status for one in decisions] == [Status.FALSIFIED, Status.VERIFIED]
+
+
+def test_a_box_that_is_halved_without_progress_is_left_to_other_searches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A tie: no halving ends it. Half of its time is left for splits of ReLUs."""
+    monkeypatch.setattr(input_split, "PATIENCE", 1e-9)
+    found = network(0)
+    box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
+    rows = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]]).double()
+    spec = Specification(rows, torch.zeros(1, 2).double(), spare=1)
+    (one,) = decide(found, box, spec, seconds=400.0)
+    assert (one.status, one.reason) == (Status.UNKNOWN, Reason.NOT_DECIDED)
+    assert not one.final
+    assert one.seconds is not None
+    assert 200.0 <= one.seconds < 300.0
+
+
+def test_whether_boxes_are_halved_does_not_depend_on_the_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(input_split, "AFFORDABLE", 1 / 200)
+    found = network(0, inputs=6)
+    counts = []
+    for tick in (1e-9, 1e-2):
+        monkeypatch.setattr(itertools, "count", lambda tick=tick: iter_of(tick))
+        box = Box(torch.zeros(1, 6).double(), torch.full((1, 6), 0.1).double())
+        spec = Specification(torch.tensor([[[1.0, -1.0]]]).double(), torch.ones(1, 1).double())
+        (one,) = decide(found, box, spec, seconds=60.0)
+        counts.append((one.status, one.detail))
+    assert counts[0] == counts[1]
+    assert "parts" in counts[0][1]
+
+
+def iter_of(tick: float) -> Any:
+    """Times that go on by ``tick``."""
+    now = 0.0
+    while True:
+        yield now
+        now += tick

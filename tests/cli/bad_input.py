@@ -17,7 +17,7 @@ train:
   network: {name: mlp, width: 0.1}
   loss: {name: ibp}
   epsilon: {target: 1/32, start: 1, length: 1}
-  optimiser: {epochs: 1, milestones: [], batch: 256}
+  optimiser: {epochs: 2, milestones: [], batch: 256}
 certify: {indices: ":2", stages: [clean, ibp]}
 """
 PROPERTY = """\

@@ -84,7 +84,7 @@ QUESTIONS = {
     f"certify text.onnx {OWN} --epsilon 0.1": "text.onnx; expected an ONNX file",
     f"certify half.onnx {OWN} --epsilon 0.1": "half.onnx; expected an ONNX file",
     f"certify empty.onnx {OWN} --epsilon 0.1": "empty.onnx; expected an ONNX file",
-    f"certify inf.onnx {OWN} --epsilon 0.1": "inf.onnx; expected weights finite",
+    f"certify inf.onnx {OWN} --epsilon 0.1": "expected weights finite in float32",
     f"certify two.onnx {OWN}": "epsilon; got none. Give it with --epsilon",
     "certify two.onnx --epsilon 0.1": "data set; got none. Name it with --data",
     f"certify two.onnx {OWN} --epsilon 1e999": "such as 2/255, got '1e999'",

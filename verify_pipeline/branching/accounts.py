@@ -12,6 +12,9 @@ from torch import Tensor
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.problem import Reason, Status
 
+LEAST_STEP = 0.02
+"""Share of its time that an instance's part of a batch may take, however little it has left."""
+
 
 @dataclass(frozen=True, eq=False)
 class Found:
@@ -43,6 +46,7 @@ class Accounts:
     Attributes:
         charged: ``N`` seconds.
         domains: ``N``, how many were bounded.
+        elsewhere: ``N``, how many parts of its box another search has bounded.
         open: ``N``, how many domains are neither closed nor split.
         at_root: ``N``, the least row's float64 bound without splits.
         proved: ``N``, the least float64 bound of closed rows and domains; at most 0 once a leaf
@@ -60,6 +64,7 @@ class Accounts:
         zeros = torch.zeros_like(at_root[:, 0])
         self.charged = zeros.clone()
         self.domains = zeros.long()
+        self.elsewhere = zeros.long()
         self.open = zeros.long()
         self.at_root = at_root.amin(1)
         self.proved = torch.where(at_root > 0, at_root, math.inf).amin(1)
@@ -75,6 +80,17 @@ class Accounts:
     def left(self) -> Tensor:
         """Seconds that each instance may still be charged, ``N``."""
         return self._deadlines.seconds - self.charged
+
+    def for_a_batch(self, going: Tensor) -> float:
+        """Seconds that one batch of the open instances among ``going``, ``N`` booleans, may take.
+
+        Each of them may use up half of what it has left, and in any case a small part of its time.
+        """
+        open_ = going & (self.open > 0) & ~self.ended
+        if not bool(open_.any()):
+            return 0.0
+        each = torch.maximum(self.left / 2, LEAST_STEP * self._deadlines.seconds)[open_]
+        return float(each.min()) * int(open_.sum())
 
     def charge(self, share: Tensor, seconds: float) -> None:
         """Divide seconds among the instances in proportion to ``share``, ``N`` numbers >= 0."""
@@ -116,37 +132,45 @@ class Accounts:
             bound=bound if math.isfinite(bound) else None,
             point=point,
             seconds=float(self.charged[n]),
-            domains=int(self.domains[n]),
+            domains=int(self.domains[n] + self.elsewhere[n]),
             reason=reason,
         )
 
 
 class Pace:
-    """How many domains go into the next batch, so that a batch takes about ``seconds`` at most.
+    """How many domains go into the next batch: more and more, up to what time allows.
+
+    Until then sizes do not depend on the clock, so that a busy machine takes the same domains
+    together as an idle one.
 
     Attributes:
         size: of the next batch.
-        seconds_each: what a domain of the last batch took.
     """
 
-    def __init__(self, limit: int, seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
         self._limit = limit
-        self._seconds = seconds
         self._clock = clock
-        self._since = clock()
+        self._since = self._lap = clock()
+        self._seconds_each = 0.0
         self.size = min(limit, 8)
-        self.seconds_each = 0.0
 
-    def start(self) -> None:
-        """A batch begins."""
-        self._since = self._clock()
+    def start(self, seconds: float = math.inf) -> None:
+        """A batch begins; it should take no more than so many seconds."""
+        self._since = self._lap = self._clock()
+        if self._seconds_each > 0 and seconds < self.size * self._seconds_each:
+            self.size = max(1, int(seconds / self._seconds_each))
+
+    def lap(self) -> float:
+        """Seconds since the last lap, or since the batch began."""
+        now = self._clock()
+        seconds, self._lap = now - self._lap, now
+        return seconds
 
     def stop(self, count: int) -> float:
-        """A batch of ``count`` ends; returns its seconds."""
-        seconds = self.passed()
-        self.seconds_each = seconds / max(count, 1)
-        fitting = int(self._seconds / self.seconds_each) if seconds > 0 else self._limit
-        self.size = max(1, min(self._limit, 2 * self.size, fitting))
+        """A batch of ``count`` ends; returns the seconds of its last lap."""
+        seconds = self.lap()
+        self._seconds_each = (self._lap - self._since) / max(count, 1)
+        self.size = max(1, min(self._limit, 2 * self.size))
         return seconds
 
     def limit_to(self, count: int) -> None:

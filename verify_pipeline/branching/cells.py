@@ -1,12 +1,11 @@
 """Boxes cut at early ReLUs, each part with bounds of its own for all neurons behind them.
 
 A split in the usual search tells the neurons behind it nothing: their bounds are those of the whole
-box. In deep networks of few unstable neurons in the first layers and many in the last, that is most
-of what there is to gain. So where bounding all neurons anew costs little of an instance's time, an
-instance that a short search leaves open is cut into cells: at the first layer that has an unstable
-neuron, the one of the best BaBSR score; every cell's neurons are bounded again under its
-splits, each bound with an α and β of its own.
-The cells are then searched like instances that share their instance's time.
+box. In deep networks with few unstable neurons in the first layers and many in the last, that is
+most of what there is to gain. There an instance is cut into cells: at the first layer that has an
+unstable neuron, the one with the best BaBSR score. Every cell's neurons are bounded again under its
+splits, each bound with an α and β of its own. What is still open is searched cell by cell.
+``portfolio`` decides which instances are searched this way, and for how long.
 
 (Splits that tighten later layers: Wang et al. 2018, Neurify, arXiv:1809.08098; the relaxations are
 those of α-CROWN, Xu et al. 2021, arXiv:2011.13824.)
@@ -15,8 +14,7 @@ those of α-CROWN, Xu et al. 2021, arXiv:2011.13824.)
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,42 +22,29 @@ from torch import Tensor
 
 from verify_pipeline.bounds import (
     MemoryBudget,
-    Multipliers,
     NodeBounds,
     OptimiseSettings,
     Splits,
     Until,
     crown_margins,
-    needed_places,
     optimise,
     optimise_intermediate,
     relu_coefficients,
 )
-from verify_pipeline.branching.accounts import Found
-from verify_pipeline.branching.affine import is_splittable
-from verify_pipeline.branching.affordable import is_rebounded_within
 from verify_pipeline.branching.bounding import CONFIRMABLE, believed
 from verify_pipeline.branching.columns import Columns
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Neurons
 from verify_pipeline.branching.instances import Instances
 from verify_pipeline.branching.parts import both_signs
-from verify_pipeline.branching.prospects import Prospects
 from verify_pipeline.branching.scores import scores
-from verify_pipeline.branching.search import search
+from verify_pipeline.branching.search import Search
 from verify_pipeline.branching.settings import SearchSettings
-from verify_pipeline.network.graph import Graph
-from verify_pipeline.problem import OF_TIME, Box, Reason, Specification, Status
+from verify_pipeline.branching.tightening import cost_in_domains
+from verify_pipeline.problem import Reason, Status
 
-AFFORDABLE, AFFORDABLE_SECONDS = 1 / 500, 0.1
-"""Of an instance's time, what CROWN bounds of its neurons may take, or it is not cut; and at most.
-
-Optimised, as a cell's are, they take ten times as long. A ResNet-2B, 0.16 s, is better off with
-thousands of domains than with dozens of cells, however long it has.
-"""
-
-FIRST, GROWING = 0.05, 0.8
-"""Of an instance's time, what the search without cells gets; of the rest, what cutting gets."""
+FEW = 64
+"""Unstable neurons of the first layer up to which cutting there settles it soon."""
 
 MOST = 512
 """Open cells of an instance at which the cutting ends."""
@@ -71,51 +56,26 @@ TIGHTEN = OptimiseSettings(iterations=5, lr_alpha=0.5, lr_beta=0.2, decay=0.8)
 MARGINS = OptimiseSettings(iterations=8, lr_alpha=0.4, decay=0.85)
 
 
-def search_with_cells(
-    graph: Graph,
-    box: Box,
-    spec: Specification,
-    root: NodeBounds,
-    settings: SearchSettings,
-    deadlines: Deadlines,
-    start: Multipliers | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Iterator[Found]:
-    """Decide instances as ``search`` does, whose arguments these are; some of them in cells."""
-    exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
-    if not _is_affordable(exact, settings, deadlines, clock):
-        yield from search(graph, box, spec, root, settings, deadlines, start, clock)
-        return
-    short = Deadlines(deadlines.seconds * FIRST, deadlines.group)
-    patient = replace(settings, give_up=None)  # cutting changes what is to be expected
-    late = []
-    for found in search(graph, box, spec, root, patient, short, start, clock):
-        if found.reason is Reason.TIMEOUT:
-            late.append(found)
-        else:
-            yield found
-    for found in late:
-        one = slice(found.instance, found.instance + 1)
-        instance = Instances(exact.graph, exact.box[one], exact.spec[one], exact.bounds[one])
-        left = float(deadlines.seconds[found.instance]) - found.seconds
-        yield _InCells(instance, settings, clock).decide(found, max(left, 1e-6))
+def cost_of_cell(exact: Instances, settings: SearchSettings) -> Tensor:
+    """What bounding the neurons of a cell costs, ``N``, in domains of the search without cells."""
+    neurons = Neurons.of(exact.graph)
+    unstable = neurons.unstable(exact.bounds, len(exact.box))
+    return cost_in_domains(2 * unstable.sum(1), TIGHTEN.iterations, settings).clamp(min=1.0)
 
 
-def _is_affordable(
-    exact: Instances,
-    settings: SearchSettings,
-    deadlines: Deadlines,
-    clock: Callable[[], float],
-) -> bool:
-    """Whether bounding the neurons of an instance anew takes little of its time."""
-    alone = len(deadlines.group.unique()) == len(deadlines.group)
-    if not len(exact.box) or not alone or settings.tighten.iterations == 0:
-        return False
-    if not is_splittable(exact.graph) or not bool(exact.are_finite().all()):
-        return False
-    allowed = min(AFFORDABLE * float(deadlines.seconds.amin()), AFFORDABLE_SECONDS)
-    known = exact.box, exact.bounds
-    return is_rebounded_within(allowed, exact.graph, *known, settings.budget, clock)
+def are_promising(exact: Instances) -> Tensor:
+    """Instances with few unstable neurons in the first layer that has any, and more behind it.
+
+    There few splits settle the layer, and each tightens all bounds of the others. ``N`` booleans.
+    """
+    neurons = Neurons.of(exact.graph)
+    unstable = neurons.unstable(exact.bounds, len(exact.box))
+    if not neurons.sizes:
+        return unstable.any(1)
+    parts = unstable.split(neurons.sizes, 1)
+    counts = torch.stack([part.sum(1) for part in parts], 1)
+    first = counts.gather(1, (counts > 0).to(torch.int8).argmax(1, keepdim=True)).squeeze(1)
+    return (first <= FEW) & (counts.sum(1) > 2 * first)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,16 +95,39 @@ class _Cells(Columns):
     neuron: Tensor
 
     @property
-    def share(self) -> float:
-        """What they are of the instance's box, a split halving it."""
+    def shares(self) -> Tensor:
+        """What each is of the instance's box, a split halving it; ``C``."""
         counts = torch.zeros_like(self.lower)
         for sides in self.splits.values():
             counts += (sides != 0).flatten(1).sum(1)
-        return float(torch.exp2(-counts).sum())
+        return torch.exp2(-counts)
 
 
-class _InCells:
-    """One instance, cut and searched."""
+@dataclass(frozen=True, eq=False)
+class Ended:
+    """How an instance has come to its end in cells.
+
+    Attributes:
+        status: VERIFIED, FALSIFIED or UNKNOWN.
+        bound: of VERIFIED, the least of all cells, float64.
+        point: of FALSIFIED, ``*X`` float32.
+        reason: of UNKNOWN.
+    """
+
+    status: Status
+    bound: float | None = None
+    point: Tensor | None = None
+    reason: Reason | None = None
+
+
+class Cells:
+    """One instance, cut early and searched in cells; it can pause and go on.
+
+    Args:
+        instance: one, in float64.
+        settings: of the search.
+        clock: in seconds.
+    """
 
     def __init__(
         self, instance: Instances, settings: SearchSettings, clock: Callable[[], float]
@@ -153,115 +136,34 @@ class _InCells:
         self._neurons = Neurons.of(instance.graph)
         self._settings, self._clock = settings, clock
         self._budget = MemoryBudget(bytes=min(settings.budget.bytes, 1 << 28))
-        self._began = clock()
-        self._grows_until = math.inf
-        self._earlier, self._hope = 0.0, True
-        self._prospects = Prospects(torch.ones(1, dtype=torch.float64), math.inf)
-        self._bounded = 0
-        self._proved = torch.inf
+        self._until = math.inf
+        self._open: _Cells | None = None
+        self._inside: Search | None = None
+        self._proved = math.inf
+        self.bounded = 0
 
-    def decide(self, before: Found, left: float) -> Found:
-        """The instance's end.
+    @property
+    def open_share(self) -> float:
+        """Of the instance's box, what is not proved."""
+        if self._open is None:
+            return 1.0
+        if self._inside is not None:
+            return float((self._inside.open_share() * self._open.shares).sum())
+        return float(self._open.shares.sum())
+
+    def cut(self, count: int, until: float) -> Ended | None:
+        """Cut the worst cells until so many more are bounded, and never more are open than MOST.
 
         Args:
-            before: what the search without cells found.
-            left: seconds.
+            count: of cells.
+            until: the clock's seconds at which to pause.
+
+        Returns:
+            The instance's end, if it has come.
         """
-        self._earlier = before.seconds
-        factor = math.inf if self._settings.give_up is None else self._settings.give_up
-        allowed = torch.tensor([before.seconds + left], dtype=torch.float64)
-        self._prospects = Prospects(allowed, factor)
-        cells = self._grow(GROWING * left)
-        if not len(cells):
-            return self._end(before, Status.VERIFIED, None, None)
-        if not self._hope:
-            return self._end(before, Status.UNKNOWN, Reason.GIVEN_UP, None)
-        remaining = max(left - (self._clock() - self._began), 1e-6)
-        same = torch.zeros(len(cells), dtype=torch.long, device=cells.lower.device)
-        # the cells' bounds are optimised already, and so are, nearly, their margins
-        settings = replace(
-            self._settings,
-            root=self._settings.domain,
-            tighten=replace(self._settings.tighten, iterations=0),
-        )
-        found_ones = search(
-            self._exact.graph,
-            self._exact.box[same],
-            self._exact.spec[same],
-            cells.bounds,
-            settings,
-            Deadlines(torch.full_like(cells.lower, remaining / len(cells)), same),
-            clock=self._clock,
-        )
-        for found in found_ones:
-            self._bounded += found.domains
-            if found.status is Status.VERIFIED:
-                self._prove(found.bound)
-            elif found.status is Status.FALSIFIED or found.reason in OF_TIME:
-                return self._end(before, found.status, found.reason, found.point)
-            else:
-                return self._undivided(before, left)
-        return self._end(before, Status.VERIFIED, None, None)
-
-    def _undivided(self, before: Found, left: float) -> Found:
-        """What a search without cells finds: it is complete, as linear programs see all splits."""
-        remaining = max(left - (self._clock() - self._began), 1e-6)
-        exact = self._exact
-        alone = Deadlines.alone(torch.full_like(exact.spec.offsets[:, 0], remaining))
-        (found,) = search(
-            exact.graph,
-            exact.box,
-            exact.spec,
-            exact.bounds,
-            self._settings,
-            alone,
-            clock=self._clock,
-        )
-        self._bounded += found.domains
-        ended = self._end(before, found.status, found.reason, found.point)
-        return replace(ended, bound=found.bound)
-
-    def _prove(self, bound: float | None) -> None:
-        if bound is not None:
-            self._proved = min(self._proved, bound)
-
-    def _end(
-        self, before: Found, status: Status, reason: Reason | None, point: Tensor | None
-    ) -> Found:
-        return replace(
-            before,
-            status=status,
-            bound=self._proved if status is Status.VERIFIED else before.bound,
-            point=point,
-            seconds=before.seconds + self._clock() - self._began,
-            domains=before.domains + self._bounded,
-            reason=reason,
-        )
-
-    def _may_grow(self) -> bool:
-        return self._clock() < self._grows_until
-
-    def _has_hope(self, cells: _Cells) -> bool:
-        """Whether cutting and searching all cells is not expected to take far too long."""
-        seconds = torch.tensor([self._earlier + self._clock() - self._began], dtype=torch.float64)
-
-        def open_share() -> Tensor:
-            return torch.tensor([cells.share], dtype=torch.float64)
-
-        going = torch.ones_like(seconds, dtype=torch.bool)
-        self._hope = self._hope and not self._prospects.hopeless(seconds, going, open_share)
-        return self._hope
-
-    def _grow(self, seconds: float) -> _Cells:
-        """Cut the worst cells until there are many, time is up, or there is no hope."""
-        self._grows_until = self._began + seconds
-        device = self._exact.box.lower.device
-        nothing = {
-            place: torch.zeros(1, *shape, dtype=torch.int8, device=device)
-            for place, shape in zip(self._neurons.places, self._neurons.shapes, strict=True)
-        }
-        cells = self._bound(self._exact.bounds, nothing)
-        while 0 < len(cells) < MOST and self._may_grow() and self._has_hope(cells):
+        self._until = until
+        last, cells = self.bounded + count, self._begun()
+        while 0 < len(cells) < MOST and self.bounded < last and self._may_go_on():
             order = cells.lower.argsort()
             order = order[cells.neuron[order] >= 0]
             if not len(order):
@@ -271,7 +173,80 @@ class _InCells:
             rest[chosen] = False
             children = self._bound(*self._cut(cells[chosen]))
             cells = cells[rest.nonzero().flatten()].with_more(children)
-        return cells
+        self._open = cells
+        return None if len(cells) else Ended(Status.VERIFIED, bound=self._proved)
+
+    @property
+    def are_cut(self) -> bool:
+        """Whether cutting has come to its end."""
+        if self._open is None:
+            return False
+        return len(self._open) >= MOST or not bool((self._open.neuron >= 0).any())
+
+    @property
+    def count(self) -> int:
+        """How many cells are open."""
+        return 1 if self._open is None else len(self._open)
+
+    def _begun(self) -> _Cells:
+        """The open cells; the whole box to begin with."""
+        if self._open is None:
+            self._open = self._bound(self._exact.bounds, self._nowhere())
+        return self._open
+
+    def search(self, domains: int, until: float) -> Ended | None:
+        """Search the open cells until so many more domains are bounded; they are not cut any more.
+
+        Args:
+            domains: for each cell.
+            until: the clock's seconds at which to pause.
+
+        Returns:
+            The instance's end, if it has come. UNKNOWN: the cells do not decide it.
+        """
+        self._until = until
+        if self._inside is None:
+            self._inside = self._search_inside(self._begun())
+        inside = self._inside
+        before, allowed = int(inside.accounts.domains.sum()), inside.accounts.domains + domains
+        for found in inside.run(allowed, self._may_go_on):
+            if found.status is Status.VERIFIED:
+                self._prove(found.bound)
+            else:
+                return Ended(found.status, point=found.point, reason=found.reason)
+        self.bounded += int(inside.accounts.domains.sum()) - before
+        done = bool(inside.accounts.ended.all())
+        return Ended(Status.VERIFIED, bound=self._proved) if done else None
+
+    def _search_inside(self, cells: _Cells) -> Search:
+        """A search of the cells as instances, whose time their instance looks after."""
+        same = torch.zeros(len(cells), dtype=torch.long, device=cells.lower.device)
+        exact, settings = self._exact, self._settings
+        # the cells' bounds are optimised already, and so are, nearly, their margins
+        settings = replace(
+            settings,
+            root=settings.domain,
+            tighten=replace(settings.tighten, iterations=0),
+            give_up=None,
+        )
+        parts = Instances(exact.graph, exact.box[same], exact.spec[same], cells.bounds)
+        patience = Deadlines.alone(torch.full_like(cells.lower, math.inf))
+        return Search(parts, settings, patience, None, self._clock)
+
+    def _nowhere(self) -> Splits:
+        """No split, for the whole box as one cell."""
+        device = self._exact.box.lower.device
+        return {
+            place: torch.zeros(1, *shape, dtype=torch.int8, device=device)
+            for place, shape in zip(self._neurons.places, self._neurons.shapes, strict=True)
+        }
+
+    def _prove(self, bound: float | None) -> None:
+        if bound is not None:
+            self._proved = min(self._proved, bound)
+
+    def _may_go_on(self) -> bool:
+        return self._clock() < self._until
 
     def _cut(self, cells: _Cells) -> tuple[NodeBounds, Splits]:
         """Two children of each cell: their parents' bounds, and their splits."""
@@ -285,7 +260,7 @@ class _InCells:
         box, spec = self._exact.box[same], self._exact.spec[same]
         graph, rough = self._exact.graph, self._fast.graph
         found = optimise_intermediate(
-            graph, box, bounds, TIGHTEN, self._budget, self._may_grow, splits
+            graph, box, bounds, TIGHTEN, self._budget, self._may_go_on, splits
         )
         bounds = found.only(tuple(bounds.lower))
         fast_box, fast_spec = self._fast.box[same], self._fast.spec[same]
@@ -296,7 +271,7 @@ class _InCells:
         lower, worst = believed(margins.lower).min(1)
         arriving = relu_coefficients(rough, fast_box, fast_spec, fast_bounds, alpha)
         neuron = self._neuron(fast_bounds, arriving, worst)
-        self._bounded += len(bounds)
+        self.bounded += len(bounds)
         for bound in lower[lower > 0].tolist():
             self._prove(bound)
         cells = _Cells(lower, bounds, splits, neuron)

@@ -65,8 +65,8 @@ NARROWER, WIDER = 0.5, 1.25
 AT_ONCE = 1 << 26
 """Bytes at most for the neurons that are bounded together; a processor's caches like it small."""
 
-SECONDS = 1.5
-"""What the tries of one batch of domains may take, about."""
+TRIES = 8
+"""Domains of a batch that are tried, at most: they took 0.1 to 0.4 s each."""
 
 
 class Contraction:
@@ -82,15 +82,17 @@ class Contraction:
         self._reach = torch.full((goals,), torch.inf)
         self._settings = settings
         self._clock = clock
-        self._seconds_each = SECONDS
 
-    def applied(self, bounder: Bounder, bounded: Bounded, left: Tensor) -> Bounded:
+    def applied(self, bounder: Bounder, bounded: Bounded, left: Tensor) -> tuple[Bounded, Tensor]:
         """The domains, with better bounds of them and of their neurons where a try was worth it.
 
         Args:
             bounder: of the domains.
             bounded: the domains.
             left: seconds that each instance has left, ``N``.
+
+        Returns:
+            All domains, and the places of those that were tried.
         """
         began = self._clock()
         domains = bounded.domains
@@ -99,11 +101,9 @@ class Contraction:
         near = ~(bounded.confirmed > 0).cpu() & (lacking <= self._reach[domains.goal.cpu()])
         near &= left > 0
         if not bool(near.any()):
-            return bounded
+            return bounded, domains.goal[:0]
         order = torch.where(near, lacking, -torch.inf).argsort(descending=True)
-        seconds = min(SECONDS, float(left[near].min()))
-        most = max(1, int(seconds / max(self._seconds_each, 1e-9)))
-        chosen = order[: min(int(near.sum()), most)].to(domains.goal.device)
+        chosen = order[: min(int(near.sum()), TRIES)].to(domains.goal.device)
         until = began + float(left[chosen.cpu()].min())
 
         def has_time() -> bool:
@@ -112,7 +112,6 @@ class Contraction:
         asked = bounder, domains[chosen], self._settings
         anew = partial(activations, has_time=has_time)
         tried, lower = contracted(*asked, anew, ROUNDS, has_time)
-        self._seconds_each = (self._clock() - began) / len(chosen)
         stalled = _elsewhere(bounder, tried, lower)[:1]
         if len(stalled):
             asked = bounder, tried[stalled], self._settings
@@ -122,7 +121,8 @@ class Contraction:
         self._learn(domains[chosen], lower)
         confirmed = bounded.confirmed.clone()
         confirmed[chosen] = torch.where(lower > 0, lower, confirmed[chosen])
-        return replace(bounded, domains=domains.with_some(chosen, tried), confirmed=confirmed)
+        found = replace(bounded, domains=domains.with_some(chosen, tried), confirmed=confirmed)
+        return found, chosen
 
     def _learn(self, tried: Domains, lower: Tensor) -> None:
         """Widen or narrow the reach of every goal, by what became of most of its domains."""

@@ -7,11 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-STEP_SECONDS, STEP_SHARE = 1.0, 0.05
-"""What one step of a search aims to take at most, and which share of an instance's time: deadlines
-are looked at between steps, and exceeded by no more than one. (A domain makes two: a step may take
-twice of what it aims at.)"""
-
 _LEAST = 1e-6
 
 
@@ -37,10 +32,6 @@ class Deadlines:
         _, place = self.group.unique(return_inverse=True)
         total = torch.zeros_like(self.seconds).index_add_(0, place, self.seconds)
         return total[place]
-
-    def step_seconds(self) -> float:
-        """What one step aims to take, as most instances (or groups) have it."""
-        return min(STEP_SECONDS, STEP_SHARE * float(self.shared().median()))
 
     def after(self, ended: int, charged: Tensor, open_: Tensor) -> Deadlines:
         """With what an instance leaves unused handed to the open ones of its group, in equal parts.

@@ -45,15 +45,17 @@ class Frontier:
             getattr(self._slots, f.name)[slots] = getattr(domains, f.name)
         self._used[slots] = True
 
-    def pop(self, count: int, instance_of: Tensor, served: Tensor) -> Domains:
+    def pop(self, count: int, instance_of: Tensor, served: Tensor, going: Tensor) -> Domains:
         """Hand out at most ``count`` domains.
 
         Args:
             count: at least 1.
             instance_of: ``G``, goals' instances.
             served: ``N``, how much each instance has had; less goes first.
+            going: ``N`` booleans, the instances whose domains may be handed out.
         """
         slots = self._used.nonzero().squeeze(1)
+        slots = slots[going[instance_of[self._slots.goal[slots]]]]
         instance = instance_of[self._slots.goal[slots]]
         turn = in_turn(instance, self._slots.lower[slots], served)
         chosen = slots[turn[:count]]

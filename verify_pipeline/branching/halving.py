@@ -70,6 +70,8 @@ class Room:
         most: domains that may be open, at most; beyond, the search is given up.
         budget: of functionals bounded at once.
         give_up: times its seconds that an instance may be expected to take (see ``prospects``).
+        patience: times its seconds that an instance may be expected to take once half of them are
+            gone, or it is left to another search; infinite: there is none.
         dtype: of the points that are looked at.
     """
 
@@ -77,7 +79,12 @@ class Room:
     most: int
     budget: MemoryBudget
     give_up: float = math.inf
+    patience: float = math.inf
     dtype: torch.dtype = torch.float32
+
+
+GIVES_WAY = 0.5
+"""Share of its seconds that an instance is halved for before it is left to another search."""
 
 
 Accepts = Callable[[int, Tensor], bool]
@@ -141,6 +148,7 @@ class _Search:
         self._looked_at = torch.zeros(count, dtype=torch.int64)
         allowed = self._deadlines.shared().to(torch.float64)
         self._prospects = Prospects(allowed, room.give_up)
+        self._slow = Prospects(allowed, room.patience)
 
     def run(self) -> Iterator[Found]:
         while bool(self._open.any()):
@@ -260,13 +268,14 @@ class _Search:
         waiting = torch.bincount(self._domains.instance.cpu(), minlength=len(self._open))
         too_many = len(self._domains) > self._room.most
         hopeless = self._prospects.hopeless(self._spent, self._open, self._open_share)
+        slow = self._slow.hopeless(self._spent, self._open, self._open_share)
         ended = []
         for n in self._open.nonzero().flatten().tolist():
             reason, bound, status = None, None, Status.UNKNOWN
             if n in broken:
                 status = Status.FALSIFIED
             elif n in stuck:
-                reason = Reason.NOT_DECIDED
+                reason = Reason.EXHAUSTED
             elif too_many:
                 reason = Reason.BUDGET
             elif waiting[n] == 0:
@@ -275,6 +284,8 @@ class _Search:
                 reason = Reason.TIMEOUT
             elif n in hopeless:
                 reason = Reason.GIVEN_UP
+            elif n in slow and self._spent[n] >= GIVES_WAY * self._deadlines.seconds[n]:
+                reason = Reason.NOT_DECIDED
             else:
                 continue
             ended.append(n)

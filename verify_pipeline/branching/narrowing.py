@@ -79,20 +79,24 @@ class Narrowing:
         self._gain = torch.zeros(goals)
         self._most = TRIES
 
-    def narrowed(self, bounder: Bounder, domains: Domains) -> Domains:
-        """The domains, those that it is worth for with better bounds of them and their neurons."""
+    def narrowed(self, bounder: Bounder, domains: Domains) -> tuple[Domains, Tensor]:
+        """The domains, those that it is worth for with better bounds of them and their neurons.
+
+        Returns:
+            All domains, and the places of those that it was done for.
+        """
         # a batch's size follows what the last one took, so that more are done step by step
         chosen = self._worth(domains).nonzero().flatten()[: self._most].to(domains.goal.device)
         self._most = max(TRIES, 2 * len(chosen))
         if not len(chosen):
-            return domains
+            return domains, chosen
         graph = bounder.fast.graph
         last = len(graph.nodes) - 1
         fitting = functionals_with_gradients(graph, last, self._budget, torch.float32)
         parts = [domains[part] for part in chosen.split(max(1, fitting // (2 * NEURONS)))]
         found = Domains.cat([narrow(bounder, part) for part in parts])
         self._note(domains[chosen], found)
-        return domains.with_some(chosen, found)
+        return domains.with_some(chosen, found), chosen
 
     def learn(self, before: Domains, after: Domains) -> None:
         """Take in what splits gained: children with their parents' bounds, and with their own."""

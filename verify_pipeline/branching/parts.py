@@ -8,6 +8,8 @@ common; and none is empty unless the parent is. Shape letters: ``D`` parents, ``
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -24,19 +26,32 @@ def middle(lower: Tensor, upper: Tensor) -> Tensor:
     return torch.where(one_side, lower + (upper - lower) / 2, (lower + upper) / 2)
 
 
-def halved(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-    """Boxes cut at the middle of one interval: first what is at most there, then what is at least.
+def bend(lower: Tensor, upper: Tensor) -> Tensor:
+    """0, where a (leaky) ReLU bends, if it is inside of an interval; else its middle."""
+    inside = (lower < 0) & (upper > 0)
+    return torch.where(inside, torch.zeros_like(lower), middle(lower, upper))
+
+
+Where = Callable[[Tensor, Tensor], Tensor]
+"""A number of each interval, at which it is cut: :func:`middle` or :func:`bend`."""
+
+
+def halved(
+    lower: Tensor, upper: Tensor, column: Tensor, where: Where = middle
+) -> tuple[Tensor, Tensor]:
+    """Boxes cut inside of one interval: first what is at most there, then what is at least.
 
     Args:
         lower: ``D x U``, finite at ``column``.
         upper: ``D x U``, likewise.
         column: ``D``, whose interval is cut.
+        where: the cut.
 
     Returns:
         Both limits of the parts, ``2 D x U``.
     """
     at = column.unsqueeze(1)
-    cut = middle(lower.gather(1, at), upper.gather(1, at))
+    cut = where(lower.gather(1, at), upper.gather(1, at))
     below, above = upper.scatter(1, at, cut), lower.scatter(1, at, cut)
     return torch.cat([lower, above]), torch.cat([below, upper])
 

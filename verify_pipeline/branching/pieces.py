@@ -31,12 +31,12 @@ from verify_pipeline.branching.columns import Columns
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.frontier import in_turn
 from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.parts import halved
+from verify_pipeline.branching.parts import Where, bend, halved, middle
 from verify_pipeline.branching.points import evaluate
 from verify_pipeline.branching.prospects import Prospects
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.network.ops import Elementwise
+from verify_pipeline.network.ops import Elementwise, LeakyRelu, Relu
 from verify_pipeline.problem import Box, Reason, Specification, Status
 
 NARROW = 1e-6
@@ -47,6 +47,11 @@ def can_be_cut(graph: Graph) -> bool:
     """Whether all that bends is smooth and has lines: then there is nothing else to split."""
     bent = [node.op for node in graph.nodes if not is_affine(node.op)]
     return bool(bent) and all(isinstance(op, Elementwise) and is_curved(op) for op in bent)
+
+
+def has_smooth_neurons(graph: Graph) -> bool:
+    """Whether something that bends is smooth and has lines, so that its intervals can be cut."""
+    return any(isinstance(node.op, Elementwise) and is_curved(node.op) for node in graph.nodes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +95,7 @@ def search_in_pieces(
     exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
     rows = functionals_that_fit(graph, len(graph.nodes) - 1, settings.budget, torch.float64)
     limit = max(1, min(settings.batch, rows // (2 * spec.rows.shape[1])))
-    pace = Pace(limit, deadlines.step_seconds(), clock)
+    pace = Pace(limit, clock)
     cutting = _Cutting(exact, start or Multipliers({}, {}), settings, deadlines)
     yield from cutting.begin(pace)
     yield from cutting.grow(pace)
@@ -151,7 +156,7 @@ class _Cutting:
     def grow(self, pace: Pace) -> Iterator[Found]:
         """Cut open pieces until there is none."""
         while len(self._open):
-            pace.start()
+            pace.start(self.accounts.for_a_batch(~self.accounts.ended))
             order = in_turn(self._open.instance, self._open.rows.amin(1), self.accounts.used)
             parents = self._open[order[: pace.size]]
             has_time = self._time_of(parents.instance, pace)
@@ -195,7 +200,9 @@ class _Cutting:
         graph = self._exact.graph
         pieces = _Pieces.cat([parents, parents])
         (source,) = graph.nodes[place].inputs
-        known, budget = _cut(parents.bounds, source, neuron), self._settings.budget
+        bends = isinstance(graph.nodes[place].op, Relu | LeakyRelu)
+        known = _cut(parents.bounds, source, neuron, bend if bends else middle)
+        budget = self._settings.budget
         box = self._box(pieces.instance, known)
         found = crown_intermediate(graph, box, known, budget, has_time, source).only(
             tuple(known.lower)
@@ -276,7 +283,7 @@ class _Cutting:
                 yield self._end(n, Status.FALSIFIED, point=point)
         for n in self.accounts.complete():
             proved = 0 < float(self.accounts.proved[n]) < math.inf
-            reason = None if proved else Reason.NOT_DECIDED
+            reason = None if proved else Reason.EXHAUSTED
             yield self._end(n, Status.VERIFIED if proved else Status.UNKNOWN, reason)
         for n in self.accounts.overdue():
             yield self._end(n, Status.UNKNOWN, Reason.TIMEOUT)
@@ -302,11 +309,11 @@ class _Cutting:
         return self.accounts.end(n, status, reason, point)
 
 
-def _cut(bounds: NodeBounds, source: int, neuron: Tensor) -> NodeBounds:
+def _cut(bounds: NodeBounds, source: int, neuron: Tensor, where: Where = middle) -> NodeBounds:
     """Bounds of both parts of pieces, ``2 D``, that are cut at neurons ``D`` of one node."""
     twice = bounds.followed_by(bounds)
     lower, upper = (side[source].flatten(1) for side in (bounds.lower, bounds.upper))
-    below, above = halved(lower, upper, neuron)
+    below, above = halved(lower, upper, neuron, where)
     shape = bounds.lower[source].shape[1:]
     return NodeBounds(
         {**twice.lower, source: below.unflatten(1, shape)},

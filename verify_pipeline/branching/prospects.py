@@ -65,6 +65,33 @@ class Prospects:
         return places
 
 
+class Progress:
+    """Of one search of one instance, in counted work; by its rate over the last half or more.
+
+    Attributes:
+        work: done so far.
+        expected: work that is left, at that rate; infinite before there is any progress.
+    """
+
+    def __init__(self) -> None:
+        self._noted = [(0.0, 1.0)]
+        self.work, self.expected = 0.0, math.inf
+
+    def note(self, work: float, open_share: float) -> None:
+        """Take in how much work was done in all, and what share of the box is open."""
+        earlier = [one for one in self._noted if one[0] <= work / 2]
+        then, open_then = earlier[-1]
+        closed = open_then - open_share
+        self.work = work
+        self.expected = open_share * (work - then) / closed if closed > 0 else math.inf
+        self._noted.append((work, open_share))
+
+    @property
+    def ends_soon(self) -> bool:
+        """Whether no more work is expected than was done so far."""
+        return self.expected <= self.work
+
+
 def _pushed(looks: Tensor, new: Tensor) -> Tensor:
     """``LOOKS x N``, the first left out and ``new`` behind the last."""
     return torch.cat([looks[1:], new.unsqueeze(0)])

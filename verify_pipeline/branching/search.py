@@ -19,7 +19,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds import Multipliers, NodeBounds, OptimiseSettings, needed_places
+from verify_pipeline.bounds import Multipliers, NodeBounds, always, needed_places
 from verify_pipeline.bounds.chunks import functionals_with_gradients, pairs, unless_memory_ends
 from verify_pipeline.branching.accounts import Accounts, Found, Pace
 from verify_pipeline.branching.affine import is_splittable
@@ -35,7 +35,7 @@ from verify_pipeline.branching.planes import with_planes
 from verify_pipeline.branching.points import evaluate
 from verify_pipeline.branching.prospects import Prospects
 from verify_pipeline.branching.pursuit import Pursue, Pursuit
-from verify_pipeline.branching.roots import Roots, plant
+from verify_pipeline.branching.roots import plant
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.branching.tightening import Tightening, tightened
 from verify_pipeline.network.graph import Graph
@@ -66,19 +66,8 @@ def search(
     """
     if len(box) == 0:
         return
-    last = len(graph.nodes) - 1
-    fitting = functionals_with_gradients(graph, last, settings.budget, torch.float32)
-    pace = Pace(max(1, min(settings.batch, fitting // 2)), deadlines.step_seconds(), clock)
     exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
-    exact = with_planes(exact, start)
-    roots = plant(exact, start, max(1, settings.batch // spec.rows.shape[1]))
-    trees = _Trees(exact, roots, settings, deadlines, clock)
-    trees.accounts.charge(torch.ones_like(trees.accounts.charged), pace.stop(len(box)))
-    yield from trees.not_finite()
-    yield from trees.ends()
-    ascent = replace(settings.root, iterations=settings.root.iterations if start is None else 0)
-    yield from trees.bound_roots(roots.domains, ascent, pace)
-    yield from trees.grow(pace)
+    yield from Search(exact, settings, deadlines, start, clock).run()
 
 
 def _in_search(graph: Graph, settings: SearchSettings) -> SearchSettings:
@@ -91,78 +80,117 @@ def _in_search(graph: Graph, settings: SearchSettings) -> SearchSettings:
     return replace(settings, tighten=replace(settings.tighten, iterations=0))
 
 
-class _Trees:
-    """The open domains of all instances, and what becomes of them."""
+class Search:
+    """The open domains of all instances, and what becomes of them; it can pause and go on.
+
+    Attributes:
+        accounts: of the instances.
+        open_elsewhere: ``N``, the share of each instance's box that another search has left open;
+            1 where there is none. The lesser share tells whether an instance is given up.
+    """
 
     def __init__(
         self,
         exact: Instances,
-        roots: Roots,
         settings: SearchSettings,
         deadlines: Deadlines,
+        start: Multipliers | None,
         clock: Callable[[], float],
     ) -> None:
+        """Bound all rows in float64; arguments as of :func:`search`, ``exact`` in float64."""
+        graph, count = exact.graph, len(exact.box)
+        last = len(graph.nodes) - 1
+        fitting = functionals_with_gradients(graph, last, settings.budget, torch.float32)
+        self._pace = Pace(max(1, min(settings.batch, fitting // 2)), clock)
+        exact = with_planes(exact, start)
+        roots = plant(exact, start, max(1, settings.batch // exact.spec.rows.shape[1]))
         self._settings = settings
+        self._ascent = settings.root if start is None else replace(settings.root, iterations=0)
         self._bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
         self._tightening = Tightening(
-            roots.goals.neurons, exact.bounds, len(exact.box), _in_search(exact.graph, settings)
+            roots.goals.neurons, exact.bounds, count, _in_search(graph, settings)
         )
-        self._is_complete = is_splittable(exact.graph)
+        self._is_complete = is_splittable(graph)
         self._finite = exact.are_finite()
+        self._roots = roots.domains
         self._frontier = Frontier(roots.domains)
-        self._pursuit = Pursuit(settings.descent, len(exact.box))
+        self._pursuit = Pursuit(settings.descent, count)
         self._nogoods = Nogoods()
         # one of them: elsewhere a round of contraction costs more than it was seen to bring
-        goals, multiplies = len(roots.goals), bool(pairs(exact.graph))
+        goals, multiplies = len(roots.goals), bool(pairs(graph))
         self._narrowing = None if multiplies else Narrowing(goals, settings)
         self._contraction = Contraction(goals, settings, clock) if multiplies else None
         self.accounts = Accounts(roots.lower, deadlines)
+        self.open_elsewhere = torch.ones_like(self.accounts.charged)
         factor = math.inf if settings.give_up is None else settings.give_up
         self._prospects = Prospects(deadlines.shared().to(self.accounts.charged), factor)
         self.accounts.begin(roots.goals.instance)
+        self.accounts.charge(torch.ones_like(self.accounts.charged), self._pace.stop(count))
 
-    def not_finite(self) -> Iterator[Found]:
+    def run(
+        self, allowed: Tensor | None = None, has_time: Callable[[], bool] = always
+    ) -> Iterator[Found]:
+        """Search until every instance has come to an end, or had the domains that it is allowed.
+
+        Args:
+            allowed: ``N``, how many domains may be bounded for each, from the beginning on; one
+                that has had so many rests, whole, until it is allowed more. None: any.
+            has_time: asked before each batch; once it says no, all instances rest.
+        """
+        if allowed is None:
+            allowed = torch.full_like(self.accounts.charged, math.inf)
+        yield from self._not_finite()
+        yield from self.ends()
+        yield from self._bound_roots()
+        while len(self._frontier) and has_time():
+            going = self.accounts.domains < allowed
+            self._pace.start(self.accounts.for_a_batch(going))
+            self._tighten(going)
+            order = self.accounts.used
+            instance = self._bounder.goals.instance
+            parents = self._frontier.pop(self._pace.size, instance, order, going)
+            if not len(parents):
+                return
+            yield from self._step(parents)
+
+    def _not_finite(self) -> Iterator[Found]:
         """Instances that no bound can be made for."""
-        for n in (~self._finite).nonzero().squeeze(1).tolist():
+        for n in (~self._finite & ~self.accounts.ended).nonzero().squeeze(1).tolist():
             yield self._end(n, Status.UNKNOWN, Reason.NOT_FINITE)
 
-    def bound_roots(
-        self, domains: Domains, ascent: OptimiseSettings, pace: Pace
-    ) -> Iterator[Found]:
+    def _bound_roots(self) -> Iterator[Found]:
         """Optimise the bounds of the roots, and open those that stay at or below zero."""
-        domains = domains[~self.accounts.ended[self._instance(domains)]]
-        while len(domains):
-            part = domains[: pace.size]
-            pace.start()
-            bounded = unless_memory_ends(self._bounder.bound, part, ascent)
+        while True:
+            self._roots = self._roots[~self.accounts.ended[self._instance(self._roots)]]
+            if not len(self._roots):
+                return
+            self._pace.start()
+            part = self._roots[: self._pace.size]
+            bounded = unless_memory_ends(self._bounder.bound, part, self._ascent)
             if bounded is None:
-                yield from self._out_of_memory(part, pace)
+                yield from self._out_of_memory(part)
             else:
-                broken = self._absorb(bounded, self._pursuit.everywhere, pace)
-                self._charge(part, part, pace)
+                self._charge_lap(self._instance(part))
+                broken = self._absorb(bounded, self._pursuit.everywhere)
+                self._charge(part, part)
+                self._roots = self._roots[len(part) :]
                 yield from self.ends(broken)
-                domains = domains[len(part) :]
-            domains = domains[~self.accounts.ended[self._instance(domains)]]
 
-    def grow(self, pace: Pace) -> Iterator[Found]:
-        """Split open domains until there is none."""
-        while len(self._frontier):
-            pace.start()
-            self._tighten(pace)
-            order = self.accounts.used
-            parents = self._frontier.pop(pace.size, self._bounder.goals.instance, order)
-            children = unless_memory_ends(self._children, parents, 2 * pace.size)
-            if children is None:
-                self._frontier.push(parents)
-                yield from self._out_of_memory(parents, pace)
-                continue
-            bounded, known = children
-            self.accounts.begin(self._instance(parents))
-            # what a nogood was bounded by counts since it was learned
-            self.accounts.close(self._instance(known), known.lower.double().fill_(math.inf))
-            broken = self._absorb(bounded, self._pursuit.in_turn, pace)
-            self._charge(parents, bounded.domains, pace)
-            yield from self.ends(broken)
+    def _step(self, parents: Domains) -> Iterator[Found]:
+        """Split domains, and take in what becomes of them."""
+        children = unless_memory_ends(self._children, parents, 2 * self._pace.size)
+        if children is None:
+            self._frontier.push(parents)
+            yield from self._out_of_memory(parents)
+            return
+        bounded, known = children
+        self.accounts.begin(self._instance(parents))
+        # what a nogood was bounded by counts since it was learned
+        self.accounts.close(self._instance(known), known.lower.double().fill_(math.inf))
+        self._charge_lap(self._instance(parents))
+        broken = self._absorb(bounded, self._pursuit.in_turn)
+        self._charge(parents, bounded.domains)
+        yield from self.ends(broken)
 
     def _children(self, parents: Domains, at_once: int) -> tuple[Bounded, Domains]:
         """Split each domain and bound what becomes of it, so many at once.
@@ -186,7 +214,9 @@ class _Trees:
         if better is None:
             self._narrowing = None
             return domains
-        return better
+        narrowed, chosen = better
+        self._charge_lap(self._instance(domains[chosen]))
+        return narrowed
 
     def ends(self, broken: dict[int, Tensor] | None = None) -> Iterator[Found]:
         """Instances that have come to an end by now.
@@ -201,7 +231,7 @@ class _Trees:
         for n in self.accounts.overdue():
             yield self._end(n, Status.UNKNOWN, Reason.TIMEOUT)
         going = ~self.accounts.ended
-        for n in self._prospects.hopeless(self.accounts.charged, going, self._open_share):
+        for n in self._prospects.hopeless(self.accounts.charged, going, self._open_anywhere):
             yield self._end(n, Status.UNKNOWN, Reason.GIVEN_UP)
         if self._settings.max_domains is not None:
             for n in self.accounts.over(self._settings.max_domains):
@@ -210,21 +240,45 @@ class _Trees:
             counts = self._frontier.counts(self._bounder.goals.instance, len(self._finite))
             yield self._end(int(counts.argmax()), Status.UNKNOWN, Reason.BUDGET)
 
-    def _open_share(self) -> Tensor:
-        """Of each instance's trees, ``N``."""
-        return self._bounder.goals.open_share(self._frontier.all(), len(self.accounts.ended))
+    def searched_elsewhere(self, n: int, seconds: float, parts: int, open_share: float) -> None:
+        """Another search has worked on an instance, to whose time that belongs.
 
-    def _out_of_memory(self, domains: Domains, pace: Pace) -> Iterator[Found]:
+        Args:
+            n: the instance.
+            seconds: that it took.
+            parts: of the box that it has bounded in all.
+            open_share: of the box that it has left open.
+        """
+        self.accounts.charged[n] += seconds
+        self.accounts.elsewhere[n] = parts
+        self.open_elsewhere[n] = min(open_share, float(self.open_elsewhere[n]))
+
+    def end_elsewhere(
+        self, n: int, status: Status, bound: float | None, point: Tensor | None
+    ) -> Found:
+        """The end of an instance that another search has decided, with its evidence."""
+        return replace(self._end(n, status, point=point), bound=bound)
+
+    def open_share(self) -> Tensor:
+        """Of each instance's trees, ``N``."""
+        open_ = self._frontier.all().with_more(self._roots)
+        return self._bounder.goals.open_share(open_, len(self.accounts.ended))
+
+    def _open_anywhere(self) -> Tensor:
+        """What neither this search nor another one has closed, ``N``."""
+        return torch.minimum(self.open_share(), self.open_elsewhere)
+
+    def _out_of_memory(self, domains: Domains) -> Iterator[Found]:
         """Go on with smaller batches, or without the instance that is too large alone."""
         if len(domains) == 1:
             yield self._end(int(self._instance(domains)), Status.UNKNOWN, Reason.MEMORY)
-        pace.limit_to(max(1, len(domains) // 2))
+        self._pace.limit_to(max(1, len(domains) // 2))
 
     def _complete(self, n: int) -> Found:
         """The end of an instance without open domains."""
         if 0 < float(self.accounts.proved[n]) < math.inf:
             return self._end(n, Status.VERIFIED)
-        reason = Reason.NOT_CONFIRMED if self._is_complete else Reason.NOT_DECIDED
+        reason = Reason.NOT_CONFIRMED if self._is_complete else Reason.EXHAUSTED
         return self._end(n, Status.UNKNOWN, reason)
 
     def _end(
@@ -235,18 +289,22 @@ class _Trees:
         self._nogoods.forget(goals)
         return self.accounts.end(n, status, reason, point)
 
-    def _absorb(self, bounded: Bounded, pursue: Pursue, pace: Pace) -> dict[int, Tensor]:
+    def _absorb(self, bounded: Bounded, pursue: Pursue) -> dict[int, Tensor]:
         """Close domains, solve leaves, open the rest; returns points that break specifications."""
         if self._contraction is not None:
-            asked = self._bounder, bounded, self.accounts.left - pace.passed()
+            asked = self._bounder, bounded, self.accounts.left
             better = unless_memory_ends(self._contraction.applied, *asked)
-            bounded = better or bounded
+            if better is not None:
+                bounded, tried = better
+                self._charge_lap(self._instance(bounded.domains[tried]))
         domains, instance = bounded.domains, self._instance(bounded.domains)
         broken = self._broken(instance, bounded.corners)
         closed = bounded.confirmed > 0
         if not broken:
             open_ = domains[~closed], bounded.corners[~closed]
-            broken = self._broken(*pursue(self._bounder, *open_))
+            whose, points = pursue(self._bounder, *open_)
+            broken = self._broken(whose, points)
+            self._charge_lap(whose)
         self._learn(domains[closed], bounded.confirmed[closed])
         divisible = self._bounder.goals.undecided(domains).any(1)
         for d in (~closed & ~divisible).nonzero().squeeze(1).tolist():
@@ -285,18 +343,26 @@ class _Trees:
     def _instance(self, domains: Domains) -> Tensor:
         return self._bounder.goals.instance[domains.goal]
 
-    def _charge(self, served: Domains, bounded: Domains, pace: Pace) -> None:
-        """Divide a batch's seconds among the domains served, for whom others were bounded."""
-        count = len(self.accounts.domains)
-        seconds = pace.stop(max(len(served), len(bounded)))
-        self.accounts.charge(torch.bincount(self._instance(served), minlength=count), seconds)
-        self.accounts.domains += torch.bincount(self._instance(bounded), minlength=count)
+    def _charge(self, served: Domains, bounded: Domains) -> None:
+        """Divide the rest of a batch's seconds among the domains served; count those bounded."""
+        seconds = self._pace.stop(max(len(served), len(bounded)))
+        self.accounts.charge(self._count(self._instance(served)), seconds)
+        self.accounts.domains += self._count(self._instance(bounded))
 
-    def _tighten(self, pace: Pace) -> None:
+    def _charge_lap(self, instance: Tensor) -> None:
+        """Charge the seconds since the last lap to the instances they were spent on, if any."""
+        if len(instance):
+            self.accounts.charge(self._count(instance), self._pace.lap())
+
+    def _count(self, instance: Tensor) -> Tensor:
+        """How often each of the N instances is named."""
+        return torch.bincount(instance, minlength=len(self.accounts.domains))
+
+    def _tighten(self, going: Tensor) -> None:
         """Optimise the bounds of the neurons of instances that have become worth it."""
-        accounts, plan = self.accounts, self._tightening
-        going = (accounts.open > 0) & ~accounts.ended
-        chosen = going & plan.worthwhile(accounts.charged, accounts.left, pace.seconds_each)
+        accounts, plan, pace = self.accounts, self._tightening, self._pace
+        going = going & (accounts.open > 0) & ~accounts.ended
+        chosen = going & plan.worthwhile(torch.where(going, accounts.domains, -1))
         if bool(chosen.any()):
             until = pace.passed() + plan.allowed(chosen, accounts.left)
 
@@ -304,9 +370,7 @@ class _Trees:
                 return pace.passed() < until
 
             better = unless_memory_ends(tightened, self._bounder, chosen, self._settings, has_time)
-            seconds = pace.passed()
             if better is not None:  # without the room, the search goes on as it is
                 self._bounder = better
-                plan.learn(chosen, seconds, pace.seconds_each)
-            accounts.charge(plan.functionals * chosen, seconds)
+            accounts.charge(plan.functionals * chosen, pace.passed())
             pace.start()

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from verify_pipeline.bounds import MemoryBudget, needed_places
+from verify_pipeline.branching.halving import Room
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
+
+PARTS_AT_ONCE = 1024
+"""Parts of halved boxes that are bounded at once, at most."""
+
+KEPT = 2
+"""Times a batch's memory that open parts of halved boxes may take; beyond, they are given up."""
 
 
 def activation_bytes(graph: Graph, dtype: torch.dtype) -> int:
@@ -20,6 +30,30 @@ def backward_bytes(graph: Graph, rows: int, dtype: torch.dtype) -> int:
     """
     widest = max(size(node.shape) for node in graph.nodes) * dtype.itemsize
     return 4 * rows * widest + 6 * activation_bytes(graph, dtype)
+
+
+def room_to_halve(
+    graph: Graph,
+    rows: int,
+    memory: int,
+    budget: MemoryBudget,
+    give_up: float | None = None,
+    patience: float = math.inf,
+) -> Room:
+    """What a search that halves boxes may use.
+
+    Args:
+        graph: in float64.
+        rows: S, of each specification.
+        memory: bytes that a batch may take, about.
+        budget: of functionals that are bounded at once.
+        give_up: times its seconds that a search may be expected to take; None: any.
+        patience: see ``Room``.
+    """
+    batch = max(1, min(PARTS_AT_ONCE, memory // backward_bytes(graph, rows, torch.float64)))
+    kept = sum(size(graph.nodes[place].shape) for place in (0, *needed_places(graph)))
+    most = KEPT * memory // (16 * kept)
+    return Room(batch, most, budget, math.inf if give_up is None else give_up, patience)
 
 
 def release(device: torch.device) -> None:

@@ -47,9 +47,7 @@ def build_stages(
         "ibp": lambda: IntervalStage(subject, batch),
         "attack": lambda: AttackStage(subject, batch, plan.attack),
         "crown": lambda: CrownStage(subject, batch, rows, plan.memory),
-        "alpha-crown": lambda: AlphaCrownStage(
-            subject, batch, rows, plan.memory, plan.search.root, clock
-        ),
+        "alpha-crown": lambda: AlphaCrownStage(subject, batch, rows, plan.memory, plan.search.root),
         "branch-and-bound": lambda: BranchAndBoundStage(
             subject, rows, plan.memory, plan.search, clock
         ),

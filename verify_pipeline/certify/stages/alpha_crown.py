@@ -28,8 +28,9 @@ from verify_pipeline.bounds import (
 )
 from verify_pipeline.bounds.chunks import pairs
 from verify_pipeline.bounds.tangents import has_tangents
+from verify_pipeline.branching.cost import seconds_of, walk_cost
 from verify_pipeline.branching.pieces import can_be_cut
-from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
+from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.memory import backward_bytes
@@ -43,8 +44,8 @@ NEURONS = OptimiseSettings(iterations=5, lr_alpha=0.25, lr_planes=0.25)
 FUNCTIONAL_SHARE = 0.5
 """A step of a neuron's bound, in steps of a margin's: it ends where the neuron is."""
 
-FEWEST = 16
-"""Rows that a step takes about as long for as for one, which says little of what many take."""
+WALKS = 3
+"""Walks through the network that a step of one bound costs: back, forward, and its updates."""
 
 CONFIRMABLE = 1e-4
 """The float32 bound at which the ascent rests; float64 finds nearly the same and confirms it."""
@@ -59,7 +60,6 @@ class AlphaCrownStage:
         rows: S.
         memory: bytes that a task may take.
         settings: of the ascent.
-        clock: seconds from some origin.
     """
 
     name = "alpha-crown"
@@ -71,10 +71,8 @@ class AlphaCrownStage:
         rows: int,
         memory: int,
         settings: OptimiseSettings,
-        clock: Clock,
     ) -> None:
         self._subject = subject
-        self._clock = clock
         self._settings = settings
         self._budget = root_budget(memory)
         self.largest_task = batch
@@ -87,14 +85,12 @@ class AlphaCrownStage:
     def run(self, task: Task) -> Iterator[Decision]:
         """A decision, or a bound, for each instance; slopes are remembered."""
         known = learned(self._subject, task, self._budget)
-        bounds, began = known.bounds, self._clock()
+        bounds = known.bounds
         lower = crown_margins(self._subject.exact, task.box, task.spec, bounds).lower
-        rows = int((~(lower > 0)).sum())
         slopes = self._ascend(task, bounds, lower)
         open_ = (~(task.spec.least(lower) > 0)).nonzero().flatten()
         bounds, slopes = bounds[open_], slopes[open_]
-        spent = (self._clock() - began) / max(rows, FEWEST) / (self._settings.iterations + 1)
-        if self._is_worthwhile(task, bounds, spent):
+        if self._is_worthwhile(task, bounds):
             rest = _picked(task, open_)
             bounds = optimise_intermediate(
                 self._subject.exact, rest.box, bounds, NEURONS, self._budget, task.has_time
@@ -109,15 +105,20 @@ class AlphaCrownStage:
         task.knowledge.remember([task.indices[n] for n in open_.tolist()], Learned(bounds, slopes))
         yield from decisions(task.spec, lower)
 
-    def _is_worthwhile(self, task: Task, bounds: NodeBounds, step_seconds: float) -> bool:
-        """Whether bounds of the neurons are to be optimised, of the instances left open."""
-        if len(bounds) == 0 or not _neurons_decide(self._subject.graph):
+    def _is_worthwhile(self, task: Task, bounds: NodeBounds) -> bool:
+        """Whether bounds of the neurons are to be optimised, of the instances left open.
+
+        What that takes is counted, not measured: a busy machine decides as an idle one does.
+        """
+        graph = self._subject.graph
+        if len(bounds) == 0 or not _neurons_decide(graph):
             return False
         loose = sum(
             int((bounds.lower[place] < bounds.upper[place]).sum()) for place in bounds.lower
         )
         steps = 2 * loose / len(bounds) * (NEURONS.iterations + 1)
-        expected = steps * FUNCTIONAL_SHARE * step_seconds
+        step = WALKS * walk_cost(graph, len(graph.nodes) - 1)
+        expected = seconds_of(steps * FUNCTIONAL_SHARE * step, self._subject.device)
         return expected < float(task.seconds.min())
 
     def _ascend(self, task: Task, bounds: NodeBounds, lower: Tensor) -> Multipliers:

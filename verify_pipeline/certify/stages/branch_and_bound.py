@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from verify_pipeline.branching.accounts import Found
-from verify_pipeline.branching.cells import search_with_cells
-from verify_pipeline.branching.pieces import can_be_cut, search_in_pieces
+from verify_pipeline.branching.every_way import Asked, search_every_way
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
-from verify_pipeline.certify.memory import backward_bytes
+from verify_pipeline.certify.memory import backward_bytes, room_to_halve
 from verify_pipeline.certify.replay import confirm
 from verify_pipeline.certify.roots import learned, root_budget, sufficient
-from verify_pipeline.problem import Reason, Status
+from verify_pipeline.problem import Counterexample, Reason, Status
 
 
 class BranchAndBoundStage:
@@ -38,6 +39,8 @@ class BranchAndBoundStage:
         self._settings = settings
         self._clock = clock
         self._budget = root_budget(memory)
+        room = room_to_halve(subject.exact, rows, memory, self._budget, settings.give_up)
+        self._room = replace(room, dtype=subject.input_dtype)
         self.bytes_per_instance = backward_bytes(subject.exact, rows, torch.float64)
 
     def run(self, task: Task) -> Iterator[Decision]:
@@ -47,41 +50,50 @@ class BranchAndBoundStage:
         spec = sufficient(self._subject, task, known.bounds)
         preparing = (self._clock() - before) / len(task)
         deadlines = task.deadlines.less(preparing).to(self._subject.device)
-        asked = (self._subject.exact, task.box, spec, known.bounds, self._settings, deadlines)
-        # multipliers of other rows are of no use
-        start = known.multipliers if spec is task.spec else None
-        find = search_in_pieces if can_be_cut(self._subject.exact) else search_with_cells
-        found_ones = find(*asked, start, self._clock)
-        for found in found_ones:
-            yield self._decision(task, found, found.seconds + preparing)
-
-    def _decision(self, task: Task, found: Found, seconds: float) -> Decision:
-        place, detail = found.instance, f"{found.domains} domains"
-        if found.status is not Status.FALSIFIED:
-            return Decision(
-                place,
-                found.status,
-                found.bound,
-                reason=found.reason,
-                detail=detail,
-                seconds=seconds,
-                final=found.reason is Reason.TIMEOUT,
-            )
-        one = slice(place, place + 1)
-        counterexample = None
-        if found.point is not None:
-            candidate = found.point.to(self._subject.input_dtype).unsqueeze(0)
-            (counterexample,) = confirm(
-                self._subject.replay, task.box[one], task.spec[one], candidate
-            )
-        if counterexample is None:
-            reason = Reason.NOT_DECIDED if task.spec.spare else Reason.NOT_REPLAYED
-            return Decision(place, Status.UNKNOWN, reason=reason, detail=detail, seconds=seconds)
-        return Decision(
-            place,
-            Status.FALSIFIED,
-            found.bound,
-            counterexample=counterexample,
-            detail=detail,
-            seconds=seconds,
+        asked = Asked(
+            self._subject.exact,
+            task.box,
+            task.spec,
+            spec,
+            known.bounds,
+            deadlines,
+            # multipliers of other rows are of no use
+            known.multipliers if spec is task.spec else None,
         )
+        replayed: dict[int, Counterexample] = {}
+
+        def accepts(place: int, point: Tensor) -> bool:
+            found = self._confirm(task, place, point)
+            if found is not None:
+                replayed[place] = found
+            return found is not None
+
+        for found in search_every_way(asked, self._settings, self._room, accepts, self._clock):
+            place, point = found.instance, found.point
+            if point is not None and place not in replayed:
+                accepts(place, point)
+            yield self._decision(task, found, replayed.get(place), found.seconds + preparing)
+
+    def _confirm(self, task: Task, place: int, point: Tensor) -> Counterexample | None:
+        one, candidate = slice(place, place + 1), point.to(self._subject.input_dtype).unsqueeze(0)
+        (found,) = confirm(self._subject.replay, task.box[one], task.spec[one], candidate)
+        return found
+
+    def _decision(
+        self, task: Task, found: Found, counterexample: Counterexample | None, seconds: float
+    ) -> Decision:
+        decision = Decision(
+            found.instance,
+            found.status,
+            found.bound,
+            reason=found.reason,
+            detail=f"{found.domains} domains",
+            seconds=seconds,
+            final=found.reason is Reason.TIMEOUT,
+        )
+        if found.status is not Status.FALSIFIED:
+            return decision
+        if counterexample is not None:
+            return replace(decision, counterexample=counterexample)
+        reason = Reason.EXHAUSTED if task.spec.spare else Reason.NOT_REPLAYED
+        return replace(decision, status=Status.UNKNOWN, bound=None, reason=reason)

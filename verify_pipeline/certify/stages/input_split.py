@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from dataclasses import replace
 
-import torch
 from torch import Tensor
 
-from verify_pipeline.bounds import NodeBounds, needed_places
+from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.branching.accounts import Found
-from verify_pipeline.branching.affordable import is_rebounded_within
-from verify_pipeline.branching.halving import Room, halve
+from verify_pipeline.branching.cost import crown_cost, seconds_of
+from verify_pipeline.branching.halving import halve
 from verify_pipeline.certify.boxes import inner_box
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
-from verify_pipeline.certify.memory import backward_bytes
+from verify_pipeline.certify.memory import room_to_halve
 from verify_pipeline.certify.replay import confirm
 from verify_pipeline.certify.roots import learned, root_budget
-from verify_pipeline.network.ops import size
 from verify_pipeline.problem import Counterexample, Reason, Status
 
 FEW_FREE = 16
 """Inputs with an interval up to which boxes are halved, instead of ReLUs being split."""
-
-BATCH = 1024
-"""Domains that are bounded at once, at most."""
 
 VERY_FEW = 4
 """Inputs with an interval up to which boxes are halved in any case: few parts may do."""
@@ -32,8 +27,8 @@ VERY_FEW = 4
 AFFORDABLE = 1 / 200
 """Of an instance's time, what CROWN bounds of a box with more of them may take to be halved."""
 
-KEPT = 2
-"""Times a batch's memory that open domains may take, from which on their task is given up."""
+PATIENCE = 3.0
+"""Times its seconds that halving a box may be expected to take, or ReLUs are split as well."""
 
 
 class InputSplitStage:
@@ -61,12 +56,9 @@ class InputSplitStage:
         self._subject = subject
         self._budget = root_budget(memory)
         self._clock = clock
-        one = backward_bytes(subject.exact, rows, torch.float64)
-        batch = self.largest_task = max(1, min(BATCH, memory // one))
-        nodes = [subject.exact.nodes[place] for place in (0, *needed_places(subject.exact))]
-        most = KEPT * memory // (16 * sum(size(node.shape) for node in nodes))
-        patience = math.inf if give_up is None else give_up
-        self._room = Room(batch, most, self._budget, patience, subject.input_dtype)
+        room = room_to_halve(subject.exact, rows, memory, self._budget, give_up, PATIENCE)
+        self._room = replace(room, dtype=subject.input_dtype)
+        self.largest_task = room.batch
 
     def run(self, task: Task) -> Iterator[Decision]:
         """A decision for each instance, as it falls."""
@@ -95,9 +87,9 @@ class InputSplitStage:
         free = (inner.lower < inner.upper).flatten(1).sum(1)
         if int(free.max()) <= VERY_FEW:
             return True
-        allowed = AFFORDABLE * float(task.deadlines.seconds.min())
-        asked = self._subject.exact, task.box, known, self._budget, self._clock
-        return is_rebounded_within(max(allowed, 1e-9), *asked)
+        most = float(crown_cost(self._subject.exact, known).max())
+        expected = seconds_of(most, self._subject.device)
+        return expected <= AFFORDABLE * float(task.deadlines.seconds.min())
 
 
 def _decision(found: Found, counterexample: Counterexample | None) -> Decision:

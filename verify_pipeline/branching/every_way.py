@@ -1,0 +1,188 @@
+"""All ways of splitting, one after the other: where one has nothing left to split, the next begins.
+
+ReLUs are split first (and boxes cut into cells), intervals of smooth neurons are cut next, and in
+the end the inputs themselves are halved, which every network allows. A way that does not suffice on
+its own has half of an instance's time if another one may. An instance goes on until it is decided
+or its time is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds import Multipliers, NodeBounds
+from verify_pipeline.branching.accounts import Found
+from verify_pipeline.branching.affine import is_splittable
+from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching.halving import Accepts, Room, halve
+from verify_pipeline.branching.pieces import can_be_cut, has_smooth_neurons, search_in_pieces
+from verify_pipeline.branching.portfolio import search_in_turns
+from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box, Reason, Specification, Status
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """N instances of one network, as searches take them.
+
+    Attributes:
+        graph: in float64.
+        box: ``N`` boxes.
+        spec: ``N`` specifications, some of whose rows may fail.
+        sufficient: ``N`` specifications without such rows that are enough for ``spec`` to hold.
+        root: float64 bounds over the boxes, of ``bounds.needed_places`` at least.
+        deadlines: of the instances.
+        start: multipliers of the root's bounds for the rows of ``sufficient``, where known.
+    """
+
+    graph: Graph
+    box: Box
+    spec: Specification
+    sufficient: Specification
+    root: NodeBounds
+    deadlines: Deadlines
+    start: Multipliers | None = None
+
+    def __getitem__(self, index: Tensor) -> Asked:
+        """Some of the instances."""
+        seconds, group = self.deadlines.seconds[index], self.deadlines.group[index]
+        return Asked(
+            self.graph,
+            self.box[index],
+            self.spec[index],
+            self.sufficient[index],
+            self.root[index],
+            Deadlines(seconds, group),
+            None if self.start is None else self.start[index],
+        )
+
+
+FEW_TO_HALVE = 64
+"""Inputs with an interval up to which halving them gets a part of the time; else what is left."""
+
+SHARE = 0.5
+"""Of an instance's time, what a way has before the next one begins."""
+
+Search = Callable[[Asked, Accepts], Iterator[Found]]
+"""Decides instances, each found once; asked with places among these whether a point counts."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of splitting.
+
+    Attributes:
+        search: splits so.
+        share: of an instance's time that it may use.
+    """
+
+    search: Search
+    share: float = 1.0
+
+
+def search_every_way(
+    asked: Asked,
+    settings: SearchSettings,
+    room: Room,
+    accepts: Accepts,
+    clock: Callable[[], float],
+) -> Iterator[Found]:
+    """Decide instances, in the order in which they come to an end; each is found once.
+
+    Args:
+        asked: the instances.
+        settings: of the searches that split neurons.
+        room: of the search that halves boxes.
+        accepts: whether a point is a counterexample indeed. Where rows may fail, one that it
+            refuses ends nothing; elsewhere the caller says what became of it.
+        clock: in seconds.
+    """
+    ways = _ways(asked, settings, room, clock)
+    places = torch.arange(len(asked.box), device=asked.box.lower.device)
+    before: dict[int, Found] = {}
+    for number, way in enumerate(ways):
+        names, is_last = places.tolist(), number == len(ways) - 1
+        left: list[tuple[int, float]] = []
+
+        def accepts_here(n: int, point: Tensor, names: list[int] = names) -> bool:
+            return accepts(names[n], point)
+
+        for found in way.search(_for_a_share(asked, way.share), accepts_here):
+            place = names[found.instance]
+            ended = _together(before.get(place), replace(found, instance=place))
+            time_left = float(asked.deadlines.seconds[found.instance]) - found.seconds
+            if not is_last and time_left > 0 and _goes_on(ended, asked.spec, accepts):
+                before[place] = ended
+                left.append((found.instance, time_left))
+            else:
+                yield ended
+        if not left:
+            return
+        asked, places = _left(asked, left), places[[one for one, _ in left]]
+
+
+def _for_a_share(asked: Asked, share: float) -> Asked:
+    deadlines = Deadlines(asked.deadlines.seconds * share, asked.deadlines.group)
+    return replace(asked, deadlines=deadlines)
+
+
+def _left(asked: Asked, left: list[tuple[int, float]]) -> Asked:
+    """Some of the instances, by their places, and the seconds that each has left."""
+    some = asked[torch.tensor([one for one, _ in left], device=asked.box.lower.device)]
+    seconds = torch.tensor([time for _, time in left]).to(some.deadlines.seconds)
+    return replace(some, deadlines=Deadlines(seconds, some.deadlines.group))
+
+
+def _goes_on(found: Found, spec: Specification, accepts: Accepts) -> bool:
+    """Whether an instance's end is only that of one way of splitting."""
+    if found.status is Status.FALSIFIED and spec.spare and found.point is not None:
+        return not accepts(found.instance, found.point)
+    return found.reason in (Reason.EXHAUSTED, Reason.TIMEOUT)
+
+
+def _together(before: Found | None, found: Found) -> Found:
+    """What two searches of an instance found, the second one last."""
+    if before is None:
+        return found
+    bounds = [one.bound for one in (before, found) if one.bound is not None]
+    return replace(
+        found,
+        bound=found.bound if found.status is Status.VERIFIED else max(bounds, default=None),
+        seconds=before.seconds + found.seconds,
+        domains=before.domains + found.domains,
+    )
+
+
+def _ways(
+    asked: Asked, settings: SearchSettings, room: Room, clock: Callable[[], float]
+) -> list[Way]:
+    """Those that fit a network, the ones that decide most first."""
+
+    def splits(asked: Asked, accepts: Accepts) -> Iterator[Found]:
+        return search_in_turns(*_of_neurons(asked), settings, asked.deadlines, asked.start, clock)
+
+    def intervals(asked: Asked, accepts: Accepts) -> Iterator[Found]:
+        return search_in_pieces(*_of_neurons(asked), settings, asked.deadlines, asked.start, clock)
+
+    def halves(asked: Asked, accepts: Accepts) -> Iterator[Found]:
+        instances = asked.graph, asked.box, asked.spec, asked.root
+        return halve(*instances, room, asked.deadlines, accepts, clock)
+
+    free = (asked.box.lower < asked.box.upper).flatten(1).sum(1)
+    few = SHARE if int(free.max()) <= FEW_TO_HALVE else 1.0
+    if is_splittable(asked.graph) and not asked.spec.spare:
+        return [Way(splits)]
+    if can_be_cut(asked.graph):
+        return [Way(intervals, few), Way(halves)]
+    if has_smooth_neurons(asked.graph):
+        return [Way(splits, SHARE), Way(intervals, few), Way(halves)]
+    return [Way(splits, few), Way(halves)]
+
+
+def _of_neurons(asked: Asked) -> tuple[Graph, Box, Specification, NodeBounds]:
+    return asked.graph, asked.box, asked.sufficient, asked.root

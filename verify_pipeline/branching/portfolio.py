@@ -1,0 +1,175 @@
+"""Two searches for the same instances, in turns: domains as usual, and cells.
+
+Neither search suits every network: cells decide deep networks with few unstable neurons in their
+first layers, the search without cells decides most others. So both are paused and resumed (restarts
+with growing shares, as algorithm portfolios have them: Gomes & Selman 2001, Artificial Intelligence
+126). The search without cells begins. Whose turn is next, and how long it is, follows from counted
+work alone, which is the same on a busy machine and on an idle one: a cell counts as many domains as
+its bounds cost. The search that looks better has three turns for every one of the other. A search
+that is expected to end soon keeps its turn.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from verify_pipeline.bounds import Multipliers, NodeBounds, needed_places
+from verify_pipeline.branching.accounts import Found
+from verify_pipeline.branching.affine import is_splittable
+from verify_pipeline.branching.cells import Cells, Ended, are_promising, cost_of_cell
+from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.prospects import Progress
+from verify_pipeline.branching.search import Search
+from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box, Specification, Status
+
+FIRST = 1024
+"""Domains of an instance that are bounded before cells are thought of."""
+
+FIRST_CELLS = 16
+"""Cells whose cost an instance's search has to have reached before it is cut."""
+
+FAVOUR = 3.0
+"""Work of the search that looks better, for each unit of the other's."""
+
+GROWTH = 0.5
+"""Length of a turn, as a share of all work on the instance so far."""
+
+LATE = 4
+"""Times as many cells where the search in cells does not look better."""
+
+CUTTING = 0.8
+"""Of an instance's time, after which its cells are searched and not cut any more."""
+
+
+def search_in_turns(
+    graph: Graph,
+    box: Box,
+    spec: Specification,
+    root: NodeBounds,
+    settings: SearchSettings,
+    deadlines: Deadlines,
+    start: Multipliers | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Found]:
+    """Decide instances, some of them in cells, too; arguments and order as of ``search``."""
+    if len(box) == 0:
+        return
+    exact = Instances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
+    yield from _Portfolio(exact, settings, deadlines, start, clock).run()
+
+
+@dataclass
+class _Turns:
+    """The two searches of one instance.
+
+    Attributes:
+        cells: the search in cells.
+        cost: of a cell, in domains.
+        favour: work of cells for each unit of the usual search's.
+        usual: progress of the usual search, in domains.
+        in_cells: progress in cells, likewise.
+        are_over: whether cells have ended without a decision.
+    """
+
+    cells: Cells
+    cost: float
+    favour: float
+    usual: Progress = field(default_factory=Progress)
+    in_cells: Progress = field(default_factory=Progress)
+    are_over: bool = False
+
+    @property
+    def is_for_cells(self) -> bool:
+        """Whether it is the turn of cells: they had less than their share, or end soon."""
+        if self.are_over:
+            return False
+        if self.usual.ends_soon or self.in_cells.ends_soon:
+            return self.in_cells.expected < self.usual.expected
+        return self.in_cells.work < self.favour * self.usual.work
+
+    @property
+    def length(self) -> float:
+        """Of the next turn, in domains."""
+        return max(GROWTH * (self.usual.work + self.in_cells.work), self.cost)
+
+
+class _Portfolio:
+    """N instances and their searches."""
+
+    def __init__(
+        self,
+        exact: Instances,
+        settings: SearchSettings,
+        deadlines: Deadlines,
+        start: Multipliers | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._exact, self._settings, self._clock = exact, settings, clock
+        self._usual = Search(exact, settings, deadlines, start, clock)
+        self._cost = cost_of_cell(exact, settings)
+        self._promising = are_promising(exact)
+        begins = self._cost * torch.where(self._promising, FIRST_CELLS, LATE * FIRST_CELLS)
+        wanted = is_splittable(exact.graph) and settings.tighten.iterations > 0
+        cuttable = exact.are_finite() & wanted
+        self._allowed = torch.where(cuttable, begins.clamp(min=FIRST), math.inf)
+        self._turns: dict[int, _Turns] = {}
+
+    def run(self) -> Iterator[Found]:
+        """Every instance's end."""
+        accounts = self._usual.accounts
+        while True:
+            yield from self._usual.run(self._allowed)
+            if bool(accounts.ended.all()):
+                return
+            shares = self._usual.open_share()
+            for n in (~accounts.ended).nonzero().flatten().tolist():
+                turns = self._turns_of(n)
+                turns.usual.note(float(accounts.domains[n]), float(shares[n]))
+                yield from self._in_cells(n, turns)
+                length = math.inf if turns.are_over else turns.length
+                self._allowed[n] = accounts.domains[n] + length
+
+    def _turns_of(self, n: int) -> _Turns:
+        if n not in self._turns:
+            one, exact = slice(n, n + 1), self._exact
+            alone = Instances(exact.graph, exact.box[one], exact.spec[one], exact.bounds[one])
+            favour = FAVOUR if bool(self._promising[n]) else 1 / FAVOUR
+            cells = Cells(alone, self._settings, self._clock)
+            self._turns[n] = _Turns(cells, float(self._cost[n]), favour)
+        return self._turns[n]
+
+    def _in_cells(self, n: int, turns: _Turns) -> Iterator[Found]:
+        """The turns of an instance's cells, until it is the usual search's or the end."""
+        usual, accounts = self._usual, self._usual.accounts
+        while turns.is_for_cells and not bool(accounts.ended[n]):
+            began = self._clock()
+            ended = self._turn(turns, float(accounts.used[n]), float(accounts.left[n]))
+            parts, share = turns.cells.bounded, turns.cells.open_share
+            usual.searched_elsewhere(n, self._clock() - began, parts, share)
+            turns.in_cells.note(turns.cost * parts, share)
+            turns.are_over = ended is not None and ended.status is Status.UNKNOWN
+            if ended is not None and not turns.are_over:
+                yield usual.end_elsewhere(n, ended.status, ended.bound, ended.point)
+            yield from usual.ends()
+
+    def _turn(self, turns: _Turns, used: float, left: float) -> Ended | None:
+        """One turn of cells: they are cut, or in the end searched.
+
+        Args:
+            turns: of the instance.
+            used: the share of its time that it has used.
+            left: seconds.
+        """
+        cells, now = turns.cells, self._clock()
+        if not cells.are_cut and used < CUTTING:
+            until = now + left * (CUTTING - used) / (1 - used)
+            return cells.cut(max(1, int(turns.length / turns.cost)), until)
+        return cells.search(max(1, int(turns.length / max(cells.count, 1))), now + left)
