@@ -239,3 +239,32 @@ def test_bounds_of_random_networks_are_finite_only_where_all_is_defined() -> Non
             assert bool((margins <= least + 1e-6)[finite].all()), (seed, method)
             bounded, unknown = bounded + int(finite.sum()), unknown + int((~finite).sum())
     assert bounded > unknown > 100
+
+
+@pytest.mark.parametrize("unread", [False, True])
+def test_an_affine_path_does_not_pass_what_overflows(unread: bool) -> None:
+    """Values beyond float32's range on the way to a margin that no relaxation is a part of."""
+    builder = GraphBuilder((1,), dtype=torch.float64)
+    huge = builder.add(_scaled(1e30), builder.add(_scaled(1e30), 0))
+    small = builder.add(_scaled(1e-30), builder.add(_scaled(1e-30), huge))
+    if unread:
+        builder.add(Relu(), small)
+        beside = builder.add(Linear(torch.zeros(1, 1).double()), builder.add(Relu(), small))
+        small = builder.add(Add(), small, beside)
+    builder.add(Linear(torch.ones(1, 1).double(), torch.full((1,), 5.0).double()), small)
+    graph = builder.build()
+    box = Box(torch.tensor([[0.5], [0.0]]).double(), torch.tensor([[1.0], [1e-25]]).double())
+    spec = Specification(torch.ones(2, 1, 1).double(), torch.zeros(2, 1).double())
+    bounds = crown_intermediate(graph, box, interval_bounds(graph, box), BUDGET)
+    bounds = bounds.only(needed_places(graph))
+    found = crown_margins(graph, box, spec, bounds)
+    assert found.lower.tolist() == [[-torch.inf], [5.0]]
+    lower = optimise(graph, box, spec, bounds, SETTINGS)[0].lower
+    again = crown_margins(graph, box, spec, bounds, optimise(graph, box, spec, bounds, SETTINGS)[1])
+    assert again.lower.tolist() == [[-torch.inf], [5.0]]
+    assert float(lower[1]) == 5.0
+    deadlines = Deadlines.alone(torch.full((2,), 10.0))
+    ends = list(search(graph, box, spec, bounds, SearchSettings(), deadlines))
+    statuses = {one.instance: (one.status, one.reason) for one in ends}
+    assert statuses[0] == (Status.UNKNOWN, Reason.NOT_FINITE)
+    assert statuses[1][0] is Status.VERIFIED

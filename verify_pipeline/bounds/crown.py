@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.backward import lower_bounds, of_margins
@@ -17,10 +20,12 @@ def needed_places(graph: Graph) -> tuple[int, ...]:
     """Places whose bounds CROWN bounds of the margins are made of, in order.
 
     Inputs of nonlinear nodes that have linear bounds, values of those that have constants only. A
-    search need keep the bounds of these places only.
+    search need keep the bounds of these places only. Where there are none the output is named,
+    whose bounds tell whether every value is defined (:meth:`NodeBounds.where_defined`).
     """
     nodes = enumerate(graph.nodes)
-    return tuple(sorted({i for place, node in nodes for i in reads(node.op, place, node.inputs)}))
+    read = {i for place, node in nodes for i in reads(node.op, place, node.inputs)}
+    return tuple(sorted(read)) or (len(graph.nodes) - 1,)
 
 
 @full_precision()
@@ -46,7 +51,24 @@ def crown_margins(
         splits: of (leaky) ReLUs; None: none. Split neurons count as linear.
     """
     linear = linearise(graph, bounds, splits)
-    return lower_bounds(linear, box, of_margins(graph, spec), given(multipliers, splits))
+    found = lower_bounds(linear, box, of_margins(graph, spec), given(multipliers, splits))
+    return of_defined(found, bounds)
+
+
+def of_defined(margins: MarginBounds, bounds: NodeBounds) -> MarginBounds:
+    """The margins' bounds, ``-inf`` for instances of which some value may be undefined.
+
+    Relaxations of such an instance give no finite bound; an affine path past them would.
+
+    Args:
+        margins: of ``N`` instances.
+        bounds: of some places, after :meth:`NodeBounds.where_defined`: one place tells of all.
+    """
+    lower = next(iter(bounds.lower.values()), None)
+    if lower is None:
+        return margins
+    undefined = torch.isinf(lower).flatten(1).any(1, keepdim=True)
+    return replace(margins, lower=margins.lower.masked_fill(undefined, -torch.inf))
 
 
 @full_precision()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.backward import lower_bounds, of_margins
 from verify_pipeline.bounds.contract import MarginBounds, Multipliers, NodeBounds
+from verify_pipeline.bounds.crown import of_defined
 from verify_pipeline.bounds.curves import has_curve
 from verify_pipeline.bounds.linearise import linearise
 from verify_pipeline.bounds.lines import Given, given
@@ -61,6 +62,7 @@ def margins_and_slack(
 
     choices = given(multipliers, None)
     margins = lower_bounds(linear, box, of_margins(graph, spec), choices, visit)
+    margins = of_defined(margins, bounds)
     instance = torch.arange(len(bounds), device=margins.lower.device)
     worst = margins.lower.argmin(1)
     slack = {}
