@@ -46,6 +46,7 @@ class Accounts:
     Attributes:
         charged: ``N`` seconds.
         domains: ``N``, how many were bounded.
+        work: ``N`` float64, counted: 1 for the steps of one domain's bound.
         elsewhere: ``N``, how many parts of its box another search has bounded.
         open: ``N``, how many domains are neither closed nor split.
         at_root: ``N``, the least row's float64 bound without splits.
@@ -64,6 +65,7 @@ class Accounts:
         zeros = torch.zeros_like(at_root[:, 0])
         self.charged = zeros.clone()
         self.domains = zeros.long()
+        self.work = zeros.double()
         self.elsewhere = zeros.long()
         self.open = zeros.long()
         self.at_root = at_root.amin(1)

@@ -169,32 +169,40 @@ class Bounder:
         return Bounded(found, confirmed, margins.corners(view.box)[:, 0])
 
     @torch.no_grad()
-    def choose(self, domains: Domains, settings: BranchingSettings, at_once: int) -> Tensor:
+    def choose(
+        self, domains: Domains, settings: BranchingSettings, at_once: int
+    ) -> tuple[Tensor, Tensor]:
         """The column of the neuron that each domain is split at, ``D``.
 
         Args:
             domains: each with an undecided column.
             settings: how to choose.
             at_once: how many children may be bounded at once.
+
+        Returns:
+            The columns; and the steps of bounds that each choice took, ``D`` float64.
         """
+        steps = torch.zeros_like(domains.lower, dtype=torch.float64)
         score, pick = self.scores(domains), CHOICES[settings.method]
         allowed, layers = self.goals.undecided(domains), self.goals.layers(domains.goal)
         columns = pick(score, allowed, layers, settings.candidates)
         if columns.shape[1] == 1:
-            return columns[:, 0]
+            return columns[:, 0], steps
 
         def bounds(view: View) -> Tensor:
             return view.margins().lower[:, 0]
 
         children = self._of_children(domains, columns, at_once, bounds)
         chosen = best_candidate(children, columns, domains.lower)
+        steps += 2 * columns.shape[1]
         idle = ~lifts_both(children, domains.lower)
         if bool(idle.any()):
             some = domains[idle]
             more = pick(score[idle], allowed[idle], layers[idle], WIDER * settings.candidates)
             children = self._of_children(some, more, at_once, _looked_ahead)
             chosen = chosen.masked_scatter(idle, best_candidate(children, more, some.lower))
-        return chosen
+            steps += idle * (2 * more.shape[1] * (LOOKAHEAD.iterations + 1))
+        return chosen, steps
 
     def _of_children(
         self, domains: Domains, columns: Tensor, at_once: int, bounds: Callable[[View], Tensor]

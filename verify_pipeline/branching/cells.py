@@ -46,6 +46,9 @@ from verify_pipeline.problem import Reason, Status
 FEW = 64
 """Unstable neurons of the first layer up to which cutting there settles it soon."""
 
+STILL_UNSTABLE = 0.5
+"""Of the box's unstable neurons, those that are unstable in a cell, about."""
+
 MOST = 512
 """Open cells of an instance at which the cutting ends."""
 
@@ -59,8 +62,8 @@ MARGINS = OptimiseSettings(iterations=8, lr_alpha=0.4, decay=0.85)
 def cost_of_cell(exact: Instances, settings: SearchSettings) -> Tensor:
     """What bounding the neurons of a cell costs, ``N``, in domains of the search without cells."""
     neurons = Neurons.of(exact.graph)
-    unstable = neurons.unstable(exact.bounds, len(exact.box))
-    return cost_in_domains(2 * unstable.sum(1), TIGHTEN.iterations, settings).clamp(min=1.0)
+    bounds = 2 * STILL_UNSTABLE * neurons.unstable(exact.bounds, len(exact.box)).sum(1)
+    return cost_in_domains(bounds, TIGHTEN.iterations, settings).clamp(min=1.0)
 
 
 def are_promising(exact: Instances) -> Tensor:

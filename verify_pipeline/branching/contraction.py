@@ -65,6 +65,9 @@ NARROWER, WIDER = 0.5, 1.25
 AT_ONCE = 1 << 26
 """Bytes at most for the neurons that are bounded together; a processor's caches like it small."""
 
+STEPS_OF_TRY = 200
+"""Steps of bounds that a try counts for, about."""
+
 TRIES = 8
 """Domains of a batch that are tried, at most: they took 0.1 to 0.4 s each."""
 

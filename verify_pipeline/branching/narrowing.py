@@ -48,6 +48,9 @@ ASCENT = OptimiseSettings(iterations=2, lr_alpha=0.3, lr_beta=0.1, decay=0.85)
 START = 0.15
 """γ to begin with, in widths of the neuron by what the row's bound lacks."""
 
+STEPS = 2 * NEURONS * (ASCENT.iterations + 1)
+"""Steps of bounds that it takes for a domain."""
+
 AT_ONCE = 1 << 28
 """Bytes at most for the functionals of the domains that are looked at together."""
 

@@ -5,8 +5,8 @@ first layers, the search without cells decides most others. So both are paused a
 with growing shares, as algorithm portfolios have them: Gomes & Selman 2001, Artificial Intelligence
 126). The search without cells begins. Whose turn is next, and how long it is, follows from counted
 work alone, which is the same on a busy machine and on an idle one: a cell counts as many domains as
-its bounds cost. The search that looks better has three turns for every one of the other. A search
-that is expected to end soon keeps its turn.
+its bounds cost. The search that looks better has three quarters of the work. A search that is
+expected to end soon keeps its turn, as long as it has not promised that before in vain.
 """
 
 from __future__ import annotations
@@ -30,20 +30,17 @@ from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification, Status
 
-FIRST = 1024
-"""Domains of an instance that are bounded before cells are thought of."""
+FIRST, FIRST_CELLS = 256, 4
+"""Work on an instance, and cells by their cost, before it is cut: the greater of both."""
 
-FIRST_CELLS = 16
-"""Cells whose cost an instance's search has to have reached before it is cut."""
-
-FAVOUR = 3.0
-"""Work of the search that looks better, for each unit of the other's."""
+BETTER = 0.75
+"""Share of the work for the search that looks better."""
 
 GROWTH = 0.5
-"""Length of a turn, as a share of all work on the instance so far."""
+"""Of all work on an instance so far, what is added before each search has had its share again."""
 
-LATE = 4
-"""Times as many cells where the search in cells does not look better."""
+LATE = 16
+"""Times as many where the search in cells does not look better."""
 
 CUTTING = 0.8
 """Of an instance's time, after which its cells are searched and not cut any more."""
@@ -73,7 +70,7 @@ class _Turns:
     Attributes:
         cells: the search in cells.
         cost: of a cell, in domains.
-        favour: work of cells for each unit of the usual search's.
+        share: of the work that is for cells.
         usual: progress of the usual search, in domains.
         in_cells: progress in cells, likewise.
         are_over: whether cells have ended without a decision.
@@ -81,7 +78,7 @@ class _Turns:
 
     cells: Cells
     cost: float
-    favour: float
+    share: float
     usual: Progress = field(default_factory=Progress)
     in_cells: Progress = field(default_factory=Progress)
     are_over: bool = False
@@ -93,12 +90,21 @@ class _Turns:
             return False
         if self.usual.ends_soon or self.in_cells.ends_soon:
             return self.in_cells.expected < self.usual.expected
-        return self.in_cells.work < self.favour * self.usual.work
+        return self.in_cells.work < self.share * (self.usual.work + self.in_cells.work)
 
     @property
-    def length(self) -> float:
-        """Of the next turn, in domains."""
-        return max(GROWTH * (self.usual.work + self.in_cells.work), self.cost)
+    def of_cells(self) -> float:
+        """Length of the next turn of cells, in domains."""
+        return self._length(self.share, self.in_cells.work)
+
+    @property
+    def of_usual(self) -> float:
+        """Length of the next turn of the usual search; without end where cells are over."""
+        return math.inf if self.are_over else self._length(1 - self.share, self.usual.work)
+
+    def _length(self, share: float, had: float) -> float:
+        total = self.usual.work + self.in_cells.work
+        return max(share * (1 + GROWTH) * total - had, self.cost)
 
 
 class _Portfolio:
@@ -116,10 +122,11 @@ class _Portfolio:
         self._usual = Search(exact, settings, deadlines, start, clock)
         self._cost = cost_of_cell(exact, settings)
         self._promising = are_promising(exact)
-        begins = self._cost * torch.where(self._promising, FIRST_CELLS, LATE * FIRST_CELLS)
+        begins = (FIRST_CELLS * self._cost).clamp(min=FIRST)
+        begins *= torch.where(self._promising, 1, LATE)
         wanted = is_splittable(exact.graph) and settings.tighten.iterations > 0
         cuttable = exact.are_finite() & wanted
-        self._allowed = torch.where(cuttable, begins.clamp(min=FIRST), math.inf)
+        self._allowed = torch.where(cuttable, begins, math.inf)
         self._turns: dict[int, _Turns] = {}
 
     def run(self) -> Iterator[Found]:
@@ -132,18 +139,17 @@ class _Portfolio:
             shares = self._usual.open_share()
             for n in (~accounts.ended).nonzero().flatten().tolist():
                 turns = self._turns_of(n)
-                turns.usual.note(float(accounts.domains[n]), float(shares[n]))
+                turns.usual.note(float(accounts.work[n]), float(shares[n]))
                 yield from self._in_cells(n, turns)
-                length = math.inf if turns.are_over else turns.length
-                self._allowed[n] = accounts.domains[n] + length
+                self._allowed[n] = accounts.work[n] + turns.of_usual
 
     def _turns_of(self, n: int) -> _Turns:
         if n not in self._turns:
             one, exact = slice(n, n + 1), self._exact
             alone = Instances(exact.graph, exact.box[one], exact.spec[one], exact.bounds[one])
-            favour = FAVOUR if bool(self._promising[n]) else 1 / FAVOUR
+            share = BETTER if bool(self._promising[n]) else 1 - BETTER
             cells = Cells(alone, self._settings, self._clock)
-            self._turns[n] = _Turns(cells, float(self._cost[n]), favour)
+            self._turns[n] = _Turns(cells, float(self._cost[n]), share)
         return self._turns[n]
 
     def _in_cells(self, n: int, turns: _Turns) -> Iterator[Found]:
@@ -171,5 +177,5 @@ class _Portfolio:
         cells, now = turns.cells, self._clock()
         if not cells.are_cut and used < CUTTING:
             until = now + left * (CUTTING - used) / (1 - used)
-            return cells.cut(max(1, int(turns.length / turns.cost)), until)
-        return cells.search(max(1, int(turns.length / max(cells.count, 1))), now + left)
+            return cells.cut(max(1, int(turns.of_cells / turns.cost)), until)
+        return cells.search(max(1, int(turns.of_cells / max(cells.count, 1))), now + left)

@@ -68,6 +68,9 @@ class Prospects:
 class Progress:
     """Of one search of one instance, in counted work; by its rate over the last half or more.
 
+    Easy parts are closed first, so a search looks near its end for a long time. It is believed
+    until the end that it has promised has passed.
+
     Attributes:
         work: done so far.
         expected: work that is left, at that rate; infinite before there is any progress.
@@ -75,6 +78,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._noted = [(0.0, 1.0)]
+        self._promised = math.inf
         self.work, self.expected = 0.0, math.inf
 
     def note(self, work: float, open_share: float) -> None:
@@ -84,12 +88,13 @@ class Progress:
         closed = open_then - open_share
         self.work = work
         self.expected = open_share * (work - then) / closed if closed > 0 else math.inf
+        self._promised = min(self._promised, work + self.expected)
         self._noted.append((work, open_share))
 
     @property
     def ends_soon(self) -> bool:
-        """Whether no more work is expected than was done so far."""
-        return self.expected <= self.work
+        """Whether no more work is expected than was done so far, and no promise was broken."""
+        return self.expected <= self.work <= self._promised
 
 
 def _pushed(looks: Tensor, new: Tensor) -> Tensor:

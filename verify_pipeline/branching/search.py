@@ -24,11 +24,12 @@ from verify_pipeline.bounds.chunks import functionals_with_gradients, pairs, unl
 from verify_pipeline.branching.accounts import Accounts, Found, Pace
 from verify_pipeline.branching.affine import is_splittable
 from verify_pipeline.branching.bounding import Bounded, Bounder
-from verify_pipeline.branching.contraction import Contraction
+from verify_pipeline.branching.contraction import STEPS_OF_TRY, Contraction
 from verify_pipeline.branching.deadlines import Deadlines
 from verify_pipeline.branching.domains import Domains, split
 from verify_pipeline.branching.frontier import Frontier
 from verify_pipeline.branching.instances import Instances
+from verify_pipeline.branching.narrowing import STEPS as STEPS_OF_NARROWING
 from verify_pipeline.branching.narrowing import Narrowing
 from verify_pipeline.branching.nogoods import Nogoods
 from verify_pipeline.branching.planes import with_planes
@@ -130,11 +131,11 @@ class Search:
     def run(
         self, allowed: Tensor | None = None, has_time: Callable[[], bool] = always
     ) -> Iterator[Found]:
-        """Search until every instance has come to an end, or had the domains that it is allowed.
+        """Search until every instance has come to an end, or had the work that it is allowed.
 
         Args:
-            allowed: ``N``, how many domains may be bounded for each, from the beginning on; one
-                that has had so many rests, whole, until it is allowed more. None: any.
+            allowed: ``N``, of ``accounts.work``, counted from the beginning on; an instance that
+                has had so much rests, whole, until it is allowed more. None: any.
             has_time: asked before each batch; once it says no, all instances rest.
         """
         if allowed is None:
@@ -143,7 +144,7 @@ class Search:
         yield from self.ends()
         yield from self._bound_roots()
         while len(self._frontier) and has_time():
-            going = self.accounts.domains < allowed
+            going = self.accounts.work < allowed
             self._pace.start(self.accounts.for_a_batch(going))
             self._tighten(going)
             order = self.accounts.used
@@ -199,7 +200,8 @@ class Search:
             The children that were bounded, and those that are closed by what is known already.
         """
         parents = self._narrowed(parents)
-        columns = self._bounder.choose(parents, self._settings.branching, at_once)
+        columns, steps = self._bounder.choose(parents, self._settings.branching, at_once)
+        self._count_work(self._instance(parents), steps)
         children, closed = self._nogoods.follow(split(parents, columns))
         bounded = self._bounder.bound(children[~closed], self._settings.domain)
         if self._narrowing is not None:
@@ -215,7 +217,9 @@ class Search:
             self._narrowing = None
             return domains
         narrowed, chosen = better
-        self._charge_lap(self._instance(domains[chosen]))
+        whose = self._instance(domains[chosen])
+        self._charge_lap(whose)
+        self._count_work(whose, torch.full_like(whose, STEPS_OF_NARROWING, dtype=torch.float64))
         return narrowed
 
     def ends(self, broken: dict[int, Tensor] | None = None) -> Iterator[Found]:
@@ -296,7 +300,9 @@ class Search:
             better = unless_memory_ends(self._contraction.applied, *asked)
             if better is not None:
                 bounded, tried = better
-                self._charge_lap(self._instance(bounded.domains[tried]))
+                whose = self._instance(bounded.domains[tried])
+                self._charge_lap(whose)
+                self._count_work(whose, torch.full_like(whose, STEPS_OF_TRY, dtype=torch.float64))
         domains, instance = bounded.domains, self._instance(bounded.domains)
         broken = self._broken(instance, bounded.corners)
         closed = bounded.confirmed > 0
@@ -347,12 +353,19 @@ class Search:
         """Divide the rest of a batch's seconds among the domains served; count those bounded."""
         seconds = self._pace.stop(max(len(served), len(bounded)))
         self.accounts.charge(self._count(self._instance(served)), seconds)
-        self.accounts.domains += self._count(self._instance(bounded))
+        counts = self._count(self._instance(bounded))
+        self.accounts.domains += counts
+        self.accounts.work += counts
 
     def _charge_lap(self, instance: Tensor) -> None:
         """Charge the seconds since the last lap to the instances they were spent on, if any."""
         if len(instance):
             self.accounts.charge(self._count(instance), self._pace.lap())
+
+    def _count_work(self, instance: Tensor, steps: Tensor) -> None:
+        """Add steps of bounds, one number for each time that an instance is named, to its work."""
+        units = steps / (self._settings.domain.iterations + 1)
+        self.accounts.work.index_add_(0, instance, units)
 
     def _count(self, instance: Tensor) -> Tensor:
         """How often each of the N instances is named."""
