@@ -21,6 +21,9 @@ _LEAST = {
     "hardswish": (-1.5, -0.375),
 }
 
+# What is nearer to 0 may be 0 in float32.
+_LEAST_NORMAL = torch.finfo(torch.float32).tiny
+
 # Beyond this an argument of sine or cosine is too coarse to tell where in the period it lies.
 _PERIODIC_LIMIT = 1e4
 
@@ -54,6 +57,13 @@ def _falling_then_rising(function: str, lower: Tensor, upper: Tensor) -> Range:
     return torch.minimum(low, high).masked_fill(inside, least), torch.maximum(low, high)
 
 
+def _log(function: str, lower: Tensor, upper: Tensor) -> Range:
+    """Undefined at 0 too, to which float32 may round a number below its least normal one."""
+    low, high = _from_zero(function, lower, upper)
+    undefined = lower < _LEAST_NORMAL
+    return low.masked_fill(undefined, -torch.inf), high.masked_fill(undefined, torch.inf)
+
+
 def _from_zero(function: str, lower: Tensor, upper: Tensor) -> Range:
     """Of a function that rises, and is not defined below 0."""
     undefined = lower < 0
@@ -63,7 +73,7 @@ def _from_zero(function: str, lower: Tensor, upper: Tensor) -> Range:
 
 
 def _reciprocal(function: str, lower: Tensor, upper: Tensor) -> Range:
-    undefined = ~((lower > 0) | (upper < 0))
+    undefined = ~((lower >= _LEAST_NORMAL) | (upper <= -_LEAST_NORMAL))
     low, high = upper.reciprocal(), lower.reciprocal()
     return low.masked_fill(undefined, -torch.inf), high.masked_fill(undefined, torch.inf)
 
@@ -95,7 +105,7 @@ _RANGES: dict[str, Callable[[str, Tensor, Tensor], Range]] = {
     "square": _square,
     **dict.fromkeys(_LEAST, _falling_then_rising),
     "sqrt": _from_zero,
-    "log": _from_zero,
+    "log": _log,
     "reciprocal": _reciprocal,
     "sin": _periodic(math.pi / 2),
     "cos": _periodic(0.0),

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import singledispatch
 
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.contract import NodeBounds, sound_lower, sound_upper
+from verify_pipeline.bounds.contract import LARGEST, NodeBounds, sound_lower, sound_upper
 from verify_pipeline.bounds.elementwise import elementwise_range
 from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph
@@ -22,6 +23,7 @@ from verify_pipeline.network.ops import (
     AvgPool2d,
     Concat,
     Constant,
+    Conv2d,
     Div,
     Elementwise,
     Gather,
@@ -100,8 +102,8 @@ def interval_margins(graph: Graph, box: Box, spec: Specification) -> Tensor:
             offsets = offsets + rows @ last.bias
         rows, place = rows @ last.weight, graph.nodes[place].inputs[0]
     lower, upper = bounds.lower[place].unsqueeze(2), bounds.upper[place].unsqueeze(2)
-    center, radius = (lower + upper) / 2, (upper - lower) / 2
-    margins = rows @ center - rows.abs() @ radius
+    # from the ends: centre and radius would lose the small end of a wide interval
+    margins = rows.clamp(min=0) @ lower + rows.clamp(max=0) @ upper
     return sound_lower(margins.squeeze(2) + offsets)
 
 
@@ -111,11 +113,51 @@ def enclose(op: Op, *inputs: Interval) -> Interval:
     raise NotImplementedError(f"no interval bounds for {type(op).__name__}")
 
 
+MODERATE = 2.0**20
+"""Values and weights up to which intervals are handled by centre and radius.
+
+Their rounding is relative to the greater end, so the smaller end of a wide interval would be lost.
+"""
+
+
+def _largest(*values: Tensor) -> float:
+    """The greatest absolute value; NaN if there is one."""
+    return max((float(v.detach().abs().amax()) for v in values if v.numel()), default=0.0)
+
+
 @enclose.register
 def _(op: LinearOp, *inputs: Interval) -> Interval:
     lower, upper = inputs[0]
     center, radius = op((lower + upper) / 2), op.linear_abs((upper - lower) / 2)
     return center - radius, center + radius
+
+
+@enclose.register(Linear)
+@enclose.register(Conv2d)
+def _weighted(op: Linear | Conv2d, *inputs: Interval) -> Interval:
+    lower, upper = inputs[0]
+    if _largest(lower, upper) <= MODERATE and _largest(op.weight) <= MODERATE:
+        center, radius = op((lower + upper) / 2), op.linear_abs((upper - lower) / 2)
+        return center - radius, center + radius
+    positive = replace(op, weight=op.weight.clamp(min=0))
+    negative = replace(op, weight=op.weight.clamp(max=0), bias=None)
+    bounds = positive(lower) + negative(upper), positive(upper) + negative(lower)
+    return _unless_it_overflows(bounds, op.linear_abs(torch.maximum(lower.abs(), upper.abs())))
+
+
+def _unless_it_overflows(bounds: Interval, terms: Tensor) -> Interval:
+    """Infinite where a sum may leave float32's range on its way, in whatever order it is summed.
+
+    Args:
+        bounds: of the sums, ``N x *V``.
+        terms: the sums of the absolute values of their terms, ``N x *V``.
+    """
+    # not >, so that NaN counts as an overflow
+    overflows = ~(terms <= LARGEST)
+    return (
+        bounds[0].masked_fill(overflows, -torch.inf),
+        bounds[1].masked_fill(overflows, torch.inf),
+    )
 
 
 @enclose.register
@@ -143,12 +185,22 @@ def _(op: Scale, *inputs: Interval) -> Interval:
 @enclose.register(Pad)
 @enclose.register(Slice)
 @enclose.register(Gather)
-@enclose.register(AvgPool2d)
-@enclose.register(Mean)
-@enclose.register(Sum)
 def _increasing(op: Op, *inputs: Interval) -> Interval:
     """Of an operation that does not fall in any of its inputs."""
     return op(*(lower for lower, _ in inputs)), op(*(upper for _, upper in inputs))
+
+
+@enclose.register(AvgPool2d)
+@enclose.register(Mean)
+@enclose.register(Sum)
+def _summing(op: AvgPool2d | Mean | Sum, *inputs: Interval) -> Interval:
+    """Of an operation that sums elements of its input, and may divide the sum."""
+    lower, upper = inputs[0]
+    bounds = op(lower), op(upper)
+    if _largest(lower, upper) <= MODERATE:
+        return bounds
+    terms = op(torch.maximum(lower.abs(), upper.abs()))
+    return _unless_it_overflows(bounds, terms * (lower[0].numel() if len(lower) else 1))
 
 
 @enclose.register
@@ -189,7 +241,12 @@ def _(op: MatMul, *inputs: Interval) -> Interval:
     right, right_radius = (right_lower + right_upper) / 2, (right_upper - right_lower) / 2
     center = left @ right
     radius = left.abs() @ right_radius + left_radius @ (right.abs() + right_radius)
-    return center - radius, center + radius
+    if _largest(left, left_radius, right, right_radius) <= MODERATE:
+        return center - radius, center + radius
+    terms = (left.abs() + left_radius) @ (right.abs() + right_radius)
+    # what rounding may have taken from the radius, for products of up to 2^10 elements
+    radius = radius + terms * 2.0**-40
+    return _unless_it_overflows((center - radius, center + radius), terms)
 
 
 @enclose.register

@@ -154,7 +154,8 @@ def lines(slope: float, lower: Tensor, upper: Tensor) -> Lines:
     return Lines(
         slope=slope,
         up=chord,
-        offset=((slope - chord) * below).clamp(min=0),
+        # (slope - chord) * below, without the difference, which would cancel in a wide interval
+        offset=((1 - slope) * above * (-below / width)).clamp(min=0),
     )
 
 

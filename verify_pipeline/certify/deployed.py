@@ -65,9 +65,17 @@ class Deployed:
         """
         if verdict.status is not Status.VERIFIED or verdict.claimed_by:
             return verdict
-        ties = self.beginning.saturates and self.tie(batch) is not None
+        ties = self._may_tie(batch.spec) and self.tie(batch) is not None
         words = [verdict.detail, self.proved, TIED if ties else ""]
         return replace(verdict, detail="; ".join(word for word in words if word))
+
+    def _may_tie(self, spec: Specification) -> bool:
+        """Whether outputs that are compared may tie in the file although their scores do not.
+
+        Of a softmax alone only the greatest output stays apart from all others.
+        """
+        beats_all = spec.rows.shape[1] == self.beginning.graph.outputs - 1 and spec.spare == 0
+        return self.beginning.saturates or not beats_all
 
     def tie(self, batch: Batch) -> Counterexample | None:
         """An input of one instance's box at which the file's outputs are a tie, or worse."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 from verify_pipeline.interop.tokens import NUMBER
@@ -37,11 +38,15 @@ class Unexpected(Exception):  # noqa: N818  (becomes a DataError with its line)
         self.got = got
 
 
+Number = float | Fraction
+"""Of a file, or exactly what comes of several: it is rounded once, in a constraint."""
+
+
 class Linear(NamedTuple):
     """``sum of terms[v] * v + constant``; no coefficient is 0."""
 
-    terms: dict[str, float]
-    constant: float
+    terms: dict[str, Number]
+    constant: Number
 
 
 class Atom(NamedTuple):
@@ -113,19 +118,33 @@ def formula(operand: Operand) -> Formula:
     return operand
 
 
-def _add(terms: Sequence[Linear], sign: float) -> Linear:
+def _add(terms: Sequence[Linear], sign: int) -> Linear:
     """The first term plus ``sign`` times every other."""
     total, constant = dict(terms[0].terms), terms[0].constant
     for other in terms[1:]:
-        constant += sign * other.constant
+        constant = _sum(constant, sign * other.constant)
         for variable, coefficient in other.terms.items():
-            total[variable] = total.get(variable, 0.0) + sign * coefficient
+            total[variable] = _sum(total.get(variable, 0.0), sign * coefficient)
     return _checked(total, constant)
+
+
+def _sum(a: Number, b: Number) -> Number:
+    """Exactly: a file's numbers may be of very different size."""
+    if not a or not b:
+        return a or b
+    return Fraction(a) + Fraction(b)
+
+
+def _product(a: Number, b: Number) -> Number:
+    """Exactly, likewise."""
+    if a in (1, -1):
+        return b if a == 1 else -b
+    return Fraction(a) * Fraction(b)
 
 
 def _subtract(terms: Sequence[Linear]) -> Linear:
     """The first less every other; a single one is negated."""
-    return _add([Linear({}, 0.0), *terms] if len(terms) == 1 else terms, -1.0)
+    return _add([Linear({}, 0.0), *terms] if len(terms) == 1 else terms, -1)
 
 
 def _multiply(terms: Sequence[Linear]) -> Linear:
@@ -133,19 +152,35 @@ def _multiply(terms: Sequence[Linear]) -> Linear:
     factors = [one for one in terms if one.terms]
     if len(factors) > 1:
         raise Unexpected("a product of numbers and one variable", "a product of variables")
-    scale = math.prod(one.constant for one in terms if not one.terms)
+    scale: Number = 1.0
+    for one in terms:
+        if not one.terms:
+            scale = _product(scale, one.constant)
     rest = factors[0] if factors else Linear({}, 1.0)
-    return _checked({v: scale * c for v, c in rest.terms.items()}, scale * rest.constant)
+    scaled = {v: _product(scale, c) for v, c in rest.terms.items()}
+    return _checked(scaled, _product(scale, rest.constant))
 
 
-def _checked(terms: dict[str, float], constant: float) -> Linear:
-    if not all(map(math.isfinite, (constant, *terms.values()))):
-        raise Unexpected("numbers that float64 can hold", "an overflow")
+def _checked(terms: dict[str, Number], constant: Number) -> Linear:
+    for number_ in (constant, *terms.values()):
+        _rounded(number_)
     return Linear({v: c for v, c in terms.items() if c != 0}, constant)
 
 
+def _rounded(exact: Number) -> float:
+    """The nearest number of float64.
+
+    Raises:
+        Unexpected: there is none.
+    """
+    try:
+        return float(exact)
+    except OverflowError:
+        raise Unexpected("numbers that float64 can hold", "an overflow") from None
+
+
 ARITHMETIC: dict[str, Callable[[Sequence[Linear]], Linear]] = {
-    "+": lambda terms: _add(terms, 1.0),
+    "+": lambda terms: _add(terms, 1),
     "-": _subtract,
     "*": _multiply,
 }
@@ -153,10 +188,11 @@ ARITHMETIC: dict[str, Callable[[Sequence[Linear]], Linear]] = {
 
 def _at_most(small: Linear, great: Linear, strict: bool = False) -> Formula:
     """``small <= great``, all variables on the left."""
-    left = _add((small, great), -1.0)
+    left = _add((small, great), -1)
     if not left.terms:
         raise Unexpected("a comparison with a variable in it", "one without")
-    return Formula([[Atom(left.terms, 0.0 - left.constant, strict)]])
+    terms = {variable: _rounded(coefficient) for variable, coefficient in left.terms.items()}
+    return Formula([[Atom(terms, 0.0 - _rounded(left.constant), strict)]])
 
 
 COMPARISONS: dict[str, Callable[[Linear, Linear], Formula]] = {

@@ -9,10 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from verify_pipeline.network.graph import Graph, Node
-from verify_pipeline.network.ops import Add, Elementwise, Reshape, Softmax, Sub, size
+from verify_pipeline.network.ops import (
+    Add,
+    Constant,
+    Elementwise,
+    Reshape,
+    Softmax,
+    Sub,
+    size,
+)
 
-INCREASING = frozenset({"sigmoid", "tanh", "exp", "softplus", "erf", "atan"})
-"""Functions that rise everywhere, strictly; in floating point they come to limits."""
+INCREASING = frozenset({"sigmoid", "tanh", "softplus", "erf", "atan"})
+"""Functions that rise everywhere, strictly; in floating point they come to limits. An exponential
+does not: it overflows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,19 +86,43 @@ def _same_order(graph: Graph, place: int) -> int:
         case Elementwise(function=function):
             return node.inputs[0] if function in INCREASING else 0
         case Add() | Sub() if size(shapes[1]) == 1 and size(shapes[0]) == count:
-            return node.inputs[0]  # all outputs are shifted by the same
+            kept, shift = node.inputs  # all outputs are shifted by the same
         case Add() if size(shapes[0]) == 1 and size(shapes[1]) == count:
-            return node.inputs[1]
-    return 0
+            shift, kept = node.inputs
+        case _:
+            return 0
+    return kept if _has_a_value(graph, shift, kept, _label(node)) else 0
+
+
+def _has_a_value(graph: Graph, place: int, kept: int, label: str) -> bool:
+    """Whether a value is a number wherever the one at ``kept`` is.
+
+    What is computed for it alone may be undefined, or overflow, where the rest is not: then it is
+    needed. Nodes of one label are of one operation of the file, such as a log-softmax, which has a
+    value for any scores.
+    """
+    alone = _ancestors(graph, place) - _ancestors(graph, kept)
+    nodes = [graph.nodes[at] for at in alone]
+    return all(_label(node) == label or isinstance(node.op, Constant) for node in nodes)
+
+
+def _ancestors(graph: Graph, place: int) -> set[int]:
+    """A node, the input, and all that the node is computed of."""
+    found = {0, place}
+    for at in range(place, 0, -1):
+        if at in found:
+            found.update(graph.nodes[at].inputs)
+    return found
+
+
+def _label(node: Node) -> str:
+    """The name of the file's value that a node was made for."""
+    return node.name.partition("#")[0]
 
 
 def _ending_in(graph: Graph, place: int) -> Graph:
     """The network that ends in the value at ``place``, flattened."""
-    used = {0, place}
-    for later in range(place, 0, -1):
-        if later in used:
-            used.update(graph.nodes[later].inputs)
-    order = sorted(used)
+    order = sorted(_ancestors(graph, place))
     new = {old: i for i, old in enumerate(order)}
     kept = [graph.nodes[old] for old in order]
     nodes = [Node(n.name, n.op, tuple(new[i] for i in n.inputs), n.shape) for n in kept]

@@ -9,13 +9,21 @@ from torch import Tensor
 from verify_pipeline.network.ops import Conv2d, Linear, Op, Reshape, Scale, Transpose, size
 from verify_pipeline.onnx.rewriting import Rewriter
 
+MODERATE = 2.0**40
+"""Factors that are multiplied together are at most this: a product of larger ones may hide that a
+value between them overflows in float32."""
+
+
+def _are_moderate(*factors: Tensor) -> bool:
+    return all(bool((factor.abs() <= MODERATE).all()) for factor in factors)
+
 
 def merge_scales(graph: Rewriter, place: int) -> bool:
     """``(x s + t) s' + t' = x s s' + (t s' + t')``, where nothing else uses the first."""
     op, inputs = graph.op(place), graph.inputs(place)
     if not isinstance(op, Scale) or not isinstance(before := graph.op(inputs[0]), Scale):
         return False
-    if not graph.only_user(inputs[0], place):
+    if not graph.only_user(inputs[0], place) or not _are_moderate(before.scale, op.scale):
         return False
     merged = Scale(before.scale * op.scale, before.shift * op.scale + op.shift)
     return graph.replace(place, merged, *graph.inputs(inputs[0]))
@@ -56,7 +64,7 @@ def scale_into_producer(graph: Rewriter, place: int) -> bool:
     axis = -1 if isinstance(layer, Linear) else -3
     outputs = graph.shape(place)[axis]
     scale, shift = (_along(c, axis, outputs) for c in (op.scale, op.shift))
-    if scale is None or shift is None:
+    if scale is None or shift is None or not _are_moderate(scale, layer.weight):
         return False
     bias = shift if layer.bias is None else layer.bias * scale + shift
     return graph.replace(
@@ -81,7 +89,7 @@ def scale_into_consumer(graph: Rewriter, place: int) -> bool:
     axis = -1 if isinstance(layer, Linear) else -3
     channels = graph.shape(source)[axis]
     scale, shift = (_along(c, axis, channels) for c in (op.scale, op.shift))
-    if scale is None or shift is None:
+    if scale is None or shift is None or not _are_moderate(scale, layer.weight):
         return False
     if isinstance(layer, Linear):
         return graph.replace(place, _linear_of_scaled(layer, scale, shift), source)
@@ -132,6 +140,8 @@ def merge_linears(graph: Rewriter, place: int) -> bool:
     if merged > layer.weight.numel() + before.weight.numel() or not graph.only_user(
         inputs[0], place
     ):
+        return False
+    if not _are_moderate(layer.weight, before.weight):
         return False
     constant = None if before.bias is None else layer.weight @ before.bias
     bias = layer.bias if constant is None else _plus(layer.bias, constant)
