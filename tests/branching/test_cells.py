@@ -38,7 +38,8 @@ def always_cells(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Cells for every instance that has open rows at the root; how many each turn bounded."""
     monkeypatch.setattr(portfolio, "FIRST", 1)
     monkeypatch.setattr(portfolio, "FIRST_CELLS", 1e-9)
-    monkeypatch.setattr(portfolio, "FAVOUR", 1.0)
+    monkeypatch.setattr(portfolio, "LATE", 1)
+    monkeypatch.setattr(portfolio, "BETTER", 0.5)
     monkeypatch.setattr(portfolio, "GROWTH", 100.0)
     monkeypatch.setattr(cells_module, "MOST", 12)
     grown, honest = [], Cells.cut
@@ -145,3 +146,36 @@ def test_open_cells_are_searched_and_their_shares_shrink(make_case: Any, make_ml
             assert shares == sorted(shares, reverse=True)
         searched += 1
     assert searched >= 2
+
+
+def test_cells_that_are_searched_are_not_cut_any_more(make_case: Any, make_mlp: Any) -> None:
+    case = make_case(make_mlp(2), 12, 2, NUDGES)
+    exact, searched = instances(case), 0
+    for n in range(12):
+        some = slice(n, n + 1)
+        one = Instances(exact.graph, exact.box[some], exact.spec[some], exact.bounds[some])
+        cells = Cells(one, QUICK, time.perf_counter)
+        if cells.cut(1, math.inf) is not None or cells.search(1, math.inf) is not None:
+            continue
+        before = cells.bounded, cells.count, cells.open_share
+        assert cells.are_cut
+        assert cells.cut(100, math.inf) is None
+        assert (cells.bounded, cells.count, cells.open_share) == before
+        assert cells.work(7.0) > 7.0 * cells.bounded
+        searched += 1
+    assert searched >= 1
+
+
+def test_no_room_for_cells_leaves_the_usual_search(
+    make_case: Any, make_mlp: Any, always_cells: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def full(self: Cells, *_: Any) -> Any:
+        tried.append(self)
+        raise MemoryError
+
+    monkeypatch.setattr(Cells, "_bound", full)
+    case = make_case(make_mlp(1), 8, 1, NUDGES)
+    check_against_oracle(case, decide(case))
+    assert tried

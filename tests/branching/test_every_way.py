@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from torch import Tensor
 from tests.branching.searching import root_bounds, ticking
 from tests.branching.test_pieces import least_on_grid
 from verify_pipeline.bounds import MemoryBudget, OptimiseSettings
+from verify_pipeline.branching import every_way
 from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.every_way import Asked, search_every_way
-from verify_pipeline.branching.halving import Room
+from verify_pipeline.branching.every_way import Asked, Way, search_every_way
+from verify_pipeline.branching.halving import Room, halve
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Div, Elementwise, Linear, Mul, Op, Relu
@@ -155,3 +157,67 @@ def test_no_time_left_is_no_other_way() -> None:
     (found,) = decide(graph, box, tied, seconds=1.0, clock=ticking(0.5))
     assert found.reason is Reason.TIMEOUT
     assert math.isfinite(found.seconds)
+
+
+def shifted_ties(offsets: list[float], inputs: int = 2) -> tuple[Graph, Box, Specification]:
+    """ReLUs and a sigmoid; the least margin of each instance is its offset."""
+    builder = GraphBuilder((inputs,))
+    twice = torch.cat([torch.eye(inputs)] * 2)
+    smooth = builder.add(Elementwise("sigmoid"), builder.add(Relu(), builder.add(Linear(twice), 0)))
+    builder.add(Linear(torch.cat([torch.ones(1, inputs), -torch.ones(1, inputs)], 1)), smooth)
+    count = len(offsets)
+    box = Box(-torch.ones(count, inputs, dtype=F64), torch.ones(count, inputs, dtype=F64))
+    rows = torch.ones(count, 1, 1, dtype=F64)
+    spec = Specification(rows, torch.tensor(offsets, dtype=F64).unsqueeze(1))
+    return builder.build().to(F64), box, spec
+
+
+@pytest.mark.parametrize(("group", "least"), [([0, 0], 36.0), ([0, 1], 19.0)])
+def test_what_one_of_a_group_leaves_is_the_others(group: list[int], least: float) -> None:
+    """Two cases of 20 s each; the first needs nothing, so in one group the second has 40."""
+    graph, box, spec = shifted_ties([50.0, 1e-9], inputs=16)
+    deadlines = Deadlines(torch.full((2,), 20.0, dtype=F64), torch.tensor(group))
+    asked = Asked(graph, box, spec, spec, root_bounds(graph, box), deadlines)
+    _, tied = sorted(
+        search_every_way(asked, QUICK, ROOM, lambda *_: True, ticking(0.25)),
+        key=lambda one: one.instance,
+    )
+    assert tied.reason is Reason.TIMEOUT
+    assert tied.seconds >= least
+
+
+@pytest.mark.parametrize("change", [{"give_up": 1e-3}, {"max_domains": 20}, {"max_bytes": 2000}])
+def test_a_way_that_gives_up_leaves_the_rest_to_the_next(change: dict[str, Any]) -> None:
+    graph = network(0, Elementwise("sigmoid"))
+    image = torch.rand(1, 2, dtype=F64, generator=torch.Generator().manual_seed(0))
+    box = Box.around(image, 0.4, clip=None)
+    spec = Specification.margins(graph(image).argmax(1), 3, F64)
+    nearly = spec.offsets - least_on_grid(graph, box, spec) + 1e-2
+    moved = Specification(spec.rows, nearly)
+    deadlines = Deadlines.alone(torch.tensor([4.0], dtype=F64))
+    asked = Asked(graph, box, moved, moved, root_bounds(graph, box), deadlines)
+    settings = replace(QUICK, **change)
+    (found,) = search_every_way(asked, settings, ROOM, lambda *_: True, ticking(1e-2))
+    assert found.status is Status.VERIFIED
+
+
+def test_one_without_time_for_another_way_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, box, spec = shifted_ties([1e-9])
+
+    def first(asked: Asked, accepts: Any) -> Any:
+        yield Found(0, Status.UNKNOWN, None, None, 20.1, 1, Reason.EXHAUSTED)
+
+    monkeypatch.setattr(every_way, "_ways", lambda *_: [Way(first), Way(first)])
+    deadlines = Deadlines.alone(torch.full((1,), 20.0, dtype=F64))
+    asked = Asked(graph, box, spec, spec, root_bounds(graph, box), deadlines)
+    (found,) = search_every_way(asked, QUICK, ROOM, lambda *_: True, ticking(0.25))
+    assert found.reason is Reason.TIMEOUT
+
+
+def test_a_proved_instance_is_verified_though_another_has_too_many_parts() -> None:
+    graph, box, spec = shifted_ties([50.0, 1e-9])
+    deadlines = Deadlines.alone(torch.full((2,), 20.0, dtype=F64))
+    asked = graph, box, spec, root_bounds(graph, box), replace(ROOM, most=1), deadlines
+    found = {one.instance: one for one in halve(*asked, lambda *_: True, ticking(0.01))}
+    assert found[0].status is Status.VERIFIED
+    assert found[1].reason is Reason.BUDGET

@@ -40,7 +40,7 @@ def decide(instances: Any, seconds: float, clock: Callable[[], float]) -> list[F
 def turns(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """What every turn asked for; turns are short."""
     monkeypatch.setattr(portfolio, "FIRST", 32)
-    monkeypatch.setattr(portfolio, "FIRST_CELLS", 4)
+    monkeypatch.setattr(portfolio, "LATE", 1)
     asked: list[tuple[str, int]] = []
     honest_run, honest_cut = Search.run, Cells.cut
 
@@ -70,9 +70,9 @@ def test_a_busy_machine_takes_the_same_turns(turns: list[tuple[str, int]]) -> No
 
 
 def test_time_ends_what_work_does_not(turns: list[tuple[str, int]]) -> None:
-    (found,) = decide(Instances(12, [1e-6]), 20.0, ticking(0.05))
+    (found,) = decide(Instances(12, [1e-6]), 5.0, ticking(0.05))
     assert (found.status, found.reason) == (Status.UNKNOWN, Reason.TIMEOUT)
-    assert 20.0 <= found.seconds <= 24.0
+    assert 5.0 <= found.seconds <= 7.5
     assert any(name == "cells" for name, _ in turns)
     assert turns[-1][0] in ("usual", "cells")
 
@@ -97,7 +97,7 @@ def test_a_usual_search_without_progress_leaves_cells_theirs(
     """The usual search counts domains and closes none; cells decide all the same."""
 
     def idle(self: Search, allowed: Any = None, *more: Any) -> Any:
-        self.accounts.domains = torch.where(allowed.isfinite(), allowed, 1e9).long()
+        self.accounts.work = torch.where(allowed.isfinite(), allowed, 1e9)
         yield from self.ends()
 
     monkeypatch.setattr(Search, "run", idle)
@@ -106,29 +106,49 @@ def test_a_usual_search_without_progress_leaves_cells_theirs(
     assert found.status is Status.VERIFIED
 
 
+def turns_of(share: float = 0.75) -> _Turns:
+    return _Turns(Cells.__new__(Cells), cost=10.0, share=share)
+
+
 def test_one_that_ends_soon_keeps_its_turn() -> None:
-    turn = _Turns(Cells.__new__(Cells), cost=10.0, favour=3.0)
+    turn = turns_of()
     turn.usual.note(100.0, 0.5)  # as much again is expected
     assert turn.usual.ends_soon
     assert not turn.is_for_cells
     turn.usual.note(400.0, 0.499)
     assert not turn.usual.ends_soon
     assert turn.is_for_cells
-    turn.in_cells.note(1200.0, 0.9)
-    assert not turn.is_for_cells  # they had three times as much
+    turn.in_cells.note(1201.0, 0.9)
+    assert not turn.is_for_cells  # they had three quarters
     turn.in_cells.note(2600.0, 0.2)
     assert turn.in_cells.ends_soon
     assert turn.is_for_cells
     turn.are_over = True
     assert not turn.is_for_cells
+    assert turn.of_usual == math.inf
 
 
-def test_turns_grow_with_the_work() -> None:
-    turn = _Turns(Cells.__new__(Cells), cost=10.0, favour=3.0)
-    assert turn.length == 10.0
+def test_a_broken_promise_is_not_believed_again() -> None:
+    """The open share halves with every doubling: always as much again is expected."""
+    turn = turns_of()
+    turn.usual.note(100.0, 0.5)
+    assert turn.usual.expected == pytest.approx(100.0)
+    turn.usual.note(199.0, 0.25)
+    assert turn.usual.ends_soon
+    turn.usual.note(201.0, 0.1)
+    assert turn.usual.expected < 201.0
+    assert not turn.usual.ends_soon
+    assert turn.is_for_cells
+
+
+def test_turns_bring_each_search_to_its_share() -> None:
+    turn = turns_of()
+    assert (turn.of_cells, turn.of_usual) == (10.0, 10.0)  # a cell at least
     turn.usual.note(100.0, 1.0)
     turn.in_cells.note(300.0, 1.0)
-    assert turn.length == portfolio.GROWTH * 400.0
+    later = (1 + portfolio.GROWTH) * 400.0
+    assert turn.of_cells == 0.75 * later - 300.0
+    assert turn.of_usual == 0.25 * later - 100.0
 
 
 def three_layers(unstable: tuple[int, int, int], size: int = 200) -> Exact:
@@ -165,6 +185,6 @@ def test_cells_look_better_where_few_neurons_decide_many(
 
 def test_a_cell_costs_what_its_bounds_do() -> None:
     instance = three_layers((30, 60, 150))
-    expected = 2 * 240 * 0.1 * 6 / (QUICK.domain.iterations + 1)
+    expected = 240 * 0.1 * 6 / (QUICK.domain.iterations + 1)  # half of both bounds
     assert cost_of_cell(instance, QUICK).tolist() == pytest.approx([expected])
     assert not math.isnan(expected)

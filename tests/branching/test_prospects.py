@@ -130,7 +130,8 @@ def test_cutting_into_cells_ends_without_hope_too(
 ) -> None:
     monkeypatch.setattr(portfolio, "FIRST", 1)
     monkeypatch.setattr(portfolio, "FIRST_CELLS", 1e-9)
-    monkeypatch.setattr(portfolio, "FAVOUR", 1e-9)  # nothing is promising here: cells go first
+    monkeypatch.setattr(portfolio, "LATE", 1)
+    monkeypatch.setattr(portfolio, "BETTER", 0.01)  # nothing looks better here: cells go first
     instances = Instances(12, [1e-3])
     (found,) = search_in_turns(
         instances.graph,

@@ -118,8 +118,8 @@ class Accounts:
         return _places((self.charged >= self._deadlines.seconds) & ~self.ended)
 
     def over(self, domains: int) -> list[int]:
-        """Instances that have not ended and have had more than that many domains."""
-        return _places((self.domains > domains) & ~self.ended)
+        """Instances that have not ended and have had more than that many domains, anywhere."""
+        return _places((self.domains + self.elsewhere > domains) & ~self.ended)
 
     def end(
         self, n: int, status: Status, reason: Reason | None = None, point: Tensor | None = None

@@ -130,6 +130,9 @@ class Cells:
         instance: one, in float64.
         settings: of the search.
         clock: in seconds.
+
+    Attributes:
+        bounded: how many cells were bounded.
     """
 
     def __init__(
@@ -164,6 +167,8 @@ class Cells:
         Returns:
             The instance's end, if it has come.
         """
+        if self._inside is not None:
+            return None  # cells that are searched stay as they are
         self._until = until
         last, cells = self.bounded + count, self._begun()
         while 0 < len(cells) < MOST and self.bounded < last and self._may_go_on():
@@ -181,15 +186,21 @@ class Cells:
 
     @property
     def are_cut(self) -> bool:
-        """Whether cutting has come to its end."""
-        if self._open is None:
-            return False
+        """Whether cutting has come to its end; cells that are searched stay as they are."""
+        if self._open is None or self._inside is not None:
+            return self._inside is not None
         return len(self._open) >= MOST or not bool((self._open.neuron >= 0).any())
 
     @property
     def count(self) -> int:
         """How many cells are open."""
+        if self._inside is not None:
+            return int((~self._inside.accounts.ended).sum())
         return 1 if self._open is None else len(self._open)
+
+    def forget(self) -> None:
+        """Let go of all cells: their search is over."""
+        self._open, self._inside = None, None
 
     def _begun(self) -> _Cells:
         """The open cells; the whole box to begin with."""
@@ -198,10 +209,10 @@ class Cells:
         return self._open
 
     def search(self, domains: int, until: float) -> Ended | None:
-        """Search the open cells until so many more domains are bounded; they are not cut any more.
+        """Search the open cells, which are not cut any more.
 
         Args:
-            domains: for each cell.
+            domains: work for each cell, as of so many domains.
             until: the clock's seconds at which to pause.
 
         Returns:
@@ -209,17 +220,28 @@ class Cells:
         """
         self._until = until
         if self._inside is None:
-            self._inside = self._search_inside(self._begun())
-        inside = self._inside
-        before, allowed = int(inside.accounts.domains.sum()), inside.accounts.domains + domains
-        for found in inside.run(allowed, self._may_go_on):
+            cells = self._begun()
+            if not len(cells):
+                return Ended(Status.VERIFIED, bound=self._proved)
+            self._inside = self._search_inside(cells)
+        accounts = self._inside.accounts
+        for found in self._inside.run(accounts.work + domains, until):
             if found.status is Status.VERIFIED:
                 self._prove(found.bound)
             else:
                 return Ended(found.status, point=found.point, reason=found.reason)
-        self.bounded += int(inside.accounts.domains.sum()) - before
-        done = bool(inside.accounts.ended.all())
+        done = bool(accounts.ended.all())
         return Ended(Status.VERIFIED, bound=self._proved) if done else None
+
+    @property
+    def domains(self) -> int:
+        """How many were bounded in cells."""
+        return 0 if self._inside is None else int(self._inside.accounts.domains.sum())
+
+    def work(self, cost: float) -> float:
+        """Counted work so far; ``cost``: of bounding a cell."""
+        inside = 0.0 if self._inside is None else float(self._inside.accounts.work.sum())
+        return cost * self.bounded + inside
 
     def _search_inside(self, cells: _Cells) -> Search:
         """A search of the cells as instances, whose time their instance looks after."""

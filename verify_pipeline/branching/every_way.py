@@ -65,6 +65,15 @@ class Asked:
 FEW_TO_HALVE = 64
 """Inputs with an interval up to which halving them gets a part of the time; else what is left."""
 
+OF_ONE_WAY = (
+    Reason.EXHAUSTED,
+    Reason.TIMEOUT,
+    Reason.GIVEN_UP,
+    Reason.BUDGET,
+    Reason.MEMORY,
+)
+"""Ends of one way of splitting that say nothing of the next."""
+
 SHARE = 0.5
 """Of an instance's time, what a way has before the next one begins."""
 
@@ -107,23 +116,51 @@ def search_every_way(
     before: dict[int, Found] = {}
     for number, way in enumerate(ways):
         names, is_last = places.tolist(), number == len(ways) - 1
-        left: list[tuple[int, float]] = []
+        going: list[Found] = []
+        spent = torch.zeros_like(asked.deadlines.seconds)
 
         def accepts_here(n: int, point: Tensor, names: list[int] = names) -> bool:
             return accepts(names[n], point)
 
         for found in way.search(_for_a_share(asked, way.share), accepts_here):
+            spent[found.instance] = found.seconds
             place = names[found.instance]
             ended = _together(before.get(place), replace(found, instance=place))
-            time_left = float(asked.deadlines.seconds[found.instance]) - found.seconds
-            if not is_last and time_left > 0 and _goes_on(ended, asked.spec, accepts):
+            if not is_last and _goes_on(ended, asked.spec, accepts):
                 before[place] = ended
-                left.append((found.instance, time_left))
+                going.append(found)
             else:
                 yield ended
-        if not left:
+        left = _left_of_groups(asked.deadlines, spent, [one.instance for one in going])
+        for one in going:
+            if left[one.instance] <= 0:
+                yield _late(before[names[one.instance]])
+        some = [one.instance for one in going if left[one.instance] > 0]
+        if not some:
             return
-        asked, places = _left(asked, left), places[[one for one, _ in left]]
+        asked = asked[torch.tensor(some, device=places.device)]
+        asked = replace(asked, deadlines=Deadlines(left[some], asked.deadlines.group))
+        places = places[some]
+
+
+def _left_of_groups(deadlines: Deadlines, spent: Tensor, going: list[int]) -> Tensor:
+    """Seconds that instances which go on have left, ``N``: equal parts of what is their group's.
+
+    Args:
+        deadlines: of the ``N`` instances.
+        spent: seconds of each, ``N``.
+        going: the places of those that go on.
+    """
+    _, group = deadlines.group.unique(return_inverse=True)
+    total = torch.zeros_like(spent).index_add_(0, group, deadlines.seconds - spent)
+    members = torch.bincount(group[going], minlength=len(total)).clamp_min(1)
+    return (total / members)[group]
+
+
+def _late(found: Found) -> Found:
+    """An instance that would have gone on, if it had time."""
+    reason = Reason.TIMEOUT if found.status is Status.UNKNOWN else found.reason
+    return replace(found, reason=reason)
 
 
 def _for_a_share(asked: Asked, share: float) -> Asked:
@@ -131,18 +168,11 @@ def _for_a_share(asked: Asked, share: float) -> Asked:
     return replace(asked, deadlines=deadlines)
 
 
-def _left(asked: Asked, left: list[tuple[int, float]]) -> Asked:
-    """Some of the instances, by their places, and the seconds that each has left."""
-    some = asked[torch.tensor([one for one, _ in left], device=asked.box.lower.device)]
-    seconds = torch.tensor([time for _, time in left]).to(some.deadlines.seconds)
-    return replace(some, deadlines=Deadlines(seconds, some.deadlines.group))
-
-
 def _goes_on(found: Found, spec: Specification, accepts: Accepts) -> bool:
     """Whether an instance's end is only that of one way of splitting."""
     if found.status is Status.FALSIFIED and spec.spare and found.point is not None:
         return not accepts(found.instance, found.point)
-    return found.reason in (Reason.EXHAUSTED, Reason.TIMEOUT)
+    return found.reason in OF_ONE_WAY
 
 
 def _together(before: Found | None, found: Found) -> Found:

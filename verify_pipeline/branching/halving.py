@@ -146,6 +146,7 @@ class _Search:
         self._spent = torch.zeros(count, dtype=torch.float64)
         self._least = torch.full((count,), torch.inf, dtype=torch.float64)
         self._looked_at = torch.zeros(count, dtype=torch.int64)
+        self._undefined: set[int] = set()
         allowed = self._deadlines.shared().to(torch.float64)
         self._prospects = Prospects(allowed, room.give_up)
         self._slow = Prospects(allowed, room.patience)
@@ -243,6 +244,7 @@ class _Search:
             outputs = self._graph(points.double())
             spec = self._spec[instance]
             margins = spec.least(spec.values(outputs))
+        self._undefined |= set(instance[~torch.isfinite(outputs).all(1)].tolist())
         found: dict[int, Tensor] = {}
         for d in (margins <= 0).nonzero().flatten().tolist():
             n = int(instance[d])
@@ -274,12 +276,14 @@ class _Search:
             reason, bound, status = None, None, Status.UNKNOWN
             if n in broken:
                 status = Status.FALSIFIED
+            elif n in self._undefined:
+                reason = Reason.NOT_FINITE  # at a point that was looked at: no part helps
             elif n in stuck:
                 reason = Reason.EXHAUSTED
-            elif too_many:
-                reason = Reason.BUDGET
             elif waiting[n] == 0:
                 status, bound = Status.VERIFIED, float(self._least[n])
+            elif too_many:
+                reason = Reason.BUDGET
             elif self._spent[n] >= self._deadlines.seconds[n]:
                 reason = Reason.TIMEOUT
             elif n in hopeless:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import torch
 
 from verify_pipeline.bounds import Multipliers, NodeBounds, needed_places
+from verify_pipeline.bounds.chunks import unless_memory_ends
 from verify_pipeline.branching.accounts import Found
 from verify_pipeline.branching.affine import is_splittable
 from verify_pipeline.branching.cells import Cells, Ended, are_promising, cost_of_cell
@@ -28,7 +29,7 @@ from verify_pipeline.branching.prospects import Progress
 from verify_pipeline.branching.search import Search
 from verify_pipeline.branching.settings import SearchSettings
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.problem import Box, Specification, Status
+from verify_pipeline.problem import Box, Reason, Specification, Status
 
 FIRST, FIRST_CELLS = 256, 4
 """Work on an instance, and cells by their cost, before it is cut: the greater of both."""
@@ -107,6 +108,10 @@ class _Turns:
         return max(share * (1 + GROWTH) * total - had, self.cost)
 
 
+OUT_OF_MEMORY = Ended(Status.UNKNOWN, reason=Reason.MEMORY)
+"""Of cells; the usual search may fit."""
+
+
 class _Portfolio:
     """N instances and their searches."""
 
@@ -134,6 +139,7 @@ class _Portfolio:
         accounts = self._usual.accounts
         while True:
             yield from self._usual.run(self._allowed)
+            self._turns = {n: one for n, one in self._turns.items() if not accounts.ended[n]}
             if bool(accounts.ended.all()):
                 return
             shares = self._usual.open_share()
@@ -156,26 +162,35 @@ class _Portfolio:
         """The turns of an instance's cells, until it is the usual search's or the end."""
         usual, accounts = self._usual, self._usual.accounts
         while turns.is_for_cells and not bool(accounts.ended[n]):
-            began = self._clock()
-            ended = self._turn(turns, float(accounts.used[n]), float(accounts.left[n]))
-            parts, share = turns.cells.bounded, turns.cells.open_share
-            usual.searched_elsewhere(n, self._clock() - began, parts, share)
-            turns.in_cells.note(turns.cost * parts, share)
+            began, cells = self._clock(), turns.cells
+            used, left = float(accounts.used[n]), float(accounts.left[n])
+            taken = unless_memory_ends(self._turn, turns, used, left)
+            (ended,) = (OUT_OF_MEMORY,) if taken is None else taken
             turns.are_over = ended is not None and ended.status is Status.UNKNOWN
+            # what ended without a decision has closed nothing that counts
+            share = 1.0 if turns.are_over else cells.open_share
+            seconds, parts = self._clock() - began, cells.bounded + cells.domains
+            usual.searched_elsewhere(n, seconds, parts, share)
+            turns.in_cells.note(cells.work(turns.cost), share)
             if ended is not None and not turns.are_over:
                 yield usual.end_elsewhere(n, ended.status, ended.bound, ended.point)
             yield from usual.ends()
+        if turns.are_over or bool(accounts.ended[n]):
+            turns.cells.forget()
 
-    def _turn(self, turns: _Turns, used: float, left: float) -> Ended | None:
+    def _turn(self, turns: _Turns, used: float, left: float) -> tuple[Ended | None]:
         """One turn of cells: they are cut, or in the end searched.
 
         Args:
             turns: of the instance.
             used: the share of its time that it has used.
             left: seconds.
+
+        Returns:
+            The instance's end, if it has come.
         """
         cells, now = turns.cells, self._clock()
         if not cells.are_cut and used < CUTTING:
             until = now + left * (CUTTING - used) / (1 - used)
-            return cells.cut(max(1, int(turns.of_cells / turns.cost)), until)
-        return cells.search(max(1, int(turns.of_cells / max(cells.count, 1))), now + left)
+            return (cells.cut(max(1, int(turns.of_cells / turns.cost)), until),)
+        return (cells.search(max(1, int(turns.of_cells / max(cells.count, 1))), now + left),)

@@ -19,7 +19,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds import Multipliers, NodeBounds, always, needed_places
+from verify_pipeline.bounds import Multipliers, NodeBounds, needed_places
 from verify_pipeline.bounds.chunks import functionals_with_gradients, pairs, unless_memory_ends
 from verify_pipeline.branching.accounts import Accounts, Found, Pace
 from verify_pipeline.branching.affine import is_splittable
@@ -105,7 +105,7 @@ class Search:
         self._pace = Pace(max(1, min(settings.batch, fitting // 2)), clock)
         exact = with_planes(exact, start)
         roots = plant(exact, start, max(1, settings.batch // exact.spec.rows.shape[1]))
-        self._settings = settings
+        self._settings, self._clock = settings, clock
         self._ascent = settings.root if start is None else replace(settings.root, iterations=0)
         self._bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
         self._tightening = Tightening(
@@ -128,44 +128,41 @@ class Search:
         self.accounts.begin(roots.goals.instance)
         self.accounts.charge(torch.ones_like(self.accounts.charged), self._pace.stop(count))
 
-    def run(
-        self, allowed: Tensor | None = None, has_time: Callable[[], bool] = always
-    ) -> Iterator[Found]:
+    def run(self, allowed: Tensor | None = None, until: float = math.inf) -> Iterator[Found]:
         """Search until every instance has come to an end, or had the work that it is allowed.
 
         Args:
             allowed: ``N``, of ``accounts.work``, counted from the beginning on; an instance that
                 has had so much rests, whole, until it is allowed more. None: any.
-            has_time: asked before each batch; once it says no, all instances rest.
+            until: the clock's seconds from which on no batch begins: all instances rest.
         """
         if allowed is None:
             allowed = torch.full_like(self.accounts.charged, math.inf)
         yield from self._not_finite()
         yield from self.ends()
-        yield from self._bound_roots()
-        while len(self._frontier) and has_time():
+        yield from self._bound_roots(until)
+        while len(self._frontier) and not len(self._roots) and self._clock() < until:
             going = self.accounts.work < allowed
-            self._pace.start(self.accounts.for_a_batch(going))
+            if not bool((going & (self.accounts.open > 0) & ~self.accounts.ended).any()):
+                return
+            self._pace.start(min(self.accounts.for_a_batch(going), until - self._clock()))
             self._tighten(going)
             order = self.accounts.used
             instance = self._bounder.goals.instance
-            parents = self._frontier.pop(self._pace.size, instance, order, going)
-            if not len(parents):
-                return
-            yield from self._step(parents)
+            yield from self._step(self._frontier.pop(self._pace.size, instance, order, going))
 
     def _not_finite(self) -> Iterator[Found]:
         """Instances that no bound can be made for."""
         for n in (~self._finite & ~self.accounts.ended).nonzero().squeeze(1).tolist():
             yield self._end(n, Status.UNKNOWN, Reason.NOT_FINITE)
 
-    def _bound_roots(self) -> Iterator[Found]:
+    def _bound_roots(self, until: float) -> Iterator[Found]:
         """Optimise the bounds of the roots, and open those that stay at or below zero."""
         while True:
             self._roots = self._roots[~self.accounts.ended[self._instance(self._roots)]]
-            if not len(self._roots):
+            if not len(self._roots) or self._clock() >= until:
                 return
-            self._pace.start()
+            self._pace.start(until - self._clock())
             part = self._roots[: self._pace.size]
             bounded = unless_memory_ends(self._bounder.bound, part, self._ascent)
             if bounded is None:
