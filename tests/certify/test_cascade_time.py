@@ -163,6 +163,24 @@ def test_the_instances_of_a_purse_that_is_closed_are_given_up(
     assert [verdicts[n].reason for n in (0, 2)] == [Reason.TIMEOUT, Reason.TIMEOUT]
 
 
+def test_a_purse_that_is_emptied_within_a_stage_pays_for_no_other_task(
+    certify: Callable[..., Verdicts], fake: Stages, clock: Any
+) -> None:
+    """Three cases share a second, one in a task: the first takes it all."""
+    purse = Purse(1.0, 3)
+
+    def slow(task: Task) -> Iterator[Decision]:
+        clock.now += 1.0
+        yield Decision(0, Status.UNKNOWN, bound=-1.0)
+
+    alone = fake(slow, largest_task=1)
+    room = Room(1.0, 1 << 20, CPU, dict.fromkeys(range(3), purse))
+    verdicts = certify(3, alone, room=room, clock=clock)
+    assert alone.seen == [(0,)]
+    assert clock.now == 1.0
+    assert [verdicts[n].reason for n in range(3)] == [Reason.TIMEOUT] * 3
+
+
 def works_until_told(clock: Any, left: list[float], each: float = 1.0) -> Callable[[Task], Any]:
     """A stage that takes what it is given, and notes how much that is by the clock."""
 

@@ -162,6 +162,10 @@ class Cascade:
         size = min(size, stage.largest_task or len(waiting))
         while waiting:
             chunk = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+            # others of its purse may have emptied it since the stage began
+            chunk = [index for index in chunk if self._left(index) > 0]
+            if not chunk:
+                continue
             left, failure = self._attempt(stage, chunk)
             if failure is not None and failure.reason is Reason.MEMORY and len(left) > 1:
                 size = max(1, len(left) // 2)
