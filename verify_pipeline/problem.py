@@ -210,16 +210,16 @@ class Status(enum.Enum):
 class Reason(enum.Enum):
     """Why an instance is UNKNOWN; the values are the messages a user reads."""
 
-    TIMEOUT = "its deadline passed; give it more seconds"
-    MEMORY = "memory ran out even for this instance alone; use a smaller network or more memory"
-    GIVEN_UP = "given up: its search is expected to take far more seconds than allowed; allow more"
+    TIMEOUT = "the deadline passed; allow more seconds"
+    MEMORY = "memory ran out even for a single instance; use a smaller network or more memory"
+    GIVEN_UP = "given up: the search is expected to take far more seconds than allowed; allow more"
     BUDGET = "the allowed number of domains was used up; allow more"
     NOT_FINITE = "a value may overflow or be undefined in the box: a bound was NaN or infinite"
     NOT_CONFIRMED = "a bound of the float32 search was not confirmed in float64"
     NOT_REPLAYED = "a claimed counterexample did not replay in onnxruntime"
-    NO_INPUT = "no float32 input lies in its box, so that none can be replayed; widen the box"
-    NOT_DECIDED = "every stage that was asked for left it open; add a stronger stage"
-    EXHAUSTED = "its search has nothing left to split, and bounds of the parts do not decide it"
+    NO_INPUT = "no float32 input lies in the box, so none can be replayed; widen the box"
+    NOT_DECIDED = "left open by every stage that was asked for; add a stronger stage"
+    EXHAUSTED = "the search has nothing left to split, and bounds of the parts do not decide"
     UNSUPPORTED = "a layer cannot be bounded by the stages that were asked for"
     ERROR = "a stage failed; see the detail"
 

@@ -12,7 +12,7 @@ from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.records import Record, Run, RunInfo
 from verify_pipeline.certify.tally import Summary, Tally
 from verify_pipeline.errors import DataError
-from verify_pipeline.problem import Reason, Status, Verdict
+from verify_pipeline.problem import TIED, Reason, Status, Verdict
 from verify_pipeline.reporting import (
     ProgressBars,
     as_markdown,
@@ -24,6 +24,7 @@ from verify_pipeline.reporting import (
     write_table,
 )
 from verify_pipeline.reporting.notes import notes
+from verify_pipeline.reporting.render import HEADINGS
 from verify_pipeline.reporting.tables import PERCENTAGES, epsilon_text
 
 ALL = '["clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound"]'
@@ -114,7 +115,8 @@ def test_an_unfinished_run_claims_nothing_of_the_images_that_have_no_verdict() -
     """20 of 60: 12 verified, 6 falsified, 2 undecided; the other 40 may be either."""
     stopped = replace(summary(), asked=Extent.of(range(60)))
     (row,) = verdict_table([stopped]).to_dict("records")
-    assert (row["images"], row["requested"], row["undecided"]) == (20, 60, 2)
+    assert (row["images"], row["requested"]) == (20, 60)
+    assert pd.isna(row["undecided"])
     assert all(pd.isna(row[name]) for name in PERCENTAGES if name in row)
     for text in (as_text([stopped]), as_markdown([stopped], "c")):
         told = " ".join(text.split())
@@ -123,6 +125,18 @@ def test_an_unfinished_run_claims_nothing_of_the_images_that_have_no_verdict() -
         assert "at least 20.00 % are verified, and at most 90.00 % can be" in told
         assert "60.00" not in text
         assert "70.00" not in text
+    page = as_markdown([stopped, summary()], "c")
+    assert "Percentages are of all images" not in page
+    assert "none here" not in page
+    assert page.splitlines()[2].split("|")[-2].strip() == "–"
+
+
+def test_a_run_with_nothing_undecided_yet_does_not_say_none() -> None:
+    stopped = replace(summary(), records=summary().records[:18], asked=Extent.of(range(60)))
+    assert "none here" not in as_markdown([stopped], "c")
+    done = replace(stopped, asked=Extent.of(range(18)))
+    assert "none here" in as_markdown([done], "c")
+    assert "Percentages are of all images." in as_markdown([done], "c")
 
 
 def test_bounds_of_an_unfinished_run_are_rounded_away_from_the_claim() -> None:
@@ -153,8 +167,37 @@ def test_reasons_stand_under_a_table_on_a_terminal_too() -> None:
     given_up = record(20, Status.UNKNOWN, "branch-and-bound", Reason.GIVEN_UP)
     records = (*summary().records, given_up)
     told = " ".join(as_text([replace(summary(), records=records)]).split())
-    assert f"1 because {Reason.GIVEN_UP.value}" in told
-    assert f"1 because {Reason.TIMEOUT.value}" in told
+    assert f"Undecided: 1 ({Reason.TIMEOUT.value}), 1 ({Reason.GIVEN_UP.value})" in told
+
+
+def test_reasons_of_several_runs_are_told_apart() -> None:
+    asked = replace(INFO, run=replace(INFO.run, specification="top-2"))
+    late = tuple(record(n, Status.UNKNOWN, "crown", Reason.TIMEOUT) for n in range(3))
+    other = Summary(replace(asked, network_name="b"), late, asked=Extent.of(range(3)))
+    first = "tiny (digits test, ε = 0.1): 1 ("
+    second = f"b (digits test, ε = 0.1, top-2): 3 ({Reason.TIMEOUT.value})"
+    for text in (as_text([summary(), other]), as_markdown([summary(), other], "c")):
+        told = " ".join(text.split())
+        assert first in told
+        assert second in told
+
+
+def test_every_column_has_a_heading_and_what_ties_is_shown() -> None:
+    """Of a run that asks α,β-CROWN and something unusual, whose file ties at one image."""
+    stages = ALL.replace("]", ', "abcrown"]')
+    info = replace(
+        INFO, settings=f'{{"stages": {stages}}}', run=replace(INFO.run, specification="top-2")
+    )
+    tied = replace(record(20, Status.VERIFIED, "ibp"), detail=f"{TIED}: of n5")
+    found = replace(summary(info), records=(*summary().records, tied), asked=Extent.of(range(21)))
+    hidden = {"settings", "network_sha256", "requested"}
+    columns = {*verdict_table([found]).columns, *seconds_table([found]).columns} - hidden
+    assert columns == set(HEADINGS)
+    assert "Tied as deployed %" in as_text([found], width=400)
+    page = as_markdown([found], "c")
+    assert "| Tied as deployed % |" in page
+    assert "saturated, the file's own outputs tie" in page
+    assert "| 4.76 |" in page
 
 
 def test_names_are_shown_as_they_are() -> None:
@@ -225,7 +268,7 @@ def test_every_file_names_its_command(tmp_path: Path) -> None:
 def test_markdown_says_what_stayed_open_and_escapes_names() -> None:
     page = as_markdown([summary(replace(INFO, network_name="a|b"))], "make demo")
     assert "| a\\|b | digits | test | 0.1 | 20 | 90.00 | 75.00 | 30.00 | 45.00 | 50.00 |" in page
-    assert "1 because its deadline passed" in page
+    assert f"  * 1 ({Reason.TIMEOUT.value}), 1 ({Reason.BUDGET.value})" in page
     assert "Generated by `make demo`." in page
 
 

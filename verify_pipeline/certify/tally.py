@@ -61,6 +61,11 @@ class Summary:
         """How many images have no verdict yet, as far as is known."""
         return 0 if self.requested is None else self.requested - len(self.records)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every image that was asked for is known to have a verdict."""
+        return self.requested is not None and not self.missing
+
 
 def summaries(ledger: Ledger) -> list[Summary]:
     """Every run of a ledger, in the order in which they were started.

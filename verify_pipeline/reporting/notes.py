@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.problem import Reason
-from verify_pipeline.reporting.tables import epsilon_text
+from verify_pipeline.reporting.tables import asked_text, epsilon_text
 
 
 def notes(summaries: Sequence[Summary]) -> list[str]:
@@ -21,14 +20,19 @@ def notes(summaries: Sequence[Summary]) -> list[str]:
     return told
 
 
-def reasons(summaries: Sequence[Summary]) -> str:
-    """Why images stayed undecided, and how many; empty if none did."""
-    counts: Counter[str] = Counter()
+def reasons(summaries: Sequence[Summary]) -> list[str]:
+    """Why images stayed undecided, and how many: a line for each run that has such images.
+
+    A run is named where there are several.
+    """
+    told = []
     for summary in summaries:
-        counts.update(summary.tally.unknown)
-    return "; ".join(
-        f"{counts[reason.name]} because {reason.value}" for reason in Reason if counts[reason.name]
-    )
+        counts = summary.tally.unknown
+        of_run = [f"{counts[one.name]} ({one.value})" for one in Reason if counts.get(one.name)]
+        name = f"{_name(summary)}: " if len(summaries) > 1 else ""
+        if of_run:
+            told.append(name + ", ".join(of_run))
+    return told
 
 
 def _unfinished(summary: Summary) -> str:
@@ -56,5 +60,7 @@ def _of_unknown_extent(summary: Summary) -> str:
 def _name(summary: Summary) -> str:
     info = summary.info
     width = epsilon_text(info.epsilon)
-    box = f"ε = {width}" if width else info.run.perturbation
-    return f"{info.network_name} ({info.run.data_set} {info.run.split}, {box})"
+    box = f"ε = {width}" if width else info.run.perturbation.split("; ")[0]
+    asked = asked_text(info)
+    question = f"{box}, {asked}" if asked else box
+    return f"{info.network_name} ({info.run.data_set} {info.run.split}, {question})"

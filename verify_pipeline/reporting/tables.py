@@ -18,15 +18,16 @@ KEYS = ("network", "data_set", "split", "epsilon", "asked", "images")
 
 PERCENTAGES = {
     "standard": "classified rightly as they are",
-    "attack_robust": "classified rightly, and the attack stage found no counterexample",
+    "attack_robust": "classified rightly, and the attack stage found no counterexample, or ran out "
+    "of time",
     "ibp_verified": "verified by interval bounds",
     "crown_verified": "verified by interval bounds or CROWN",
     "alpha_crown_verified": "verified by interval bounds, CROWN or α-CROWN",
     "verified": "verified by any stage: the verified accuracy",
     "with_abcrown": "verified by any stage, or safe on the word of α,β-CROWN alone, which computes "
     "in float32",
-    "tied_as_deployed": "verified before the network's last functions, which come to their limits: "
-    "outputs of the file itself tie at an input of the box",
+    "tied_as_deployed": "verified before the final activation; saturated, the file's own outputs tie "
+    "at an input of the box",
     "robust_at_most": "no stage found a counterexample: no method can verify more",
 }
 """Columns in % of the images, and what each counts. Of a run that is not finished they are missing:
@@ -46,12 +47,12 @@ def verdict_table(summaries: Sequence[Summary]) -> pd.DataFrame:
 
     Columns: :data:`KEYS`, of which ``images`` counts those with a verdict; ``requested``, how many
     were asked for (missing where that is unknown); :data:`PERCENTAGES` (rounded to 0.01; missing
-    where the run had no such stage, or is not finished); ``undecided``, ``settings`` (the digest of
-    what was tried) and ``network_sha256``. Where no run asked α,β-CROWN there is no
+    where the run had no such stage, or is not finished); ``undecided`` (missing where it is not
+    finished), ``settings`` (the digest of what was tried) and ``network_sha256``. Where no run asked α,β-CROWN there is no
     ``with_abcrown``, where nothing ties no ``tied_as_deployed``.
     """
     frame = _without_the_usual(pd.DataFrame([_verdict_row(summary) for summary in summaries]))
-    frame = frame.astype({"requested": "Int64"})
+    frame = frame.astype({"requested": "Int64", "undecided": "Int64"})
     needless = {
         "with_abcrown": not any("abcrown" in summary.stages for summary in summaries),
         "tied_as_deployed": not any(summary.tally.tied for summary in summaries),
@@ -107,7 +108,7 @@ def epsilon_text(epsilon: float | None) -> str:
     return f"{epsilon:g}" if float(f"{epsilon:g}") == epsilon else repr(epsilon)
 
 
-def _asked(info: RunInfo) -> str:
+def asked_text(info: RunInfo) -> str:
     """What a run asks besides that images keep their classes: preprocessing, specification."""
     _, *words = info.run.perturbation.split("; ")
     specification = info.run.specification
@@ -126,7 +127,7 @@ def _keys(summary: Summary) -> dict[str, object]:
         info.run.data_set,
         info.run.split,
         epsilon_text(info.epsilon) or info.run.perturbation.split("; ")[0],
-        _asked(info),
+        asked_text(info),
         summary.tally.images,
     )
     return dict(zip(KEYS, values, strict=True))
@@ -155,7 +156,7 @@ def _verdict_row(summary: Summary) -> dict[str, object]:
         **_keys(summary),
         "requested": summary.requested,
         **percentages,
-        "undecided": tally.undecided,
+        "undecided": None if summary.missing else tally.undecided,
         "settings": summary.info.run.settings,
         "network_sha256": summary.info.run.network,
     }
