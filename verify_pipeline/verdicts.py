@@ -64,9 +64,9 @@ class Evidence:
 
     Attributes:
         info: the run.
-        checked: one for each FALSIFIED image, in order; None: nothing was checked, as the run is of
-            images that are no known data set and were not given, or of a question of which the
-            ledger has a digest only.
+        checked: one for each FALSIFIED image and each row that is not of the images; None:
+            nothing was checked, as the run is of images that are no known data set and were not
+            given, or of a question of which the ledger has a digest only.
     """
 
     info: RunInfo

@@ -169,3 +169,40 @@ def test_recheck_compares_labels_with_the_data_set(ledger: Path, asked: tuple[ob
     code, _, err = command("recheck", *asked)
     assert code == 2
     assert "image 0: its label is 1 in the ledger and 0 in the data set" in err
+
+
+ELSEWHERE = {
+    "image = 9": "image 9: the data set holds no such image",
+    f"instance = '{'0' * 32}'": "image 0: the data set holds another image there",
+}
+
+
+@pytest.mark.parametrize("change", ELSEWHERE)
+def test_recheck_tells_rows_of_images_that_the_data_set_does_not_hold(
+    ledger: Path, asked: tuple[object, ...], change: str
+) -> None:
+    edit(ledger, f"UPDATE verdicts SET {change} WHERE image = 0")
+    code, shown, err = command("recheck", *asked)
+    assert code == 2
+    assert "2 of 2 counterexamples hold; other rows that do not fit the data set: 1" in shown
+    assert ELSEWHERE[change] in err
+
+
+def test_recheck_refuses_a_counterexample_of_another_shape(
+    ledger: Path, asked: tuple[object, ...]
+) -> None:
+    """Of as many numbers, so the row alone does not show it."""
+    edit(ledger, "UPDATE verdicts SET input_shape = '2' WHERE image = 1")
+    code, shown, err = command("recheck", *asked)
+    assert code == 2
+    assert "1 of 2 counterexamples hold" in shown
+    assert "image 1: its shape is (2,), its box's (1, 1, 2)" in err
+
+
+def test_text_that_is_not_utf_8_is_told(ledger: Path, asked: tuple[object, ...]) -> None:
+    edit(ledger, "UPDATE verdicts SET detail = CAST(x'FF' AS TEXT) WHERE image = 1")
+    for again in (("table", ledger), ("recheck", *asked)):
+        code, shown, err = command(*again)
+        assert (code, shown) == (2, "")
+        assert f"ledger {ledger}; expected" in err
+        assert "UTF-8" in err

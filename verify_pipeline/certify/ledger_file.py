@@ -119,7 +119,8 @@ def guard(path: Path | None) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+        # Python's own errors, such as text that is not UTF-8, have no code of SQLite's
+        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
         raise LedgerError(
             f"ledger {path}",
             expected="a file that can be read and written",

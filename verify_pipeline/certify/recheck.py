@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from verify_pipeline.certify.contract import Replay
 from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.ledger import Ledger
-from verify_pipeline.certify.records import Run
+from verify_pipeline.certify.records import Record, Run
 from verify_pipeline.certify.replay import confirm
-from verify_pipeline.problem import Status
+from verify_pipeline.problem import Counterexample, Status
 
 
 @dataclass(frozen=True)
@@ -19,50 +19,64 @@ class Rechecked:
 
     Attributes:
         index: the image's place in its data set.
+        falsified: whether the row is of a counterexample.
         problem: why it is none; empty if it is one, inside its box and broken again by replay.
     """
 
     index: int
+    falsified: bool
     problem: str = ""
 
     @property
     def holds(self) -> bool:
-        """Whether it is a counterexample still."""
+        """Whether nothing is wrong with the row."""
         return not self.problem
 
 
 def recheck(ledger: Ledger, run: Run, replay: Replay, instances: Instances) -> Iterator[Rechecked]:
     """Replay the counterexamples of a run's FALSIFIED rows, one by one.
 
-    Of the other rows those are reported whose labels are not the images'.
+    Of the other rows those are reported that are of no image of the data set, or of another image
+    or label than it holds there.
 
     Args:
         ledger: that holds the run.
         run: whose rows are checked.
         replay: the network of the run, loaded anew.
-        instances: of the run, made anew from the data set; rows of other images are passed over.
+        instances: of the run, made anew from the data set.
     """
     known = set(instances.indices)
     for record in ledger.records(run):
-        if record.index not in known:
-            continue
         falsified = record.status is Status.FALSIFIED
-        if instances.digest(record.index) != record.instance:
-            if falsified:
-                yield Rechecked(record.index, "the data set holds another image there")
-            continue
-        label = instances.label(record.index)
-        if record.label != label:
-            told = f"its label is {record.label} in the ledger and {label} in the data set"
-            yield Rechecked(record.index, told)
-            continue
-        if not falsified:
-            continue
-        stored = ledger.counterexample(run, record)
-        batch = instances.batch([record.index])
-        if not bool(batch.box.contains(stored.input.unsqueeze(0).double())):
-            yield Rechecked(record.index, "it is outside its box")
-            continue
-        (again,) = confirm(replay, batch.box, batch.spec, stored.input.unsqueeze(0))
-        problem = "" if again is not None else "its output does not break the specification"
-        yield Rechecked(record.index, problem)
+        problem = _not_of(record, instances, known)
+        if not problem and falsified:
+            problem = _not_broken(ledger.counterexample(run, record), replay, instances, record)
+        if problem or falsified:
+            yield Rechecked(record.index, falsified, problem)
+
+
+def _not_of(record: Record, instances: Instances, known: Container[int]) -> str:
+    """Why a row is not about an image of the data set; empty if it is."""
+    if record.index not in known:
+        return "the data set holds no such image, or the question leaves it out"
+    if instances.digest(record.index) != record.instance:
+        return "the data set holds another image there"
+    label = instances.label(record.index)
+    if record.label != label:
+        return f"its label is {record.label} in the ledger and {label} in the data set"
+    return ""
+
+
+def _not_broken(
+    stored: Counterexample, replay: Replay, instances: Instances, record: Record
+) -> str:
+    """Why a stored counterexample is none; empty if it is one."""
+    batch = instances.batch([record.index])
+    shape = tuple(batch.box.lower.shape[1:])
+    if tuple(stored.input.shape) != shape:
+        return f"its shape is {tuple(stored.input.shape)}, its box's {shape}"
+    point = stored.input.unsqueeze(0)
+    if not bool(batch.box.contains(point.double())):
+        return "it is outside its box"
+    (again,) = confirm(replay, batch.box, batch.spec, point)
+    return "" if again is not None else "its output does not break the specification"

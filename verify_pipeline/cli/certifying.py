@@ -146,7 +146,8 @@ def recheck(
     """Replay every counterexample of a ledger in onnxruntime, against the images read anew.
 
     The ledger says what was asked; what was read from files (images, labels, boxes, ε by pixel,
-    targets, rows) has to be named again. Exits with 2 when a counterexample does not hold any more.
+    targets, rows) has to be named again. Exits with 2 when a counterexample does not hold any
+    more, or a row is not of the image and label that the data set has there.
     """
     from verify_pipeline import onnx, verdicts
 
@@ -166,8 +167,11 @@ def recheck(
             continue
         wrong = [each for each in evidence.checked if not each.holds]
         failed += len(wrong)
-        held, count = len(evidence.checked) - len(wrong), len(evidence.checked)
-        typer.echo(f"{about}: {held} of {count} counterexamples hold")
+        replayed = [each for each in evidence.checked if each.falsified]
+        held = sum(each.holds for each in replayed)
+        others = len(wrong) - (len(replayed) - held)
+        besides = f"; other rows that do not fit the data set: {others}" if others else ""
+        typer.echo(f"{about}: {held} of {len(replayed)} counterexamples hold{besides}")
         for each in wrong:
             typer.echo(f"image {each.index}: {each.problem}", err=True)
     if failed:
@@ -185,9 +189,14 @@ def _about(info: RunInfo) -> str:
 
 
 def _ledger_of(network: Path, ledger: Path | None) -> Path:
-    """The ledger that was named, else the one beside the network."""
+    """The ledger that was named, else the one beside the network.
+
+    Raises:
+        ConfigError: one of the two is a path without a file's name.
+    """
     from verify_pipeline.run_folders import LEDGER
 
+    named("NETWORK", network)
     if ledger is not None:
         named("--ledger", ledger)
     return network.with_name(LEDGER) if ledger is None else ledger

@@ -26,8 +26,8 @@ PERCENTAGES = {
     "verified": "verified by any stage: the verified accuracy",
     "with_abcrown": "verified by any stage, or safe on the word of α,β-CROWN alone, which computes "
     "in float32",
-    "tied_as_deployed": "verified before the final activation; saturated, the file's own outputs tie "
-    "at an input of the box",
+    "tied_as_deployed": "verified before the final activation; saturated, the file's own outputs "
+    "tie at an input of the box",
     "robust_at_most": "no stage found a counterexample: no method can verify more",
 }
 """Columns in % of the images, and what each counts. Of a run that is not finished they are missing:
@@ -48,8 +48,9 @@ def verdict_table(summaries: Sequence[Summary]) -> pd.DataFrame:
     Columns: :data:`KEYS`, of which ``images`` counts those with a verdict; ``requested``, how many
     were asked for (missing where that is unknown); :data:`PERCENTAGES` (rounded to 0.01; missing
     where the run had no such stage, or is not finished); ``undecided`` (missing where it is not
-    finished), ``settings`` (the digest of what was tried) and ``network_sha256``. Where no run asked α,β-CROWN there is no
-    ``with_abcrown``, where nothing ties no ``tied_as_deployed``.
+    finished), ``settings`` (the digest of what was tried) and ``network_sha256``. Where
+    no run asked α,β-CROWN there is no ``with_abcrown``, where nothing ties no
+    ``tied_as_deployed``.
     """
     frame = _without_the_usual(pd.DataFrame([_verdict_row(summary) for summary in summaries]))
     frame = frame.astype({"requested": "Int64", "undecided": "Int64"})
