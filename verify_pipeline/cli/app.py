@@ -18,7 +18,7 @@ from verify_pipeline._version import __version__
 from verify_pipeline.cli.arguments import named, pairs_of, this_command
 from verify_pipeline.cli.certifying import certify, recheck
 from verify_pipeline.cli.crosschecking import crosscheck
-from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument
+from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument, folder
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
 from verify_pipeline.errors import VerifyPipelineError
 
@@ -128,7 +128,9 @@ def train(
 
 @app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(help="Folder of a finished training.")],
+    trained: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of a finished training.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="The file. Default: FOLDER/<recipe>.onnx.")
     ] = None,
@@ -144,7 +146,7 @@ def export(
 
     if out is not None:
         named("--out", out)
-    show_export(pipeline.export_folder(folder, out, data_root))
+    show_export(pipeline.export_folder(trained, out, data_root))
 
 
 app.command()(certify)
@@ -174,9 +176,10 @@ def run(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path(
-        "results/demo"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(parser=folder, metavar="PATH", help="Folder for everything that is made."),
+    ] = Path("results/demo"),
     overrides: Overrides = None,
 ) -> None:
     """Train on small digits (8 x 8, embedded), export, certify every test image, tabulate.
@@ -215,8 +218,13 @@ def table(
 
 @app.command()
 def publish(
-    folder: Annotated[Path, typer.Argument(help="Folder of a finished `run`.")],
-    models: Annotated[Path, typer.Option(help="Where the file and its card go.")] = Path("models"),
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of a finished `run`.")
+    ],
+    models: Annotated[
+        Path,
+        typer.Option(parser=folder, metavar="PATH", help="Where the file and its card go."),
+    ] = Path("models"),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another network of the same name there.")
     ] = False,
@@ -227,7 +235,7 @@ def publish(
     """
     from verify_pipeline import verdicts
 
-    for path in verdicts.publish(folder, models, this_command(), overwrite=overwrite):
+    for path in verdicts.publish(run_folder, models, this_command(), overwrite=overwrite):
         typer.echo(f"wrote {path}")
 
 

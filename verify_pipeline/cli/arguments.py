@@ -137,7 +137,7 @@ def refuse_beside(chosen: str, expected: str, others: Mapping[str, object]) -> N
 
 
 def named(option: str, out: Path) -> None:
-    """Refuse a path of files-to-be that ends in no name, as ``""`` and ``..`` do.
+    """Refuse a path of a file that ends in no name, as ``""``, ``/`` and ``..`` do.
 
     Raises:
         ConfigError: it does.

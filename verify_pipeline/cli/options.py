@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from verify_pipeline.errors import ConfigError
+
 RecipeArgument = Annotated[
     str,
     typer.Argument(
@@ -21,8 +23,26 @@ DataRoot = Annotated[
         "VERIFY_PIPELINE_DATA, then downloads."
     ),
 ]
+
+
+def folder(text: str | Path) -> Path:
+    """The folder of an option, as typed; an empty text would be the current one.
+
+    Raises:
+        ConfigError: it is empty.
+    """
+    if text == "":
+        raise ConfigError("folder ''", expected="a folder's name", got="an empty one")
+    return Path(text)
+
+
 Out = Annotated[
-    Path, typer.Option(help="Folder for everything that is made; the same command continues there.")
+    Path,
+    typer.Option(
+        parser=folder,
+        metavar="PATH",
+        help="Folder for everything that is made; the same command continues there.",
+    ),
 ]
 Device = Annotated[
     str, typer.Option(help="Where to compute: auto (CUDA if there is one), cpu, cuda, cuda:1, …")
