@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import cast, get_args
 
 from verify_pipeline import data, onnx
+from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.certify.questions import Asked, Question, ask, question_of
 from verify_pipeline.certify.recheck import Rechecked, recheck
 from verify_pipeline.certify.records import Run, RunInfo
+from verify_pipeline.certify.settings import parse_indices, plan
+from verify_pipeline.certify.specifications import MARGINS
 from verify_pipeline.certify.tally import Summary, summaries, together
 from verify_pipeline.config import load_recipe
 from verify_pipeline.data import BoxSet, ImageSet, Split
@@ -174,47 +178,73 @@ def publish(
     command: str = "verify_pipeline.api.publish",
     *,
     overwrite: bool = False,
+    data_root: Path | None = None,
 ) -> tuple[Path, Path]:
     """Copy the network of a finished :func:`run` into a folder of models, with a card.
+
+    The card has the verdicts of the recipe's own certification: other ε, settings or images that
+    the ledger holds, too, are not what the recipe makes.
 
     Args:
         folder: of the run.
         models: where ``<recipe>.onnx`` and ``<recipe>.md`` go.
         command: what makes them, as the card tells its reader.
         overwrite: whether another network of this name may be replaced.
+        data_root: where the data set is looked for, whose images are counted.
 
     Returns:
         The file's and the card's path.
 
     Raises:
-        VerifyPipelineError: the folder holds no network, or not every verdict of it that was asked
-            for; or another network of this name is there.
+        VerifyPipelineError: the folder holds no network, or not every verdict of it that the recipe
+            or a command asks for; or another network of this name is there.
     """
     begun = _begun(folder)
     name = begun.recipe.name
     network = onnx.load_network(folder / f"{name}.onnx")
-    results = [
-        result
-        for result in read_ledgers([folder / LEDGER])
-        if result.info.run.network == network.digest
-    ]
-    open_ = sum(result.missing for result in results)
-    if not results or open_:
-        raise LedgerError(
-            f"ledger {folder / LEDGER}",
-            expected=f"verdicts of {name}.onnx, of every image that was asked for",
-            got=f"{open_} images without one" if results else "none",
-            remedy=f"Certify it first: {begun.command(folder)}.",
-        )
+    result = _of_recipe(begun, network, folder, data_root)
     content = (folder / f"{name}.onnx").read_bytes()
     file, page = models / f"{name}.onnx", models / f"{name}.md"
     check_folder(models)
     if not overwrite:
         _refuse_another(file, page, content, network.digest)
     commands = {"train": begun.command(folder), "publish": command}
-    card = model_card(name, network.metadata, network.digest, results, commands)
+    card = model_card(name, network.metadata, network.digest, [result], commands)
     write_all({file: content, page: card})
     return file, page
+
+
+def _of_recipe(begun: Begun, network: Network, folder: Path, data_root: Path | None) -> Summary:
+    """The finished certification of a run's network that its recipe asks for."""
+    recipe = begun.recipe
+    run = Run(
+        network.digest,
+        recipe.train.data.full_name,
+        "test",
+        LinfBall(recipe.certify.epsilon).name,
+        MARGINS.name,
+        plan(recipe.certify).digest,
+    )
+    held = {result.info.run: result for result in read_ledgers([folder / LEDGER])}
+    result = held.get(run)
+    count = len(data.load(run.data_set, "test", data_root))
+    wanted = Extent.of(parse_indices(recipe.certify.indices, count))
+    if result is not None and result.complete and result.decided.covers(wanted):
+        return result
+    others = sum(other.network == network.digest for other in held)
+    got = f"none, but {others} of other questions or settings" if others else "none"
+    if result is not None and result.requested is None:
+        got = "a ledger of an older version, which does not note which images were asked for"
+    elif result is not None:
+        of = len(wanted if result.asked is None else wanted.union(result.asked))
+        got = f"those of {len(result.records)} images of {of}"
+    raise LedgerError(
+        f"ledger {folder / LEDGER}",
+        expected=f"verdicts of {recipe.name}.onnx with the recipe's ε and settings, of every image "
+        "that the recipe or a command asks for",
+        got=got,
+        remedy=f"Certify it first: {begun.command(folder)}.",
+    )
 
 
 def _begun(folder: Path) -> Begun:

@@ -228,6 +228,7 @@ def publish(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another network of the same name there.")
     ] = False,
+    data_root: DataRoot = None,
 ) -> None:
     """Copy the network of a finished run into a folder of models, with a card of what was proved.
 
@@ -235,7 +236,10 @@ def publish(
     """
     from verify_pipeline import verdicts
 
-    for path in verdicts.publish(run_folder, models, this_command(), overwrite=overwrite):
+    written = verdicts.publish(
+        run_folder, models, this_command(), overwrite=overwrite, data_root=data_root
+    )
+    for path in written:
         typer.echo(f"wrote {path}")
 
 
@@ -273,7 +277,7 @@ def _run(begun: Begun, out: Path, data_root: Path | None) -> None:
             device=begun.device,
             train_observer=Several(KeepBegun(out, begun), progress.training),
             certify_observer=progress.certification,
-            command=this_command(),
+            command=begun.command(out),
         )
     show_export(outcome.export)
     show_summaries([outcome.summary])
