@@ -221,6 +221,14 @@ def test_outputs_in_another_order_are_refused(onnx_file: Callable[..., bytes]) -
         network_from_bytes(onnx_file(nodes, ("n", FEATURES), weights), check_parity=False)
 
 
+def test_the_node_is_named_where_samples_show_the_mixing_too(
+    onnx_file: Callable[..., bytes],
+) -> None:
+    nodes = [node("ReduceMax", "x", "mixed", axes=[0], keepdims=1), node("Add", "x mixed", "y")]
+    with pytest.raises(NetworkError, match=r"node 'mixed' \(ReduceMax\)"):
+        network_from_bytes(onnx_file(nodes, ("n", FEATURES), {}), check_parity=False)
+
+
 def test_a_file_that_only_runs_alone_is_run_alone(onnx_file: Callable[..., bytes]) -> None:
     """Its reshape fits one input; a batch cannot be mixed that cannot be run."""
     nodes = [node("Reshape", "x one", "t"), node("ReduceSum", "t axis", "y", keepdims=1)]

@@ -90,7 +90,11 @@ def network_from_bytes(data: bytes, path: Path | None = None, check_parity: bool
         data = serialised(model, source)
     inlined = inline_functions(model, source)
     graph, of_shapes = read_graph(inlined, source)
-    replay = Replayer(data, signature(model, source), source)
+    try:
+        replay = Replayer(data, signature(model, source), source)
+    except NetworkError:  # it sees in numbers that inputs are mixed; the structure names the node
+        refuse_mixing(inlined, source, of_shapes, takes_batches=False)
+        raise
     refuse_mixing(inlined, source, of_shapes, replay.batched)
     network = Network(
         graph=graph,
