@@ -52,11 +52,11 @@ class OwnArrays:
 
     Attributes:
         images: path of the images' array.
-        labels: path of the labels' array.
+        labels: path of the labels' array; None: only what is not about labels can be asked.
     """
 
     images: Path
-    labels: Path
+    labels: Path | None
 
     @property
     def name(self) -> str:
@@ -69,17 +69,25 @@ class OwnArrays:
         Labels have to be the network's classes where the question is about them.
 
         Raises:
+            ConfigError: there are no labels, and the question is about them.
             DataError: a file is missing, or what it holds cannot be.
         """
         from verify_pipeline import data
 
+        if self.labels is None and question.specification.needs_labels:
+            raise ConfigError(
+                "--images and --labels",
+                expected="both or neither",
+                got="--images alone",
+                remedy="Only --rows need no labels.",
+            )
         question.specification.check_outputs(outputs)
         classes = outputs if question.specification.needs_labels else None
         return data.from_arrays(self.images, self.labels, classes, self.name, "arrays")
 
 
 def own_arrays(images: Path | None, labels: Path | None, **others: object) -> OwnArrays | None:
-    """What `--images` and `--labels` name together; None: neither was given.
+    """What `--images` and `--labels` name; None: neither was given.
 
     Args:
         images: path, or None where the option was not given.
@@ -87,13 +95,14 @@ def own_arrays(images: Path | None, labels: Path | None, **others: object) -> Ow
         others: by name, options that mean nothing beside these two; None where not given.
 
     Raises:
-        ConfigError: one without the other, or one of ``others`` beside them.
+        ConfigError: labels without images, or one of ``others`` beside them.
     """
-    given = both(("--images", images), ("--labels", labels))
-    if given is None:
+    if images is None and labels is None:
         return None
+    if images is None:
+        raise ConfigError("--images and --labels", expected="both or neither", got="one")
     refuse_beside("--images and --labels", "a data set, not your own images", others)
-    return OwnArrays(*given)
+    return OwnArrays(images, labels)
 
 
 def both(

@@ -17,13 +17,18 @@ _UNREADABLE = (*DAMAGED, ValueError, KeyError, MemoryError)
 
 
 def from_arrays(
-    images: Path, labels: Path, classes: int | None, name: str = "arrays", split: str = "test"
+    images: Path,
+    labels: Path | None,
+    classes: int | None,
+    name: str = "arrays",
+    split: str = "test",
 ) -> ImageSet:
-    """A user's own images from two ``.npy`` files.
+    """A user's own images from ``.npy`` files.
 
     Args:
         images: ``N x C x H x W`` or flat ``N x D``: bytes 0..255, or floats in [0, 1].
-        labels: ``N`` integers in ``[0, classes)``.
+        labels: ``N`` integers in ``[0, classes)``; None where nothing asked is about them: all are
+            0 then.
         classes: number of classes; None: any number of them, where nothing asked is about labels.
         name: for tables and the ledger.
         split: for tables and the ledger.
@@ -31,7 +36,11 @@ def from_arrays(
     Raises:
         DataError: a file is missing or no array, or what it holds is not as above.
     """
-    pixels, targets = read_array(images), read_array(labels)
+    pixels = read_array(images)
+    if labels is None:
+        targets, labels = np.zeros(len(pixels), np.int64), images
+    else:
+        targets = read_array(labels)
     if pixels.dtype != np.uint8 and not np.issubdtype(pixels.dtype, np.floating):
         raise DataError(
             str(images), expected="bytes or floating-point numbers", got=str(pixels.dtype)
