@@ -97,7 +97,7 @@ extra: 1
         ("name: digits", "name: imagenette", "train.data.name (line 3): expected one of digits"),
         ("conv-small", "conv-smal", "train.network.name (line 4): expected one of"),
         ("conv-small", "conv-smal", "(did you mean conv-small?); got 'conv-smal'"),
-        ("2/255", "2/0", "train.epsilon.target (line 6): expected a number or a fraction"),
+        ("2/255", "2/0", "train.epsilon.target (line 6): expected a finite number, or a fraction"),
         ("2/255", "-0.1", "train.epsilon.target (line 6): input should be greater than or equal"),
         ("2/255", "1.01", "train.epsilon.target (line 6): input should be less than or equal to 1"),
         ("2/255", ".nan", "train.epsilon.target (line 6)"),

@@ -46,6 +46,9 @@ def choose_device(name: str = "auto") -> torch.device:
     expected = "auto, cpu, or a CUDA device that torch sees"
     try:
         device = torch.device(name)
+    except RuntimeError:  # its message lists twenty kinds of device that this package does not use
+        raise ConfigError(f"device {name!r}", expected=expected, got="no such device") from None
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         got = str(error).splitlines()[0]

@@ -98,7 +98,7 @@ def read_begun(folder: Path) -> dict[str, Any] | None:
         raise ConfigError(
             str(path),
             expected="what the run was begun with",
-            got=f"{type(error).__name__}: {error}",
+            got=f"no key {error}" if isinstance(error, KeyError) else str(error),
             remedy="Delete the file; every --set has to be typed again then.",
         ) from None
     return dict(kept)

@@ -39,7 +39,9 @@ def number(text: str) -> float:
     except (ValueError, ZeroDivisionError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"expected a number or a fraction such as 2/255, got {_short(text)}")
+        raise ValueError(
+            f"expected a finite number, or a fraction such as 2/255, got {_short(text)}"
+        )
     if value == 0 and re.match(r"[-+.0_]*[1-9]", plain):
         raise ValueError(f"expected a number that float64 can hold, got {_short(text)}")
     return value

@@ -42,12 +42,14 @@ def test_the_remark_names_what_to_check() -> None:
     (told,) = remarks_on(tally(1, 200), 200, "tinyimagenet", Preprocessing())
     assert told.startswith("1 of 200 images are classified rightly, no more than by guessing among")
     assert "(it is sorted; --class-order published)" in told
+    assert "--class-order published) and whether the network" in told
     assert "--mean and --std" in told
     (other,) = remarks_on(tally(1, 200), 1000, "imagenet64", Preprocessing())
     assert "(it is published; --class-order sorted)" in other
     given = Preprocessing(mean=(0.5,), std=(0.25,))
     (plain,) = remarks_on(tally(5, 60), 10, "cifar10", given)
     assert "class-order" not in plain
+    assert "of this network and the normalisation of" in plain
     assert "--mean" not in plain
     assert given.name in plain
 

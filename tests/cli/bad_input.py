@@ -116,6 +116,7 @@ def _write_texts(folder: Path) -> None:
         "known-odd.csv": "onnx,vnnlib,verdict\ntwo.onnx,p.vnnlib,perhaps\n",
         "results.csv": "onnx,vnnlib,result,seconds,detail\ntwo.onnx,p.vnnlib,sat,1.0,\n",
         "results-odd.csv": "onnx,vnnlib,result,seconds,detail\ntwo.onnx,p.vnnlib,maybe,1.0,\n",
+        "results-torn.csv": "onnx,vnnlib,result,seconds,detail\ntwo.onnx\n",
         "search.yaml": "bab: {branching: {method: guessing}}\n",
         "file": "a file, no folder",
     }

@@ -45,7 +45,7 @@ RECIPES = {
     f"train {TINY} --set train.seed={'9' * 23}": "train.seed (--set): input should be less than",
     f"train {TINY} --set train.seed=-1": "train.seed (--set): input should be greater than or",
     f"train {TINY} --set train.seed=1.5": "train.seed (--set): input should be a valid integer",
-    f"train {TINY} --set train.loss.alpha=nan": "train.loss.alpha (--set): expected a number",
+    f"train {TINY} --set train.loss.alpha=nan": "loss.alpha (--set): expected a finite number",
     f"train {TINY} --set train.loss.alpha=2": "train.loss.alpha (--set): input should be less",
     f"train {TINY} --set train.epsilon.target=1e999": "train.epsilon.target (--set)",
     f"train {TINY} --set train.epsilon.target=1/0": "a fraction such as 2/255, got '1/0'",
@@ -54,7 +54,7 @@ RECIPES = {
     f"train {TINY} --set train.optimiser.epochs={'9' * 23}": "train.optimiser.epochs (--set)",
     f"train {TINY} --set train.network.width=1e30": "train.network.width (--set)",
     f"train {TINY} --set 'train.optimiser.milestones=[{'9' * 23}]'": "milestones[0] (--set)",
-    f"train {TINY} --device abacus": "device 'abacus'; expected auto, cpu, or a CUDA device",
+    f"train {TINY} --device abacus": "CUDA device that torch sees; got no such device",
     f"train {TINY} --device meta": "device 'meta'; expected auto, cpu, or a CUDA device",
     f"train {TINY} --device ''": "device ''; expected auto, cpu, or a CUDA device",
     f"train {TINY} --data-root nowhere": "data root (--data-root); expected a folder that exists",
@@ -101,16 +101,16 @@ QUESTIONS = {
     f"certify two.onnx {OWN} --epsilon nan": "such as 2/255, got 'nan'",
     f"certify two.onnx {OWN} --epsilon 1/0": "such as 2/255, got '1/0'",
     f"certify two.onnx {OWN} --epsilon ''": "such as 2/255, got ''",
-    f"certify two.onnx {OWN} --epsilon 0.1,1e999": "--epsilon: expected a number",
+    f"certify two.onnx {OWN} --epsilon 0.1,1e999": "--epsilon: expected a finite number",
     f"certify two.onnx {OWN} --epsilon 0.1,0.2": "one for each channel of images of shape",
     f"certify two.onnx {OWN} --epsilon-file eps-below.npy": "epsilon; expected finite numbers >= 0",
     f"certify two.onnx {OWN} --epsilon-file eps-nan.npy": "epsilon; expected finite numbers >= 0",
     f"certify two.onnx {OWN} --epsilon-file eps-wide.npy": "a shape that broadcasts to an image's",
     f"certify two.onnx {OWN} --epsilon-file objects.npy": "an array of numbers saved with numpy",
     f"certify two.onnx {OWN} --epsilon-file empty.npy": "an array of numbers saved with numpy",
-    f"{TWO} --timeout 1e999": "timeout: expected a number",
+    f"{TWO} --timeout 1e999": "timeout: expected a finite number, or a fraction such as 2/255",
     f"{TWO} --timeout -1": "timeout: input should be greater than 0",
-    f"{TWO} --timeout soon": "timeout: expected a number",
+    f"{TWO} --timeout soon": "timeout: expected a finite number",
     f"{TWO} --timeout 1e-400": "timeout: expected a number that float64 can hold",
     f"{TWO} --give-up 0": "give_up: input should be greater than 0",
     f"{TWO} --give-up nan": "give_up: input should be a finite number",
@@ -141,11 +141,11 @@ QUESTIONS = {
     f"{TWO} --mean 0.5 --std 1e-40": "std above zero, at least 1.18e-38; got 1e-40",
     f"{TWO} --mean 0.5 --std 0": "std above zero, at least 1.18e-38; got 0.0",
     f"{TWO} --mean 1e60 --std 1": "numbers that float32 can hold, up to 3.4e+38",
-    f"{TWO} --mean 1e999 --std 1": "--mean: expected a number",
+    f"{TWO} --mean 1e999 --std 1": "--mean: expected a finite number",
     f"{TWO} --mean 0.5": "as many numbers of one as of the other; got 1 and 0",
     f"{TWO} --layout chw": "--layout; expected nchw or nhwc; got chw",
-    f"{TWO} --target 2": "targets; expected classes from 0 to 1",
-    f"{TWO} --target -1": "targets; expected classes from 0 to 1",
+    f"{TWO} --target 2": "targets; expected classes from 0 to 1; got 2",
+    f"{TWO} --target -1": "targets; expected classes from 0 to 1; got -1",
     f"{TWO} --target ²": "a .npy file; got no file",
     f"{TWO} --target targets-five.npy": "one for each of 4 images; got shape (5,)",
     f"{TWO} --target text.npy": "text.npy; expected an array of numbers saved with numpy.save",
@@ -271,6 +271,7 @@ PROPERTIES = {
     "vnncomp list.csv --out ''": "--out; expected a path that ends in a file's name",
     "vnncomp list.csv --out list.csv": "results file list.csv; expected columns onnx, vnnlib",
     "vnncomp list.csv --out results-odd.csv": "results-odd.csv, line 2; expected a result",
+    "vnncomp list.csv --out results-torn.csv": "results-torn.csv, line 2; expected 5 columns; got 1",
     "vnncomp list.csv --out file/x.csv": "is a file",
     "vnncomp list.csv --out empty-folder": "file empty-folder; expected a file that can be read",
     f"{SET} --timeout nan": "timeout; expected seconds > 0",
@@ -346,6 +347,19 @@ def test_labels_that_nothing_asks_for_may_be_any(
         result = CliRunner().invoke(app, ["certify", "one.onnx", *asked, *rows])
         assert result.exit_code == 0, result.stderr
         assert "100.00" in result.stdout
+
+
+def test_rows_need_no_labels(
+    bad: tuple[Path, dict[Path, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(bad[0])
+    np.save(tmp_path / "row.npy", np.array([[1.0]]))
+    asked = ("--images", "images.npy", "--rows", f"{tmp_path}/row.npy")
+    ledger = ("--ledger", f"{tmp_path}/ledger.sqlite")
+    certify = ["certify", "one.onnx", *asked, "--epsilon", "0.1", *ledger]
+    for typed in (certify, ["recheck", "one.onnx", *asked, *ledger]):
+        result = CliRunner().invoke(app, typed)
+        assert result.exit_code == 0, result.stderr
 
 
 def test_every_command_is_typed() -> None:

@@ -70,7 +70,10 @@ def test_each_order_is_a_data_set_of_its_own(network: Path, root: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--data", "cifar10", "--class-order", "sorted"], "class order of cifar10"),
+        (
+            ["--data", "cifar10", "--class-order", "sorted"],
+            "imagenet64; got 'sorted'. Leave it out.",
+        ),
         (["--data", "tinyimagenet", "--class-order", "random"], "expected sorted or published"),
         (
             ["--images", "x.npy", "--labels", "y.npy", "--class-order", "sorted"],

@@ -77,10 +77,17 @@ def test_another_recipe_is_refused(tiny: Path, folder: Path) -> None:
 
 
 def test_a_damaged_note_is_told(tiny: Path, folder: Path) -> None:
-    for text in ("{", "[]", '{"name": "tiny", "source": "x", "device": "cpu", "set": {"a": 1}}'):
+    damaged = {
+        "{": "got Expecting property name",
+        "[]": "got ",
+        '{"source": "x", "device": "cpu", "set": {}}': "got no key 'name'.",
+        '{"name": "tiny", "source": "x", "device": "cpu", "set": {"a": 1}}': "got values that are",
+    }
+    for text, told in damaged.items():
         (folder / BEGUN).write_text(text, encoding="utf-8")
         code, _, err = command("run", tiny, "--out", folder)
         assert code == 2
+        assert told in err
         assert "Delete the file; every --set has to be typed again then" in err
 
 

@@ -149,7 +149,7 @@ def test_a_set(network: Path, tmp_path: Path) -> None:
     reference.write_text(f"onnx,vnnlib,verdict\n{network},p.vnnlib,unsat\n")
     code, out, err = run_set(tmp_path, "--reference", reference)
     assert (code, err) == (2, f"contradiction: {network} p.vnnlib, known as unsat\n")
-    assert "1 contradictions\n" in out
+    assert "; 1 contradiction\n" in out
 
 
 def test_a_set_that_is_not_there(tmp_path: Path) -> None:

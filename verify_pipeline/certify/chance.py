@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from verify_pipeline import data
 from verify_pipeline.certify.preprocessing import Preprocessing
@@ -62,5 +63,10 @@ def remarks_on(
         checks.append("whether the network wants normalised pixels (--mean and --std)")
     return (
         f"{tally.right} of {tally.images} images are classified rightly, no more than by guessing "
-        f"among {classes} classes; check {', '.join(checks)}",
+        f"among {classes} classes; check {_listed(checks)}",
     )
+
+
+def _listed(checks: Sequence[str]) -> str:
+    """Two or more as a sentence lists them: ``a, b and c``."""
+    return f"{', '.join(checks[:-1])} and {checks[-1]}"

@@ -179,10 +179,12 @@ def _check_values(values: Sequence[Any]) -> None:
     _need(_is_count(index), "the place of an image", index)
     digest = isinstance(instance, str) and re.fullmatch("[0-9a-f]{32}", instance)
     _need(digest, "an instance's digest", instance)
-    _need(label is None or _is_count(label), "a label", label)
+    _need(label is None or _is_count(label), "a label >= 0", label)
     _need(verdict in [status.value for status in Status], "a verdict", verdict)
-    known = reason in Reason.__members__ if verdict == Status.UNKNOWN.value else reason is None
-    _need(known, f"the reason of a verdict '{verdict}'", reason)
+    if verdict == Status.UNKNOWN.value:
+        _need(reason in Reason.__members__, f"a reason for '{verdict}'", reason)
+    else:
+        _need(reason is None, f"no reason for '{verdict}'", reason)
     _need(isinstance(stage, str), "a stage", stage)
     _need(bound is None or _is_number(bound), "a bound", bound)
     _need(margin is None or _is_number(margin), "a margin", margin)

@@ -212,10 +212,10 @@ class Targeted:
                 expected=f"one class, or one for each of {count} images",
                 got=f"shape {tuple(self.targets.shape)}",
             )
-        if not bool(((self.targets >= 0) & (self.targets < outputs)).all()):
-            raise DataError(
-                "targets", expected=f"classes from 0 to {outputs - 1}", got="another number"
-            )
+        wrong = self.targets[(self.targets < 0) | (self.targets >= outputs)]
+        if wrong.numel():
+            first = str(int(wrong.flatten()[0]))
+            raise DataError("targets", expected=f"classes from 0 to {outputs - 1}", got=first)
 
     def _targets(self, indices: Tensor) -> Tensor:
         targets = self.targets.long()

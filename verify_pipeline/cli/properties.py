@@ -149,7 +149,8 @@ def _show(found: Comparison, out: Path, compared: bool) -> None:
     if not compared:
         return
     count = len(found.contradictions)
-    typer.echo(f"decided {found.decided} of {found.known} known; {count} contradictions")
+    contradictions = "1 contradiction" if count == 1 else f"{count} contradictions"
+    typer.echo(f"decided {found.decided} of {found.known} known; {contradictions}")
     for one in found.contradictions:
         typer.echo(
             f"contradiction: {one.key.onnx} {one.key.vnnlib}, known as {one.known.value}", err=True

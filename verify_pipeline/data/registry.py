@@ -81,10 +81,17 @@ def with_class_order(name: str, order: str | None) -> str:
     base = name.partition(":")[0]
     if order is None:
         return name
-    if order not in get_args(ClassOrder) or base not in _REORDERED:
+    if base not in _REORDERED:
         raise ConfigError(
             f"class order of {name}",
-            expected=" or ".join(get_args(ClassOrder)) + f", of {' or '.join(_REORDERED)}",
+            expected=f"a data set with several orders, {' or '.join(_REORDERED)}",
+            got=repr(order),
+            remedy="Leave it out.",
+        )
+    if order not in get_args(ClassOrder):
+        raise ConfigError(
+            f"class order of {name}",
+            expected=" or ".join(get_args(ClassOrder)),
             got=repr(order),
         )
     return base if order == _REORDERED[base].usual else f"{base}:{order}"

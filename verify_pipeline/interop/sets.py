@@ -125,8 +125,15 @@ def read_results(path: Path) -> dict[Key, Result]:
         )
     results = {}
     for line, row in rows[1:]:
+        if len(row) != len(COLUMNS):
+            raise DataError(
+                f"{path.name}, line {line}",
+                expected=f"{len(COLUMNS)} columns",
+                got=str(len(row)),
+                remedy="Restore the file from a copy, or delete the line to decide it again.",
+            )
+        onnx, vnnlib, answer, seconds, detail = row
         try:
-            onnx, vnnlib, answer, seconds, detail = row
             results[Key(onnx, vnnlib)] = Result(Answer(answer), float(seconds), detail)
         except ValueError as error:
             raise DataError(
