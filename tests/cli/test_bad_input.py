@@ -271,7 +271,7 @@ PROPERTIES = {
     "vnncomp list.csv --out ''": "--out; expected a path that ends in a file's name",
     "vnncomp list.csv --out list.csv": "results file list.csv; expected columns onnx, vnnlib",
     "vnncomp list.csv --out results-odd.csv": "results-odd.csv, line 2; expected a result",
-    "vnncomp list.csv --out results-torn.csv": "results-torn.csv, line 2; expected 5 columns; got 1",
+    "vnncomp list.csv --out results-torn.csv": "torn.csv, line 2; expected 5 columns; got 1",
     "vnncomp list.csv --out file/x.csv": "is a file",
     "vnncomp list.csv --out empty-folder": "file empty-folder; expected a file that can be read",
     f"{SET} --timeout nan": "timeout; expected seconds > 0",

@@ -57,7 +57,9 @@ Overrides = Annotated[
 ]
 
 # What a certification is of, and where its verdicts go.
-NetworkFile = Annotated[Path, typer.Argument(help="ONNX file of pixels in [0, 1] to logits.")]
+NetworkFile = Annotated[
+    Path, typer.Argument(help="ONNX file: takes pixels in [0, 1], gives logits.")
+]
 Data = Annotated[
     str | None,
     typer.Option(help="Data set. Default: the recipe's, or the one the file was trained on."),

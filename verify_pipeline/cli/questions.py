@@ -41,7 +41,7 @@ Mean = Annotated[
         "channel, with commas. Boxes are of pixels in [0, 1] all the same."
     ),
 ]
-Std = Annotated[str | None, typer.Option(help="What is divided by then, as many numbers.")]
+Std = Annotated[str | None, typer.Option(help="Divisors applied after --mean; as many numbers.")]
 LayoutOption = Annotated[
     str | None,
     typer.Option(

@@ -19,7 +19,8 @@ from verify_pipeline.certify.roots import learned, root_budget
 from verify_pipeline.problem import Counterexample, Reason, Status
 
 FEW_FREE = 16
-"""Inputs with an interval up to which boxes are halved, instead of ReLUs being split."""
+"""Inputs with an interval up to which boxes are halved where bounds are cheap, beside splits of
+ReLUs; boxes of at most :data:`VERY_FEW` are halved in any case."""
 
 VERY_FEW = 4
 """Inputs with an interval up to which boxes are halved in any case: few parts may do."""
