@@ -204,5 +204,5 @@ def test_text_that_is_not_utf_8_is_told(ledger: Path, asked: tuple[object, ...])
     for again in (("table", ledger), ("recheck", *asked)):
         code, shown, err = command(*again)
         assert (code, shown) == (2, "")
-        assert f"ledger {ledger}; expected" in err
+        assert f"ledger {ledger}; expected an undamaged ledger; got" in err
         assert "UTF-8" in err

@@ -118,28 +118,34 @@ def guard(path: Path | None) -> Iterator[None]:
     """SQLite's and the file system's errors as a :class:`LedgerError` that names the file."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        # Python's own errors, such as text that is not UTF-8, have no code of SQLite's
-        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-        raise LedgerError(
-            f"ledger {path}",
-            expected="a file that can be read and written",
-            got=str(error),
-            remedy="Free some space; the same command continues then." if full else None,
-        ) from error
     except sqlite3.DatabaseError as error:
-        raise LedgerError(
-            f"ledger {path}",
-            expected="an undamaged ledger",
-            got=str(error),
-            remedy="Restore it from a copy, or name another file to start anew.",
-        ) from error
+        raise _told(error, path) from error
     except OSError as error:
         raise LedgerError(
             f"ledger {path}",
             expected="a place that can be written",
             got=error.strerror or str(error),
         ) from error
+
+
+def _told(error: sqlite3.DatabaseError, path: Path | None) -> LedgerError:
+    """What SQLite says of a ledger: that its file cannot be used now, or that it is damaged."""
+    # errors of Python's own, such as text that is not UTF-8, have no code of SQLite's
+    code = getattr(error, "sqlite_errorcode", None)
+    if isinstance(error, sqlite3.OperationalError) and code is not None:
+        full = code == sqlite3.SQLITE_FULL
+        return LedgerError(
+            f"ledger {path}",
+            expected="a file that can be read and written",
+            got=str(error),
+            remedy="Free some space; the same command continues then." if full else None,
+        )
+    return LedgerError(
+        f"ledger {path}",
+        expected="an undamaged ledger",
+        got=str(error),
+        remedy="Restore it from a copy, or name another file to start anew.",
+    )
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
