@@ -143,6 +143,15 @@ def test_overflow_and_nan_are_never_good_news(weight: float) -> None:
     assert bounds.upper[3].item() == math.inf
 
 
+@pytest.mark.parametrize(("bias", "is_bounded"), [(1e38, True), (2e38, False)])
+def test_the_bias_counts_among_the_terms_that_may_overflow(bias: float, is_bounded: bool) -> None:
+    # the weights' terms sum up to 1.7e38 at most; float32 ends at 3.4e38
+    weight = torch.tensor([[1.3e38, -0.4e38]], dtype=torch.float64)
+    op = Linear(weight, torch.tensor([bias], dtype=torch.float64))
+    low, high = enclose(op, (tensor(0.0, 0.0), tensor(1.0, 1.0)))
+    assert bool(torch.isfinite(low).all() and torch.isfinite(high).all()) is is_bounded
+
+
 def test_an_unknown_operation_is_named() -> None:
     class Odd(Op):
         def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:

@@ -142,7 +142,9 @@ def _weighted(op: Linear | Conv2d, *inputs: Interval) -> Interval:
     positive = replace(op, weight=op.weight.clamp(min=0))
     negative = replace(op, weight=op.weight.clamp(max=0), bias=None)
     bounds = positive(lower) + negative(upper), positive(upper) + negative(lower)
-    return _unless_it_overflows(bounds, op.linear_abs(torch.maximum(lower.abs(), upper.abs())))
+    bias = None if op.bias is None else op.bias.abs()
+    absolute = replace(op, weight=op.weight.abs(), bias=bias)
+    return _unless_it_overflows(bounds, absolute(torch.maximum(lower.abs(), upper.abs())))
 
 
 def _unless_it_overflows(bounds: Interval, terms: Tensor) -> Interval:
