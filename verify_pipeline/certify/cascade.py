@@ -161,9 +161,11 @@ class Cascade:
         size = max(1, self._room.memory // max(stage.bytes_per_instance, 1))
         size = min(size, stage.largest_task or len(waiting))
         while waiting:
-            chunk = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+            some = [waiting.popleft() for _ in range(min(size, len(waiting)))]
             # others of its purse may have emptied it since the stage began
-            chunk = [index for index in chunk if self._left(index) > 0]
+            chunk = [index for index in some if self._left(index) > 0]
+            if len(chunk) < len(some):
+                self._observer.looked_at(stage.name, len(some) - len(chunk))
             if not chunk:
                 continue
             left, failure = self._attempt(stage, chunk)

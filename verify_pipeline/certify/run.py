@@ -22,7 +22,7 @@ from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.instances import Instances, reach, vary_little
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.preprocessing import Prepared
-from verify_pipeline.certify.questions import Question, ask
+from verify_pipeline.certify.questions import Asked, Question, ask
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, parse_indices, plan
 from verify_pipeline.certify.specifications import MARGINS
@@ -30,7 +30,7 @@ from verify_pipeline.certify.stages import FEW_FREE, build_stages, for_few_input
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import DataError, NetworkError
-from verify_pipeline.network.outputs import beginning
+from verify_pipeline.network.outputs import Beginning, beginning
 from verify_pipeline.onnx.parity import check_at
 from verify_pipeline.problem import Status, Verdict
 
@@ -83,16 +83,9 @@ def certify_set(
         raise NetworkError(
             f"network {network_name(network)}", expected="finite weights", got="NaN or infinity"
         )
-    made = plan(settings)
-    begun = beginning(asked.network.graph) if asked.compares else None
-    graph = asked.network.graph if begun is None else begun.graph
-    prepared, place = asked.network, torch.device(device)
-    if prepared.compared:
-        some = spread(asked.instances.indices, COMPARED)
-        points = sample_points(asked.instances.batch(some).box, prepared.input_dtype)
-        check_at(prepared.graph, prepared.replay, points, f"network {network_name(network)}")
-    reached = partial(reach, asked.instances)
-    subject = Subject.of(graph, prepared.replay, place, reached, prepared.input_dtype)
+    made, prepared = plan(settings), asked.network
+    begun = beginning(prepared.graph) if asked.compares else None
+    subject = _subject(network, asked, begun, torch.device(device))
     run = Run(
         network.digest,
         images.name,
@@ -101,19 +94,40 @@ def certify_set(
         specification=asked.specification,
         settings=made.digest,
     )
-    shape, outputs = tuple(images.shape), asked.network.graph.outputs
+    shape, outputs = tuple(images.shape), prepared.graph.outputs
     info = RunInfo(run, network_name(network), asked.epsilon, made.tried, outputs, shape)
     deployed = None if begun is None else Deployed(begun, prepared.replay, prepared.input_dtype)
     job = _Job(asked.instances, info, made, settings.retry, subject.device, deployed)
-    other = None if abcrown is None else partial(abcrown, made, subject, asked.network)
+    other = None if abcrown is None else partial(abcrown, made, subject, prepared)
     stages = build_stages(made, subject, asked.instances.rows, clock, other)
     if vary_little(asked.instances, FEW_FREE):
         stages = for_few_inputs(stages, made, subject, asked.instances.rows, clock)
     with _Borrowed(ledger) as book:
         summary = _work(job, stages, book, observer or Observer(), clock)
-    return replace(
-        summary, remarks=_remarks(summary, images, question or Question(), graph.outputs)
-    )
+    return replace(summary, remarks=_remarks(summary, images, question or Question(), outputs))
+
+
+def _subject(
+    network: Certifiable, asked: Asked, begun: Beginning | None, device: torch.device
+) -> Subject:
+    """What is certified, once graph and file were compared in some of the run's boxes.
+
+    Args:
+        network: whose name errors tell.
+        asked: of it.
+        begun: what stands before an end that is left out; None: the network has none.
+        device: of the graphs.
+
+    Raises:
+        NetworkError: onnxruntime computes something else in some box than the graph.
+    """
+    prepared, dtype = asked.network, asked.network.input_dtype
+    if prepared.compared:
+        some = spread(asked.instances.indices, COMPARED)
+        points = sample_points(asked.instances.batch(some).box, dtype)
+        check_at(prepared.graph, prepared.replay, points, f"network {network_name(network)}")
+    graph = prepared.graph if begun is None else begun.graph
+    return Subject.of(graph, prepared.replay, device, partial(reach, asked.instances), dtype)
 
 
 def _remarks(
