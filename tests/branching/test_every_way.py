@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -199,6 +200,25 @@ def test_a_way_that_gives_up_leaves_the_rest_to_the_next(change: dict[str, Any])
     settings = replace(QUICK, **change)
     (found,) = search_every_way(asked, settings, ROOM, lambda *_: True, ticking(1e-2))
     assert found.status is Status.VERIFIED
+
+
+@pytest.mark.parametrize("reason", every_way.OF_ONE_WAY)
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_what_ends_a_way_with_all_of_the_time_ends_the_instance(
+    monkeypatch: pytest.MonkeyPatch, reason: Reason, share: float
+) -> None:
+    def gives_up(asked: Asked, accepts: object) -> Iterator[Found]:
+        yield Found(0, Status.UNKNOWN, None, None, 0.1, 1, reason)
+
+    def proves(asked: Asked, accepts: object) -> Iterator[Found]:
+        yield Found(0, Status.VERIFIED, 1.0, None, 0.1, 1, None)
+
+    ways = [Way(gives_up, share), Way(proves)]
+    monkeypatch.setattr(every_way, "_ways", lambda *arguments: ways)
+    graph, box, spec = shifted_ties([1e-9])
+    (found,) = decide(graph, box, spec)
+    goes_on = share < 1 or reason is Reason.EXHAUSTED
+    assert found.status is (Status.VERIFIED if goes_on else Status.UNKNOWN)
 
 
 def test_one_without_time_for_another_way_is_late(monkeypatch: pytest.MonkeyPatch) -> None:

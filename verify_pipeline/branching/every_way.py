@@ -72,12 +72,15 @@ OF_ONE_WAY = (
     Reason.BUDGET,
     Reason.MEMORY,
 )
-"""Ends of one way of splitting that say nothing of the next."""
+"""Ends of a way that has a part of the time, which say nothing of the next one."""
+
+OF_ALL_TIME = (Reason.EXHAUSTED,)
+"""Ends of a way that has all of it, which the next one takes up."""
 
 SHARE = 0.5
 """Of an instance's time, what a way has before the next one begins."""
 
-Search = Callable[[Asked, Accepts], Iterator[Found]]
+Decide = Callable[[Asked, Accepts], Iterator[Found]]
 """Decides instances, each found once; asked with places among these whether a point counts."""
 
 
@@ -86,12 +89,17 @@ class Way:
     """A way of splitting.
 
     Attributes:
-        search: splits so.
+        decide: splits so.
         share: of an instance's time that it may use.
     """
 
-    search: Search
+    decide: Decide
     share: float = 1.0
+
+    @property
+    def left_open(self) -> tuple[Reason, ...]:
+        """Why an instance may be UNKNOWN here that the next way goes on with."""
+        return OF_ONE_WAY if self.share < 1 else OF_ALL_TIME
 
 
 def search_every_way(
@@ -122,11 +130,11 @@ def search_every_way(
         def accepts_here(n: int, point: Tensor, names: list[int] = names) -> bool:
             return accepts(names[n], point)
 
-        for found in way.search(_for_a_share(asked, way.share), accepts_here):
+        for found in way.decide(_for_a_share(asked, way.share), accepts_here):
             spent[found.instance] = found.seconds
             place = names[found.instance]
             ended = _together(before.get(place), replace(found, instance=place))
-            if not is_last and _goes_on(ended, asked.spec, accepts):
+            if not is_last and _goes_on(ended, way, asked.spec, accepts):
                 before[place] = ended
                 going.append(found)
             else:
@@ -168,11 +176,11 @@ def _for_a_share(asked: Asked, share: float) -> Asked:
     return replace(asked, deadlines=deadlines)
 
 
-def _goes_on(found: Found, spec: Specification, accepts: Accepts) -> bool:
+def _goes_on(found: Found, way: Way, spec: Specification, accepts: Accepts) -> bool:
     """Whether an instance's end is only that of one way of splitting."""
     if found.status is Status.FALSIFIED and spec.spare and found.point is not None:
         return not accepts(found.instance, found.point)
-    return found.reason in OF_ONE_WAY
+    return found.reason in way.left_open
 
 
 def _together(before: Found | None, found: Found) -> Found:

@@ -6,8 +6,8 @@ instance's box is the part of it where some neurons lie in given intervals; cutt
 makes two pieces whose union is the first (branching on general nonlinearities: Shi et al. 2024,
 GenBaB, arXiv:2405.21063; here without multipliers for the cuts, but with bounds of neurons that
 know of them). The neuron is the one whose line loses most (``bounds.slack``), the cut is at its
-interval's middle. Everything is float64. The search is not complete: a cut tells the neurons behind
-it, but not the input.
+interval's middle, or where a ReLU bends in networks that have some as well. Everything is float64.
+The search is not complete: a cut tells the neurons behind it, but not the input.
 """
 
 from __future__ import annotations

@@ -149,7 +149,9 @@ class Search:
             self._tighten(going)
             order = self.accounts.used
             instance = self._bounder.goals.instance
-            yield from self._step(self._frontier.pop(self._pace.size, instance, order, going))
+            parents = self._frontier.pop(self._pace.size, instance, order, going)
+            assert len(parents), "an open domain of an instance is not in the frontier"
+            yield from self._step(parents)
 
     def _not_finite(self) -> Iterator[Found]:
         """Instances that no bound can be made for."""
