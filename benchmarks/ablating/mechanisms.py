@@ -1,0 +1,284 @@
+"""The mechanisms that can be turned off, and how.
+
+A mechanism is a function that is replaced by one that does nothing, a stage that is left out, or a
+setting of the search. What a verdict rests on is no mechanism: nothing here weakens it.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+import verify_pipeline
+from verify_pipeline.bounds.curves import curve
+from verify_pipeline.branching.leaf import Leaf
+from verify_pipeline.branching.search import search
+from verify_pipeline.branching.settings import BranchingSettings, SearchSettings
+from verify_pipeline.certify.roots import root_bounds
+
+PACKAGE = Path(verify_pipeline.__file__).parent
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """What is turned off.
+
+    Attributes:
+        name: as the literature has it.
+        paper: where it is from; empty: this package's own.
+        part: dotted name of a function that is called in every task in which it has a part.
+        files: modules that would go with it, relative to the package; none: lines of a file.
+        instead: what that function is replaced by; None: it stays.
+        also: dotted names of others, and what they are replaced by.
+        search: the search's settings without the mechanism; None: as they are.
+        stage: of the cascade that is left out; empty: none.
+    """
+
+    name: str
+    paper: str
+    part: str
+    files: tuple[str, ...] = ()
+    instead: Callable[..., Any] | None = None
+    also: Mapping[str, Any] = field(default_factory=dict)
+    search: Callable[[SearchSettings], SearchSettings] | None = None
+    stage: str = ""
+
+    @property
+    def lines(self) -> int:
+        """Lines of its files."""
+        texts = ((PACKAGE / name).read_text(encoding="utf-8") for name in self.files)
+        return sum(len(text.splitlines()) for text in texts)
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """While it lasts, its functions are replaced."""
+        own = {} if self.instead is None else {self.part: self.instead}
+        with ExitStack() as stack:
+            for name, other in {**own, **self.also}.items():
+                stack.enter_context(mock.patch(f"verify_pipeline.{name}", other))
+            yield
+
+
+@contextmanager
+def counted(part: str, calls: dict[str, int]) -> Iterator[None]:
+    """While it lasts, calls of the function of that dotted name are counted in ``calls``."""
+    name = f"verify_pipeline.{part}"
+    original = pkgutil.resolve_name(name)
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        calls[part] = calls.get(part, 0) + 1
+        return original(*args, **kwargs)
+
+    with mock.patch(name, counting):
+        yield
+
+
+def _nowhere(linear: object, place: int, functionals: Tensor) -> Tensor:
+    return torch.zeros_like(functionals, dtype=torch.bool)
+
+
+def _none_tried(self: object, bounder: object, bounded: Any, left: Tensor) -> tuple[Any, Tensor]:
+    return bounded, bounded.domains.goal[:0]
+
+
+def _none_narrowed(self: object, bounder: object, domains: Any) -> tuple[Any, Tensor]:
+    return domains, domains.goal[:0]
+
+
+def _nothing_dropped(self: object, domains: Any, bounds: Tensor) -> tuple[Tensor, Tensor]:
+    return domains.splits, bounds
+
+
+def _slopes_times_widths(
+    graph: object, box: Any, bounds: object, slack: object, slopes: Tensor, entire: Tensor
+) -> Tensor:
+    return (slopes.abs() * (box.upper - box.lower)).flatten(1).nan_to_num(0.0, 0.0, 0.0)
+
+
+def _open(self: object, domain: Any) -> Leaf:
+    return Leaf(torch.full_like(domain.lower.double(), -torch.inf), None)
+
+
+def _no_descent(settings: SearchSettings) -> SearchSettings:
+    return replace(settings, descent=0)
+
+
+def _best_score(settings: SearchSettings) -> SearchSettings:
+    return replace(settings, branching=BranchingSettings(method="babsr"))
+
+
+class _Nothing:
+    """A relaxation that none is of."""
+
+
+MECHANISMS = (
+    Mechanism(
+        "attack before bounds",
+        "PGD, arXiv:1706.06083",
+        "certify.stages.attack.AttackStage.run",
+        ("certify/stages/attack.py", "attacks/falsify.py", "attacks/pgd.py"),
+        stage="attack",
+    ),
+    Mechanism(
+        "IBP before CROWN",
+        "IBP, arXiv:1810.12715",
+        "certify.stages.ibp.IntervalStage.run",
+        ("certify/stages/ibp.py",),
+        stage="ibp",
+    ),
+    Mechanism(
+        "CROWN before α-CROWN",
+        "CROWN, arXiv:1811.00866",
+        "certify.stages.crown.CrownStage.run",
+        ("certify/stages/crown.py",),
+        stage="crown",
+    ),
+    Mechanism(
+        "α-CROWN before branch and bound",
+        "α-CROWN, arXiv:2011.13824",
+        "certify.stages.alpha_crown.AlphaCrownStage.run",
+        ("certify/stages/alpha_crown.py",),
+        stage="alpha-crown",
+    ),
+    Mechanism(
+        "layers only of images still open",
+        "",
+        "certify.stages.crown.root_bounds",
+        instead=lambda subject, task, budget, wanted: root_bounds(subject, task, budget),
+    ),
+    Mechanism(
+        "active subnetworks, sparse convolutions",
+        "",
+        "bounds.problems.where_it_pays",
+        ("bounds/live.py", "bounds/sparse.py"),
+        instead=_nowhere,
+    ),
+    Mechanism(
+        "receptive fields",
+        "",
+        "bounds.problems.local_network",
+        ("bounds/locality.py",),
+        instead=lambda graph, place: None,
+    ),
+    Mechanism(
+        "transposed convolutions by phases",
+        "",
+        "bounds.adjoint._has_phases",
+        instead=lambda op: False,
+    ),
+    Mechanism(
+        "optimised tangents",
+        "GenBaB, arXiv:2405.21063",
+        "bounds.linearise.tangents",
+        ("bounds/tangents.py",),
+        instead=curve,
+    ),
+    Mechanism(
+        "optimised planes of products and tangents",
+        "arXiv:2002.06622",
+        "bounds.ascent.Planes.of",
+        ("bounds/planes.py", "branching/planes.py"),
+        also={"bounds.ascent.Movable": _Nothing},
+    ),
+    Mechanism(
+        "planes of the root in every domain",
+        "",
+        "branching.search.with_planes",
+        ("branching/planes.py",),
+        instead=lambda exact, start: exact,
+    ),
+    Mechanism(
+        "intermediate bounds optimised at the root",
+        "α-CROWN, arXiv:2011.13824",
+        "branching.search.tightened",
+        ("branching/tightening.py",),
+        instead=lambda bounder, *rest: bounder,
+    ),
+    Mechanism(
+        "split, then bound anew (cells)",
+        "Neurify, arXiv:1809.08098",
+        "branching.every_way.search_in_turns",
+        ("branching/cells.py", "branching/portfolio.py"),
+        instead=search,
+    ),
+    Mechanism(
+        "objective cutoff on neurons",
+        "",
+        "branching.narrowing.Narrowing.narrowed",
+        ("branching/narrowing.py", "bounds/cutoffs.py"),
+        instead=_none_narrowed,
+    ),
+    Mechanism(
+        "objective cutoff on the box",
+        "arXiv:2302.01404",
+        "branching.contraction.Contraction.applied",
+        ("branching/contraction.py", "bounds/cuts.py"),
+        instead=_none_tried,
+    ),
+    Mechanism(
+        "nogoods",
+        "BICCOS, arXiv:2501.00200",
+        "branching.bounding.Bounder.generalise",
+        ("branching/nogoods.py",),
+        instead=_nothing_dropped,
+    ),
+    Mechanism(
+        "candidates bounded (kFSB)",
+        "arXiv:2104.06718",
+        "branching.bounding.Bounder.choose",
+        search=_best_score,
+    ),
+    Mechanism(
+        "candidates optimised where none lifts both",
+        "strong branching, Achterberg 2009",
+        "branching.bounding.lifts_both",
+        instead=lambda lower, before: torch.ones_like(before, dtype=torch.bool),
+    ),
+    Mechanism(
+        "corner attack",
+        "",
+        "branching.pursuit.Pursuit.everywhere",
+        ("branching/pursuit.py",),
+        search=_no_descent,
+    ),
+    Mechanism(
+        "exact leaves by linear programs",
+        "",
+        "branching.bounding.Bounder.leaf",
+        ("branching/leaf.py",),
+        instead=_open,
+    ),
+    Mechanism(
+        "interval splits of smooth neurons",
+        "GenBaB, arXiv:2405.21063",
+        "branching.every_way.search_in_pieces",
+        ("branching/pieces.py",),
+        also={
+            "branching.every_way.can_be_cut": lambda graph: False,
+            "branching.every_way.has_smooth_neurons": lambda graph: False,
+        },
+    ),
+    Mechanism(
+        "input splits before ReLU splits",
+        "arXiv:1711.00455",
+        "certify.stages.input_split.InputSplitStage._is_affordable",
+        ("certify/stages/input_split.py",),
+        instead=lambda self, task, known: False,
+    ),
+    Mechanism(
+        "input scores from what is lost",
+        "smart branching, arXiv:1804.10829",
+        "branching.halving.input_scores",
+        ("branching/influence.py",),
+        instead=_slopes_times_widths,
+    ),
+)
+"""In the order in which an image meets them."""
