@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from verify_pipeline import losses
-from verify_pipeline.lirpa import Bounder
+from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.network import zoo
 from verify_pipeline.training.initialise import ibp_init, weight_layers
 from verify_pipeline.training.settings import TrainSettings
@@ -93,7 +93,7 @@ def full_step(module: nn.Module, case: Case, images: Tensor, labels: Tensor) -> 
         optimiser={"l1": 1e-5},
     )
     generator = torch.Generator().manual_seed(0)
-    bounder = Bounder(module, case.shape)
+    bounder = AutoLirpaBounder(module, case.shape)
     step = LossStep(module, bounder, losses.get("mtl-ibp"), settings, generator)
     optimiser = torch.optim.Adam(module.parameters(), lr=1e-6, fused=True)
 

@@ -17,7 +17,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         cli
         api
         pipeline
-        verdicts
+        reports
         run_folders
         config doctor
         engines
@@ -26,12 +26,27 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         branching
         bounds lirpa losses attacks data onnx
         network
-        problem settings strict_yaml whole_files
+        problem settings strict_yaml atomic_write
         errors
         __init__
         _version
     """.strip().splitlines()
 )
+# The rooms of large parts, by the same rule: a room imports from those below it, modules of one
+# room from each other. What stands in the part's folder itself is below its rooms.
+ROOMS = {
+    "bounds": ("optimise", "intermediate", "linear", "relaxations", "interval"),
+    "branching": (
+        "search",
+        "improve",
+        "select",
+        "evaluate",
+        "exact",
+        "tree",
+        "limits",
+        "config",
+    ),
+}
 RANK = {part: len(LAYERS) - place for place, line in enumerate(LAYERS) for part in line}
 # Packages that must not be imported anywhere, and why.
 FORBIDDEN = {
@@ -76,6 +91,25 @@ def test_imports_point_downwards(path: Path) -> None:
     assert part in RANK, f"add {part} to the layer table here and in ARCHITECTURE.md"
     upwards = {other for other in own_parts(path) if other != part and RANK[other] >= RANK[part]}
     assert not upwards, f"{part} must not import {sorted(upwards)}"
+
+
+@pytest.mark.parametrize("part", ROOMS)
+def test_rooms_import_rooms_below_them(part: str) -> None:
+    rank = {room: len(ROOMS[part]) - place for place, room in enumerate(ROOMS[part])}
+    for path in (PACKAGE / part).rglob("*.py"):
+        room = path.relative_to(PACKAGE / part).parts[0]
+        if path == PACKAGE / part / "__init__.py":
+            continue  # gathers the part's public names
+        names = [name.split(".") for name in imports_of(path)]
+        used = {name[2] for name in names if name[:2] == ["verify_pipeline", part]} & rank.keys()
+        upwards = {other for other in used if rank[other] > rank.get(room, 0)}
+        assert not upwards, f"{path.relative_to(PACKAGE)} must not import {sorted(upwards)}"
+
+
+@pytest.mark.parametrize("part", ROOMS)
+def test_every_declared_room_exists(part: str) -> None:
+    found = {path.name for path in (PACKAGE / part).iterdir() if (path / "__init__.py").exists()}
+    assert found == set(ROOMS[part])
 
 
 def test_every_declared_part_exists() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from verify_pipeline.atomic_write import write_all, write_whole
 from verify_pipeline.errors import DataError
-from verify_pipeline.whole_files import write_all, write_whole
 
 
 @pytest.mark.parametrize("content", ["ε\n", b"\x00\xff"])
@@ -32,7 +32,7 @@ def test_nothing_is_left_where_somebody_stops(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("verify_pipeline.whole_files.os.replace", stopped)
+    monkeypatch.setattr("verify_pipeline.atomic_write.os.replace", stopped)
     with pytest.raises(KeyboardInterrupt):
         write_whole(tmp_path / "file", "text")
     assert not list(tmp_path.iterdir())

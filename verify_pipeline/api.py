@@ -39,9 +39,9 @@ from verify_pipeline.errors import VerifyPipelineError
 from verify_pipeline.onnx import ExportReport, Network, load_network, network_from_module
 from verify_pipeline.pipeline import Outcome, certify, export_onnx, run, train
 from verify_pipeline.problem import Box, Counterexample, Reason, Specification, Status, Verdict
+from verify_pipeline.reports import Evidence, publish, read_ledgers, recheck_ledger, tabulate
 from verify_pipeline.training import Trained, TrainObserver, TrainSettings
 from verify_pipeline.training import restore as load_trained
-from verify_pipeline.verdicts import Evidence, publish, read_ledgers, recheck_ledger, tabulate
 
 __all__ = [
     "AbcrownSetup",

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from verify_pipeline import data, onnx, training
+from verify_pipeline.atomic_write import check_folder, write_whole
 from verify_pipeline.certify.contract import Observer
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.questions import Question
@@ -26,10 +27,9 @@ from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet, Split
 from verify_pipeline.engines import Setup
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.onnx import ExportReport, Network
+from verify_pipeline.reports import tabulate
 from verify_pipeline.run_folders import LEDGER, RECIPE
 from verify_pipeline.training import Cascade, Trained, TrainObserver, TrainSettings
-from verify_pipeline.verdicts import tabulate
-from verify_pipeline.whole_files import check_folder, write_whole
 
 REAL_INPUTS = 256
 """Images at which an exported file is compared with the trained network."""

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.config import Recipe, load_recipe
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.training.checkpoint import STATE
 from verify_pipeline.training.observer import Silent
-from verify_pipeline.whole_files import write_whole
 
 RECIPE, LEDGER, BEGUN = "recipe.yaml", "ledger.sqlite", "begun.json"
 """Names of files in it."""

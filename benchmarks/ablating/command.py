@@ -13,8 +13,8 @@ from against.tasks import check, read_tasks
 
 from ablating.measuring import Measured, measure_all, measure_pass
 from ablating.page import page
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.errors import VerifyPipelineError
-from verify_pipeline.whole_files import write_whole
 
 TASKS = Path("benchmarks/ablations.yaml")
 

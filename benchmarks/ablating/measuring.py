@@ -16,8 +16,8 @@ from against.tasks import Job
 
 from ablating.mechanisms import MECHANISMS, Mechanism
 from ablating.tasks import Done, do
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.errors import DataError
-from verify_pipeline.whole_files import write_whole
 
 ALL_ON = ("all on", "all on, again")
 """Names of the passes without anything off: what differs between them is noise."""

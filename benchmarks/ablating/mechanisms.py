@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 import verify_pipeline
-from verify_pipeline.bounds.curves import curve
-from verify_pipeline.branching.leaf import Leaf
-from verify_pipeline.branching.search import search
-from verify_pipeline.branching.settings import BranchingSettings, SearchSettings
-from verify_pipeline.certify.roots import root_bounds
+from verify_pipeline.bounds.relaxations.smooth import curve
+from verify_pipeline.branching.config.search_settings import BranchingSettings, SearchSettings
+from verify_pipeline.branching.exact.lp_leaf import Leaf
+from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.certify.root_bounds import root_bounds
 
 PACKAGE = Path(verify_pipeline.__file__).parent
 
@@ -157,113 +157,113 @@ MECHANISMS = (
     Mechanism(
         "active subnetworks, sparse convolutions",
         "",
-        "bounds.problems.where_it_pays",
-        ("bounds/live.py", "bounds/sparse.py"),
+        "bounds.intermediate.neuron_batches.where_it_pays",
+        ("bounds/intermediate/active_subnetwork.py", "bounds/intermediate/sparse_convolution.py"),
         instead=_nowhere,
     ),
     Mechanism(
         "receptive fields",
         "",
-        "bounds.problems.local_network",
-        ("bounds/locality.py",),
+        "bounds.intermediate.neuron_batches.receptive_field",
+        ("bounds/intermediate/receptive_field.py",),
         instead=lambda graph, place: None,
     ),
     Mechanism(
         "transposed convolutions by phases",
         "",
-        "bounds.adjoint._has_phases",
+        "bounds.linear.adjoint._has_phases",
         instead=lambda op: False,
     ),
     Mechanism(
         "optimised tangents",
         "GenBaB, arXiv:2405.21063",
-        "bounds.linearise.tangents",
-        ("bounds/tangents.py",),
+        "bounds.relaxations.relaxed_graph.tangents",
+        ("bounds/relaxations/tangents.py",),
         instead=curve,
     ),
     Mechanism(
         "optimised planes of products and tangents",
         "arXiv:2002.06622",
-        "bounds.ascent.Planes.of",
-        ("bounds/planes.py", "branching/planes.py"),
-        also={"bounds.ascent.Movable": _Nothing},
+        "bounds.optimise.alpha_beta.Planes.of",
+        ("bounds/optimise/plane_positions.py", "branching/improve/root_plane_positions.py"),
+        also={"bounds.optimise.alpha_beta.Movable": _Nothing},
     ),
     Mechanism(
         "planes of the root in every domain",
         "",
-        "branching.search.with_planes",
-        ("branching/planes.py",),
+        "branching.search.relu_split.with_planes",
+        ("branching/improve/root_plane_positions.py",),
         instead=lambda exact, start: exact,
     ),
     Mechanism(
         "intermediate bounds optimised at the root",
         "α-CROWN, arXiv:2011.13824",
-        "branching.search.tightened",
-        ("branching/tightening.py",),
+        "branching.search.relu_split.tightened",
+        ("branching/improve/optimise_at_root.py",),
         instead=lambda bounder, *rest: bounder,
     ),
     Mechanism(
         "split, then bound anew (cells)",
         "Neurify, arXiv:1809.08098",
-        "branching.every_way.search_in_turns",
-        ("branching/cells.py", "branching/portfolio.py"),
+        "branching.search.every_way.search_in_turns",
+        ("branching/search/split_then_rebound.py", "branching/search/portfolio.py"),
         instead=search,
     ),
     Mechanism(
         "objective cutoff on neurons",
         "",
-        "branching.narrowing.Narrowing.narrowed",
-        ("branching/narrowing.py", "bounds/cutoffs.py"),
+        "branching.improve.cutoff_on_neurons.Narrowing.narrowed",
+        ("branching/improve/cutoff_on_neurons.py", "bounds/optimise/objective_cutoff.py"),
         instead=_none_narrowed,
     ),
     Mechanism(
         "objective cutoff on the box",
         "arXiv:2302.01404",
-        "branching.contraction.Contraction.applied",
-        ("branching/contraction.py", "bounds/cuts.py"),
+        "branching.improve.cutoff_on_box.Contraction.applied",
+        ("branching/improve/cutoff_on_box.py", "bounds/linear/halfspace_box.py"),
         instead=_none_tried,
     ),
     Mechanism(
         "nogoods",
         "BICCOS, arXiv:2501.00200",
-        "branching.bounding.Bounder.generalise",
-        ("branching/nogoods.py",),
+        "branching.evaluate.bounder.Bounder.generalise",
+        ("branching/tree/nogoods.py",),
         instead=_nothing_dropped,
     ),
     Mechanism(
         "candidates bounded (kFSB)",
         "arXiv:2104.06718",
-        "branching.bounding.Bounder.choose",
+        "branching.evaluate.bounder.Bounder.choose",
         search=_best_score,
     ),
     Mechanism(
         "candidates optimised where none lifts both",
         "strong branching, Achterberg 2009",
-        "branching.bounding.lifts_both",
+        "branching.evaluate.bounder.lifts_both",
         instead=lambda lower, before: torch.ones_like(before, dtype=torch.bool),
     ),
     Mechanism(
         "corner attack",
         "",
-        "branching.pursuit.Pursuit.everywhere",
-        ("branching/pursuit.py",),
+        "branching.evaluate.corner_attack.Pursuit.everywhere",
+        ("branching/evaluate/corner_attack.py",),
         search=_no_descent,
     ),
     Mechanism(
         "exact leaves by linear programs",
         "",
-        "branching.bounding.Bounder.leaf",
-        ("branching/leaf.py",),
+        "branching.evaluate.bounder.Bounder.leaf",
+        ("branching/exact/lp_leaf.py",),
         instead=_open,
     ),
     Mechanism(
         "interval splits of smooth neurons",
         "GenBaB, arXiv:2405.21063",
-        "branching.every_way.search_in_pieces",
-        ("branching/pieces.py",),
+        "branching.search.every_way.search_in_pieces",
+        ("branching/search/interval_split.py",),
         also={
-            "branching.every_way.can_be_cut": lambda graph: False,
-            "branching.every_way.has_smooth_neurons": lambda graph: False,
+            "branching.search.every_way.can_be_cut": lambda graph: False,
+            "branching.search.every_way.has_smooth_neurons": lambda graph: False,
         },
     ),
     Mechanism(
@@ -276,8 +276,8 @@ MECHANISMS = (
     Mechanism(
         "input scores from what is lost",
         "smart branching, arXiv:1804.10829",
-        "branching.halving.input_scores",
-        ("branching/influence.py",),
+        "branching.search.input_split.input_scores",
+        ("branching/select/input_scores.py",),
         instead=_slopes_times_widths,
     ),
 )

@@ -14,7 +14,7 @@ from against.tasks import Job
 
 from ablating.mechanisms import MECHANISMS, Mechanism, counted
 from verify_pipeline import api
-from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, plan
 from verify_pipeline.interop.sets import SetJob, run_set
 

@@ -16,11 +16,18 @@ from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.perturbations import LinfBall
-from verify_pipeline.engines import AbcrownStage, Answer, Engine, Limits, Question, find_tool
+from verify_pipeline.engines import (
+    AbcrownStage,
+    Engine,
+    Limits,
+    ToolAnswer,
+    ToolQuestion,
+    find_tool,
+)
 from verify_pipeline.engines.module_file import write_module
 from verify_pipeline.engines.sets import questions_of, result_of
 from verify_pipeline.engines.stage import MODULES
-from verify_pipeline.interop.files import read_network
+from verify_pipeline.interop.text_files import read_network
 
 DEFAULTS = "general: {}\n"
 PATIENT = Limits(overrun=3600.0)
@@ -33,7 +40,7 @@ class Counting(Engine):
         super().__init__(*arguments, **named)
         self.domains: dict[int, int] = {}
 
-    def ask(self, questions: Sequence[Question]) -> Iterator[Answer]:
+    def ask(self, questions: Sequence[ToolQuestion]) -> Iterator[ToolAnswer]:
         """As the engine answers."""
         for answer in super().ask(questions):
             self.domains[answer.place] = answer.domains or 0

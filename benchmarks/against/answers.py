@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from verify_pipeline.interop.instances import Answer, SetInstance
+from verify_pipeline.interop.instance_list import Answer, SetInstance
 
 WORDS = {
     Answer.SAT: "falsified",

@@ -13,7 +13,7 @@ from against.answers import WORDS, Given, name_of
 from against.tasks import Job
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.errors import DataError
-from verify_pipeline.interop.instances import read_instances
+from verify_pipeline.interop.instance_list import read_instances
 from verify_pipeline.interop.sets import read_results
 
 

@@ -14,9 +14,9 @@ from against.measuring import measure
 from against.page import page
 from against.running import forget, installed, run
 from against.tasks import COMMAND, ENGINES, EngineName, Job, check, read_tasks
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.config import checked
 from verify_pipeline.errors import ConfigError, VerifyPipelineError
-from verify_pipeline.whole_files import write_whole
 
 
 def main(description: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from against.tasks import ENGINES, Job
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.errors import DataError
-from verify_pipeline.whole_files import write_whole
 
 JOB = "job.json"
 

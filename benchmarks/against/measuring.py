@@ -17,9 +17,9 @@ from against.answers import Given
 from against.measured import Measured
 from against.tasks import OURS, Job
 from verify_pipeline._version import __version__
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.settings import search_text
 from verify_pipeline.engines import find_tool
-from verify_pipeline.whole_files import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED_CODE = ("verify_pipeline", "abcrown_configs")

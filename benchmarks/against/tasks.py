@@ -16,7 +16,7 @@ from verify_pipeline.certify.settings import parse_indices, search_file
 from verify_pipeline.config import read_settings
 from verify_pipeline.data import ImageSet, load
 from verify_pipeline.errors import ConfigError, VerifyPipelineError
-from verify_pipeline.interop.instances import SetInstance, read_instances
+from verify_pipeline.interop.instance_list import SetInstance, read_instances
 from verify_pipeline.onnx import load_network
 from verify_pipeline.settings import STRICT, Positive, Text
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.adjoint import _by_phases, _has_phases, adjoint
+from verify_pipeline.bounds.linear.adjoint import _by_phases, _has_phases, adjoint
 from verify_pipeline.network.ops import Conv2d, LinearOp
 
 # kernel, stride, padding, height and width of the input

@@ -15,7 +15,7 @@ from verify_pipeline.bounds import (
     interval_bounds,
     interval_margins,
 )
-from verify_pipeline.lirpa import Bounder
+from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import (
     Add,
@@ -117,7 +117,7 @@ def residual() -> tuple[nn.Module, Graph]:
     return module, module.graph()
 
 
-def activation_inputs(bounder: Bounder) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def activation_inputs(bounder: AutoLirpaBounder) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """What auto_LiRPA bounded each activation's input by, in order."""
     return [
         (node.inputs[0].lower, node.inputs[0].upper)
@@ -135,7 +135,7 @@ def test_crown_equals_lirpas(make: Callable[[], tuple[nn.Module, Graph]], epsilo
     torch.testing.assert_close(graph(images), module(images).detach(), atol=1e-5, rtol=1e-5)
     box = Box.around(images, epsilon)
     spec = Specification.margins(torch.tensor([0, 1, 4, 2]), 5)
-    bounder = Bounder(module, graph.input_shape)
+    bounder = AutoLirpaBounder(module, graph.input_shape)
     with torch.no_grad():
         ibp = bounder.ibp(box, spec.rows)
         lower = bounder.crown(box, spec.rows)

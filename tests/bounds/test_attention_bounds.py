@@ -13,14 +13,14 @@ from verify_pipeline.bounds import (
     Multipliers,
     NodeBounds,
     OptimiseSettings,
-    Until,
+    StopRule,
     crown_intermediate,
     crown_margins,
     interval_bounds,
     optimise,
     optimise_intermediate,
 )
-from verify_pipeline.bounds.chunks import pairs
+from verify_pipeline.bounds.memory import pairs
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, MatMul, Relu, Reshape, Softmax, Transpose
 from verify_pipeline.problem import Box, Specification
@@ -71,7 +71,7 @@ Problem = tuple[Graph, Box, Specification, NodeBounds]
 
 def test_optimised_planes_lift_the_bounds_and_hold(problem: Problem) -> None:
     graph, box, spec, bounds = problem
-    never = Until(torch.full((COUNT,), torch.inf))
+    never = StopRule(torch.full((COUNT,), torch.inf))
     usual = crown_margins(graph, box, spec, bounds).lower
     slopes_only, _ = optimise(graph, box, spec, bounds, replace(STEPS, lr_planes=0.0), until=never)
     found, multipliers = optimise(graph, box, spec, bounds, STEPS, until=never)
@@ -97,7 +97,7 @@ def test_any_positions_hold(problem: Problem, position: float | None) -> None:
 
 def test_planes_that_are_held_stay_where_they_start(problem: Problem) -> None:
     graph, box, spec, bounds = problem
-    _, start = optimise(graph, box, spec, bounds, STEPS, until=Until(torch.full((COUNT,), 9e9)))
+    _, start = optimise(graph, box, spec, bounds, STEPS, until=StopRule(torch.full((COUNT,), 9e9)))
     held = replace(STEPS, lr_planes=0.0)
     found, kept = optimise(graph, box, spec, bounds, held, start=start)
     products = [p for p, node in enumerate(graph.nodes) if isinstance(node.op, MatMul)]

@@ -11,7 +11,7 @@ from verify_pipeline.bounds import (
     NodeBounds,
     OptimiseSettings,
     Splits,
-    Until,
+    StopRule,
     crown_intermediate,
     crown_margins,
     interval_bounds,
@@ -48,7 +48,7 @@ def lower_margins(method: str, case: Case) -> Tensor:
         return crown_margins(case.graph, case.box, case.spec, node_bounds("crown", case)).lower
     node_method = {"alpha": "crown", "alpha everywhere": "alpha"}[method]
     bounds = node_bounds(node_method, case)
-    never = Until(torch.full((3,), torch.inf, dtype=torch.float64))
+    never = StopRule(torch.full((3,), torch.inf, dtype=torch.float64))
     return optimise(case.graph, case.box, case.spec, bounds, SETTINGS, until=never)[0].lower
 
 
@@ -179,7 +179,7 @@ def obeying(case: Case, splits: Splits, points: Tensor) -> Tensor:
 def test_bounds_of_split_domains_hold_for_points_that_obey(piecewise_case: Case) -> None:
     case = piecewise_case
     bounds = node_bounds("crown", case)
-    never = Until(torch.full((3,), torch.inf, dtype=torch.float64))
+    never = StopRule(torch.full((3,), torch.inf, dtype=torch.float64))
     root = optimise(case.graph, case.box, case.spec, bounds, SETTINGS, until=never)[1]
     points, seen, gained = case.points(), 0, 0
     margins = case.margins(points)

@@ -8,7 +8,7 @@ from verify_pipeline.bounds import (
     NodeBounds,
     OptimiseSettings,
     Splits,
-    Until,
+    StopRule,
     clamp_to_splits,
     crown_intermediate,
     crown_margins,
@@ -92,7 +92,7 @@ def test_ascent_finds_the_beta_worked_out_above(two_neurons: Graph) -> None:
     bounds = interval_bounds(two_neurons, BOX)
     settings = OptimiseSettings(iterations=60, lr_beta=0.1, decay=0.95)
     found, multipliers = optimise(
-        two_neurons, BOX, rows(1.0), bounds, settings, split(1, -1), until=Until(torch.ones(1))
+        two_neurons, BOX, rows(1.0), bounds, settings, split(1, -1), until=StopRule(torch.ones(1))
     )
     assert abs(found.lower.item()) < 0.02
     assert abs(multipliers.beta[RELU][0, 0, 0].item() - 1) < 0.01
@@ -110,7 +110,7 @@ def test_ascent_stops_when_time_is_up_and_its_answer_holds(two_neurons: Graph) -
             steps.append(len(steps))
             return len(steps) <= seconds
 
-        until = Until(torch.ones(1), has_time)
+        until = StopRule(torch.ones(1), has_time)
         found, multipliers = optimise(
             two_neurons, BOX, rows(1.0), bounds, settings, split(1, -1), until=until
         )

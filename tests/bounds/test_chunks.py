@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from verify_pipeline.bounds import MemoryBudget
-from verify_pipeline.bounds.chunks import (
-    Rows,
+from verify_pipeline.bounds.intermediate.neuron_batches import Rows
+from verify_pipeline.bounds.memory import (
     functionals_that_fit,
     functionals_with_gradients,
     within_memory,

@@ -15,7 +15,7 @@ from verify_pipeline.bounds import (
     NodeBounds,
     OptimiseSettings,
 )
-from verify_pipeline.bounds.contract import sound_lower, sound_upper
+from verify_pipeline.bounds.types import sound_lower, sound_upper
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=True)
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verify_pipeline.bounds.curves import _TURNS, SLOPES, Curve, curve, has_curve
+from verify_pipeline.bounds.relaxations.smooth import _TURNS, SLOPES, Curve, curve, has_curve
 from verify_pipeline.network.ops import FUNCTIONS, SELU_ALPHA
 
 CURVED = [name for name in FUNCTIONS if has_curve(name)]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds import (
-    CutBox,
+    HalfspaceBox,
     MemoryBudget,
     RelaxedBounds,
     crown_activations,
@@ -15,7 +15,7 @@ from verify_pipeline.bounds import (
     interval_bounds,
     needed_places,
 )
-from verify_pipeline.bounds.backward import concretise
+from verify_pipeline.bounds.linear.backward import concretise
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Relu
 from verify_pipeline.problem import Box
@@ -23,10 +23,10 @@ from verify_pipeline.problem import Box
 F64 = torch.float64
 
 
-def corner() -> CutBox:
+def corner() -> HalfspaceBox:
     """``[-1, 1]²`` where ``x + y <= -1``."""
     ones = torch.ones(1, 2, dtype=F64)
-    return CutBox(-ones, ones, ones, torch.ones(1, dtype=F64))
+    return HalfspaceBox(-ones, ones, ones, torch.ones(1, dtype=F64))
 
 
 def test_a_half_space_bounds_by_hand() -> None:
@@ -44,7 +44,7 @@ def test_bounds_over_a_part_hold_there_and_lose_nothing(offset: float) -> None:
     box = Box(lower, lower + torch.rand(3, 2, 4, generator=generator, dtype=F64))
     normal = torch.randn(3, 2, 4, generator=generator, dtype=F64)
     at_center = (normal * box.center).flatten(1).sum(1)
-    part = CutBox(box.lower, box.upper, normal, offset - at_center)
+    part = HalfspaceBox(box.lower, box.upper, normal, offset - at_center)
     coefficients = torch.randn(3, 6, 2, 4, generator=generator, dtype=F64)
     constants = torch.randn(3, 6, generator=generator, dtype=F64)
     found = concretise(coefficients, constants, part)
@@ -77,7 +77,9 @@ def test_neurons_are_bounded_anew_over_a_part() -> None:
     values = graph.values(points)
     # at most 1.1 of 3.6 above the least sum of the inputs
     limit = float(box.lower.sum()) + 1.1
-    part = CutBox(box.lower, box.upper, torch.ones_like(center), torch.tensor([-limit], dtype=F64))
+    part = HalfspaceBox(
+        box.lower, box.upper, torch.ones_like(center), torch.tensor([-limit], dtype=F64)
+    )
     places = [place for place, node in enumerate(graph.nodes) if isinstance(node.op, Relu)]
     asked = {place: torch.ones(1, 8, dtype=torch.bool) for place in places}
     found = crown_activations(graph, part, known, asked, MemoryBudget())

@@ -12,7 +12,7 @@ from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
     OptimiseSettings,
-    Until,
+    StopRule,
     crown_intermediate,
     crown_margins,
     interval_bounds,
@@ -21,10 +21,10 @@ from verify_pipeline.bounds import (
     optimise,
     optimise_intermediate,
 )
-from verify_pipeline.bounds.contract import LARGEST
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.search import search
-from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.bounds.types import LARGEST
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search.relu_split import search
 from verify_pipeline.network.differences import with_score_differences
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import (
@@ -165,7 +165,7 @@ def node_bounds(method: str, graph: Graph, box: Box) -> NodeBounds:
 
 
 def ascended(graph: Graph, box: Box, spec: Specification, bounds: NodeBounds) -> Tensor:
-    never = Until(torch.full((len(box),), torch.inf, dtype=torch.float64))
+    never = StopRule(torch.full((len(box),), torch.inf, dtype=torch.float64))
     return optimise(graph, box, spec, bounds, SETTINGS, until=never)[0].lower
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verify_pipeline.bounds import interval_bounds, interval_margins
-from verify_pipeline.bounds.elementwise import elementwise_range
-from verify_pipeline.bounds.interval import enclose
+from verify_pipeline.bounds.interval.elementwise import elementwise_range
+from verify_pipeline.bounds.interval.ibp import enclose
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import (
     FUNCTIONS,

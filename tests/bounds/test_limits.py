@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds import crown_margins, interval_bounds
-from verify_pipeline.bounds.limits import at_least, greater, rounded
-from verify_pipeline.bounds.splittable import splittable
+from verify_pipeline.bounds.interval.maxima_as_relus import with_splittable_maxima
+from verify_pipeline.bounds.relaxations.clipping import at_least, greater, rounded
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.limits import AtLeast, Maximum, Single
 from verify_pipeline.network.ops import Linear, MaxPool2d, Relu
@@ -93,7 +93,7 @@ def of_two(a: float, b: float) -> Graph:
 def test_two_of_very_different_size_are_bounded_right(large: float) -> None:
     """``max(x, c x)`` for x in [0.2, 0.7]; as a sum it was 0 for c = -1e30."""
     box = Box(tensor(0.2), tensor(0.7))
-    graph = splittable(of_two(1.0, large), lambda: box)
+    graph = with_splittable_maxima(of_two(1.0, large), lambda: box)
     assert ("Maximum" in operations(graph)) == (large < -1e6)
     spec = Specification(torch.tensor([[[1.0], [-1.0]]]).double(), torch.zeros(1, 2).double())
     for factor in (1.0, 0.5):
@@ -120,7 +120,7 @@ def pooled(sizes: list[float]) -> Graph:
 )
 def test_pooling_is_written_as_sums_of_values_of_one_size(sizes: list[float], kept: bool) -> None:
     box = Box(*(torch.full((1, 1, 1, len(sizes)), end).double() for end in (0.5, 1.0)))
-    graph = splittable(pooled(sizes), lambda: box)
+    graph = with_splittable_maxima(pooled(sizes), lambda: box)
     assert ("MaxPool2d" in operations(graph)) == kept
     assert float(graph(box.upper)) == max(sizes)
 
@@ -133,14 +133,14 @@ def test_nothing_is_asked_where_nothing_has_to_be_known() -> None:
 
     builder = GraphBuilder((1, 2, 2), dtype=torch.float64)
     graph = builder.build(builder.add(MaxPool2d((2, 2), (2, 2)), builder.add(Relu(), 0)))
-    assert "MaxPool2d" not in operations(splittable(graph, never))
+    assert "MaxPool2d" not in operations(with_splittable_maxima(graph, never))
     builder = GraphBuilder((2,), dtype=torch.float64)
     plain = builder.build(builder.add(Relu(), 0))
-    assert splittable(plain, never) is plain
+    assert with_splittable_maxima(plain, never) is plain
 
 
 def test_without_a_box_only_what_is_safe_anyway_is_written_anew() -> None:
-    graph = splittable(pooled([1.0, 2.0]), lambda: None)
+    graph = with_splittable_maxima(pooled([1.0, 2.0]), lambda: None)
     assert "MaxPool2d" in operations(graph)
 
 
@@ -157,7 +157,7 @@ def test_limits_are_written_with_relus(limit: float, expected: list[str]) -> Non
     x = builder.add(Linear(torch.tensor([[1.0]]).double()), 0)
     graph = builder.build(builder.add(AtLeast(tensor(limit)[0, 0]), x))
     box = Box(tensor(-1), tensor(1))
-    found = splittable(graph, lambda: box)
+    found = with_splittable_maxima(graph, lambda: box)
     assert [name for name in operations(found) if name != "Reshape"] == expected
     for x in (tensor(-1), tensor(0.3)):
         torch.testing.assert_close(found(x), graph(x))
@@ -169,6 +169,6 @@ def test_a_limit_far_below_some_of_its_values_is_raised_for_these() -> None:
     x = builder.add(Linear(torch.diag(tensor(1e3, 1e-12)[0])), 0)
     graph = builder.build(builder.add(AtLeast(torch.tensor(-1e2).double()), x))
     box = Box(tensor(-1, -1), tensor(1, 1))
-    found = splittable(graph, lambda: box)
+    found = with_splittable_maxima(graph, lambda: box)
     assert "AtLeast" not in operations(found)
     torch.testing.assert_close(found(tensor(-1, 0.3)), tensor(-1e2, 3e-13), rtol=1e-12, atol=0)

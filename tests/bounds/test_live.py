@@ -6,19 +6,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds import (
-    MemoryBudget,
-    NodeBounds,
-    crown_intermediate,
-    interval_bounds,
-    live,
+from verify_pipeline.bounds import MemoryBudget, NodeBounds, crown_intermediate, interval_bounds
+from verify_pipeline.bounds.intermediate import active_subnetwork as live
+from verify_pipeline.bounds.intermediate import neuron_batches as layouts
+from verify_pipeline.bounds.intermediate.active_subnetwork import (
+    Put,
+    Take,
+    active_subnetwork,
+    where_it_pays,
 )
-from verify_pipeline.bounds import problems as layouts
-from verify_pipeline.bounds.adjoint import adjoint
-from verify_pipeline.bounds.linearise import LinearGraph, linearise
-from verify_pipeline.bounds.lines import lines, without_choice
-from verify_pipeline.bounds.live import Put, Take, live_network, where_it_pays
-from verify_pipeline.bounds.sparse import Sparse, fits_sparse, sparse_convolution
+from verify_pipeline.bounds.intermediate.sparse_convolution import (
+    Sparse,
+    fits_sparse,
+    sparse_convolution,
+)
+from verify_pipeline.bounds.linear.adjoint import adjoint
+from verify_pipeline.bounds.relaxations.relaxed_graph import LinearGraph, linearise
+from verify_pipeline.bounds.relaxations.relu import lines, without_choice
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import (
     Add,
@@ -107,15 +111,15 @@ def test_bounds_are_those_of_the_whole_network(
     made: list[LinearGraph] = []
 
     def spy(linear: LinearGraph, place: int) -> LinearGraph:
-        made.append(live_network(linear, place))
+        made.append(active_subnetwork(linear, place))
         return made[-1]
 
     def pays(linear: LinearGraph, place: int, functionals: Tensor) -> Tensor:
         # the last instance goes through the whole network in any case
         return (functionals > 0) & (torch.arange(len(functionals)) < 3)
 
-    monkeypatch.setattr(layouts, "local_network", lambda *_: None)
-    monkeypatch.setattr(layouts, "live_network", spy)
+    monkeypatch.setattr(layouts, "receptive_field", lambda *_: None)
+    monkeypatch.setattr(layouts, "active_subnetwork", spy)
     monkeypatch.setattr(layouts, "where_it_pays", lambda _, __, counts: counts < 0)
     whole = bounds_of(graph, box)
     assert not made
@@ -142,7 +146,7 @@ def test_a_live_network_computes_what_the_whole_one_does(problem: tuple[Graph, B
     linear = linearise(graph, bounds_of(graph, box))
     linear = LinearGraph(graph, without_choice(linear.relaxations))
     for n in range(4):
-        live = live_network(linear[slice(n, n + 1)], place)
+        live = active_subnetwork(linear[slice(n, n + 1)], place)
         low, high = box.lower[n], box.upper[n]
         points = low + (high - low) * torch.rand(50, *low.shape, dtype=F64)
         torch.testing.assert_close(live.graph(points), graph(points), rtol=1e-9, atol=1e-9)
@@ -230,10 +234,10 @@ def test_no_network_is_made_once_time_is_up(monkeypatch: pytest.MonkeyPatch) -> 
 
     def spy(linear: LinearGraph, place: int) -> LinearGraph:
         made.append(place)
-        return live_network(linear, place)
+        return active_subnetwork(linear, place)
 
-    monkeypatch.setattr(layouts, "local_network", lambda *_: None)
-    monkeypatch.setattr(layouts, "live_network", spy)
+    monkeypatch.setattr(layouts, "receptive_field", lambda *_: None)
+    monkeypatch.setattr(layouts, "active_subnetwork", spy)
     monkeypatch.setattr(layouts, "where_it_pays", lambda _, __, counts: counts > 0)
     start = interval_bounds(graph, box)
     for most in (0, 1, 2):  # time is up once so many are made

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from verify_pipeline.bounds import MemoryBudget, interval_bounds, locality, problems
-from verify_pipeline.bounds.intermediate import crown_intermediate
-from verify_pipeline.bounds.locality import View, local_network
+from verify_pipeline.bounds import MemoryBudget, interval_bounds
+from verify_pipeline.bounds.intermediate import neuron_batches as problems
+from verify_pipeline.bounds.intermediate import receptive_field as locality
+from verify_pipeline.bounds.intermediate.receptive_field import Windows, receptive_field
+from verify_pipeline.bounds.intermediate.tighten import crown_intermediate
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.maxima import without_max_pooling
 from verify_pipeline.network.ops import (
@@ -96,14 +98,14 @@ def test_bounds_are_those_of_the_whole_network(
     asked = []
 
     def spy(*arguments: Any) -> Any:
-        asked.append(local_network(*arguments))
+        asked.append(receptive_field(*arguments))
         return asked[-1]
 
-    monkeypatch.setattr(problems, "local_network", spy)
+    monkeypatch.setattr(problems, "receptive_field", spy)
     found = crown_intermediate(whole, box, start, budget)
     assert asked
     assert all(network is not None for network in asked)
-    monkeypatch.setattr(problems, "local_network", lambda *_: None)
+    monkeypatch.setattr(problems, "receptive_field", lambda *_: None)
     expected = crown_intermediate(whole, box, start, budget)
     moved = 0
     for place in found.lower:
@@ -115,7 +117,7 @@ def test_bounds_are_those_of_the_whole_network(
 
 def test_windows_are_cut_with_zeros_outside() -> None:
     plane = torch.arange(12.0).view(1, 1, 3, 4)
-    view = View(extent=(2, 3), step=(2, 1), start=(-1, -1))
+    view = Windows(extent=(2, 3), step=(2, 1), start=(-1, -1))
     which, y, x = torch.tensor([0, 0]), torch.tensor([0, 1]), torch.tensor([0, 3])
     cut = view.cut(plane, (2, 4), which, y, x)
     assert cut[0, 0].tolist() == [[0, 0, 0], [0, 0, 1]]
@@ -123,11 +125,11 @@ def test_windows_are_cut_with_zeros_outside() -> None:
 
 
 def test_views_grow_through_convolutions() -> None:
-    view = View().through((3, 3), (2, 2), (1, 1), (1, 1))
-    assert view == View((3, 3), (2, 2), (-1, -1))
-    assert view.through((2, 3), (1, 2), (0, 1), (2, 1)) == View((5, 7), (2, 4), (-1, -3))
-    assert view.union(View((1, 1), (2, 2), (0, 4))) == View((3, 6), (2, 2), (-1, -1))
-    assert view.union(View((1, 1), (1, 1), (0, 0))) is None
+    view = Windows().through((3, 3), (2, 2), (1, 1), (1, 1))
+    assert view == Windows((3, 3), (2, 2), (-1, -1))
+    assert view.through((2, 3), (1, 2), (0, 1), (2, 1)) == Windows((5, 7), (2, 4), (-1, -3))
+    assert view.union(Windows((1, 1), (2, 2), (0, 4))) == Windows((3, 6), (2, 2), (-1, -1))
+    assert view.union(Windows((1, 1), (1, 1), (0, 0))) is None
 
 
 def test_what_is_not_local_is_left_whole() -> None:
@@ -136,13 +138,13 @@ def test_what_is_not_local_is_left_whole() -> None:
     y = b.add(Relu(), b.add(conv(2, 2, 3, 1, 1), x))
     y = b.add(Linear(torch.randn(4, 15)), y)
     graph = b.build(y)
-    assert local_network(graph, 4) is None
-    assert local_network(graph, len(graph.nodes) - 1) is None
-    assert local_network(graph, 1) is not None
+    assert receptive_field(graph, 4) is None
+    assert receptive_field(graph, len(graph.nodes) - 1) is None
+    assert receptive_field(graph, 1) is not None
 
 
 def test_a_view_of_nearly_everything_is_not_cut_out() -> None:
     b = GraphBuilder((1, 4, 4))
     x = b.add(Relu(), b.add(conv(2, 1, 3, 1, 1), 0))
     graph = b.build(b.add(conv(2, 2, 3, 1, 1), x))
-    assert local_network(graph, 3) is None
+    assert receptive_field(graph, 3) is None

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from verify_pipeline.bounds import NodeBounds, crown_margins
-from verify_pipeline.bounds.interval import enclose
-from verify_pipeline.bounds.linearise import relax
-from verify_pipeline.bounds.planes import Planes
-from verify_pipeline.bounds.products import Product
+from verify_pipeline.bounds.interval.ibp import enclose
+from verify_pipeline.bounds.optimise.plane_positions import PlanePositions
+from verify_pipeline.bounds.relaxations.bilinear import Product
+from verify_pipeline.bounds.relaxations.relaxed_graph import relax
 from verify_pipeline.network.graph import GraphBuilder
 from verify_pipeline.network.ops import Div, Linear, MatMul, Mul, Op, Reshape, Slice, Softmax
 from verify_pipeline.problem import Box, Specification
@@ -142,7 +142,9 @@ def test_a_product_of_one_value_with_itself() -> None:
 POSITIONED = [name for name in SHAPES if "mul" in name]
 
 
-def positioned(name: str, seed: int, width: float) -> tuple[Product, list[Tensor], Tensor, Planes]:
+def positioned(
+    name: str, seed: int, width: float
+) -> tuple[Product, list[Tensor], Tensor, PlanePositions]:
     """A product over random intervals, points inside, functionals and random positions."""
     torch.manual_seed(seed)
     op, shapes = SHAPES[name]
@@ -153,10 +155,12 @@ def positioned(name: str, seed: int, width: float) -> tuple[Product, list[Tensor
     functional = torch.randn(2, 3, *op(*points).shape[1:], dtype=torch.float64)
     start = torch.rand(2, 3, *relaxation.pairs(), dtype=torch.float64)
     start = start.round() if seed % 3 == 0 else start
-    return relaxation, points, functional, Planes.of(relaxation, 3, start)
+    return relaxation, points, functional, PlanePositions.of(relaxation, 3, start)
 
 
-def pulled(relaxation: Product, functional: Tensor, choice: Planes, points: list[Tensor]) -> Tensor:
+def pulled(
+    relaxation: Product, functional: Tensor, choice: PlanePositions, points: list[Tensor]
+) -> Tensor:
     parts, bound = relaxation.pull_back(functional, choice)
     for part, point in zip(parts, points, strict=True):
         assert part is not None
@@ -175,9 +179,9 @@ def test_planes_hold_wherever_they_stand(name: str, seed: int, width: float) -> 
     followed = relaxation.follow(functional, choice, [p.unsqueeze(1) for p in points])
     torch.testing.assert_close((functional * followed).flatten(2).sum(2), bound)
     # out of range they are brought back
-    beyond = Planes.of(relaxation, 3, 5 * choice.alpha.value - 2)
+    beyond = PlanePositions.of(relaxation, 3, 5 * choice.alpha.value - 2)
     assert ((beyond.positions() >= 0) & (beyond.positions() <= 1)).all()
-    middle = Planes.of(relaxation, 3, None)
+    middle = PlanePositions.of(relaxation, 3, None)
     usual, _ = relaxation.pull_back(functional, None)
     for part, same in zip(relaxation.pull_back(functional, middle)[0], usual, strict=True):
         torch.testing.assert_close(part, same)
@@ -203,7 +207,7 @@ def test_each_end_is_a_plane_of_mccormick() -> None:
         (1.0, [[2, 2], [-2, 0]], [-4, 0]),
     ):
         start = torch.full((1, 2, 1), end, dtype=torch.float64)
-        parts, constants = relaxation.pull_back(rows, Planes.of(relaxation, 2, start))
+        parts, constants = relaxation.pull_back(rows, PlanePositions.of(relaxation, 2, start))
         found = torch.stack([part.flatten() for part in parts if part is not None], 1)
         assert found.tolist() == slopes
         assert constants.flatten().tolist() == offsets

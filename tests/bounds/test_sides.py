@@ -5,16 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from verify_pipeline.bounds import (
-    MemoryBudget,
-    NodeBounds,
-    crown_intermediate,
-    interval_bounds,
-    problems,
-)
-from verify_pipeline.bounds.backward import Functional, lower_bounds, of_neurons
-from verify_pipeline.bounds.linearise import linearise
-from verify_pipeline.bounds.lines import lines
+from verify_pipeline.bounds import MemoryBudget, NodeBounds, crown_intermediate, interval_bounds
+from verify_pipeline.bounds.intermediate import neuron_batches as problems
+from verify_pipeline.bounds.linear.backward import Functional, lower_bounds, of_neurons
+from verify_pipeline.bounds.relaxations.relaxed_graph import linearise
+from verify_pipeline.bounds.relaxations.relu import lines
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Conv2d, LeakyRelu, Linear, Relu, Reshape
 from verify_pipeline.problem import Box
@@ -97,7 +92,7 @@ def test_the_other_side_is_bounded_only_where_the_neuron_is_not_inactive(
         return functional
 
     monkeypatch.setattr(problems, "of_neurons", spy)
-    monkeypatch.setattr(problems, "local_network", lambda *_: None)
+    monkeypatch.setattr(problems, "receptive_field", lambda *_: None)
     start = interval_bounds(graph, box)
     bounds = crown_intermediate(graph, box, start, MemoryBudget(bytes=1))
     first = second = 0

@@ -11,18 +11,18 @@ from verify_pipeline.bounds import (
     MemoryBudget,
     Multipliers,
     OptimiseSettings,
-    Until,
+    StopRule,
     crown_intermediate,
     crown_margins,
     interval_bounds,
     optimise,
     optimise_intermediate,
 )
-from verify_pipeline.bounds.contract import sound_lower
-from verify_pipeline.bounds.curves import SLOPES
-from verify_pipeline.bounds.planes import Planes
-from verify_pipeline.bounds.slack import margins_and_slack
-from verify_pipeline.bounds.tangents import _BENDS, Tangents, tangents
+from verify_pipeline.bounds.linear.relaxation_gap import margins_and_gaps
+from verify_pipeline.bounds.optimise.plane_positions import PlanePositions
+from verify_pipeline.bounds.relaxations.smooth import SLOPES
+from verify_pipeline.bounds.relaxations.tangents import _BENDS, Tangents, tangents
+from verify_pipeline.bounds.types import sound_lower
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import FUNCTIONS, Elementwise, Linear
 from verify_pipeline.problem import Box, Specification
@@ -53,7 +53,7 @@ def test_a_tangent_holds_the_function_wherever_it_touches(function: str) -> None
     )
     for sign in (1.0, -1.0):
         rows = torch.full_like(positions, sign)
-        choice = Planes.of(found, positions.shape[1], positions)
+        choice = PlanePositions.of(found, positions.shape[1], positions)
         (pulled,), constants = found.pull_back(rows, choice)
         assert pulled is not None
         line = pulled * x.unsqueeze(1) + constants.unsqueeze(2)
@@ -70,7 +70,7 @@ def test_midway_are_the_fixed_lines(function: str) -> None:
     lower, upper = many_intervals(function)
     found = over(function, lower, upper)
     rows = torch.tensor([[[1.0], [-2.0]]], dtype=F64).expand(len(lower), -1, -1)
-    (pulled,), constants = found.pull_back(rows, Planes.of(found, 2, None))
+    (pulled,), constants = found.pull_back(rows, PlanePositions.of(found, 2, None))
     (fixed,), fixed_constants = found.lines.pull_back(rows, None)
     assert pulled is not None
     assert fixed is not None
@@ -100,7 +100,7 @@ def test_slopes_are_derivatives_of_the_bound(function: str) -> None:
         positions = torch.full_like(rows, share)
 
         def bound(moved: Tensor) -> Tensor:
-            return (rows * found.follow(rows, Planes.of(found, 1, moved), [z])).sum(2)
+            return (rows * found.follow(rows, PlanePositions.of(found, 1, moved), [z])).sum(2)
 
         slope = found.slope(rows, [z], positions)
         step = 1e-6
@@ -147,12 +147,12 @@ def test_optimised_bounds_hold_and_are_tighter(function: str) -> None:
         settings = OptimiseSettings(iterations=15, lr_alpha=0.2, lr_planes=0.2)
         inside = optimise_intermediate(graph, box, root, settings, MemoryBudget())
         before = crown_margins(graph, box, spec, inside).lower
-        ever = Until(torch.full((2,), torch.inf, dtype=F64))
+        ever = StopRule(torch.full((2,), torch.inf, dtype=F64))
         after, multipliers = optimise(graph, box, spec, inside, settings, until=ever)
         assert (after.lower >= before - 1e-12).all()
         again = crown_margins(graph, box, spec, inside, multipliers)
         assert torch.allclose(again.lower, after.lower, rtol=0, atol=1e-12)
-        told, slack = margins_and_slack(graph, box, spec, inside, multipliers)
+        told, slack = margins_and_gaps(graph, box, spec, inside, multipliers)
         assert told.lower.equal(again.lower)
         assert all((lost >= -1e-9).all() for lost in slack.values())
         points = torch.rand(2000, 1, 3, generator=generator, dtype=F64)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from verify_pipeline.branching.exact import milp_margin
+from tests.branching.milp import milp_margin
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Add, AvgPool2d, Conv2d, LeakyRelu, Linear, Relu, Reshape
 from verify_pipeline.problem import Box, Specification

@@ -15,10 +15,10 @@ from verify_pipeline.bounds import (
     crown_intermediate,
     interval_bounds,
 )
-from verify_pipeline.branching.accounts import Found
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.search import search
-from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.limits.bookkeeping import Found
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search.relu_split import search
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Relu
 from verify_pipeline.problem import Box, Specification, Status

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from verify_pipeline.branching.accounts import LEAST_STEP, Accounts, Pace
-from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching.limits.bookkeeping import LEAST_STEP, Bookkeeping, Pace
+from verify_pipeline.branching.limits.time_limits import Deadlines
 from verify_pipeline.problem import Status
 
 
-def accounts() -> Accounts:
+def accounts() -> Bookkeeping:
     at_root = torch.tensor([[-1.0, 2.0], [3.0, 0.5], [-4.0, -5.0]], dtype=torch.float64)
-    return Accounts(at_root, Deadlines.alone(torch.tensor([10.0, 20.0, 30.0])))
+    return Bookkeeping(at_root, Deadlines.alone(torch.tensor([10.0, 20.0, 30.0])))
 
 
 def test_seconds_are_divided_in_proportion() -> None:
@@ -52,7 +52,7 @@ def test_an_instance_ends_once() -> None:
 def test_what_an_instance_leaves_of_its_time_goes_to_its_group() -> None:
     at_root = torch.full((4, 1), -1.0, dtype=torch.float64)
     shared = Deadlines(torch.full((4,), 10.0), torch.tensor([0, 0, 1, 0]))
-    made = Accounts(at_root, shared)
+    made = Bookkeeping(at_root, shared)
     made.charge(torch.ones(4), 16.0)
     made.end(0, Status.VERIFIED)  # leaves 6 seconds to the instances 1 and 3
     assert made.left.tolist() == pytest.approx([6.0, 9.0, 6.0, 9.0])

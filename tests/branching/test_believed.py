@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from tests.branching.searching import NUDGES, QUICK, check_against_oracle, root_bounds
-from verify_pipeline.branching import roots
-from verify_pipeline.branching.bounding import believed
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.search import search
+from verify_pipeline.bounds.types import sound_lower
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search import root as roots
+from verify_pipeline.branching.search.relu_split import search
 
 
 def test_only_finite_bounds_count() -> None:
     lower = torch.tensor([1.0, -2.0, torch.inf, -torch.inf, torch.nan])
     expected = torch.tensor([1.0, -2.0, -torch.inf, -torch.inf, -torch.inf])
-    assert torch.equal(believed(lower), expected)
+    assert torch.equal(sound_lower(lower), expected)
 
 
 def test_an_infinite_row_at_the_root_stays_open(

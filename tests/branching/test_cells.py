@@ -11,18 +11,18 @@ import torch
 
 from tests.branching.searching import NUDGES, QUICK, check_against_oracle, root_bounds
 from verify_pipeline.bounds import clamp_to_splits
-from verify_pipeline.branching import cells as cells_module
-from verify_pipeline.branching import portfolio
-from verify_pipeline.branching.cells import Cells
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.portfolio import search_in_turns
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search import portfolio
+from verify_pipeline.branching.search import split_then_rebound as cells_module
+from verify_pipeline.branching.search.portfolio import search_in_turns
+from verify_pipeline.branching.search.split_then_rebound import SplitThenRebound
+from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.problem import Status
 
 
-def instances(case: Any) -> Instances:
+def instances(case: Any) -> SearchInstances:
     root = root_bounds(case.graph, case.box)
-    return Instances(case.graph, case.box, case.spec, root).to(torch.float64)
+    return SearchInstances(case.graph, case.box, case.spec, root).to(torch.float64)
 
 
 def decide(case: Any, seconds: float = 1e6) -> list[Any]:
@@ -42,14 +42,14 @@ def always_cells(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(portfolio, "BETTER", 0.5)
     monkeypatch.setattr(portfolio, "GROWTH", 100.0)
     monkeypatch.setattr(cells_module, "MOST", 12)
-    grown, honest = [], Cells.cut
+    grown, honest = [], SplitThenRebound.cut
 
-    def watched(self: Cells, count: int, until: float) -> Any:
+    def watched(self: SplitThenRebound, count: int, until: float) -> Any:
         ended = honest(self, count, until)
         grown.append(self.bounded)
         return ended
 
-    monkeypatch.setattr(Cells, "cut", watched)
+    monkeypatch.setattr(SplitThenRebound, "cut", watched)
     return grown
 
 
@@ -73,8 +73,8 @@ def test_convolutions_in_cells_get_the_oracles_verdicts(
 def test_cells_cover_the_box_and_their_bounds_hold_in_them(make_case: Any, make_mlp: Any) -> None:
     case = make_case(make_mlp(4, 3, (8, 8, 8)), 6, 4, (-0.5,))
     exact = instances(case)
-    one = Instances(exact.graph, exact.box[:1], exact.spec[:1], exact.bounds[:1])
-    search = Cells(one, QUICK, time.perf_counter)
+    one = SearchInstances(exact.graph, exact.box[:1], exact.spec[:1], exact.bounds[:1])
+    search = SplitThenRebound(one, QUICK, time.perf_counter)
     root = search._bound(one.bounds, search._nowhere())
     assert len(root) == 1
     parents, splits = search._cut(root)
@@ -105,13 +105,13 @@ def test_cells_go_on_where_they_paused(make_case: Any, make_mlp: Any) -> None:
     case = make_case(make_mlp(4, 3, (8, 8, 8)), 6, 4, (1e-3,))
     exact = instances(case)
     open_ = next(n for n in range(6) if float(case.exact[n]) > 0)
-    one = Instances(
+    one = SearchInstances(
         exact.graph,
         exact.box[open_ : open_ + 1],
         exact.spec[open_ : open_ + 1],
         exact.bounds[open_ : open_ + 1],
     )
-    whole, paused = (Cells(one, QUICK, time.perf_counter) for _ in range(2))
+    whole, paused = (SplitThenRebound(one, QUICK, time.perf_counter) for _ in range(2))
     end = whole.cut(10_000, math.inf)
     turns, ended = [], None
     while ended is None and len(turns) < 1000:
@@ -130,8 +130,8 @@ def test_open_cells_are_searched_and_their_shares_shrink(make_case: Any, make_ml
     exact, searched = instances(case), 0
     for n in range(12):
         some = slice(n, n + 1)
-        one = Instances(exact.graph, exact.box[some], exact.spec[some], exact.bounds[some])
-        cells = Cells(one, QUICK, time.perf_counter)
+        one = SearchInstances(exact.graph, exact.box[some], exact.spec[some], exact.bounds[some])
+        cells = SplitThenRebound(one, QUICK, time.perf_counter)
         if cells.cut(1, math.inf) is not None:
             continue
         shares, ended = [cells.open_share], None
@@ -153,8 +153,8 @@ def test_cells_that_are_searched_are_not_cut_any_more(make_case: Any, make_mlp: 
     exact, searched = instances(case), 0
     for n in range(12):
         some = slice(n, n + 1)
-        one = Instances(exact.graph, exact.box[some], exact.spec[some], exact.bounds[some])
-        cells = Cells(one, QUICK, time.perf_counter)
+        one = SearchInstances(exact.graph, exact.box[some], exact.spec[some], exact.bounds[some])
+        cells = SplitThenRebound(one, QUICK, time.perf_counter)
         if cells.cut(1, math.inf) is not None or cells.search(1, math.inf) is not None:
             continue
         before = cells.bounded, cells.count, cells.open_share
@@ -171,11 +171,11 @@ def test_no_room_for_cells_leaves_the_usual_search(
 ) -> None:
     tried = []
 
-    def full(self: Cells, *_: Any) -> Any:
+    def full(self: SplitThenRebound, *_: Any) -> Any:
         tried.append(self)
         raise MemoryError
 
-    monkeypatch.setattr(Cells, "_bound", full)
+    monkeypatch.setattr(SplitThenRebound, "_bound", full)
     case = make_case(make_mlp(1), 8, 1, NUDGES)
     check_against_oracle(case, decide(case))
     assert tried

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.branching.columns import Columns
+from verify_pipeline.branching.tree.batched import Batched
 
 
 @dataclass(frozen=True, eq=False)
-class Things(Columns):
+class Things(Batched):
     """Numbered ones."""
 
     number: Tensor

@@ -20,21 +20,21 @@ from verify_pipeline.bounds import (
     interval_bounds,
     needed_places,
 )
-from verify_pipeline.bounds import intermediate as intermediate_module
-from verify_pipeline.branching.bounding import Bounded, Bounder
-from verify_pipeline.branching.contraction import (
+from verify_pipeline.bounds.intermediate import tighten as intermediate_module
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.evaluate.bounder import Bounded, Bounder
+from verify_pipeline.branching.improve.cutoff_on_box import (
     Anew,
-    Contraction,
+    BoxCutoff,
     activations,
     contracted,
     everything,
 )
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.domains import LEVEL, Domains, split
-from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.roots import plant
-from verify_pipeline.branching.search import search
-from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.search.root import plant
+from verify_pipeline.branching.tree.search_instances import SearchInstances
+from verify_pipeline.branching.tree.subproblems import LEVEL, Domains, split
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, MatMul, Relu, Reshape, Softmax, Transpose
 from verify_pipeline.problem import Box, Specification, Status
@@ -59,7 +59,7 @@ def attention() -> Graph:
     return b.build(b.add(linear(1, 12), b.add(Reshape((12,)), x))).to(F64)
 
 
-def instances(nudge: float) -> tuple[Instances, Tensor]:
+def instances(nudge: float) -> tuple[SearchInstances, Tensor]:
     """One instance whose sampled least margin is ``nudge``; and the points sampled."""
     generator = torch.Generator().manual_seed(1)
     graph, centre = attention(), torch.randn(1, 3, 4, generator=generator, dtype=F64)
@@ -69,17 +69,17 @@ def instances(nudge: float) -> tuple[Instances, Tensor]:
     offset = (nudge - graph(points).min()).view(1, 1)
     spec = Specification(torch.ones(1, 1, 1, dtype=F64), offset)
     bounds = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
-    return Instances(graph, box, spec, bounds.only(needed_places(graph))), points
+    return SearchInstances(graph, box, spec, bounds.only(needed_places(graph))), points
 
 
-def root_bound(exact: Instances) -> float:
+def root_bound(exact: SearchInstances) -> float:
     return float(crown_margins(exact.graph, exact.box, exact.spec, exact.bounds).lower)
 
 
-def planted(exact: Instances, anew: Anew = activations) -> tuple[Bounder, Domains, Tensor]:
+def planted(exact: SearchInstances, anew: Anew = activations) -> tuple[Bounder, Domains, Tensor]:
     """The root's domain after a try, and its bound."""
     roots = plant(exact, None, 1)
-    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
     return bounder, *contracted(bounder, roots.domains, SETTINGS, anew, 4)
 
 
@@ -109,7 +109,7 @@ def test_a_domain_with_a_counterexample_is_never_closed(nudge: float, anew: Anew
     columns = torch.arange(0, roots.domains.splits.shape[1], 3)
     children = split(roots.domains[torch.zeros_like(columns)], columns)
     _, lower = contracted(bounder, children, SETTINGS, anew, 2)
-    sides = bounder.goals.splits(children)
+    sides = bounder.open_rows.splits(children)
     for child in range(len(children)):
         obeys = torch.ones(len(points), dtype=torch.bool)
         for place, side in sides.items():
@@ -128,11 +128,11 @@ def test_what_is_learned_of_neurons_holds_where_the_margin_is_at_most_zero(anew:
     assert 0 < int(broken.sum()) < len(points)
     assert bool(domain.limited.all())
     bounds = bounder.view(bounder.exact, domain).bounds
-    for source in bounder.goals.neurons.sources:
+    for source in bounder.open_rows.neurons.sources:
         assert (values[source][broken] >= bounds.lower[source] - 1e-9).all()
         assert (values[source][broken] <= bounds.upper[source] + 1e-9).all()
     free = bounder.view(bounder.exact, domain.without_limits()).bounds
-    for source in bounder.goals.neurons.sources:
+    for source in bounder.open_rows.neurons.sources:
         assert free.lower[source].equal(exact.bounds.lower[source])
         assert (bounds.upper[source] <= free.upper[source]).all()
 
@@ -140,11 +140,11 @@ def test_what_is_learned_of_neurons_holds_where_the_margin_is_at_most_zero(anew:
 def test_no_round_begins_without_time_for_it() -> None:
     exact, _ = instances(0.97 * slack())
     roots = plant(exact, None, 1)
-    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
     nothing = torch.full((1,), -torch.inf, dtype=F64)
     bounded = Bounded(roots.domains, nothing, exact.box.lower)
     for seconds, closes in ((0.0, False), (1.0, True)):
-        plan, left = Contraction(1, SETTINGS, lambda: 0.0), torch.tensor([seconds])
+        plan, left = BoxCutoff(1, SETTINGS, lambda: 0.0), torch.tensor([seconds])
         found, _ = plan.applied(bounder, bounded, left)
         assert bool(found.confirmed > 0) is closes
         assert bool(found.domains.limited.any()) is closes
@@ -159,12 +159,12 @@ def test_what_a_batch_has_taken_counts_before_it_is_charged(
         watch.now += 1.5
         return honest(self, domains, settings)
 
-    def asked(self: Contraction, bounder: Bounder, bounded: Bounded, left: Tensor) -> Any:
+    def asked(self: BoxCutoff, bounder: Bounder, bounded: Bounded, left: Tensor) -> Any:
         seen.append(left.item())
-        return bounded, bounded.domains.goal[:0]
+        return bounded, bounded.domains.open_row[:0]
 
     monkeypatch.setattr(Bounder, "bound", slow)
-    monkeypatch.setattr(Contraction, "applied", asked)
+    monkeypatch.setattr(BoxCutoff, "applied", asked)
     exact, _ = instances(0.97 * slack())
     alone = Deadlines.alone(torch.tensor([4.0], dtype=F64))
     found = list(
@@ -181,7 +181,7 @@ def test_a_round_ends_where_the_time_does(
     """Neurons of a layer take a second: those of the other layers keep their bounds."""
     exact, points = instances(0.0)
     roots = plant(exact, None, 1)
-    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
     now, honest = [0.0], intermediate_module._Crown.solve
 
     def slow(*args: Any) -> Tensor:
@@ -196,7 +196,7 @@ def test_a_round_ends_where_the_time_does(
     values = exact.graph.values(points)
     broken = values[-1][:, 0] + exact.spec.offsets[0, 0] <= LEVEL
     bounds = bounder.view(bounder.exact, domain).bounds
-    for source in bounder.goals.neurons.sources:
+    for source in bounder.open_rows.neurons.sources:
         assert (values[source][broken] >= bounds.lower[source] - 1e-9).all()
         assert (values[source][broken] <= bounds.upper[source] + 1e-9).all()
 
@@ -220,7 +220,7 @@ def test_a_search_closes_domains_that_way_and_says_what_it_says_without(
 
     with_it = [run(nudge) for nudge in (0.95, -0.1)]
     nobody = torch.empty(0, dtype=torch.long)
-    monkeypatch.setattr(Contraction, "applied", lambda self, bounder, some, left: (some, nobody))
+    monkeypatch.setattr(BoxCutoff, "applied", lambda self, bounder, some, left: (some, nobody))
     without = [run(nudge) for nudge in (0.95, -0.1)]
     assert [status for status, _ in with_it] == [status for status, _ in without]
     assert with_it[0][0] is Status.VERIFIED

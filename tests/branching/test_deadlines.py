@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.branching.searching import QUICK, Instances, root_bounds
-from verify_pipeline.branching.bounding import Bounded, Bounder
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.search import search
+from verify_pipeline.branching.evaluate.bounder import Bounded, Bounder
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search.relu_split import search
 from verify_pipeline.problem import Reason, Status
 
 

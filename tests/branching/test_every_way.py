@@ -14,12 +14,12 @@ from torch import Tensor
 from tests.branching.searching import root_bounds, ticking
 from tests.branching.test_pieces import least_on_grid
 from verify_pipeline.bounds import MemoryBudget, OptimiseSettings
-from verify_pipeline.branching import every_way
-from verify_pipeline.branching.accounts import Found
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.every_way import Asked, Way, search_every_way
-from verify_pipeline.branching.halving import Room, halve
-from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.limits.bookkeeping import Found
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search import every_way
+from verify_pipeline.branching.search.every_way import SearchQuery, Way, search_every_way
+from verify_pipeline.branching.search.input_split import InputSplitLimits, split_inputs
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Div, Elementwise, Linear, Mul, Op, Relu
 from verify_pipeline.problem import Box, Reason, Specification, Status
@@ -28,7 +28,7 @@ F64 = torch.float64
 QUICK = SearchSettings(
     root=OptimiseSettings(iterations=5), domain=OptimiseSettings(iterations=2), descent=5
 )
-ROOM = Room(64, 1 << 20, MemoryBudget())
+ROOM = InputSplitLimits(64, 1 << 20, MemoryBudget())
 
 
 def network(seed: int, between: Op | None, inputs: int = 2) -> Graph:
@@ -55,7 +55,7 @@ def decide(
 ) -> list[Found]:
     root = root_bounds(graph, box)
     deadlines = Deadlines.alone(torch.full((len(box),), seconds, dtype=F64))
-    asked = Asked(graph, box, spec, spec, root, deadlines)
+    asked = SearchQuery(graph, box, spec, spec, root, deadlines)
     accepts = more.pop("accepts", lambda place, point: True)
     clock = more.pop("clock", ticking(1e-2))
     found = list(search_every_way(asked, QUICK, ROOM, accepts, clock))
@@ -136,7 +136,7 @@ def test_refused_points_of_rows_that_may_fail_end_nothing() -> None:
     root = root_bounds(graph, box)
     enough = Specification(spare.rows[:, :1], spare.offsets[:, :1])
     assert float(enough.values(graph(_grid(box))).min()) < 0  # the sufficient one does not hold
-    instance = Asked(graph, box, spare, enough, root, deadlines)
+    instance = SearchQuery(graph, box, spare, enough, root, deadlines)
     (found,) = search_every_way(instance, QUICK, ROOM, accepts, ticking(1e-2))
     assert found.status is Status.VERIFIED
     assert 0 in asked
@@ -178,7 +178,7 @@ def test_what_one_of_a_group_leaves_is_the_others(group: list[int], least: float
     """Two cases of 20 s each; the first needs nothing, so in one group the second has 40."""
     graph, box, spec = shifted_ties([50.0, 1e-9], inputs=16)
     deadlines = Deadlines(torch.full((2,), 20.0, dtype=F64), torch.tensor(group))
-    asked = Asked(graph, box, spec, spec, root_bounds(graph, box), deadlines)
+    asked = SearchQuery(graph, box, spec, spec, root_bounds(graph, box), deadlines)
     _, tied = sorted(
         search_every_way(asked, QUICK, ROOM, lambda *_: True, ticking(0.25)),
         key=lambda one: one.instance,
@@ -196,7 +196,7 @@ def test_a_way_that_gives_up_leaves_the_rest_to_the_next(change: dict[str, Any])
     nearly = spec.offsets - least_on_grid(graph, box, spec) + 1e-2
     moved = Specification(spec.rows, nearly)
     deadlines = Deadlines.alone(torch.tensor([4.0], dtype=F64))
-    asked = Asked(graph, box, moved, moved, root_bounds(graph, box), deadlines)
+    asked = SearchQuery(graph, box, moved, moved, root_bounds(graph, box), deadlines)
     settings = replace(QUICK, **change)
     (found,) = search_every_way(asked, settings, ROOM, lambda *_: True, ticking(1e-2))
     assert found.status is Status.VERIFIED
@@ -207,10 +207,10 @@ def test_a_way_that_gives_up_leaves_the_rest_to_the_next(change: dict[str, Any])
 def test_what_ends_a_way_with_all_of_the_time_ends_the_instance(
     monkeypatch: pytest.MonkeyPatch, reason: Reason, share: float
 ) -> None:
-    def gives_up(asked: Asked, accepts: object) -> Iterator[Found]:
+    def gives_up(asked: SearchQuery, accepts: object) -> Iterator[Found]:
         yield Found(0, Status.UNKNOWN, None, None, 0.1, 1, reason)
 
-    def proves(asked: Asked, accepts: object) -> Iterator[Found]:
+    def proves(asked: SearchQuery, accepts: object) -> Iterator[Found]:
         yield Found(0, Status.VERIFIED, 1.0, None, 0.1, 1, None)
 
     ways = [Way(gives_up, share), Way(proves)]
@@ -224,12 +224,12 @@ def test_what_ends_a_way_with_all_of_the_time_ends_the_instance(
 def test_one_without_time_for_another_way_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, box, spec = shifted_ties([1e-9])
 
-    def first(asked: Asked, accepts: Any) -> Any:
+    def first(asked: SearchQuery, accepts: Any) -> Any:
         yield Found(0, Status.UNKNOWN, None, None, 20.1, 1, Reason.EXHAUSTED)
 
     monkeypatch.setattr(every_way, "_ways", lambda *_: [Way(first), Way(first)])
     deadlines = Deadlines.alone(torch.full((1,), 20.0, dtype=F64))
-    asked = Asked(graph, box, spec, spec, root_bounds(graph, box), deadlines)
+    asked = SearchQuery(graph, box, spec, spec, root_bounds(graph, box), deadlines)
     (found,) = search_every_way(asked, QUICK, ROOM, lambda *_: True, ticking(0.25))
     assert found.reason is Reason.TIMEOUT
 
@@ -238,6 +238,6 @@ def test_a_proved_instance_is_verified_though_another_has_too_many_parts() -> No
     graph, box, spec = shifted_ties([50.0, 1e-9])
     deadlines = Deadlines.alone(torch.full((2,), 20.0, dtype=F64))
     asked = graph, box, spec, root_bounds(graph, box), replace(ROOM, most=1), deadlines
-    found = {one.instance: one for one in halve(*asked, lambda *_: True, ticking(0.01))}
+    found = {one.instance: one for one in split_inputs(*asked, lambda *_: True, ticking(0.01))}
     assert found[0].status is Status.VERIFIED
     assert found[1].reason is Reason.BUDGET

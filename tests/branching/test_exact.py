@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.branching.milp import milp_margin
 from verify_pipeline.bounds import interval_bounds
-from verify_pipeline.branching.domains import Neurons
-from verify_pipeline.branching.exact import milp_margin
-from verify_pipeline.branching.leaf import lp_leaf
+from verify_pipeline.branching.exact.lp_leaf import lp_leaf
+from verify_pipeline.branching.tree.subproblems import Neurons
 from verify_pipeline.errors import UnsupportedOperatorError
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import (

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from verify_pipeline.bounds import NodeBounds, Splits
-from verify_pipeline.branching import leaf as leaf_module
-from verify_pipeline.branching.leaf import Polytope, dual_bound, lp_leaf
+from verify_pipeline.branching.exact import lp_leaf as leaf_module
+from verify_pipeline.branching.exact.lp_leaf import Polytope, dual_bound, lp_leaf
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Relu
 from verify_pipeline.problem import Box, Specification

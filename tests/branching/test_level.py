@@ -16,13 +16,19 @@ from torch import Tensor
 
 from tests.branching.searching import QUICK, root_bounds, run
 from verify_pipeline.bounds import MarginBounds, needed_places
-from verify_pipeline.branching import narrowing as narrowing_module
-from verify_pipeline.branching.bounding import Bounder
-from verify_pipeline.branching.contraction import Anew, _cut, activations, contracted, everything
-from verify_pipeline.branching.domains import LEVEL, Domains
-from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.narrowing import _problem, narrow
-from verify_pipeline.branching.roots import plant
+from verify_pipeline.branching.evaluate.bounder import Bounder
+from verify_pipeline.branching.improve import cutoff_on_neurons as narrowing_module
+from verify_pipeline.branching.improve.cutoff_on_box import (
+    Anew,
+    _cut,
+    activations,
+    contracted,
+    everything,
+)
+from verify_pipeline.branching.improve.cutoff_on_neurons import _problem, narrow
+from verify_pipeline.branching.search.root import plant
+from verify_pipeline.branching.tree.search_instances import SearchInstances
+from verify_pipeline.branching.tree.subproblems import LEVEL, Domains
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Relu
 from verify_pipeline.problem import Box, Specification, Status
@@ -30,7 +36,7 @@ from verify_pipeline.problem import Box, Specification, Status
 F64 = torch.float64
 
 # the package has a function of that name
-search_module = importlib.import_module("verify_pipeline.branching.search")
+search_module = importlib.import_module("verify_pipeline.branching.search.relu_split")
 SHARES = (-0.9, -0.5, 0.0)
 """Of LEVEL, what the minima are."""
 
@@ -62,9 +68,9 @@ def planted(minimum: float) -> tuple[Bounder, Domains]:
     """The root's domain."""
     case = Ramp([minimum])
     bounds = root_bounds(case.graph, case.box).only(needed_places(case.graph))
-    exact = Instances(case.graph, case.box, case.spec, bounds).to(F64)
+    exact = SearchInstances(case.graph, case.box, case.spec, bounds).to(F64)
     roots = plant(exact, None, 1)
-    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
     return bounder, bounder.bound(roots.domains, QUICK.root).domains
 
 

@@ -10,20 +10,20 @@ import torch
 
 from tests.branching.searching import NUDGES, QUICK, check_against_oracle, root_bounds, run
 from verify_pipeline.bounds import OptimiseSettings, needed_places
-from verify_pipeline.branching import narrowing as narrowing_module
-from verify_pipeline.branching.bounding import Bounder
-from verify_pipeline.branching.domains import LEVEL, Domains, split
-from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.narrowing import Narrowing, gain_of_splits, narrow
-from verify_pipeline.branching.roots import plant
-from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.evaluate.bounder import Bounder
+from verify_pipeline.branching.improve import cutoff_on_neurons as narrowing_module
+from verify_pipeline.branching.improve.cutoff_on_neurons import NeuronCutoff, gain_of_splits, narrow
+from verify_pipeline.branching.search.root import plant
+from verify_pipeline.branching.tree.search_instances import SearchInstances
+from verify_pipeline.branching.tree.subproblems import LEVEL, Domains, split
 
 F64 = torch.float64
 
 
-def exactly(case: Any) -> Instances:
+def exactly(case: Any) -> SearchInstances:
     bounds = root_bounds(case.graph, case.box).only(needed_places(case.graph))
-    return Instances(case.graph.to(F64), case.box.to(F64), case.spec.to(F64), bounds)
+    return SearchInstances(case.graph.to(F64), case.box.to(F64), case.spec.to(F64), bounds)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_bounds_hold_at_the_inputs_of_a_domain_with_a_small_row(
     case = make_case(graph, 6, seed, (0.2,))
     exact = exactly(case)
     roots = plant(exact, None, 64)
-    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
     domains = roots.domains
     for column in (0, 1):
         domains = split(domains, torch.full((len(domains),), column))
@@ -98,7 +98,7 @@ def test_what_is_closed_is_proved_above_the_level_only(make_case: Any, make_mlp:
     case = make_case(make_mlp(0), 4, 0, (0.1,))
     exact = exactly(case)
     roots = plant(exact, None, 64)
-    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
     domains = roots.domains
     crossed = replace(
         domains,
@@ -119,7 +119,7 @@ def test_bounds_of_neurons_are_rounded_outward(
     monkeypatch.setattr(narrowing_module, "lower_below_cutoff", found)
     exact = exactly(make_case(make_mlp(0), 4, 0, (0.1,)))
     roots = plant(exact, None, 64)
-    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
     narrowed = narrow(bounder, roots.domains)
     # float32 has 0.1 a little above, and 0.7 a little below
     below, above = narrowed.below[narrowed.limited], narrowed.above[narrowed.limited]
@@ -129,16 +129,16 @@ def test_bounds_of_neurons_are_rounded_outward(
     assert float(above.double().amin()) > 0.7
 
 
-def limited_to_the_centre(exact: Instances) -> tuple[Bounder, Domains]:
+def limited_to_the_centre(exact: SearchInstances) -> tuple[Bounder, Domains]:
     """Roots of whose neurons is claimed that they are about what they are at the box's centre."""
     roots = plant(exact, None, 64)
-    neurons, goals = roots.goals.neurons, roots.goals
-    values = exact.graph.values(exact.box.center[goals.instance])
+    neurons, open_rows = roots.open_rows.neurons, roots.open_rows
+    values = exact.graph.values(exact.box.center[open_rows.instance])
     sources = dict(zip(neurons.places, neurons.sources, strict=True))
-    at_center = neurons.flatten({p: values[s] for p, s in sources.items()}, len(goals))
-    known = goals.compress(roots.domains.goal, at_center).float()
+    at_center = neurons.flatten({p: values[s] for p, s in sources.items()}, len(open_rows))
+    known = open_rows.compress(roots.domains.open_row, at_center).float()
     limited = replace(roots.domains, below=known - 1e-3, above=known + 1e-3)
-    return Bounder(goals, exact.to(torch.float32), exact), limited
+    return Bounder(open_rows, exact.to(torch.float32), exact), limited
 
 
 def test_a_bound_that_rests_on_what_is_known_of_a_domain_is_the_level_at_most(
@@ -185,9 +185,9 @@ def test_what_brings_nothing_is_not_gone_on_with(
     case = make_case(make_mlp(0), 4, 0, (0.1,))
     exact = exactly(case)
     roots = plant(exact, None, 64)
-    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
     one = replace(roots.domains[:1], lower=torch.tensor([-0.1]))
-    plan = Narrowing(len(roots.goals), SearchSettings())
+    plan = NeuronCutoff(len(roots.open_rows), SearchSettings())
     for _ in range(10):
         plan.narrowed(bounder, one)
     assert tried == [1] * narrowing_module.TRIES
@@ -221,9 +221,9 @@ def test_ever_more_are_done_step_by_step(
     monkeypatch.setattr(narrowing_module, "ENOUGH", -1.0)
     exact = exactly(make_case(make_mlp(0), 4, 0, (0.1,)))
     roots = plant(exact, None, 64)
-    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
     many = roots.domains[torch.zeros(20, dtype=torch.long)]
-    plan = Narrowing(len(roots.goals), SearchSettings())
+    plan = NeuronCutoff(len(roots.open_rows), SearchSettings())
     for _ in range(4):
         plan.narrowed(bounder, many)
     assert counts == [4, 8, 16, 20]

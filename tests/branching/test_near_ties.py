@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from verify_pipeline import data, onnx
-from verify_pipeline.branching import bounding
-from verify_pipeline.branching.scores import best_candidate
-from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.evaluate import bounder as bounding
+from verify_pipeline.branching.evaluate.relu_scores import best_candidate
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings
 

@@ -15,22 +15,22 @@ from verify_pipeline.bounds import (
     crown_intermediate,
     interval_bounds,
 )
-from verify_pipeline.branching import nogoods as nogoods_module
-from verify_pipeline.branching.bounding import Bounder
-from verify_pipeline.branching.domains import Domains, split
-from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.nogoods import Nogoods
-from verify_pipeline.branching.roots import plant
+from verify_pipeline.branching.evaluate.bounder import Bounder
+from verify_pipeline.branching.search.root import plant
+from verify_pipeline.branching.tree import nogoods as nogoods_module
+from verify_pipeline.branching.tree.nogoods import Nogoods
+from verify_pipeline.branching.tree.search_instances import SearchInstances
+from verify_pipeline.branching.tree.subproblems import Domains, split
 from verify_pipeline.network.graph import Graph
 
 F64 = torch.float64
 
 
-def domains(goal: list[int], splits: list[list[int]]) -> Domains:
-    values = torch.zeros(len(goal), len(splits[0]))
+def domains(open_row: list[int], splits: list[list[int]]) -> Domains:
+    values = torch.zeros(len(open_row), len(splits[0]))
     chosen = torch.tensor(splits, dtype=torch.int8)
     return Domains(
-        torch.tensor(goal),
+        torch.tensor(open_row),
         values[:, 0],
         chosen,
         values,
@@ -40,14 +40,14 @@ def domains(goal: list[int], splits: list[list[int]]) -> Domains:
     )
 
 
-def taught(goal: list[int], splits: list[list[int]]) -> Nogoods:
+def taught(open_row: list[int], splits: list[list[int]]) -> Nogoods:
     nogoods = Nogoods()
-    nogoods.learn(torch.tensor(goal), torch.tensor(splits, dtype=torch.int8))
+    nogoods.learn(torch.tensor(open_row), torch.tensor(splits, dtype=torch.int8))
     return nogoods
 
 
-def followed(nogoods: Nogoods, goal: int, splits: list[int]) -> tuple[list[int], bool]:
-    found, closed = nogoods.follow(domains([goal], [splits]))
+def followed(nogoods: Nogoods, open_row: int, splits: list[int]) -> tuple[list[int], bool]:
+    found, closed = nogoods.follow(domains([open_row], [splits]))
     return found.splits[0].tolist(), bool(closed)
 
 
@@ -96,7 +96,7 @@ def inputs_of_activations(graph: Graph, points: Tensor, bounder: Bounder) -> Ten
     values = [points]
     for node in graph.nodes[1:]:
         values.append(node.op(*(values[i] for i in node.inputs)))
-    neurons = bounder.goals.neurons
+    neurons = bounder.open_rows.neurons
     found = {p: values[s] for p, s in zip(neurons.places, neurons.sources, strict=True)}
     return neurons.flatten(found, len(points))
 
@@ -107,13 +107,13 @@ def test_the_row_holds_wherever_the_splits_that_are_left_hold(
     case = make_case(make_conv(1), 24, 1, (1.0,))
     graph, box = case.graph.to(F64), case.box.to(F64)
     bounds = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
-    exact = Instances(graph, box, case.spec.to(F64), bounds)
+    exact = SearchInstances(graph, box, case.spec.to(F64), bounds)
     roots = plant(exact, None, 64)
-    bounder = Bounder(roots.goals, exact.to(torch.float32), exact)
+    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
     opened, settings, dropped = roots.domains, OptimiseSettings(iterations=5), 0
     generator = torch.Generator().manual_seed(0)
     for _ in range(4):
-        columns = bounder.goals.undecided(opened).float().argmax(1)
+        columns = bounder.open_rows.undecided(opened).float().argmax(1)
         bounded = bounder.bound(split(opened, columns), settings)
         closed = bounded.confirmed > 0
         proved = bounded.domains[closed]
@@ -122,16 +122,16 @@ def test_the_row_holds_wherever_the_splits_that_are_left_hold(
         assert bool(((splits == proved.splits) | (splits == 0)).all())
         dropped += int((splits != proved.splits).sum())
         for d in range(len(proved)):
-            n = int(bounder.goals.instance[proved.goal[d]])
+            n = int(bounder.open_rows.instance[proved.open_row[d]])
             low, high = box.lower[n], box.upper[n]
             points = low + (high - low) * torch.rand(500, *low.shape, generator=generator)
-            inputs = bounder.goals.compress(
-                proved.goal[d].repeat(500), inputs_of_activations(graph, points, bounder)
+            inputs = bounder.open_rows.compress(
+                proved.open_row[d].repeat(500), inputs_of_activations(graph, points, bounder)
             )
             there = ((inputs * splits[d]) >= 0).all(1)
             rows = exact.spec.rows[n] @ graph(points).T + exact.spec.offsets[n].unsqueeze(1)
-            row = rows[bounder.goals.row[proved.goal[d]]]
+            row = rows[bounder.open_rows.row[proved.open_row[d]]]
             assert bool((row[there] >= lower[d] - 1e-9).all())
         left = bounded.domains[~closed]
-        opened = left[bounder.goals.undecided(left).any(1)][:40]
+        opened = left[bounder.open_rows.undecided(left).any(1)][:40]
     assert dropped > 3

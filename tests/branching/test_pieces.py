@@ -12,12 +12,12 @@ from torch import Tensor
 
 from tests.branching.searching import root_bounds, ticking
 from verify_pipeline.bounds import OptimiseSettings, crown_margins, optimise
-from verify_pipeline.bounds import intermediate as intermediate_module
-from verify_pipeline.branching import pieces as pieces_module
-from verify_pipeline.branching.accounts import Found
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.pieces import can_be_cut, search_in_pieces
-from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.bounds.intermediate import tighten as intermediate_module
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.limits.bookkeeping import Found
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search import interval_split as pieces_module
+from verify_pipeline.branching.search.interval_split import can_be_cut, split_intervals
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Elementwise, Linear, Mul, Op, Relu, Sub
 from verify_pipeline.problem import Box, Reason, Specification, Status
@@ -56,7 +56,7 @@ def run(graph: Graph, box: Box, spec: Specification, **more: Any) -> list[Found]
     settings = more.pop("settings", QUICK)
     root = root_bounds(graph, box)
     deadlines = Deadlines.alone(seconds)
-    found = list(search_in_pieces(graph, box, spec, root, settings, deadlines, **more))
+    found = list(split_intervals(graph, box, spec, root, settings, deadlines, **more))
     assert sorted(f.instance for f in found) == list(range(len(box)))
     return sorted(found, key=lambda f: f.instance)
 

@@ -8,18 +8,18 @@ import torch
 from verify_pipeline.bounds import (
     MemoryBudget,
     OptimiseSettings,
-    Until,
+    StopRule,
     crown_intermediate,
     crown_margins,
     interval_bounds,
     needed_places,
     optimise,
 )
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.planes import with_planes
-from verify_pipeline.branching.search import search
-from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.improve.root_plane_positions import with_planes
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Mul, Relu, Slice
 from verify_pipeline.problem import Box, Specification, Status
@@ -41,7 +41,7 @@ def gated() -> Graph:
     return b.build(b.add(linear(1, 5), b.add(Mul(), gate, one))).to(F64)
 
 
-def instances(nudge: float) -> tuple[Instances, float]:
+def instances(nudge: float) -> tuple[SearchInstances, float]:
     """One instance whose sampled least margin is ``nudge``, and its bound at the root."""
     graph, centre = gated(), torch.full((1, 4), 0.3, dtype=F64)
     box = Box(centre - 0.4, centre + 0.4)
@@ -51,13 +51,13 @@ def instances(nudge: float) -> tuple[Instances, float]:
     bounds = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
     bounds = bounds.only(needed_places(graph))
     root = float(crown_margins(graph, box, spec, bounds).lower)
-    return Instances(graph, box, spec, bounds), root
+    return SearchInstances(graph, box, spec, bounds), root
 
 
 def test_positions_that_bring_nothing_are_left_out() -> None:
     exact, _ = instances(0.5)
     graph = exact.graph
-    never = Until(torch.full((1,), torch.inf))
+    never = StopRule(torch.full((1,), torch.inf))
     _, start = optimise(
         graph, exact.box, exact.spec, exact.bounds, OptimiseSettings(iterations=20), until=never
     )

@@ -7,8 +7,8 @@ import math
 import torch
 
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.points import evaluate, representable
+from verify_pipeline.branching.evaluate.candidate_points import evaluate, representable
+from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.network.graph import GraphBuilder
 from verify_pipeline.network.ops import Linear
 from verify_pipeline.problem import Box, Specification
@@ -28,14 +28,14 @@ def test_casts_that_leave_the_box_are_moved_back_inside() -> None:
         assert torch.allclose(moved.double(), corner, atol=1e-6)
 
 
-def instances(width: float) -> Instances:
+def instances(width: float) -> SearchInstances:
     """f(x) = x over [1/3 - width, 1/3 + width], which has to exceed 1/3."""
     builder = GraphBuilder((1,))
     builder.add(Linear(torch.ones(1, 1)), 0)
     third = torch.full((1, 1), 1 / 3, dtype=F64)
     spec = Specification(torch.ones(1, 1, 1, dtype=F64), -third)
     box = Box(third - width, third + width)
-    return Instances(builder.build().to(F64), box, spec, NodeBounds({}, {}))
+    return SearchInstances(builder.build().to(F64), box, spec, NodeBounds({}, {}))
 
 
 def check(width: float, point: float) -> bool:

@@ -11,13 +11,17 @@ import torch
 
 from tests.branching.searching import QUICK, Instances, root_bounds, ticking
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.branching import portfolio
-from verify_pipeline.branching.accounts import Found
-from verify_pipeline.branching.cells import Cells, are_promising, cost_of_cell
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.instances import Instances as Exact
-from verify_pipeline.branching.portfolio import _Turns, search_in_turns
-from verify_pipeline.branching.search import Search
+from verify_pipeline.branching.limits.bookkeeping import Found
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search import portfolio
+from verify_pipeline.branching.search.portfolio import _Turns, search_in_turns
+from verify_pipeline.branching.search.relu_split import Search
+from verify_pipeline.branching.search.split_then_rebound import (
+    SplitThenRebound,
+    are_promising,
+    cost_of_cell,
+)
+from verify_pipeline.branching.tree.search_instances import SearchInstances as Exact
 from verify_pipeline.network.graph import GraphBuilder
 from verify_pipeline.network.ops import Linear, Relu
 from verify_pipeline.problem import Box, Reason, Specification, Status
@@ -42,18 +46,18 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     monkeypatch.setattr(portfolio, "FIRST", 32)
     monkeypatch.setattr(portfolio, "LATE", 1)
     asked: list[tuple[str, int]] = []
-    honest_run, honest_cut = Search.run, Cells.cut
+    honest_run, honest_cut = Search.run, SplitThenRebound.cut
 
     def run(self: Search, allowed: Any = None, *more: Any) -> Any:
         asked.append(("usual", int(allowed.nan_to_num(posinf=-1).sum())))
         yield from honest_run(self, allowed, *more)
 
-    def cut(self: Cells, count: int, until: float) -> Any:
+    def cut(self: SplitThenRebound, count: int, until: float) -> Any:
         asked.append(("cells", count))
         return honest_cut(self, count, until)
 
     monkeypatch.setattr(Search, "run", run)
-    monkeypatch.setattr(Cells, "cut", cut)
+    monkeypatch.setattr(SplitThenRebound, "cut", cut)
     return asked
 
 
@@ -82,11 +86,11 @@ def test_cells_that_decide_nothing_leave_the_usual_search_its_share(
 ) -> None:
     """Cells cost what they are asked for and bound nothing; the usual search goes on."""
 
-    def idle(self: Cells, count: int, until: float) -> None:
+    def idle(self: SplitThenRebound, count: int, until: float) -> None:
         self.bounded += count
         self._begun()
 
-    monkeypatch.setattr(Cells, "cut", idle)
+    monkeypatch.setattr(SplitThenRebound, "cut", idle)
     found = decide(Instances(6, [1e-3, 100.0]), 1e6, ticking(1e-6))
     assert [one.status for one in found] == [Status.VERIFIED, Status.VERIFIED]
 
@@ -107,7 +111,7 @@ def test_a_usual_search_without_progress_leaves_cells_theirs(
 
 
 def turns_of(share: float = 0.75) -> _Turns:
-    return _Turns(Cells.__new__(Cells), cost=10.0, share=share)
+    return _Turns(SplitThenRebound.__new__(SplitThenRebound), cost=10.0, share=share)
 
 
 def test_one_that_ends_soon_keeps_its_turn() -> None:

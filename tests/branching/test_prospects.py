@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from tests.branching.searching import QUICK, Instances, root_bounds, ticking
-from verify_pipeline.branching import portfolio
-from verify_pipeline.branching.accounts import Found
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.domains import Domains, Goals, Neurons
-from verify_pipeline.branching.portfolio import search_in_turns
-from verify_pipeline.branching.prospects import Prospects
-from verify_pipeline.branching.search import search
+from verify_pipeline.branching.limits.bookkeeping import Found
+from verify_pipeline.branching.limits.progress_estimate import ProgressEstimate
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search import portfolio
+from verify_pipeline.branching.search.portfolio import search_in_turns
+from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.tree.subproblems import Domains, Neurons, OpenRows
 from verify_pipeline.problem import Reason, Status
 
 
@@ -21,13 +21,15 @@ def _column(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def _hopeless(prospects: Prospects, seconds: torch.Tensor, proved: torch.Tensor) -> list[int]:
+def _hopeless(
+    prospects: ProgressEstimate, seconds: torch.Tensor, proved: torch.Tensor
+) -> list[int]:
     return prospects.hopeless(
         seconds, torch.ones_like(seconds, dtype=torch.bool), lambda: 1 - proved
     )
 
 
-def _is_looked_at(prospects: Prospects, *seconds: float) -> bool:
+def _is_looked_at(prospects: ProgressEstimate, *seconds: float) -> bool:
     """Whether the shares of trees are asked for."""
     asked: list[bool] = []
 
@@ -41,7 +43,7 @@ def _is_looked_at(prospects: Prospects, *seconds: float) -> bool:
 
 
 def test_before_there_is_a_past_the_rate_is_that_of_all_the_time() -> None:
-    prospects = Prospects(torch.full((4,), 10.0, dtype=torch.float64), 12.0)
+    prospects = ProgressEstimate(torch.full((4,), 10.0, dtype=torch.float64), 12.0)
     proved = _column(0.0, 0.02, 0.5, 0.0)
     seconds = _column(1.4, 2.0, 2.0, 2.0)
     # the first is too young; 0.98 · 2 / 0.02 = 98 s and 0.5 · 2 / 0.5 = 2 s are not 118 s; never
@@ -49,7 +51,7 @@ def test_before_there_is_a_past_the_rate_is_that_of_all_the_time() -> None:
 
 
 def test_what_counts_is_how_the_share_rose_over_the_last_half() -> None:
-    prospects = Prospects(_column(100.0, 100.0), 3.0)
+    prospects = ProgressEstimate(_column(100.0, 100.0), 3.0)
     # quickly half of it, then one of them stands still and the other does not
     for look in range(7):
         seconds = 11.0 * 1.11**look
@@ -60,11 +62,11 @@ def test_what_counts_is_how_the_share_rose_over_the_last_half() -> None:
 
 
 def test_nobody_is_given_up_where_that_was_not_asked_for() -> None:
-    assert not _is_looked_at(Prospects(_column(1.0), math.inf), 1e9)
+    assert not _is_looked_at(ProgressEstimate(_column(1.0), math.inf), 1e9)
 
 
 def test_an_instance_is_looked_at_again_after_a_tenth_more_seconds() -> None:
-    prospects = Prospects(_column(10.0, 100.0), 2.0)
+    prospects = ProgressEstimate(_column(10.0, 100.0), 2.0)
     assert not _is_looked_at(prospects, 0.19, 0.19)
     assert _is_looked_at(prospects, 2.0, 0.0)
     assert not _is_looked_at(prospects, 2.1, 0.0)
@@ -72,7 +74,7 @@ def test_an_instance_is_looked_at_again_after_a_tenth_more_seconds() -> None:
 
 
 def test_who_has_ended_is_not_looked_at() -> None:
-    prospects, nothing = Prospects(_column(10.0, 10.0), 1.0), _column(1.0, 1.0)
+    prospects, nothing = ProgressEstimate(_column(10.0, 10.0), 1.0), _column(1.0, 1.0)
     going = torch.tensor([False, True])
     assert prospects.hopeless(_column(9.0, 9.0), going, lambda: nothing) == [1]
     assert prospects.hopeless(_column(90.0, 0.0), going, lambda: nothing) == []
@@ -82,12 +84,12 @@ def test_open_shares_halve_with_every_split_and_are_of_an_instances_trees_togeth
     neurons = Neurons((2,), (1,), ((3,),))
     # instance 0 has two rows open, instance 1 one, instance 2 none
     open_rows = torch.tensor([[True, True], [False, True], [False, False]])
-    goals = Goals.of(neurons, torch.ones(3, 3, dtype=torch.bool), open_rows)
+    open_rows = OpenRows.of(neurons, torch.ones(3, 3, dtype=torch.bool), open_rows)
     splits = torch.tensor([[1, 0, 0], [-1, 1, 0], [0, 0, 0], [1, 1, -1]], dtype=torch.int8)
     zeros = torch.zeros(4, 3)
     domains = Domains(torch.tensor([0, 0, 2, 1]), zeros[:, 0], splits, zeros, zeros, zeros, zeros)
     # row 0: 1/2 + 1/4, row 1: 1/8, of two; instance 1: all of it
-    assert goals.open_share(domains, 3).tolist() == [0.4375, 1.0, 0.0]
+    assert open_rows.open_share(domains, 3).tolist() == [0.4375, 1.0, 0.0]
 
 
 def test_members_of_a_group_may_get_all_of_its_seconds() -> None:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds import MemoryBudget, crown_intermediate, interval_bounds
-from verify_pipeline.branching.bounding import Bounder
-from verify_pipeline.branching.domains import Domains
-from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.pursuit import SHARE, Pursuit
-from verify_pipeline.branching.roots import plant
+from verify_pipeline.branching.evaluate.bounder import Bounder
+from verify_pipeline.branching.evaluate.corner_attack import SHARE, CornerAttack
+from verify_pipeline.branching.search.root import plant
+from verify_pipeline.branching.tree.search_instances import SearchInstances
+from verify_pipeline.branching.tree.subproblems import Domains
 from verify_pipeline.network.graph import Graph
 
 F64 = torch.float64
@@ -22,9 +22,9 @@ F64 = torch.float64
 def planted(case: Any) -> tuple[Bounder, Domains]:
     graph, box = case.graph.to(F64), case.box.to(F64)
     bounds = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
-    exact = Instances(graph, box, case.spec.to(F64), bounds)
+    exact = SearchInstances(graph, box, case.spec.to(F64), bounds)
     roots = plant(exact, None, 64)
-    return Bounder(roots.goals, exact.to(torch.float32), exact), roots.domains
+    return Bounder(roots.open_rows, exact.to(torch.float32), exact), roots.domains
 
 
 def corners_of(bounder: Bounder, domains: Domains) -> Tensor:
@@ -36,8 +36,8 @@ def test_descents_lead_below_the_corners(make_case: Any, make_conv: Callable[[in
     case = make_case(make_conv(1), 24, 1, (1.0,))
     bounder, domains = planted(case)
     view, corners = bounder.view(bounder.fast, domains), corners_of(bounder, domains)
-    instance, points = Pursuit(40, 24).everywhere(bounder, domains, corners)
-    assert torch.equal(instance, bounder.goals.instance)
+    instance, points = CornerAttack(40, 24).everywhere(bounder, domains, corners)
+    assert torch.equal(instance, bounder.open_rows.instance)
     assert bool(case.box[instance].contains(points).all())
     start = view.spec.values(view.graph(corners))
     end = view.spec.values(view.graph(points))
@@ -50,8 +50,8 @@ def test_the_worst_domain_of_each_instance_has_its_turn(
 ) -> None:
     bounder, domains = planted(make_case(make_conv(1), 24, 1, (1.0,)))
     corners = corners_of(bounder, domains)
-    concerned = bounder.goals.instance[domains.goal].unique().tolist()
-    pursuit, seen, rounds = Pursuit(1, 24), [], 0
+    concerned = bounder.open_rows.instance[domains.open_row].unique().tolist()
+    pursuit, seen, rounds = CornerAttack(1, 24), [], 0
     while len(seen) < len(concerned):
         instance, _ = pursuit.in_turn(bounder, domains, corners)
         seen, rounds = [*seen, *instance.tolist()], rounds + 1
@@ -62,6 +62,6 @@ def test_the_worst_domain_of_each_instance_has_its_turn(
 
 def test_no_steps_are_no_work(make_case: Any, make_conv: Callable[[int], Graph]) -> None:
     bounder, domains = planted(make_case(make_conv(1), 6, 1, (1.0,)))
-    for pursue in (Pursuit(0, 6).everywhere, Pursuit(0, 6).in_turn):
+    for pursue in (CornerAttack(0, 6).everywhere, CornerAttack(0, 6).in_turn):
         instance, points = pursue(bounder, domains, corners_of(bounder, domains))
         assert len(instance) == len(points) == 0

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from tests.branching.searching import QUICK, check_against_oracle, root_bounds
 from verify_pipeline.bounds import OptimiseSettings
-from verify_pipeline.branching.bounding import Bounded, Bounder
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.domains import Domains
-from verify_pipeline.branching.points import Evaluated, evaluate
-from verify_pipeline.branching.search import search
+from verify_pipeline.branching.evaluate.bounder import Bounded, Bounder
+from verify_pipeline.branching.evaluate.candidate_points import Evaluated, evaluate
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.tree.subproblems import Domains
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.maxima import without_max_pooling
 from verify_pipeline.network.ops import (

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from verify_pipeline.branching.schema import USED, read_search
-from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.branching.config.abcrown_schema import USED, read_search
+from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "abcrown_configs").glob("*.yaml"))

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.branching.domains import Neurons
-from verify_pipeline.branching.scores import (
+from verify_pipeline.branching.evaluate.relu_scores import (
     Scores,
     best_babsr,
     best_candidate,
@@ -16,6 +15,7 @@ from verify_pipeline.branching.scores import (
     lifts_both,
     scores,
 )
+from verify_pipeline.branching.tree.subproblems import Neurons
 from verify_pipeline.network.graph import GraphBuilder
 from verify_pipeline.network.ops import Add, LeakyRelu, Linear, Op, Relu, Scale
 

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from tests.branching.searching import NUDGES, QUICK, check_against_oracle, root_bounds, run
 from verify_pipeline.bounds import OptimiseSettings
-from verify_pipeline.branching import bounding as bounding_module
-from verify_pipeline.branching import tightening as tightening_module
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.domains import Domains
-from verify_pipeline.branching.narrowing import Narrowing
-from verify_pipeline.branching.nogoods import Nogoods
-from verify_pipeline.branching.search import search
-from verify_pipeline.branching.settings import BranchingSettings
+from verify_pipeline.branching.config.search_settings import BranchingSettings
+from verify_pipeline.branching.evaluate import bounder as bounding_module
+from verify_pipeline.branching.improve import optimise_at_root as tightening_module
+from verify_pipeline.branching.improve.cutoff_on_neurons import NeuronCutoff
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.tree.nogoods import Nogoods
+from verify_pipeline.branching.tree.subproblems import Domains
 from verify_pipeline.problem import Status
 
 
@@ -69,7 +69,7 @@ def test_nogoods_close_domains_and_change_no_verdict(
     monkeypatch.setattr(Nogoods, "follow", watched)
     # domains with bounds of their own teach no nogoods
     nobody = torch.empty(0, dtype=torch.long)
-    monkeypatch.setattr(Narrowing, "narrowed", lambda self, bounder, domains: (domains, nobody))
+    monkeypatch.setattr(NeuronCutoff, "narrowed", lambda self, bounder, domains: (domains, nobody))
     hasty = replace(QUICK, domain=OptimiseSettings(iterations=1), descent=0)
     case = make_case(make_mlp(3), 24, 3, NUDGES)
     check_against_oracle(case, run(case, hasty))

@@ -17,9 +17,9 @@ from tests.branching.searching import (
     root_bounds,
     run,
 )
-from verify_pipeline.branching import bounding as bounding_module
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.search import search
+from verify_pipeline.branching.evaluate import bounder as bounding_module
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search.relu_split import search
 from verify_pipeline.network.graph import GraphBuilder
 from verify_pipeline.network.ops import Elementwise, Linear, Relu
 from verify_pipeline.problem import Reason, Status

@@ -21,15 +21,15 @@ from tests.branching.searching import (
 )
 from tests.branching.test_deadlines import Watch
 from verify_pipeline.bounds import OptimiseSettings
-from verify_pipeline.branching import bounding as bounding_module
-from verify_pipeline.branching import narrowing as narrowing_module
-from verify_pipeline.branching import tightening as tightening_module
-from verify_pipeline.branching.bounding import Bounder
-from verify_pipeline.branching.deadlines import Deadlines
-from verify_pipeline.branching.domains import Domains
-from verify_pipeline.branching.narrowing import Narrowing
-from verify_pipeline.branching.pursuit import Pursuit
-from verify_pipeline.branching.search import search
+from verify_pipeline.branching.evaluate import bounder as bounding_module
+from verify_pipeline.branching.evaluate.bounder import Bounder
+from verify_pipeline.branching.evaluate.corner_attack import CornerAttack
+from verify_pipeline.branching.improve import cutoff_on_neurons as narrowing_module
+from verify_pipeline.branching.improve import optimise_at_root as tightening_module
+from verify_pipeline.branching.improve.cutoff_on_neurons import NeuronCutoff
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.tree.subproblems import Domains
 from verify_pipeline.problem import Reason, Status
 
 
@@ -74,7 +74,7 @@ def test_the_seconds_of_all_instances_add_up_to_the_time_that_passed(
         (Bounder, "bound", 1.0),
         (Bounder, "choose", 2.0),
         (Bounder, "generalise", 4.0),
-        (Pursuit, "in_turn", 8.0),
+        (CornerAttack, "in_turn", 8.0),
         (narrowing_module, "narrow", 16.0),
     ):
         monkeypatch.setattr(owner, name, slowly(watch, seconds, getattr(owner, name)))
@@ -85,12 +85,12 @@ def test_the_seconds_of_all_instances_add_up_to_the_time_that_passed(
 
 def test_nobody_pays_for_what_is_done_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neurons are bounded anew for the first instance alone, which takes an hour each time."""
-    watch, honest = Watch(), Narrowing._worth
+    watch, honest = Watch(), NeuronCutoff._worth
 
-    def of_the_first(self: Narrowing, domains: Domains) -> Tensor:
-        return honest(self, domains) & (domains.goal == 0)
+    def of_the_first(self: NeuronCutoff, domains: Domains) -> Tensor:
+        return honest(self, domains) & (domains.open_row == 0)
 
-    monkeypatch.setattr(Narrowing, "_worth", of_the_first)
+    monkeypatch.setattr(NeuronCutoff, "_worth", of_the_first)
     monkeypatch.setattr(Bounder, "bound", slowly(watch, 1.0, Bounder.bound))
     narrow = narrowing_module.narrow
     monkeypatch.setattr(narrowing_module, "narrow", slowly(watch, 3600.0, narrow))

@@ -15,8 +15,9 @@ from verify_pipeline.bounds import (
     crown_intermediate,
     interval_bounds,
 )
-from verify_pipeline.branching import BranchingSettings, SearchSettings, search
-from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.branching import BranchingSettings, SearchSettings
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search.relu_split import search
 from verify_pipeline.onnx import load_network
 from verify_pipeline.problem import Box, Specification, Status
 

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from tests.branching.searching import QUICK
 from verify_pipeline.bounds import NodeBounds, clamp_to_splits
-from verify_pipeline.branching import cells as cells_module
-from verify_pipeline.branching import halving as halving_module
-from verify_pipeline.branching import pieces as pieces_module
-from verify_pipeline.branching.domains import Domains, Goals, Neurons, split
-from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.parts import bend, both_signs, halved, middle
+from verify_pipeline.branching.search import input_split as halving_module
+from verify_pipeline.branching.search import interval_split as pieces_module
+from verify_pipeline.branching.search import split_then_rebound as cells_module
+from verify_pipeline.branching.tree.search_instances import SearchInstances
+from verify_pipeline.branching.tree.splitting import bend, both_signs, halved, middle
+from verify_pipeline.branching.tree.subproblems import Domains, Neurons, OpenRows, split
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Relu
 from verify_pipeline.problem import Box, Specification
@@ -50,7 +50,7 @@ def clamped(graph: Graph, bounds: NodeBounds, splits: dict[int, Tensor]) -> tupl
 def children_of(graph: Graph, column: Tensor) -> dict[int, Tensor]:
     """The splits of what the search makes of unsplit domains, at each activation."""
     count = len(column)
-    goals = Goals.of(
+    open_rows = OpenRows.of(
         Neurons.of(graph),
         torch.ones(count, WIDTH, dtype=torch.bool),
         torch.ones(count, 1, dtype=torch.bool),
@@ -66,7 +66,7 @@ def children_of(graph: Graph, column: Tensor) -> dict[int, Tensor]:
         -unknown,
         unknown,
     )
-    return goals.splits(split(domains, column))
+    return open_rows.splits(split(domains, column))
 
 
 def relu_signs(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,10 +79,10 @@ def cells(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, Tensor]
     graph, bounds = network(), NodeBounds({1: lower}, {1: upper})
     ones = torch.ones(len(lower), 1, 1, dtype=F64)
     box = Box(torch.zeros_like(lower), torch.ones_like(lower))
-    exact = Instances(graph, box, Specification(ones, ones[..., 0]), bounds)
+    exact = SearchInstances(graph, box, Specification(ones, ones[..., 0]), bounds)
     unsplit = {2: torch.zeros_like(lower, dtype=torch.int8)}
     parents = cells_module._Cells(torch.zeros_like(lower[:, 0]), bounds, unsplit, column)
-    search = cells_module.Cells(exact, QUICK, time.perf_counter)
+    search = cells_module.SplitThenRebound(exact, QUICK, time.perf_counter)
     twice, splits = search._cut(parents)
     assert twice.lower[1].equal(torch.cat([lower, lower]))
     assert twice.upper[1].equal(torch.cat([upper, upper]))

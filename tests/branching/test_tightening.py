@@ -11,13 +11,13 @@ from verify_pipeline.bounds import (
     crown_intermediate,
     interval_bounds,
 )
-from verify_pipeline.branching import tightening as tightening_module
-from verify_pipeline.branching.bounding import Bounder
-from verify_pipeline.branching.domains import Neurons
-from verify_pipeline.branching.instances import Instances
-from verify_pipeline.branching.roots import plant
-from verify_pipeline.branching.settings import SearchSettings
-from verify_pipeline.branching.tightening import Tightening, tightened
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.evaluate.bounder import Bounder
+from verify_pipeline.branching.improve import optimise_at_root as tightening_module
+from verify_pipeline.branching.improve.optimise_at_root import RootOptimisation, optimised_at_root
+from verify_pipeline.branching.search.root import plant
+from verify_pipeline.branching.tree.search_instances import SearchInstances
+from verify_pipeline.branching.tree.subproblems import Neurons
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Relu
 from verify_pipeline.problem import Box, Specification
@@ -27,12 +27,12 @@ SETTINGS = SearchSettings(
 )
 
 
-def plan() -> Tightening:
+def plan() -> RootOptimisation:
     """Two instances: 3 unstable neurons of the second layer in one, none in the other."""
     neurons = Neurons((2, 4), (1, 3), ((2,), (4,)))
     lower = {1: -torch.ones(2, 2), 3: torch.tensor([[-1.0, -1.0, -1.0, 1.0], [1.0] * 4])}
     upper = {1: torch.ones(2, 2), 3: torch.full((2, 4), 2.0)}
-    return Tightening(neurons, NodeBounds(lower, upper), 2, SETTINGS)
+    return RootOptimisation(neurons, NodeBounds(lower, upper), 2, SETTINGS)
 
 
 def test_the_expected_cost_counts_both_bounds_of_unstable_neurons_in_domains() -> None:
@@ -55,7 +55,7 @@ def test_without_steps_nobody_is_worth_it() -> None:
     neurons = Neurons((2, 4), (1, 3), ((2,), (4,)))
     lower = {1: -torch.ones(1, 2), 3: -torch.ones(1, 4)}
     upper = {1: torch.ones(1, 2), 3: torch.ones(1, 4)}
-    made = Tightening(neurons, NodeBounds(lower, upper), 1, settings)
+    made = RootOptimisation(neurons, NodeBounds(lower, upper), 1, settings)
     assert not made.worthwhile(torch.tensor([1e9])).any()
 
 
@@ -75,9 +75,9 @@ def test_tightened_bounds_lie_inside_and_hold_and_leave_the_others_alone() -> No
     spec = Specification.margins(torch.tensor([0, 1]), 2, torch.float64)
     budget = MemoryBudget()
     before = crown_intermediate(graph, box, interval_bounds(graph, box), budget)
-    exact = Instances(graph, box, spec, before)
-    bounder = Bounder(plant(exact, None, 8).goals, exact.to(torch.float32), exact)
-    after = tightened(bounder, torch.tensor([True, False]), SETTINGS)
+    exact = SearchInstances(graph, box, spec, before)
+    bounder = Bounder(plant(exact, None, 8).open_rows, exact.to(torch.float32), exact)
+    after = optimised_at_root(bounder, torch.tensor([True, False]), SETTINGS)
     narrower = False
     samples = box.lower[:1] + 2 * box.radius[:1] * torch.rand(4000, 3, dtype=torch.float64)
     values = graph.values(samples)
@@ -90,7 +90,7 @@ def test_tightened_bounds_lie_inside_and_hold_and_leave_the_others_alone() -> No
         assert bool((values[place] <= upper[0] + 1e-9).all())
         narrower |= bool((upper - lower < 0.99 * (before.upper[place] - before.lower[place])).any())
     assert narrower
-    assert bool((after.goals.live <= bounder.goals.live).all())
+    assert bool((after.open_rows.live <= bounder.open_rows.live).all())
 
 
 def test_without_time_the_bounds_stay_as_they_are() -> None:
@@ -98,9 +98,9 @@ def test_without_time_the_bounds_stay_as_they_are() -> None:
     box = Box.around(torch.rand(1, 3, dtype=torch.float64), 0.4)
     spec = Specification.margins(torch.tensor([0]), 2, torch.float64)
     before = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
-    exact = Instances(graph, box, spec, before)
-    bounder = Bounder(plant(exact, None, 8).goals, exact.to(torch.float32), exact)
-    after = tightened(bounder, torch.tensor([True]), SETTINGS, lambda: False)
+    exact = SearchInstances(graph, box, spec, before)
+    bounder = Bounder(plant(exact, None, 8).open_rows, exact.to(torch.float32), exact)
+    after = optimised_at_root(bounder, torch.tensor([True]), SETTINGS, lambda: False)
     for place, lower in after.exact.bounds.lower.items():
         assert torch.equal(lower, before.lower[place])
         assert torch.equal(after.exact.bounds.upper[place], before.upper[place])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from verify_pipeline.certify.cascade import Cascade, Room
+from verify_pipeline.certify.cascade import Cascade, CascadeLimits
 from verify_pipeline.certify.contract import Decision, Observer, Task
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.perturbations import LinfBall
@@ -49,7 +49,7 @@ def _images(count: int) -> ImageSet:
 def _certify(
     count: int,
     *stages: Fake,
-    room: Room | None = None,
+    room: CascadeLimits | None = None,
     clock: Clock | None = None,
     observer: Observer | None = None,
     elsewhere: Sequence[set[int]] = (),
@@ -64,7 +64,7 @@ def _certify(
     cascade = Cascade(
         RobustImages(_images(count), range(count), LinfBall(0.1)),
         stages,
-        room or Room(timeout=100.0, memory=1 << 20, device=torch.device("cpu")),
+        room or CascadeLimits(timeout=100.0, memory=1 << 20, device=torch.device("cpu")),
         sink,
         observer or Observer(),
         clock or Clock(),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.certify.cascade import Cascade, Room
+from verify_pipeline.certify.cascade import Cascade, CascadeLimits
 from verify_pipeline.certify.contract import Decision, Observer, Observers, Task
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Learned
@@ -80,7 +80,7 @@ def test_tasks_fit_in_memory_and_are_as_large_as_their_stage_likes(
 ) -> None:
     heavy, small = fake(verify(), bytes_per_instance=400), fake(verify(), largest_task=4)
     everything = fake(verify())
-    certify(10, heavy, small, everything, room=Room(100.0, memory=1000, device=CPU))
+    certify(10, heavy, small, everything, room=CascadeLimits(100.0, memory=1000, device=CPU))
     assert [len(task) for task in heavy.seen] == [2] * 5
     assert [len(task) for task in small.seen] == [4, 4, 2]
     assert [len(task) for task in everything.seen] == [10]
@@ -177,7 +177,7 @@ def test_an_error_of_the_ledger_ends_the_run(fake: Stages, clock: Any) -> None:
     cascade = Cascade(
         RobustImages(toy, [0], LinfBall(0.1)),
         [fake(verify(0))],
-        Room(1.0, 1, CPU),
+        CascadeLimits(1.0, 1, CPU),
         sink,
         Observer(),
         clock,

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from verify_pipeline.bounds import intermediate, needed_places
-from verify_pipeline.certify.cascade import Room
+from verify_pipeline.bounds import needed_places
+from verify_pipeline.bounds.intermediate import tighten as intermediate
+from verify_pipeline.certify.cascade import CascadeLimits
 from verify_pipeline.certify.contract import Decision, Subject, Task
-from verify_pipeline.certify.purses import Purse
+from verify_pipeline.certify.shared_time import SharedTimeBudget
 from verify_pipeline.certify.stages.crown import CrownStage
 from verify_pipeline.onnx import network_from_module
 from verify_pipeline.problem import Reason, Status, Verdict
@@ -61,7 +62,7 @@ def test_a_deadline_that_passed_ends_the_image_and_the_rest_of_it_is_passed_on(
         left.extend(task.seconds.tolist())
         yield from ()
 
-    room = Room(10.0, 1 << 20, CPU)
+    room = CascadeLimits(10.0, 1 << 20, CPU)
     verdicts = certify(2, fake(slow, name="slow"), fake(watch), room=room, clock=clock)
     assert (verdicts[0].reason, verdicts[0].stage) == (Reason.TIMEOUT, "slow")
     assert verdicts[0].bound == -2.0
@@ -83,7 +84,7 @@ def test_a_task_has_time_until_its_shortest_share_is_used_up(
         yield Decision(0, Status.UNKNOWN, bound=-1.0, seconds=9.0)
 
     # Image 0 has 11 of its 20 seconds left, so the two together have 22.
-    room = Room(20.0, 1 << 20, CPU)
+    room = CascadeLimits(20.0, 1 << 20, CPU)
     certify(2, fake(uneven), fake(watch), room=room, clock=clock)
     assert answers == [True, True, False]
 
@@ -97,7 +98,7 @@ def test_who_is_late_after_the_last_stage_ran_out_of_time(
         yield Decision(0, Status.UNKNOWN, bound=-2.0)
         yield Decision(1, Status.UNKNOWN, reason=Reason.BUDGET)
 
-    verdicts = certify(2, fake(slow), room=Room(10.0, 1 << 20, CPU), clock=clock)
+    verdicts = certify(2, fake(slow), room=CascadeLimits(10.0, 1 << 20, CPU), clock=clock)
     assert verdicts[0].seconds == 11.0
     assert [verdicts[n].reason for n in (0, 1)] == [Reason.TIMEOUT, Reason.BUDGET]
 
@@ -114,7 +115,7 @@ def test_who_was_in_a_task_that_had_to_hurry_is_given_more_time_if_there_is_more
             clock.now += 1.0
         yield from (Decision(n, Status.UNKNOWN, bound=-1.0) for n in range(len(task)))
 
-    room = Room(20.0, 1 << 20, CPU)
+    room = CascadeLimits(20.0, 1 << 20, CPU)
     verdicts = certify(2, fake(uneven), fake(hurries), room=room, clock=clock)
     assert [verdicts[n].seconds for n in (0, 1)] == [20.0, 11.0]
     assert [verdicts[n].reason for n in (0, 1)] == [Reason.TIMEOUT, Reason.TIMEOUT]
@@ -123,7 +124,7 @@ def test_who_was_in_a_task_that_had_to_hurry_is_given_more_time_if_there_is_more
 def test_what_one_instance_of_a_purse_leaves_is_the_others(
     certify: Callable[..., Verdicts], fake: Stages, clock: Any
 ) -> None:
-    purse = Purse(12.0, 3)
+    purse = SharedTimeBudget(12.0, 3)
     given: list[tuple[list[float], list[int]]] = []
 
     def watch(task: Task) -> Iterator[Decision]:
@@ -137,7 +138,7 @@ def test_what_one_instance_of_a_purse_leaves_is_the_others(
         yield Decision(1, Status.UNKNOWN, bound=-1.0, seconds=2.0)
 
     # Image 3 has ten seconds of its own; of the purse 9 are left to two images, not 4 + 2.
-    room = Room(10.0, 1 << 20, CPU, dict.fromkeys(range(3), purse))
+    room = CascadeLimits(10.0, 1 << 20, CPU, dict.fromkeys(range(3), purse))
     verdicts = certify(4, fake(early), fake(watch), room=room, clock=clock)
     assert given == [([4.0, 4.0, 4.0, 10.0], [2, 2, 2, 3]), ([4.5, 4.5, 10.0], [1, 1, 2])]
     assert verdicts[0].status is Status.VERIFIED
@@ -147,7 +148,7 @@ def test_what_one_instance_of_a_purse_leaves_is_the_others(
 def test_the_instances_of_a_purse_that_is_closed_are_given_up(
     certify: Callable[..., Verdicts], fake: Stages
 ) -> None:
-    purse = Purse(12.0, 2)
+    purse = SharedTimeBudget(12.0, 2)
 
     def close(task: Task) -> Iterator[Decision]:
         purse.close()
@@ -157,7 +158,7 @@ def test_the_instances_of_a_purse_that_is_closed_are_given_up(
         yield from (Decision(n, Status.VERIFIED, bound=1.0) for n in range(len(task)))
 
     later = fake(verify)
-    room = Room(10.0, 1 << 20, CPU, {0: purse, 2: purse})
+    room = CascadeLimits(10.0, 1 << 20, CPU, {0: purse, 2: purse})
     verdicts = certify(3, fake(close), later, room=room)
     assert later.seen == [(1,)]
     assert [verdicts[n].reason for n in (0, 2)] == [Reason.TIMEOUT, Reason.TIMEOUT]
@@ -167,14 +168,14 @@ def test_a_purse_that_is_emptied_within_a_stage_pays_for_no_other_task(
     certify: Callable[..., Verdicts], fake: Stages, clock: Any
 ) -> None:
     """Three cases share a second, one in a task: the first takes it all."""
-    purse = Purse(1.0, 3)
+    purse = SharedTimeBudget(1.0, 3)
 
     def slow(task: Task) -> Iterator[Decision]:
         clock.now += 1.0
         yield Decision(0, Status.UNKNOWN, bound=-1.0)
 
     alone = fake(slow, largest_task=1)
-    room = Room(1.0, 1 << 20, CPU, dict.fromkeys(range(3), purse))
+    room = CascadeLimits(1.0, 1 << 20, CPU, dict.fromkeys(range(3), purse))
     verdicts = certify(3, alone, room=room, clock=clock)
     assert alone.seen == [(0,)]
     assert clock.now == 1.0
@@ -200,7 +201,7 @@ def test_a_stage_that_others_follow_takes_its_share_and_no_more(
     given: list[float] = []
     names = ["attack", "crown", "alpha-crown", "branch-and-bound"]
     stages = [fake(works_until_told(clock, given), name=name) for name in names]
-    verdicts = certify(1, *stages, room=Room(64.0, 1 << 20, CPU), clock=clock)
+    verdicts = certify(1, *stages, room=CascadeLimits(64.0, 1 << 20, CPU), clock=clock)
     assert given == [16.0, 16.0, 36.0, 36.0, 6.0, 6.0, 6.0, 6.0]
     assert (verdicts[0].reason, verdicts[0].seconds) == (Reason.TIMEOUT, 64.0)
     assert verdicts[0].stage == "branch-and-bound"
@@ -212,7 +213,7 @@ def test_the_last_stage_may_take_all(
 ) -> None:
     given: list[float] = []
     only = fake(works_until_told(clock, given), name=name)
-    verdicts = certify(1, only, room=Room(64.0, 1 << 20, CPU), clock=clock)
+    verdicts = certify(1, only, room=CascadeLimits(64.0, 1 << 20, CPU), clock=clock)
     assert given == [64.0, 64.0]
     assert verdicts[0].reason is Reason.TIMEOUT
 
@@ -228,7 +229,7 @@ def test_who_used_up_a_share_only_is_not_late(
 
     for last, reason in ((leaves_open, Reason.BUDGET), (says_nothing, Reason.NOT_DECIDED)):
         crown = fake(works_until_told(clock, []), name="crown")
-        verdicts = certify(1, crown, fake(last), room=Room(8.0, 1 << 20, CPU), clock=clock)
+        verdicts = certify(1, crown, fake(last), room=CascadeLimits(8.0, 1 << 20, CPU), clock=clock)
         assert (verdicts[0].reason, verdicts[0].seconds) == (reason, 6.0)
 
 
@@ -236,7 +237,9 @@ def test_who_overran_a_share_and_all_of_its_time_is_late(
     certify: Callable[..., Verdicts], fake: Stages, clock: Any
 ) -> None:
     crown = fake(works_until_told(clock, [], each=9.0), name="crown")
-    verdicts = certify(1, crown, fake(lambda task: iter(())), room=Room(8.0, 1, CPU), clock=clock)
+    verdicts = certify(
+        1, crown, fake(lambda task: iter(())), room=CascadeLimits(8.0, 1, CPU), clock=clock
+    )
     assert verdicts[0].reason is Reason.TIMEOUT
 
 
@@ -268,7 +271,7 @@ def test_bounds_that_crown_has_by_then_go_on_to_the_next_stage(
 
     monkeypatch.setattr(intermediate._Crown, "solve", slow)
     crown = CrownStage(subject, 1, 1, 1 << 24)
-    room = Room(4.0, 1 << 24, CPU)
+    room = CascadeLimits(4.0, 1 << 24, CPU)
     verdicts = certify(1, crown, fake(watch), room=room, clock=clock)
     assert verdicts[0].reason is Reason.NOT_DECIDED
     assert 3.0 <= verdicts[0].seconds < 4.0

@@ -16,7 +16,7 @@ from verify_pipeline.bounds import (
     interval_margins,
     needed_places,
 )
-from verify_pipeline.certify import roots
+from verify_pipeline.certify import root_bounds as roots
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.stages.crown import CrownStage

@@ -8,7 +8,7 @@ from verify_pipeline.certify import CertifySettings, certify_set
 from verify_pipeline.certify.replay import confirm
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.interop.decide import decide, property_plan
-from verify_pipeline.interop.instances import Answer
+from verify_pipeline.interop.instance_list import Answer
 from verify_pipeline.interop.vnnlib import parse_vnnlib
 from verify_pipeline.network.outputs import beginning
 from verify_pipeline.onnx import Network, network_from_module

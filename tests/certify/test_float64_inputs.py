@@ -22,7 +22,7 @@ from verify_pipeline.interop.counterexamples import (
     write_counterexample,
 )
 from verify_pipeline.interop.decide import decide, property_plan
-from verify_pipeline.interop.instances import Answer
+from verify_pipeline.interop.instance_list import Answer
 from verify_pipeline.interop.vnnlib import parse_vnnlib
 from verify_pipeline.onnx import Network, load_network
 from verify_pipeline.problem import Counterexample, Status

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.branching import halving
+from verify_pipeline.branching.search import input_split as halving
 from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.stages import input_split

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from verify_pipeline import verdicts
+from verify_pipeline import reports
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.perturbations import ChannelBalls, LinfBall, Perturbation, PixelBalls
 from verify_pipeline.certify.preprocessing import Layout, Preprocessing, prepare
@@ -238,9 +238,9 @@ def test_a_ledger_says_what_was_asked_and_is_rechecked(tmp_path: Path, images: I
         second = question_of(ledger.runs()[1].run, Question(by_pixel.perturbation))
     assert second is not None
     assert second.preprocessing == Preprocessing(MEAN, STD, "nhwc")
-    found = verdicts.recheck_ledger(network, path, images=images)
+    found = reports.recheck_ledger(network, path, images=images)
     assert [evidence.checked is None for evidence in found] == [False, True]
-    again = verdicts.recheck_ledger(network, path, images=images, question=by_pixel)
+    again = reports.recheck_ledger(network, path, images=images, question=by_pixel)
     for evidence in again:
         assert evidence.checked
         assert all(one.holds for one in evidence.checked)
@@ -256,7 +256,7 @@ def test_a_ledger_says_the_order_of_flat_vectors(
     path = tmp_path / "ledger.sqlite"
     question = Question(LinfBall(0.3), preprocessing=Preprocessing(MEAN, STD, layout))
     certify_set(network, images, CHEAP, path, question=question)
-    (evidence,) = verdicts.recheck_ledger(network, path, images=images)
+    (evidence,) = reports.recheck_ledger(network, path, images=images)
     assert evidence.checked
     assert all(one.holds for one in evidence.checked)
 
@@ -267,6 +267,6 @@ def test_boxes_are_rechecked_with_what_the_ledger_says(tmp_path: Path, images: I
     boxes = BoxSet("mine", "boxes", images.images, images.images + 0.1, wrong)
     question = Question(specification=TopK(2), preprocessing=Preprocessing((0.5,), (0.25,)))
     certify_set(network, boxes, CHEAP, path, question=question)
-    (evidence,) = verdicts.recheck_ledger(network, path, images=boxes)
+    (evidence,) = reports.recheck_ledger(network, path, images=boxes)
     assert evidence.checked
     assert all(one.holds for one in evidence.checked)

@@ -21,7 +21,7 @@ from verify_pipeline.certify.evidence import decisions as decisions_of
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.perturbations import LinfBall
-from verify_pipeline.certify.roots import root_bounds, root_budget
+from verify_pipeline.certify.root_bounds import root_bounds, root_budget
 from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, StageName, plan
 from verify_pipeline.certify.stages import build_stages
 from verify_pipeline.data import ImageSet

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from verify_pipeline.branching.affine import is_splittable
+from verify_pipeline.branching.tree.splittable import is_splittable
 from verify_pipeline.certify.contract import Subject
 from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, plan
 from verify_pipeline.certify.stages import build_stages, for_few_inputs

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from verify_pipeline import verdicts
+from verify_pipeline import reports
 from verify_pipeline.cli.app import app
 from verify_pipeline.problem import Reason, Status
 from verify_pipeline.run_folders import LEDGER
@@ -23,7 +23,7 @@ def test_the_demo_decides_every_image_and_every_stage_has_its_share(tmp_path: Pa
     assert float(row["standard"]) > 93
     assert float(row["verified"]) > 70
     assert row["verified"] in result.stdout
-    (summary,) = verdicts.read_ledgers([tmp_path / LEDGER])
+    (summary,) = reports.read_ledgers([tmp_path / LEDGER])
     assert [record.index for record in summary.records] == list(range(360))
     verified = summary.tally.verified
     assert verified["ibp"] > 0

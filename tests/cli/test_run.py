@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from verify_pipeline import data, pipeline, verdicts
+from verify_pipeline import data, pipeline, reports
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.cli.app import app
 from verify_pipeline.network import zoo
@@ -124,7 +124,7 @@ def test_a_file_knows_its_data_set_and_epsilon(done: tuple[Path, str], tmp_path:
     arguments = ("certify", done[0] / "tiny.onnx", "--ledger", ledger, "--indices", "3,5")
     code, _, err = command(*arguments, "--stages", "clean,ibp")
     assert code == 0, err
-    (summary,) = verdicts.read_ledgers([ledger])
+    (summary,) = reports.read_ledgers([ledger])
     assert summary.info.epsilon == 1 / 32
     assert [record.index for record in summary.records] == [3, 5]
     assert summary.stages == ("clean", "ibp")

@@ -13,7 +13,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from verify_pipeline.cli.app import app
-from verify_pipeline.interop import files
+from verify_pipeline.interop import text_files as files
 from verify_pipeline.interop.counterexamples import read_counterexample, replay_counterexample
 from verify_pipeline.interop.vnnlib import read_vnnlib
 from verify_pipeline.onnx import Network, export_onnx, load_network

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from verify_pipeline.engines import Answer, Claim, Engine, Limits, Question, Tool
+from verify_pipeline.engines import Engine, Limits, Tool, ToolAnswer, ToolClaim, ToolQuestion
 from verify_pipeline.problem import Reason
 
 FakeTool = Callable[[str], Tool]
@@ -24,9 +24,9 @@ SAFE, UNKNOWN = {"status": "safe", "domains": 6}, {"status": "unknown (timed out
 
 def ask(
     fake_tool: FakeTool, folder: Path, plan: dict[str, Any], limits: Limits | None = None
-) -> list[Answer]:
+) -> list[ToolAnswer]:
     """Answers to one question for each entry of a plan."""
-    questions = [Question(folder / "net.onnx", f"; {name}\n", 1.0) for name in plan]
+    questions = [ToolQuestion(folder / "net.onnx", f"; {name}\n", 1.0) for name in plan]
     engine = Engine(fake_tool(json.dumps(plan)), CONFIG, folder / "runs", limits)
     answers = list(engine.ask(questions))
     assert [answer.place for answer in answers] == list(range(len(plan)))
@@ -40,12 +40,12 @@ def logs(folder: Path) -> list[Path]:
 def test_one_process_answers_all(fake_tool: FakeTool, tmp_path: Path) -> None:
     plan = {"a": SAFE, "b": {"status": "unsafe-pgd", "point": [0.25, 1e-3]}, "c": UNKNOWN}
     safe, unsafe, unknown = ask(fake_tool, tmp_path, plan)
-    assert (safe.claim, safe.domains, safe.own_seconds) == (Claim.SAFE, 6, 0.5)
+    assert (safe.claim, safe.domains, safe.own_seconds) == (ToolClaim.SAFE, 6, 0.5)
     assert safe.detail == "alpha-beta-CROWN 9.9: safe, 6 domains"
-    assert unsafe.claim is Claim.UNSAFE
+    assert unsafe.claim is ToolClaim.UNSAFE
     assert unsafe.point is not None
     assert unsafe.point.tolist() == [0.25, 1e-3]
-    assert (unknown.claim, unknown.reason) == (Claim.OPEN, Reason.TIMEOUT)
+    assert (unknown.claim, unknown.reason) == (ToolClaim.OPEN, Reason.TIMEOUT)
     assert len(logs(tmp_path)) == 1
     assert not list(tmp_path.glob("runs/*/*.vnnlib"))
 
@@ -67,9 +67,9 @@ def test_an_instance_that_breaks_it_is_unknown_and_the_others_go_on(
 ) -> None:
     plan = {"a": SAFE, "b": fault, "c": SAFE, "d": UNKNOWN}
     first, broken, third, fourth = ask(fake_tool, tmp_path, plan, Limits(overrun=0.4))
-    assert first.claim is third.claim is Claim.SAFE
+    assert first.claim is third.claim is ToolClaim.SAFE
     assert fourth.reason is Reason.TIMEOUT
-    assert (broken.claim, broken.reason) == (Claim.OPEN, reason)
+    assert (broken.claim, broken.reason) == (ToolClaim.OPEN, reason)
     assert words in broken.detail
     assert broken.seconds > 0
     one, _ = logs(tmp_path)
@@ -79,9 +79,9 @@ def test_an_instance_that_breaks_it_is_unknown_and_the_others_go_on(
 def test_bulk_goes_also_where_whoever_asks_stops(fake_tool: FakeTool, tmp_path: Path) -> None:
     plan = json.dumps({"a": SAFE, "b": {"status": "safe", "sleep": 60}})
     engine = Engine(fake_tool(plan), CONFIG, tmp_path / "runs")
-    questions = [Question(tmp_path / "net.onnx", f"; {name}\n", 1.0) for name in "ab"]
-    answers = cast("Generator[Answer, None, None]", engine.ask(questions))
-    assert next(answers).claim is Claim.SAFE
+    questions = [ToolQuestion(tmp_path / "net.onnx", f"; {name}\n", 1.0) for name in "ab"]
+    answers = cast("Generator[ToolAnswer, None, None]", engine.ask(questions))
+    assert next(answers).claim is ToolClaim.SAFE
     assert list((tmp_path / "runs").rglob("*.vnnlib"))
     answers.close()
     assert not list((tmp_path / "runs").rglob("*.vnnlib"))
@@ -104,7 +104,12 @@ def test_half_a_results_file_takes_nothing_back(fake_tool: FakeTool, tmp_path: P
         "c": {"exit": 1},
     }
     answers = ask(fake_tool, tmp_path, plan)
-    assert [answer.claim for answer in answers] == [Claim.SAFE, Claim.SAFE, Claim.OPEN, Claim.OPEN]
+    assert [answer.claim for answer in answers] == [
+        ToolClaim.SAFE,
+        ToolClaim.SAFE,
+        ToolClaim.OPEN,
+        ToolClaim.OPEN,
+    ]
 
 
 class Malicious:
@@ -121,14 +126,14 @@ def test_a_malicious_results_file_decides_nothing(fake_tool: FakeTool, tmp_path:
     trace = tmp_path / "was-here"
     content = pickle.dumps({"results": [["safe", 1.0]], "bab_ret": [Malicious(trace)]})
     (answer,) = ask(fake_tool, tmp_path, {"a": {"write": content.hex()}})
-    assert (answer.claim, answer.reason) == (Claim.OPEN, Reason.ERROR)
+    assert (answer.claim, answer.reason) == (ToolClaim.OPEN, Reason.ERROR)
     assert not trace.exists()
 
 
 def test_more_rows_than_questions_are_not_read(fake_tool: FakeTool, tmp_path: Path) -> None:
     content = pickle.dumps({"results": [["safe", 1.0], ["unsafe-pgd", 1.0]]})
     (answer,) = ask(fake_tool, tmp_path, {"a": {"write": content.hex()}})
-    assert answer.claim is Claim.SAFE
+    assert answer.claim is ToolClaim.SAFE
 
 
 def test_a_counterexample_that_does_not_read_is_none(fake_tool: FakeTool, tmp_path: Path) -> None:
@@ -153,8 +158,8 @@ def test_who_stops_asking_leaves_nothing_running(fake_tool: FakeTool, tmp_path: 
         encoding="utf-8",
     )
     engine = Engine(tool, CONFIG, tmp_path / "runs")
-    answers = engine.ask([Question(tmp_path / "n.onnx", f"; {name}\n", 30.0) for name in plan])
-    assert next(answers).claim is Claim.SAFE
+    answers = engine.ask([ToolQuestion(tmp_path / "n.onnx", f"; {name}\n", 30.0) for name in plan])
+    assert next(answers).claim is ToolClaim.SAFE
     answers.close()  # type: ignore[attr-defined]
     pid = int(pid_file.read_text(encoding="utf-8"))
     time.sleep(0.1)
@@ -172,10 +177,10 @@ def test_who_is_killed_takes_the_tool_along(fake_tool: FakeTool, tmp_path: Path)
     )
     asking = (
         "from pathlib import Path\n"
-        "from verify_pipeline.engines import Engine, Question, find_tool\n"
+        "from verify_pipeline.engines import Engine, ToolQuestion, find_tool\n"
         f"tool = find_tool(Path({str(tool.script)!r}))\n"
         f"engine = Engine(tool, 'general: {{}}', Path({str(tmp_path / 'runs')!r}))\n"
-        "list(engine.ask([Question(Path('n.onnx'), '; a', 60.0)]))\n"
+        "list(engine.ask([ToolQuestion(Path('n.onnx'), '; a', 60.0)]))\n"
     )
     package = Path(__file__).resolve().parents[2]
     with subprocess.Popen([sys.executable, "-c", asking], cwd=package) as asker:
@@ -206,7 +211,7 @@ def test_memory_can_be_limited(fake_tool: FakeTool, tmp_path: Path) -> None:
         "import time\ntime.sleep(0.5)\nblock = bytearray(1 << 30)\nprint(len(block))\n",
         encoding="utf-8",
     )
-    question = Question(tmp_path / "n.onnx", "; a\n", 30.0)
+    question = ToolQuestion(tmp_path / "n.onnx", "; a\n", 30.0)
     limited = Engine(tool, CONFIG, tmp_path / "runs", Limits(memory=512 << 20))
     (answer,) = limited.ask([question])
     assert answer.reason is Reason.MEMORY

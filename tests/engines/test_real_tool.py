@@ -13,7 +13,7 @@ from verify_pipeline.certify import CertifySettings, certify_set
 from verify_pipeline.certify.preprocessing import prepare
 from verify_pipeline.certify.settings import SEARCH_FOLDER
 from verify_pipeline.data import ImageSet
-from verify_pipeline.engines import Claim, Engine, Question, Setup, Tool, find_tool
+from verify_pipeline.engines import Engine, Setup, Tool, ToolClaim, ToolQuestion, find_tool
 from verify_pipeline.engines.comparison import Agreement, counts
 from verify_pipeline.engines.crosscheck import Job, crosscheck_images
 from verify_pipeline.engines.tool import HOME_VARIABLE
@@ -59,14 +59,14 @@ def labels(network: Network, x: Tensor) -> Tensor:
     return network.replay(x).argmax(1)
 
 
-def questions(network: Network, count: int, epsilon: float, wrong: bool) -> list[Question]:
+def questions(network: Network, count: int, epsilon: float, wrong: bool) -> list[ToolQuestion]:
     """About the classes that the network gives, or about others."""
     assert network.path is not None
     x = pixels(count)
     wanted = (labels(network, x) + int(wrong)) % 3
     box, spec = Box.around(x, epsilon), Specification.margins(wanted, 3)
     return [
-        Question(network.path, vnnlib_text(box[n : n + 1], spec[n : n + 1]), 20.0)
+        ToolQuestion(network.path, vnnlib_text(box[n : n + 1], spec[n : n + 1]), 20.0)
         for n in range(count)
     ]
 
@@ -75,7 +75,7 @@ def test_one_process_says_safe_and_unsafe(tool: Tool, network: Network, tmp_path
     asked = questions(network, 2, 0.001, wrong=False) + questions(network, 2, 0.001, wrong=True)
     config = (SEARCH_FOLDER / "default.yaml").read_text(encoding="utf-8")
     answers = list(Engine(tool, config, tmp_path / "runs").ask(asked))
-    assert [answer.claim for answer in answers] == [Claim.SAFE] * 2 + [Claim.UNSAFE] * 2
+    assert [answer.claim for answer in answers] == [ToolClaim.SAFE] * 2 + [ToolClaim.UNSAFE] * 2
     assert all(answer.point is not None for answer in answers[2:])
     assert len(list((tmp_path / "runs").glob("0*"))) == 1
 
@@ -86,7 +86,7 @@ def test_every_configuration_that_comes_with_the_package_runs(
 ) -> None:
     text = (SEARCH_FOLDER / f"{config}.yaml").read_text(encoding="utf-8")
     (answer,) = Engine(tool, text, tmp_path / "runs").ask(questions(network, 1, 0.001, wrong=False))
-    assert answer.claim is Claim.SAFE, answer.detail
+    assert answer.claim is ToolClaim.SAFE, answer.detail
 
 
 def test_a_network_file_that_it_cannot_read_is_unknown(tool: Tool, tmp_path: Path) -> None:
@@ -95,8 +95,10 @@ def test_a_network_file_that_it_cannot_read_is_unknown(tool: Tool, tmp_path: Pat
     text = vnnlib_text(
         Box(torch.zeros(1, 2), torch.ones(1, 2)), Specification.margins(torch.tensor([0]), 2)
     )
-    (answer,) = Engine(tool, "general: {}\n", tmp_path / "runs").ask([Question(broken, text, 5.0)])
-    assert answer.claim is Claim.OPEN
+    (answer,) = Engine(tool, "general: {}\n", tmp_path / "runs").ask(
+        [ToolQuestion(broken, text, 5.0)]
+    )
+    assert answer.claim is ToolClaim.OPEN
     assert "log: " in answer.detail
 
 
@@ -170,7 +172,7 @@ def test_it_decides_behind_a_preprocessing(tool: Tool, tmp_path: Path, last: boo
     path = tmp_path / "net.onnx"
     export_onnx(Last().eval(), path, (6, 6, 2) if last else (2, 6, 6), {})
     read = load_network(path)
-    question = api.Question(preprocessing=api.Preprocessing((0.4, 0.5), (0.2, 0.3)))
+    question = api.ToolQuestion(preprocessing=api.Preprocessing((0.4, 0.5), (0.2, 0.3)))
     x = torch.rand(3, 2, 6, 6, generator=torch.Generator().manual_seed(1))
     prepared, _ = prepare(read, question.preprocessing, (2, 6, 6))
     chosen = ImageSet("noise", "test", x, prepared.replay(x).argmax(1), 3)

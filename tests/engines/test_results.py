@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from verify_pipeline.engines.results import Row, read_rows
-from verify_pipeline.engines.statuses import LATE, STATUSES, Claim, read_status
+from verify_pipeline.engines.statuses import LATE, STATUSES, ToolClaim, read_status
 from verify_pipeline.errors import DataError
 
 # What release 0.7.0 wrote after three instances of VNN-COMP 2022's mnist_fc: safe-incomplete,
@@ -46,23 +46,23 @@ def test_a_recorded_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "claim"),
     [
-        ("safe", Claim.SAFE),
-        ("safe-incomplete", Claim.SAFE),
-        ("safe-incomplete-refine", Claim.SAFE),
-        ("safe-mip", Claim.SAFE),
-        ("safe-lp", Claim.SAFE),
-        ("unsafe", Claim.UNSAFE),
-        ("unsafe-pgd", Claim.UNSAFE),
-        ("unsafe-bab", Claim.UNSAFE),
-        ("unsafe-mip", Claim.UNSAFE),
-        ("unsafe-lp", Claim.UNSAFE),
-        ("unknown", Claim.OPEN),
-        ("unknown-mip", Claim.OPEN),
-        ("unknown-lp", Claim.OPEN),
+        ("safe", ToolClaim.SAFE),
+        ("safe-incomplete", ToolClaim.SAFE),
+        ("safe-incomplete-refine", ToolClaim.SAFE),
+        ("safe-mip", ToolClaim.SAFE),
+        ("safe-lp", ToolClaim.SAFE),
+        ("unsafe", ToolClaim.UNSAFE),
+        ("unsafe-pgd", ToolClaim.UNSAFE),
+        ("unsafe-bab", ToolClaim.UNSAFE),
+        ("unsafe-mip", ToolClaim.UNSAFE),
+        ("unsafe-lp", ToolClaim.UNSAFE),
+        ("unknown", ToolClaim.OPEN),
+        ("unknown-mip", ToolClaim.OPEN),
+        ("unknown-lp", ToolClaim.OPEN),
     ],
 )
 def test_every_status_with_and_without_the_word_that_it_came_late(
-    status: str, claim: Claim
+    status: str, claim: ToolClaim
 ) -> None:
     assert status in STATUSES
     assert read_status(status) is read_status(status + LATE) is claim
@@ -70,7 +70,7 @@ def test_every_status_with_and_without_the_word_that_it_came_late(
 
 @pytest.mark.parametrize("status", ["", "SAFE", "safe!", "not-safe", "safe (timed out) ", "sat"])
 def test_a_status_that_is_not_known_claims_nothing(status: str) -> None:
-    assert read_status(status) is Claim.OPEN
+    assert read_status(status) is ToolClaim.OPEN
 
 
 def test_numbers_and_tensors_of_any_making_are_passed_over(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from verify_pipeline.bounds import crown_margins, interval_bounds
 from verify_pipeline.errors import NetworkError
-from verify_pipeline.interop.any_of import AnyOf, append_any_of, replay_any_of
+from verify_pipeline.interop.max_of_rows import AnyOf, append_any_of, replay_any_of
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Relu
 from verify_pipeline.problem import Box, Specification

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from verify_pipeline import api, data
-from verify_pipeline.interop.files import read_network
-from verify_pipeline.interop.instances import Answer, read_reference
+from verify_pipeline.interop.instance_list import Answer, read_reference
+from verify_pipeline.interop.text_files import read_network
 from verify_pipeline.interop.vnnlib import read_vnnlib
 
 MEANS = {api.Status.VERIFIED: Answer.UNSAT, api.Status.FALSIFIED: Answer.SAT}

@@ -18,7 +18,7 @@ from verify_pipeline.interop.counterexamples import (
     replay_counterexample,
     write_counterexample,
 )
-from verify_pipeline.interop.instances import read_instances
+from verify_pipeline.interop.instance_list import read_instances
 from verify_pipeline.interop.vnnlib import parse_vnnlib, read_vnnlib
 from verify_pipeline.onnx import Network, load_network
 

@@ -12,7 +12,7 @@ from torch import nn
 from verify_pipeline.certify.contract import Observer
 from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.interop.decide import decide, property_plan
-from verify_pipeline.interop.instances import Answer, read_instances, read_reference
+from verify_pipeline.interop.instance_list import Answer, read_instances, read_reference
 from verify_pipeline.interop.properties import VnnlibProperty
 from verify_pipeline.interop.vnnlib import parse_vnnlib, read_vnnlib
 from verify_pipeline.onnx import Network, load_network, network_from_module

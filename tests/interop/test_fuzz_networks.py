@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from verify_pipeline.cli.app import app
 from verify_pipeline.errors import VerifyPipelineError
 from verify_pipeline.interop.decide import decide, property_plan
-from verify_pipeline.interop.instances import Answer
+from verify_pipeline.interop.instance_list import Answer
 from verify_pipeline.interop.properties import VnnlibProperty
 from verify_pipeline.interop.vnnlib import parse_vnnlib
 from verify_pipeline.onnx import network_from_bytes

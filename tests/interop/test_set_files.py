@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from verify_pipeline.errors import DataError
-from verify_pipeline.interop.instances import (
+from verify_pipeline.interop.instance_list import (
     Answer,
     Key,
     Reference,

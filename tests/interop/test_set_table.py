@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from verify_pipeline.cli.app import app
 from verify_pipeline.errors import DataError
-from verify_pipeline.interop.instances import Answer, Key
+from verify_pipeline.interop.instance_list import Answer, Key
 from verify_pipeline.interop.sets import Result, write_results
 from verify_pipeline.interop.table import as_frame, read_rows, write_rows
 

@@ -14,7 +14,13 @@ from verify_pipeline.errors import DataError, NetworkError
 from verify_pipeline.interop import sets
 from verify_pipeline.interop.counterexamples import read_counterexample
 from verify_pipeline.interop.decide import property_plan
-from verify_pipeline.interop.instances import Answer, Key, Reference, SetInstance, read_instances
+from verify_pipeline.interop.instance_list import (
+    Answer,
+    Key,
+    Reference,
+    SetInstance,
+    read_instances,
+)
 from verify_pipeline.interop.sets import (
     Contradiction,
     Result,

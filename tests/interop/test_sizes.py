@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from verify_pipeline.interop.decide import decide, property_plan
-from verify_pipeline.interop.instances import Answer
+from verify_pipeline.interop.instance_list import Answer
 from verify_pipeline.interop.vnnlib import parse_vnnlib
 from verify_pipeline.onnx import network_from_bytes
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from verify_pipeline.errors import DataError
-from verify_pipeline.interop import files, formulas, vnnlib
-from verify_pipeline.interop.formulas import Formula, Linear, Operand, reduce
+from verify_pipeline.interop import formulas, vnnlib
+from verify_pipeline.interop import text_files as files
+from verify_pipeline.interop.formulas import Formula, LinearTerm, Operand, reduce
 from verify_pipeline.interop.properties import Case, Conjunction, VnnlibProperty
 from verify_pipeline.interop.vnnlib import parse_vnnlib, read_vnnlib
 
@@ -227,7 +228,7 @@ def test_limits_in_formulas_are_read_many_at_once(monkeypatch: pytest.MonkeyPatc
     """Word by word they took ten times as long; a large file has millions."""
     groups: list[object] = []
 
-    def watched(group: Sequence[Operand], variables: dict[str, int]) -> Linear | Formula:
+    def watched(group: Sequence[Operand], variables: dict[str, int]) -> LinearTerm | Formula:
         groups.append(group[0])
         return reduce(group, variables)
 

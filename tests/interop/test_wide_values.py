@@ -16,7 +16,7 @@ from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, StageName
 from verify_pipeline.data import BoxSet
 from verify_pipeline.interop.decide import decide, property_plan
-from verify_pipeline.interop.instances import Answer
+from verify_pipeline.interop.instance_list import Answer
 from verify_pipeline.interop.vnnlib import read_vnnlib
 from verify_pipeline.onnx import Network, load_network
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from verify_pipeline.lirpa import Bounder, load
+from verify_pipeline.lirpa import AutoLirpaBounder, load
 from verify_pipeline.network import zoo
 from verify_pipeline.problem import Box, Specification, margin_matrix
 from verify_pipeline.training.batch_norm import recorded
@@ -26,7 +26,7 @@ def test_ibp_by_hand() -> None:
         module[0].bias.fill_(0.0)
         module[2].weight.copy_(torch.tensor([[1.0], [-2.0]]))
         module[2].bias.copy_(torch.tensor([0.5, 0.0]))
-    bounder = Bounder(module, (1,))
+    bounder = AutoLirpaBounder(module, (1,))
     box = Box(torch.tensor([[0.2]]), torch.tensor([[0.6]]))
     lower = bounder.ibp(box, margin_matrix(torch.tensor([0]), 2))
     assert lower.item() == pytest.approx(3 * 0.2 + 0.5)
@@ -36,7 +36,7 @@ def test_ibp_by_hand() -> None:
 def test_margins_bound_the_network(name: str) -> None:
     torch.manual_seed(0)
     module = zoo.build(name, (1, 8, 8), 4, (0.3,), (0.5,), width=0.25).eval()
-    bounder = Bounder(module, (1, 8, 8))
+    bounder = AutoLirpaBounder(module, (1, 8, 8))
     images, labels = torch.rand(5, 1, 8, 8), torch.tensor([0, 1, 2, 3, 0])
     box = Box.around(images, 0.005)
     specification = Specification.margins(labels, 4)
@@ -51,7 +51,7 @@ def test_margins_bound_the_network(name: str) -> None:
 def test_crown_is_tighter_than_crown_ibp(name: str) -> None:
     torch.manual_seed(0)
     module = zoo.build(name, (1, 8, 8), 4, (0.3,), (0.5,), width=0.25).eval()
-    bounder = Bounder(module, (1, 8, 8))
+    bounder = AutoLirpaBounder(module, (1, 8, 8))
     images, labels = torch.rand(3, 1, 8, 8), torch.tensor([0, 1, 2])
     box, rows = Box.around(images, 0.02), margin_matrix(labels, 4)
     with torch.no_grad():
@@ -64,7 +64,7 @@ def test_crown_is_tighter_than_crown_ibp(name: str) -> None:
 
 def test_gradients_reach_every_parameter() -> None:
     module = zoo.build("cnn5", (1, 8, 8), 3, (0.0,), (1.0,), width=0.1)
-    bounder = Bounder(module, (1, 8, 8))
+    bounder = AutoLirpaBounder(module, (1, 8, 8))
     images = torch.rand(6, 1, 8, 8)
     bounder.forward(images)
     rows = margin_matrix(torch.tensor([0, 1, 2, 0, 1, 2]), 3)
@@ -74,10 +74,10 @@ def test_gradients_reach_every_parameter() -> None:
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in weights)
 
 
-def batch_norm_net() -> tuple[nn.Module, Bounder]:
+def batch_norm_net() -> tuple[nn.Module, AutoLirpaBounder]:
     torch.manual_seed(2)
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
-    return module, Bounder(module, (3,))
+    return module, AutoLirpaBounder(module, (3,))
 
 
 def test_train_mode_bounds_use_the_last_batch_statistics_undetached() -> None:
@@ -136,7 +136,7 @@ def test_given_statistics_are_used_with_their_gradients(method: str) -> None:
 def test_given_statistics_reach_folded_and_shared_layers() -> None:
     torch.manual_seed(4)
     module = zoo.build("resnet", (1, 8, 8), 3, (0.3,), (0.5,), width=0.2)
-    bounder = Bounder(module, (1, 8, 8))
+    bounder = AutoLirpaBounder(module, (1, 8, 8))
     x = torch.rand(6, 1, 8, 8)
     rows = margin_matrix(torch.tensor([0, 1, 2, 0, 1, 2]), 3)
     bounder.train(True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from verify_pipeline.lirpa import Bounder, bounder, load
+from verify_pipeline.lirpa import AutoLirpaBounder, bounder, load
 from verify_pipeline.lirpa.quick_ops import BatchStatistics, batch_norm_interval, softmax_interval
 from verify_pipeline.network import zoo
 from verify_pipeline.problem import Box, margin_matrix
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 
 def margins_and_gradient(module: nn.Module, training: bool) -> tuple[Tensor, Tensor]:
     module.zero_grad()
-    made = Bounder(module, (1, 8, 8))
+    made = AutoLirpaBounder(module, (1, 8, 8))
     made.train(training)
     images = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(3))
     made.forward(images)

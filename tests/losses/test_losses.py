@@ -9,28 +9,28 @@ from hypothesis import strategies as st
 
 from verify_pipeline import losses
 from verify_pipeline.errors import ConfigError
-from verify_pipeline.losses import LOSSES, Margins, Perturbed, margin_cross_entropy
+from verify_pipeline.losses import LOSSES, LossMargins, Perturbed, margin_cross_entropy
 from verify_pipeline.losses.sabr import small_box
 from verify_pipeline.problem import Box, margin_matrix
 
 EXPRESSIVE = ("cc-ibp", "mtl-ibp", "exp-ibp")
 
 
-def random_margins(seed: int, instances: int = 6, rows: int = 9, scale: float = 5.0) -> Margins:
+def random_margins(seed: int, instances: int = 6, rows: int = 9, scale: float = 5.0) -> LossMargins:
     """Bounds below adversarial margins below clean ones, as a training has them."""
     generator = torch.Generator().manual_seed(seed)
     clean = scale * torch.randn(instances, rows, generator=generator, dtype=torch.float64)
     adversarial = clean - scale * torch.rand(clean.shape, generator=generator, dtype=torch.float64)
     crown = adversarial - scale * torch.rand(clean.shape, generator=generator, dtype=torch.float64)
     ibp = crown - scale * torch.rand(clean.shape, generator=generator, dtype=torch.float64)
-    return Margins(clean, adversarial, ibp, crown)
+    return LossMargins(clean, adversarial, ibp, crown)
 
 
-def adversarial_loss(margins: Margins) -> torch.Tensor:
+def adversarial_loss(margins: LossMargins) -> torch.Tensor:
     return LOSSES["adversarial"].value(margins, 0.0)
 
 
-def ibp_loss(margins: Margins) -> torch.Tensor:
+def ibp_loss(margins: LossMargins) -> torch.Tensor:
     return LOSSES["ibp"].value(margins, 1.0)
 
 
@@ -96,7 +96,7 @@ class TestEveryLoss:
             kind: getattr(start, kind).float().requires_grad_()
             for kind in ("clean", "adversarial", "ibp", "crown")
         }
-        loss = losses.get(name).value(Margins(**parts), 0.3)
+        loss = losses.get(name).value(LossMargins(**parts), 0.3)
         loss.backward()
         assert torch.isfinite(loss)
         gradients = [part.grad for part in parts.values() if part.grad is not None]
@@ -112,25 +112,25 @@ class TestEveryLoss:
 
         def value(at: torch.Tensor) -> float:
             margins = torch.einsum("nsk,nk->ns", rows, at)
-            all_kinds = Margins(margins, margins - 1, margins - 3, margins - 2)
+            all_kinds = LossMargins(margins, margins - 1, margins - 3, margins - 2)
             return losses.get(name).value(all_kinds, 0.4).item()
 
         assert value(logits + shift) == pytest.approx(value(logits), rel=1e-12)
 
     def test_missing_margins_are_an_error(self, name: str) -> None:
         with pytest.raises(ValueError, match="margins"):
-            losses.get(name).value(Margins(), 0.5)
+            losses.get(name).value(LossMargins(), 0.5)
 
     def test_wide_margins_lose_nothing(self, name: str) -> None:
         # a network that is right by far has a loss close to 0, and never below
         margins = torch.full((3, 9), 30.0, dtype=torch.float64)
-        value = losses.get(name).value(Margins(margins, margins, margins, margins), 0.5).item()
+        value = losses.get(name).value(LossMargins(margins, margins, margins, margins), 0.5).item()
         assert 0 <= value < 1e-11
 
 
 def test_hand_computed_expressive_losses() -> None:
     # one row: L(z) = log(1 + e^-z); e^-z_adv = 1 and e^-z_ibp = 3, so L_adv = log 2, L_ver = log 4
-    margins = Margins(
+    margins = LossMargins(
         adversarial=torch.zeros(1, 1, dtype=torch.float64),
         ibp=torch.tensor([[-math.log(3)]], dtype=torch.float64),
     )
@@ -200,7 +200,7 @@ def test_other_losses_bound_the_whole_box() -> None:
 
 def test_expressive_losses_of_a_batch() -> None:
     # e^-z_adv = 1 and 3, e^-z_ibp = 3 and 7: L_adv = log 2, log 4; L_ver = log 4, log 8
-    margins = Margins(
+    margins = LossMargins(
         adversarial=-torch.tensor([[1.0], [3.0]], dtype=torch.float64).log(),
         ibp=-torch.tensor([[3.0], [7.0]], dtype=torch.float64).log(),
     )

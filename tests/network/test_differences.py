@@ -12,15 +12,15 @@ from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
     OptimiseSettings,
-    Until,
+    StopRule,
     crown_intermediate,
     crown_margins,
     interval_bounds,
     optimise,
     optimise_intermediate,
 )
-from verify_pipeline.bounds.interval import enclose
-from verify_pipeline.bounds.shares import shares_of_differences
+from verify_pipeline.bounds.interval.ibp import enclose
+from verify_pipeline.bounds.relaxations.softmax import shares_of_differences
 from verify_pipeline.network.differences import (
     MOST_SCORES,
     SoftmaxOfDifferences,
@@ -158,7 +158,7 @@ def test_margins_are_higher_than_with_scores_and_hold(problem: Problem) -> None:
         crown_intermediate(plain, box, interval_bounds(plain, box), MemoryBudget()),
     ).lower
     usual = crown_margins(graph, box, spec, bounds).lower
-    never = Until(torch.full((COUNT,), torch.inf))
+    never = StopRule(torch.full((COUNT,), torch.inf))
     best, _ = optimise(graph, box, spec, bounds, OptimiseSettings(iterations=5), until=never)
     least = torch.stack([spec.values(graph(x)) for x in samples(box, 300)]).amin(0)
     assert (usual - with_scores).mean() > 0

@@ -11,7 +11,7 @@ from verify_pipeline.bounds import (
     interval_bounds,
     optimise,
 )
-from verify_pipeline.bounds.contract import OptimiseSettings
+from verify_pipeline.bounds.types import OptimiseSettings
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.maxima import greater_of, without_max_pooling
 from verify_pipeline.network.ops import Add, Conv2d, Linear, MaxPool2d, Relu, Reshape, Sub

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from verify_pipeline.data import Augmentation, DataSetInfo, ImageSet
-from verify_pipeline.lirpa import Bounder
+from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.losses import get
 from verify_pipeline.network.zoo.layers import Normalise
 from verify_pipeline.training import batch_norm, evaluate, loop, train
@@ -134,7 +134,9 @@ class TestRegulariserInAStep:
         """What the regulariser adds to the loss."""
         images, labels = torch.full((1, 1, 1, 2), 0.5), torch.tensor([1])
         chosen = settings("ibp", regulariser={"weight": 9.0, "tolerance": 0.5})
-        step = LossStep(module, Bounder(module, (1, 1, 2)), get("ibp"), chosen, torch.Generator())
+        step = LossStep(
+            module, AutoLirpaBounder(module, (1, 1, 2)), get("ibp"), chosen, torch.Generator()
+        )
         with_it, without = (
             step(images, labels, StepPlan(epsilon, 1.0, each)).loss.item() for each in (weight, 0.0)
         )

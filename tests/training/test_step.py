@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from verify_pipeline import losses
-from verify_pipeline.lirpa import Bounder
+from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.problem import Box
 from verify_pipeline.training import step as step_module
 from verify_pipeline.training.settings import TrainSettings
@@ -67,7 +67,7 @@ def attack(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> Attack:
 
 def a_step(attack: Attack, name: str = "mtl-ibp", **changes: Any) -> LossStep:
     chosen: TrainSettings = settings(name, 1.0, **changes)
-    bounder = Bounder(attack.module, (3,)) if losses.get(name).needs_bounds else None
+    bounder = AutoLirpaBounder(attack.module, (3,)) if losses.get(name).needs_bounds else None
     return LossStep(attack.module, bounder, losses.get(name), chosen, torch.Generator())
 
 
@@ -125,7 +125,7 @@ def test_the_attack_is_as_the_settings_say(attack: Attack, images: Tensor, label
     generator = torch.Generator()
     step = LossStep(
         attack.module,
-        Bounder(attack.module, (3,)),
+        AutoLirpaBounder(attack.module, (3,)),
         losses.get("mtl-ibp"),
         settings("mtl-ibp", attack=chosen),
         generator,
@@ -314,7 +314,7 @@ def test_crown_ibp_mixes_both_bounds(images: Tensor, labels: Tensor) -> None:
     x, label = torch.tensor([[0.55]]), torch.tensor([0])
     chosen = settings("crown-ibp", regulariser={"weight": 0.0})
     step = LossStep(
-        module, Bounder(module, (1,)), losses.get("crown-ibp"), chosen, torch.Generator()
+        module, AutoLirpaBounder(module, (1,)), losses.get("crown-ibp"), chosen, torch.Generator()
     )
     for alpha in (0.0, 0.25, 1.0):
         margin = alpha * 0.9 + (1 - alpha) * 0.7

@@ -19,28 +19,28 @@ and to be more than constants to CROWN, one in ``adjoint`` or in ``linearise.rea
 ``contract`` defines what goes in and out, and the signs.
 """
 
-from verify_pipeline.bounds.ascent import optimise, optimise_intermediate
-from verify_pipeline.bounds.chunks import functionals_that_fit, functionals_with_gradients
-from verify_pipeline.bounds.contract import (
+from verify_pipeline.bounds.intermediate.tighten import crown_activations, crown_intermediate
+from verify_pipeline.bounds.interval.ibp import interval_bounds, interval_margins
+from verify_pipeline.bounds.linear.crown import crown_margins, needed_places, relu_coefficients
+from verify_pipeline.bounds.linear.halfspace_box import HalfspaceBox
+from verify_pipeline.bounds.memory import functionals_that_fit, functionals_with_gradients
+from verify_pipeline.bounds.optimise.alpha_beta import optimise, optimise_intermediate
+from verify_pipeline.bounds.optimise.objective_cutoff import MarginProblem, lower_below_cutoff
+from verify_pipeline.bounds.relaxations.relaxed_graph import RelaxedBounds
+from verify_pipeline.bounds.relu_splits import clamp_to_splits
+from verify_pipeline.bounds.types import (
     MarginBounds,
     MemoryBudget,
     Multipliers,
     NodeBounds,
     OptimiseSettings,
     Splits,
-    Until,
+    StopRule,
     always,
 )
-from verify_pipeline.bounds.crown import crown_margins, needed_places, relu_coefficients
-from verify_pipeline.bounds.cutoffs import MarginProblem, lower_below_cutoff
-from verify_pipeline.bounds.cuts import CutBox
-from verify_pipeline.bounds.intermediate import crown_activations, crown_intermediate
-from verify_pipeline.bounds.interval import interval_bounds, interval_margins
-from verify_pipeline.bounds.linearise import RelaxedBounds
-from verify_pipeline.bounds.splits import clamp_to_splits
 
 __all__ = [
-    "CutBox",
+    "HalfspaceBox",
     "MarginBounds",
     "MarginProblem",
     "MemoryBudget",
@@ -49,7 +49,7 @@ __all__ = [
     "OptimiseSettings",
     "RelaxedBounds",
     "Splits",
-    "Until",
+    "StopRule",
     "always",
     "clamp_to_splits",
     "crown_activations",

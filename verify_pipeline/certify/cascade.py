@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 import torch
 
-from verify_pipeline.bounds.chunks import is_out_of_memory
+from verify_pipeline.bounds.memory import is_out_of_memory
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.certify.contract import Clock, Decision, Observer, Stage, Task
 from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.memory import release
-from verify_pipeline.certify.purses import Purse
-from verify_pipeline.certify.shares import Shares
+from verify_pipeline.certify.shared_time import SharedTimeBudget
+from verify_pipeline.certify.time_accounting import TimeShares
 from verify_pipeline.errors import UnsupportedOperatorError
 from verify_pipeline.problem import Reason, Status, Verdict
 
@@ -45,7 +45,7 @@ _MAY_CHANGE = (None, Reason.NOT_DECIDED, Reason.NOT_REPLAYED)
 
 
 @dataclass(frozen=True)
-class Room:
+class CascadeLimits:
     """What a cascade may use.
 
     Attributes:
@@ -58,7 +58,7 @@ class Room:
     timeout: float
     memory: int
     device: torch.device
-    purses: Mapping[int, Purse] = field(default_factory=dict)
+    purses: Mapping[int, SharedTimeBudget] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Cascade:
         self,
         instances: Instances,
         stages: Sequence[Stage],
-        room: Room,
+        room: CascadeLimits,
         sink: Sink,
         observer: Observer,
         clock: Clock,
@@ -184,7 +184,7 @@ class Cascade:
         Returns:
             The instances that it yielded nothing for, and what went wrong, if something did.
         """
-        shares = Shares(self._clock, len(chunk))
+        shares = TimeShares(self._clock, len(chunk))
         left = dict.fromkeys(chunk)
         failure = None
         decisions = self._decisions(stage, chunk, shares)
@@ -207,11 +207,11 @@ class Cascade:
             self._charge(index, rest)
         return list(left), failure
 
-    def _decisions(self, stage: Stage, chunk: list[int], shares: Shares) -> Iterator[Decision]:
+    def _decisions(self, stage: Stage, chunk: list[int], shares: TimeShares) -> Iterator[Decision]:
         """The stage's decisions; whatever goes wrong goes wrong while they are iterated."""
         yield from stage.run(self._task(stage, chunk, shares))
 
-    def _task(self, stage: Stage, chunk: list[int], shares: Shares) -> Task:
+    def _task(self, stage: Stage, chunk: list[int], shares: TimeShares) -> Task:
         batch = self._instances.batch(chunk)
         device = self._room.device
         left = [max(self._left(index), LEAST_SECONDS) for index in chunk]
@@ -242,7 +242,7 @@ class Cascade:
         places = {owner: place for place, owner in enumerate(owners)}
         return torch.tensor([places[owner] for owner in owners])
 
-    def _has_time(self, chunk: list[int], shares: Shares, least: float, share: float) -> bool:
+    def _has_time(self, chunk: list[int], shares: TimeShares, least: float, share: float) -> bool:
         passed = shares.so_far()
         if passed >= least:
             for index in self._open.keys() & set(chunk):

@@ -16,8 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.splittable import splittable
-from verify_pipeline.branching.deadlines import Deadlines
+from verify_pipeline.bounds.interval.maxima_as_relus import with_splittable_maxima
+from verify_pipeline.branching.limits.time_limits import Deadlines
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.network.differences import with_score_differences
 from verify_pipeline.network.graph import Graph
@@ -111,7 +111,7 @@ class Subject:
             reach: one box of all inputs that are asked about; None: any input.
             input_dtype: that the file takes.
         """
-        written = splittable(graph, reach)
+        written = with_splittable_maxima(graph, reach)
         if any(isinstance(node.op, AtLeast) for node in graph.nodes):
             written = simplify(written)  # what limits add joins the layers beside them
         written = with_score_differences(written)

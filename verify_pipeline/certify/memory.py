@@ -7,7 +7,7 @@ import math
 import torch
 
 from verify_pipeline.bounds import MemoryBudget, needed_places
-from verify_pipeline.branching.halving import Room
+from verify_pipeline.branching.search.input_split import InputSplitLimits
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
 
@@ -39,7 +39,7 @@ def room_to_halve(
     budget: MemoryBudget,
     give_up: float | None = None,
     patience: float = math.inf,
-) -> Room:
+) -> InputSplitLimits:
     """What a search that halves boxes may use.
 
     Args:
@@ -48,12 +48,12 @@ def room_to_halve(
         memory: bytes that a batch may take, about.
         budget: of functionals that are bounded at once.
         give_up: times its seconds that a search may be expected to take; None: any.
-        patience: see ``Room``.
+        patience: see ``InputSplitLimits``.
     """
     batch = max(1, min(PARTS_AT_ONCE, memory // backward_bytes(graph, rows, torch.float64)))
     kept = sum(size(graph.nodes[place].shape) for place in (0, *needed_places(graph)))
     most = KEPT * memory // (16 * kept)
-    return Room(batch, most, budget, math.inf if give_up is None else give_up, patience)
+    return InputSplitLimits(batch, most, budget, math.inf if give_up is None else give_up, patience)
 
 
 def release(device: torch.device) -> None:

@@ -46,7 +46,7 @@ class Question:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class AskedQuestion:
     """A question to a network about some instances, checked to fit.
 
     Attributes:
@@ -72,7 +72,7 @@ def ask(
     indices: Sequence[int],
     question: Question,
     epsilon: float,
-) -> Asked:
+) -> AskedQuestion:
     """Put a question to a network.
 
     Args:
@@ -101,7 +101,7 @@ def ask(
         instances.check_fits(prepared.graph)
         box, width = perturbation.name, perturbation.epsilon
     name = f"{box}; {words}" if words else box
-    return Asked(prepared, instances, name, spec.name, width, spec.needs_labels)
+    return AskedQuestion(prepared, instances, name, spec.name, width, spec.needs_labels)
 
 
 def _concerned(

@@ -14,7 +14,7 @@ import torch
 
 from verify_pipeline._version import __version__
 from verify_pipeline.certify.boxes import sample_points, spread
-from verify_pipeline.certify.cascade import Cascade, Room
+from verify_pipeline.certify.cascade import Cascade, CascadeLimits
 from verify_pipeline.certify.chance import remarks_on
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage, Subject
 from verify_pipeline.certify.deployed import Deployed
@@ -22,7 +22,7 @@ from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.instances import Instances, reach, vary_little
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.preprocessing import Prepared
-from verify_pipeline.certify.questions import Asked, Question, ask
+from verify_pipeline.certify.questions import AskedQuestion, Question, ask
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, parse_indices, plan
 from verify_pipeline.certify.specifications import MARGINS
@@ -108,7 +108,7 @@ def certify_set(
 
 
 def _subject(
-    network: Certifiable, asked: Asked, begun: Beginning | None, device: torch.device
+    network: Certifiable, asked: AskedQuestion, begun: Beginning | None, device: torch.device
 ) -> Subject:
     """What is certified, once graph and file were compared in some of the run's boxes.
 
@@ -204,7 +204,7 @@ def _work(
     def decided_elsewhere() -> set[int]:
         return {r.index for r in _records(ledger, run, digests) if r.status is not Status.UNKNOWN}
 
-    room = Room(timeout, job.plan.memory, job.device)
+    room = CascadeLimits(timeout, job.plan.memory, job.device)
     Cascade(job.instances, stages, room, sink, observer, clock).run(open_, decided_elsewhere)
     observer.finished()
     return Summary(job.info, tuple(_records(ledger, run, digests)), asked=asked)

@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic.dataclasses import dataclass
 
 from verify_pipeline.attacks.falsify import FalsifySettings
-from verify_pipeline.branching.schema import read_search
-from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.branching.config.abcrown_schema import read_search
+from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.certify.records import settings_digest
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.settings import STRICT, Positive, PositiveCount, Switch, Text, Unit
@@ -90,7 +90,7 @@ class CertifySettings:
         retry: whether images that are UNKNOWN in the ledger are tried again (those that ran out
             of time, or were given up, are whenever they are given more of it).
         give_up: after 15 % of its time, a search is given up once it is expected to take more
-            than so many times its seconds (``branching/prospects.py``); None: never.
+            than so many times its seconds (``branching/limits/progress_estimate.py``); None: never.
     """
 
     epsilon: Unit

@@ -113,12 +113,12 @@ def train(
     same command continues; on the CPU the result is the same as in one go.
     """
     from verify_pipeline import pipeline
-    from verify_pipeline.cli.progress import Progress
+    from verify_pipeline.cli.progress import ProgressDisplay
     from verify_pipeline.run_folders import KeepBegun, begin
     from verify_pipeline.training import Several, TensorBoard, TrainObserver
 
     begun = begin(recipe, pairs_of(overrides), out, device)
-    with Progress() as progress:
+    with ProgressDisplay() as progress:
         observer: TrainObserver = Several(KeepBegun(out, begun), progress.training)
         if tensorboard:
             observer = Several(observer, TensorBoard(out / "tensorboard"))
@@ -204,15 +204,15 @@ def table(
     ] = None,
 ) -> None:
     """Tabulate what ledgers hold: one row for each run."""
-    from verify_pipeline import verdicts
+    from verify_pipeline import reports
     from verify_pipeline.cli.show import show_summaries
 
     if out is not None:
         named("--out", out)
-    results = verdicts.read_ledgers(ledgers)
+    results = reports.read_ledgers(ledgers)
     show_summaries(results)
     if out is not None:
-        for path in verdicts.tabulate(results, out.parent, out.name, this_command()):
+        for path in reports.tabulate(results, out.parent, out.name, this_command()):
             typer.echo(f"wrote {path}")
 
 
@@ -234,9 +234,9 @@ def publish(
 
     The card names the recipe, the seed, the file's hash, the verdicts, and the commands.
     """
-    from verify_pipeline import verdicts
+    from verify_pipeline import reports
 
-    written = verdicts.publish(
+    written = reports.publish(
         run_folder, models, this_command(), overwrite=overwrite, data_root=data_root
     )
     for path in written:
@@ -264,12 +264,12 @@ def doctor(data_root: DataRoot = None) -> None:
 
 def _run(begun: Begun, out: Path, data_root: Path | None) -> None:
     from verify_pipeline import pipeline
-    from verify_pipeline.cli.progress import Progress
+    from verify_pipeline.cli.progress import ProgressDisplay
     from verify_pipeline.cli.show import show_export, show_summaries
     from verify_pipeline.run_folders import KeepBegun
     from verify_pipeline.training import Several
 
-    with Progress() as progress:
+    with ProgressDisplay() as progress:
         outcome = pipeline.run(
             begun.recipe,
             out,

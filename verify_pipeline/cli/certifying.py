@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Tried:
+class CertifySearchOptions:
     """What is tried, for how long, and where it is written, as typed."""
 
     recipe: options.RecipeOption = None
@@ -50,7 +50,7 @@ def certify(
     pictures: options.Pictures,
     boxes: questions.Boxes,
     asked: questions.Typed,
-    tried: Tried,
+    tried: CertifySearchOptions,
     abcrown: options.Abcrown,
     where: options.Where,
 ) -> None:
@@ -93,7 +93,7 @@ def _own(
 def _job(
     network: Path,
     data: tuple[str | None, str | None],
-    tried: Tried,
+    tried: CertifySearchOptions,
     epsilon: str | None,
     needs_epsilon: bool,
 ) -> Certification:
@@ -149,7 +149,7 @@ def recheck(
     targets, rows) has to be named again. Exits with 2 when a counterexample does not hold any
     more, or a row is not of the image and label that the data set has there.
     """
-    from verify_pipeline import onnx, verdicts
+    from verify_pipeline import onnx, reports
 
     question = questions.question_of(questions.Typed(**asdict(asked)))
     widths = {"epsilon_file": asked.epsilon_file}
@@ -158,7 +158,7 @@ def recheck(
     loaded = onnx.load_network(network)
     given = None if own_set is None else own_set.read(loaded.outputs, question)
     failed = 0
-    for evidence in verdicts.recheck_ledger(
+    for evidence in reports.recheck_ledger(
         loaded, _ledger_of(network, ledger), data_root, given, question
     ):
         about = _about(evidence.info)
@@ -211,10 +211,10 @@ def _certify(
     abcrown: Setup | None,
 ) -> None:
     from verify_pipeline import pipeline
-    from verify_pipeline.cli.progress import Progress
+    from verify_pipeline.cli.progress import ProgressDisplay
     from verify_pipeline.cli.show import show_summaries
 
-    with Progress() as progress:
+    with ProgressDisplay() as progress:
         summary = pipeline.certify(
             job.network,
             images,

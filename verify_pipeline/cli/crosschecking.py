@@ -49,7 +49,7 @@ Ledger = Annotated[
 
 
 @dataclass(frozen=True)
-class Asked:
+class CrosscheckedOptions:
     """What is asked of images, as typed; None where an option was not given."""
 
     epsilon: questions.Epsilon = None
@@ -59,7 +59,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Tried:
+class CrosscheckSearchOptions:
     """How many instances, for how long, and where it is written, as typed."""
 
     indices: Indices = None
@@ -73,8 +73,8 @@ class Tried:
 def crosscheck(
     out: Out,
     pictures: options.Pictures,
-    asked: Asked,
-    tried: Tried,
+    asked: CrosscheckedOptions,
+    tried: CrosscheckSearchOptions,
     abcrown: options.Abcrown,
     where: options.Where,
     network: Network = None,
@@ -113,7 +113,7 @@ class _Common:
 
     place: Path
     setup: Setup
-    tried: Tried
+    tried: CrosscheckSearchOptions
     where: options.Where
 
     def facts(self) -> dict[str, str]:
@@ -131,7 +131,7 @@ def _of_images(
 ) -> tuple[list[Pair], dict[str, str]]:
     """Both engines on what the cheap stages leave open of images, and what the page says of it."""
     from verify_pipeline import pipeline
-    from verify_pipeline.cli.progress import Progress
+    from verify_pipeline.cli.progress import ProgressDisplay
     from verify_pipeline.engines.crosscheck import Job, crosscheck_images
     from verify_pipeline.reporting.tables import epsilon_text
 
@@ -165,7 +165,7 @@ def _of_images(
         chosen = own.read(asked.network.outputs, question)
     where = pipeline.choose_device(common.where.device)
     job = Job(asked.network, chosen, asked.settings, common.place, where, question)
-    with Progress() as progress:
+    with ProgressDisplay() as progress:
         pairs = crosscheck_images(job, common.setup, progress.certification, common.tried.limit)
     width = typed.epsilon or epsilon_text(asked.settings.epsilon)
     about = {"Network": str(network), "ε": width, "Preprocessing": question.preprocessing.name}
@@ -178,7 +178,7 @@ def _of_list(instances: Path, common: _Common) -> tuple[list[Pair], dict[str, st
     from verify_pipeline.certify.settings import ABCROWN_DEFAULT, parse_indices, search_text
     from verify_pipeline.engines.crosscheck import crosscheck_set
     from verify_pipeline.interop.decide import property_plan
-    from verify_pipeline.interop.instances import Key, read_instances
+    from verify_pipeline.interop.instance_list import Key, read_instances
     from verify_pipeline.interop.sets import Result, SetJob
 
     def tell(engine: str, key: Key, result: Result) -> None:

@@ -20,7 +20,7 @@ from verify_pipeline.reporting import ProgressBars
 from verify_pipeline.training import TrainObserver
 
 
-class Progress:
+class ProgressDisplay:
     """A training's and a certification's progress on standard error, one after the other.
 
     Use it as a context: whatever happens, the terminal is as before at its end.

@@ -42,8 +42,8 @@ def vnnlib(
     from verify_pipeline.cli.arguments import named
     from verify_pipeline.interop.counterexamples import write_counterexample
     from verify_pipeline.interop.decide import decide, property_plan
-    from verify_pipeline.interop.files import read_network
     from verify_pipeline.interop.sets import counterexample_name
+    from verify_pipeline.interop.text_files import read_network
     from verify_pipeline.interop.vnnlib import read_vnnlib
 
     place_of_it = counterexample or Path(counterexample_name(onnx, prop))
@@ -61,7 +61,7 @@ def vnnlib(
 
 
 @dataclass(frozen=True)
-class Tried:
+class PropertySearchOptions:
     """What is tried of a set, for how long and where, as typed."""
 
     timeout: Annotated[
@@ -85,7 +85,7 @@ def vnncomp(
         Path, typer.Argument(help="A set's instances.csv: lines onnx,vnnlib,timeout.")
     ],
     out: Annotated[Path, typer.Option(help="Results file (CSV); continued where it is there.")],
-    tried: Tried,
+    tried: PropertySearchOptions,
     reference: Annotated[
         Path | None,
         typer.Option(help="CSV file with columns onnx, vnnlib and verdict to compare with."),
@@ -102,7 +102,7 @@ def vnncomp(
     """
     from verify_pipeline import pipeline
     from verify_pipeline.interop.decide import property_plan
-    from verify_pipeline.interop.instances import Key, read_instances, read_reference
+    from verify_pipeline.interop.instance_list import Key, read_instances, read_reference
     from verify_pipeline.interop.sets import Result, SetJob, compare, run_set
 
     def tell(key: Key, result: Result) -> None:
@@ -131,8 +131,8 @@ def vnncomp(
 
 def _folder_beside(out: Path, counterexamples: Path | None) -> Path:
     """The folder for counterexamples, which can be written."""
+    from verify_pipeline.atomic_write import check_folder
     from verify_pipeline.cli.arguments import named
-    from verify_pipeline.whole_files import check_folder
 
     named("--out", out)
     folder = counterexamples or out.with_name("counterexamples")
@@ -142,7 +142,7 @@ def _folder_beside(out: Path, counterexamples: Path | None) -> Path:
 
 def _show(found: Comparison, out: Path, compared: bool) -> None:
     """What came of a set, and the exit code of a contradiction."""
-    from verify_pipeline.interop.instances import Answer
+    from verify_pipeline.interop.instance_list import Answer
 
     typer.echo(", ".join(f"{answer.value} {found.answers[answer]}" for answer in Answer))
     typer.echo(f"{found.seconds:.1f} seconds; results: {out}")

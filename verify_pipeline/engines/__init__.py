@@ -5,22 +5,22 @@ replayed as everybody's are. Its proofs are float32 computations that nothing he
 it calls safe is VERIFIED *by α,β-CROWN*, kept apart in ledgers and tables.
 """
 
-from verify_pipeline.engines.abcrown import Answer, Engine
-from verify_pipeline.engines.job import Question
+from verify_pipeline.engines.abcrown import Engine, ToolAnswer
+from verify_pipeline.engines.job import ToolQuestion
 from verify_pipeline.engines.process import Limits
 from verify_pipeline.engines.stage import AbcrownStage, Setup
-from verify_pipeline.engines.statuses import Claim, read_status
+from verify_pipeline.engines.statuses import ToolClaim, read_status
 from verify_pipeline.engines.tool import Tool, find_tool
 
 __all__ = [
     "AbcrownStage",
-    "Answer",
-    "Claim",
     "Engine",
     "Limits",
-    "Question",
     "Setup",
     "Tool",
+    "ToolAnswer",
+    "ToolClaim",
+    "ToolQuestion",
     "find_tool",
     "read_status",
 ]

@@ -19,14 +19,14 @@ from verify_pipeline.certify.contract import Clock
 from verify_pipeline.engines.job import (
     LOG,
     RESULTS,
-    Question,
+    ToolQuestion,
     discard_bulk,
     read_point,
     write_job,
 )
 from verify_pipeline.engines.process import Limits, Process, why_it_ended
 from verify_pipeline.engines.results import Row, read_rows
-from verify_pipeline.engines.statuses import LATE, Claim, read_status
+from verify_pipeline.engines.statuses import LATE, ToolClaim, read_status
 from verify_pipeline.engines.tool import Tool
 from verify_pipeline.errors import DataError
 from verify_pipeline.problem import Reason
@@ -36,7 +36,7 @@ PAUSE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class ToolAnswer:
     """What became of one question.
 
     Attributes:
@@ -52,7 +52,7 @@ class Answer:
     """
 
     place: int
-    claim: Claim
+    claim: ToolClaim
     status: str
     seconds: float
     own_seconds: float | None = None
@@ -111,7 +111,7 @@ class Engine:
         self._clock = clock
         self._sleep = sleep
 
-    def ask(self, questions: Sequence[Question]) -> Iterator[Answer]:
+    def ask(self, questions: Sequence[ToolQuestion]) -> Iterator[ToolAnswer]:
         """An answer to each question, in order, as soon as it is there.
 
         Raises:
@@ -129,7 +129,7 @@ class Engine:
             stop = None
             try:
                 for event in self._watch(config, folder, seconds):
-                    if isinstance(event, Answer):
+                    if isinstance(event, ToolAnswer):
                         yield replace(event, place=todo[done])
                         done += 1
                     else:
@@ -149,7 +149,7 @@ class Engine:
 
     def _watch(
         self, config: Path, folder: Path, seconds: Sequence[float]
-    ) -> Iterator[Answer | _Stop]:
+    ) -> Iterator[ToolAnswer | _Stop]:
         """The answers of one process; at last, if some are missing, why."""
         log = folder / LOG
         last = self._clock()
@@ -176,23 +176,23 @@ class Engine:
                     return
                 self._sleep(PAUSE)
 
-    def _answer(self, folder: Path, place: int, row: Row, seconds: float) -> Answer:
+    def _answer(self, folder: Path, place: int, row: Row, seconds: float) -> ToolAnswer:
         claim = read_status(row.status)
         words = f"{self.tool.title}: {row.status}"
         if row.domains is not None:
             words += f", {row.domains} domains"
-        answer = Answer(0, claim, row.status, seconds, row.seconds, row.domains, detail=words)
-        if claim is Claim.UNSAFE:
+        answer = ToolAnswer(0, claim, row.status, seconds, row.seconds, row.domains, detail=words)
+        if claim is ToolClaim.UNSAFE:
             return replace(answer, point=read_point(folder, place))
-        if claim is Claim.OPEN:
+        if claim is ToolClaim.OPEN:
             known = row.status.removesuffix(LATE).startswith("unknown")
             reason = Reason.TIMEOUT if known else Reason.ERROR
             return replace(answer, reason=reason)
         return answer
 
-    def _given_up(self, place: int, stop: _Stop, seconds: float) -> Answer:
+    def _given_up(self, place: int, stop: _Stop, seconds: float) -> ToolAnswer:
         detail = f"{self.tool.title}: {stop.detail}"
-        return Answer(place, Claim.OPEN, "", seconds, reason=stop.reason, detail=detail)
+        return ToolAnswer(place, ToolClaim.OPEN, "", seconds, reason=stop.reason, detail=detail)
 
     def _new_folder(self) -> Path:
         """A folder that no run has used."""

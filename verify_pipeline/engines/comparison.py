@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from verify_pipeline.atomic_write import write_all
 from verify_pipeline.errors import DataError
-from verify_pipeline.whole_files import write_all
 
 
 @dataclass(frozen=True)

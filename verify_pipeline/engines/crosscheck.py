@@ -21,7 +21,7 @@ from verify_pipeline.engines.sets import run_set
 from verify_pipeline.engines.stage import Setup
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.interop import sets
-from verify_pipeline.interop.instances import Answer, Key, SetInstance
+from verify_pipeline.interop.instance_list import Answer, Key, SetInstance
 from verify_pipeline.interop.sets import Result, SetJob
 from verify_pipeline.problem import Status
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.engines.inside_tool import (
     LOADER,
     LOADER_FILE,
@@ -25,7 +26,6 @@ from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.interop.counterexamples import read_counterexample
 from verify_pipeline.problem import Specification
 from verify_pipeline.strict_yaml import parse
-from verify_pipeline.whole_files import write_whole
 
 CONFIG, INSTANCES, RESULTS, LOG = "config.yaml", "instances.csv", "results.pkl", "abcrown.log"
 POINTS = "counterexamples"
@@ -37,7 +37,7 @@ _OURS = ("start", "end", "select_instance", "dataset", "pkl_path", "data_idx_fil
 
 
 @dataclass(frozen=True)
-class Question:
+class ToolQuestion:
     """One property of one network.
 
     Attributes:
@@ -54,7 +54,7 @@ class Question:
     module: Path | None = None
 
 
-def write_job(folder: Path, questions: Sequence[Question], config: str, device: str) -> Path:
+def write_job(folder: Path, questions: Sequence[ToolQuestion], config: str, device: str) -> Path:
     """Write everything that one process needs to answer some questions, one after the other.
 
     Args:

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.errors import DataError
 from verify_pipeline.network import ops
 from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.network.limits import AtLeast, Maximum
-from verify_pipeline.whole_files import write_whole
 
 SOURCE, WEIGHTS = "network.py", "weights.pt"
 

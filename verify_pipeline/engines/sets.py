@@ -8,17 +8,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from verify_pipeline.branching.points import representable
-from verify_pipeline.engines.abcrown import Answer as Claimed
-from verify_pipeline.engines.abcrown import Engine
-from verify_pipeline.engines.job import Question
+from verify_pipeline.branching.evaluate.candidate_points import representable
+from verify_pipeline.engines.abcrown import Engine, ToolAnswer
+from verify_pipeline.engines.job import ToolQuestion
 from verify_pipeline.engines.module_file import write_module
 from verify_pipeline.engines.stage import MODULES, Setup
-from verify_pipeline.engines.statuses import Claim
+from verify_pipeline.engines.statuses import ToolClaim
 from verify_pipeline.errors import DataError, VerifyPipelineError
 from verify_pipeline.interop.counterexamples import strict_counterexample, write_counterexample
-from verify_pipeline.interop.files import read_network, read_plain
-from verify_pipeline.interop.instances import Answer, Key, SetInstance
+from verify_pipeline.interop.instance_list import Answer, Key, SetInstance
 from verify_pipeline.interop.properties import VnnlibProperty
 from verify_pipeline.interop.sets import (
     Result,
@@ -28,6 +26,7 @@ from verify_pipeline.interop.sets import (
     read_results,
     write_results,
 )
+from verify_pipeline.interop.text_files import read_network, read_plain
 from verify_pipeline.interop.vnnlib import read_vnnlib
 from verify_pipeline.onnx import Network
 from verify_pipeline.problem import Reason
@@ -89,7 +88,7 @@ def run_set(
 
 def questions_of(
     instances: Sequence[SetInstance], seconds: float | None, folder: Path
-) -> list[Question]:
+) -> list[ToolQuestion]:
     """A question for each instance.
 
     Args:
@@ -103,7 +102,7 @@ def questions_of(
     networks = dict.fromkeys(one.onnx for one in instances)
     modules = {onnx: _module(onnx, folder / MODULES) for onnx in networks}
     return [
-        Question(one.onnx, _text(one.vnnlib), seconds or one.timeout, modules[one.onnx])
+        ToolQuestion(one.onnx, _text(one.vnnlib), seconds or one.timeout, modules[one.onnx])
         for one in instances
     ]
 
@@ -138,12 +137,12 @@ def _text(path: Path) -> str:
 
 
 def result_of(
-    instance: SetInstance, answer: Claimed, network: Callable[[Path], Network]
+    instance: SetInstance, answer: ToolAnswer, network: Callable[[Path], Network]
 ) -> tuple[Result, tuple[Tensor, Tensor] | None]:
     """The result of an answer and, for sat, input and output."""
-    if answer.claim is Claim.SAFE:
+    if answer.claim is ToolClaim.SAFE:
         return Result(Answer.UNSAT, answer.seconds, answer.detail), None
-    if answer.claim is Claim.OPEN:
+    if answer.claim is ToolClaim.OPEN:
         late = answer.reason is Reason.TIMEOUT
         word = Answer.TIMEOUT if late else Answer.UNKNOWN
         return Result(word, answer.seconds, answer.detail), None

@@ -10,23 +10,23 @@ from pathlib import Path
 
 import torch
 
-from verify_pipeline.branching.points import representable
+from verify_pipeline.atomic_write import write_whole
+from verify_pipeline.branching.evaluate.candidate_points import representable
 from verify_pipeline.certify.boxes import outer_box
 from verify_pipeline.certify.contract import Decision, Stage, Subject, Task
 from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.certify.replay import confirm
 from verify_pipeline.certify.settings import Plan
-from verify_pipeline.engines.abcrown import Answer, Engine
-from verify_pipeline.engines.job import Question, can_be_asked
+from verify_pipeline.engines.abcrown import Engine, ToolAnswer
+from verify_pipeline.engines.job import ToolQuestion, can_be_asked
 from verify_pipeline.engines.module_file import write_module
 from verify_pipeline.engines.process import Limits
-from verify_pipeline.engines.statuses import Claim
+from verify_pipeline.engines.statuses import ToolClaim
 from verify_pipeline.engines.tool import Tool
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.interop.writer import vnnlib_text
 from verify_pipeline.onnx import file_with_front
 from verify_pipeline.problem import Box, Reason, Specification, Status
-from verify_pipeline.whole_files import write_whole
 
 MODULES, NETWORKS = "modules", "networks"
 """The folders of networks written as Python, and of such as take pixels, in a setup's folder."""
@@ -114,7 +114,7 @@ class AbcrownStage:
                     detail="α,β-CROWN's VNN-LIB reader knows no such specification",
                 )
         questions = [
-            Question(
+            ToolQuestion(
                 self._onnx,
                 vnnlib_text(
                     outer_box(box[place : place + 1]).to(torch.float64), spec[place : place + 1]
@@ -129,11 +129,11 @@ class AbcrownStage:
             one = slice(place, place + 1)
             yield self._decision(place, answer, box[one], spec[one])
 
-    def _decision(self, place: int, answer: Answer, box: Box, spec: Specification) -> Decision:
+    def _decision(self, place: int, answer: ToolAnswer, box: Box, spec: Specification) -> Decision:
         decided = partial(Decision, place, detail=answer.detail, seconds=answer.seconds)
-        if answer.claim is Claim.SAFE:
+        if answer.claim is ToolClaim.SAFE:
             return decided(Status.VERIFIED, claimed_by=self._engine.tool.title)
-        if answer.claim is Claim.OPEN:
+        if answer.claim is ToolClaim.OPEN:
             return decided(Status.UNKNOWN, reason=answer.reason)
         counterexample = None
         if answer.point is not None and answer.point.numel() == box.lower.numel():

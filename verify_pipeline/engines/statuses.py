@@ -8,7 +8,7 @@ LATE = " (timed out)"
 """Stands after a status that came too late; the finding counts all the same."""
 
 
-class Claim(enum.Enum):
+class ToolClaim(enum.Enum):
     """What the tool says of an instance."""
 
     SAFE = "safe"
@@ -17,23 +17,23 @@ class Claim(enum.Enum):
 
 
 STATUSES = {
-    "safe": Claim.SAFE,
-    "safe-incomplete": Claim.SAFE,
-    "safe-incomplete-refine": Claim.SAFE,
-    "safe-mip": Claim.SAFE,
-    "safe-lp": Claim.SAFE,
-    "unsafe": Claim.UNSAFE,
-    "unsafe-pgd": Claim.UNSAFE,
-    "unsafe-bab": Claim.UNSAFE,
-    "unsafe-mip": Claim.UNSAFE,
-    "unsafe-lp": Claim.UNSAFE,
-    "unknown": Claim.OPEN,
-    "unknown-mip": Claim.OPEN,
-    "unknown-lp": Claim.OPEN,
+    "safe": ToolClaim.SAFE,
+    "safe-incomplete": ToolClaim.SAFE,
+    "safe-incomplete-refine": ToolClaim.SAFE,
+    "safe-mip": ToolClaim.SAFE,
+    "safe-lp": ToolClaim.SAFE,
+    "unsafe": ToolClaim.UNSAFE,
+    "unsafe-pgd": ToolClaim.UNSAFE,
+    "unsafe-bab": ToolClaim.UNSAFE,
+    "unsafe-mip": ToolClaim.UNSAFE,
+    "unsafe-lp": ToolClaim.UNSAFE,
+    "unknown": ToolClaim.OPEN,
+    "unknown-mip": ToolClaim.OPEN,
+    "unknown-lp": ToolClaim.OPEN,
 }
 """Every status of release 0.7.0."""
 
 
-def read_status(text: str) -> Claim:
+def read_status(text: str) -> ToolClaim:
     """What a status claims; one that is not known claims nothing."""
-    return STATUSES.get(text.removesuffix(LATE), Claim.OPEN)
+    return STATUSES.get(text.removesuffix(LATE), ToolClaim.OPEN)

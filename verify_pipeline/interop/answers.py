@@ -10,9 +10,9 @@ from torch import Tensor
 from verify_pipeline.certify.cascade import Sink
 from verify_pipeline.certify.contract import Certifiable
 from verify_pipeline.certify.deployed import PROVED
-from verify_pipeline.certify.purses import Purse
+from verify_pipeline.certify.shared_time import SharedTimeBudget
 from verify_pipeline.interop.counterexamples import strict_counterexample
-from verify_pipeline.interop.instances import Answer
+from verify_pipeline.interop.instance_list import Answer
 from verify_pipeline.interop.properties import Case, VnnlibProperty
 from verify_pipeline.problem import Reason, Status, Verdict
 
@@ -54,13 +54,13 @@ class Answers:
         answered: Callable[[int, Decided], None],
     ) -> None:
         self._network, self._properties, self._answered = network, properties, answered
-        self._purses = [Purse(timeout, len(prop.cases)) for prop in properties]
+        self._purses = [SharedTimeBudget(timeout, len(prop.cases)) for prop in properties]
         self._verdicts: list[list[Verdict]] = [[] for _ in properties]
         self._answers: dict[int, Decided] = {}
         for place in range(len(properties)):
             self._answer_if_complete(place)  # a property that no input can meet has no case
 
-    def purses_of(self, owners: Sequence[int]) -> dict[int, Purse]:
+    def purses_of(self, owners: Sequence[int]) -> dict[int, SharedTimeBudget]:
         """The purses of cases, by their index, whose properties' places are ``owners``."""
         return {index: self._purses[place] for index, place in enumerate(owners)}
 

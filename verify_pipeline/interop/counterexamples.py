@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.errors import DataError
 from verify_pipeline.interop.formulas import Unexpected, number
 from verify_pipeline.interop.properties import VnnlibProperty
 from verify_pipeline.interop.tokens import VARIABLE, Source
-from verify_pipeline.whole_files import write_whole
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-3
 """VNN-COMP's tolerances: of limits, constraints and outputs; of outputs by their greatest."""

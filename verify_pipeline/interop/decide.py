@@ -15,9 +15,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.certify.boxes import sample_points, spread
-from verify_pipeline.certify.cascade import Cascade, Room, Sink
+from verify_pipeline.certify.cascade import Cascade, CascadeLimits, Sink
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Subject
 from verify_pipeline.certify.deployed import Deployed
 from verify_pipeline.certify.instances import Batch
@@ -27,7 +27,7 @@ from verify_pipeline.certify.settings import CertifySettings, Plan, plan
 from verify_pipeline.certify.stages import FEW_FREE, build_stages, for_few_inputs
 from verify_pipeline.errors import ConfigError, NetworkError
 from verify_pipeline.interop.answers import Answers, Decided
-from verify_pipeline.interop.any_of import append_any_of, replay_any_of
+from verify_pipeline.interop.max_of_rows import append_any_of, replay_any_of
 from verify_pipeline.interop.properties import Case, VnnlibProperty
 from verify_pipeline.interop.starts import starting_points
 from verify_pipeline.network.graph import Graph
@@ -82,7 +82,9 @@ def decide(
     answers = Answers(network, properties, chosen.timeout, answered)
     for members in groups.values():
         owners, cases = [place for place, _ in members], [case for _, case in members]
-        room = Room(chosen.timeout, chosen.memory, torch.device(device), answers.purses_of(owners))
+        room = CascadeLimits(
+            chosen.timeout, chosen.memory, torch.device(device), answers.purses_of(owners)
+        )
         sink = answers.sink(owners, cases)
         _certify(network, cases, chosen, room, sink, observer or Observer(), clock)
     return answers.in_order()
@@ -196,7 +198,7 @@ def _certify(
     network: Certifiable,
     cases: Sequence[Case],
     chosen: Plan,
-    room: Room,
+    room: CascadeLimits,
     sink: Sink,
     observer: Observer,
     clock: Clock,

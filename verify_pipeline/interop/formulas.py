@@ -42,7 +42,7 @@ Number = float | Fraction
 """Of a file, or exactly what comes of several: it is rounded once, in a constraint."""
 
 
-class Linear(NamedTuple):
+class LinearTerm(NamedTuple):
     """``sum of terms[v] * v + constant``; no coefficient is 0."""
 
     terms: dict[str, Number]
@@ -83,7 +83,7 @@ class Formula(NamedTuple):
     disjuncts: list[Disjunct]
 
 
-Operand = str | Linear | Formula
+Operand = str | LinearTerm | Formula
 """What stands in a group: a word, or a group inside it."""
 
 
@@ -97,16 +97,16 @@ def number(word: str) -> float:
     return value
 
 
-def term(operand: Operand, variables: dict[str, int]) -> Linear:
+def term(operand: Operand, variables: dict[str, int]) -> LinearTerm:
     """A number, a declared variable, or a linear term that has been read already."""
-    if isinstance(operand, Linear):
+    if isinstance(operand, LinearTerm):
         return operand
     if isinstance(operand, Formula):
         raise Unexpected("a term", "a formula")
     if operand in variables:
-        return Linear({operand: 1.0}, 0.0)
+        return LinearTerm({operand: 1.0}, 0.0)
     try:
-        return Linear({}, number(operand))
+        return LinearTerm({}, number(operand))
     except Unexpected as error:
         raise Unexpected(f"{error.expected} or a declared variable", operand) from None
 
@@ -118,7 +118,7 @@ def formula(operand: Operand) -> Formula:
     return operand
 
 
-def _add(terms: Sequence[Linear], sign: int) -> Linear:
+def _add(terms: Sequence[LinearTerm], sign: int) -> LinearTerm:
     """The first term plus ``sign`` times every other."""
     total, constant = dict(terms[0].terms), terms[0].constant
     for other in terms[1:]:
@@ -142,12 +142,12 @@ def _product(a: Number, b: Number) -> Number:
     return Fraction(a) * Fraction(b)
 
 
-def _subtract(terms: Sequence[Linear]) -> Linear:
+def _subtract(terms: Sequence[LinearTerm]) -> LinearTerm:
     """The first less every other; a single one is negated."""
-    return _add([Linear({}, 0.0), *terms] if len(terms) == 1 else terms, -1)
+    return _add([LinearTerm({}, 0.0), *terms] if len(terms) == 1 else terms, -1)
 
 
-def _multiply(terms: Sequence[Linear]) -> Linear:
+def _multiply(terms: Sequence[LinearTerm]) -> LinearTerm:
     """The product, of which one factor at most is not a number."""
     factors = [one for one in terms if one.terms]
     if len(factors) > 1:
@@ -156,15 +156,15 @@ def _multiply(terms: Sequence[Linear]) -> Linear:
     for one in terms:
         if not one.terms:
             scale = _product(scale, one.constant)
-    rest = factors[0] if factors else Linear({}, 1.0)
+    rest = factors[0] if factors else LinearTerm({}, 1.0)
     scaled = {v: _product(scale, c) for v, c in rest.terms.items()}
     return _checked(scaled, _product(scale, rest.constant))
 
 
-def _checked(terms: dict[str, Number], constant: Number) -> Linear:
+def _checked(terms: dict[str, Number], constant: Number) -> LinearTerm:
     for number_ in (constant, *terms.values()):
         _rounded(number_)
-    return Linear({v: c for v, c in terms.items() if c != 0}, constant)
+    return LinearTerm({v: c for v, c in terms.items() if c != 0}, constant)
 
 
 def _rounded(exact: Number) -> float:
@@ -179,14 +179,14 @@ def _rounded(exact: Number) -> float:
         raise Unexpected("numbers that float64 can hold", "an overflow") from None
 
 
-ARITHMETIC: dict[str, Callable[[Sequence[Linear]], Linear]] = {
+ARITHMETIC: dict[str, Callable[[Sequence[LinearTerm]], LinearTerm]] = {
     "+": lambda terms: _add(terms, 1),
     "-": _subtract,
     "*": _multiply,
 }
 
 
-def _at_most(small: Linear, great: Linear, strict: bool = False) -> Formula:
+def _at_most(small: LinearTerm, great: LinearTerm, strict: bool = False) -> Formula:
     """``small <= great``, all variables on the left."""
     left = _add((small, great), -1)
     if not left.terms:
@@ -195,7 +195,7 @@ def _at_most(small: Linear, great: Linear, strict: bool = False) -> Formula:
     return Formula([[Atom(terms, 0.0 - _rounded(left.constant), strict)]])
 
 
-COMPARISONS: dict[str, Callable[[Linear, Linear], Formula]] = {
+COMPARISONS: dict[str, Callable[[LinearTerm, LinearTerm], Formula]] = {
     "<=": lambda a, b: _at_most(a, b),
     ">=": lambda a, b: _at_most(b, a),
     "<": lambda a, b: _at_most(a, b, strict=True),
@@ -226,7 +226,7 @@ JUNCTIONS: dict[str, Callable[[Sequence[Formula]], Formula]] = {"and": all_of, "
 OPERATOR = f"an operator ({', '.join([*JUNCTIONS, *COMPARISONS, *ARITHMETIC])})"
 
 
-def reduce(group: Sequence[Operand], variables: dict[str, int]) -> Linear | Formula:
+def reduce(group: Sequence[Operand], variables: dict[str, int]) -> LinearTerm | Formula:
     """The value of a group ``(operator operand …)``.
 
     Raises:

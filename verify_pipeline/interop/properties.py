@@ -16,7 +16,7 @@ from torch import Tensor
 
 from verify_pipeline.certify.boxes import inner_box
 from verify_pipeline.errors import DataError
-from verify_pipeline.interop.any_of import AnyOf
+from verify_pipeline.interop.max_of_rows import AnyOf
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
 from verify_pipeline.problem import Box

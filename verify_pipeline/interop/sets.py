@@ -15,16 +15,16 @@ from pathlib import Path
 
 import torch
 
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.settings import Plan
 from verify_pipeline.errors import DataError, NetworkError, VerifyPipelineError
 from verify_pipeline.interop.answers import Decided
 from verify_pipeline.interop.counterexamples import write_counterexample
 from verify_pipeline.interop.decide import decide
-from verify_pipeline.interop.files import read_network
-from verify_pipeline.interop.instances import Answer, Key, Reference, SetInstance, rows_of
+from verify_pipeline.interop.instance_list import Answer, Key, Reference, SetInstance, rows_of
 from verify_pipeline.interop.properties import VnnlibProperty
+from verify_pipeline.interop.text_files import read_network
 from verify_pipeline.interop.vnnlib import read_vnnlib
-from verify_pipeline.whole_files import write_whole
 
 COLUMNS = ("onnx", "vnnlib", "result", "seconds", "detail")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from verify_pipeline.atomic_write import write_all
 from verify_pipeline.errors import DataError
-from verify_pipeline.interop.instances import Answer, read_reference
+from verify_pipeline.interop.instance_list import Answer, read_reference
 from verify_pipeline.interop.sets import Comparison, compare, read_results
-from verify_pipeline.whole_files import write_all
 
 HEADINGS = {
     "set": "Set",

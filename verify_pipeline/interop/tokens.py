@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from verify_pipeline.errors import DataError
-from verify_pipeline.interop.files import read_plain
+from verify_pipeline.interop.text_files import read_plain
 
 TOKEN = re.compile(r";[^\r\n]*|([()]|[^\s();]+)")
 """A comment (which has no first group), a bracket, or a word."""

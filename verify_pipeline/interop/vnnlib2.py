@@ -17,7 +17,14 @@ from typing import Any
 
 from verify_pipeline.errors import DataError, DependencyError
 from verify_pipeline.interop.cases import build_cases
-from verify_pipeline.interop.formulas import Formula, Linear, Unexpected, formula, number, reduce
+from verify_pipeline.interop.formulas import (
+    Formula,
+    LinearTerm,
+    Unexpected,
+    formula,
+    number,
+    reduce,
+)
 from verify_pipeline.interop.properties import VnnlibProperty
 from verify_pipeline.interop.tokens import Source
 
@@ -125,14 +132,14 @@ def _assertion(assertion: Any, variables: dict[str, int]) -> Formula:
     return formula(_operand(expression, variables))
 
 
-def _operand(node: Any, variables: dict[str, int]) -> Linear | Formula:
+def _operand(node: Any, variables: dict[str, int]) -> LinearTerm | Formula:
     """A node of the package's tree as a term or a formula."""
     kind = type(node).__name__
     if kind == "Var":
         letter = "X" if node.kind.name == "Input" else "Y"
-        return Linear({f"{letter}_{_place(node)}": 1.0}, 0.0)
+        return LinearTerm({f"{letter}_{_place(node)}": 1.0}, 0.0)
     if kind in ("Float", "Int", "IntExpr", "Literal"):
-        return Linear({}, number(node.lexeme))
+        return LinearTerm({}, number(node.lexeme))
     if kind not in OPERATORS:
         raise Unexpected("linear constraints joined by and and or", f"{kind} ({node})"[:80])
     parts = [_operand(part, variables) for part in node.children()]

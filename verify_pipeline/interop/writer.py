@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.errors import DataError
 from verify_pipeline.problem import Box, Specification
-from verify_pipeline.whole_files import write_whole
 
 
 def write_vnnlib(box: Box, spec: Specification, path: Path) -> Path:

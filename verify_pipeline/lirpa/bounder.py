@@ -23,7 +23,7 @@ BOUND_OPTIONS = {
 }
 
 
-class Bounder:
+class AutoLirpaBounder:
     """A torch module with bounds; it shares the module's parameters and running statistics.
 
     Args:

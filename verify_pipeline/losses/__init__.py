@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from verify_pipeline.errors import ConfigError
-from verify_pipeline.losses.base import Loss, Margins, Perturbed, margin_cross_entropy
+from verify_pipeline.losses.base import Loss, LossMargins, Perturbed, margin_cross_entropy
 from verify_pipeline.losses.certified import CROWN_IBP, IBP
 from verify_pipeline.losses.empirical import ADVERSARIAL, NATURAL
 from verify_pipeline.losses.expressive import CC_IBP, EXP_IBP, MTL_IBP
@@ -14,7 +14,7 @@ LOSSES: dict[str, Loss] = {
     for loss in (NATURAL, ADVERSARIAL, IBP, CC_IBP, MTL_IBP, EXP_IBP, SABR, CROWN_IBP)
 }
 
-__all__ = ["LOSSES", "Loss", "Margins", "Perturbed", "get", "margin_cross_entropy"]
+__all__ = ["LOSSES", "Loss", "LossMargins", "Perturbed", "get", "margin_cross_entropy"]
 
 
 def get(name: str) -> Loss:

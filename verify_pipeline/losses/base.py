@@ -30,7 +30,7 @@ def margin_cross_entropy(margins: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Margins:
+class LossMargins:
     """The margins a loss may look at; it names those it needs, the others may be missing.
 
     Attributes:
@@ -82,7 +82,7 @@ class Loss:
     """
 
     name: str
-    value: Callable[[Margins, float], Tensor]
+    value: Callable[[LossMargins, float], Tensor]
     needs_attack: bool = False
     needs_bounds: bool = False
     needs_crown: bool = False

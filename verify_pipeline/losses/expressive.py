@@ -8,27 +8,27 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from verify_pipeline.losses.base import Loss, Margins, margin_cross_entropy, required
+from verify_pipeline.losses.base import Loss, LossMargins, margin_cross_entropy, required
 
 
-def _both(margins: Margins) -> tuple[Tensor, Tensor]:
+def _both(margins: LossMargins) -> tuple[Tensor, Tensor]:
     return required(margins.adversarial, "adversarial"), required(margins.ibp, "IBP")
 
 
-def cc_ibp(margins: Margins, alpha: float) -> Tensor:
+def cc_ibp(margins: LossMargins, alpha: float) -> Tensor:
     """``mean L(α z_ibp + (1 - α) z_adv)``: convex combination of margins, eq. 5."""
     adversarial, bounds = _both(margins)
     return margin_cross_entropy(alpha * bounds + (1 - alpha) * adversarial).mean()
 
 
-def mtl_ibp(margins: Margins, alpha: float) -> Tensor:
+def mtl_ibp(margins: LossMargins, alpha: float) -> Tensor:
     """``α mean L(z_ibp) + (1 - α) mean L(z_adv)``: combination of losses, eq. 6."""
     adversarial, bounds = _both(margins)
     worst, attacked = margin_cross_entropy(bounds), margin_cross_entropy(adversarial)
     return alpha * worst.mean() + (1 - alpha) * attacked.mean()
 
 
-def exp_ibp(margins: Margins, alpha: float) -> Tensor:
+def exp_ibp(margins: LossMargins, alpha: float) -> Tensor:
     """``(mean L(z_ibp))^α (mean L(z_adv))^(1 - α)``: combination of logarithms, eq. 7.
 
     Of the two batch means, as the authors compute it. Where a mean underflows to 0, the smallest

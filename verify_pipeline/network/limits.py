@@ -2,7 +2,7 @@
 
 ``max(a, b) = b + relu(a - b)`` in real numbers. In floating point the sum loses ``a`` where ``b``
 is far below it: with ``b = -1e38`` nothing is left of ``a = 1``. So a file's limits and maxima are
-read as what they are. Where the sum loses nothing ``bounds/splittable.py`` writes them with ReLUs.
+read as what they are. Where the sum loses nothing ``bounds/interval`` writes them with ReLUs.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 ``max(a, b) = b + relu(a - b)``, pair by pair. Branch and bound can then split each comparison, and
 linear programs know it exactly, as with any other ReLU. In floating point the sum is as precise as
 the greater of ``|a|`` and ``|b|`` is, which may be less than the maximum is:
-``bounds/splittable.py`` says where it is precise enough.
+``bounds/interval/maxima_as_relus.py`` says where it is precise enough.
 """
 
 from __future__ import annotations

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from verify_pipeline._version import __version__
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.onnx.batch_norm import fold_batch_norms
 from verify_pipeline.onnx.model_file import parse_model, signature
 from verify_pipeline.onnx.network import Network, network_from_bytes
 from verify_pipeline.onnx.parity import ROUNDINGS, TOLERANCE, relative_difference
 from verify_pipeline.onnx.replay import Replayer
-from verify_pipeline.whole_files import write_whole
 
 OPSETS = (13, 17)
 """Operator sets to write, tried in order: most tools read the first, the second knows more."""

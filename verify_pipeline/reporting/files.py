@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from verify_pipeline.atomic_write import write_all, write_whole
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import DataError
 from verify_pipeline.reporting.render import as_markdown, seconds_as_markdown
 from verify_pipeline.reporting.tables import images_table, seconds_table, verdict_table
-from verify_pipeline.whole_files import write_all, write_whole
 
 
 def write_table(

@@ -14,14 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.errors import DataError, TrainingError
-from verify_pipeline.whole_files import write_whole
 
 TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
 
 
 @dataclass(frozen=True, eq=False)
-class Progress:
+class TrainingProgress:
     """Where a training stands.
 
     Attributes:
@@ -57,7 +57,7 @@ class Checkpoint:
         state: the whole JSON file.
     """
 
-    progress: Progress
+    progress: TrainingProgress
     settings: dict[str, Any]
     tensors: dict[str, Tensor]
     state: dict[str, Any]
@@ -73,7 +73,7 @@ def save(
     module: nn.Module,
     optimiser: torch.optim.Optimizer,
     generators: dict[str, torch.Generator],
-    progress: Progress,
+    progress: TrainingProgress,
     identity: Identity,
 ) -> None:
     """Write a checkpoint into ``folder``, in the place of the one before.
@@ -143,7 +143,7 @@ def load(
     optimiser: torch.optim.Optimizer,
     generators: dict[str, torch.Generator],
     identity: Identity,
-) -> Progress | None:
+) -> TrainingProgress | None:
     """Continue from the checkpoint in ``folder``; None if there is none.
 
     Raises:
@@ -177,7 +177,7 @@ def read(folder: Path) -> Checkpoint | None:
     try:
         state = json.loads((folder / STATE).read_text())
         tensors = load_file(folder / state["tensors"])
-        progress = Progress(int(state["epoch"]), list(state["metrics"]))
+        progress = TrainingProgress(int(state["epoch"]), list(state["metrics"]))
         return Checkpoint(progress, dict(state["settings"]), tensors, state)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise TrainingError(

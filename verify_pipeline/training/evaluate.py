@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from verify_pipeline.attacks.pgd import pgd
 from verify_pipeline.data import ImageSet
-from verify_pipeline.lirpa import Bounder
+from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.problem import Box, margin_matrix
 
 
@@ -37,7 +37,7 @@ def evaluate(
     module.eval()
     device = next(module.parameters()).device
     generator = torch.Generator(device=device).manual_seed(seed)
-    bounder = Bounder(module, tuple(images.images.shape[1:]))
+    bounder = AutoLirpaBounder(module, tuple(images.images.shape[1:]))
     standard = adversarial = verified = 0
     for start in range(0, len(images), batch):
         part = torch.arange(start, min(start + batch, len(images)))

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from verify_pipeline import losses
+from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.data import DataSetInfo, ImageSet, augment, split_validation
 from verify_pipeline.errors import TrainingError
-from verify_pipeline.lirpa import Bounder
+from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.training import checkpoint
 from verify_pipeline.training.averages import Averages
 from verify_pipeline.training.batch_norm import batch_norms, recompute_statistics
@@ -30,7 +31,6 @@ from verify_pipeline.training.schedules import epsilon_schedule, learning_rate, 
 from verify_pipeline.training.settings import TrainSettings
 from verify_pipeline.training.step import LossStep, StepPlan
 from verify_pipeline.training.trained import Trained, fresh_network
-from verify_pipeline.whole_files import write_whole
 
 Cascade = Callable[[nn.Module, ImageSet], dict[str, float]]
 """Certifies images with the network as it stands; returns metrics by name."""
@@ -101,7 +101,7 @@ class _Training:
             for place, name in enumerate(names)
         }
         loss = losses.get(settings.loss.name)
-        bounder = Bounder(self.module, info.shape) if loss.needs_bounds else None
+        bounder = AutoLirpaBounder(self.module, info.shape) if loss.needs_bounds else None
         self.step = LossStep(self.module, bounder, loss, settings, self.generators["attack"])
         self.steps = self.batches.steps
         self.epsilon = epsilon_schedule(settings.epsilon, self.steps)
@@ -126,7 +126,7 @@ class _Training:
             row = self._epoch(epoch)
             row |= self._watch(epoch, cascade)
             metrics.append(row)
-            self._keep(checkpoint.Progress(epoch, metrics))
+            self._keep(checkpoint.TrainingProgress(epoch, metrics))
             self.observer.epoch_done(row)
         self.module.eval()
         return Trained(self.module, metrics, self.settings, self.validation)
@@ -203,8 +203,8 @@ class _Training:
             row |= cascade(self.module, validation.subset(slice(0, watch.cascade_images)))
         return row
 
-    def _continue(self) -> checkpoint.Progress:
-        start = checkpoint.Progress(0, [])
+    def _continue(self) -> checkpoint.TrainingProgress:
+        start = checkpoint.TrainingProgress(0, [])
         if self.folder is None:
             return start
         found = checkpoint.load(
@@ -212,7 +212,7 @@ class _Training:
         )
         return found or start
 
-    def _keep(self, progress: checkpoint.Progress) -> None:
+    def _keep(self, progress: checkpoint.TrainingProgress) -> None:
         if not all(
             bool(torch.isfinite(value).all()) for value in self.module.state_dict().values()
         ):

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from verify_pipeline.lirpa import Bounder
+from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.training.batch_norm import Statistics, batch_norms, held, recorded
 
 Network = Callable[[Tensor], Tensor]
@@ -53,7 +53,7 @@ class AdversarialStatistics:
 
     clean_has_influence = False
 
-    def __init__(self, module: nn.Module, bounder: Bounder | None) -> None:
+    def __init__(self, module: nn.Module, bounder: AutoLirpaBounder | None) -> None:
         self._module, self._bounder = module, bounder
         with_statistics = bounder is not None and bool(batch_norms(module))
         self._forward: Network = bounder.forward if bounder and with_statistics else module
@@ -89,7 +89,7 @@ class CleanStatistics:
         bounder: the same with bounds, if there are any.
     """
 
-    def __init__(self, module: nn.Module, bounder: Bounder | None) -> None:
+    def __init__(self, module: nn.Module, bounder: AutoLirpaBounder | None) -> None:
         self._module, self._bounder = module, bounder
         self._statistics: Statistics = {}
         self.clean_has_influence = bool(batch_norms(module))
@@ -119,7 +119,7 @@ class CleanStatistics:
         return logits
 
 
-POLICIES: dict[str, Callable[[nn.Module, Bounder | None], Passes]] = {
+POLICIES: dict[str, Callable[[nn.Module, AutoLirpaBounder | None], Passes]] = {
     "paper": AdversarialStatistics,
     "ctbench": CleanStatistics,
 }

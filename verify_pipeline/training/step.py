@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from verify_pipeline.attacks.pgd import pgd
-from verify_pipeline.lirpa import Bounder
-from verify_pipeline.losses import Loss, Margins, Perturbed
+from verify_pipeline.lirpa import AutoLirpaBounder
+from verify_pipeline.losses import Loss, LossMargins, Perturbed
 from verify_pipeline.network.zoo.layers import Normalise
 from verify_pipeline.problem import Box, margin_matrix
 from verify_pipeline.training.initialise import l1_norm
@@ -78,7 +78,7 @@ class LossStep:
     def __init__(
         self,
         module: nn.Module,
-        bounder: Bounder | None,
+        bounder: AutoLirpaBounder | None,
         loss: Loss,
         settings: TrainSettings,
         generator: torch.Generator,
@@ -141,14 +141,14 @@ class LossStep:
             )
         return replace(perturbed, points=points)
 
-    def _margins(self, adversarial: Tensor | None, box: Box, rows: Tensor) -> Margins:
+    def _margins(self, adversarial: Tensor | None, box: Box, rows: Tensor) -> LossMargins:
         """The margins the loss needs."""
         crown = ibp = None
         if self._bounder is not None:
             if self._loss.needs_crown:
                 crown = self._bounder.crown_ibp(box, rows)
             ibp = self._bounder.ibp(box, rows)
-        return Margins(adversarial=adversarial, ibp=ibp, crown=crown)
+        return LossMargins(adversarial=adversarial, ibp=ibp, crown=crown)
 
     def _penalties(self, box: Box, plan: StepPlan) -> Tensor:
         """L1 and Shi's regulariser, with their weights; the latter of the last bounds, of a box."""

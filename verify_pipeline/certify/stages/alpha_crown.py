@@ -21,20 +21,20 @@ from verify_pipeline.bounds import (
     Multipliers,
     NodeBounds,
     OptimiseSettings,
-    Until,
+    StopRule,
     crown_margins,
     optimise,
     optimise_intermediate,
 )
-from verify_pipeline.bounds.chunks import pairs
-from verify_pipeline.bounds.tangents import has_tangents
-from verify_pipeline.branching.cost import seconds_of, walk_cost
-from verify_pipeline.branching.pieces import can_be_cut
+from verify_pipeline.bounds.memory import pairs
+from verify_pipeline.bounds.relaxations.tangents import has_tangents
+from verify_pipeline.branching.limits.crown_cost import seconds_of, walk_cost
+from verify_pipeline.branching.search.interval_split import can_be_cut
 from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.memory import backward_bytes
-from verify_pipeline.certify.roots import learned, root_budget, single_rows
+from verify_pipeline.certify.root_bounds import learned, root_budget, single_rows
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import LeakyRelu, Relu
 
@@ -134,7 +134,7 @@ class AlphaCrownStage:
             spec.to(single),
             bounds_of_rows.to(single),
             self._settings,
-            until=Until(above, task.has_time),
+            until=StopRule(above, task.has_time),
         )[1]
         better = crown_margins(exact, box, spec, bounds_of_rows, slopes.to(torch.float64))
         lower[instance, row] = torch.maximum(lower[instance, row], better.lower[:, 0])

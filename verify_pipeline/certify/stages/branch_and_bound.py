@@ -8,13 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from verify_pipeline.branching.accounts import Found
-from verify_pipeline.branching.every_way import Asked, search_every_way
-from verify_pipeline.branching.settings import SearchSettings
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.limits.bookkeeping import Found
+from verify_pipeline.branching.search.every_way import SearchQuery, search_every_way
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.memory import backward_bytes, room_to_halve
 from verify_pipeline.certify.replay import confirm
-from verify_pipeline.certify.roots import learned, root_budget, sufficient
+from verify_pipeline.certify.root_bounds import learned, root_budget, sufficient
 from verify_pipeline.problem import Counterexample, Reason, Status
 
 
@@ -50,7 +50,7 @@ class BranchAndBoundStage:
         spec = sufficient(self._subject, task, known.bounds)
         preparing = (self._clock() - before) / len(task)
         deadlines = task.deadlines.less(preparing).to(self._subject.device)
-        asked = Asked(
+        asked = SearchQuery(
             self._subject.exact,
             task.box,
             task.spec,

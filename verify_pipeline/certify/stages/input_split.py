@@ -1,4 +1,4 @@
-"""Branch and bound on the input (``branching/halving.py``), for boxes with few inputs that vary."""
+"""Branch and bound on the input (``branching``), for boxes with few inputs that vary."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import replace
 from torch import Tensor
 
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.branching.accounts import Found
-from verify_pipeline.branching.cost import crown_cost, seconds_of
-from verify_pipeline.branching.halving import halve
+from verify_pipeline.branching.limits.bookkeeping import Found
+from verify_pipeline.branching.limits.crown_cost import crown_cost, seconds_of
+from verify_pipeline.branching.search.input_split import split_inputs
 from verify_pipeline.certify.boxes import inner_box
 from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.memory import room_to_halve
 from verify_pipeline.certify.replay import confirm
-from verify_pipeline.certify.roots import learned, root_budget
+from verify_pipeline.certify.root_bounds import learned, root_budget
 from verify_pipeline.problem import Counterexample, Reason, Status
 
 FEW_FREE = 16
@@ -79,7 +79,7 @@ class InputSplitStage:
             return found is not None
 
         asked = self._subject.exact, task.box, task.spec, known, self._room, task.deadlines
-        for found in halve(*asked, accepts, self._clock):
+        for found in split_inputs(*asked, accepts, self._clock):
             yield _decision(found, replayed.get(found.instance))
 
     def _is_affordable(self, task: Task, known: NodeBounds) -> bool:

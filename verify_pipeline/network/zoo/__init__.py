@@ -8,7 +8,7 @@ from torch import nn
 
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.network.zoo.convolutional import cnn5, cnn7, conv_medium, conv_small, mlp
-from verify_pipeline.network.zoo.plan import Builder, Plan
+from verify_pipeline.network.zoo.plan import Builder, LayerPlan
 from verify_pipeline.network.zoo.resnet import resnet
 from verify_pipeline.network.zoo.transformer import vit
 
@@ -54,7 +54,7 @@ def build(
     if name not in BUILDERS:
         raise ConfigError(f"network {name!r}", expected="one of " + ", ".join(BUILDERS))
     try:
-        return BUILDERS[name](Plan(input_shape, classes, mean, std, width, batch_norm))
+        return BUILDERS[name](LayerPlan(input_shape, classes, mean, std, width, batch_norm))
     except RuntimeError as error:
         raise ConfigError(
             f"network {name!r}",

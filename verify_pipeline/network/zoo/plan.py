@@ -9,7 +9,7 @@ from torch import nn
 
 
 @dataclass(frozen=True)
-class Plan:
+class LayerPlan:
     """What a builder needs to know.
 
     Attributes:
@@ -29,4 +29,4 @@ class Plan:
     batch_norm: bool | None = None
 
 
-Builder = Callable[[Plan], nn.Module]
+Builder = Callable[[LayerPlan], nn.Module]

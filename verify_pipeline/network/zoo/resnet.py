@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from verify_pipeline.network.zoo.layers import Normalise, convolution, scaled, with_head
-from verify_pipeline.network.zoo.plan import Plan
+from verify_pipeline.network.zoo.plan import LayerPlan
 
 
 class ResidualBlock(nn.Module):
@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
         return out
 
 
-def resnet(plan: Plan) -> nn.Module:
+def resnet(plan: LayerPlan) -> nn.Module:
     """Conv 16, blocks 16 s1, 32 s2, 64 s2, then Linear 100 and Linear K; with BN by default."""
     norm = True if plan.batch_norm is None else plan.batch_norm
     channels = scaled(16, plan.width)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from verify_pipeline.network.zoo.layers import Normalise, scaled
-from verify_pipeline.network.zoo.plan import Plan
+from verify_pipeline.network.zoo.plan import LayerPlan
 
 DEPTH = 2
 HEADS = 3
@@ -76,7 +76,7 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """Square patches → tokens + positions → blocks → mean over tokens → Linear K."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: LayerPlan) -> None:
         super().__init__()
         channels, height, width = plan.input_shape
         patch = max(2, height // 4)
@@ -97,6 +97,6 @@ class VisionTransformer(nn.Module):
         return out
 
 
-def vit(plan: Plan) -> nn.Module:
+def vit(plan: LayerPlan) -> nn.Module:
     """4 × 4 tokens, 48 features in 3 heads, 2 blocks."""
     return VisionTransformer(plan)

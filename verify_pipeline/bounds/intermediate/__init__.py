@@ -1,0 +1,1 @@
+"""Bounds of the neurons inside a network."""

@@ -1,0 +1,98 @@
+"""Which neurons inside a network need bounds."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from verify_pipeline.bounds.interval.ibp import Interval, enclose
+from verify_pipeline.bounds.relaxations.relaxed_graph import (
+    is_affine,
+)
+from verify_pipeline.bounds.types import NodeBounds
+from verify_pipeline.network.differences import SoftmaxOfDifferences
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import (
+    Gather,
+    LeakyRelu,
+    LinearOp,
+    MatMul,
+    Mul,
+    Pad,
+    Relu,
+    Reshape,
+    Scale,
+    Slice,
+    Softmax,
+    Transpose,
+    size,
+)
+
+# A product whose error is a smaller part of its range gains nothing from tighter factors.
+_WORTH_TIGHTENING = 0.02
+
+
+def _linear_products(graph: Graph, start: NodeBounds) -> set[int]:
+    """Places of products that are nearly linear over the bounds of their factors.
+
+    The error is the product of the factors' radii, of the second order.
+    """
+    found = set()
+    for place, node in enumerate(graph.nodes):
+        if isinstance(node.op, MatMul | Mul) and all(i in start.lower for i in node.inputs):
+            intervals = [(start.lower[i], start.upper[i]) for i in node.inputs]
+            error = node.op(*((upper - lower) / 2 for lower, upper in intervals))
+            lower, upper = enclose(node.op, *intervals)
+            radius = ((upper - lower) / 2).flatten(1).sum(1)
+            if bool((error.flatten(1).sum(1) <= _WORTH_TIGHTENING * radius).all()):
+                found.add(place)
+    return found
+
+
+def _asked_places(graph: Graph, known_well: set[int]) -> dict[int, bool]:
+    """Places whose bounds relaxations are made of, where intervals are loose.
+
+    Args:
+        graph: the network.
+        known_well: places of nodes whose relaxations need no better bounds.
+
+    Returns:
+        Place -> whether only neurons of either sign matter there.
+    """
+    exact = _exact_by_interval(graph)
+    asked: dict[int, bool] = {}
+    for place, node in enumerate(graph.nodes):
+        if is_affine(node.op) or place in known_well:
+            continue
+        for i in node.inputs:
+            only_signs = isinstance(node.op, (Relu, LeakyRelu))
+            while isinstance(graph.nodes[i].op, (Relu, LeakyRelu)):
+                # its lines say no more of its value than bounds of its input do
+                i = graph.nodes[i].inputs[0]
+                only_signs = False
+            source = graph.nodes[i].op
+            shares = isinstance(source, (Softmax, SoftmaxOfDifferences))
+            if i not in exact and (is_affine(source) or shares):
+                asked[i] = asked.get(i, True) and only_signs
+    return asked
+
+
+def _mattering(only_signs: bool, interval: Interval) -> Tensor:
+    lower, upper = interval
+    return (lower < 0) & (upper > 0) if only_signs else lower < upper
+
+
+def _exact_by_interval(graph: Graph) -> set[int]:
+    """Places whose interval bounds are exact: at most one layer that mixes lies before them."""
+    boxes, exact = {0}, {0}
+    for place, node in enumerate(graph.nodes[1:], 1):
+        op, source = node.op, node.inputs[0]
+        if not isinstance(op, LinearOp):
+            continue
+        each_alone = isinstance(op, (Scale, Reshape, Transpose, Pad, Slice)) and size(
+            node.shape
+        ) <= size(graph.nodes[source].shape)
+        if source in boxes and (each_alone or isinstance(op, Pad)):
+            boxes.add(place)
+        if source in boxes or (source in exact and (each_alone or isinstance(op, (Pad, Gather)))):
+            exact.add(place)
+    return exact

@@ -1,0 +1,175 @@
+"""Neurons of a node laid out as problems: which network, boxes and functionals bound them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.intermediate.active_subnetwork import active_subnetwork, where_it_pays
+from verify_pipeline.bounds.intermediate.receptive_field import ReceptiveField, receptive_field
+from verify_pipeline.bounds.linear.backward import Functional, of_neurons
+from verify_pipeline.bounds.relaxations.relaxed_graph import LinearGraph
+from verify_pipeline.bounds.types import always
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box
+
+# Sparse matrices are multiplied fastest with so many functionals, whose tensors fit into caches.
+_AT_ONCE = 32
+
+Problem = tuple[Tensor, Tensor, tuple[LinearGraph, Box, Functional]]
+"""Instances ``R``, their neurons ``R x U``, and the problem: a network, boxes, functionals."""
+
+Sides = tuple[Tensor, ...]
+"""For each functional of a neuron, the sides of all neurons ``N x V``: 1 from below, else -1."""
+
+NeuronBatches = Callable[[Tensor, Sides], Iterator[Problem]]
+"""Problems of the neurons that a mask ``N x V`` picks, bounded on these sides."""
+
+
+class BoundingMethod(Protocol):
+    """How functionals are bounded, and how many go together."""
+
+    def through(self, linear: LinearGraph) -> LinearGraph:
+        """The relaxed network as :meth:`solve` takes parts of it."""
+
+    def solve(self, linear: LinearGraph, box: Box, functional: Functional) -> Tensor:
+        """Lower bounds ``N x S`` of functionals over boxes."""
+
+    def capacity(self, graph: Graph, place: int) -> int:
+        """How many functionals of the node at ``place`` may be solved at once."""
+
+
+def neuron_batches(
+    linear: LinearGraph,
+    box: Box,
+    place: int,
+    mask: Tensor,
+    method: BoundingMethod,
+    has_time: Callable[[], bool] = always,
+) -> Iterator[tuple[Tensor, NeuronBatches]]:
+    """Which neurons of the node at ``place`` are bounded how.
+
+    Through the network that single ones see, where that is a part; else those of an instance that
+    has many through its own network without inactive neurons, all others through the whole.
+
+    Args:
+        linear: the relaxed network, ``N`` instances.
+        box: ``N`` boxes.
+        place: of the node.
+        mask: the neurons, ``N x V``.
+        method: see there.
+        has_time: asked before an instance's own network is made; once it says no, neurons that have
+            no way yet get none.
+
+    Returns:
+        Masks ``N x V`` that have no neuron in common, and the way of each.
+    """
+    local = receptive_field(linear.graph, place)
+    if local is not None:
+        yield mask, partial(_alone, local, linear, box, method)
+        return
+    alone = where_it_pays(linear, place, mask.sum(1))
+    for n in alone.nonzero().flatten().tolist():
+        if not has_time():
+            return
+        one, own = slice(n, n + 1), torch.zeros_like(mask)
+        own[n] = mask[n]
+        yield own, partial(_in_one, active_subnetwork(linear[one], place), box[one], n, method)
+    rest = mask & ~alone.unsqueeze(1)
+    yield rest, partial(_in_rows, linear, box, place, method)
+
+
+def _in_one(
+    live: LinearGraph, box: Box, n: int, method: BoundingMethod, mask: Tensor, sides: Sides
+) -> Iterator[Problem]:
+    """Problems of the network of one instance, ``n``."""
+    last = len(live.graph.nodes) - 1
+    step = max(1, min(_AT_ONCE, method.capacity(live.graph, last)) // len(sides))
+    for neurons in mask[n].nonzero().flatten().split(step):
+        signs = torch.cat([side[n, neurons] for side in sides]).unsqueeze(0)
+        functional = of_neurons(live.graph, last, neurons.repeat(len(sides)).unsqueeze(0), signs)
+        instance = torch.full((1,), n, device=mask.device)
+        yield instance, neurons.unsqueeze(0), (live, box, functional)
+
+
+def _in_rows(
+    linear: LinearGraph, box: Box, place: int, method: BoundingMethod, mask: Tensor, sides: Sides
+) -> Iterator[Problem]:
+    """Problems of the whole network, in which an instance's neurons go together."""
+    functionals = method.capacity(linear.graph, place)
+    rows = Rows(mask, max(1, functionals // len(sides)))
+    for part in rows.parts(functionals, len(sides)):
+        instance, neurons = rows.instance[part], rows.neurons[part]
+        signs = torch.cat([side[instance.unsqueeze(1), neurons] for side in sides], 1)
+        functional = of_neurons(linear.graph, place, neurons.repeat(1, len(sides)), signs)
+        yield instance, neurons, (linear[instance], box[instance], functional)
+
+
+def _alone(
+    local: ReceptiveField,
+    linear: LinearGraph,
+    box: Box,
+    method: BoundingMethod,
+    mask: Tensor,
+    sides: Sides,
+) -> Iterator[Problem]:
+    """Problems of what a neuron sees, in which every neuron is an instance."""
+    # windows of bounds are as large as two functionals
+    capacity = method.capacity(local.graph, len(local.graph.nodes) - 1)
+    step = max(1, capacity // (2 + len(sides)))
+    instances, all_neurons = mask.nonzero(as_tuple=True)
+    for first in range(0, len(instances), step):
+        instance, neurons = instances[first : first + step], all_neurons[first : first + step]
+        signs = torch.stack([side[instance, neurons] for side in sides], 1)
+        problem = local.of_neurons(linear, box, instance, neurons, signs)
+        yield instance, neurons.unsqueeze(1), problem
+
+
+class Rows:
+    """Neurons of many instances laid out as rows of equal length, for few padded places.
+
+    An instance with many neurons has several rows; one without any has none.
+
+    Attributes:
+        instance: the instance of each row, ``R``.
+        neurons: places of its neurons in the flattened value, ``R x U``; a row that is not full
+            repeats its first.
+    """
+
+    def __init__(self, mask: Tensor, longest: int) -> None:
+        """Lay out the neurons that ``mask`` ``N x *V`` picks, at most ``longest`` in a row."""
+        instance, neuron = mask.flatten(1).nonzero(as_tuple=True)
+        counts = torch.bincount(instance, minlength=mask.shape[0])
+        width = _best_width(counts, longest)
+        rows = (counts + width - 1).div(width, rounding_mode="floor")
+        position = (
+            torch.arange(len(neuron), device=mask.device) - (counts.cumsum(0) - counts)[instance]
+        )
+        row = (rows.cumsum(0) - rows)[instance] + position.div(width, rounding_mode="floor")
+        column = position % width
+        self.instance = torch.arange(mask.shape[0], device=mask.device).repeat_interleave(rows)
+        first = neuron[column == 0]
+        self.neurons = first.unsqueeze(1).repeat(1, width)
+        self.neurons[row, column] = neuron
+
+    def parts(self, functionals: int, each: int) -> Iterator[slice]:
+        """Slices of the rows, each with at most that many functionals, ``each`` for a neuron."""
+        step = max(1, functionals // (each * self.neurons.shape[1])) if len(self.instance) else 1
+        for first in range(0, len(self.instance), step):
+            yield slice(first, first + step)
+
+
+def _best_width(counts: Tensor, longest: int) -> int:
+    """The length of rows that costs least: places in all rows, and what each row costs besides."""
+    widths = [1 << power for power in range(7) if 1 << power <= longest]
+    overhead = 2  # a row gathers its instance's relaxations: about what two neurons cost
+
+    def cost(width: int) -> int:
+        rows = int((counts + width - 1).div(width, rounding_mode="floor").sum())
+        return rows * (width + overhead)
+
+    return min(widths, key=cost)

@@ -1,0 +1,349 @@
+"""What single neurons of a convolutional network see: the network cut down to their view.
+
+A neuron of a plane depends on a window of each plane before it. All neurons of a node see windows
+of one size, at places that differ by the neuron's own. So the part of the network that computes one
+neuron is a small network of its own, the same for all neurons of the node: convolutions without
+padding over windows. Bounds of a neuron over an instance are bounds of that small network over the
+window of the instance's box, with the relaxations' windows; every method that bounds a graph bounds
+it. What a window covers outside of the plane is zero, as padding is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from verify_pipeline.bounds.linear.backward import Functional, of_neurons
+from verify_pipeline.bounds.relaxations.base import Relaxation
+from verify_pipeline.bounds.relaxations.relaxed_graph import LinearGraph, is_affine
+from verify_pipeline.bounds.relaxations.relu import Lines
+from verify_pipeline.network.graph import Graph, Node
+from verify_pipeline.network.limits import AtLeast, Maximum, Single
+from verify_pipeline.network.ops import (
+    Add,
+    AvgPool2d,
+    Concat,
+    Conv2d,
+    Elementwise,
+    Input,
+    LeakyRelu,
+    Op,
+    Relu,
+    Scale,
+    Slice,
+    Sub,
+    size,
+)
+from verify_pipeline.problem import Box
+
+Pair = tuple[int, int]
+
+# A view of more than this share of the network is not worth cutting out.
+_WORTHWHILE = 0.4
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of a plane: that of the neuron at ``(y, x)`` starts at ``step * (y, x) + start``.
+
+    Attributes:
+        extent: height and width.
+        step: between windows of neighbours.
+        start: of the window of the neuron at (0, 0); may be negative.
+    """
+
+    extent: Pair = (1, 1)
+    step: Pair = (1, 1)
+    start: Pair = (0, 0)
+
+    def through(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Windows:
+        """The windows of the input that a convolution's windows are computed from."""
+        return Windows(
+            extent=_pair(
+                (self.extent[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1
+                for i in range(2)
+            ),
+            step=_pair(self.step[i] * stride[i] for i in range(2)),
+            start=_pair(self.start[i] * stride[i] - padding[i] for i in range(2)),
+        )
+
+    def union(self, other: Windows) -> Windows | None:
+        """The least windows that hold both; None where they move apart."""
+        if self.step != other.step:
+            return None
+        start = _pair(min(self.start[i], other.start[i]) for i in range(2))
+        end = (max(v.start[i] + v.extent[i] for v in (self, other)) for i in range(2))
+        return Windows(_pair(e - s for e, s in zip(end, start, strict=True)), self.step, start)
+
+    def margins(self, base: Pair, plane: Pair) -> tuple[int, int, int, int]:
+        """How far windows of all neurons of ``base`` reach beyond ``plane``: as F.pad takes it."""
+        before = [max(0, -self.start[i]) for i in range(2)]
+        ends = [(base[i] - 1) * self.step[i] + self.start[i] + self.extent[i] for i in range(2)]
+        after = [max(0, ends[i] - plane[i]) for i in range(2)]
+        return before[1], after[1], before[0], after[0]
+
+    def cut(self, planes: Tensor, base: Pair, which: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        """The windows of neurons, with zeros outside of the plane.
+
+        Args:
+            planes: ``N x C x H x W``.
+            base: height and width of the neurons' plane.
+            which: the instance of each of ``Q`` neurons.
+            y: its row.
+            x: its column.
+
+        Returns:
+            ``Q x C x h x w``.
+        """
+        left, right, top, bottom = self.margins(base, (planes.shape[2], planes.shape[3]))
+        padded = F.pad(planes, (left, right, top, bottom))
+        channels, height, width = padded.shape[1:]
+        # a window's rows are picked among all stretches of their length, four times as fast as
+        # windows are among all windows
+        first = (which * (channels * height) + y * self.step[0] + self.start[0] + top) * width
+        first += x * self.step[1] + self.start[1] + left
+        plane = torch.arange(channels, device=planes.device) * height
+        rows = plane.unsqueeze(1) + torch.arange(self.extent[0], device=planes.device)
+        places = first.unsqueeze(1) + rows.flatten() * width
+        stretches = padded.flatten().unfold(0, self.extent[1], 1)
+        return stretches.index_select(0, places.flatten()).view(-1, channels, *self.extent)
+
+
+def _pair(values: Iterable[int]) -> Pair:
+    first, second = values
+    return first, second
+
+
+@dataclass(frozen=True, eq=False)
+class _Inside(Op):
+    """Keeps what lies inside the plane and makes the rest zero; its relaxation says which."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        raise AssertionError("what lies inside differs from neuron to neuron")
+
+
+@dataclass(frozen=True, eq=False)
+class ReceptiveField:
+    """The network that computes one neuron of a node, whichever neuron it is.
+
+    Attributes:
+        graph: over windows; its output is the neuron's pixel, all channels.
+        base: ``C x H x W`` of the node.
+        views: place in ``graph`` -> the windows that its value is.
+        relaxed: place in ``graph`` of a nonlinear node -> its place in the whole network.
+        insides: places in ``graph`` where the outside is made zero -> the plane's height, width.
+    """
+
+    graph: Graph
+    base: tuple[int, int, int]
+    views: dict[int, Windows]
+    relaxed: dict[int, int]
+    insides: dict[int, Pair]
+
+    def of_neurons(
+        self, linear: LinearGraph, box: Box, instance: Tensor, neurons: Tensor, sides: Tensor
+    ) -> tuple[LinearGraph, Box, Functional]:
+        """The problem of bounding single neurons, each an instance of its own.
+
+        Args:
+            linear: the relaxed network, ``N`` instances.
+            box: ``N`` boxes.
+            instance: of each neuron, ``Q``, in order.
+            neurons: places in the node's flattened value, ``Q``.
+            sides: ``Q x S``: 1 where a bound from below is wanted, -1 from above.
+
+        Returns:
+            The small network, boxes and functionals of ``Q`` instances, ``S`` rows each.
+        """
+        height, width = self.base[1:]
+        channel = neurons.div(height * width, rounding_mode="floor")
+        y, x = neurons.div(width, rounding_mode="floor") % height, neurons % width
+        # only the instances that are asked for are padded and cut
+        some, which = instance.unique_consecutive(return_inverse=True)
+
+        def cut(place: int, planes: Tensor) -> Tensor:
+            return self.views[place].cut(planes, (height, width), which, y, x)
+
+        relaxations: dict[int, Relaxation] = {
+            local: linear.relaxations[place][some].map(lambda t, at=local: cut(at, t))  # type: ignore[misc]
+            for local, place in self.relaxed.items()
+        }
+        for place, plane in self.insides.items():
+            ones = box.lower.new_ones(len(some), 1, *plane)
+            inside = cut(place, ones).expand(-1, *self.graph.nodes[place].shape)
+            relaxations[place] = Lines(1.0, inside, torch.zeros_like(inside))
+        boxes = Box(cut(0, box.lower[some]), cut(0, box.upper[some]))
+        last = len(self.graph.nodes) - 1
+        functional = of_neurons(self.graph, last, channel.unsqueeze(1).expand_as(sides), sides)
+        return LinearGraph(self.graph, relaxations), boxes, functional
+
+
+def receptive_field(graph: Graph, place: int) -> ReceptiveField | None:
+    """The network that computes one neuron of the node at ``place``.
+
+    Returns:
+        None where an operation before it is not local, or its view is most of the network.
+    """
+    views = _views(graph, place)
+    if views is None:
+        return None
+    whole = sum(size(graph.nodes[i].shape) for i in views)
+    seen = sum(graph.nodes[i].shape[0] * size(view.extent) for i, view in views.items())
+    return _cut_out(graph, place, views) if seen <= _WORTHWHILE * whole else None
+
+
+def _views(graph: Graph, place: int) -> dict[int, Windows] | None:
+    """What a neuron of ``place`` sees of each node before it; None where it is no window."""
+    views = {place: Windows()}
+    for current in range(place, 0, -1):
+        if current not in views:
+            continue
+        node = graph.nodes[current]
+        needed = view_of_input(node.op, views[current])
+        for i in node.inputs:
+            shape = graph.nodes[i].shape
+            fits = isinstance(node.op, (Conv2d, AvgPool2d, Slice)) or shape[1:] == node.shape[1:]
+            if needed is None or len(shape) != 3 or len(node.shape) != 3 or not fits:
+                return None
+            view = views[i].union(needed) if i in views else needed
+            if view is None:
+                return None
+            views[i] = view
+    return views if 0 in views else None
+
+
+@singledispatch
+def view_of_input(op: Op, view: Windows) -> Windows | None:
+    """The windows of its inputs that an operation computes ``view`` from; None: not windows."""
+    return None
+
+
+@view_of_input.register(Relu)
+@view_of_input.register(LeakyRelu)
+@view_of_input.register(Elementwise)
+@view_of_input.register(Maximum)
+@view_of_input.register(Single)
+@view_of_input.register(Add)
+@view_of_input.register(Sub)
+def _(op: Op, view: Windows) -> Windows | None:
+    return view
+
+
+@view_of_input.register
+def _(op: Concat, view: Windows) -> Windows | None:
+    return view if op.axis == 0 else None
+
+
+@view_of_input.register
+def _(op: Scale, view: Windows) -> Windows | None:
+    return view if _by_channel(op.scale) and _by_channel(op.shift) else None
+
+
+@view_of_input.register
+def _(op: AtLeast, view: Windows) -> Windows | None:
+    return view if _by_channel(op.limit) else None
+
+
+def _by_channel(constant: Tensor) -> bool:
+    """Whether it is the same all over a plane."""
+    return constant.numel() == 1 or (constant.dim() == 3 and constant.shape[1:].numel() == 1)
+
+
+@view_of_input.register
+def _(op: Slice, view: Windows) -> Windows | None:
+    if op.axis == 0:
+        return None
+    stride, start = [1, 1], [0, 0]
+    stride[op.axis - 1], start[op.axis - 1] = op.step, op.start
+    return view.through((1, 1), _pair(stride), _pair(-first for first in start), (1, 1))
+
+
+@view_of_input.register
+def _(op: Conv2d, view: Windows) -> Windows | None:
+    height, width = op.weight.shape[2:]
+    return view.through((height, width), op.stride, op.padding, op.dilation)
+
+
+@view_of_input.register
+def _(op: AvgPool2d, view: Windows) -> Windows | None:
+    if op.ceil_mode or (op.padding != (0, 0) and not op.count_include_pad):
+        return None
+    return view.through(op.kernel, op.stride, op.padding, (1, 1))
+
+
+def _over_windows(op: Op, view: Windows) -> Op:
+    """The operation on windows ``view`` of its input instead of planes."""
+    if isinstance(op, (Conv2d, AvgPool2d)):
+        return replace(op, padding=(0, 0))
+    if isinstance(op, Slice):
+        return replace(op, start=0, stop=view.extent[op.axis - 1])
+    return op
+
+
+class _Cutter:
+    """Collects the nodes of a local network."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.views: dict[int, Windows] = {}
+        self.insides: dict[int, Pair] = {}
+
+    def add(self, op: Op, inputs: tuple[int, ...], channels: int, view: Windows) -> int:
+        place = len(self.nodes)
+        self.nodes.append(Node(f"n{place}", op, inputs, (channels, *view.extent)))
+        self.views[place] = view
+        return place
+
+    def narrow(self, source: int, view: Windows) -> int:
+        """The part ``view`` of the windows of the node at ``source``."""
+        have, channels = self.views[source], self.nodes[source].shape[0]
+        for i in range(2):
+            if have.extent[i] == view.extent[i]:
+                continue
+            first = view.start[i] - have.start[i]
+            extent, start = list(have.extent), list(have.start)
+            extent[i], start[i] = view.extent[i], view.start[i]
+            have = Windows(_pair(extent), view.step, _pair(start))
+            cut = Slice(i + 1, first, first + view.extent[i])
+            source = self.add(cut, (source,), channels, have)
+        return source
+
+    def keep_inside(self, source: int, plane: Pair) -> int:
+        """The windows of the node at ``source`` with zeros outside of the plane."""
+        channels, view = self.nodes[source].shape[0], self.views[source]
+        place = self.add(_Inside(), (source,), channels, view)
+        self.insides[place] = plane
+        return place
+
+
+def _cut_out(graph: Graph, place: int, views: dict[int, Windows]) -> ReceptiveField:
+    channels, height, width = graph.nodes[place].shape
+    cutter = _Cutter()
+    new_place: dict[int, int] = {}
+    relaxed: dict[int, int] = {}
+    for old in sorted(views):
+        node, view = graph.nodes[old], views[old]
+        needed = view_of_input(node.op, view)
+        sources = []
+        for i in node.inputs:
+            assert needed is not None
+            source = cutter.narrow(new_place[i], needed)
+            plane = _pair(graph.nodes[i].shape[1:])
+            mixes = isinstance(node.op, (Conv2d, AvgPool2d))
+            # lines of a nonlinear node are zero outside already, and so is the input's box
+            leaks = is_affine(graph.nodes[i].op) and i != 0
+            if mixes and leaks and any(needed.margins((height, width), plane)):
+                source = cutter.keep_inside(source, plane)
+            sources.append(source)
+        op = node.op if needed is None else _over_windows(node.op, needed)
+        new_place[old] = cutter.add(op, tuple(sources), node.shape[0], view)
+        if not is_affine(node.op):
+            relaxed[new_place[old]] = old
+    assert isinstance(cutter.nodes[0].op, Input)
+    local = Graph(tuple(cutter.nodes))
+    return ReceptiveField(local, (channels, height, width), cutter.views, relaxed, cutter.insides)

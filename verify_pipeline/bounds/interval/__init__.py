@@ -1,0 +1,1 @@
+"""Interval bounds, and what intervals tell about a graph."""

@@ -1,0 +1,1 @@
+"""Linear functionals walked backward through a relaxed graph."""

@@ -1,0 +1,203 @@
+"""Linear functionals pulled back through affine operations.
+
+A functional ``A · y`` of ``y = op(x)`` is ``adjoint(A) · x + constant(A)``. Everything here can be
+differentiated twice, as optimised bounds need.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from verify_pipeline.bounds.broadcasting import Shape, sum_to
+from verify_pipeline.network.ops import (
+    Conv2d,
+    Linear,
+    LinearOp,
+    Pad,
+    Reshape,
+    Scale,
+    Transpose,
+)
+
+# Into so few channels a product and a sum of columns are faster than a transposed convolution.
+_FEW_CHANNELS = 4
+
+
+@singledispatch
+def adjoint(op: LinearOp, coefficients: Tensor, shape: Shape) -> Tensor:
+    """The functional of the input: ``B x *V_in`` from ``coefficients`` ``B x *V_out``.
+
+    Args:
+        op: the operation.
+        coefficients: of its output.
+        shape: ``*V_in``, of its input.
+    """
+    with torch.enable_grad():
+        x = coefficients.new_zeros(coefficients.shape[0], *shape, requires_grad=True)
+        y = op.linear(x)
+    wanted = torch.is_grad_enabled()
+    return torch.autograd.grad(y, x, coefficients, create_graph=wanted)[0]
+
+
+@adjoint.register
+def _(op: Linear, coefficients: Tensor, shape: Shape) -> Tensor:
+    return coefficients @ op.weight
+
+
+@adjoint.register
+def _(op: Conv2d, coefficients: Tensor, shape: Shape) -> Tensor:
+    if shape[0] <= _FEW_CHANNELS and op.groups == 1:
+        columns = op.weight.flatten(1).T @ coefficients.flatten(2)
+        kernel = op.weight.shape[2:]
+        return F.fold(columns, shape[1:], kernel, op.dilation, op.padding, op.stride)
+    if _has_phases(op) and coefficients.dtype == torch.float64:
+        return _by_phases(op, coefficients, shape)
+    # what strides leave over at the end of each axis: rows that no kernel touches at its last place
+    left_over = [
+        shape[axis]
+        - (coefficients.shape[axis + 1] - 1) * op.stride[axis - 1]
+        + 2 * op.padding[axis - 1]
+        - op.dilation[axis - 1] * (op.weight.shape[axis + 1] - 1)
+        - 1
+        for axis in (1, 2)
+    ]
+    return F.conv_transpose2d(
+        coefficients, op.weight, None, op.stride, op.padding, left_over, op.groups, op.dilation
+    )
+
+
+def _has_phases(op: Conv2d) -> bool:
+    """Whether strides are above 1 and every input element is read at two places of each axis."""
+    axes = zip(op.weight.shape[2:], op.stride, strict=True)
+    overlapping = all(stride > 1 and 2 * stride <= kernel for kernel, stride in axes)
+    return overlapping and op.groups == 1 and op.dilation == (1, 1)
+
+
+def _by_phases(op: Conv2d, coefficients: Tensor, shape: Shape) -> Tensor:
+    """A transposed convolution of stride ``s`` as a few products of matrices.
+
+    For float64, for which torch has no fast one on a processor.
+
+    Input element ``s q + r`` of an axis, padding counted, belongs to phase ``r < s``. It has a
+    part of outputs ``q - j`` only, by the kernel's elements ``s j + r``. So for each ``j`` of both
+    axes all phases are one product with the plane of coefficients moved by ``j``; where planes are
+    padded and flattened, a move is an offset.
+    """
+    (stride_y, stride_x), (rows, columns) = op.stride, coefficients.shape[2:]
+    outputs, channels, kernel_y, kernel_x = op.weight.shape
+    most_y, most_x = -(-kernel_y // stride_y) - 1, -(-kernel_x // stride_x) - 1  # greatest j
+    missing = (most_x + 1) * stride_x - kernel_x, (most_y + 1) * stride_y - kernel_y
+    weight = F.pad(op.weight, (0, missing[0], 0, missing[1]))
+    weight = weight.view(outputs, channels, most_y + 1, stride_y, most_x + 1, stride_x)
+    # j_y, j_x, phases and channels, outputs
+    weight = weight.permute(2, 4, 3, 5, 1, 0).flatten(2, 4)
+    # one row more below, for the offsets of the last row
+    planes = F.pad(coefficients, (most_x, most_x, most_y, most_y + 1)).flatten(2)
+    width, high, wide = columns + 2 * most_x, rows + most_y, columns + most_x
+    pulled: Tensor | None = None
+    for j_y in range(most_y + 1):
+        for j_x in range(most_x + 1):
+            part = weight[j_y, j_x].expand(len(planes), -1, -1)
+            moved = planes.narrow(2, (most_y - j_y) * width + most_x - j_x, high * width)
+            pulled = part @ moved if pulled is None else pulled.baddbmm_(part, moved)
+    assert pulled is not None
+    pulled = pulled.view(-1, stride_y, stride_x, channels, high, width)[..., :wide]
+    pulled = pulled.permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)
+    (top, left), (height, width) = op.padding, shape[1:]
+    bottom, right = top + height - pulled.shape[2], left + width - pulled.shape[3]
+    return F.pad(pulled, (-left, right, -top, bottom))
+
+
+@adjoint.register
+def _(op: Scale, coefficients: Tensor, shape: Shape) -> Tensor:
+    return sum_to(coefficients * op.scale, shape)
+
+
+@adjoint.register
+def _(op: Reshape, coefficients: Tensor, shape: Shape) -> Tensor:
+    return coefficients.reshape(coefficients.shape[0], *shape)
+
+
+@adjoint.register
+def _(op: Transpose, coefficients: Tensor, shape: Shape) -> Tensor:
+    order = sorted(range(len(op.axes)), key=op.axes.__getitem__)
+    return coefficients.permute(0, *(axis + 1 for axis in order))
+
+
+@adjoint.register
+def _(op: Pad, coefficients: Tensor, shape: Shape) -> Tensor:
+    return F.pad(coefficients, [-width for width in op.widths])
+
+
+@singledispatch
+def constant(op: LinearOp, coefficients: Tensor) -> Tensor | None:
+    """``A · op(0)``, ``B``; None where the operation has no constant."""
+    return None
+
+
+@constant.register
+def _(op: Linear, coefficients: Tensor) -> Tensor | None:
+    return None if op.bias is None else (coefficients @ op.bias).unsqueeze(1).flatten(1).sum(1)
+
+
+@constant.register
+def _(op: Conv2d, coefficients: Tensor) -> Tensor | None:
+    return None if op.bias is None else coefficients.sum((2, 3)) @ op.bias
+
+
+@constant.register
+def _(op: Scale, coefficients: Tensor) -> Tensor | None:
+    return (coefficients * op.shift).unsqueeze(1).flatten(1).sum(1)
+
+
+@singledispatch
+def picked_rows(op: LinearOp, indices: Tensor, shape: Shape, in_shape: Shape) -> Tensor | None:
+    """Rows of the operation's matrix: the functionals of single elements of its output.
+
+    Args:
+        op: the operation.
+        indices: ``Q`` places in its flattened output ``*V_out``.
+        shape: ``*V_out``.
+        in_shape: ``*V_in``.
+
+    Returns:
+        ``Q x *V_in``; None where there is no shorter way than :func:`adjoint` of one-hot vectors.
+    """
+    return None
+
+
+@picked_rows.register
+def _(op: Linear, indices: Tensor, shape: Shape, in_shape: Shape) -> Tensor | None:
+    return op.weight[indices] if len(in_shape) == 1 else None
+
+
+@picked_rows.register
+def _(op: Conv2d, indices: Tensor, shape: Shape, in_shape: Shape) -> Tensor | None:
+    """Each row is one filter, laid where its output element looks; most of it is zero."""
+    if op.groups != 1:
+        return None
+    height, width = shape[1:]
+    channel = indices.div(height * width, rounding_mode="floor")
+    row = indices.div(width, rounding_mode="floor") % height
+    column = indices % width
+    filters = op.weight[channel].flatten(1)
+    kernel_y, kernel_x = op.weight.shape[2:]
+    y = row.unsqueeze(1) * op.stride[0] + _offsets(kernel_y, op.dilation[0], indices)
+    x = column.unsqueeze(1) * op.stride[1] + _offsets(kernel_x, op.dilation[1], indices)
+    padded_height, padded_width = (in_shape[i + 1] + 2 * op.padding[i] for i in range(2))
+    plane = (y.unsqueeze(2) * padded_width + x.unsqueeze(1)).unsqueeze(1)
+    planes = torch.arange(in_shape[0], device=indices.device) * (padded_height * padded_width)
+    places = (planes.view(1, -1, 1, 1) + plane).flatten(1)
+    rows = filters.new_zeros(len(indices), in_shape[0] * padded_height * padded_width)
+    rows.scatter_(1, places, filters)
+    rows = rows.view(-1, in_shape[0], padded_height, padded_width)
+    top, left = op.padding
+    return rows[:, :, top : padded_height - top, left : padded_width - left]
+
+
+def _offsets(kernel: int, dilation: int, like: Tensor) -> Tensor:
+    return torch.arange(kernel, device=like.device) * dilation

@@ -1,0 +1,191 @@
+"""Backward bound propagation: linear functionals walked from a node down to the input.
+
+Three things are kept apart (Zhang et al. 2018, arXiv:1811.00866): the walk here, what an affine
+operation does to a functional (``adjoint``), and what a nonlinear one does (``relaxation``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.broadcasting import broadcast_back
+from verify_pipeline.bounds.linear.adjoint import adjoint, constant, picked_rows
+from verify_pipeline.bounds.linear.halfspace_box import HalfspaceBox
+from verify_pipeline.bounds.relaxations.base import Choice
+from verify_pipeline.bounds.relaxations.relaxed_graph import LinearGraph
+from verify_pipeline.bounds.types import MarginBounds, sound_lower
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import Add, Concat, Constant, LinearOp, Op, Sub
+from verify_pipeline.problem import Box, Specification
+
+Shape = tuple[int, ...]
+Pulled = tuple[tuple[Tensor | None, ...], Tensor | None]
+Visit = Callable[[int, Tensor], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Functional:
+    """Linear functionals ``A · z + c`` of the value ``z`` of one node.
+
+    Attributes:
+        place: of the node.
+        coefficients: A, ``N x S x *V``.
+        constants: c, ``N x S``.
+    """
+
+    place: int
+    coefficients: Tensor
+    constants: Tensor
+
+    def __getitem__(self, index: slice | Tensor) -> Functional:
+        return Functional(self.place, self.coefficients[index], self.constants[index])
+
+    def to(self, dtype: torch.dtype) -> Functional:
+        """The same in another dtype, rounded to nearest."""
+        return Functional(self.place, self.coefficients.to(dtype), self.constants.to(dtype))
+
+
+def of_margins(graph: Graph, spec: Specification) -> Functional:
+    """The margins ``C f + d`` as functionals of the output."""
+    return Functional(len(graph.nodes) - 1, spec.rows, spec.offsets)
+
+
+def of_neurons(graph: Graph, place: int, indices: Tensor, sides: Tensor) -> Functional:
+    """Single neurons, each times its side: lower bounds bound it from below (1) or above (-1).
+
+    Args:
+        graph: the network.
+        place: of the neurons' node.
+        indices: ``N x U`` places in its flattened value.
+        sides: ``N x U``, 1 or -1, of the functionals' dtype.
+
+    Returns:
+        ``S = U`` rows. They stand at the node's input where rows of its matrix are at hand, so that
+        no one-hot vectors are needed.
+    """
+    node = graph.nodes[place]
+    flat = indices.flatten()
+    rows, constants = None, torch.zeros_like(sides)
+    if isinstance(node.op, LinearOp):
+        below = graph.nodes[node.inputs[0]].shape
+        rows = picked_rows(node.op, flat, node.shape, below)
+    if rows is not None:
+        origin = node.op(sides.new_zeros(1, *below))
+        place, shape, constants = node.inputs[0], below, origin.flatten()[indices] * sides
+    else:
+        shape = node.shape
+        rows = sides.new_zeros(len(flat), *shape)
+        rows.flatten(1).scatter_(1, flat.unsqueeze(1), 1.0)
+    rows = rows * sides.view(-1, *(1,) * len(shape))
+    return Functional(place, rows.view(*indices.shape, *shape), constants)
+
+
+def _nothing(place: int, coefficients: Tensor) -> None:
+    """Visit a node and do nothing."""
+
+
+def lower_bounds(
+    linear: LinearGraph,
+    box: Box,
+    functional: Functional,
+    choices: Mapping[int, Choice] | None = None,
+    visit: Visit = _nothing,
+    inner: Mapping[int, Tensor] | None = None,
+) -> MarginBounds:
+    """Lower bounds of functionals of a node's value over each instance's box.
+
+    Args:
+        linear: the relaxed network, ``N`` instances.
+        box: ``N`` boxes.
+        functional: ``N x S`` functionals.
+        choices: place of a (leaky) ReLU -> what is free there; the others are adaptive.
+        visit: told the place and the coefficients ``N x S x *V`` that arrive at each node's value.
+        inner: place of an earlier node -> coefficients ``N x S x *V`` of its value, which are added
+            to the functionals; None: there are none.
+    """
+    nodes = linear.graph.nodes
+    choices = choices or {}
+    pending = {functional.place: functional.coefficients, **(inner or {})}
+    constants = functional.constants
+    for place in range(functional.place, 0, -1):
+        if place not in pending:
+            continue
+        coefficients = pending.pop(place)
+        visit(place, coefficients)
+        node = nodes[place]
+        pulled: Pulled
+        if place in linear.relaxations:
+            relaxation = linear.relaxations[place]
+            pulled = relaxation.pull_back(coefficients, choices.get(place))
+        else:
+            pulled = pull_back(node.op, coefficients, [nodes[i].shape for i in node.inputs])
+        parts, added = pulled
+        constants = constants if added is None else constants + added
+        for i, part in zip(node.inputs, parts, strict=True):
+            if part is not None:
+                pending[i] = pending[i] + part if i in pending else part
+    nothing = constants.new_zeros(()).expand(*constants.shape, *nodes[0].shape)
+    return concretise(pending.get(0, nothing), constants, box)
+
+
+def concretise(coefficients: Tensor, constants: Tensor, box: Box) -> MarginBounds:
+    """Minimise linear functions ``N x S x *X`` plus ``N x S`` over boxes: ``A⁺·l + A⁻·u + c``.
+
+    Over cut boxes, with the half-space's multiplier in the functions.
+    """
+    if isinstance(box, HalfspaceBox):
+        coefficients, constants = box.charged(coefficients, constants)
+    flat = coefficients.flatten(2)
+    least = torch.linalg.vecdot(flat.clamp(min=0), box.lower.flatten(1).unsqueeze(1))
+    least += torch.linalg.vecdot(flat.clamp(max=0), box.upper.flatten(1).unsqueeze(1))
+    return MarginBounds(sound_lower(least + constants), coefficients, constants)
+
+
+@singledispatch
+def pull_back(op: Op, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
+    """Functionals ``N x S x *V`` of an affine operation's value, as functionals of its inputs.
+
+    Args:
+        op: the operation.
+        coefficients: ``N x S x *V``.
+        shapes: ``*V_in`` of each input.
+
+    Returns:
+        The functional of each input (None: it has no part) and the constants ``N x S`` (None: 0).
+    """
+    raise NotImplementedError(f"{type(op).__name__} is not affine")
+
+
+@pull_back.register
+def _(op: LinearOp, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
+    rows = coefficients.shape[:2]
+    flat = coefficients.flatten(0, 1)
+    added = constant(op, flat)
+    pulled = adjoint(op, flat, shapes[0])
+    return (pulled.reshape(*rows, *shapes[0]),), None if added is None else added.view(rows)
+
+
+@pull_back.register
+def _(op: Add, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
+    return tuple(broadcast_back(coefficients, shape) for shape in shapes), None
+
+
+@pull_back.register
+def _(op: Sub, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
+    left, right = shapes
+    return (broadcast_back(coefficients, left), -broadcast_back(coefficients, right)), None
+
+
+@pull_back.register
+def _(op: Concat, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
+    return coefficients.split([shape[op.axis] for shape in shapes], dim=op.axis + 2), None
+
+
+@pull_back.register
+def _(op: Constant, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
+    return (None,), (coefficients * op.value).unsqueeze(2).flatten(2).sum(2)

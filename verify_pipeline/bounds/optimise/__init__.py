@@ -1,0 +1,1 @@
+"""What is free in a relaxation, and its ascent."""

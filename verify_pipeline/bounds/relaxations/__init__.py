@@ -1,0 +1,1 @@
+"""Linear relaxations of nonlinear operations, a file for each kind."""

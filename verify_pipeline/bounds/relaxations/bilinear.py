@@ -1,0 +1,234 @@
+"""Linear bounds of products and quotients of two activations.
+
+With centres ``c`` and radii ``r`` of both factors, ``x y = c_y x + c_x y - c_x c_y + (x - c_x)(y -
+c_y)``, whose last term is within ``± r_x r_y``. These are the means of McCormick's two planes on
+each side (McCormick 1976), exact where a factor is known, and hold for matrix products as well.
+
+Between the two planes of a side each stands at a τ of its own in [-1, 1]: with ``u = (x - c_x) /
+r_x`` and ``v = (y - c_y) / r_y`` in [-1, 1], ``u v >= τ (u + v) - 1`` and ``u v <= τ (u - v) + 1``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.broadcasting import broadcast_back
+from verify_pipeline.bounds.relaxations.base import Choice, OptimisableRelaxation, Relaxation, inner
+from verify_pipeline.bounds.relaxations.smooth import Curve, curve
+
+Interval = tuple[Tensor, Tensor]
+Unary = Callable[[Tensor], Tensor]
+Binary = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Bilinear:
+    """A product, its adjoints, and the pairs ``*P`` of elements that it multiplies.
+
+    Attributes:
+        apply: the product of both factors.
+        pull_left: the functional of the left factor, from that of the product and the right one.
+        pull_right: that of the right factor, from that of the product and the left one.
+        pair_left: the left factor so that it broadcasts against pairs.
+        pair_right: the right factor, likewise.
+        pair_value: the product, likewise.
+        sum_left: pairs added up for each element of the left factor.
+        sum_right: for each of the right factor.
+        sum_value: for each of the product.
+    """
+
+    apply: Binary
+    pull_left: Binary
+    pull_right: Binary
+    pair_left: Unary
+    pair_right: Unary
+    pair_value: Unary
+    sum_left: Unary
+    sum_right: Unary
+    sum_value: Unary
+
+
+def _same(values: Tensor) -> Tensor:
+    return values
+
+
+ELEMENTWISE = Bilinear(
+    apply=torch.mul,
+    pull_left=torch.mul,
+    pull_right=torch.mul,
+    pair_left=_same,
+    pair_right=_same,
+    pair_value=_same,
+    sum_left=_same,
+    sum_right=_same,
+    sum_value=_same,
+)
+MATRIX = Bilinear(  # of I x J and J x K, whose pairs are I x J x K
+    apply=torch.matmul,
+    pull_left=lambda a, y: a @ y.mT,
+    pull_right=lambda a, x: x.mT @ a,
+    pair_left=lambda x: x.unsqueeze(-1),
+    pair_right=lambda y: y.unsqueeze(-3),
+    pair_value=lambda a: a.unsqueeze(-2),
+    sum_left=lambda pairs: pairs.sum(-1),
+    sum_right=lambda pairs: pairs.sum(-3),
+    sum_value=lambda pairs: pairs.sum(-2),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Product(OptimisableRelaxation):
+    """Of a product of two inputs.
+
+    Attributes:
+        kind: which product.
+        left: centre of the left factor, ``N x *L``.
+        right: centre of the right factor, ``N x *R``.
+        left_radius: of the left factor, ``N x *L``; >= 0.
+        right_radius: of the right factor, ``N x *R``; >= 0.
+        middle: the product of the centres, ``N x *V``.
+        slack: the product of the radii, ``N x *V``; >= 0.
+    """
+
+    kind: Bilinear
+    left: Tensor
+    right: Tensor
+    left_radius: Tensor
+    right_radius: Tensor
+    middle: Tensor
+    slack: Tensor
+
+    def pull_back(
+        self, coefficients: Tensor, choice: Choice | None
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """Each factor's functional, by the other's centre: ``N x S x *L`` and ``N x S x *R``.
+
+        With positions in the choice, each is tilted by the other's radius.
+        """
+        to_left = self.kind.pull_left(coefficients, self.right.unsqueeze(1))
+        to_right = self.kind.pull_right(coefficients, self.left.unsqueeze(1))
+        parts = self._broadcast_back(to_left, to_right)
+        constants = -inner(coefficients, self.middle) - inner(coefficients.abs(), self.slack)
+        positions = self.positions(choice)
+        if positions is None:
+            return parts, constants
+        tilt, paired = 2 * positions - 1, self.kind.pair_value(coefficients)
+        turned = self._broadcast_back(
+            self.kind.sum_left((tilt * paired).mul_(self._paired_right)),
+            self.kind.sum_right((tilt * paired.abs()).mul_(self._paired_left)),
+        )
+        constants = constants - inner(turned[0], self.left) - inner(turned[1], self.right)
+        return (parts[0] + turned[0], parts[1] + turned[1]), constants
+
+    def follow(
+        self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
+    ) -> Tensor:
+        """The planes that were chosen, at the inputs' values: ``N x S x *V``."""
+        x, y = inputs
+        assert x is not None
+        assert y is not None
+        straight = self.kind.apply(x, self.right.unsqueeze(1))
+        straight = straight + self.kind.apply(self.left.unsqueeze(1), y)
+        rest = self.middle.unsqueeze(1) + coefficients.sign() * self.slack.unsqueeze(1)
+        positions = self.positions(choice)
+        if positions is None:
+            return straight - rest
+        of_left, of_right = self._turns(x, y)
+        tilt, sign = 2 * positions - 1, coefficients.sign()
+        turned = self.kind.sum_value(tilt * of_left)
+        turned = turned + sign * self.kind.sum_value(tilt * of_right)
+        return straight - rest + turned
+
+    def slope(
+        self, coefficients: Tensor, inputs: Sequence[Tensor | None], positions: Tensor
+    ) -> Tensor:
+        """Derivatives of a bound with respect to positions, the same wherever they stand."""
+        x, y = inputs
+        assert x is not None
+        assert y is not None
+        of_left, of_right = self._turns(x, y)
+        paired = 2 * self.kind.pair_value(coefficients)
+        return torch.addcmul(paired * of_left, paired.abs(), of_right)
+
+    def midway(self, rows: int) -> Tensor:
+        """0.5 for so many rows, ``N x S x *P``."""
+        return self.left.new_full((len(self.left), rows, *self.pairs()), 0.5)
+
+    def pairs(self) -> tuple[int, ...]:
+        """``*P``, the shape of the pairs without the batch axis."""
+        left, right = self.kind.pair_left(self.left), self.kind.pair_right(self.right)
+        return tuple(torch.broadcast_shapes(left.shape, right.shape)[1:])
+
+    @property
+    def _paired_left(self) -> Tensor:
+        return self.kind.pair_left(self.left_radius).unsqueeze(1)
+
+    @property
+    def _paired_right(self) -> Tensor:
+        return self.kind.pair_right(self.right_radius).unsqueeze(1)
+
+    def _turns(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """``r_y (x - c_x)`` and ``r_x (y - c_y)`` of all pairs, ``N x S x *P``."""
+        from_left = self.kind.pair_left(x - self.left.unsqueeze(1))
+        from_right = self.kind.pair_right(y - self.right.unsqueeze(1))
+        return from_left * self._paired_right, from_right * self._paired_left
+
+    def _broadcast_back(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        return (
+            broadcast_back(left, tuple(self.left.shape[1:])),
+            broadcast_back(right, tuple(self.right.shape[1:])),
+        )
+
+
+def product(kind: Bilinear, left: Interval, right: Interval) -> Product:
+    """The relaxation of a product from bounds of its factors."""
+    (x, x_radius), (y, y_radius) = (
+        ((lower + upper) / 2, (upper - lower) / 2) for lower, upper in (left, right)
+    )
+    middle, slack = kind.apply(x, y), kind.apply(x_radius, y_radius)
+    return Product(kind, x, y, x_radius, y_radius, middle, slack)
+
+
+@dataclass(frozen=True, eq=False)
+class Quotient(Relaxation):
+    """Of ``x / y``: the product of x with the reciprocal of y.
+
+    Attributes:
+        times: that product.
+        reciprocal: lines of ``1 / y``.
+    """
+
+    times: Product
+    reciprocal: Curve
+
+    def pull_back(
+        self, coefficients: Tensor, choice: Choice | None
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """Through the product, then through the lines of the reciprocal: ``N x S x *V_in``."""
+        (to_x, to_reciprocal), constants = self.times.pull_back(coefficients, None)
+        assert to_reciprocal is not None
+        (to_y,), more = self.reciprocal.pull_back(to_reciprocal, None)
+        return (to_x, to_y), constants + more
+
+    def follow(
+        self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
+    ) -> Tensor:
+        """The product's lines at x and at the reciprocal's line of y: ``N x S x *V``."""
+        x, y = inputs
+        (_, to_reciprocal), _ = self.times.pull_back(coefficients, None)
+        assert to_reciprocal is not None
+        inverse = self.reciprocal.follow(to_reciprocal, None, [y])
+        return self.times.follow(coefficients, None, [x, inverse])
+
+
+def quotient(over: Interval, under: Interval) -> Quotient:
+    """The relaxation of ``over / under``; unbounded where ``under`` may be 0."""
+    reciprocal = curve("reciprocal", *under)
+    ends = under[1].reciprocal(), under[0].reciprocal()
+    crosses = ~((under[0] > 0) | (under[1] < 0))
+    inverse = tuple(end.masked_fill(crosses, torch.nan) for end in ends)
+    return Quotient(product(ELEMENTWISE, over, (inverse[0], inverse[1])), reciprocal)

@@ -1,0 +1,104 @@
+"""Linear bounds of maxima and of rounding to float32 that hold for values of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner
+from verify_pipeline.bounds.relaxations.smooth import Curve
+
+_OUTWARD = 2.0**-50
+"""What a chord is raised by, relative to the terms it is computed from: a few roundings of float64.
+
+In float32, where nothing is decided, it rounds to nothing.
+"""
+
+_HALF_STEP = 2.0**-24
+"""Greatest relative error of rounding to float32."""
+
+_LEAST_HALF_STEP = 2.0**-150
+"""Greatest absolute error of rounding to float32 where its numbers are subnormal."""
+
+
+def at_least(limit: Tensor, lower: Tensor, upper: Tensor) -> Curve:
+    """Lines around ``max(x, limit)`` over ``[lower, upper]``, ``N x *V``.
+
+    Where the limit is never reached, or always, both are the function itself. Elsewhere the upper
+    one is the chord, the lower one the input or the limit, whichever leaves the lesser area.
+    """
+    limit = limit.expand_as(lower)
+    free, held = lower >= limit, upper <= limit
+    rises = free | (~held & (upper - limit > limit - lower))
+    low, low_offset = rises.to(lower), limit.masked_fill(rises, 0.0)
+    slope = ((upper - limit) / (upper - lower)).clamp(0, 1)
+    at_ends = torch.maximum(limit - slope * lower, upper - slope * upper)
+    terms = limit.abs() + (slope * lower).abs() + upper.abs()
+    offset = at_ends + _OUTWARD * terms
+    crossed = ~(free | held)
+    chord = crossed & torch.isfinite(offset)
+    return Curve(
+        low=low,
+        low_offset=low_offset,
+        up=torch.where(chord, slope, torch.where(crossed, torch.zeros_like(low), low)),
+        up_offset=torch.where(chord, offset, torch.where(crossed, upper, low_offset)),
+    )
+
+
+def rounded(lower: Tensor, upper: Tensor) -> Curve:
+    """Lines around rounding to float32 over ``[lower, upper]``: the input, and half a step."""
+    step = _HALF_STEP * torch.maximum(lower.abs(), upper.abs()) + _LEAST_HALF_STEP
+    step = step * (1 + _OUTWARD)
+    too_large = ~(torch.maximum(lower.abs(), upper.abs()) <= torch.finfo(torch.float32).max)
+    step = step.masked_fill(too_large, torch.inf)
+    one = torch.ones_like(lower)
+    return Curve(low=one, low_offset=-step, up=one, up_offset=step)
+
+
+@dataclass(frozen=True, eq=False)
+class Greater(Relaxation):
+    """Of the greater of two: at least the one of greater lower bound, at most that or a constant.
+
+    No two numbers are added here, so that bounds hold for inputs of very different size.
+
+    Attributes:
+        first: 1 where the first input has the greater lower bound, else 0, ``N x *V``.
+        decided: 1 where the other cannot exceed it, else 0, ``N x *V``.
+        upper: the greater upper bound where not decided, else 0, ``N x *V``.
+    """
+
+    first: Tensor
+    decided: Tensor
+    upper: Tensor
+
+    def pull_back(
+        self, coefficients: Tensor, choice: Choice | None
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """Coefficients go to the chosen input; negative ones to the constant if undecided."""
+        negative = coefficients.clamp(max=0)
+        kept = coefficients.clamp(min=0) + negative * self.decided.unsqueeze(1)
+        first = self.first.unsqueeze(1)
+        return (kept * first, kept * (1 - first)), inner(negative, self.upper)
+
+    def follow(
+        self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
+    ) -> Tensor:
+        """The chosen input, or ``upper`` where undecided under a coefficient < 0."""
+        one, other = inputs
+        assert one is not None
+        assert other is not None
+        chosen = torch.where(self.first.unsqueeze(1) > 0, one, other)
+        bounded = (coefficients < 0) & (self.decided.unsqueeze(1) == 0)
+        return torch.where(bounded, self.upper.unsqueeze(1), chosen)
+
+
+def greater(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Greater:
+    """The relaxation of the greater of two inputs from their bounds, ``N x *V``."""
+    first = one[0] >= other[0]
+    least = torch.where(first, one[0], other[0])
+    decided = torch.where(first, other[1], one[1]) <= least
+    upper = torch.maximum(one[1], other[1]).masked_fill(decided, 0.0)
+    return Greater(first.to(least), decided.to(least), upper)

@@ -1,0 +1,246 @@
+"""Linear bounds of smooth functions: chords and tangents (Zhang et al. 2018, arXiv:1811.00866).
+
+Over an interval a convex function lies above its tangents and below its chord, a concave one the
+other way round. A function that is convex below 0 and concave above (sigmoid, tanh, erf) lies below
+the chord where that ends in the convex part, else below a tangent of the concave part that passes
+above the interval's lower end; its lower line is the mirror image. A function that turns from
+convex to concave elsewhere (GELU and its like) gets lines of a few slopes, each moved to where it
+touches; the one that is nearest in the middle of the interval is taken.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.interval.elementwise import Range, elementwise_range
+from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner
+from verify_pipeline.bounds.types import is_bounded
+from verify_pipeline.network.ops import FUNCTIONS, SELU_ALPHA
+
+Function = Callable[[Tensor], Tensor]
+Line = tuple[Tensor, Tensor]
+"""Slope and value at 0."""
+
+SLOPES: dict[str, Function] = {
+    "sigmoid": lambda x: x.sigmoid() * (-x).sigmoid(),
+    "tanh": lambda x: 1 - x.tanh().square(),
+    "erf": lambda x: (-x.square()).exp() * (2 / math.sqrt(math.pi)),
+    "exp": torch.exp,
+    "softplus": torch.sigmoid,
+    "elu": lambda x: x.clamp(max=0).exp(),
+    "selu": lambda x: (SELU_ALPHA * x.exp()).masked_fill(x > 0, 1.0),
+    "square": lambda x: 2 * x,
+    "reciprocal": lambda x: -x.square().reciprocal(),
+    "sqrt": lambda x: 0.5 * x.rsqrt(),
+    "log": torch.reciprocal,
+    "atan": lambda x: (1 + x.square()).reciprocal(),
+    "gelu": lambda x: _normal_below(x) + x * (-x.square() / 2).exp() / math.sqrt(math.tau),
+    "gelu_tanh": lambda x: _tanh_gate(x) + x * _tanh_gate_slope(x),
+    "silu": lambda x: x.sigmoid() * (1 + x * (-x).sigmoid()),
+    "mish": lambda x: _mish_gate(x) + x * (1 - _mish_gate(x).square()) * x.sigmoid(),
+    "hardswish": lambda x: ((2 * x + 3) / 6).masked_fill(x < -3, 0.0).masked_fill(x > 3, 1.0),
+}
+_S_SHAPED = frozenset({"sigmoid", "tanh", "erf", "atan"})
+_CONVEX = frozenset({"exp", "softplus", "elu", "square", "reciprocal"})
+_TURNS = {
+    "gelu": (-math.sqrt(2), math.sqrt(2)),
+    "gelu_tanh": (-1.4185040087908285, 1.4185040087908285),
+    "silu": (-2.399357280515468, 2.399357280515468),
+    "mish": (-2.2563763963607935, 1.4905711794854284),
+    "hardswish": (-3.0, 3.0),
+    "selu": (0.0,),
+}
+"""Where a function turns from convex to concave or back: in between its slope rises or falls.
+
+There it may also have a bend: that of SELU falls from its slope on the left to 1.
+"""
+
+# Below this width, relative to the ends, a chord's slope is mostly rounding and constants do.
+_NARROW = 1e-5
+
+# Halvings in the search for a tangent; each result is safe, more only bring it closer.
+_HALVINGS = 24
+
+# Halvings in the search for where a line touches: the height there is right to float64's digits.
+_TO_THE_DIGIT = 36
+
+
+@dataclass(frozen=True, eq=False)
+class Curve(Relaxation):
+    """Of a smooth function ``y`` of each element: ``low z + low_offset <= y <= up z + up_offset``.
+
+    Attributes:
+        low: slope of the lower line, ``N x *V``.
+        low_offset: its value at 0, ``N x *V``.
+        up: slope of the upper line, ``N x *V``.
+        up_offset: its value at 0, ``N x *V``.
+    """
+
+    low: Tensor
+    low_offset: Tensor
+    up: Tensor
+    up_offset: Tensor
+
+    def pull_back(
+        self, coefficients: Tensor, choice: Choice | None
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """The lower line's slope where a coefficient is > 0, else the upper's: ``N x S x *V``."""
+        positive, negative = coefficients.clamp(min=0), coefficients.clamp(max=0)
+        constants = inner(positive, self.low_offset) + inner(negative, self.up_offset)
+        return (positive * self.low.unsqueeze(1) + negative * self.up.unsqueeze(1),), constants
+
+    def follow(
+        self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
+    ) -> Tensor:
+        """The lower line at ``z`` where the coefficient is > 0, else the upper: ``N x S x *V``."""
+        (z,) = inputs
+        assert z is not None
+        below = self.low.unsqueeze(1) * z + self.low_offset.unsqueeze(1)
+        above = self.up.unsqueeze(1) * z + self.up_offset.unsqueeze(1)
+        return torch.where(coefficients > 0, below, above)
+
+
+def has_curve(function: str) -> bool:
+    """Whether :func:`curve` knows lines of the function of that name."""
+    return function in SLOPES
+
+
+def curve(function: str, lower: Tensor, upper: Tensor) -> Curve:
+    """Lines of the function of that name over intervals ``N x *V``.
+
+    Constants where an interval is a point or nearly; infinite ones where it is not bounded or
+    leaves the function's domain.
+    """
+    return curve_and_tangents(function, lower, upper)[0]
+
+
+def curve_and_tangents(
+    function: str, lower: Tensor, upper: Tensor
+) -> tuple[Curve, tuple[Range, Range]]:
+    """Lines, and where tangents may touch that are lines as well.
+
+    Returns:
+        The lines; and for the lower one and the upper one the ends ``N x *V`` of an interval. Any
+        tangent there is on that side of the function; the line is the one nearest to the middle of
+        [lower, upper]. Where the line is none of them the interval is a point.
+    """
+    least, most = elementwise_range(function, lower, upper)
+    unknown = ~(is_bounded(lower, upper) & is_bounded(least, most))
+    least, most = least.masked_fill(unknown, -torch.inf), most.masked_fill(unknown, torch.inf)
+    f, slope = FUNCTIONS[function], SLOPES[function]
+    under, over = (lower, lower), (lower, lower)
+    if function in _S_SHAPED:
+        above, first = _above_s(f, slope, lower, upper)
+        (steep, offset), last = _above_s(lambda x: -f(-x), lambda x: slope(-x), -upper, -lower)
+        below = steep, -offset
+        under, over = (lower, -last), (first, upper)
+    elif function in _TURNS:
+        below, above = _touching(f, slope, _TURNS[function], lower, upper)
+    else:
+        middle = (lower + upper) / 2
+        tangent = slope(middle), f(middle) - slope(middle) * middle
+        chord = _chord(f, lower, upper, highest=function in _CONVEX)
+        below, above = (tangent, chord) if function in _CONVEX else (chord, tangent)
+        under, over = ((lower, upper), over) if function in _CONVEX else (under, (lower, upper))
+    narrow = upper - lower <= _NARROW * (1 + torch.maximum(lower.abs(), upper.abs()))
+    known = (torch.isfinite(t) for t in (*below, *above, least, most))
+    lines = torch.stack([~narrow, *known]).all(0)
+    if function == "reciprocal":
+        lines &= lower > 0
+    found = Curve(
+        low=torch.where(lines, below[0], 0.0),
+        low_offset=torch.where(lines, below[1], least),
+        up=torch.where(lines, above[0], 0.0),
+        up_offset=torch.where(lines, above[1], most),
+    )
+    kept = [end.masked_fill(~lines, 0.0) for end in (*under, *over)]
+    return found, ((kept[0], kept[1]), (kept[2], kept[3]))
+
+
+def _touching(
+    f: Function, slope: Function, turns: Sequence[float], lower: Tensor, upper: Tensor
+) -> tuple[Line, Line]:
+    """A line below and one above a function whose slope is monotone between its turns.
+
+    Over an interval ``f(x) - s x`` is least, and most, at an end, at a turn, or where the slope is
+    s, of which there is one point at most between two turns.
+    """
+    middle = (lower + upper) / 2
+    chord = (f(upper) - f(lower)) / (upper - lower)
+    steep = torch.stack([chord, slope(middle), slope(lower), slope(upper)])
+    edges = [lower, *(lower.clamp(min=turn).minimum(upper) for turn in turns), upper]
+    heights = [f(x) - steep * x for x in edges]
+    for first, last in itertools.pairwise(edges):
+        early, late = first.expand_as(steep), last.expand_as(steep)
+        rising = slope(last) >= slope(first)
+        for _ in range(_TO_THE_DIGIT):
+            x = (early + late) / 2
+            further = (slope(x) < steep) == rising
+            early, late = torch.where(further, x, early), torch.where(further, late, x)
+        heights.append(f(early) - steep * early)
+    least, most = (torch.stack(heights).amin(0), torch.stack(heights).amax(0))
+    nearest = (steep * middle + least).argmax(0, keepdim=True)
+    below = steep.gather(0, nearest)[0], least.gather(0, nearest)[0]
+    nearest = (steep * middle + most).argmin(0, keepdim=True)
+    return below, (steep.gather(0, nearest)[0], most.gather(0, nearest)[0])
+
+
+def _normal_below(x: Tensor) -> Tensor:
+    """The share of the normal distribution below x."""
+    share: Tensor = torch.special.ndtr(x)
+    return share
+
+
+def _tanh_gate(x: Tensor) -> Tensor:
+    """What the tanh form of GELU multiplies x by."""
+    return (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)).tanh()) / 2
+
+
+def _tanh_gate_slope(x: Tensor) -> Tensor:
+    gate = _tanh_gate(x)
+    return 2 * gate * (1 - gate) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x.square())
+
+
+def _mish_gate(x: Tensor) -> Tensor:
+    return torch.nn.functional.softplus(x, threshold=50).tanh()
+
+
+def _chord(f: Function, lower: Tensor, upper: Tensor, highest: bool) -> Line:
+    """The chord, kept above (``highest``) or below both ends against rounding."""
+    slope = (f(upper) - f(lower)) / (upper - lower)
+    ends = f(lower) - slope * lower, f(upper) - slope * upper
+    return slope, torch.maximum(*ends) if highest else torch.minimum(*ends)
+
+
+def _above_s(f: Function, slope: Function, lower: Tensor, upper: Tensor) -> tuple[Line, Tensor]:
+    """A line above a function that is convex below 0 and concave above.
+
+    Returns:
+        The line, and the first point whose tangent is one, which all up to ``upper`` are then;
+        ``upper`` where none is.
+    """
+
+    def passes(point: Tensor) -> Tensor:
+        """Whether the tangent at ``point`` (>= 0) passes above the lower end; so do later ones."""
+        return f(point) + slope(point) * (lower - point) >= f(lower)
+
+    early, late = lower.clamp(min=0), upper.clamp(min=0)
+    tangent_exists = (upper > 0) & passes(late)
+    for _ in range(_HALVINGS):
+        middle = (early + late) / 2
+        safe = passes(middle)
+        early, late = torch.where(safe, early, middle), torch.where(safe, middle, late)
+    # a later point than the first is safe too, and nearer where the interval is mostly concave
+    point = torch.maximum(late, (lower + upper) / 2)
+    chord = _chord(f, lower, upper, highest=True)
+    line = (
+        torch.where(tangent_exists, slope(point), chord[0]),
+        torch.where(tangent_exists, f(point) - slope(point) * point, chord[1]),
+    )
+    return line, torch.where(tangent_exists, late, upper)

@@ -1,0 +1,198 @@
+"""Linear bounds of softmax: Wei et al. 2023, Convex bounds on the softmax function,
+arXiv:2303.01713 (the bounds by exponentials and their reciprocal, made linear).
+
+Output i is ``1 / q_i`` with ``q_i = 1 + Σ_j≠i exp(x_j - x_i)``. From above, each exponential lies
+below its chord, which makes ``q_i`` at most linear, and ``1 / q`` lies above a tangent. From below,
+each lies above a tangent, and ``1 / q`` lies below its chord.
+
+The outputs of an axis sum to 1, so a functional ``Σ A_j y_j`` is ``c + Σ (A_j - c) y_j`` for any c:
+coefficients that are nearly equal, as those of an attention's values often are, then cost nearly
+nothing. The c of least slack is the median of the coefficients, weighted by the distances of their
+planes; one output is then written as 1 less the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner
+from verify_pipeline.bounds.types import is_bounded
+from verify_pipeline.network.differences import SoftmaxOfDifferences
+
+
+@dataclass(frozen=True, eq=False)
+class SoftmaxBounds(Relaxation):
+    """Of softmax over one axis, ``K`` long; ``*W`` is ``*V`` with that axis last.
+
+    The input's axis is ``Q`` long: of K scores, or of ``K (K - 1) / 2`` differences.
+
+    Attributes:
+        axis: of ``N x *V``.
+        low: rows of the lower planes, ``N x *W x Q``.
+        low_offset: their values at 0, ``N x *W``.
+        up: rows of the upper planes, ``N x *W x Q``.
+        up_offset: their values at 0, ``N x *W``.
+        distance: of the two planes at the centre of the box, ``N x *W``; >= 0.
+    """
+
+    axis: int
+    low: Tensor
+    low_offset: Tensor
+    up: Tensor
+    up_offset: Tensor
+    distance: Tensor
+
+    def pull_back(
+        self, coefficients: Tensor, choice: Choice | None
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """The planes' rows by the sign of coefficients less their level: ``N x S x *V``."""
+        moved = coefficients.movedim(self.axis + 1, -1)
+        level = moved.gather(-1, self._replaced(moved))
+        moved = moved - level
+        positive, negative = moved.clamp(min=0), moved.clamp(max=0)
+        pulled = _times(positive, self.low) + _times(negative, self.up)
+        constants = inner(positive, self.low_offset) + inner(negative, self.up_offset)
+        return (pulled.movedim(-1, self.axis + 1),), constants + level.flatten(2).sum(2)
+
+    def follow(
+        self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
+    ) -> Tensor:
+        """The planes chosen at ``z``, and 1 less their sum at the level: ``N x S x *V``."""
+        (z,) = inputs
+        assert z is not None
+        moved = coefficients.movedim(self.axis + 1, -1)
+        at = self._replaced(moved)
+        rows = z.movedim(self.axis + 1, -1)
+        below = _times(rows, self.low.mT) + self.low_offset.unsqueeze(1)
+        above = _times(rows, self.up.mT) + self.up_offset.unsqueeze(1)
+        chosen = torch.where(moved > moved.gather(-1, at), below, above).scatter(-1, at, 0.0)
+        chosen = chosen.scatter(-1, at, 1 - chosen.sum(-1, keepdim=True))
+        return chosen.movedim(-1, self.axis + 1)
+
+    def _replaced(self, moved: Tensor) -> Tensor:
+        """The place on the axis of the weighted median of coefficients: ``N x S x … x 1``."""
+        order = moved.argsort(-1)
+        weight = self.distance.unsqueeze(1).expand_as(moved).gather(-1, order).cumsum(-1)
+        rank = (weight < weight[..., -1:] / 2).sum(-1, keepdim=True)
+        return order.gather(-1, rank.clamp(max=moved.shape[-1] - 1))
+
+
+def shares(axis: int, lower: Tensor, upper: Tensor, least: Tensor, most: Tensor) -> SoftmaxBounds:
+    """Planes of softmax over ``axis`` of ``N x *V``.
+
+    Args:
+        axis: counted with the batch axis.
+        lower: of the input, ``N x *V``.
+        upper: of the input.
+        least: of the softmax itself, for where planes are not finite.
+        most: of the softmax itself.
+    """
+    least, most = _where_bounded(is_bounded(lower, upper).all(axis, keepdim=True), least, most)
+    low, high, least, most = (t.movedim(axis, -1) for t in (lower, upper, least, most))
+    itself = torch.eye(low.shape[-1], dtype=torch.bool, device=low.device)
+    start = (low.unsqueeze(-2) - high.unsqueeze(-1)).masked_fill(itself, 0.0)
+    end = (high.unsqueeze(-2) - low.unsqueeze(-1)).masked_fill(itself, 0.0)
+    below, below_offset, above, above_offset = _planes(start, end)
+    below = torch.diag_embed(below.sum(-1)) - below
+    above = torch.diag_embed(above.sum(-1)) - above
+    planes = (below, below_offset, above, above_offset)
+    return _where_finite(axis, planes, (low + high) / 2, least, most)
+
+
+def shares_of_differences(
+    op: SoftmaxOfDifferences, lower: Tensor, upper: Tensor, least: Tensor, most: Tensor
+) -> SoftmaxBounds:
+    """As :func:`shares`, of differences of scores: ``N x *W x Q`` with ``Q = K (K - 1) / 2``.
+
+    Args:
+        op: which knows the differences' order.
+        lower: of the differences, ``N x *W x Q``.
+        upper: of the differences.
+        least: of the softmax itself, ``N x *W x K``.
+        most: of the softmax itself.
+    """
+    least, most = _where_bounded(is_bounded(lower, upper).all(-1, keepdim=True), least, most)
+    start, end = op.one_against_all(lower, -upper), op.one_against_all(upper, -lower)
+    below, below_offset, above, above_offset = _planes(start, end)
+    planes = (_of_pairs(below), below_offset, _of_pairs(above), above_offset)
+    return _where_finite(lower.dim() - 1, planes, (lower + upper) / 2, least, most)
+
+
+def _where_bounded(bounded: Tensor, least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+    """The range of a softmax, infinite where its input is not bounded."""
+    return torch.where(bounded, least, -torch.inf), torch.where(bounded, most, torch.inf)
+
+
+def _times(rows: Tensor, matrix: Tensor) -> Tensor:
+    """``N x S x *W x B``: rows ``N x S x *W x A`` times matrices ``N x *W x A x B``.
+
+    As products of ``S x A`` with ``A x B``: nothing is repeated for each of the S.
+    """
+    return (rows.movedim(1, -2) @ matrix).movedim(-2, 1)
+
+
+def _of_pairs(slope: Tensor) -> Tensor:
+    """Rows ``N x *W x K x Q`` of pairs from what falls in ``x_j - x_i``, ``N x *W x K x K``.
+
+    The pair ``i < j`` is ``x_j - x_i``, in which output i falls and output j rises.
+    """
+    count = slope.shape[-1]
+    i, j = torch.triu_indices(count, count, 1, device=slope.device)
+    pair = torch.arange(len(i), device=slope.device)
+    rows = slope.new_zeros(*slope.shape[:-1], len(i))
+    rows[..., i, pair], rows[..., j, pair] = -slope[..., i, j], slope[..., j, i]
+    return rows
+
+
+def _planes(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """How steeply each output's lower plane falls in differences ``x_j - x_i``, and its value at 0.
+
+    Args:
+        start: of the differences, rows i and columns j, ``N x *W x K``; 0 on the diagonal.
+        end: of the differences.
+
+    Returns:
+        Of the lower plane and of the upper one ``N x *W x K`` and ``N x *W``.
+    """
+    itself = torch.eye(start.shape[-1], dtype=torch.bool, device=start.device)
+    others = (~itself).to(start)
+    width = (end - start).clamp(min=torch.finfo(start.dtype).tiny)
+    slope = (end.exp() - start.exp()) / width * others
+    value = torch.maximum(start.exp() - slope * start, end.exp() - slope * end)
+    at_middle = ((start + end) / 2 * slope + value).sum(-1)
+    below = slope / at_middle.square().unsqueeze(-1)
+    below_offset = 2 / at_middle - value.sum(-1) / at_middle.square()
+
+    middle = (start + end) / 2
+    slope = middle.exp() * others
+    value = torch.where(itself, 1.0, slope * (1 - middle))
+    fewest, greatest = start.exp().sum(-1), end.exp().sum(-1)
+    above = slope / (fewest * greatest).unsqueeze(-1)
+    above_offset = 1 / fewest + 1 / greatest - value.sum(-1) / (fewest * greatest)
+    return below, below_offset, above, above_offset
+
+
+def _where_finite(
+    axis: int,
+    planes: tuple[Tensor, Tensor, Tensor, Tensor],
+    centre: Tensor,
+    least: Tensor,
+    most: Tensor,
+) -> SoftmaxBounds:
+    """The relaxation with those planes, or constants ``least`` and ``most`` ``N x *W``."""
+    below, below_offset, above, above_offset = planes
+    finite = torch.isfinite(torch.cat([below, above], -1)).all(-1)
+    finite &= torch.isfinite(below_offset) & torch.isfinite(above_offset)
+    below = below.masked_fill(~finite.unsqueeze(-1), 0.0)
+    above = above.masked_fill(~finite.unsqueeze(-1), 0.0)
+    below_offset = torch.where(finite, below_offset, least)
+    above_offset = torch.where(finite, above_offset, most)
+    column = centre.nan_to_num(0.0, 0.0, 0.0).unsqueeze(-1)
+    distance = ((above - below) @ column).squeeze(-1) + above_offset - below_offset
+    # never 0 altogether, so that the median of an axis without any slack is one of its elements
+    distance = distance.clamp(torch.finfo(below.dtype).eps, 1.0)
+    return SoftmaxBounds(axis, below, below_offset, above, above_offset, distance)

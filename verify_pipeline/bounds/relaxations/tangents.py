@@ -1,0 +1,136 @@
+"""Linear bounds of smooth functions by tangents that each row of functionals may choose.
+
+Where a function is convex every tangent lies below it, where it is concave above; one of an s from
+the first that passes above the interval's other end (``curves``). Which is best depends on the
+functional: optimised tangents are to smooth functions what α is to ReLU (Xu et al. 2020,
+arXiv:2002.12920; Shi et al. 2024, GenBaB, arXiv:2405.21063).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.relaxations.base import Choice, OptimisableRelaxation
+from verify_pipeline.bounds.relaxations.smooth import SLOPES, Curve, Function, curve_and_tangents
+from verify_pipeline.network.ops import FUNCTIONS, Elementwise, Op
+
+_BENDS: dict[str, Function] = {
+    "sigmoid": lambda x: x.sigmoid() * (-x).sigmoid() * ((-x).sigmoid() - x.sigmoid()),
+    "tanh": lambda x: -2 * x.tanh() * (1 - x.tanh().square()),
+    "erf": lambda x: -2 * x * SLOPES["erf"](x),
+    "exp": torch.exp,
+    "softplus": lambda x: x.sigmoid() * (-x).sigmoid(),
+    "elu": lambda x: x.exp().masked_fill(x > 0, 0.0),
+    "square": lambda x: torch.full_like(x, 2.0),
+    "sqrt": lambda x: -0.25 * x.rsqrt() / x,
+    "log": lambda x: -x.square().reciprocal(),
+    "atan": lambda x: -2 * x * (1 + x.square()).reciprocal().square(),
+}
+"""Second derivatives of the functions whose tangents can be chosen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tangents(OptimisableRelaxation):
+    """Of a smooth function of each element: tangents where there are any, else fixed lines.
+
+    The position 0 is the first point at which a tangent may touch, 1 the last one and 0.5 the one
+    of the fixed lines. A position moves the lower line where a coefficient is positive, else the
+    upper one: a row has no use for the other.
+
+    Attributes:
+        function: its name in ``FUNCTIONS``.
+        lines: the fixed lines.
+        middle: of the interval, ``N x *V``.
+        low_first: first point of a tangent below, ``N x *V``.
+        low_last: last one, >= ``low_first``; where they are equal the line is fixed.
+        up_first: first point of a tangent above, ``N x *V``.
+        up_last: last one, likewise.
+    """
+
+    function: str
+    lines: Curve
+    middle: Tensor
+    low_first: Tensor
+    low_last: Tensor
+    up_first: Tensor
+    up_last: Tensor
+
+    def midway(self, rows: int) -> Tensor:
+        """0.5 for so many rows, ``N x S x *V``."""
+        return self.middle.new_full((len(self.middle), rows, *self.middle.shape[1:]), 0.5)
+
+    def pull_back(
+        self, coefficients: Tensor, choice: Choice | None
+    ) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        """The slope of the line that is chosen, times the coefficient: ``N x S x *V``."""
+        positions = self.positions(choice)
+        if positions is None:
+            return self.lines.pull_back(coefficients, None)
+        slope, offset = self._chosen(coefficients, positions)
+        constants = (coefficients * offset).unsqueeze(2).flatten(2).sum(2)
+        return (coefficients * slope,), constants
+
+    def follow(
+        self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
+    ) -> Tensor:
+        """The line that is chosen at ``z``: ``N x S x *V``."""
+        positions = self.positions(choice)
+        if positions is None:
+            return self.lines.follow(coefficients, None, inputs)
+        (z,) = inputs
+        assert z is not None
+        slope, offset = self._chosen(coefficients, positions)
+        return slope * z + offset
+
+    def slope(
+        self, coefficients: Tensor, inputs: Sequence[Tensor | None], positions: Tensor
+    ) -> Tensor:
+        """As the tangent at ``x`` has ``d/dx (f(x) + f'(x) (z - x)) = f''(x) (z - x)``.
+
+        Times the way from the first point to the last on both sides of the middle, one of which
+        may have none: a direction, which points back to the other side where that is better.
+        """
+        (z,) = inputs
+        assert z is not None
+        touch, span = self._touch(coefficients > 0, positions)
+        turn = _BENDS[self.function](touch) * (z - touch)
+        return (coefficients * span * turn).masked_fill(span <= 0, 0.0)
+
+    def _chosen(self, coefficients: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Slopes and values at 0 of the lines, ``N x S x *V``."""
+        below = coefficients > 0
+        touch, span = self._touch(below, positions)
+        steep = SLOPES[self.function](touch)
+        height = FUNCTIONS[self.function](touch) - steep * touch
+        fixed = span <= 0
+        lines = self.lines
+        slope = torch.where(below, lines.low.unsqueeze(1), lines.up.unsqueeze(1))
+        offset = torch.where(below, lines.low_offset.unsqueeze(1), lines.up_offset.unsqueeze(1))
+        return torch.where(fixed, slope, steep), torch.where(fixed, offset, height)
+
+    def _touch(self, below: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Where tangents touch, and how far they could be moved altogether, ``N x S x *V``."""
+        first = torch.where(below, self.low_first.unsqueeze(1), self.up_first.unsqueeze(1))
+        last = torch.where(below, self.low_last.unsqueeze(1), self.up_last.unsqueeze(1))
+        usual = self.middle.unsqueeze(1).maximum(first).minimum(last)
+        moved = 2 * positions - 1
+        touch = usual + moved.clamp(min=0) * (last - usual) + moved.clamp(max=0) * (usual - first)
+        return touch.maximum(first).minimum(last), last - first
+
+
+def has_tangents(op: Op) -> bool:
+    """Whether the operation is a function whose tangents can be chosen."""
+    return isinstance(op, Elementwise) and op.function in _BENDS
+
+
+def tangents(function: str, lower: Tensor, upper: Tensor) -> Curve | Tangents:
+    """Lines of the function of that name over intervals ``N x *V``; see ``curves.curve``."""
+    lines, (under, over) = curve_and_tangents(function, lower, upper)
+    if function not in _BENDS:
+        return lines
+    middle = ((lower + upper) / 2).nan_to_num(0.0, 0.0, 0.0)
+    return Tangents(function, lines, middle, *under, *over)

@@ -1,0 +1,1 @@
+"""The settings of a search, and α,β-CROWN's files that hold them."""

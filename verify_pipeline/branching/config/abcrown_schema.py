@@ -1,0 +1,113 @@
+"""α,β-CROWN's YAML schema, read for the built-in search: one file drives either engine.
+
+Keys that the built-in search follows stand in :data:`USED`. The other keys of that schema are
+accepted and listed as unused, so that nobody believes they had an effect; anything else is an
+error. Names and defaults: github.com/Verified-Intelligence/alpha-beta-CROWN, release 0.7.0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from verify_pipeline.branching.config.abcrown_keys import KEYS
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.strict_yaml import Document, KeyPath, dotted, parse, problems_error
+
+USED: dict[str, tuple[str, ...]] = {
+    "solver.batch_size": ("batch",),
+    "solver.alpha-crown.iteration": ("root", "iterations"),
+    "solver.alpha-crown.lr_alpha": ("root", "lr_alpha"),
+    "solver.alpha-crown.lr_decay": ("root", "decay"),
+    "solver.beta-crown.iteration": ("domain", "iterations"),
+    "solver.beta-crown.lr_alpha": ("domain", "lr_alpha"),
+    "solver.beta-crown.lr_beta": ("domain", "lr_beta"),
+    "solver.beta-crown.lr_decay": ("domain", "decay"),
+    "bab.timeout": ("timeout",),
+    "bab.max_domains": ("max_domains",),
+    "bab.branching.method": ("branching", "method"),
+    "bab.branching.candidates": ("branching", "candidates"),
+    "attack.pgd_order": ("attack", "order"),
+    "attack.pgd_steps": ("attack", "steps"),
+    "attack.pgd_restarts": ("attack", "restarts"),
+}
+"""Dotted key of the schema -> path of the field in :class:`SearchSettings`."""
+
+_KNOWN = {f"{section}.{key}" for section, keys in KEYS.items() for key in keys.split()}
+_SECTIONS = {
+    ".".join(key.split(".")[:depth])
+    for key in _KNOWN | set(USED)
+    for depth in range(1, key.count(".") + 1)
+}
+
+
+@dataclass(frozen=True)
+class SearchFile:
+    """What a configuration file means for the built-in search.
+
+    Attributes:
+        settings: the search's, with this package's defaults where the file says nothing.
+        unused: dotted keys of the file that only α,β-CROWN follows.
+    """
+
+    settings: SearchSettings
+    unused: tuple[str, ...]
+
+
+def read_search(source: Path | str) -> SearchFile:
+    """Read a file of α,β-CROWN's schema, or the text of one.
+
+    Raises:
+        ConfigError: not YAML, an unknown key, or a value out of range; all at once, with lines.
+    """
+    document = parse(source)
+    leaves = dict(_leaves(document.value, ()))
+    problems = list(document.problems)
+    problems += [
+        f"{document.place(path)}: not a key of α,β-CROWN's schema"
+        for path in leaves
+        if dotted(path) not in _KNOWN and dotted(path) not in USED
+    ]
+    settings = None
+    try:
+        settings = TypeAdapter(SearchSettings).validate_python(_fields(leaves))
+    except ValidationError as error:
+        problems += _value_problems(document, error)
+    if problems or settings is None:
+        raise problems_error(document.name, tuple(problems))
+    return SearchFile(settings, tuple(dotted(p) for p in leaves if dotted(p) not in USED))
+
+
+def _leaves(value: Any, path: KeyPath) -> list[tuple[KeyPath, Any]]:
+    """Values below the schema's sections, by their path."""
+    if isinstance(value, dict) and (not path or dotted(path) in _SECTIONS):
+        return [leaf for key, child in value.items() for leaf in _leaves(child, (*path, key))]
+    return [(path, value)]
+
+
+def _fields(leaves: dict[KeyPath, Any]) -> dict[str, Any]:
+    """The search's fields that the file sets, nested."""
+    fields: dict[str, Any] = {}
+    for path, value in leaves.items():
+        field = USED.get(dotted(path))
+        if field is None:
+            continue
+        unlimited = field == ("max_domains",) and value == math.inf
+        parent = fields.setdefault(field[0], {}) if len(field) > 1 else fields
+        parent[field[-1]] = None if unlimited else value
+    return fields
+
+
+def _value_problems(document: Document, error: ValidationError) -> list[str]:
+    key_of = {field: tuple(key.split(".")) for key, field in USED.items()}
+    problems = []
+    for detail in error.errors():
+        field = tuple(part for part in detail["loc"] if isinstance(part, str))
+        path = next((key_of[field[:n]] for n in (2, 1) if field[:n] in key_of), field)
+        message = detail["msg"].removeprefix("Value error, ")
+        problems.append(f"{document.place(path)}: {message}, got {detail['input']!r}")
+    return problems

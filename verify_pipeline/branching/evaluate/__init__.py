@@ -1,0 +1,1 @@
+"""Bounds, scores and candidate counterexamples of subproblems."""

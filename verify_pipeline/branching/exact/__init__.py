@@ -1,0 +1,1 @@
+"""Linear programs of subproblems without unstable neurons."""

@@ -1,0 +1,233 @@
+"""The exact end of the search: a domain in which every activation is decided is a linear program.
+
+There the network is affine, ``c x + c0`` for a row of the specification, over the polytope of the
+box and the splits' half-spaces ``A x + b >= 0``. The solver's answer holds within its tolerances
+only, so that none of it is taken as evidence: from its multipliers ``λ`` the dual bound
+
+    c x + c0  >=  c x + c0 - λ (A x + b)  >=  min over the box of (c - λ A) x  +  c0 - λ b
+
+is evaluated here in float64. By weak duality it holds for any ``λ >= 0``; with ``c = c0 = 0``, a
+bound above zero shows that the polytope is empty (Farkas).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import highspy
+import numpy as np
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds import NodeBounds, Splits
+from verify_pipeline.branching.exact.affine import Affine, propagate
+from verify_pipeline.branching.tree.splittable import activations
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box, Specification
+
+COLUMNS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Polytope:
+    """``lower <= x <= upper`` and ``matrix x + offset >= 0``.
+
+    Attributes:
+        lower: ``I``, float64; I is the number of inputs.
+        upper: ``I``.
+        matrix: ``M x I``, one row per half-space.
+        offset: ``M``.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    matrix: Tensor
+    offset: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Leaf:
+    """What is known of a domain without open activations.
+
+    Attributes:
+        lower: ``S``, float64 bounds of each row's least value; infinite if the domain is empty.
+        points: ``S x *X``, where the solver found the least value (in the box, else as it came);
+            None if the domain is empty.
+    """
+
+    lower: Tensor
+    points: Tensor | None
+
+
+@torch.no_grad()
+def lp_leaf(
+    graph: Graph, box: Box, spec: Specification, bounds: NodeBounds, splits: Splits
+) -> Leaf:
+    """Bounds of every row over a domain in which each activation is decided.
+
+    Args:
+        graph: in float64, piecewise linear.
+        box: one box, ``1 x *X``.
+        spec: one specification, ``1 x S x K``.
+        bounds: of that instance, before the splits; they show which activations are stable.
+        splits: of the domain, ``1 x *V``; every activation that is not stable must be split.
+
+    Raises:
+        UnsupportedOperatorError: the graph is not piecewise linear.
+        ValueError: an activation is not decided.
+    """
+    phases = {place: _phase(graph, place, bounds, splits) for place in activations(graph)}
+    polytope, rows, constants = _affine_domain(graph, box, spec, phases)
+    if _is_empty(polytope):
+        return Leaf(torch.full_like(constants, math.inf), None)
+    solutions = [_minimise(polytope, rows[s]) for s in range(len(rows))]
+    lower = torch.stack(
+        [
+            dual_bound(polytope, row, constant, multipliers)
+            for row, constant, (_, multipliers) in zip(rows, constants, solutions, strict=True)
+        ]
+    )
+    points = torch.stack([point for point, _ in solutions])
+    points = points.clamp(polytope.lower, polytope.upper)
+    return Leaf(lower, points.reshape(-1, *graph.input_shape))
+
+
+def dual_bound(
+    polytope: Polytope, row: Tensor, constant: Tensor | float, multipliers: Tensor
+) -> Tensor:
+    """A lower bound of ``row x + constant`` over the polytope, whatever the multipliers.
+
+    Args:
+        polytope: of I inputs and M half-spaces.
+        row: ``I``.
+        constant: one number.
+        multipliers: ``M``; negative ones count as 0.
+    """
+    multipliers = multipliers.clamp(min=0)
+    reduced = row - multipliers @ polytope.matrix
+    least = reduced.clamp(min=0) @ polytope.lower + reduced.clamp(max=0) @ polytope.upper
+    return least + constant - multipliers @ polytope.offset
+
+
+@dataclass(frozen=True, eq=False)
+class _Phase:
+    """On which side of zero an activation's input is, and where only a split says so.
+
+    Attributes:
+        active: ``*V`` booleans.
+        split: ``*V`` booleans.
+    """
+
+    active: Tensor
+    split: Tensor
+
+
+def _phase(graph: Graph, place: int, bounds: NodeBounds, splits: Splits) -> _Phase:
+    source = graph.nodes[place].inputs[0]
+    lower, upper = bounds.lower[source][0], bounds.upper[source][0]
+    split = splits[place][0] if place in splits else torch.zeros_like(lower, dtype=torch.int8)
+    if bool(((split == 0) & (lower < 0) & (upper > 0)).any()):
+        raise ValueError(f"activation {place} is not decided everywhere")
+    return _Phase((split > 0) | ((split == 0) & (lower >= 0)), split != 0)
+
+
+def _affine_domain(
+    graph: Graph, box: Box, spec: Specification, phases: dict[int, _Phase]
+) -> tuple[Polytope, Tensor, Tensor]:
+    """The polytope, and the rows ``S x I`` and constants ``S`` of the specification over it."""
+    inputs = math.prod(graph.input_shape)
+    eye = torch.eye(inputs, dtype=box.lower.dtype, device=box.lower.device)
+    parts = [
+        _columns(graph, part.reshape(-1, *graph.input_shape), phases)
+        for part in eye.split(COLUMNS_AT_ONCE)
+    ]
+    matrix = torch.cat([part[0].coefficients for part in parts]).T
+    output = torch.cat([part[1].coefficients for part in parts])
+    polytope = Polytope(
+        box.lower.flatten(), box.upper.flatten(), matrix, parts[0][0].constant.flatten()
+    )
+    rows = spec.rows[0] @ output.T
+    constants = spec.rows[0] @ parts[0][1].constant[0] + spec.offsets[0]
+    return polytope, rows, constants
+
+
+def _columns(graph: Graph, columns: Tensor, phases: dict[int, _Phase]) -> tuple[Affine, Affine]:
+    """Expressions of the half-spaces, ``J x M``, and of the output, ``J x K``, in some columns."""
+    zero = torch.zeros_like(columns[:1])
+    coefficients, constants = [columns.new_zeros(len(columns), 0)], [columns.new_zeros(1, 0)]
+
+    def decided(place: int, slope: float, value: Affine) -> Affine:
+        phase = phases[place]
+        side = torch.where(phase.active[phase.split], 1.0, -1.0).to(columns.dtype)
+        coefficients.append(value.coefficients[:, phase.split] * side)
+        constants.append(value.constant[:, phase.split] * side)
+        gain = torch.where(phase.active, 1.0, slope).to(columns.dtype)
+        return Affine(value.coefficients * gain, value.constant * gain)
+
+    output = propagate(graph, Affine(columns, zero), decided)
+    return Affine(torch.cat(coefficients, 1), torch.cat(constants, 1)), output
+
+
+def _is_empty(polytope: Polytope) -> bool:
+    """Whether multipliers show that no point of the box is in every half-space.
+
+    They come from the program that makes the worst half-space as little violated as it can:
+    least ``t`` with ``A x + b + t >= 0``.
+    """
+    if len(polytope.offset) == 0:
+        return False
+    scale = polytope.matrix.abs().sum(1) + polytope.offset.abs()
+    scale = torch.where(scale > 0, scale, 1)
+    matrix, offset = polytope.matrix / scale.unsqueeze(1), polytope.offset / scale
+    program = Polytope(
+        torch.cat([polytope.lower, polytope.lower.new_tensor([-2.0])]),
+        torch.cat([polytope.upper, polytope.upper.new_tensor([1e9])]),
+        torch.cat([matrix, torch.ones_like(offset).unsqueeze(1)], 1),
+        offset,
+    )
+    least_violation = torch.zeros_like(program.lower)
+    least_violation[-1] = 1
+    _, multipliers = _minimise(program, least_violation)
+    nothing = torch.zeros_like(polytope.lower)
+    return bool(dual_bound(polytope, nothing, 0.0, multipliers / scale) > 0)
+
+
+def _minimise(polytope: Polytope, row: Tensor) -> tuple[Tensor, Tensor]:
+    """A point ``I`` of least ``row x`` and multipliers ``M`` of the half-spaces, by HiGHS.
+
+    Where the solver has no answer, both are what it has, or zeros: they are not evidence.
+    """
+    solver = highspy.Highs()
+    solver.silent()
+    solver.passModel(_program(polytope, row))
+    solver.run()
+    solution = solver.getSolution()
+    point, multipliers = np.asarray(solution.col_value), np.asarray(solution.row_dual)
+    halves, inputs = polytope.matrix.shape
+    if len(multipliers) != halves or not np.isfinite(multipliers).all():
+        multipliers = np.zeros(halves)
+    if len(point) != inputs or not np.isfinite(point).all():
+        point = ((polytope.lower + polytope.upper) / 2).cpu().numpy()
+    like = polytope.lower
+    return (
+        torch.as_tensor(point, dtype=like.dtype, device=like.device),
+        torch.as_tensor(multipliers, dtype=like.dtype, device=like.device),
+    )
+
+
+def _program(polytope: Polytope, row: Tensor) -> highspy.HighsLp:
+    matrix = polytope.matrix.cpu().numpy()
+    program = highspy.HighsLp()
+    program.num_row_, program.num_col_ = matrix.shape
+    program.col_cost_ = row.cpu().numpy()
+    program.col_lower_ = polytope.lower.cpu().numpy()
+    program.col_upper_ = polytope.upper.cpu().numpy()
+    program.row_lower_ = -polytope.offset.cpu().numpy()
+    program.row_upper_ = np.full(len(matrix), highspy.kHighsInf)
+    program.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    row_of, column_of = np.nonzero(matrix)
+    program.a_matrix_.start_ = np.searchsorted(row_of, np.arange(len(matrix) + 1))
+    program.a_matrix_.index_ = column_of
+    program.a_matrix_.value_ = matrix[row_of, column_of]
+    return program

@@ -1,0 +1,1 @@
+"""Better bounds of a subproblem than those that splits give."""

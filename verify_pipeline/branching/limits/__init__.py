@@ -1,0 +1,1 @@
+"""Time, work and progress of a search."""

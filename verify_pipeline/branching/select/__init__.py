@@ -1,0 +1,1 @@
+"""Which neuron or input a subproblem is split at."""

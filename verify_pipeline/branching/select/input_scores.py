@@ -1,0 +1,99 @@
+"""Which input a part of a box is best cut at: the one that moves what the bound loses most by.
+
+A bound loses at every function that lines stand for, and a line's error shrinks with the interval
+of its function's input. The inputs' shares in that interval are first-order: how far the network,
+its functions replaced by their chords, moves the neuron along the width of each input. An input's
+score is the sum over all functions of what the bound loses there times the input's share, and a
+quarter of what the linear bound itself varies by along the input, of which one half gains. (The
+slopes of the bound alone, as smart branching has them, Wang et al. 2018, arXiv:1804.10829, overlook
+inputs that cancel in the bound and yet make it loose.)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.func import jvp
+
+from verify_pipeline.bounds import NodeBounds
+from verify_pipeline.bounds.linear.relaxation_gap import is_curved
+from verify_pipeline.bounds.relaxations.relaxed_graph import is_affine
+from verify_pipeline.network.graph import Graph, Node
+from verify_pipeline.network.ops import Constant, LinearOp
+from verify_pipeline.problem import Box
+
+OF_SLOPES = 0.25
+"""Weight of what the linear bound varies by, beside what is lost: a half of a half."""
+
+OF_WIDTHS = 0.1
+"""Weight of the inputs' own widths, for what neither of both sees."""
+
+
+@torch.no_grad()
+def input_scores(
+    graph: Graph,
+    box: Box,
+    bounds: NodeBounds,
+    slack: dict[int, Tensor],
+    slopes: Tensor,
+    entire: Tensor,
+) -> Tensor:
+    """How much cutting each input is expected to bring, ``D x I`` numbers >= 0, sum about 1.
+
+    Args:
+        graph: the network.
+        box: ``D`` parts of boxes.
+        bounds: of ``needed_places`` at least, over the parts.
+        slack: place of a function -> ``D x *V``, what the bound loses there.
+        slopes: ``D x *X``, of the linear bound.
+        entire: ``D x *X``, widths of the whole boxes.
+    """
+    width = box.upper - box.lower
+    scores = OF_SLOPES * slopes.abs() * width
+    scores = scores.flatten(1).nan_to_num(0.0, 0.0, 0.0)
+    for axis in (width.flatten(1) > 0).any(0).nonzero().flatten().tolist():
+        step = torch.zeros_like(width.flatten(1))
+        step[:, axis] = width.flatten(1)[:, axis]
+        scores[:, axis] += _moved(graph, step.view_as(width), bounds, slack)
+    widths = torch.where(entire > 0, width / entire, torch.zeros_like(width)).flatten(1)
+    return _shares(scores) + OF_WIDTHS * _shares(widths)
+
+
+def _moved(graph: Graph, step: Tensor, bounds: NodeBounds, slack: dict[int, Tensor]) -> Tensor:
+    """What is lost where inputs' steps ``D x *X`` lead, in proportion to how far: ``D``."""
+    moved, total = {0: step}, torch.zeros_like(step.flatten(1)[:, 0])
+    for place, node in enumerate(graph.nodes[1:], 1):
+        inputs = [moved[i] for i in node.inputs]
+        if place in slack:
+            (source,) = node.inputs
+            interval = (bounds.upper[source] - bounds.lower[source]).clamp_min(_TINY)
+            shares = (inputs[0].abs() / interval).clamp(max=1)
+            total += (slack[place] * shares).flatten(1).sum(1)
+        moved[place] = _along(node, inputs, bounds)
+    return total.nan_to_num(0.0, 0.0, 0.0).clamp_min(0)
+
+
+def _along(node: Node, steps: list[Tensor], bounds: NodeBounds) -> Tensor:
+    """How far the value of a node moves with its inputs, ``D x *V``, functions as their chords."""
+    if isinstance(node.op, Constant):
+        return torch.zeros_like(node.op(*steps))
+    if isinstance(node.op, LinearOp):
+        return node.op.linear(*steps)
+    if is_affine(node.op):
+        return node.op(*steps)  # of several inputs: sums and the like
+    ends = [(bounds.lower[i], bounds.upper[i]) for i in node.inputs]
+    if is_curved(node.op):
+        ((lower, upper),) = ends
+        chord = (node.op(upper) - node.op(lower)) / (upper - lower).clamp_min(_TINY)
+        return chord * steps[0]
+    middles = tuple((lower + upper) / 2 for lower, upper in ends)
+    moved: Tensor = jvp(node.op, middles, tuple(steps))[1]
+    return moved
+
+
+def _shares(values: Tensor) -> Tensor:
+    """Values >= 0, ``D x I``, so that each row's sum is 1 (rows of zeros stay)."""
+    return values / values.sum(1, keepdim=True).clamp_min(_TINY)
+
+
+_TINY = torch.finfo(torch.float64).tiny

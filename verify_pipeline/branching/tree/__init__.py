@@ -1,0 +1,1 @@
+"""Subproblems, how they are split, and the frontier of open ones."""
