@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verify_pipeline.batched import Batched
 from verify_pipeline.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, eq=False)
-class Box:
+class Box(Batched):
     """A batch of axis-parallel boxes of inputs, ``lower <= x <= upper``.
 
     Attributes:
@@ -79,12 +80,6 @@ class Box:
         """Half-widths, ``N x *X``, >= 0."""
         return (self.upper - self.lower) / 2
 
-    def __len__(self) -> int:
-        return self.lower.shape[0]
-
-    def __getitem__(self, index: slice | Tensor) -> Box:
-        return Box(self.lower[index], self.upper[index])
-
     def to(self, target: torch.dtype | torch.device | str) -> Box:
         """The same boxes in another dtype or on another device."""
         return Box(self.lower.to(target), self.upper.to(target))
@@ -96,7 +91,7 @@ class Box:
 
 
 @dataclass(frozen=True, eq=False)
-class Specification:
+class Specification(Batched):
     """A batch of linear output specifications: each holds iff ``C f(x) + d > 0`` in every row.
 
     Attributes:
@@ -179,12 +174,6 @@ class Specification:
         kept = lower.argsort(dim=1)[:, self.spare :].sort(dim=1).values
         instances = torch.arange(len(self), device=kept.device).unsqueeze(1)
         return Specification(self.rows[instances, kept], self.offsets[instances, kept])
-
-    def __len__(self) -> int:
-        return self.rows.shape[0]
-
-    def __getitem__(self, index: slice | Tensor) -> Specification:
-        return Specification(self.rows[index], self.offsets[index], self.spare)
 
     def to(self, target: torch.dtype | torch.device | str) -> Specification:
         """The same specifications in another dtype or on another device."""

@@ -43,7 +43,7 @@ def network() -> Graph:
 
 def clamped(graph: Graph, bounds: NodeBounds, splits: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
     """What the splits leave of both parts' bounds of the neurons."""
-    found = clamp_to_splits(bounds.followed_by(bounds), graph, splits)
+    found = clamp_to_splits(bounds.with_more(bounds), graph, splits)
     return found.lower[1], found.upper[1]
 
 

@@ -31,6 +31,7 @@ import torch
 from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
+from verify_pipeline.batched import Batched
 from verify_pipeline.problem import Box
 from verify_pipeline.settings import STRICT, Count, NonNegative, Positive, PositiveCount
 
@@ -57,7 +58,7 @@ def is_bounded(lower: Tensor, upper: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class NodeBounds:
+class NodeBounds(Batched):
     """Bounds of nodes' values, instance by instance.
 
     A bounding method needs those of some nodes only (``crown.needed_places``), so a search may
@@ -74,24 +75,6 @@ class NodeBounds:
     def __post_init__(self) -> None:
         if self.lower.keys() != self.upper.keys():
             raise ValueError("lower and upper bounds are of different nodes")
-
-    def __len__(self) -> int:
-        """N."""
-        return next(iter(self.lower.values())).shape[0] if self.lower else 0
-
-    def __getitem__(self, index: slice | Tensor) -> NodeBounds:
-        """The bounds of some instances (in the index's order, repeated where it repeats)."""
-        return NodeBounds(
-            {place: value[index] for place, value in self.lower.items()},
-            {place: value[index] for place, value in self.upper.items()},
-        )
-
-    def followed_by(self, other: NodeBounds) -> NodeBounds:
-        """The instances of both, of the same nodes, in order."""
-        return NodeBounds(
-            {place: torch.cat([value, other.lower[place]]) for place, value in self.lower.items()},
-            {place: torch.cat([value, other.upper[place]]) for place, value in self.upper.items()},
-        )
 
     def only(self, places: Collection[int]) -> NodeBounds:
         """The bounds of some nodes."""
@@ -173,7 +156,7 @@ def _rounded(exact: Tensor, moved: Tensor, toward: float) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Multipliers:
+class Multipliers(Batched):
     """What can be optimised in a CROWN bound; keys are places of nodes that have a choice:
     (leaky) ReLUs, smooth activations and products.
 
@@ -190,13 +173,6 @@ class Multipliers:
     alpha: dict[int, Tensor]
     beta: dict[int, Tensor]
 
-    def __getitem__(self, index: slice | Tensor) -> Multipliers:
-        """Those of some instances."""
-        return Multipliers(
-            {place: value[index] for place, value in self.alpha.items()},
-            {place: value[index] for place, value in self.beta.items()},
-        )
-
     def to(self, target: torch.dtype | torch.device | str) -> Multipliers:
         """The same elsewhere; any value in range is valid, so rounding does no harm."""
         return Multipliers(
@@ -206,7 +182,7 @@ class Multipliers:
 
 
 @dataclass(frozen=True, eq=False)
-class MarginBounds:
+class MarginBounds(Batched):
     """Lower bounds of margins, and the linear functions of the input that prove them.
 
     On every input ``x`` of the domain, row s is at least ``coefficients[s] · x + constants[s]``,
@@ -235,9 +211,6 @@ class MarginBounds:
         """For each row the corner of the box where its linear function is least, ``N x S x *X``."""
         lower, upper = box.lower.unsqueeze(1), box.upper.unsqueeze(1)
         return torch.where(self.coefficients > 0, lower, upper)
-
-    def __getitem__(self, index: slice | Tensor) -> MarginBounds:
-        return MarginBounds(self.lower[index], self.coefficients[index], self.constants[index])
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=STRICT)

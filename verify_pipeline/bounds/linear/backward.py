@@ -13,6 +13,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
+from verify_pipeline.batched import Batched
 from verify_pipeline.bounds.broadcasting import broadcast_back
 from verify_pipeline.bounds.linear.adjoint import adjoint, constant, picked_rows
 from verify_pipeline.bounds.linear.halfspace_box import HalfspaceBox
@@ -29,7 +30,7 @@ Visit = Callable[[int, Tensor], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Functional:
+class Functional(Batched):
     """Linear functionals ``A · z + c`` of the value ``z`` of one node.
 
     Attributes:
@@ -41,9 +42,6 @@ class Functional:
     place: int
     coefficients: Tensor
     constants: Tensor
-
-    def __getitem__(self, index: slice | Tensor) -> Functional:
-        return Functional(self.place, self.coefficients[index], self.constants[index])
 
     def to(self, dtype: torch.dtype) -> Functional:
         """The same in another dtype, rounded to nearest."""

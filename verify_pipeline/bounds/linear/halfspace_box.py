@@ -35,11 +35,6 @@ class HalfspaceBox(Box):
     normal: Tensor
     offset: Tensor
 
-    def __getitem__(self, index: slice | Tensor) -> HalfspaceBox:
-        return HalfspaceBox(
-            self.lower[index], self.upper[index], self.normal[index], self.offset[index]
-        )
-
     def to(self, target: torch.dtype | torch.device | str) -> HalfspaceBox:
         """The same elsewhere; the half-space rounded to nearest: for directions, not verdicts."""
         return HalfspaceBox(

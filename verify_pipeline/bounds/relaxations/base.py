@@ -8,12 +8,13 @@ is negative the upper line.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Self
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from verify_pipeline.batched import Batched
 
 
 class Choice:
@@ -42,7 +43,7 @@ class Choice:
 
 
 @dataclass(frozen=True, eq=False)
-class Relaxation(ABC):
+class Relaxation(Batched, ABC):
     """How functionals of one nonlinear node's value are bounded by functionals of its inputs.
 
     Every tensor attribute has the batch axis ``N`` first.
@@ -73,21 +74,6 @@ class Relaxation(ABC):
             choice: as there.
             inputs: values ``N x S x *V_in`` of the inputs (None: those that have no part).
         """
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The relaxation with each of its tensors changed, also those of relaxations in it."""
-        changed: dict[str, Tensor | Relaxation] = {}
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, Tensor):
-                changed[f.name] = change(value)
-            elif isinstance(value, Relaxation):
-                changed[f.name] = value.map(change)
-        return replace(self, **changed)
-
-    def __getitem__(self, index: Tensor | slice) -> Self:
-        """The relaxation of some instances."""
-        return self.map(lambda value: value[index])
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
+from verify_pipeline.batched import Batched
 from verify_pipeline.bounds.interval.ibp import Interval, enclose
 from verify_pipeline.bounds.relaxations.base import Constants, Relaxation
 from verify_pipeline.bounds.relaxations.bilinear import ELEMENTWISE, MATRIX, product, quotient
@@ -42,7 +43,7 @@ from verify_pipeline.network.ops import (
 
 
 @dataclass(frozen=True, eq=False)
-class LinearGraph:
+class LinearGraph(Batched):
     """A graph whose nonlinear nodes are relaxed, for each of ``N`` instances.
 
     Attributes:
@@ -52,10 +53,6 @@ class LinearGraph:
 
     graph: Graph
     relaxations: dict[int, Relaxation]
-
-    def __getitem__(self, index: slice | Tensor) -> LinearGraph:
-        picked = {place: relaxation[index] for place, relaxation in self.relaxations.items()}
-        return LinearGraph(self.graph, picked)
 
     def to(self, dtype: torch.dtype) -> LinearGraph:
         """The same in another dtype, rounded to nearest: for directions, not for verdicts."""
@@ -87,12 +84,6 @@ class RelaxedBounds(NodeBounds):
             if not is_affine(node.op) and not split & {*reads(node.op, place, node.inputs)}
         }
         return RelaxedBounds(bounds.lower, bounds.upper, relaxations)
-
-    def __getitem__(self, index: slice | Tensor) -> RelaxedBounds:
-        """The bounds and relaxations of some instances."""
-        some = super().__getitem__(index)
-        picked = {place: relaxation[index] for place, relaxation in self.relaxations.items()}
-        return RelaxedBounds(some.lower, some.upper, picked)
 
 
 def linearise(graph: Graph, bounds: NodeBounds, splits: Splits | None = None) -> LinearGraph:

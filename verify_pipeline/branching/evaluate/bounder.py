@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from verify_pipeline.batched import Batched
 from verify_pipeline.bounds import (
     MarginBounds,
     Multipliers,
@@ -54,7 +55,7 @@ SPENDABLE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
-class DomainProblem:
+class DomainProblem(Batched):
     """A batch of domains as the bounds take them: every one with its own box, row and splits.
 
     Attributes:
@@ -72,12 +73,6 @@ class DomainProblem:
     bounds: RelaxedBounds
     splits: Splits
     multipliers: Multipliers
-
-    def __getitem__(self, index: Tensor) -> DomainProblem:
-        """Some of the domains."""
-        splits = {place: sides[index] for place, sides in self.splits.items()}
-        some = self.box[index], self.spec[index], self.bounds[index]
-        return DomainProblem(self.graph, *some, splits, self.multipliers[index])
 
     def margins(self) -> MarginBounds:
         """The bounds that the multipliers give, ``D x 1``."""

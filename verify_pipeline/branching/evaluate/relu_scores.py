@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verify_pipeline.batched import Batched
 from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.branching.tree.splittable import slope
 from verify_pipeline.branching.tree.subproblems import Neurons
@@ -40,7 +41,7 @@ LITTLE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class Scores(Batched):
     """Estimated gains of splitting, higher is better.
 
     Attributes:
@@ -50,10 +51,6 @@ class Scores:
 
     babsr: Tensor
     intercept: Tensor
-
-    def __getitem__(self, index: Tensor) -> Scores:
-        """Of some of the domains."""
-        return Scores(self.babsr[index], self.intercept[index])
 
 
 def scores(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.attacks.falsify import FalsifySettings, falsify
+from verify_pipeline.batched import Batched
 from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
@@ -30,7 +31,6 @@ from verify_pipeline.branching.limits.bookkeeping import Found
 from verify_pipeline.branching.limits.progress_estimate import ProgressEstimate
 from verify_pipeline.branching.limits.time_limits import Deadlines
 from verify_pipeline.branching.select.input_scores import input_scores
-from verify_pipeline.branching.tree.batched import Batched
 from verify_pipeline.branching.tree.splitting import halved, middle
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Reason, Specification, Status

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.attacks.falsify import FalsifySettings, falsify
+from verify_pipeline.batched import Batched
 from verify_pipeline.bounds import Multipliers, NodeBounds, crown_intermediate, needed_places
 from verify_pipeline.bounds.linear.relaxation_gap import is_curved, margins_and_gaps
 from verify_pipeline.bounds.memory import functionals_that_fit, unless_memory_ends
@@ -31,7 +32,6 @@ from verify_pipeline.branching.evaluate.candidate_points import evaluate
 from verify_pipeline.branching.limits.bookkeeping import Bookkeeping, Found, Pace
 from verify_pipeline.branching.limits.progress_estimate import ProgressEstimate
 from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.tree.batched import Batched
 from verify_pipeline.branching.tree.frontier import in_turn
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.splitting import Where, bend, halved, middle
@@ -315,7 +315,7 @@ class _Cutting:
 
 def _cut(bounds: NodeBounds, source: int, neuron: Tensor, where: Where = middle) -> NodeBounds:
     """Bounds of both parts of pieces, ``2 D``, that are cut at neurons ``D`` of one node."""
-    twice = bounds.followed_by(bounds)
+    twice = bounds.with_more(bounds)
     lower, upper = (side[source].flatten(1) for side in (bounds.lower, bounds.upper))
     below, above = halved(lower, upper, neuron, where)
     shape = bounds.lower[source].shape[1:]

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from verify_pipeline.batched import Batched
 from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
@@ -38,7 +39,6 @@ from verify_pipeline.branching.evaluate.relu_scores import scores
 from verify_pipeline.branching.improve.optimise_at_root import cost_in_domains
 from verify_pipeline.branching.limits.time_limits import Deadlines
 from verify_pipeline.branching.search.relu_split import Search
-from verify_pipeline.branching.tree.batched import Batched
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.splitting import both_signs
 from verify_pipeline.branching.tree.subproblems import Neurons
@@ -277,7 +277,7 @@ class SplitThenRebound:
     def _cut(self, cells: _Cells) -> tuple[NodeBounds, Splits]:
         """Two children of each cell: their parents' bounds, and their splits."""
         flat = both_signs(self._neurons.flatten(cells.splits, len(cells)), cells.neuron)
-        return cells.bounds.followed_by(cells.bounds), self._neurons.unflatten(flat)
+        return cells.bounds.with_more(cells.bounds), self._neurons.unflatten(flat)
 
     @torch.no_grad()
     def _bound(self, bounds: NodeBounds, splits: Splits) -> _Cells:

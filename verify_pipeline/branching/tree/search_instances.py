@@ -8,13 +8,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from verify_pipeline.batched import Batched
 from verify_pipeline.bounds import NodeBounds, RelaxedBounds
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
 
 @dataclass(frozen=True, eq=False)
-class SearchInstances:
+class SearchInstances(Batched):
     """N instances of one network.
 
     Attributes:

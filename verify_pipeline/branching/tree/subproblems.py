@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from verify_pipeline.batched import Batched
 from verify_pipeline.bounds import Multipliers, NodeBounds, Splits
-from verify_pipeline.branching.tree.batched import Batched
 from verify_pipeline.branching.tree.splittable import activations
 from verify_pipeline.branching.tree.splitting import both_signs
 from verify_pipeline.network.graph import Graph

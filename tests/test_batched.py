@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verify_pipeline.batched import Batched
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.branching.tree.batched import Batched
 
 
 @dataclass(frozen=True, eq=False)
