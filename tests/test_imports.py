@@ -40,7 +40,6 @@ ROOMS = {
     "branching": (
         "search",
         "improve",
-        "select",
         "evaluate",
         "exact",
         "tree",

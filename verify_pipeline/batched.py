@@ -53,6 +53,12 @@ class Batched:
         for mine, new in zip(_tensors([self]), _tensors([others]), strict=True):
             mine[index] = new
 
+    def with_put(self, index: Tensor, others: Self) -> Self:
+        """The same with ``others`` instead of those at ``index``."""
+        changed = self.map(torch.clone)
+        changed.put(index, others)
+        return changed
+
     @property
     def bytes_each(self) -> int:
         """What one of them takes."""

@@ -242,6 +242,35 @@ class Counterexample:
 
 
 @dataclass(frozen=True, eq=False)
+class Decision:
+    """What a stage or a search found out about one instance; evidence as in :class:`Verdict`.
+
+    Attributes:
+        place: of the instance in its batch.
+        status: UNKNOWN leaves it open to whatever comes next.
+        bound: a lower bound of the least margin, if the stage has one.
+        counterexample: for FALSIFIED, replayed.
+        reason: why the stage could not say more, if there is more to say than that it did not.
+        detail: for a reader.
+        seconds: charged by the stage itself; None: an equal share of the time the task took.
+        final: whether no later stage shall look at an instance that is UNKNOWN.
+        claimed_by: for VERIFIED on the word of another tool, its name.
+        subproblems: that a search bounded for it.
+    """
+
+    place: int
+    status: Status
+    bound: float | None = None
+    counterexample: Counterexample | None = None
+    reason: Reason | None = None
+    detail: str = ""
+    seconds: float | None = None
+    final: bool = False
+    claimed_by: str = ""
+    subproblems: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Verdict:
     """What is known of one instance, and the evidence; one without evidence cannot be made.
 

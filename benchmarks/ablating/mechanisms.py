@@ -19,9 +19,8 @@ from torch import Tensor
 
 import verify_pipeline
 from verify_pipeline.bounds.relaxations.smooth import curve
-from verify_pipeline.branching.config.search_settings import BranchingSettings, SearchSettings
+from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.branching.exact.lp_leaf import Leaf
-from verify_pipeline.branching.search.relu_split import search
 from verify_pipeline.certify.root_bounds import root_bounds
 
 PACKAGE = Path(verify_pipeline.__file__).parent
@@ -81,24 +80,18 @@ def counted(part: str, calls: dict[str, int]) -> Iterator[None]:
         yield
 
 
-def _nowhere(linear: object, place: int, functionals: Tensor) -> Tensor:
-    return torch.zeros_like(functionals, dtype=torch.bool)
-
-
-def _none_tried(self: object, bounder: object, bounded: Any, left: Tensor) -> tuple[Any, Tensor]:
-    return bounded, bounded.domains.goal[:0]
-
-
-def _none_narrowed(self: object, bounder: object, domains: Any) -> tuple[Any, Tensor]:
-    return domains, domains.goal[:0]
-
-
-def _nothing_dropped(self: object, domains: Any, bounds: Tensor) -> tuple[Tensor, Tensor]:
-    return domains.splits, bounds
+def _no_optimisation(self: object, bounder: Any, instance: Tensor, meter: object) -> Any:
+    return bounder
 
 
 def _slopes_times_widths(
-    graph: object, box: Any, bounds: object, slack: object, slopes: Tensor, entire: Tensor
+    graph: object,
+    box: Any,
+    bounds: object,
+    lost: object,
+    slopes: Tensor,
+    whole: object,
+    settings: object,
 ) -> Tensor:
     return (slopes.abs() * (box.upper - box.lower)).flatten(1).nan_to_num(0.0, 0.0, 0.0)
 
@@ -107,12 +100,14 @@ def _open(self: object, domain: Any) -> Leaf:
     return Leaf(torch.full_like(domain.lower.double(), -torch.inf), None)
 
 
-def _no_descent(settings: SearchSettings) -> SearchSettings:
-    return replace(settings, descent=0)
+def _without(name: str) -> Callable[[SearchSettings], SearchSettings]:
+    """The settings with one mechanism of them off."""
+    off: dict[str, Any] = {name: None}
+    return lambda settings: replace(settings, **off)
 
 
-def _best_score(settings: SearchSettings) -> SearchSettings:
-    return replace(settings, branching=BranchingSettings(method="babsr"))
+def _branching(**changes: Any) -> Callable[[SearchSettings], SearchSettings]:
+    return lambda settings: replace(settings, branching=replace(settings.branching, **changes))
 
 
 class _Nothing:
@@ -155,13 +150,6 @@ MECHANISMS = (
         instead=lambda subject, task, budget, wanted: root_bounds(subject, task, budget),
     ),
     Mechanism(
-        "active subnetworks, sparse convolutions",
-        "",
-        "bounds.intermediate.neuron_batches.where_it_pays",
-        ("bounds/intermediate/active_subnetwork.py", "bounds/intermediate/sparse_convolution.py"),
-        instead=_nowhere,
-    ),
-    Mechanism(
         "receptive fields",
         "",
         "bounds.intermediate.neuron_batches.receptive_field",
@@ -184,9 +172,9 @@ MECHANISMS = (
     Mechanism(
         "optimised planes of products and tangents",
         "arXiv:2002.06622",
-        "bounds.optimise.alpha_beta.Planes.of",
+        "bounds.optimise.alpha_beta.PlanePositions.of",
         ("bounds/optimise/plane_positions.py", "branching/improve/root_plane_positions.py"),
-        also={"bounds.optimise.alpha_beta.Movable": _Nothing},
+        also={"bounds.optimise.alpha_beta.OptimisableRelaxation": _Nothing},
     ),
     Mechanism(
         "planes of the root in every domain",
@@ -198,72 +186,69 @@ MECHANISMS = (
     Mechanism(
         "intermediate bounds optimised at the root",
         "α-CROWN, arXiv:2011.13824",
-        "branching.search.relu_split.tightened",
+        "branching.improve.optimise_at_root.RootOptimisation.after",
         ("branching/improve/optimise_at_root.py",),
-        instead=lambda bounder, *rest: bounder,
+        instead=_no_optimisation,
     ),
     Mechanism(
-        "split, then bound anew (cells)",
+        "early splits with new bounds",
         "Neurify, arXiv:1809.08098",
-        "branching.search.every_way.search_in_turns",
-        ("branching/search/split_then_rebound.py", "branching/search/portfolio.py"),
-        instead=search,
+        "branching.search.portfolio.CellSearch.cut",
+        (
+            "branching/search/early_split.py",
+            "branching/search/cell_search.py",
+            "branching/search/portfolio.py",
+        ),
+        search=_without("early"),
     ),
     Mechanism(
         "objective cutoff on neurons",
         "",
-        "branching.improve.cutoff_on_neurons.Narrowing.narrowed",
+        "branching.improve.cutoff_on_neurons.NeuronCutoff._bounded",
         ("branching/improve/cutoff_on_neurons.py", "bounds/optimise/objective_cutoff.py"),
-        instead=_none_narrowed,
+        search=_without("cutoff"),
     ),
     Mechanism(
         "objective cutoff on the box",
         "arXiv:2302.01404",
-        "branching.improve.cutoff_on_box.Contraction.applied",
+        "branching.improve.cutoff_on_box.BoxCutoff._tried",
         ("branching/improve/cutoff_on_box.py", "bounds/linear/halfspace_box.py"),
-        instead=_none_tried,
-    ),
-    Mechanism(
-        "nogoods",
-        "BICCOS, arXiv:2501.00200",
-        "branching.evaluate.bounder.Bounder.generalise",
-        ("branching/tree/nogoods.py",),
-        instead=_nothing_dropped,
+        search=_without("box_cutoff"),
     ),
     Mechanism(
         "candidates bounded (kFSB)",
         "arXiv:2104.06718",
-        "branching.evaluate.bounder.Bounder.choose",
-        search=_best_score,
+        "branching.search.relu_split.choose",
+        search=_branching(method="babsr"),
     ),
     Mechanism(
         "candidates optimised where none lifts both",
         "strong branching, Achterberg 2009",
-        "branching.evaluate.bounder.lifts_both",
-        instead=lambda lower, before: torch.ones_like(before, dtype=torch.bool),
+        "branching.evaluate.relu_choice.lifts_both",
+        search=_branching(lookahead=None),
     ),
     Mechanism(
         "corner attack",
         "",
-        "branching.evaluate.corner_attack.Pursuit.everywhere",
+        "branching.search.relu_split.descend",
         ("branching/evaluate/corner_attack.py",),
-        search=_no_descent,
+        search=lambda settings: replace(settings, descent=0),
     ),
     Mechanism(
         "exact leaves by linear programs",
         "",
         "branching.evaluate.bounder.Bounder.leaf",
-        ("branching/exact/lp_leaf.py",),
+        ("branching/exact/lp_leaf.py", "branching/exact/affine.py"),
         instead=_open,
     ),
     Mechanism(
         "interval splits of smooth neurons",
         "GenBaB, arXiv:2405.21063",
-        "branching.search.every_way.search_in_pieces",
+        "branching.search.ways.split_intervals",
         ("branching/search/interval_split.py",),
         also={
-            "branching.search.every_way.can_be_cut": lambda graph: False,
-            "branching.search.every_way.has_smooth_neurons": lambda graph: False,
+            "branching.search.ways.can_be_cut": lambda graph: False,
+            "branching.search.ways.has_smooth_neurons": lambda graph: False,
         },
     ),
     Mechanism(
@@ -277,7 +262,7 @@ MECHANISMS = (
         "input scores from what is lost",
         "smart branching, arXiv:1804.10829",
         "branching.search.input_split.input_scores",
-        ("branching/select/input_scores.py",),
+        ("branching/evaluate/input_scores.py",),
         instead=_slopes_times_widths,
     ),
 )

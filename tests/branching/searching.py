@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from verify_pipeline.bounds import (
     MemoryBudget,
+    Multipliers,
     NodeBounds,
     OptimiseSettings,
     crown_intermediate,
     interval_bounds,
 )
 from verify_pipeline.branching.config.search_settings import SearchSettings
-from verify_pipeline.branching.limits.bookkeeping import Found
 from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.search.loop import ReplayAt
+from verify_pipeline.branching.search.portfolio import relu_search
+from verify_pipeline.branching.search.query import SearchQuery
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Relu
-from verify_pipeline.problem import Box, Specification, Status
+from verify_pipeline.problem import Box, Counterexample, Decision, Specification, Status
 
 QUICK = SearchSettings(
     batch=256,
@@ -37,18 +41,54 @@ def root_bounds(graph: Graph, box: Box) -> NodeBounds:
     return crown_intermediate(graph64, box64, interval_bounds(graph64, box64), MemoryBudget())
 
 
-def run(
-    case: Any, settings: SearchSettings = QUICK, seconds: float = 1e6, **more: Any
-) -> list[Found]:
-    """All instances' ends in their own order; each comes exactly once."""
-    deadlines = Deadlines.alone(torch.full((len(case.box),), seconds))
-    root = root_bounds(case.graph, case.box)
-    found = list(search(case.graph, case.box, case.spec, root, settings, deadlines, **more))
-    assert sorted(f.instance for f in found) == list(range(len(case.box)))
-    return sorted(found, key=lambda f: f.instance)
+def by_graph(spec: Specification, graph: Graph) -> ReplayAt:
+    """Replays by the graph itself: every point that breaks the specification there."""
+
+    def replay(place: int, point: Tensor) -> Counterexample | None:
+        output = graph(point.to(graph.dtype).unsqueeze(0))
+        one = spec[place : place + 1].to(graph.dtype)
+        margin = float(one.least(one.values(output)))
+        return Counterexample(point, output[0], margin) if margin <= 0 else None
+
+    return replay
 
 
-def check_against_oracle(case: Any, found: list[Found]) -> None:
+def query_of(
+    case: Any, seconds: float | Tensor = 1e6, start: Multipliers | None = None
+) -> SearchQuery:
+    """The instances of a case, in float64, with CROWN bounds of their neurons."""
+    graph, box, spec = (part.to(torch.float64) for part in (case.graph, case.box, case.spec))
+    each = torch.as_tensor(seconds, dtype=torch.float64).expand(len(box)).clone()
+    sufficient = Specification(spec.rows, spec.offsets)
+    root, deadlines = root_bounds(graph, box), Deadlines.alone(each)
+    return SearchQuery(graph, box, spec, sufficient, root, deadlines, start)
+
+
+def search(
+    case: Any,
+    settings: SearchSettings = QUICK,
+    seconds: float | Tensor = 1e6,
+    clock: Callable[[], float] = time.perf_counter,
+    **more: Any,
+) -> Iterator[Decision]:
+    """Decisions by splits of ReLUs alone, as they fall."""
+    query = query_of(case, seconds, **more)
+    yield from relu_search(query, settings, by_graph(query.spec, query.graph), clock).run()
+
+
+def run(case: Any, settings: SearchSettings = QUICK, **more: Any) -> list[Decision]:
+    """All instances' decisions in their own order; each comes exactly once."""
+    return in_order(search(case, settings, **more), len(case.box))
+
+
+def in_order(decisions: Iterable[Decision], count: int) -> list[Decision]:
+    """Decisions by place; each instance has exactly one."""
+    found = sorted(decisions, key=lambda one: one.place)
+    assert [one.place for one in found] == list(range(count))
+    return found
+
+
+def check_against_oracle(case: Any, found: list[Decision]) -> None:
     graph64, spec64 = case.graph.to(torch.float64), case.spec.to(torch.float64)
     for n, end in enumerate(found):
         exact = float(case.exact[n])
@@ -58,9 +98,9 @@ def check_against_oracle(case: Any, found: list[Found]) -> None:
         else:
             assert end.status is Status.FALSIFIED, f"{n}: {end.reason} at margin {exact}"
             assert exact <= ORACLE_TOLERANCE
-            assert end.point is not None
-            assert end.point.dtype is torch.float32
-            point = end.point.unsqueeze(0)
+            assert end.counterexample is not None
+            assert end.counterexample.input.dtype is torch.float32
+            point = end.counterexample.input.unsqueeze(0)
             assert point.device == case.box.lower.device
             assert bool(case.box[n : n + 1].contains(point).all())
             assert float(spec64[n : n + 1].values(graph64(point.double())).min()) <= 0

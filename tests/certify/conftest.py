@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from verify_pipeline.certify.cascade import Cascade, CascadeLimits
-from verify_pipeline.certify.contract import Decision, Observer, Task
+from verify_pipeline.certify.contract import Observer, Task
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.data import ImageSet
-from verify_pipeline.problem import Verdict
+from verify_pipeline.problem import Decision, Verdict
 
 Verdicts = dict[int, Verdict]
 

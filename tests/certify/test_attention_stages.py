@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from verify_pipeline.bounds import OptimiseSettings
 from verify_pipeline.branching import SearchSettings
-from verify_pipeline.certify.contract import Decision, Subject, Task
+from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.perturbations import LinfBall
@@ -19,7 +19,7 @@ from verify_pipeline.certify.settings import CertifySettings, StageName, plan
 from verify_pipeline.certify.stages import build_stages
 from verify_pipeline.data import ImageSet
 from verify_pipeline.onnx import Network, network_from_module
-from verify_pipeline.problem import Status
+from verify_pipeline.problem import Decision, Status
 
 CPU = torch.device("cpu")
 COUNT = 12

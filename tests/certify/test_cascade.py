@@ -9,13 +9,13 @@ import torch
 
 from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.certify.cascade import Cascade, CascadeLimits
-from verify_pipeline.certify.contract import Decision, Observer, Observers, Task
+from verify_pipeline.certify.contract import Observer, Observers, Task
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.data import ImageSet
 from verify_pipeline.errors import LedgerError, UnsupportedOperatorError
-from verify_pipeline.problem import Counterexample, Reason, Status, Verdict
+from verify_pipeline.problem import Counterexample, Decision, Reason, Status, Verdict
 
 CPU = torch.device("cpu")
 Verdicts = dict[int, Verdict]

@@ -10,11 +10,11 @@ from torch import nn
 from verify_pipeline.bounds import needed_places
 from verify_pipeline.bounds.intermediate import tighten as intermediate
 from verify_pipeline.certify.cascade import CascadeLimits
-from verify_pipeline.certify.contract import Decision, Subject, Task
+from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.shared_time import SharedTimeBudget
 from verify_pipeline.certify.stages.crown import CrownStage
 from verify_pipeline.onnx import network_from_module
-from verify_pipeline.problem import Reason, Status, Verdict
+from verify_pipeline.problem import Decision, Reason, Status, Verdict
 
 CPU = torch.device("cpu")
 Verdicts = dict[int, Verdict]

@@ -13,13 +13,13 @@ from torch import nn
 
 from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.branching.search import input_split as halving
-from verify_pipeline.certify.contract import Decision, Subject, Task
+from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.stages import input_split
 from verify_pipeline.certify.stages.input_split import InputSplitStage
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.onnx import Network, network_from_module
-from verify_pipeline.problem import Box, Reason, Specification, Status
+from verify_pipeline.problem import Box, Decision, Reason, Specification, Status
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ from verify_pipeline.bounds import (
     interval_margins,
 )
 from verify_pipeline.branching import SearchSettings
-from verify_pipeline.certify.contract import Decision, Replay, Stage, Subject, Task
+from verify_pipeline.certify.contract import Replay, Stage, Subject, Task
 from verify_pipeline.certify.evidence import decisions as decisions_of
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Knowledge
@@ -27,7 +27,7 @@ from verify_pipeline.certify.stages import build_stages
 from verify_pipeline.data import ImageSet
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.onnx import Network, network_from_module
-from verify_pipeline.problem import Reason, Specification, Status
+from verify_pipeline.problem import Decision, Reason, Specification, Status
 
 CPU = torch.device("cpu")
 SEARCH = SearchSettings(

@@ -1,4 +1,4 @@
-"""Branch and bound over ReLU splits, for many images at once."""
+"""Branch and bound over ReLUs, intervals and inputs, for many images at once."""
 
 from verify_pipeline.branching.config.abcrown_schema import SearchFile, read_search
 from verify_pipeline.branching.config.search_settings import (
@@ -7,15 +7,16 @@ from verify_pipeline.branching.config.search_settings import (
     SearchSettings,
 )
 from verify_pipeline.branching.exact.lp_leaf import Leaf, lp_leaf
-from verify_pipeline.branching.limits.bookkeeping import Found
-from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.search.query import SearchQuery
+from verify_pipeline.branching.search.ways import InputSplitRoom, search
 
 __all__ = [
     "AttackChoice",
     "BranchingSettings",
-    "Found",
+    "InputSplitRoom",
     "Leaf",
     "SearchFile",
+    "SearchQuery",
     "SearchSettings",
     "lp_leaf",
     "read_search",

@@ -14,14 +14,14 @@ import torch
 
 from verify_pipeline.bounds.memory import is_out_of_memory
 from verify_pipeline.bounds.precision import full_precision
-from verify_pipeline.certify.contract import Clock, Decision, Observer, Stage, Task
+from verify_pipeline.certify.contract import Clock, Observer, Stage, Task
 from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.memory import release
 from verify_pipeline.certify.shared_time import SharedTimeBudget
 from verify_pipeline.certify.time_accounting import TimeShares
 from verify_pipeline.errors import UnsupportedOperatorError
-from verify_pipeline.problem import Reason, Status, Verdict
+from verify_pipeline.problem import Decision, Reason, Status, Verdict
 
 Sink = Callable[[int, Verdict], None]
 """Takes the verdict of an image, by its index, for good."""

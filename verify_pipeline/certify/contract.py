@@ -23,7 +23,7 @@ from verify_pipeline.network.differences import with_score_differences
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.limits import AtLeast
 from verify_pipeline.onnx.simplify import simplify
-from verify_pipeline.problem import Box, Counterexample, Reason, Specification, Status, Verdict
+from verify_pipeline.problem import Box, Decision, Specification, Verdict
 
 Replay = Callable[[Tensor], Tensor]
 """Outputs ``N x K`` of the network's own file at inputs ``N x *X`` of its type, by onnxruntime; in
@@ -160,33 +160,6 @@ class Task:
         if self.group is None:
             return Deadlines.alone(self.seconds)
         return Deadlines(self.seconds, self.group)
-
-
-@dataclass(frozen=True, eq=False)
-class Decision:
-    """What a stage found out of one instance of its task; evidence as in :class:`Verdict`.
-
-    Attributes:
-        place: of the instance in the task.
-        status: UNKNOWN leaves it open to the next stage.
-        bound: a lower bound of the least margin, if the stage has one.
-        counterexample: for FALSIFIED, replayed.
-        reason: why the stage could not say more, if there is more to say than that it did not.
-        detail: for a reader.
-        seconds: charged by the stage itself; None: an equal share of the time the task took.
-        final: whether no later stage shall look at an instance that is UNKNOWN.
-        claimed_by: for VERIFIED on the word of another tool, its name.
-    """
-
-    place: int
-    status: Status
-    bound: float | None = None
-    counterexample: Counterexample | None = None
-    reason: Reason | None = None
-    detail: str = ""
-    seconds: float | None = None
-    final: bool = False
-    claimed_by: str = ""
 
 
 class Stage(Protocol):

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from verify_pipeline.certify.contract import Decision
-from verify_pipeline.problem import Reason, Specification, Status
+from verify_pipeline.problem import Decision, Reason, Specification, Status
 
 
 def decisions(spec: Specification, lower: Tensor) -> Iterator[Decision]:

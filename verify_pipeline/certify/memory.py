@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
-from verify_pipeline.bounds import MemoryBudget, needed_places
-from verify_pipeline.branching.search.input_split import InputSplitLimits
+from verify_pipeline.bounds import MemoryBudget
+from verify_pipeline.branching.search.ways import InputSplitRoom
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
 
@@ -32,28 +30,17 @@ def backward_bytes(graph: Graph, rows: int, dtype: torch.dtype) -> int:
     return 4 * rows * widest + 6 * activation_bytes(graph, dtype)
 
 
-def room_to_halve(
-    graph: Graph,
-    rows: int,
-    memory: int,
-    budget: MemoryBudget,
-    give_up: float | None = None,
-    patience: float = math.inf,
-) -> InputSplitLimits:
-    """What a search that halves boxes may use.
+def input_split_room(graph: Graph, rows: int, memory: int, budget: MemoryBudget) -> InputSplitRoom:
+    """What a search that splits inputs may use.
 
     Args:
         graph: in float64.
         rows: S, of each specification.
         memory: bytes that a batch may take, about.
         budget: of functionals that are bounded at once.
-        give_up: times its seconds that a search may be expected to take; None: any.
-        patience: see ``InputSplitLimits``.
     """
     batch = max(1, min(PARTS_AT_ONCE, memory // backward_bytes(graph, rows, torch.float64)))
-    kept = sum(size(graph.nodes[place].shape) for place in (0, *needed_places(graph)))
-    most = KEPT * memory // (16 * kept)
-    return InputSplitLimits(batch, most, budget, math.inf if give_up is None else give_up, patience)
+    return InputSplitRoom(batch, KEPT * memory, budget)
 
 
 def release(device: torch.device) -> None:

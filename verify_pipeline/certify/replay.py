@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from verify_pipeline.certify.contract import Replay
+from verify_pipeline.certify.contract import Replay, Subject, Task
 from verify_pipeline.problem import Box, Counterexample, Specification
 
 
@@ -51,3 +53,14 @@ def _alone(replay: Replay, spec: Specification, point: Tensor) -> Counterexample
         return None
     margin = float(spec.least(spec.values(output.double())))
     return Counterexample(point.clone(), output[0].clone(), margin)
+
+
+def replay_of(subject: Subject, task: Task) -> Callable[[int, Tensor], Counterexample | None]:
+    """What a search asks of points ``*X`` of a task's instances, by their places."""
+
+    def replay(place: int, point: Tensor) -> Counterexample | None:
+        one, points = slice(place, place + 1), point.to(subject.input_dtype).unsqueeze(0)
+        (found,) = confirm(subject.replay, task.box[one], task.spec[one], points)
+        return found
+
+    return replay

@@ -13,7 +13,7 @@ import torch
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.branching.evaluate.candidate_points import representable
 from verify_pipeline.certify.boxes import outer_box
-from verify_pipeline.certify.contract import Decision, Stage, Subject, Task
+from verify_pipeline.certify.contract import Stage, Subject, Task
 from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.certify.replay import confirm
 from verify_pipeline.certify.settings import Plan
@@ -26,7 +26,7 @@ from verify_pipeline.engines.tool import Tool
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.interop.writer import vnnlib_text
 from verify_pipeline.onnx import file_with_front
-from verify_pipeline.problem import Box, Reason, Specification, Status
+from verify_pipeline.problem import Box, Decision, Reason, Specification, Status
 
 MODULES, NETWORKS = "modules", "networks"
 """The folders of networks written as Python, and of such as take pixels, in a setup's folder."""

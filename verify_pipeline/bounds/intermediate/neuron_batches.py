@@ -9,16 +9,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.intermediate.active_subnetwork import active_subnetwork, where_it_pays
 from verify_pipeline.bounds.intermediate.receptive_field import ReceptiveField, receptive_field
 from verify_pipeline.bounds.linear.backward import Functional, of_neurons
 from verify_pipeline.bounds.relaxations.relaxed_graph import LinearGraph
-from verify_pipeline.bounds.types import always
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box
-
-# Sparse matrices are multiplied fastest with so many functionals, whose tensors fit into caches.
-_AT_ONCE = 32
 
 Problem = tuple[Tensor, Tensor, tuple[LinearGraph, Box, Functional]]
 """Instances ``R``, their neurons ``R x U``, and the problem: a network, boxes, functionals."""
@@ -44,56 +39,22 @@ class BoundingMethod(Protocol):
 
 
 def neuron_batches(
-    linear: LinearGraph,
-    box: Box,
-    place: int,
-    mask: Tensor,
-    method: BoundingMethod,
-    has_time: Callable[[], bool] = always,
-) -> Iterator[tuple[Tensor, NeuronBatches]]:
-    """Which neurons of the node at ``place`` are bounded how.
+    linear: LinearGraph, box: Box, place: int, method: BoundingMethod
+) -> NeuronBatches:
+    """How neurons of the node at ``place`` are bounded.
 
-    Through the network that single ones see, where that is a part; else those of an instance that
-    has many through its own network without inactive neurons, all others through the whole.
+    Through the network that a single one sees, where that is a small part; else through the whole.
 
     Args:
         linear: the relaxed network, ``N`` instances.
         box: ``N`` boxes.
         place: of the node.
-        mask: the neurons, ``N x V``.
         method: see there.
-        has_time: asked before an instance's own network is made; once it says no, neurons that have
-            no way yet get none.
-
-    Returns:
-        Masks ``N x V`` that have no neuron in common, and the way of each.
     """
-    local = receptive_field(linear.graph, place)
-    if local is not None:
-        yield mask, partial(_alone, local, linear, box, method)
-        return
-    alone = where_it_pays(linear, place, mask.sum(1))
-    for n in alone.nonzero().flatten().tolist():
-        if not has_time():
-            return
-        one, own = slice(n, n + 1), torch.zeros_like(mask)
-        own[n] = mask[n]
-        yield own, partial(_in_one, active_subnetwork(linear[one], place), box[one], n, method)
-    rest = mask & ~alone.unsqueeze(1)
-    yield rest, partial(_in_rows, linear, box, place, method)
-
-
-def _in_one(
-    live: LinearGraph, box: Box, n: int, method: BoundingMethod, mask: Tensor, sides: Sides
-) -> Iterator[Problem]:
-    """Problems of the network of one instance, ``n``."""
-    last = len(live.graph.nodes) - 1
-    step = max(1, min(_AT_ONCE, method.capacity(live.graph, last)) // len(sides))
-    for neurons in mask[n].nonzero().flatten().split(step):
-        signs = torch.cat([side[n, neurons] for side in sides]).unsqueeze(0)
-        functional = of_neurons(live.graph, last, neurons.repeat(len(sides)).unsqueeze(0), signs)
-        instance = torch.full((1,), n, device=mask.device)
-        yield instance, neurons.unsqueeze(0), (live, box, functional)
+    field = receptive_field(linear.graph, place)
+    if field is None:
+        return partial(_in_rows, linear, box, place, method)
+    return partial(_alone, field, linear, box, method)
 
 
 def _in_rows(
@@ -110,7 +71,7 @@ def _in_rows(
 
 
 def _alone(
-    local: ReceptiveField,
+    field: ReceptiveField,
     linear: LinearGraph,
     box: Box,
     method: BoundingMethod,
@@ -119,13 +80,13 @@ def _alone(
 ) -> Iterator[Problem]:
     """Problems of what a neuron sees, in which every neuron is an instance."""
     # windows of bounds are as large as two functionals
-    capacity = method.capacity(local.graph, len(local.graph.nodes) - 1)
+    capacity = method.capacity(field.graph, len(field.graph.nodes) - 1)
     step = max(1, capacity // (2 + len(sides)))
     instances, all_neurons = mask.nonzero(as_tuple=True)
     for first in range(0, len(instances), step):
         instance, neurons = instances[first : first + step], all_neurons[first : first + step]
         signs = torch.stack([side[instance, neurons] for side in sides], 1)
-        problem = local.of_neurons(linear, box, instance, neurons, signs)
+        problem = field.of_neurons(linear, box, instance, neurons, signs)
         yield instance, neurons.unsqueeze(1), problem
 
 

@@ -229,19 +229,18 @@ def _solve_neurons(
     likelier = torch.where(lower + upper < 0, -1.0, 1.0).to(lower)
     rounds = [(likelier,), (-likelier,)] if of_relus else [(likelier, -likelier)]
     shape = interval[0].shape
-    through = method.through(linear)
-    for some, problems_of in neuron_batches(through, box, place, mask.flatten(1), method, has_time):
-        for sides in rounds:
-            asked = some & ((upper > 0) | (not of_relus))
-            for instance, neurons, problem in problems_of(asked, sides):
-                if not has_time():
-                    return lower.view(shape), upper.view(shape)
-                bounds = method.solve(*problem).split(neurons.shape[1], dim=1)
-                at = (instance.unsqueeze(1), neurons)
-                for side, bound in zip(sides, bounds, strict=True):
-                    below = bound.where(side[at] > 0, -torch.inf)
-                    above = (-bound).where(side[at] < 0, torch.inf)
-                    lower[at], upper[at] = _meet((lower[at], upper[at]), (below, above))
+    problems_of = neuron_batches(method.through(linear), box, place, method)
+    for sides in rounds:
+        asked = mask.flatten(1) & ((upper > 0) | (not of_relus))
+        for instance, neurons, problem in problems_of(asked, sides):
+            if not has_time():
+                return lower.view(shape), upper.view(shape)
+            bounds = method.solve(*problem).split(neurons.shape[1], dim=1)
+            at = (instance.unsqueeze(1), neurons)
+            for side, bound in zip(sides, bounds, strict=True):
+                below = bound.where(side[at] > 0, -torch.inf)
+                above = (-bound).where(side[at] < 0, torch.inf)
+                lower[at], upper[at] = _meet((lower[at], upper[at]), (below, above))
     return lower.view(shape), upper.view(shape)
 
 

@@ -111,11 +111,6 @@ class FixedLines(Relaxation):
     more: Tensor
     offset: Tensor
 
-    @property
-    def live(self) -> Tensor:
-        """Where the value is not zero whatever the input is, ``N x *V`` booleans."""
-        return (self.below != 0) | (self.more != 0) | (self.offset != 0)
-
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:

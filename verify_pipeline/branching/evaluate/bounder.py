@@ -1,4 +1,4 @@
-"""What the search does with a batch of domains: choose a neuron, bound, confirm, solve leaves.
+"""What splits of ReLUs do with a batch of domains: bound, confirm, score, solve leaves.
 
 The search thinks in float32 and is believed in float64: a bound counts only after the same
 multipliers were evaluated again with the float64 network over the float64 bounds of the root.
@@ -6,7 +6,6 @@ multipliers were evaluated again with the float64 network over the float64 bound
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,31 +26,16 @@ from verify_pipeline.bounds import (
     relu_coefficients,
 )
 from verify_pipeline.bounds.types import sound_lower
-from verify_pipeline.branching.config.search_settings import BranchingSettings
-from verify_pipeline.branching.evaluate.relu_scores import (
-    CHOICES,
-    Scores,
-    best_candidate,
-    lifts_both,
-    scores,
-)
+from verify_pipeline.branching.evaluate.relu_scores import scores
 from verify_pipeline.branching.exact.lp_leaf import Leaf, lp_leaf
+from verify_pipeline.branching.heuristics import Candidates
 from verify_pipeline.branching.tree.search_instances import SearchInstances
-from verify_pipeline.branching.tree.subproblems import LEVEL, Domains, OpenRows, split
+from verify_pipeline.branching.tree.subproblems import LEVEL, Domains, OpenRows
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
 CONFIRMABLE = 1e-5
 """The float32 bound at which the ascent rests; float64 finds nearly the same and confirms it."""
-
-LOOKAHEAD = OptimiseSettings(iterations=5, lr_alpha=0.05, lr_beta=0.1, lr_planes=0.0)
-"""Ascent on the children of candidates where their first bounds tell none from another."""
-
-WIDER = 4
-"""Times as many candidates there: the one that matters may be behind a dozen that do nothing."""
-
-SPENDABLE = 0.9
-"""The share of a closed domain's bound that may be lost to having fewer splits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,21 +65,6 @@ class DomainProblem(Batched):
         )
 
 
-def _looked_ahead(view: DomainProblem) -> Tensor:
-    """Bounds of a view's domains after a few steps of ascent, ``D``."""
-    found, _ = optimise(
-        view.graph,
-        view.box,
-        view.spec,
-        view.bounds,
-        LOOKAHEAD,
-        splits=view.splits,
-        start=view.multipliers,
-        until=StopRule(torch.full_like(view.spec.offsets[:, 0], CONFIRMABLE)),
-    )
-    return found.lower[:, 0]
-
-
 @dataclass(frozen=True, eq=False)
 class Bounded:
     """Domains after their bounds were optimised.
@@ -113,7 +82,7 @@ class Bounded:
 
 @dataclass(frozen=True, eq=False)
 class Bounder:
-    """Bounds domains of some open_rows.
+    """Bounds domains of some open rows.
 
     Attributes:
         open_rows: whose domains.
@@ -166,112 +135,25 @@ class Bounder:
         return Bounded(found, confirmed, margins.corners(view.box)[:, 0])
 
     @torch.no_grad()
-    def choose(
-        self, domains: Domains, settings: BranchingSettings, at_once: int
-    ) -> tuple[Tensor, Tensor]:
-        """The column of the neuron that each domain is split at, ``D``.
-
-        Args:
-            domains: each with an undecided column.
-            settings: how to choose.
-            at_once: how many children may be bounded at once.
-
-        Returns:
-            The columns; and the steps of bounds that each choice took, ``D`` float64.
-        """
-        steps = torch.zeros_like(domains.lower, dtype=torch.float64)
-        score, pick = self.scores(domains), CHOICES[settings.method]
-        allowed, layers = self.open_rows.undecided(domains), self.open_rows.layers(domains.open_row)
-        columns = pick(score, allowed, layers, settings.candidates)
-        if columns.shape[1] == 1:
-            return columns[:, 0], steps
-
-        def bounds(view: DomainProblem) -> Tensor:
-            return view.margins().lower[:, 0]
-
-        children = self._of_children(domains, columns, at_once, bounds)
-        chosen = best_candidate(children, columns, domains.lower)
-        steps += 2 * columns.shape[1]
-        idle = ~lifts_both(children, domains.lower)
-        if bool(idle.any()):
-            some = domains[idle]
-            more = pick(score[idle], allowed[idle], layers[idle], WIDER * settings.candidates)
-            children = self._of_children(some, more, at_once, _looked_ahead)
-            chosen = chosen.masked_scatter(idle, best_candidate(children, more, some.lower))
-            steps += idle * (2 * more.shape[1] * (LOOKAHEAD.iterations + 1))
-        return chosen, steps
-
-    def _of_children(
-        self,
-        domains: Domains,
-        columns: Tensor,
-        at_once: int,
-        bounds: Callable[[DomainProblem], Tensor],
-    ) -> Tensor:
-        """Bounds of both children of each candidate, ``D x C x 2`` float32.
-
-        Args:
-            domains: ``D``.
-            columns: ``D x C``, the candidates.
-            at_once: how many children may be bounded at once.
-            bounds: of the domains of a view.
-        """
-        count = columns.shape[1]
-        repeated = torch.arange(len(domains), device=columns.device).repeat_interleave(count)
-        tried = split(domains[repeated], columns.flatten())
-        lower = [
-            bounds(self.view(self.fast, tried[first : first + at_once]))
-            for first in range(0, len(tried), at_once)
-        ]
-        return torch.cat(lower).reshape(2, len(domains), count).permute(1, 2, 0)
-
-    def scores(self, domains: Domains) -> Scores:
-        """The scores of the domains' columns, ``D x U``."""
+    def candidates(self, domains: Domains) -> Candidates:
+        """The neurons that domains can be split at, with BaBSR and intercept scores."""
         view = self.view(self.fast, domains)
-        within = clamp_to_splits(view.bounds, view.graph, view.splits)
-        return self._scores_within(view, within, domains.open_row)
+        inside = clamp_to_splits(view.bounds, view.graph, view.splits)
+        gain, loss = self.scores(view, inside)
+        return Candidates(
+            self.open_rows.undecided(domains),
+            self.open_rows.compress(domains.open_row, gain),
+            self.open_rows.compress(domains.open_row, loss),
+            self.open_rows.layers(domains.open_row),
+        )
 
-    def _scores_within(self, view: DomainProblem, bounds: NodeBounds, open_row: Tensor) -> Scores:
-        """As ``_scores``, for given bounds of the activations' inputs."""
+    def scores(self, view: DomainProblem, bounds: NodeBounds) -> tuple[Tensor, Tensor]:
+        """BaBSR and intercept of all neurons, ``D x R``, for bounds of the activations' inputs."""
         arriving = relu_coefficients(
             view.graph, view.box, view.spec, view.bounds, view.multipliers, view.splits
         )
         rows = {place: value[:, 0] for place, value in arriving.items()}
-        score = scores(view.graph, self.open_rows.neurons, bounds, self._filled(rows, open_row))
-        return Scores(
-            self.open_rows.compress(open_row, score.babsr),
-            self.open_rows.compress(open_row, score.intercept),
-        )
-
-    @torch.no_grad()
-    def generalise(self, domains: Domains, bounds: Tensor) -> tuple[Tensor, Tensor]:
-        """Splits that closed domains' bounds do without are dropped.
-
-        A split with β = 0 that is dropped costs at most what the upper line lies above the
-        activation, times its coefficient (to first order; what came of it is bounded anew).
-
-        Args:
-            domains: ``D``.
-            bounds: ``D`` > 0, float64.
-
-        Returns:
-            Splits ``D x U`` that are enough, and bounds > 0 where they hold, ``D`` float64.
-        """
-        view = self.view(self.fast, domains)
-        loss = self._scores_within(view, view.bounds, domains.open_row).intercept
-        free = (domains.splits != 0) & (domains.beta <= 0)
-        loss, order = torch.where(free, loss, torch.inf).sort(1)
-        affordable = loss.cumsum(1) < SPENDABLE * bounds.unsqueeze(1)
-        dropped = torch.zeros_like(free).scatter(1, order, affordable)
-        larger = replace(
-            domains.without_limits(),
-            splits=domains.splits * ~dropped,
-            alpha=torch.where(dropped, (domains.splits > 0).to(domains.alpha), domains.alpha),
-        )
-        lower = sound_lower(self.view(self.exact, larger).margins().lower[:, 0])
-        enough = lower > 0
-        splits = torch.where(enough.unsqueeze(1), larger.splits, domains.splits)
-        return splits, torch.where(enough, lower, bounds)
+        return scores(view.graph, self.open_rows.neurons, bounds, rows)
 
     def leaf(self, domain: Domains) -> Leaf:
         """The exact end of one domain whose every activation is decided."""
@@ -306,18 +188,7 @@ class Bounder:
         )
 
     def _compress(self, open_row: Tensor, values: dict[int, Tensor]) -> Tensor:
-        """``D x U`` from multipliers ``D x 1 x *V``."""
+        """``D x U`` from multipliers ``D x 1 x *V``; 0 where a bound had none."""
         rows = {place: value[:, 0] for place, value in values.items()}
-        return self.open_rows.compress(
-            open_row, self.open_rows.neurons.flatten(self._filled(rows, open_row), len(open_row))
-        )
-
-    def _filled(self, values: dict[int, Tensor], open_row: Tensor) -> dict[int, Tensor]:
-        """``D x *V`` at every activation: 0 where bounds had none, for they do not depend on it."""
-        neurons, dtype = self.open_rows.neurons, self.fast.graph.dtype
-        return {
-            place: values[place]
-            if place in values
-            else torch.zeros(len(open_row), *shape, dtype=dtype, device=open_row.device)
-            for place, shape in zip(neurons.places, neurons.shapes, strict=True)
-        }
+        like = self.fast.spec.offsets[self.open_rows.instance[open_row]]
+        return self.open_rows.compress(open_row, self.open_rows.neurons.flatten(rows, like))

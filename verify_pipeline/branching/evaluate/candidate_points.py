@@ -1,4 +1,4 @@
-"""Candidate counterexamples: points that float32 can hold, inside their boxes, evaluated twice."""
+"""Candidate counterexamples: points that the file's input type can hold, inside their boxes."""
 
 from __future__ import annotations
 
@@ -13,37 +13,48 @@ from verify_pipeline.problem import Box
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """Points after both evaluations.
+    """Points after evaluation.
 
     Attributes:
-        points: ``D x *X`` float32, in their boxes where ``breaks`` says so.
-        margins: ``D``, the least row in float64.
-        breaks: ``D`` booleans: a row is not above zero in float32 and in float64.
+        points: ``D x *X``, of the file's input type, in their boxes where ``breaks`` says so.
+        margins: ``D``, what decides of the specification, in float64.
+        breaks: ``D`` booleans: it is not above zero, neither in float64 nor in the input type.
+        defined: ``D`` booleans: all outputs are finite in float64.
     """
 
     points: Tensor
     margins: Tensor
     breaks: Tensor
+    defined: Tensor
+
+    def worst(self, instance: Tensor) -> dict[int, Tensor]:
+        """The worst of the points that break their instances' specifications, by instance."""
+        order = self.margins.argsort(descending=True)
+        order = order[self.breaks[order]]
+        return dict(zip(instance[order].tolist(), self.points[order], strict=True))
 
 
 @torch.no_grad()
 def evaluate(
-    fast: SearchInstances, exact: SearchInstances, instance: Tensor, points: Tensor
+    deployed: SearchInstances, exact: SearchInstances, instance: Tensor, points: Tensor
 ) -> Evaluated:
-    """Evaluate points of some instances' boxes against all rows of their specifications.
+    """Evaluate points of some instances' boxes against their specifications.
 
     Args:
-        fast: N instances in float32.
+        deployed: N instances in the file's input type.
         exact: the same in float64.
         instance: ``D``, whose box each point is of.
         points: ``D x *X``.
     """
-    box = exact.box[instance]
-    points = representable(points, box)
-    least32 = fast.spec[instance].values(fast.graph(points)).amin(1)
-    least64 = exact.spec[instance].values(exact.graph(points.double())).amin(1)
-    breaks = (least32 <= 0) & (least64 <= 0) & box.contains(points.double())
-    return Evaluated(points, least64, breaks)
+    box, spec = exact.box[instance], exact.spec[instance]
+    points = representable(points, box, deployed.graph.dtype)
+    outputs = exact.graph(points.double())
+    margins = spec.least(spec.values(outputs))
+    breaks = (margins <= 0) & box.contains(points.double())
+    if deployed is not exact and bool(breaks.any()):
+        spec = deployed.spec[instance]
+        breaks &= spec.least(spec.values(deployed.graph(points))) <= 0
+    return Evaluated(points, margins, breaks, torch.isfinite(outputs).flatten(1).all(1))
 
 
 def representable(points: Tensor, box: Box, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -1,23 +1,25 @@
-"""Bounds of neurons, optimised where the search turns out to be long.
+"""Intermediate bounds of whole boxes, optimised where the search turns out to be long.
 
-Optimised bounds of the neurons lift every domain of an instance, but they cost as much as many
-domains, and most instances need few. An instance's are optimised once as many domains were bounded
-for it as that is expected to cost: then no instance pays more than twice what the better choice in
-hindsight would have cost. Cost is counted in domains, not measured, so that a busy machine decides
-as an idle one does.
+Optimised bounds of the neurons (α-CROWN for each, Xu et al. 2021, arXiv:2011.13824) lift every
+domain of an instance, but cost as much as many domains, and most instances need few. An instance's
+are optimised once as many domains were bounded for it as that is expected to cost: then no instance
+pays more than twice what the better choice in hindsight would have cost. Cost is counted in
+domains, not measured, so that a busy machine decides as an idle one does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds import MemoryBudget, NodeBounds, always, optimise_intermediate
+from verify_pipeline.bounds import MemoryBudget, optimise_intermediate
+from verify_pipeline.bounds.memory import pairs, unless_memory_ends
 from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.branching.evaluate.bounder import Bounder
+from verify_pipeline.branching.limits.meter import Meter
+from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.subproblems import Neurons
 
 FUNCTIONAL_SHARE = 0.1
@@ -40,74 +42,70 @@ def cost_in_domains(functionals: Tensor, steps: int, settings: SearchSettings) -
 
 
 class RootOptimisation:
-    """Whose bounds are to be optimised.
+    """Whose bounds are optimised, and when.
+
+    Networks that multiply activations are left alone: there such bounds decide so much that they
+    are optimised before the search, or are too expensive for it.
 
     Args:
         neurons: of the graph.
-        bounds: of the instances at the root.
-        count: N, how many they are.
+        exact: the instances, in float64.
         settings: of the search.
+
+    Attributes:
+        expected: ``N``, cost of each instance's bounds, in domains.
     """
 
-    def __init__(
-        self, neurons: Neurons, bounds: NodeBounds, count: int, settings: SearchSettings
-    ) -> None:
+    def __init__(self, neurons: Neurons, exact: SearchInstances, settings: SearchSettings) -> None:
         # Intervals already bound the first layer of neurons exactly.
-        later = neurons.unstable(bounds, count)[:, neurons.sizes[0] if neurons.sizes else 0 :]
-        self.functionals = 2 * later.sum(1)
-        steps = settings.tighten.iterations
-        self._waiting = (self.functionals > 0) & (steps > 0)
-        self.expected = cost_in_domains(self.functionals, steps, settings)
+        later = neurons.unstable(exact.bounds)[:, neurons.sizes[0] if neurons.sizes else 0 :]
+        self._functionals = 2 * later.sum(1)
+        self._settings = settings
+        steps = 0 if pairs(exact.graph) else settings.tighten.iterations
+        self._waiting = (self._functionals > 0) & (steps > 0)
+        self._bounded = torch.zeros_like(self._functionals)
+        self.expected = cost_in_domains(self._functionals, steps, settings)
 
-    def worthwhile(self, domains: Tensor) -> Tensor:
-        """Instances whose turn it is, ``N`` booleans; none twice.
+    def after(self, bounder: Bounder, instance: Tensor, meter: Meter) -> Bounder:
+        """The bounder of the next step, with optimised bounds of instances that became worth it.
 
         Args:
-            domains: that were bounded for each, ``N``.
+            bounder: of the domains.
+            instance: of each domain that is split next, ``D``.
+            meter: of the search.
         """
-        chosen = self._waiting & (domains >= self.expected)
+        turn = torch.zeros_like(self._waiting)
+        turn[instance] = True
+        chosen = turn & self._waiting & (self._bounded >= self.expected)
+        self._bounded += 2 * torch.bincount(instance, minlength=len(turn))
+        if not bool(chosen.any()):
+            return bounder
         self._waiting = self._waiting & ~chosen
-        return chosen
+        functionals = self._functionals[chosen]
+        # half of what each has left
+        seconds = (meter.left[chosen] / functionals).amin() * functionals.sum() / 2
+        until = meter.now + float(seconds)
+        better = unless_memory_ends(self._optimised, bounder, chosen, until, meter)
+        meter.spent_on(chosen.nonzero().squeeze(1).repeat_interleave(functionals))
+        meter.start()  # of this step, batches need not learn
+        return bounder if better is None else better  # without the room, all stays as it is
 
-    def allowed(self, chosen: Tensor, left: Tensor) -> float:
-        """Seconds that the chosen instances may take together: half of what each has left.
+    @torch.no_grad()
+    def _optimised(self, bounder: Bounder, chosen: Tensor, until: float, meter: Meter) -> Bounder:
+        """The bounder with optimised bounds for the instances ``chosen``, ``N`` booleans.
 
-        Args:
-            chosen: ``N`` booleans, at least one.
-            left: seconds that each has left, ``N``.
+        Once the clock reaches ``until``, the bounds that are not optimised yet stay as they are.
         """
-        functionals = self.functionals[chosen]
-        return float((left[chosen] / functionals).amin() * functionals.sum() / 2)
-
-
-@torch.no_grad()
-def optimised_at_root(
-    bounder: Bounder,
-    chosen: Tensor,
-    settings: SearchSettings,
-    has_time: Callable[[], bool] = always,
-) -> Bounder:
-    """The bounder with optimised bounds for the instances ``chosen``, ``N`` booleans.
-
-    Once ``has_time`` says no, the bounds that are not yet optimised stay as they are.
-    """
-    exact = bounder.exact
-    box, bounds = exact.box[chosen], exact.bounds[chosen]
-    budget = MemoryBudget(bytes=min(settings.budget.bytes, AT_ONCE))
-    found = optimise_intermediate(exact.graph, box, bounds, settings.tighten, budget, has_time)
-    bounds = NodeBounds(
-        {p: _put(v, chosen, found.lower[p]) for p, v in exact.bounds.lower.items()},
-        {p: _put(v, chosen, found.upper[p]) for p, v in exact.bounds.upper.items()},
-    )
-    exact = replace(exact, bounds=bounds)
-    open_rows = bounder.open_rows.tightened(
-        bounder.open_rows.neurons.unstable(bounds, len(exact.box))
-    )
-    fast = replace(bounder.fast, bounds=bounds.to(torch.float32))
-    return Bounder(open_rows, fast, exact)
-
-
-def _put(values: Tensor, chosen: Tensor, new: Tensor) -> Tensor:
-    values = values.clone()
-    values[chosen] = new
-    return values
+        exact, settings = bounder.exact, self._settings
+        some = exact[chosen]
+        budget = MemoryBudget(bytes=min(settings.budget.bytes, AT_ONCE))
+        found = optimise_intermediate(
+            some.graph, some.box, some.bounds, settings.tighten, budget, lambda: meter.now < until
+        )
+        bounds = exact.bounds.with_put(chosen, found.only(exact.bounds.lower))
+        neurons = bounder.open_rows.neurons
+        return Bounder(
+            bounder.open_rows.tightened(neurons.unstable(bounds)),
+            replace(bounder.fast, bounds=bounds.to(torch.float32)),
+            replace(exact, bounds=bounds),
+        )

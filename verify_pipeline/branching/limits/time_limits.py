@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verify_pipeline.batched import Batched
+
 _LEAST = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Deadlines:
+class Deadlines(Batched):
     """Seconds that instances may be charged; what one leaves unused goes to its group.
 
     Attributes:

@@ -1,334 +1,161 @@
-"""Branch and bound on the input, for boxes with few inputs that vary.
+"""Splits of inputs, for boxes with few inputs that vary: a part of a box is halved along one.
 
-A domain is a part of an instance's box. It is bounded by CROWN in float64; one that is not proved
-is halved along one input. (Bunel et al. 2018, arXiv:1711.00455, compare rules for choosing it.) All
-open domains of all instances share the batches. An instance is verified when each of its domains
-is, and their union is its box. Shape letters: ``N`` instances, ``D`` domains, ``*X`` the input's
-shape, ``S`` rows.
+A part is bounded by CROWN in float64; one that is not proved is halved (Bunel et al. 2018,
+arXiv:1711.00455, compare rules for the input). Every network can be searched so, and no value stays
+undefined for ever: bounds of small parts show that it is not.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from verify_pipeline.attacks.falsify import FalsifySettings, falsify
-from verify_pipeline.batched import Batched
-from verify_pipeline.bounds import (
-    MemoryBudget,
-    NodeBounds,
-    crown_intermediate,
-    needed_places,
-)
+from verify_pipeline.bounds import MemoryBudget, NodeBounds, crown_intermediate, needed_places
 from verify_pipeline.bounds.linear.relaxation_gap import margins_and_gaps
 from verify_pipeline.bounds.types import sound_lower
-from verify_pipeline.branching.evaluate.candidate_points import representable
-from verify_pipeline.branching.limits.bookkeeping import Found
-from verify_pipeline.branching.limits.progress_estimate import ProgressEstimate
-from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.select.input_scores import input_scores
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.evaluate.candidate_points import evaluate
+from verify_pipeline.branching.evaluate.corner_attack import descend
+from verify_pipeline.branching.evaluate.input_scores import input_scores
+from verify_pipeline.branching.heuristics import HEURISTICS, Candidates
+from verify_pipeline.branching.limits.meter import Meter
+from verify_pipeline.branching.search.loop import Roots, Step
+from verify_pipeline.branching.search.query import SearchQuery
+from verify_pipeline.branching.tree.frontier import Subproblems
 from verify_pipeline.branching.tree.splitting import halved, middle
-from verify_pipeline.network.graph import Graph
-from verify_pipeline.problem import Box, Reason, Specification, Status
-
-DESCENT = FalsifySettings(steps=50, targets=1)
-"""Of the gradient, in search of a counterexample."""
-
-FIRST_DESCENTS = 1024
-"""Domains of an instance after which there are descents, and again whenever they have doubled."""
+from verify_pipeline.problem import Box, Reason, Specification
 
 
 @dataclass(frozen=True, eq=False)
-class _Domains(Batched):
-    """Parts of boxes, not proved yet.
+class BoxParts(Subproblems):
+    """Parts of boxes.
 
     Attributes:
-        lower: ``D x *X``.
-        upper: ``D x *X``.
-        instance: ``D``, whose box each is a part of.
-        known: ``D x S``, lower bounds of the rows from the domains that these were cut from.
-        bounds: of the nodes that CROWN needs, from the same.
+        low: lower limits of the inputs, ``D x *X``.
+        high: upper limits, ``D x *X``.
+        rows: lower bounds ``D x S``, float64.
+        bounds: of the nodes that CROWN needs.
+        axis: the input that each is halved along; -1: float64 has no number in between.
     """
 
-    lower: Tensor
-    upper: Tensor
-    instance: Tensor
-    known: Tensor
+    low: Tensor
+    high: Tensor
+    rows: Tensor
     bounds: NodeBounds
+    axis: Tensor
+
+    @property
+    def box(self) -> Box:
+        """The parts as boxes."""
+        return Box(self.low, self.high)
 
 
-@dataclass(frozen=True)
-class InputSplitLimits:
-    """What a search by halves may use.
-
-    Attributes:
-        batch: domains that are bounded at once, at most.
-        most: domains that may be open, at most; beyond, the search is given up.
-        budget: of functionals bounded at once.
-        give_up: times its seconds that an instance may be expected to take (see ``prospects``).
-        patience: times its seconds that an instance may be expected to take once half of them are
-            gone, or it is left to another search; infinite: there is none.
-        dtype: of the points that are looked at.
-    """
-
-    batch: int
-    most: int
-    budget: MemoryBudget
-    give_up: float = math.inf
-    patience: float = math.inf
-    dtype: torch.dtype = torch.float32
-
-
-GIVES_WAY = 0.5
-"""Share of its seconds that an instance is halved for before it is left to another search."""
-
-
-Accepts = Callable[[int, Tensor], bool]
-"""Whether a point ``*X`` of an instance's box, by its place, is a counterexample indeed."""
-
-
-def split_inputs(
-    graph: Graph,
-    box: Box,
-    spec: Specification,
-    root: NodeBounds,
-    room: InputSplitLimits,
-    deadlines: Deadlines,
-    accepts: Accepts,
-    clock: Callable[[], float],
-) -> Iterator[Found]:
-    """Decide instances, in the order in which they come to an end; each is found once.
+class InputSplits:
+    """Parts of the boxes of N instances; a :class:`SplitKind`.
 
     Args:
-        graph: in float64.
-        box: ``N`` boxes, float64.
-        spec: ``N`` specifications of S rows, float64.
-        root: float64 bounds over the boxes, of ``bounds.needed_places`` at least.
-        room: memory.
-        deadlines: of the instances.
-        accepts: asked of every point that breaks a specification in float64; one that it refuses
-            ends nothing.
-        clock: in seconds; what the caller does between two found instances is not charged.
+        query: the instances; of their specifications, rows may fail.
+        settings: of the search.
+        batch: parts that are bounded at once, at most.
+        budget: of functionals that are bounded at once.
     """
-    yield from _Search(graph, box, spec, root, room, deadlines, accepts, clock).run()
 
-
-class _Search:
-    """One run over N instances."""
+    exhausted, refuted = Reason.EXHAUSTED, Reason.NOT_REPLAYED
 
     def __init__(
-        self,
-        graph: Graph,
-        box: Box,
-        spec: Specification,
-        root: NodeBounds,
-        room: InputSplitLimits,
-        deadlines: Deadlines,
-        accepts: Accepts,
-        clock: Callable[[], float],
+        self, query: SearchQuery, settings: SearchSettings, batch: int, budget: MemoryBudget
     ) -> None:
-        self._graph, self._box, self._spec = graph, box, spec
-        self._room, self._accepts, self._clock = room, accepts, clock
-        count, device = len(box), box.lower.device
-        self._deadlines = deadlines.to(torch.device("cpu"))
-        self._domains = _Domains(
-            box.lower,
-            box.upper,
-            torch.arange(count, device=device),
-            torch.full_like(spec.offsets, -torch.inf),
-            root.only(needed_places(graph)),
+        self.batch = max(1, batch // 2)  # parents, whose parts are bounded
+        self._exact = query.instances(query.spec)
+        self._deployed = self._exact.to(query.input_dtype)
+        self._settings, self._budget = settings, budget
+        self._pick = HEURISTICS[settings.branching.inputs]
+        self._needed = needed_places(query.graph)
+        self._bounded = torch.zeros(len(query), dtype=torch.long, device=query.box.lower.device)
+        self.unbounded = torch.zeros_like(self._bounded, dtype=torch.bool)
+
+    def roots(self) -> Roots[BoxParts]:
+        """The whole boxes."""
+        box, spec = self._exact.box, self._exact.spec
+        unknown = torch.full_like(spec.offsets, -torch.inf)
+        everything = torch.arange(len(box), device=unknown.device)
+        ones, none = torch.ones_like(unknown[:, 0]), torch.full_like(everything, -1)
+        known = self._exact.bounds
+        whole = BoxParts(
+            everything, unknown[:, 0], ones, box.lower, box.upper, unknown, known, none
         )
-        self._open = torch.ones(count, dtype=torch.bool)
-        self._spent = torch.zeros(count, dtype=torch.float64)
-        self._least = torch.full((count,), torch.inf, dtype=torch.float64)
-        self._looked_at = torch.zeros(count, dtype=torch.int64)
-        self._undefined: set[int] = set()
-        allowed = self._deadlines.shared().to(torch.float64)
-        self._prospects = ProgressEstimate(allowed, room.give_up)
-        self._slow = ProgressEstimate(allowed, room.patience)
+        return Roots(unknown, whole)
 
-    def run(self) -> Iterator[Found]:
-        while bool(self._open.any()):
-            began = self._clock()
-            batch = self._take()
-            visits = torch.bincount(batch.instance.cpu(), minlength=len(self._open))
-            doublings = (self._looked_at / FIRST_DESCENTS).log2().floor()
-            self._looked_at += visits
-            again = (self._looked_at / FIRST_DESCENTS).log2().floor() > doublings
-            doubled = again & (self._looked_at >= FIRST_DESCENTS)
-            left = (self._deadlines.seconds - self._spent).clamp(min=0) * len(batch) / visits
-            until = began + float(left[visits > 0].min())
-            broken, stuck = self._step(batch, doubled.to(batch.instance.device), until)
-            self._spent += (self._clock() - began) * visits / len(batch)
-            yield from self._ended(broken, stuck)
+    def bound(self, roots: BoxParts, meter: Meter) -> Step[BoxParts]:
+        """Bound parts, and find the input to halve each open one along.
 
-    def _take(self) -> _Domains:
-        """The least bounded domains of each open instance, each instance's in equal number."""
-        domains = self._domains
-        order = self._spec[domains.instance].least(domains.known).argsort()
-        order = order[domains.instance[order].argsort(stable=True)]
-        counts = torch.bincount(domains.instance, minlength=len(self._open))
-        first = counts.cumsum(0) - counts
-        rank = torch.arange(len(domains), device=order.device) - first[domains.instance[order]]
-        quota = max(self._room.batch // int(self._open.sum()), 1)
-        chosen = rank < quota
-        batch = domains[order[chosen]]
-        self._domains = domains[order[~chosen]]
-        return batch
-
-    def _step(
-        self, batch: _Domains, doubled: Tensor, until: float
-    ) -> tuple[dict[int, Tensor], set[int]]:
-        """Bound a batch, look for counterexamples, and cut what is not proved.
-
-        Args:
-            batch: ``D`` domains.
-            doubled: ``N`` booleans, instances whose domains have doubled in number.
-            until: the clock's seconds from which on bounds are no longer improved.
-
-        Returns:
-            Counterexamples of instances that have one, and the instances with a domain that is
-            as small as float64 allows.
+        Once there is no time, neurons keep the bounds of the part that theirs was cut from.
         """
-        graph, spec = self._graph, self._spec[batch.instance]
-        box = Box(batch.lower, batch.upper)
+        graph, spec = self._exact.graph, self._exact.spec[roots.instance]
+        bounds = crown_intermediate(graph, roots.box, roots.bounds, self._budget, meter.has_time)
+        bounds = bounds.only(self._needed)
+        margins, gaps = margins_and_gaps(graph, roots.box, spec, bounds)
+        rows = torch.maximum(sound_lower(margins.lower), roots.rows)
+        parts = replace(roots, rows=rows, lower=spec.least(rows), bounds=bounds)
+        descends = self._count(parts.instance)
+        left = (~(parts.lower > 0)).nonzero().flatten()
+        axis, broken = torch.full_like(parts.axis, -1), {}
+        if len(left):
+            open_, row = parts[left], rows[left].argsort(1)[:, spec.spare]
+            slopes = margins.coefficients[left, row]
+            broken = self._broken(open_, slopes, row, descends[open_.instance])
+            lost = {place: gap[left] for place, gap in gaps.items()}
+            axis[left] = self._axis(open_, lost, slopes)
+        return Step(replace(parts, axis=axis), parts.lower, axis < 0, broken)
 
-        def has_time() -> bool:
-            return self._clock() < until
+    def split(self, parents: BoxParts, meter: Meter) -> Step[BoxParts]:
+        """Halve each part, and bound both halves."""
+        twice, shape = parents.with_more(parents), parents.low.shape[1:]
+        low, high = halved(parents.low.flatten(1), parents.high.flatten(1), parents.axis)
+        low, high = low.unflatten(1, shape), high.unflatten(1, shape)
+        return self.bound(replace(twice, low=low, high=high, share=twice.share / 2), meter)
 
-        bounds = crown_intermediate(graph, box, batch.bounds, self._room.budget, has_time)
-        bounds = bounds.only(needed_places(graph))
-        found, slack = margins_and_gaps(graph, box, spec, bounds)
-        lower = torch.maximum(sound_lower(found.lower), batch.known)
-        least = spec.least(lower)
-        proved = least > 0
-        self._least.scatter_reduce_(0, batch.instance[proved].cpu(), least[proved].cpu(), "amin")
-        left = (~proved).nonzero().flatten()
-        if not len(left):
-            return {}, set()
-        worst = lower[left].argsort(1)[:, spec.spare]
-        slopes = found.coefficients[left, worst]
-        open_ones = replace(batch, known=lower, bounds=bounds)[left]
-        broken = self._break(open_ones, slopes, worst, doubled[open_ones.instance])
-        whole = self._box[open_ones.instance]
-        scores = input_scores(
-            graph,
-            Box(open_ones.lower, open_ones.upper),
-            open_ones.bounds,
-            {place: lost[left] for place, lost in slack.items()},
-            slopes,
-            whole.upper - whole.lower,
-        )
-        halves, stuck = _halved(open_ones, scores)
-        self._domains = self._domains.with_more(halves)
-        return broken, stuck
+    def _count(self, instance: Tensor) -> Tensor:
+        """Count parts ``D``; instances whose number has doubled since the last descents, ``N``."""
+        first = self._settings.inputs.first_descents
+        before = (self._bounded / first).log2().floor()
+        self._bounded += torch.bincount(instance, minlength=len(self._bounded))
+        doubled = (self._bounded / first).log2().floor() > before
+        return doubled & (self._bounded >= first)
 
-    def _break(
-        self, domains: _Domains, slopes: Tensor, row: Tensor, chosen: Tensor
+    def _broken(
+        self, parts: BoxParts, slopes: Tensor, row: Tensor, descends: Tensor
     ) -> dict[int, Tensor]:
         """Counterexamples at the corners where the linear bounds are least, and at the middles.
 
-        Where ``chosen`` (``D`` booleans) says so, descents of a row begin at the middles, too.
+        Where ``descends`` (``D`` booleans) says so, descents of a row begin at the middles, too.
         """
-        corner = torch.where(slopes > 0, domains.lower, domains.upper)
-        centre = middle(domains.lower, domains.upper)
-        descended = self._descend(centre[chosen], domains.instance[chosen], row[chosen])
-        points = torch.cat([corner, centre, descended])
-        instance = torch.cat([domains.instance.repeat(2), domains.instance[chosen]])
-        points = representable(points, self._box[instance], self._room.dtype)
-        with torch.no_grad():
-            outputs = self._graph(points.double())
-            spec = self._spec[instance]
-            margins = spec.least(spec.values(outputs))
-        self._undefined |= set(instance[~torch.isfinite(outputs).all(1)].tolist())
-        found: dict[int, Tensor] = {}
-        for d in (margins <= 0).nonzero().flatten().tolist():
-            n = int(instance[d])
-            if n not in found and self._accepts(n, points[d]):
-                found[n] = points[d]
-        return found
-
-    def _descend(self, start: Tensor, instance: Tensor, row: Tensor) -> Tensor:
-        """Points ``D x *X`` of the whole boxes, low in a row ``D`` or, some being spare, in all."""
-        if len(start) == 0:
-            return start
-        spec = self._spec[instance]
+        corner = torch.where(slopes > 0, parts.low, parts.high)
+        centre = middle(parts.low, parts.high)
+        instance = parts.instance[descends]
+        spec = self._exact.spec[instance]
         if spec.spare == 0:
-            places = torch.arange(len(row), device=row.device)
-            spec = Specification(
-                spec.rows[places, row].unsqueeze(1), spec.offsets[places, row].unsqueeze(1)
-            )
-        seeds = range(len(start))
-        return falsify(self._graph, self._box[instance], spec, start, DESCENT, seeds).points
+            number = torch.arange(len(instance), device=instance.device)
+            rows, offsets = (t[number, row[descends]] for t in (spec.rows, spec.offsets))
+            spec = Specification(rows.unsqueeze(1), offsets.unsqueeze(1))
+        steps = self._settings.inputs.descent
+        low = descend(self._exact, instance, spec, centre[descends], steps)
+        whose = torch.cat([parts.instance.repeat(2), instance])
+        found = evaluate(self._deployed, self._exact, whose, torch.cat([corner, centre, low]))
+        # no part helps where the file's value is not defined
+        self.unbounded[whose[~found.defined]] = True
+        return found.worst(whose)
 
-    def _ended(self, broken: dict[int, Tensor], stuck: set[int]) -> Iterator[Found]:
-        """What has come to an end; its domains are dropped, and its time is left to its group."""
-        waiting = torch.bincount(self._domains.instance.cpu(), minlength=len(self._open))
-        too_many = len(self._domains) > self._room.most
-        hopeless = self._prospects.hopeless(self._spent, self._open, self._open_share)
-        slow = self._slow.hopeless(self._spent, self._open, self._open_share)
-        ended = []
-        for n in self._open.nonzero().flatten().tolist():
-            reason, bound, status = None, None, Status.UNKNOWN
-            if n in broken:
-                status = Status.FALSIFIED
-            elif n in self._undefined:
-                reason = Reason.NOT_FINITE  # at a point that was looked at: no part helps
-            elif n in stuck:
-                reason = Reason.EXHAUSTED
-            elif waiting[n] == 0:
-                status, bound = Status.VERIFIED, float(self._least[n])
-            elif too_many:
-                reason = Reason.BUDGET
-            elif self._spent[n] >= self._deadlines.seconds[n]:
-                reason = Reason.TIMEOUT
-            elif n in hopeless:
-                reason = Reason.GIVEN_UP
-            elif n in slow and self._spent[n] >= GIVES_WAY * self._deadlines.seconds[n]:
-                reason = Reason.NOT_DECIDED
-            else:
-                continue
-            ended.append(n)
-            self._open[n] = False
-            self._deadlines = self._deadlines.after(n, self._spent, self._open)
-            seconds, domains = float(self._spent[n]), int(self._looked_at[n])
-            yield Found(n, status, bound, broken.get(n), seconds, domains, reason)
-        if ended:
-            instance = self._domains.instance
-            self._domains = self._domains[self._open.to(instance.device)[instance]]
-
-    def _open_share(self) -> Tensor:
-        """Of each instance's box, ``N``."""
-        domains, whole = self._domains, self._box[self._domains.instance]
-        width = (domains.upper - domains.lower).flatten(1)
-        entire = (whole.upper - whole.lower).flatten(1)
-        share = torch.where(entire > 0, width / entire, torch.ones_like(width)).prod(1)
-        return torch.zeros_like(self._spent).index_add_(0, domains.instance.cpu(), share.cpu())
-
-
-def _halved(domains: _Domains, scores: Tensor) -> tuple[_Domains, set[int]]:
-    """Both halves of each domain, ``2 D``, and the instances of those that cannot be halved.
-
-    Args:
-        domains: ``D``.
-        scores: ``D x I``; the input of the greatest is cut, if float64 has a number in between.
-    """
-    lower, upper = domains.lower.flatten(1), domains.upper.flatten(1)
-    between = middle(lower, upper)
-    divisible = (lower < between) & (between < upper)
-    # no score, however low, is below that of an input that cannot be cut
-    scores = scores.clamp(min=torch.finfo(scores.dtype).min)
-    axis = torch.where(divisible, scores, -torch.inf).argmax(1)
-    stuck = ~divisible.any(1)
-    below, above = halved(lower, upper, axis)
-    shape = domains.lower.shape[1:]
-    halves = replace(
-        _Domains.cat([domains, domains]),
-        lower=below.unflatten(1, shape),
-        upper=above.unflatten(1, shape),
-    )
-    return halves, set(domains.instance[stuck].tolist())
+    def _axis(self, parts: BoxParts, lost: dict[int, Tensor], slopes: Tensor) -> Tensor:
+        """The input that each part is halved along next; -1: none can be."""
+        whole, settings = self._exact.box[parts.instance], self._settings.inputs
+        scores = input_scores(
+            self._exact.graph, parts.box, parts.bounds, lost, slopes, whole, settings
+        )
+        low, high = parts.low.flatten(1), parts.high.flatten(1)
+        between = middle(low, high)
+        allowed = (low < between) & (between < high)
+        axis = self._pick(Candidates.scored(scores, allowed), 1)[:, 0]
+        return torch.where(allowed.any(1), axis, -1)

@@ -1,91 +1,75 @@
-"""Two searches for the same instances, in turns: domains as usual, and cells.
+"""Two searches of the same instances, in turns: splits of ReLUs, and cells made by early splits.
 
-Neither search suits every network: cells decide deep networks with few unstable neurons in their
-first layers, the search without cells decides most others. So both are paused and resumed (restarts
-with growing shares, as algorithm portfolios have them: Gomes & Selman 2001, Artificial Intelligence
-126). The search without cells begins. Whose turn is next, and how long it is, follows from counted
-work alone, which is the same on a busy machine and on an idle one: a cell counts as many domains as
-its bounds cost. The search that looks better has three quarters of the work. A search that is
-expected to end soon keeps its turn, as long as it has not promised that before in vain.
+Neither suits every network: cells decide deep networks with few unstable neurons in their first
+layers, splits of ReLUs decide most others. So both are paused and resumed (restarts with growing
+shares, as algorithm portfolios have them: Gomes & Selman 2001, Artificial Intelligence 126). Splits
+of ReLUs begin. Whose turn is next, and how long it is, follows from counted work alone, which is
+the same on a busy machine and on an idle one: a cell counts as many domains as its bounds cost. The
+search that looks better has three quarters of the work. A search that is expected to end soon keeps
+its turn, as long as it has not promised that before in vain.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
-from verify_pipeline.bounds import Multipliers, NodeBounds, needed_places
 from verify_pipeline.bounds.memory import unless_memory_ends
-from verify_pipeline.branching.config.search_settings import SearchSettings
-from verify_pipeline.branching.limits.bookkeeping import Found
+from verify_pipeline.branching.config.search_settings import EarlySplitSettings, SearchSettings
+from verify_pipeline.branching.improve.optimise_at_root import cost_in_domains
 from verify_pipeline.branching.limits.progress_estimate import ProgressRate
-from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.search.relu_split import Search
-from verify_pipeline.branching.search.split_then_rebound import (
-    Ended,
-    SplitThenRebound,
-    are_promising,
-    cost_of_cell,
-)
-from verify_pipeline.branching.tree.search_instances import SearchInstances
+from verify_pipeline.branching.search.cell_search import CellSearch
+from verify_pipeline.branching.search.early_split import are_promising
+from verify_pipeline.branching.search.loop import Limits, ReplayAt, Search
+from verify_pipeline.branching.search.query import SearchQuery
+from verify_pipeline.branching.search.relu_split import ReluSplits
 from verify_pipeline.branching.tree.splittable import is_splittable
-from verify_pipeline.network.graph import Graph
-from verify_pipeline.problem import Box, Reason, Specification, Status
+from verify_pipeline.branching.tree.subproblems import Domains, Neurons
+from verify_pipeline.problem import Counterexample, Decision, Reason, Status
 
-FIRST, FIRST_CELLS = 256, 4
-"""Work on an instance, and cells by their cost, before it is cut: the greater of both."""
-
-BETTER = 0.75
-"""Share of the work for the search that looks better."""
-
-GROWTH = 0.5
-"""Of all work on an instance so far, what is added before each search has had its share again."""
-
-LATE = 16
-"""Times as many where the search in cells does not look better."""
-
-CUTTING = 0.8
-"""Of an instance's time, after which its cells are searched and not cut any more."""
+STILL_UNSTABLE = 0.5
+"""Of the box's unstable neurons, those that are unstable in a cell, about."""
 
 
-def search_in_turns(
-    graph: Graph,
-    box: Box,
-    spec: Specification,
-    root: NodeBounds,
-    settings: SearchSettings,
-    deadlines: Deadlines,
-    start: Multipliers | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Iterator[Found]:
-    """Decide instances, some of them in cells, too; arguments and order as of ``search``."""
-    if len(box) == 0:
-        return
-    exact = SearchInstances(graph, box, spec, root.only(needed_places(graph))).to(torch.float64)
-    yield from _Portfolio(exact, settings, deadlines, start, clock).run()
+OUT_OF_MEMORY = (Decision(0, Status.UNKNOWN, reason=Reason.MEMORY),)
+"""Of cells; splits of ReLUs may fit."""
+
+
+def relu_search(
+    query: SearchQuery, settings: SearchSettings, replay: ReplayAt, clock: Callable[[], float]
+) -> Search[Domains]:
+    """The search that splits ReLUs, for the sufficient specifications of a query."""
+    refuted = Reason.EXHAUSTED if query.spec.spare else Reason.NOT_REPLAYED
+    exact = query.instances(query.sufficient)
+    kind = ReluSplits(exact, settings, query.start, refuted, query.input_dtype)
+    give_up = math.inf if settings.give_up is None else settings.give_up
+    limits = Limits(settings.max_domains, settings.max_bytes, give_up)
+    return Search(kind, limits, query.deadlines, replay, clock)
 
 
 @dataclass
-class _Turns:
+class Turns:
     """The two searches of one instance.
 
     Attributes:
         cells: the search in cells.
+        settings: of early splits.
         cost: of a cell, in domains.
         share: of the work that is for cells.
-        usual: progress of the usual search, in domains.
+        splits: progress of splits of ReLUs, in domains.
         in_cells: progress in cells, likewise.
         are_over: whether cells have ended without a decision.
     """
 
-    cells: SplitThenRebound
+    cells: CellSearch
+    settings: EarlySplitSettings
     cost: float
     share: float
-    usual: ProgressRate = field(default_factory=ProgressRate)
+    splits: ProgressRate = field(default_factory=ProgressRate)
     in_cells: ProgressRate = field(default_factory=ProgressRate)
     are_over: bool = False
 
@@ -94,9 +78,9 @@ class _Turns:
         """Whether it is the turn of cells: they had less than their share, or end soon."""
         if self.are_over:
             return False
-        if self.usual.ends_soon or self.in_cells.ends_soon:
-            return self.in_cells.expected < self.usual.expected
-        return self.in_cells.work < self.share * (self.usual.work + self.in_cells.work)
+        if self.splits.ends_soon or self.in_cells.ends_soon:
+            return self.in_cells.expected < self.splits.expected
+        return self.in_cells.work < self.share * (self.splits.work + self.in_cells.work)
 
     @property
     def of_cells(self) -> float:
@@ -104,17 +88,50 @@ class _Turns:
         return self._length(self.share, self.in_cells.work)
 
     @property
-    def of_usual(self) -> float:
-        """Length of the next turn of the usual search; without end where cells are over."""
-        return math.inf if self.are_over else self._length(1 - self.share, self.usual.work)
+    def of_splits(self) -> float:
+        """Length of the next turn of splits of ReLUs; without end where cells are over."""
+        return math.inf if self.are_over else self._length(1 - self.share, self.splits.work)
 
     def _length(self, share: float, had: float) -> float:
-        total = self.usual.work + self.in_cells.work
-        return max(share * (1 + GROWTH) * total - had, self.cost)
+        total = self.splits.work + self.in_cells.work
+        return max(share * (1 + self.settings.growth) * total - had, self.cost)
+
+    def take(self, used: float, left: float, now: float) -> tuple[Decision | None]:
+        """One turn of cells: they are cut, or in the end searched.
+
+        Args:
+            used: the share of its time that the instance has used.
+            left: seconds.
+            now: the clock's.
+
+        Returns:
+            The instance's end, if it has come.
+        """
+        last = self.settings.until
+        if self.cells.can_be_cut and used < last:
+            until = now + left * (last - used) / (1 - used)
+            return (self.cells.cut(max(1, int(self.of_cells / self.cost)), until),)
+        each = max(1, int(self.of_cells / max(self.cells.count, 1)))
+        return (self.cells.search(each, now + left),)
 
 
-OUT_OF_MEMORY = Ended(Status.UNKNOWN, reason=Reason.MEMORY)
-"""Of cells; the usual search may fit."""
+def search_in_turns(
+    query: SearchQuery, settings: SearchSettings, replay: ReplayAt, clock: Callable[[], float]
+) -> Iterator[Decision]:
+    """Decide instances by splits of ReLUs, some of them in cells, too; each is decided once.
+
+    Args:
+        query: the instances, of which the sufficient specifications are proved.
+        settings: of the search.
+        replay: asked of every point that breaks a specification.
+        clock: in seconds; what the caller does between two decisions is not charged.
+    """
+    usual = relu_search(query, settings, replay, clock)
+    early = settings.early if is_splittable(query.graph) else None
+    if early is None:
+        yield from usual.run()
+    else:
+        yield from _Portfolio(query, usual, settings, early, replay, clock).run()
 
 
 class _Portfolio:
@@ -122,80 +139,67 @@ class _Portfolio:
 
     def __init__(
         self,
-        exact: SearchInstances,
+        query: SearchQuery,
+        usual: Search[Domains],
         settings: SearchSettings,
-        deadlines: Deadlines,
-        start: Multipliers | None,
+        early: EarlySplitSettings,
+        replay: ReplayAt,
         clock: Callable[[], float],
     ) -> None:
-        self._exact, self._settings, self._clock = exact, settings, clock
-        self._usual = Search(exact, settings, deadlines, start, clock)
-        self._cost = cost_of_cell(exact, settings)
-        self._promising = are_promising(exact)
-        begins = (FIRST_CELLS * self._cost).clamp(min=FIRST)
-        begins *= torch.where(self._promising, 1, LATE)
-        wanted = is_splittable(exact.graph) and settings.tighten.iterations > 0
-        cuttable = exact.are_finite() & wanted
-        self._allowed = torch.where(cuttable, begins, math.inf)
-        self._turns: dict[int, _Turns] = {}
+        self._exact, self._usual = query.instances(query.sufficient), usual
+        self._settings, self._early = settings, early
+        self._replay, self._clock = replay, clock
+        unstable = Neurons.of(query.graph).unstable(self._exact.bounds).sum(1)
+        cost = cost_in_domains(2 * STILL_UNSTABLE * unstable, early.neurons.iterations, settings)
+        self._cost = cost.clamp(min=1.0).double()
+        self._promising = are_promising(self._exact, early)
+        begins = (early.first_parts * self._cost).clamp(min=early.first)
+        begins *= torch.where(self._promising, 1, early.late)
+        self._allowed = torch.where(self._exact.are_finite(), begins, math.inf)
+        self._turns: dict[int, Turns] = {}
 
-    def run(self) -> Iterator[Found]:
+    def run(self) -> Iterator[Decision]:
         """Every instance's end."""
-        accounts = self._usual.accounts
+        books = self._usual.books
         while True:
             yield from self._usual.run(self._allowed)
-            self._turns = {n: one for n, one in self._turns.items() if not accounts.ended[n]}
-            if bool(accounts.ended.all()):
+            self._turns = {n: one for n, one in self._turns.items() if not books.ended[n]}
+            if bool(books.ended.all()):
                 return
-            shares = self._usual.open_share()
-            for n in (~accounts.ended).nonzero().flatten().tolist():
+            shares = self._usual.open_share
+            for n in (~books.ended).nonzero().flatten().tolist():
                 turns = self._turns_of(n)
-                turns.usual.note(float(accounts.work[n]), float(shares[n]))
+                turns.splits.note(float(books.work[n]), float(shares[n]))
                 yield from self._in_cells(n, turns)
-                self._allowed[n] = accounts.work[n] + turns.of_usual
+                self._allowed[n] = books.work[n] + turns.of_splits
 
-    def _turns_of(self, n: int) -> _Turns:
+    def _turns_of(self, n: int) -> Turns:
         if n not in self._turns:
-            one, exact = slice(n, n + 1), self._exact
-            alone = SearchInstances(exact.graph, exact.box[one], exact.spec[one], exact.bounds[one])
-            share = BETTER if bool(self._promising[n]) else 1 - BETTER
-            cells = SplitThenRebound(alone, self._settings, self._clock)
-            self._turns[n] = _Turns(cells, float(self._cost[n]), share)
+            share = self._early.better if bool(self._promising[n]) else 1 - self._early.better
+
+            def replay(_: int, point: Tensor) -> Counterexample | None:
+                return self._replay(n, point)
+
+            cells = CellSearch(
+                self._exact[n : n + 1], self._settings, self._early, replay, self._clock
+            )
+            self._turns[n] = Turns(cells, self._early, float(self._cost[n]), share)
         return self._turns[n]
 
-    def _in_cells(self, n: int, turns: _Turns) -> Iterator[Found]:
+    def _in_cells(self, n: int, turns: Turns) -> Iterator[Decision]:
         """The turns of an instance's cells, until it is the usual search's or the end."""
-        usual, accounts = self._usual, self._usual.accounts
-        while turns.is_for_cells and not bool(accounts.ended[n]):
-            began, cells = self._clock(), turns.cells
-            used, left = float(accounts.used[n]), float(accounts.left[n])
-            taken = unless_memory_ends(self._turn, turns, used, left)
-            (ended,) = (OUT_OF_MEMORY,) if taken is None else taken
+        usual, books, cells = self._usual, self._usual.books, turns.cells
+        while turns.is_for_cells and not bool(books.ended[n]):
+            began, parts = self._clock(), cells.bounded
+            used, left = float(books.used[n]), float(books.left[n])
+            (ended,) = unless_memory_ends(turns.take, used, left, began) or OUT_OF_MEMORY
             turns.are_over = ended is not None and ended.status is Status.UNKNOWN
             # what ended without a decision has closed nothing that counts
             share = 1.0 if turns.are_over else cells.open_share
-            seconds, parts = self._clock() - began, cells.bounded + cells.domains
-            usual.searched_elsewhere(n, seconds, parts, share)
+            usual.searched_elsewhere(n, self._clock() - began, cells.bounded - parts, share)
             turns.in_cells.note(cells.work(turns.cost), share)
             if ended is not None and not turns.are_over:
-                yield usual.end_elsewhere(n, ended.status, ended.bound, ended.point)
+                yield usual.end_elsewhere(n, ended)
             yield from usual.ends()
-        if turns.are_over or bool(accounts.ended[n]):
-            turns.cells.forget()
-
-    def _turn(self, turns: _Turns, used: float, left: float) -> tuple[Ended | None]:
-        """One turn of cells: they are cut, or in the end searched.
-
-        Args:
-            turns: of the instance.
-            used: the share of its time that it has used.
-            left: seconds.
-
-        Returns:
-            The instance's end, if it has come.
-        """
-        cells, now = turns.cells, self._clock()
-        if not cells.are_cut and used < CUTTING:
-            until = now + left * (CUTTING - used) / (1 - used)
-            return (cells.cut(max(1, int(turns.of_cells / turns.cost)), until),)
-        return (cells.search(max(1, int(turns.of_cells / max(cells.count, 1))), now + left),)
+        if turns.are_over or bool(books.ended[n]):
+            cells.forget()

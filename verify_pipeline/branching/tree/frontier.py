@@ -1,98 +1,120 @@
-"""The open domains of many instances at once, and which of them come next."""
+"""The open subproblems of many instances at once, and which of them come next."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from verify_pipeline.branching.tree.subproblems import Domains
+from verify_pipeline.batched import Batched
 
 
-class Frontier:
-    """Open domains in slots that are used again.
+@dataclass(frozen=True, eq=False)
+class Subproblems(Batched):
+    """Parts of instances' boxes that are not proved; each kind of split adds what it knows of them.
 
-    Whatever was pushed comes out once, unless it is dropped before. Sharing is fair: every
-    instance's worst domain comes before any instance's second worst, and so on; among domains of
-    one rank the instance that was served least comes first.
+    Attributes:
+        instance: ``D``, whose box each is a part of.
+        lower: ``D``, a lower bound of what has to become positive; the worst comes first.
+        share: ``D`` float64, of the instance's whole: a split halves it.
     """
 
-    def __init__(self, like: Domains) -> None:
+    instance: Tensor
+    lower: Tensor
+    share: Tensor
+
+    @property
+    def can_be_split(self) -> Tensor:
+        """``D`` booleans; what cannot be split stays open, for another search."""
+        return torch.ones_like(self.instance, dtype=torch.bool)
+
+
+S = TypeVar("S", bound=Subproblems)
+
+
+class Frontier(Generic[S]):
+    """Open subproblems in slots that are used again.
+
+    Whatever was pushed comes out once, unless it is dropped before. Sharing is fair: every
+    instance's worst subproblem comes before any instance's second worst, and so on; among those of
+    one rank the instance that was served least comes first.
+
+    Args:
+        like: subproblems of the kind that it will hold.
+        instances: N.
+    """
+
+    def __init__(self, like: S, instances: int) -> None:
         self._slots = like[:0]
-        self._used = torch.zeros(0, dtype=torch.bool, device=like.open_row.device)
+        self._used = torch.zeros(0, dtype=torch.bool, device=like.instance.device)
+        self._instances = instances
 
     def __len__(self) -> int:
         return int(self._used.sum())
 
     @property
     def bytes(self) -> int:
-        """What the open domains take."""
+        """What the open subproblems take."""
         return len(self) * self._slots.bytes_each
 
-    def counts(self, instance_of: Tensor, instances: int) -> Tensor:
-        """Open domains of each instance, ``N``; ``instance_of`` maps open rows to instances."""
-        return torch.bincount(instance_of[self._slots.open_row[self._used]], minlength=instances)
+    @property
+    def counts(self) -> Tensor:
+        """Open subproblems of each instance, ``N``."""
+        return torch.bincount(self._slots.instance[self._used], minlength=self._instances)
 
-    def push(self, domains: Domains) -> None:
-        """Take domains in."""
-        free = (~self._used).nonzero().squeeze(1)
-        if len(free) < len(domains):
-            self._grow(len(self) + len(domains))
-            free = (~self._used).nonzero().squeeze(1)
-        slots = free[: len(domains)]
-        for f in fields(domains):
-            getattr(self._slots, f.name)[slots] = getattr(domains, f.name)
-        self._used[slots] = True
+    @property
+    def shares(self) -> Tensor:
+        """Of each instance, what is open, ``N`` float64."""
+        nothing = torch.zeros(self._instances, dtype=torch.float64, device=self._used.device)
+        used = self._used
+        return nothing.index_add_(0, self._slots.instance[used], self._slots.share[used])
 
-    def pop(self, count: int, instance_of: Tensor, served: Tensor, going: Tensor) -> Domains:
-        """Hand out at most ``count`` domains.
+    def push(self, subproblems: S) -> None:
+        """Take subproblems in."""
+        missing = len(subproblems) - int((~self._used).sum())
+        if missing > 0:
+            self._grow(max(missing, len(self._used)), subproblems)
+        free = (~self._used).nonzero().squeeze(1)[: len(subproblems)]
+        self._slots.put(free, subproblems)
+        self._used[free] = True
+
+    def pop(self, count: int, served: Tensor, going: Tensor) -> S:
+        """Hand out at most ``count`` subproblems that can be split.
 
         Args:
             count: at least 1.
-            instance_of: ``G``, open rows' instances.
             served: ``N``, how much each instance has had; less goes first.
-            going: ``N`` booleans, the instances whose domains may be handed out.
+            going: ``N`` booleans, the instances whose subproblems may be handed out.
         """
-        slots = self._used.nonzero().squeeze(1)
-        slots = slots[going[instance_of[self._slots.open_row[slots]]]]
-        instance = instance_of[self._slots.open_row[slots]]
-        turn = in_turn(instance, self._slots.lower[slots], served)
+        slots = (self._used & self._slots.can_be_split).nonzero().squeeze(1)
+        slots = slots[going[self._slots.instance[slots]]]
+        turn = in_turn(self._slots.instance[slots], self._slots.lower[slots], served)
         chosen = slots[turn[:count]]
         self._used[chosen] = False
         return self._slots[chosen]
 
-    def drop(self, open_rows: Tensor) -> None:
-        """Forget all domains of some open rows, ``G`` booleans."""
-        self._used &= ~open_rows[self._slots.open_row]
+    def drop(self, instance: int) -> None:
+        """Forget all subproblems of an instance."""
+        self._used &= self._slots.instance != instance
 
-    def all(self) -> Domains:
-        """The open domains, which stay open."""
+    def all(self) -> S:
+        """The open subproblems, which stay open."""
         return self._slots[self._used]
 
-    def of(self, open_rows: Tensor) -> Domains:
-        """The open domains of some open rows, ``G`` booleans, which stay open."""
-        return self._slots[self._used & open_rows[self._slots.open_row]]
-
-    def _grow(self, needed: int) -> None:
-        size = max(needed, 2 * len(self._used))
-        grown = {}
-        for f in fields(self._slots):
-            old = getattr(self._slots, f.name)
-            grown[f.name] = old.new_zeros(size, *old.shape[1:])
-            grown[f.name][: len(old)] = old
-        self._slots = Domains(**grown)
-        used = self._used.new_zeros(size)
-        used[: len(self._used)] = self._used
-        self._used = used
+    def _grow(self, more: int, like: S) -> None:
+        room = torch.zeros(more, dtype=torch.long, device=self._used.device)
+        self._slots = like[room] if len(self._used) == 0 else self._slots.with_more(like[room])
+        self._used = torch.cat([self._used, self._used.new_zeros(more)])
 
 
 def in_turn(instance: Tensor, lower: Tensor, served: Tensor) -> Tensor:
-    """The order in which open domains are to be taken, ``D`` places.
+    """The order in which open subproblems are to be taken, ``D`` places.
 
     Args:
-        instance: of each domain, ``D``.
-        lower: their bounds, ``D``; of an instance's domains the worst comes first.
+        instance: of each subproblem, ``D``.
+        lower: their bounds, ``D``; of an instance's subproblems the worst comes first.
         served: ``N``, how much each instance has had; less goes first.
     """
     order = lower.argsort(stable=True)

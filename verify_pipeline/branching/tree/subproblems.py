@@ -9,13 +9,13 @@ out as the bounds want them, layer by layer.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from verify_pipeline.batched import Batched
 from verify_pipeline.bounds import Multipliers, NodeBounds, Splits
+from verify_pipeline.branching.tree.frontier import Subproblems
 from verify_pipeline.branching.tree.splittable import activations
 from verify_pipeline.branching.tree.splitting import both_signs
 from verify_pipeline.network.graph import Graph
@@ -50,10 +50,18 @@ class Neurons:
         """Number of neurons under each activation; R is their sum."""
         return [math.prod(shape) for shape in self.shapes]
 
-    def flatten(self, values: dict[int, Tensor], count: int) -> Tensor:
-        """``N x R`` from ``N x *V`` at each place; ``count`` is N."""
-        parts = [values[place].flatten(1) for place in self.places]
-        return torch.cat(parts, 1) if parts else torch.zeros(count, 0)
+    def flatten(self, values: dict[int, Tensor], like: Tensor) -> Tensor:
+        """``N x R`` from ``N x *V`` at some places; 0 at the others.
+
+        Args:
+            values: place -> its neurons' values.
+            like: ``N x …``, of the zeros' dtype and device.
+        """
+        parts = [
+            values[place].flatten(1) if place in values else like.new_zeros(len(like), size)
+            for place, size in zip(self.places, self.sizes, strict=True)
+        ]
+        return torch.cat(parts, 1) if parts else like.new_zeros(len(like), 0)
 
     def unflatten(self, values: Tensor) -> dict[int, Tensor]:
         """``N x *V`` at each place from ``N x R``."""
@@ -63,13 +71,14 @@ class Neurons:
             for place, part, shape in zip(self.places, parts, self.shapes, strict=True)
         }
 
-    def unstable(self, bounds: NodeBounds, count: int) -> Tensor:
-        """Neurons whose input may lie on both sides of zero, ``N x R`` booleans; ``count`` is N."""
+    def unstable(self, bounds: NodeBounds) -> Tensor:
+        """Neurons whose input may lie on both sides of zero, ``N x R`` booleans."""
         crossing = {
             place: (bounds.lower[source] < 0) & (bounds.upper[source] > 0)
             for place, source in zip(self.places, self.sources, strict=True)
         }
-        return self.flatten(crossing, count).bool()
+        some = next(iter(crossing.values()), torch.zeros(len(bounds), 0, dtype=torch.bool))
+        return self.flatten(crossing, some)
 
 
 LEVEL = 1e-6
@@ -77,13 +86,13 @@ LEVEL = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Domains(Batched):
-    """D domains.
+class Domains(Subproblems):
+    """D domains: parts of a box that splits of ReLUs leave, for one open row.
 
     Attributes:
-        open_row: ``D``, whose domain it is.
-        lower: ``D``, the best known bound of the open row's row over it.
-        splits: ``D x U`` int8, -1, 0 or +1 for each of the open row's unstable neurons.
+        lower: ``D``, the best known bound of the row over it, in float32.
+        open_row: ``D``, whose tree it is of.
+        splits: ``D x U`` int8, -1, 0 or +1 for each of the instance's unstable neurons.
         alpha: ``D x U``, the multipliers that gave the bound.
         beta: ``D x U``.
         below: ``D x U``, lower bounds of the neurons' inputs that are known of this domain, where
@@ -92,21 +101,11 @@ class Domains(Batched):
     """
 
     open_row: Tensor
-    lower: Tensor
     splits: Tensor
     alpha: Tensor
     beta: Tensor
     below: Tensor
     above: Tensor
-
-    def with_some(self, places: Tensor, others: Domains) -> Domains:
-        """These with ``others`` at some places, ``E`` integers."""
-        changed = {}
-        for f in fields(self):
-            values = getattr(self, f.name).clone()
-            values[places] = getattr(others, f.name)
-            changed[f.name] = values
-        return replace(self, **changed)
 
     @property
     def limited(self) -> Tensor:
@@ -117,12 +116,6 @@ class Domains(Batched):
         """The same, of whose neurons no more is known than at the root."""
         below = torch.full_like(self.below, -torch.inf)
         return replace(self, below=below, above=torch.full_like(self.above, torch.inf))
-
-    @property
-    def bytes_each(self) -> int:
-        """What one domain takes."""
-        values = (getattr(self, f.name) for f in fields(self))
-        return sum(v.element_size() * math.prod(v.shape[1:]) for v in values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +209,7 @@ class OpenRows:
         """``Domains.below`` and ``above`` ``D x U`` as ``bounds`` have them, ``D`` float32."""
         sources = dict(zip(self.neurons.places, self.neurons.sources, strict=True))
         below, above = (
-            self.neurons.flatten({p: side[s] for p, s in sources.items()}, len(open_row))
+            self.neurons.flatten({p: side[s] for p, s in sources.items()}, side[min(side)])
             for side in (bounds.lower, bounds.upper)
         )
         return self.compress(open_row, below), self.compress(open_row, above)
@@ -225,19 +218,6 @@ class OpenRows:
         """Which activation, counted from 0, each column belongs to, ``D x U``."""
         ends = torch.tensor(self.neurons.sizes, device=open_row.device).cumsum(0)
         return torch.bucketize(self.columns[open_row], ends, right=True)
-
-    def open_share(self, domains: Domains, instances: int) -> Tensor:
-        """Share of each instance's trees that open domains are, a split halving it; ``N`` float64.
-
-        Args:
-            domains: the open ones.
-            instances: N.
-        """
-        share = torch.exp2(-(domains.splits != 0).sum(1).double())
-        instance = self.instance[domains.open_row]
-        total = torch.zeros(instances, dtype=torch.float64, device=share.device)
-        trees = torch.bincount(self.instance, minlength=instances).clamp_min(1)
-        return total.index_add_(0, instance, share) / trees
 
     def undecided(self, domains: Domains) -> Tensor:
         """Columns that a domain can still be split at, ``D x U`` booleans."""
@@ -252,4 +232,4 @@ def split(domains: Domains, columns: Tensor) -> Domains:
         columns: ``D``, at which neuron.
     """
     twice = Domains.cat([domains, domains])
-    return replace(twice, splits=both_signs(domains.splits, columns))
+    return replace(twice, share=twice.share / 2, splits=both_signs(domains.splits, columns))

@@ -85,7 +85,7 @@ def for_few_inputs(
         return tuple(stages)
     before = [stage for stage in stages if stage.name in BEFORE_HALVING]
     behind = [stage for stage in stages if stage.name not in BEFORE_HALVING]
-    halving = InputSplitStage(subject, rows, plan.memory, clock, plan.search.give_up)
+    halving = InputSplitStage(subject, rows, plan.memory, plan.search, clock)
     return (*before, halving, *behind)
 
 

@@ -30,13 +30,14 @@ from verify_pipeline.bounds.memory import pairs
 from verify_pipeline.bounds.relaxations.tangents import has_tangents
 from verify_pipeline.branching.limits.crown_cost import seconds_of, walk_cost
 from verify_pipeline.branching.search.interval_split import can_be_cut
-from verify_pipeline.certify.contract import Decision, Subject, Task
+from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.memory import backward_bytes
 from verify_pipeline.certify.root_bounds import learned, root_budget, single_rows
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import LeakyRelu, Relu
+from verify_pipeline.problem import Decision
 
 NEURONS = OptimiseSettings(iterations=5, lr_alpha=0.25, lr_planes=0.25)
 """For bounds of neurons; 10 steps moved margins of a vision transformer by another 0.005 of 0.7."""

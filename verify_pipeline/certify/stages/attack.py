@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from verify_pipeline.attacks.falsify import FalsifySettings, falsify
 from verify_pipeline.certify.boxes import inner_box
-from verify_pipeline.certify.contract import Decision, Subject, Task
+from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.memory import activation_bytes
 from verify_pipeline.certify.replay import confirm
-from verify_pipeline.problem import Reason, Status
+from verify_pipeline.problem import Decision, Reason, Status
 
 
 class AttackStage:

@@ -6,20 +6,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from verify_pipeline.branching.config.search_settings import SearchSettings
-from verify_pipeline.branching.limits.bookkeeping import Found
-from verify_pipeline.branching.search.every_way import SearchQuery, search_every_way
-from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
-from verify_pipeline.certify.memory import backward_bytes, room_to_halve
-from verify_pipeline.certify.replay import confirm
+from verify_pipeline.branching.search.query import SearchQuery
+from verify_pipeline.branching.search.ways import search
+from verify_pipeline.certify.contract import Clock, Subject, Task
+from verify_pipeline.certify.memory import backward_bytes, input_split_room
+from verify_pipeline.certify.replay import replay_of
 from verify_pipeline.certify.root_bounds import learned, root_budget, sufficient
-from verify_pipeline.problem import Counterexample, Reason, Status
+from verify_pipeline.problem import Decision, Reason
 
 
 class BranchAndBoundStage:
-    """What the search of ``branching`` finds, its counterexamples replayed.
+    """What the search of ``branching`` finds, with replayed counterexamples.
 
     Args:
         subject: the network.
@@ -39,8 +38,7 @@ class BranchAndBoundStage:
         self._settings = settings
         self._clock = clock
         self._budget = root_budget(memory)
-        room = room_to_halve(subject.exact, rows, memory, self._budget, settings.give_up)
-        self._room = replace(room, dtype=subject.input_dtype)
+        self._room = input_split_room(subject.exact, rows, memory, self._budget)
         self.bytes_per_instance = backward_bytes(subject.exact, rows, torch.float64)
 
     def run(self, task: Task) -> Iterator[Decision]:
@@ -49,51 +47,22 @@ class BranchAndBoundStage:
         known = learned(self._subject, task, self._budget)
         spec = sufficient(self._subject, task, known.bounds)
         preparing = (self._clock() - before) / len(task)
-        deadlines = task.deadlines.less(preparing).to(self._subject.device)
-        asked = SearchQuery(
+        query = SearchQuery(
             self._subject.exact,
             task.box,
             task.spec,
             spec,
             known.bounds,
-            deadlines,
+            task.deadlines.less(preparing).to(self._subject.device),
             # multipliers of other rows are of no use
             known.multipliers if spec is task.spec else None,
+            self._subject.input_dtype,
         )
-        replayed: dict[int, Counterexample] = {}
-
-        def accepts(place: int, point: Tensor) -> bool:
-            found = self._confirm(task, place, point)
-            if found is not None:
-                replayed[place] = found
-            return found is not None
-
-        for found in search_every_way(asked, self._settings, self._room, accepts, self._clock):
-            place, point = found.instance, found.point
-            if point is not None and place not in replayed:
-                accepts(place, point)
-            yield self._decision(task, found, replayed.get(place), found.seconds + preparing)
-
-    def _confirm(self, task: Task, place: int, point: Tensor) -> Counterexample | None:
-        one, candidate = slice(place, place + 1), point.to(self._subject.input_dtype).unsqueeze(0)
-        (found,) = confirm(self._subject.replay, task.box[one], task.spec[one], candidate)
-        return found
-
-    def _decision(
-        self, task: Task, found: Found, counterexample: Counterexample | None, seconds: float
-    ) -> Decision:
-        decision = Decision(
-            found.instance,
-            found.status,
-            found.bound,
-            reason=found.reason,
-            detail=f"{found.domains} domains",
-            seconds=seconds,
-            final=found.reason is Reason.TIMEOUT,
-        )
-        if found.status is not Status.FALSIFIED:
-            return decision
-        if counterexample is not None:
-            return replace(decision, counterexample=counterexample)
-        reason = Reason.EXHAUSTED if task.spec.spare else Reason.NOT_REPLAYED
-        return replace(decision, status=Status.UNKNOWN, bound=None, reason=reason)
+        replay = replay_of(self._subject, task)
+        for found in search(query, self._settings, self._room, replay, self._clock):
+            yield replace(
+                found,
+                seconds=(found.seconds or 0.0) + preparing,
+                detail=f"{found.subproblems} domains",
+                final=found.reason is Reason.TIMEOUT,
+            )

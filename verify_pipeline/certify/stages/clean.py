@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import torch
 
-from verify_pipeline.certify.contract import Decision, Subject, Task
+from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.memory import activation_bytes
 from verify_pipeline.certify.replay import confirm
-from verify_pipeline.problem import Reason, Status
+from verify_pipeline.problem import Decision, Reason, Status
 
 
 class CleanCheck:

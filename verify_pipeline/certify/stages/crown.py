@@ -20,13 +20,13 @@ from verify_pipeline.bounds import (
     interval_margins,
     needed_places,
 )
-from verify_pipeline.certify.contract import Decision, Subject, Task
+from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.memory import backward_bytes
 from verify_pipeline.certify.root_bounds import root_bounds, root_budget, single_rows, within_caches
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.problem import Box, Specification
+from verify_pipeline.problem import Box, Decision, Specification
 
 
 class CrownStage:

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 import torch
 
 from verify_pipeline.bounds import interval_margins
-from verify_pipeline.certify.contract import Decision, Subject, Task
+from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.memory import activation_bytes
+from verify_pipeline.problem import Decision
 
 
 class IntervalStage:

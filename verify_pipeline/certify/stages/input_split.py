@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from torch import Tensor
-
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.branching.limits.bookkeeping import Found
+from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.branching.limits.crown_cost import crown_cost, seconds_of
-from verify_pipeline.branching.search.input_split import split_inputs
+from verify_pipeline.branching.search.query import SearchQuery
+from verify_pipeline.branching.search.ways import split_inputs
 from verify_pipeline.certify.boxes import inner_box
-from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
-from verify_pipeline.certify.memory import room_to_halve
-from verify_pipeline.certify.replay import confirm
+from verify_pipeline.certify.contract import Clock, Subject, Task
+from verify_pipeline.certify.memory import input_split_room
+from verify_pipeline.certify.replay import replay_of
 from verify_pipeline.certify.root_bounds import learned, root_budget
-from verify_pipeline.problem import Counterexample, Reason, Status
+from verify_pipeline.problem import Decision, Reason, Status
 
 FEW_FREE = 16
 """Inputs with an interval up to which boxes are halved where bounds are cheap, beside splits of
@@ -39,8 +38,8 @@ class InputSplitStage:
         subject: the network.
         rows: S.
         memory: bytes that a batch may take.
+        settings: of the search.
         clock: seconds from some origin.
-        give_up: times its seconds that a search may be expected to take; None: any.
     """
 
     name = "input-split"
@@ -51,14 +50,15 @@ class InputSplitStage:
         subject: Subject,
         rows: int,
         memory: int,
+        settings: SearchSettings,
         clock: Clock,
-        give_up: float | None = None,
     ) -> None:
         self._subject = subject
         self._budget = root_budget(memory)
         self._clock = clock
-        room = room_to_halve(subject.exact, rows, memory, self._budget, give_up, PATIENCE)
-        self._room = replace(room, dtype=subject.input_dtype)
+        room = input_split_room(subject.exact, rows, memory, self._budget)
+        self._room = replace(room, patience=PATIENCE)
+        self._settings = settings
         self.largest_task = room.batch
 
     def run(self, task: Task) -> Iterator[Decision]:
@@ -68,19 +68,19 @@ class InputSplitStage:
             for place in range(len(task)):
                 yield Decision(place, Status.UNKNOWN, reason=Reason.NOT_DECIDED)
             return
-        replayed: dict[int, Counterexample] = {}
-
-        def accepts(place: int, point: Tensor) -> bool:
-            one = slice(place, place + 1)
-            box, asked = task.box[one], task.spec[one]
-            (found,) = confirm(self._subject.replay, box, asked, point.unsqueeze(0))
-            if found is not None:
-                replayed[place] = found
-            return found is not None
-
-        asked = self._subject.exact, task.box, task.spec, known, self._room, task.deadlines
-        for found in split_inputs(*asked, accepts, self._clock):
-            yield _decision(found, replayed.get(found.instance))
+        query = SearchQuery(
+            self._subject.exact,
+            task.box,
+            task.spec,
+            task.spec,
+            known,
+            task.deadlines.to(self._subject.device),
+            input_dtype=self._subject.input_dtype,
+        )
+        replay = replay_of(self._subject, task)
+        for found in split_inputs(query, self._settings, self._room, replay, self._clock):
+            detail = f"{found.subproblems} parts of its box"
+            yield replace(found, detail=detail, final=found.reason is Reason.TIMEOUT)
 
     def _is_affordable(self, task: Task, known: NodeBounds) -> bool:
         """Whether there is time for many parts, or few are enough; otherwise ReLUs are split."""
@@ -91,16 +91,3 @@ class InputSplitStage:
         most = float(crown_cost(self._subject.exact, known).max())
         expected = seconds_of(most, self._subject.device)
         return expected <= AFFORDABLE * float(task.deadlines.seconds.min())
-
-
-def _decision(found: Found, counterexample: Counterexample | None) -> Decision:
-    return Decision(
-        found.instance,
-        found.status,
-        found.bound,
-        counterexample=counterexample if found.status is Status.FALSIFIED else None,
-        reason=found.reason,
-        detail=f"{found.domains} parts of its box",
-        seconds=found.seconds,
-        final=found.reason is Reason.TIMEOUT,
-    )

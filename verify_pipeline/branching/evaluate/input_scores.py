@@ -18,15 +18,10 @@ from torch.func import jvp
 from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.bounds.linear.relaxation_gap import is_curved
 from verify_pipeline.bounds.relaxations.relaxed_graph import is_affine
+from verify_pipeline.branching.config.search_settings import InputSplitSettings
 from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.network.ops import Constant, LinearOp
 from verify_pipeline.problem import Box
-
-OF_SLOPES = 0.25
-"""Weight of what the linear bound varies by, beside what is lost: a half of a half."""
-
-OF_WIDTHS = 0.1
-"""Weight of the inputs' own widths, for what neither of both sees."""
 
 
 @torch.no_grad()
@@ -34,9 +29,10 @@ def input_scores(
     graph: Graph,
     box: Box,
     bounds: NodeBounds,
-    slack: dict[int, Tensor],
+    lost: dict[int, Tensor],
     slopes: Tensor,
-    entire: Tensor,
+    whole: Box,
+    settings: InputSplitSettings,
 ) -> Tensor:
     """How much cutting each input is expected to bring, ``D x I`` numbers >= 0, sum about 1.
 
@@ -44,31 +40,33 @@ def input_scores(
         graph: the network.
         box: ``D`` parts of boxes.
         bounds: of ``needed_places`` at least, over the parts.
-        slack: place of a function -> ``D x *V``, what the bound loses there.
+        lost: place of a function -> ``D x *V``, what the bound loses there.
         slopes: ``D x *X``, of the linear bound.
-        entire: ``D x *X``, widths of the whole boxes.
+        whole: the ``D`` whole boxes.
+        settings: weights of what is summed.
     """
     width = box.upper - box.lower
-    scores = OF_SLOPES * slopes.abs() * width
+    scores = settings.slopes * slopes.abs() * width
     scores = scores.flatten(1).nan_to_num(0.0, 0.0, 0.0)
     for axis in (width.flatten(1) > 0).any(0).nonzero().flatten().tolist():
         step = torch.zeros_like(width.flatten(1))
         step[:, axis] = width.flatten(1)[:, axis]
-        scores[:, axis] += _moved(graph, step.view_as(width), bounds, slack)
+        scores[:, axis] += _moved(graph, step.view_as(width), bounds, lost)
+    entire = whole.upper - whole.lower
     widths = torch.where(entire > 0, width / entire, torch.zeros_like(width)).flatten(1)
-    return _shares(scores) + OF_WIDTHS * _shares(widths)
+    return _shares(scores) + settings.widths * _shares(widths)
 
 
-def _moved(graph: Graph, step: Tensor, bounds: NodeBounds, slack: dict[int, Tensor]) -> Tensor:
+def _moved(graph: Graph, step: Tensor, bounds: NodeBounds, lost: dict[int, Tensor]) -> Tensor:
     """What is lost where inputs' steps ``D x *X`` lead, in proportion to how far: ``D``."""
     moved, total = {0: step}, torch.zeros_like(step.flatten(1)[:, 0])
     for place, node in enumerate(graph.nodes[1:], 1):
         inputs = [moved[i] for i in node.inputs]
-        if place in slack:
+        if place in lost:
             (source,) = node.inputs
             interval = (bounds.upper[source] - bounds.lower[source]).clamp_min(_TINY)
             shares = (inputs[0].abs() / interval).clamp(max=1)
-            total += (slack[place] * shares).flatten(1).sum(1)
+            total += (lost[place] * shares).flatten(1).sum(1)
         moved[place] = _along(node, inputs, bounds)
     return total.nan_to_num(0.0, 0.0, 0.0).clamp_min(0)
 

@@ -1,0 +1,49 @@
+"""What a search is asked: instances of one network, and until when each may be worked on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from verify_pipeline.batched import Batched
+from verify_pipeline.bounds import Multipliers, NodeBounds, needed_places
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.tree.search_instances import SearchInstances
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box, Specification
+
+
+@dataclass(frozen=True, eq=False)
+class SearchQuery(Batched):
+    """N instances of one network.
+
+    Attributes:
+        graph: in float64.
+        box: ``N`` boxes.
+        spec: ``N`` specifications, some of whose rows may fail.
+        sufficient: ``N`` specifications without such rows that are enough for ``spec`` to hold.
+        root: float64 bounds over the boxes, of ``bounds.needed_places`` at least.
+        deadlines: of the instances.
+        start: multipliers of the root's bounds for the rows of ``sufficient``, where known.
+        input_dtype: of the file's input, which counterexamples have to have.
+    """
+
+    graph: Graph
+    box: Box
+    spec: Specification
+    sufficient: Specification
+    root: NodeBounds
+    deadlines: Deadlines
+    start: Multipliers | None = None
+    input_dtype: torch.dtype = torch.float32
+
+    def instances(self, spec: Specification) -> SearchInstances:
+        """Its instances with that specification, in float64."""
+        root = self.root.only(needed_places(self.graph))
+        return SearchInstances(self.graph, self.box, spec, root).to(torch.float64)
+
+    def with_share(self, share: float) -> SearchQuery:
+        """The same with that share of each instance's seconds."""
+        deadlines = Deadlines(self.deadlines.seconds * share, self.deadlines.group)
+        return replace(self, deadlines=deadlines)

@@ -1,1 +1,0 @@
-"""Which neuron or input a subproblem is split at."""
