@@ -28,7 +28,7 @@ from verify_pipeline.bounds import (
 )
 from verify_pipeline.bounds.memory import pairs
 from verify_pipeline.bounds.relaxations.tangents import has_tangents
-from verify_pipeline.branching.limits.crown_cost import seconds_of, walk_cost
+from verify_pipeline.branching.limits.cost import seconds_of, walk_cost
 from verify_pipeline.branching.search.interval_split import can_be_cut
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.evidence import decisions

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.branching.config.search_settings import SearchSettings
-from verify_pipeline.branching.limits.crown_cost import crown_cost, seconds_of
+from verify_pipeline.branching.limits.cost import crown_cost, seconds_of
 from verify_pipeline.branching.search.query import SearchQuery
 from verify_pipeline.branching.search.ways import split_inputs
 from verify_pipeline.certify.boxes import inner_box

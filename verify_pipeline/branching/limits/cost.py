@@ -1,4 +1,8 @@
-"""What bounds cost, counted in multiplications: the same on a busy machine and on an idle one."""
+"""What bounds cost, counted: the same on a busy machine and on an idle one.
+
+Walks back are counted in multiplications, and compared with seconds by the speed of a device.
+Inside a search, work is counted in domains: 1 for the steps of one domain's bound.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,25 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.bounds.relaxations.relaxed_graph import is_affine
+from verify_pipeline.bounds.intermediate.needed_neurons import are_loose, needed_neurons
+from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.network.graph import Graph, Node
-from verify_pipeline.network.ops import Conv2d, LeakyRelu, Linear, MatMul, Relu, size
+from verify_pipeline.network.ops import Conv2d, Linear, MatMul, size
 
 SPEED = {"cpu": 4e9, "cuda": 4e11}
 """Multiplications a second in walks back through networks, by device. One processor core was
 measured at 4e9 (convolutions) to 1.3e10 (linear layers)."""
+
+
+OF_A_DOMAIN = 0.1
+"""What a step of one neuron's bound costs, in steps of one domain's: 0.04 to 0.13 were measured on
+fully connected networks, small convolutional ones and ResNets."""
+
+OF_A_MARGIN = 0.5
+"""A step of a neuron's bound, in steps of a margin's: it ends where the neuron is."""
+
+WALKS = 3
+"""Walks through the network that a step of one bound costs: back, forward, and its updates."""
 
 
 def walk_cost(graph: Graph, place: int) -> int:
@@ -48,25 +64,29 @@ def crown_cost(graph: Graph, bounds: NodeBounds) -> Tensor:
         bounds: of the inputs of nonlinear operations, ``N`` instances.
     """
     total = torch.zeros(len(bounds), dtype=torch.float64)
-    for place, only_signs in _asked(graph).items():
+    for place, only_signs in needed_neurons(graph).items():
         if place in bounds.lower:
-            lower, upper = bounds.lower[place], bounds.upper[place]
-            matters = (lower < 0) & (upper > 0) if only_signs else lower < upper
-            count = matters.flatten(1).sum(1).double().cpu()
+            interval = bounds.lower[place], bounds.upper[place]
+            count = are_loose(only_signs, interval).flatten(1).sum(1).double().cpu()
             total += 2 * count * walk_cost(graph, place)
     return total
 
 
-def _asked(graph: Graph) -> dict[int, bool]:
-    """Inputs of nonlinear operations, but for the network's: whether only ReLUs read them."""
-    asked: dict[int, bool] = {}
-    for node in graph.nodes[1:]:
-        if not is_affine(node.op):
-            only_signs = isinstance(node.op, Relu | LeakyRelu)
-            for i in node.inputs:
-                if i:
-                    asked[i] = asked.get(i, True) and only_signs
-    return asked
+def in_domains(functionals: Tensor, steps: int, settings: SearchSettings) -> Tensor:
+    """What optimised bounds of neurons cost, in domains of a search.
+
+    Args:
+        functionals: how many bounds, any shape.
+        steps: of the ascent for each of them.
+        settings: of the search, whose domains they are.
+    """
+    return functionals * (OF_A_DOMAIN * (steps + 1) / (settings.domain.iterations + 1))
+
+
+def ascent_cost(graph: Graph, functionals: float, steps: int) -> float:
+    """Multiplications of as many optimised bounds of neurons, spread over all layers."""
+    whole = WALKS * walk_cost(graph, len(graph.nodes) - 1)
+    return functionals * (steps + 1) * OF_A_MARGIN * whole
 
 
 def seconds_of(multiplications: float, device: torch.device) -> float:
