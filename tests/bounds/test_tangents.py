@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.bounds.test_curves import many_intervals
+from tests.bounds.test_smooth import many_intervals
 from verify_pipeline.bounds import (
     MemoryBudget,
     Multipliers,

@@ -1,7 +1,7 @@
 """Files as torch's two exporters, tf2onnx and keras write them; reading them checks their parity.
 
 The exporters that are not installed here are skipped; files in their manner that are made by hand
-stand in test_onnx_reader.py, and below.
+stand in test_reader.py, and below.
 """
 
 from __future__ import annotations
