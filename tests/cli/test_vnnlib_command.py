@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from onnx import TensorProto, helper
 from torch import nn
 from typer.testing import CliRunner
 
+from tests.onnx_networks import node, onnx_file, singles
 from verify_pipeline.cli.app import app
 from verify_pipeline.interop import text_files as files
 from verify_pipeline.interop.counterexamples import read_counterexample, replay_counterexample
@@ -68,19 +68,9 @@ def test_sat_writes_the_counterexample(
 
 def test_the_comparison_with_onnxruntime_can_be_left_out(tmp_path: Path) -> None:
     """Of a file that loses all digits in float32: Y = (X + 1e9) - 1e9."""
-    nodes = [
-        helper.make_node("Add", ["x", "c"], ["s"]),
-        helper.make_node("Sub", ["s", "c"], ["y"]),
-    ]
-    constant = helper.make_tensor("c", TensorProto.FLOAT, [1], [1e9])
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1]) for name in "xy")
-    model = helper.make_model(
-        helper.make_graph(nodes, "coarse", [x], [y], [constant]),
-        opset_imports=[helper.make_opsetid("", 13)],
-        ir_version=8,
-    )
+    nodes = [node("Add", "x", "c", "s"), node("Sub", "s", "c", "y")]
     path = tmp_path / "coarse.onnx"
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(onnx_file(nodes, ("n", 1), singles(c=[1e9])))
     prop = write_property(tmp_path, "(<= Y_0 -1.01)")
     code, out, err = run("--onnx", path, "--property", prop)
     assert (code, out) == (2, "")
