@@ -1,5 +1,7 @@
 """Small random networks over which every bounding method is tested, in float64."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import pytest
@@ -206,11 +208,3 @@ def piecewise_case(request: pytest.FixtureRequest) -> Case:
 def affine_case() -> Case:
     """The network without nonlinear operations."""
     return Case("affine")
-
-
-@pytest.fixture
-def two_neurons() -> Graph:
-    """``y = relu(x1 + x2) + relu(x1 - x2)``, whose bounds are worked out by hand."""
-    b = GraphBuilder((2,))
-    x = b.add(Relu(), b.add(Linear(torch.tensor([[1.0, 1.0], [1.0, -1.0]])), 0))
-    return b.build(b.add(Linear(torch.ones(1, 2)), x)).to(torch.float64)

@@ -29,7 +29,7 @@ AFFORDABLE = 1 / 200
 """Of an instance's time, what CROWN bounds of a box with more of them may take to be halved."""
 
 PATIENCE = 3.0
-"""Times its seconds that halving a box may be expected to take, or ReLUs are split as well."""
+"""What halving a box may be expected to take, times its seconds, unless a caller says otherwise."""
 
 
 class InputSplitStage:
@@ -41,6 +41,7 @@ class InputSplitStage:
         memory: bytes that a batch may take.
         clock: seconds from some origin.
         give_up: times its seconds that a search may be expected to take; None: any.
+        patience: times its seconds that it may be expected to take, or ReLUs are split as well.
     """
 
     name = "input-split"
@@ -53,11 +54,12 @@ class InputSplitStage:
         memory: int,
         clock: Clock,
         give_up: float | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         self._subject = subject
         self._budget = root_budget(memory)
         self._clock = clock
-        room = room_to_halve(subject.exact, rows, memory, self._budget, give_up, PATIENCE)
+        room = room_to_halve(subject.exact, rows, memory, self._budget, give_up, patience)
         self._room = replace(room, dtype=subject.input_dtype)
         self.largest_task = room.batch
 
