@@ -6,14 +6,17 @@ The input of each is ``x`` and its output ``y``, unless it says otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+from torch import nn
 
-from verify_pipeline.onnx import Network, load_network
+from verify_pipeline.onnx import Network, load_network, network_from_module
 
 Array = NDArray[Any]
 Shape = Sequence[int | str]
@@ -33,7 +36,7 @@ def singles(**numbers: ArrayLike) -> dict[str, Array]:
 def onnx_file(
     nodes: Sequence[NodeProto],
     input_shape: Shape,
-    weights: Mapping[str, Array] | None = None,
+    weights: Mapping[str, Any] | None = None,
     opset: int = 13,
     listed: bool = False,
     input_type: int = TensorProto.FLOAT,
@@ -65,10 +68,14 @@ def written_network(path: Path, data: bytes, check_parity: bool = True) -> Netwo
 
 
 def operator_file(
-    operator: str, input_shape: Shape, *weights: Array | None, opset: int = 13, **attributes: Any
+    operator: str,
+    input_shape: Shape,
+    *weights: Array | np.generic | None,
+    opset: int = 13,
+    **attributes: Any,
 ) -> bytes:
     """One operator of ``x`` and constants; None leaves an input out."""
-    named = {f"w{i}": w for i, w in enumerate(weights) if w is not None}
+    named = {f"w{i}": np.asarray(w) for i, w in enumerate(weights) if w is not None}
     inputs = ["" if w is None else f"w{i}" for i, w in enumerate(weights)]
     return onnx_file([node(operator, "x", *inputs, "y", **attributes)], input_shape, named, opset)
 
@@ -91,6 +98,49 @@ def mlp_file(input_shape: Shape = ("n", 2), **options: Any) -> bytes:
         node("Gemm", "c", "w1", "b1", "y"),
     ]
     return onnx_file(nodes, input_shape, weights, **options)
+
+
+def layers_file(input_shape: Shape, *layers: str | tuple[ArrayLike, ...]) -> bytes:
+    """Layers one after the other.
+
+    Args:
+        input_shape: of ``x``.
+        layers: operators of one input, by name, and linear layers: a weight, which has a row for
+            each output, and a bias, or none.
+    """
+    nodes: list[NodeProto] = []
+    weights: dict[str, Array] = {}
+    last = "x"
+    for place, layer in enumerate(layers):
+        found = "y" if place == len(layers) - 1 else f"h{place}"
+        if isinstance(layer, str):
+            nodes.append(node(layer, last, found))
+        else:
+            named = singles(
+                **{f"{letter}{place}": v for letter, v in zip("wb", layer, strict=False)}
+            )
+            nodes.append(node("Gemm", last, *named, found, transB=1))
+            weights |= named
+        last = found
+    return onnx_file(nodes, input_shape, weights)
+
+
+def dense_network(seed: int, *widths: int, activation: nn.Module | None = None) -> Network:
+    """Linear layers of these widths, as torch initialises them, with activations between them.
+
+    Args:
+        seed: of the weights.
+        widths: lengths of the input, the hidden layers and the output.
+        activation: behind the first layer; None: ReLU, as behind the others.
+    """
+    layers: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for into, out in pairwise(widths):
+            layers += [nn.Linear(into, out), nn.ReLU()]
+    if activation is not None:
+        layers[1] = activation
+    return network_from_module(nn.Sequential(*layers[:-1]), widths[:1])
 
 
 def two_pixel_file(weight: Array, operators: Sequence[str] = ()) -> bytes:

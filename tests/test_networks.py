@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tests import networks, networks_by_hand
+from tests import networks, networks_by_hand, onnx_networks
 from verify_pipeline.bounds import crown_margins, interval_bounds, interval_margins
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import LeakyRelu, Op, Relu
+from verify_pipeline.onnx import network_from_bytes
 from verify_pipeline.problem import Box, Specification
 
 F64 = torch.float64
@@ -116,3 +118,18 @@ def test_a_chain_counts_its_nodes_from_one() -> None:
     graph = networks_by_hand.chain((1,), networks_by_hand.linear([[2.0]], [1.0]), Relu())
     assert [type(node.op).__name__ for node in graph.nodes] == ["Input", "Linear", "Relu"]
     assert graph(column(-1, 0.1)).tolist() == [[0.0], [1.2]]
+
+
+def test_files_compute_what_their_docstrings_say() -> None:
+    mlp = network_from_bytes(onnx_networks.mlp_file())
+    assert mlp.replay(torch.tensor([[1.0, 1.0], [0.0, 2.0]])).tolist() == [[3.5, 0.0], [5.5, 1.0]]
+    steep = network_from_bytes(onnx_networks.steep_file(1e9))
+    rounded = torch.tensor([[0.1]], dtype=torch.float32).double()
+    assert steep.replay(rounded)[0].tolist() == pytest.approx([1.49, 1.5], abs=1e-3)
+    pixels = network_from_bytes(onnx_networks.two_pixel_file(np.array([[1, 2], [3, 4]]), ["Relu"]))
+    assert pixels.replay(torch.tensor([[[[-1.0, 2.0]]]])).tolist() == [[6.0, 8.0]]
+    layers = ([[1], [-1]],), "Relu", ([[1, 1]], [0.5])
+    absolute = network_from_bytes(onnx_networks.layers_file(("n", 1), *layers))
+    assert absolute.replay(torch.tensor([[-2.0], [3.0]])).tolist() == [[2.5], [3.5]]
+    dense = onnx_networks.dense_network(0, 3, 4, 2)
+    assert dense.replay(torch.zeros(5, 3)).shape == (5, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,18 +18,11 @@ from verify_pipeline.problem import Box, Specification
 
 
 def attack(
-    graph: Graph, images: torch.Tensor, labels: torch.Tensor, epsilon: float, **options: object
+    graph: Graph, images: torch.Tensor, labels: torch.Tensor, epsilon: float, **options: Any
 ) -> tuple[Attacked, Box, Specification]:
     box = Box.around(images, epsilon)
     spec = Specification.margins(labels, graph.outputs)
-    found = falsify(
-        graph,
-        box,
-        spec,
-        images,
-        FalsifySettings(**options),
-        range(len(images)),  # type: ignore[arg-type]
-    )
+    found = falsify(graph, box, spec, images, FalsifySettings(**options), range(len(images)))
     return found, box, spec
 
 

@@ -105,7 +105,7 @@ def test_ascent_finds_the_beta_worked_out_above() -> None:
 def test_ascent_stops_when_time_is_up_and_its_answer_holds() -> None:
     bounds = interval_bounds(TWO_NEURONS, BOX)
     settings = OptimiseSettings(iterations=60, lr_beta=0.1, decay=0.95)
-    steps = []
+    steps: list[int] = []
 
     def climbed(seconds: int) -> float:
         steps.clear()

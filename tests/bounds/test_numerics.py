@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -72,7 +73,7 @@ def test_multipliers_out_of_range_prove_nothing_wrong() -> None:
 
 
 def test_full_precision_is_given_back() -> None:
-    switch = torch.backends.cudnn.conv
+    switch: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # not in its stubs
     before = switch.fp32_precision
     with full_precision():
         assert switch.fp32_precision == "ieee"

@@ -116,8 +116,9 @@ def test_points_of_boxes_are_rounded_for_the_network(tmp_path: Path, double: Net
     for name, value in (("lower", 0.1 - WIDTH), ("upper", 0.1 + WIDTH), ("point", 0.1)):
         np.save(tmp_path / f"{name}.npy", np.array([[value]]))
     np.save(tmp_path / "labels.npy", np.array([1]))
-    files = [tmp_path / f"{name}.npy" for name in ("lower", "upper", "labels", "point")]
-    boxes = boxes_from_arrays(*files, "boxes")
+    names = ("lower", "upper", "labels", "point")
+    lower, upper, labels, point = (tmp_path / f"{name}.npy" for name in names)
+    boxes = boxes_from_arrays(lower, upper, labels, point, "boxes")
     assert isinstance(boxes, BoxSet)
     (record,) = certify_set(double, boxes, CertifySettings(epsilon=0.0)).records
     assert record.status is Status.VERIFIED

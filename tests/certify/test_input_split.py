@@ -11,27 +11,21 @@ import pytest
 import torch
 from torch import nn
 
+from tests.onnx_networks import dense_network
 from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.branching.search import input_split as halving
 from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.stages.input_split import VERY_FEW, InputSplitStage
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.onnx import Network, network_from_module
+from verify_pipeline.onnx import Network
 from verify_pipeline.problem import Box, Reason, Specification, Status
 
 CPU = torch.device("cpu")
 
 
 def network(seed: int, inputs: int = 2, *, smooth: bool = False) -> Network:
-    torch.manual_seed(seed)
-    middle = nn.Tanh() if smooth else nn.ReLU()
-    return network_from_module(
-        nn.Sequential(
-            nn.Linear(inputs, 10), middle, nn.Linear(10, 10), nn.ReLU(), nn.Linear(10, 2)
-        ),
-        (inputs,),
-    )
+    return dense_network(seed, inputs, 10, 10, 2, activation=nn.Tanh() if smooth else None)
 
 
 def decide(
@@ -127,7 +121,7 @@ def test_a_row_that_is_not_finite_proves_nothing(
     value: float, spare: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other row holds, which is enough only where one may fail."""
-    honest = halving.margins_and_gaps
+    honest = halving.margins_and_gaps  # type: ignore[attr-defined]
 
     def overflowing(*arguments: Any) -> Any:
         found, gaps = honest(*arguments)

@@ -7,29 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
-from typer.testing import CliRunner
 
-from tests.onnx_networks import node, onnx_file, singles
-from verify_pipeline.cli.app import app
+from tests.cli.typed import command
+from tests.onnx_networks import layers_file, node, onnx_file, singles
 from verify_pipeline.interop import text_files as files
 from verify_pipeline.interop.counterexamples import read_counterexample, replay_counterexample
 from verify_pipeline.interop.vnnlib import read_vnnlib
-from verify_pipeline.onnx import Network, export_onnx, load_network
+from verify_pipeline.onnx import Network, load_network
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Y_0 = |X_0|."""
-    module = nn.Sequential(nn.Flatten(), nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
-    with torch.no_grad():
-        module[1].weight.copy_(torch.tensor([[1.0], [-1.0]]))
-        module[1].bias.zero_()
-        module[3].weight.copy_(torch.tensor([[1.0, 1.0]]))
-        module[3].bias.zero_()
     path = tmp_path_factory.mktemp("network") / "abs.onnx"
-    export_onnx(module, path, (1,), {})
+    path.write_bytes(layers_file(("n", 1), ([[1], [-1]],), "Relu", ([[1, 1]],)))
     return path
 
 
@@ -43,9 +34,7 @@ def write_property(folder: Path, constraint: str) -> Path:
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["vnnlib", *map(str, arguments), "--device", "cpu"])
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.exit_code, result.stdout, result.stderr
+    return command("vnnlib", *arguments, "--device", "cpu")
 
 
 def test_unsat(network: Path, tmp_path: Path) -> None:
@@ -119,9 +108,7 @@ def test_a_users_mistake_is_a_message_and_no_verdict(
 
 def run_set(folder: Path, *arguments: object) -> tuple[int, str, str]:
     names = (folder / "instances.csv", "--out", folder / "results.csv", "--device", "cpu")
-    result = CliRunner().invoke(app, ["vnncomp", *map(str, (*names, *arguments))])
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.exit_code, result.stdout, result.stderr
+    return command("vnncomp", *names, *arguments)
 
 
 def test_a_set(network: Path, tmp_path: Path) -> None:

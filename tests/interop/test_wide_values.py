@@ -46,7 +46,7 @@ LEAKY = [
     node("Gemm", "x", "w", "b", "a"),
     node("LeakyRelu", "a", "y", alpha=0.5),
 ]
-WIDE = {
+WIDE: dict[str, tuple[list[NodeProto], dict[str, ArrayLike], list[tuple[float, float]], str]] = {
     "exp then linear": (
         EXP_THEN_ONE,
         {"one": [[1.0]]},

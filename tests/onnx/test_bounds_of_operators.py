@@ -113,7 +113,7 @@ def test_samples_are_within_the_bounds(case: Case, normal: Callable[..., Array])
     ],
 )
 def test_exponentials_below_zero_are_one_function_where_there_is_one(
-    operator: str, attributes: dict[str, float], expected: list[str]
+    operator: str, attributes: dict[str, Any], expected: list[str]
 ) -> None:
     graph = network_from_bytes(operator_file(operator, (1, 5), **attributes)).graph
     found = [node.op.function for node in graph.nodes if isinstance(node.op, Elementwise)]

@@ -273,7 +273,7 @@ ELU_ALPHAS = (0.5, 1e-30, 1e30)
 def test_exponentials_keep_numbers_near_zero(op: str, alpha: float) -> None:
     """``exp(x) - 1`` of x = -1e-20 would be 0."""
     alpha = float(np.float32(alpha))
-    attributes = {"alpha": alpha} | ({"gamma": 1.0} if op == "Selu" else {})
+    attributes: dict[str, Any] = {"alpha": alpha} | ({"gamma": 1.0} if op == "Selu" else {})
     graph = network_from_bytes(operator_file(op, (1, 3), **attributes), check_parity=False).graph
     x = torch.tensor([[-1e-20, -1e-3, 1e-20]], dtype=torch.float64)
     below = alpha * (x / (alpha if op == "Celu" else 1)).expm1()

@@ -70,7 +70,7 @@ def test_what_is_named_instead_can_be_read() -> None:
 def test_batch_normalisation_in_training_mode(opset: int, extra: int) -> None:
     statistics = {"s": numbers(1, 1), "b": numbers(0, 0), "m": numbers(0, 0), "v": numbers(1, 1)}
     outputs = ["y", *(f"more{i}" for i in range(extra))]
-    mode = {"training_mode": 1} if opset >= 14 else {}
+    mode: dict[str, Any] = {"training_mode": 1} if opset >= 14 else {}
     node = helper.make_node("BatchNormalization", ["x", *statistics], outputs, **mode)
     with pytest.raises(UnsupportedOperatorError, match=r"training mode\. .* model\.eval\(\)"):
         network_from_bytes(onnx_file([node], ("n", 2, 4), statistics, opset=opset))

@@ -178,7 +178,9 @@ def test_size_of_an_activation() -> None:
 def test_windows_over_a_first_axis_that_is_no_batch(op: str, normal: Callable[..., Array]) -> None:
     """The file's input is a sequence of three images."""
     weights = (normal(2, 2, 2, 2),) if op.startswith("Conv") else ()
-    attrs = {"kernel_shape": [2, 2]} if op.endswith("Pool") and "Global" not in op else {}
+    attrs: dict[str, Any] = (
+        {"kernel_shape": [2, 2]} if op.endswith("Pool") and "Global" not in op else {}
+    )
     network = network_from_bytes(operator_file(op, (3, 2, 4, 5), *weights, **attrs))
     x = torch.rand(2, 3, 2, 4, 5)
     torch.testing.assert_close(network.graph(x.double()).float(), network.replay(x))

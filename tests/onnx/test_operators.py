@@ -225,7 +225,7 @@ def test_agrees_with_onnxruntime(case: Case, normal: Callable[..., Array]) -> No
     [(op, "positive") for op in ("Sqrt", "Reciprocal", "Pow", "Log", "ReduceLogSum")],
 )
 def test_functions_of_positive_values(op: str, inputs: str) -> None:
-    attrs = {"axes": [1]} if op == "ReduceLogSum" else {}
+    attrs: dict[str, Any] = {"axes": [1]} if op == "ReduceLogSum" else {}
     nodes = [
         helper.make_node("Exp", ["x"], [inputs]),
         helper.make_node(op, [inputs, "p"] if op == "Pow" else [inputs], ["y"], **attrs),
