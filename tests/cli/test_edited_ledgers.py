@@ -10,19 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.certify.old_ledger import write_version_1
 from tests.cli.typed import command, write_network
-
-VERSION_1 = Path(__file__).parents[1] / "certify" / "ledger_version_1.sql"
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Path:
-    path = tmp_path / "ledger.sqlite"
-    connection = sqlite3.connect(path)
-    connection.executescript(VERSION_1.read_text(encoding="utf-8"))
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.close()
-    return path
+    return write_version_1(tmp_path / "ledger.sqlite")
 
 
 def edit(ledger: Path, change: str, *values: object) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from tests.networks_by_hand import sum_of_inputs
 from verify_pipeline.interop.starts import FEW, starting_points
-from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import Linear
+from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
 
 def total(inputs: int) -> Graph:
-    """The sum of the inputs."""
-    builder = GraphBuilder((inputs,))
-    builder.add(Linear(torch.ones(1, inputs)), 0)
-    return builder.build()
+    return sum_of_inputs(inputs).to(torch.float32)
 
 
 def boxes(inputs: int) -> Box:

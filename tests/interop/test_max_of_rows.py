@@ -5,21 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.networks import mlp
+from tests.networks_by_hand import chain
 from verify_pipeline.bounds import crown_margins, interval_bounds
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.interop.max_of_rows import AnyOf, append_any_of, replay_any_of
-from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import Linear, Relu
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import Linear
 from verify_pipeline.problem import Box, Specification
 
 
-def network(outputs: int = 4) -> Graph:
-    generator = torch.Generator().manual_seed(0)
-    builder = GraphBuilder((3,))
-    builder.add(Linear(torch.randn(6, 3, generator=generator), torch.ones(6)), 0)
-    builder.add(Relu(), 1)
-    builder.add(Linear(torch.randn(outputs, 6, generator=generator)), 2)
-    return builder.build().to(torch.float64)
+def network() -> Graph:
+    return mlp(0, 3, (6,), outputs=4).to(torch.float64)
 
 
 def groups_of(sizes: list[int], outputs: int = 4) -> list[AnyOf]:
@@ -34,10 +31,9 @@ def groups_of(sizes: list[int], outputs: int = 4) -> list[AnyOf]:
 
 
 def test_of_two_outputs_by_hand() -> None:
-    builder = GraphBuilder((2,))
-    builder.add(Linear(torch.eye(2)), 0)
     group = AnyOf(torch.eye(2, dtype=torch.float64), torch.tensor([0.0, -1.0]).double())
-    found = append_any_of(builder.build(), [group])
+    identity = chain((2,), Linear(torch.eye(2)), dtype=torch.float32)
+    found = append_any_of(identity, [group])
     x = torch.tensor([[3.0, 2.0], [3.0, 8.0], [-5.0, -4.0], [1.0, 2.0]])
     assert found(x).tolist() == [[3.0], [7.0], [-5.0], [1.0]]
     assert found.outputs == 1
@@ -55,12 +51,10 @@ def test_the_greatest_row_of_each_group(sizes: list[int]) -> None:
 
 
 def test_whole_numbers_are_exact() -> None:
-    builder = GraphBuilder((4,))
-    builder.add(Linear(torch.eye(4)), 0)
     rows = torch.tensor([[1, 0, 0, 0], [0, 1, 0, -1], [0, 0, 2, 0]]).double()
     groups = [AnyOf(rows, torch.tensor([0.0, 1, -2]).double())]
     x = torch.randint(-9, 9, (500, 4), generator=torch.Generator().manual_seed(3)).float()
-    found = append_any_of(builder.build(), groups)(x)
+    found = append_any_of(chain((4,), Linear(torch.eye(4)), dtype=torch.float32), groups)(x)
     assert torch.equal(found[:, 0], groups[0].values(x.double()).float())
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
+from tests.networks import conv_mlp, mlp
 from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
@@ -14,33 +17,19 @@ from verify_pipeline.bounds import (
     interval_bounds,
     optimise_intermediate,
 )
-from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import Conv2d, Linear, Relu, Reshape
+from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box
 
 SETTINGS = OptimiseSettings(iterations=15, lr_alpha=0.3, lr_beta=0.2, decay=0.95)
 
 
-def dense() -> tuple[Graph, int]:
-    builder, place, width = GraphBuilder((3,)), 0, 3
-    for size in (8, 8, 8):
-        place = builder.add(Linear(torch.randn(size, width) / width**0.5), place)
-        place, width = builder.add(Relu(), place), size
-    builder.add(Linear(torch.randn(2, width)), place)
-    return builder.build().to(torch.float64), 2
+def dense(seed: int) -> Graph:
+    return mlp(seed, 3, (8, 8, 8), outputs=2, gain=1.0, bias=0.0)
 
 
-def planes() -> tuple[Graph, int]:
-    """A plane so large that the neurons of its second convolution see windows of it."""
-    builder = GraphBuilder((1, 12, 12))
-    place, channels = 0, 1
-    for _ in range(3):
-        weight = torch.randn(2, channels, 3, 3) / (3 * channels**0.5)
-        place = builder.add(Conv2d(weight, None, (1, 1), (1, 1), (1, 1), 1), place)
-        place, channels = builder.add(Relu(), place), 2
-    place = builder.add(Reshape((288,)), place)
-    builder.add(Linear(torch.randn(2, 288)), place)
-    return builder.build().to(torch.float64), 2
+def planes(seed: int) -> Graph:
+    """Planes so large that the neurons of the second convolution see windows of them."""
+    return conv_mlp(seed, (1, 12, 12), [(2, 3, 1, 1)] * 3, outputs=2, bias=0.0)
 
 
 def samples(box: Box, count: int) -> torch.Tensor:
@@ -50,10 +39,11 @@ def samples(box: Box, count: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("make", [dense, planes])
 @pytest.mark.parametrize("seed", range(2))
-def test_bounds_hold_on_the_domain_and_gain_from_beta(make: object, seed: int) -> None:
+def test_bounds_hold_on_the_domain_and_gain_from_beta(
+    make: Callable[[int], Graph], seed: int
+) -> None:
     torch.manual_seed(seed)
-    assert callable(make)
-    graph, first = make()
+    graph, first = make(seed).to(torch.float64), 2
     box = Box.around(torch.rand(1, *graph.input_shape, dtype=torch.float64), 0.5)
     budget = MemoryBudget()
     root = crown_intermediate(graph, box, interval_bounds(graph, box), budget)

@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto
 
+from tests.onnx_networks import node, onnx_file, singles
 from verify_pipeline.interop.decide import decide, property_plan
 from verify_pipeline.interop.instance_list import Answer
 from verify_pipeline.interop.vnnlib import parse_vnnlib
 from verify_pipeline.onnx import network_from_bytes
 
-Weights = dict[str, NDArray[np.float32]]
-
-
-def number(value: float) -> NDArray[np.float32]:
-    return np.array(value, np.float32)
-
 
 def answer(
-    nodes: list[NodeProto], weights: Weights, limits: tuple[float, float], what: str
+    nodes: list[NodeProto], weights: dict[str, float], limits: tuple[float, float], what: str
 ) -> Answer:
     """About a network of one input x within limits, with outputs 0.6 and m."""
-    weights = weights | {"zero": number(0), "level": number(0.6)}
     ends = [
-        helper.make_node("Mul", ["m", "zero"], ["nothing"]),
-        helper.make_node("Add", ["nothing", "level"], ["constant"]),
-        helper.make_node("Concat", ["constant", "m"], ["y"], axis=1),
+        node("Mul", "m", "zero", "nothing"),
+        node("Add", "nothing", "level", "constant"),
+        node("Concat", "constant", "m", "y", axis=1),
     ]
-    graph = helper.make_graph(
-        [*nodes, *ends],
-        "test",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     text = "".join(f"(declare-const {name} Real)\n" for name in ("X_0", "Y_0", "Y_1"))
     text += f"(assert (>= X_0 {limits[0]}))\n(assert (<= X_0 {limits[1]}))\n{what}\n"
-    network = network_from_bytes(model.SerializeToString())
-    (decided,) = decide(network, [parse_vnnlib(text, "test")], property_plan(20.0))
+    data = onnx_file([*nodes, *ends], ("n", 1), singles(zero=0, level=0.6, **weights))
+    (decided,) = decide(network_from_bytes(data), [parse_vnnlib(text, "test")], property_plan(20.0))
     return decided.answer
 
 
@@ -48,11 +32,11 @@ def answer(
 def test_a_limit_far_below_does_not_swallow_its_input(limit: float) -> None:
     """``max(relu(x - 50), limit)`` reaches 10 > 0.6 at x = 60."""
     nodes = [
-        helper.make_node("Sub", ["x", "fifty"], ["d"]),
-        helper.make_node("Relu", ["d"], ["r"]),
-        helper.make_node("Max", ["r", "limit"], ["m"]),
+        node("Sub", "x", "fifty", "d"),
+        node("Relu", "d", "r"),
+        node("Max", "r", "limit", "m"),
     ]
-    weights = {"fifty": number(50), "limit": number(limit)}
+    weights = {"fifty": 50, "limit": limit}
     above = "(assert (>= Y_1 Y_0))"
     assert answer(nodes, weights, (40, 60), above) is Answer.SAT
     assert answer(nodes, weights, (40, 50.5), above) is Answer.UNSAT
@@ -60,8 +44,8 @@ def test_a_limit_far_below_does_not_swallow_its_input(limit: float) -> None:
 
 @pytest.mark.parametrize("limit", [1e12, 3e38])
 def test_a_clip_far_away_keeps_small_differences(limit: float) -> None:
-    nodes = [helper.make_node("Clip", ["x", "low", "high"], ["m"])]
-    weights = {"low": number(-limit), "high": number(limit)}
+    nodes = [node("Clip", "x", "low", "high", "m")]
+    weights = {"low": -limit, "high": limit}
     near = "(assert (<= Y_1 0.00001))"
     assert answer(nodes, weights, (0.00002, 1), near) is Answer.UNSAT
     assert answer(nodes, weights, (0.000005, 1), near) is Answer.SAT
@@ -71,17 +55,17 @@ def test_a_clip_far_away_keeps_small_differences(limit: float) -> None:
 def test_the_greater_of_two_of_different_size(top: float, expected: Answer) -> None:
     """``max(x, -1e30 x)``."""
     nodes = [
-        helper.make_node("Mul", ["x", "steep"], ["deep"]),
-        helper.make_node("Max", ["x", "deep"], ["m"]),
+        node("Mul", "x", "steep", "deep"),
+        node("Max", "x", "deep", "m"),
     ]
-    weights = {"steep": number(-1e30)}
+    weights = {"steep": -1e30}
     assert answer(nodes, weights, (0.2, top), "(assert (>= Y_1 Y_0))") is expected
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(0.1, Answer.UNSAT), (0.3, Answer.SAT)])
 def test_a_constraint_far_away_does_not_swallow_another(limit: float, expected: Answer) -> None:
     """One of two has to be broken; the other never is, by far. Another pair always is."""
-    nodes = [helper.make_node("Identity", ["x"], ["m"])]
+    nodes = [node("Identity", "x", "m")]
     first, second = f"(and (>= Y_0 -{10**30}) (<= Y_1 {limit}))", "(and (>= Y_0 5) (<= Y_1 5))"
     both = f"(assert (or {first} {second}))"
     assert answer(nodes, {}, (0.2, 0.7), both) is expected

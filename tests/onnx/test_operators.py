@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
+from tests.onnx_networks import onnx_file, operator_file
 from verify_pipeline.errors import UnsupportedOperatorError
 from verify_pipeline.onnx import check, network_from_bytes
 from verify_pipeline.onnx.operators import OPERATORS
@@ -210,9 +211,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_agrees_with_onnxruntime(
-    case: Case, operator_file: Callable[..., bytes], normal: Callable[..., Array]
-) -> None:
+def test_agrees_with_onnxruntime(case: Case, normal: Callable[..., Array]) -> None:
     weights = [normal(*w) if isinstance(w, tuple) else w for w in case.weights]
     data = operator_file(case.op, ("n", *case.shape), *weights, opset=case.opset, **case.attrs)
     network = network_from_bytes(data, check_parity=False)
@@ -225,10 +224,8 @@ def test_agrees_with_onnxruntime(
     ("op", "inputs"),
     [(op, "positive") for op in ("Sqrt", "Reciprocal", "Pow", "Log", "ReduceLogSum")],
 )
-def test_functions_of_positive_values(
-    op: str, inputs: str, onnx_file: Callable[..., bytes]
-) -> None:
-    attrs = {"axes": [1]} if op == "ReduceLogSum" else {}
+def test_functions_of_positive_values(op: str, inputs: str) -> None:
+    attrs: dict[str, Any] = {"axes": [1]} if op == "ReduceLogSum" else {}
     nodes = [
         helper.make_node("Exp", ["x"], [inputs]),
         helper.make_node(op, [inputs, "p"] if op == "Pow" else [inputs], ["y"], **attrs),
@@ -251,9 +248,7 @@ TWO_BRANCHES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("op", TWO_BRANCHES)
 @pytest.mark.parametrize("shape", [(4, 4), (2, 4, 4)], ids=str)
-def test_operators_of_two_activations(
-    op: str, shape: tuple[int, ...], onnx_file: Callable[..., bytes]
-) -> None:
+def test_operators_of_two_activations(op: str, shape: tuple[int, ...]) -> None:
     nodes = [
         helper.make_node("Tanh", ["x"], ["a"]),
         helper.make_node("Exp", ["x"], ["b"]),
@@ -285,7 +280,7 @@ def test_the_page_about_onnx_names_every_operator() -> None:
     ],
 )
 def test_unsupported_operator_says_what_and_what_else(
-    op: str, attrs: dict[str, Any], message: str, operator_file: Callable[..., bytes]
+    op: str, attrs: dict[str, Any], message: str
 ) -> None:
     weights = (np.ones(4, np.float32),) if op == "Pow" else ()
     with pytest.raises(UnsupportedOperatorError) as caught:

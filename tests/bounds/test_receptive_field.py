@@ -1,14 +1,14 @@
 """A neuron's own network computes the neuron, and bounds it as the whole network does."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 
 from verify_pipeline.bounds import MemoryBudget, interval_bounds
-from verify_pipeline.bounds.intermediate import neuron_batches as problems
-from verify_pipeline.bounds.intermediate import receptive_field as locality
 from verify_pipeline.bounds.intermediate.receptive_field import Windows, receptive_field
 from verify_pipeline.bounds.intermediate.tighten import crown_intermediate
 from verify_pipeline.network.graph import Graph, GraphBuilder
@@ -22,12 +22,16 @@ from verify_pipeline.network.ops import (
     LeakyRelu,
     Linear,
     MaxPool2d,
+    Op,
     Relu,
     Reshape,
     Scale,
     Sub,
+    size,
 )
 from verify_pipeline.problem import Box
+
+F64 = torch.float64
 
 
 def conv(
@@ -38,7 +42,7 @@ def conv(
 
 
 def stack() -> Graph:
-    b = GraphBuilder((2, 16, 14))
+    b = GraphBuilder((2, 18, 16))
     x = b.add(Scale(torch.rand(2, 1, 1) + 0.5, torch.randn(2, 1, 1)), 0)
     x = b.add(Relu(), b.add(conv(4, 2, 3, 2, 1), x))
     x = b.add(LeakyRelu(0.25), b.add(conv(4, 4, 3, 1, 1, groups=2), x))
@@ -54,7 +58,7 @@ def without_activations() -> Graph:
 
 
 def branches() -> Graph:
-    b = GraphBuilder((2, 14, 15))
+    b = GraphBuilder((2, 16, 17))
     x = b.add(Relu(), b.add(conv(3, 2, 3, 1, 1), 0))
     wide = b.add(Relu(), b.add(conv(3, 3, 3, 2, 1), x))
     wide = b.add(conv(3, 3, 3, 1, 1), wide)
@@ -65,52 +69,49 @@ def branches() -> Graph:
 
 
 def pooled() -> Graph:
-    b = GraphBuilder((2, 17, 15))
+    b = GraphBuilder((2, 17, 17))
     x = b.add(MaxPool2d((2, 2), (2, 2)), b.add(conv(3, 2, 3, 1, 1), 0))
     x = b.add(MaxPool2d((3, 2), (1, 1)), b.add(conv(2, 3, 3, 1, 1), x))
     return without_max_pooling(b.build(b.add(conv(2, 2, 2), x)))
 
 
-@pytest.fixture(params=[stack, without_activations, branches, pooled])
-def graph(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Graph:
-    # small networks are seen whole; here they are cut out all the same
-    monkeypatch.setattr(locality, "_WORTHWHILE", 100.0)
-    torch.manual_seed(3)
-    make: Callable[[], Graph] = request.param
-    return make().to(torch.float64)
-
-
-def test_bounds_are_those_of_the_whole_network(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    b = Reshape((torch.Size(graph.nodes[-1].shape).numel(),))
-    # one more ReLU, so that the last plane is asked for
-    builder = GraphBuilder(graph.input_shape)
-    places = [0]
-    for node in graph.to(torch.float32).nodes[1:]:
+def extended(graph: Graph, before: Sequence[Op], after: Sequence[Op]) -> Graph:
+    """The network between operations of one input each."""
+    builder, place = GraphBuilder(graph.input_shape, dtype=F64), 0
+    for op in before:
+        place = builder.add(op, place)
+    places = [place]
+    for node in graph.nodes[1:]:
         places.append(builder.add(node.op, *(places[i] for i in node.inputs)))
-    flat = builder.add(b, builder.add(Relu(), places[-1]))
-    whole = builder.build(flat).to(torch.float64)
+    place = places[-1]
+    for op in after:
+        place = builder.add(op, place)
+    return builder.build(place)
 
-    box = Box.around(torch.rand(3, *graph.input_shape, dtype=torch.float64), 0.05)
-    start = interval_bounds(whole, box)
-    budget = MemoryBudget(bytes=1 << 20)
-    asked = []
 
-    def spy(*arguments: Any) -> Any:
-        asked.append(receptive_field(*arguments))
-        return asked[-1]
+@pytest.mark.parametrize("make", [stack, without_activations, branches, pooled])
+def test_bounds_are_those_of_the_whole_network(make: Callable[[], Graph]) -> None:
+    """Behind a dense layer, which is the identity here, every neuron sees the whole input."""
+    torch.manual_seed(3)
+    graph = make().to(F64)
+    # one more ReLU, so that the last plane is asked for
+    after = Relu(), Reshape((size(graph.nodes[-1].shape),))
+    inputs = size(graph.input_shape)
+    dense = Reshape((inputs,)), Linear(torch.eye(inputs, dtype=F64)), Reshape(graph.input_shape)
+    local, whole = extended(graph, (), after), extended(graph, dense, after)
+    for place in range(1, len(graph.nodes)):
+        assert receptive_field(local, place) is not None
+        assert receptive_field(whole, place + len(dense)) is None
 
-    monkeypatch.setattr(problems, "receptive_field", spy)
-    found = crown_intermediate(whole, box, start, budget)
-    assert asked
-    assert all(network is not None for network in asked)
-    monkeypatch.setattr(problems, "receptive_field", lambda *_: None)
-    expected = crown_intermediate(whole, box, start, budget)
+    box = Box.around(torch.rand(3, *graph.input_shape, dtype=F64), 0.05)
+    start, budget = interval_bounds(local, box), MemoryBudget(bytes=1 << 20)
+    found = crown_intermediate(local, box, start, budget)
+    expected = crown_intermediate(whole, box, interval_bounds(whole, box), MemoryBudget())
     moved = 0
-    for place in found.lower:
-        torch.testing.assert_close(found.lower[place], expected.lower[place], atol=1e-11, rtol=0)
-        torch.testing.assert_close(found.upper[place], expected.upper[place], atol=1e-11, rtol=0)
+    for place in range(1, len(graph.nodes)):
+        for one, other in ((found.lower, expected.lower), (found.upper, expected.upper)):
+            same = other[place + len(dense)]
+            torch.testing.assert_close(one[place], same, atol=1e-11, rtol=0)
         moved += int((found.lower[place] > start.lower[place] + 1e-9).sum())
     assert moved > 0
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.networks_by_hand import chain, linear
 from verify_pipeline.bounds import crown_margins, interval_bounds
 from verify_pipeline.bounds.interval.maxima_as_relus import with_splittable_maxima
 from verify_pipeline.bounds.relaxations.clipping import at_least, greater, rounded
@@ -110,9 +111,8 @@ def test_two_of_very_different_size_are_bounded_right(large: float) -> None:
 
 def pooled(sizes: list[float]) -> Graph:
     """The greatest of several multiples of x, by pooling."""
-    builder = GraphBuilder((1, 1, len(sizes)), dtype=torch.float64)
-    scaled = builder.add(Linear(torch.diag(tensor(*sizes)[0])), 0)
-    return builder.build(builder.add(MaxPool2d((1, len(sizes)), (1, len(sizes))), scaled))
+    pool = MaxPool2d((1, len(sizes)), (1, len(sizes)))
+    return chain((1, 1, len(sizes)), Linear(torch.diag(tensor(*sizes)[0])), pool)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,9 @@ def test_nothing_is_asked_where_nothing_has_to_be_known() -> None:
     def never() -> Box:
         raise AssertionError("the inputs are not needed")
 
-    builder = GraphBuilder((1, 2, 2), dtype=torch.float64)
-    graph = builder.build(builder.add(MaxPool2d((2, 2), (2, 2)), builder.add(Relu(), 0)))
+    graph = chain((1, 2, 2), Relu(), MaxPool2d((2, 2), (2, 2)))
     assert "MaxPool2d" not in operations(with_splittable_maxima(graph, never))
-    builder = GraphBuilder((2,), dtype=torch.float64)
-    plain = builder.build(builder.add(Relu(), 0))
+    plain = chain((2,), Relu())
     assert with_splittable_maxima(plain, never) is plain
 
 
@@ -153,9 +151,7 @@ def test_without_a_box_only_what_is_safe_anyway_is_written_anew() -> None:
     ],
 )
 def test_limits_are_written_with_relus(limit: float, expected: list[str]) -> None:
-    builder = GraphBuilder((1,), dtype=torch.float64)
-    x = builder.add(Linear(torch.tensor([[1.0]]).double()), 0)
-    graph = builder.build(builder.add(AtLeast(tensor(limit)[0, 0]), x))
+    graph = chain((1,), linear([[1]]), AtLeast(tensor(limit)[0, 0]))
     box = Box(tensor(-1), tensor(1))
     found = with_splittable_maxima(graph, lambda: box)
     assert [name for name in operations(found) if name != "Reshape"] == expected
@@ -165,9 +161,7 @@ def test_limits_are_written_with_relus(limit: float, expected: list[str]) -> Non
 
 def test_a_limit_far_below_some_of_its_values_is_raised_for_these() -> None:
     """``x - c + c`` would lose the second value, whose range ends long before the limit."""
-    builder = GraphBuilder((2,), dtype=torch.float64)
-    x = builder.add(Linear(torch.diag(tensor(1e3, 1e-12)[0])), 0)
-    graph = builder.build(builder.add(AtLeast(torch.tensor(-1e2).double()), x))
+    graph = chain((2,), linear([[1e3, 0], [0, 1e-12]]), AtLeast(tensor(-1e2)[0, 0]))
     box = Box(tensor(-1, -1), tensor(1, 1))
     found = with_splittable_maxima(graph, lambda: box)
     assert "AtLeast" not in operations(found)

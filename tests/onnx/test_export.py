@@ -133,7 +133,7 @@ def test_same_weights_same_bytes(tmp_path: Path) -> None:
     script = (
         "import sys, torch; from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[2])\n"
-        "from test_onnx_export import SHAPE, convolutional\n"
+        "from test_export import SHAPE, convolutional\n"
         "from verify_pipeline.onnx import export_onnx\n"
         "torch.manual_seed(0)\n"
         "export_onnx(convolutional(), Path(sys.argv[1]), SHAPE, {'b': '1', 'a': '2'})\n"

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, ValueInfoProto, helper
 
+from tests.onnx_networks import mlp_file, onnx_file
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.onnx import Network, load_network, network_from_bytes
 
@@ -30,9 +31,7 @@ def operations(network: Network) -> list[str]:
 
 @pytest.mark.parametrize("shape", [("n", 2), (1, 2)], ids=str)
 @pytest.mark.parametrize("listed", [False, True])
-def test_values_by_hand(
-    shape: tuple[Any, ...], listed: bool, mlp_file: Callable[..., bytes]
-) -> None:
+def test_values_by_hand(shape: tuple[Any, ...], listed: bool) -> None:
     network = network_from_bytes(mlp_file(shape, listed=listed))
     # x = (1, 2): a = (5, 1), b = (5, 0), c = (5, 0), y = (5.5, 0).
     # x = (1, -1): a = (-1, -2), c = 0, y = (0.5, 0).
@@ -46,7 +45,7 @@ def test_values_by_hand(
     assert network.graph.dtype == torch.float64
 
 
-def test_double_files_keep_their_digits(onnx_file: Callable[..., bytes]) -> None:
+def test_double_files_keep_their_digits() -> None:
     """Weights and outputs that float32 would round."""
     weights = {"w": np.array([[0.5, -2], [1 + 1e-12, 4]])}
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
@@ -57,7 +56,7 @@ def test_double_files_keep_their_digits(onnx_file: Callable[..., bytes]) -> None
     assert network.graph(point.double()).tolist() == network.replay(point).tolist() == expected
 
 
-def test_merged_weights_are_not_rounded_to_float32(onnx_file: Callable[..., bytes]) -> None:
+def test_merged_weights_are_not_rounded_to_float32() -> None:
     """(1 + 2^-12)^2 has 25 bits; float32 would drop the last."""
     weights = {name: np.full(s, 1 + 2**-12, np.float32) for name, s in (("s", 1), ("w", (1, 1)))}
     nodes = [
@@ -69,7 +68,7 @@ def test_merged_weights_are_not_rounded_to_float32(onnx_file: Callable[..., byte
     assert network.graph(torch.ones(1, 1).double()).tolist() == [[(1 + 2**-12) ** 2]]
 
 
-def test_weights_that_only_float64_holds(onnx_file: Callable[..., bytes]) -> None:
+def test_weights_that_only_float64_holds() -> None:
     """The search in float32 could not use them."""
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     data = onnx_file([node], ("n", 1), {"w": np.array([[1e39]])}, input_type=TensorProto.DOUBLE)
@@ -77,7 +76,7 @@ def test_weights_that_only_float64_holds(onnx_file: Callable[..., bytes]) -> Non
         network_from_bytes(data)
 
 
-def test_no_batch_axis_and_constant_on_the_left(onnx_file: Callable[..., bytes]) -> None:
+def test_no_batch_axis_and_constant_on_the_left() -> None:
     """As the smallest networks of VNN-COMP are written: column vectors."""
     weights = {"w": np.array([[1, 2], [3, 4], [5, 6]], np.float32), "b": np.ones(3, np.float32)}
     nodes = [
@@ -90,7 +89,7 @@ def test_no_batch_axis_and_constant_on_the_left(onnx_file: Callable[..., bytes])
     assert operations(network) == ["Input", "Linear"]
 
 
-def test_first_axis_that_is_no_batch(onnx_file: Callable[..., bytes]) -> None:
+def test_first_axis_that_is_no_batch() -> None:
     """A fixed first axis of 3 belongs to the input; a product from the left runs over it."""
     weights = {"w": np.arange(6, dtype=np.float32).reshape(2, 3)}
     network = network_from_bytes(
@@ -102,9 +101,7 @@ def test_first_axis_that_is_no_batch(onnx_file: Callable[..., bytes]) -> None:
     assert network.graph(x.double())[0].tolist() == expected.flatten().tolist()
 
 
-def test_channels_last_layout(
-    onnx_file: Callable[..., bytes], normal: Callable[..., Array]
-) -> None:
+def test_channels_last_layout(normal: Callable[..., Array]) -> None:
     """As tf2onnx writes: transposed in, convolved, transposed back, flattened."""
     weights = {
         "w": normal(4, 3, 2, 2),
@@ -126,9 +123,7 @@ def test_channels_last_layout(
     assert operations(network) == expected
 
 
-def test_sequence_first_attention_keeps_the_batch_apart(
-    onnx_file: Callable[..., bytes], normal: Callable[..., Array]
-) -> None:
+def test_sequence_first_attention_keeps_the_batch_apart(normal: Callable[..., Array]) -> None:
     """torch's MultiheadAttention moves the batch axis second and merges it with the heads."""
     weights = {
         "w": normal(6, 6),
@@ -154,9 +149,7 @@ def test_sequence_first_attention_keeps_the_batch_apart(
     assert network.outputs == 24
 
 
-def test_class_token_of_a_transformer(
-    onnx_file: Callable[..., bytes], normal: Callable[..., Array]
-) -> None:
+def test_class_token_of_a_transformer(normal: Callable[..., Array]) -> None:
     """A constant joined to the tokens, expanded to a batch size that the file computes."""
     weights = {
         "token": normal(1, 1, 5),
@@ -221,7 +214,7 @@ def test_local_functions_are_inlined() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_a_branch_is_taken_by_a_shape(size: int, onnx_file: Callable[..., bytes]) -> None:
+def test_a_branch_is_taken_by_a_shape(size: int) -> None:
     """As torch writes ``squeeze``: whether the axis is 1 is only known at run time."""
     then = helper.make_graph([helper.make_node("Neg", ["x"], ["s"])], "t", [], [value("s")])
     other = helper.make_graph([helper.make_node("Add", ["x", "x"], ["d"])], "e", [], [value("d")])
@@ -236,7 +229,7 @@ def test_a_branch_is_taken_by_a_shape(size: int, onnx_file: Callable[..., bytes]
     assert found.tolist() == ([[1.0]] if size == 1 else [[-2.0, -2.0]])
 
 
-def test_a_branch_that_depends_on_the_input(onnx_file: Callable[..., bytes]) -> None:
+def test_a_branch_that_depends_on_the_input() -> None:
     branch = helper.make_graph([helper.make_node("Neg", ["x"], ["s"])], "b", [], [value("s")])
     nodes = [
         helper.make_node("ReduceSum", ["x"], ["c"], keepdims=0),
@@ -246,13 +239,13 @@ def test_a_branch_that_depends_on_the_input(onnx_file: Callable[..., bytes]) -> 
         network_from_bytes(onnx_file(nodes, (1, 2)))
 
 
-def test_node_names_are_unique(mlp_file: Callable[..., bytes]) -> None:
+def test_node_names_are_unique() -> None:
     names = [node.name for node in network_from_bytes(mlp_file()).graph.nodes]
     assert len(set(names)) == len(names)
     assert names[0] == "x"
 
 
-def test_digest_metadata_and_path(tmp_path: Path, mlp_file: Callable[..., bytes]) -> None:
+def test_digest_metadata_and_path(tmp_path: Path) -> None:
     model = onnx.load_model_from_string(mlp_file())
     helper.set_model_props(model, {"recipe": "mine"})
     path = tmp_path / "net.onnx"

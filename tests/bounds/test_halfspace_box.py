@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.networks import mlp
 from verify_pipeline.bounds import (
     HalfspaceBox,
     MemoryBudget,
@@ -16,8 +17,7 @@ from verify_pipeline.bounds import (
     needed_places,
 )
 from verify_pipeline.bounds.linear.backward import concretise
-from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import Linear, Relu
+from verify_pipeline.network.ops import Relu
 from verify_pipeline.problem import Box
 
 F64 = torch.float64
@@ -59,17 +59,8 @@ def test_bounds_over_a_part_hold_there_and_lose_nothing(offset: float) -> None:
     assert (linear <= values + 1e-9)[inside].all()
 
 
-def network() -> Graph:
-    generator = torch.Generator().manual_seed(2)
-    b, x = GraphBuilder((6,)), 0
-    for out, into in ((8, 6), (8, 8)):
-        x = b.add(Linear(torch.randn(out, into, generator=generator) / into**0.5, None), x)
-        x = b.add(Relu(), x)
-    return b.build(b.add(Linear(torch.randn(1, 8, generator=generator), None), x)).to(F64)
-
-
 def test_neurons_are_bounded_anew_over_a_part() -> None:
-    graph, center = network(), torch.full((1, 6), 0.1, dtype=F64)
+    graph, center = mlp(2, 6, outputs=1, gain=1.0).to(F64), torch.full((1, 6), 0.1, dtype=F64)
     box = Box(center - 0.3, center + 0.3)
     bounds = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
     known = RelaxedBounds.of(graph, bounds.only(needed_places(graph)))

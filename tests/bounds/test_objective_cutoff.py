@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.networks import residual_mlp
+from tests.networks_by_hand import at_least_one
 from verify_pipeline.bounds import (
     MarginProblem,
     Multipliers,
@@ -15,8 +17,8 @@ from verify_pipeline.bounds import (
     interval_bounds,
     lower_below_cutoff,
 )
-from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import Add, Linear, Relu
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import Linear
 from verify_pipeline.problem import Box, Specification
 
 F64 = torch.float64
@@ -24,23 +26,8 @@ ASCENT = OptimiseSettings(iterations=10, lr_alpha=0.3, lr_beta=0.1, decay=0.9)
 
 
 def by_hand() -> tuple[Graph, Box]:
-    """``z = x - 1`` for x in [0, 4], and ``f = relu(z) - 1 = max(x, 1) - 2``."""
-    b = GraphBuilder((1,), dtype=F64)
-    z = b.add(Linear(torch.tensor([[1.0]]), torch.tensor([-1.0])).to(F64), 0)
-    y = b.add(Relu(), z)
-    b.add(Linear(torch.tensor([[1.0]]), torch.tensor([-1.0])).to(F64), y)
-    return b.build(), Box(torch.zeros(1, 1, dtype=F64), torch.full((1, 1), 4.0, dtype=F64))
-
-
-def residual(seed: int) -> tuple[Graph, Box]:
-    torch.manual_seed(seed)
-    b = GraphBuilder((3,))
-    x = b.add(Relu(), b.add(Linear(torch.randn(8, 3), torch.randn(8) / 4), 0))
-    y = b.add(Relu(), b.add(Linear(torch.randn(8, 8) / 3, torch.randn(8) / 4), x))
-    y = b.add(Add(), b.add(Linear(torch.randn(8, 8) / 3), y), x)
-    y = b.add(Relu(), b.add(Linear(torch.randn(6, 8) / 3, torch.randn(6) / 4), y))
-    graph = b.build(b.add(Linear(torch.randn(2, 6)), y)).to(F64)
-    return graph, Box.around(torch.rand(1, 3, dtype=F64), 0.6, clip=None)
+    """``f = relu(z) - 1`` of ``z = x - 1``, for x in [0, 4]."""
+    return at_least_one(), Box(torch.zeros(1, 1, dtype=F64), torch.full((1, 1), 4.0, dtype=F64))
 
 
 def problem(graph: Graph, box: Box, offset: float, splits: dict[int, Tensor]) -> MarginProblem:
@@ -82,7 +69,9 @@ def test_a_ramp_by_hand() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_bounds_hold_where_the_margin_is_small_and_the_splits_hold(seed: int) -> None:
-    graph, box = residual(seed)
+    torch.manual_seed(seed)
+    graph = residual_mlp(seed).to(F64)
+    box = Box.around(torch.rand(1, 3, dtype=F64), 0.6, clip=None)
     x = box.lower + 2 * box.radius * torch.rand(20000, 3, dtype=F64)
     values = graph.values(x)
     # a third of the points has such a margin

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.bounds.battery import node_bounds
 from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
@@ -19,7 +20,6 @@ from verify_pipeline.bounds import (
     interval_margins,
     needed_places,
     optimise,
-    optimise_intermediate,
 )
 from verify_pipeline.bounds.types import LARGEST
 from verify_pipeline.branching.config.search_settings import SearchSettings
@@ -155,15 +155,6 @@ def specification(count: int) -> Specification:
     return Specification(rows, torch.full((count, 3), 100.0, dtype=torch.float64))
 
 
-def node_bounds(method: str, graph: Graph, box: Box) -> NodeBounds:
-    bounds = interval_bounds(graph, box)
-    if method != "interval":
-        bounds = crown_intermediate(graph, box, bounds, BUDGET)
-    if method == "alpha":
-        bounds = optimise_intermediate(graph, box, bounds, SETTINGS, BUDGET)
-    return bounds.only(needed_places(graph))
-
-
 def ascended(graph: Graph, box: Box, spec: Specification, bounds: NodeBounds) -> Tensor:
     never = StopRule(torch.full((len(box),), torch.inf, dtype=torch.float64))
     return optimise(graph, box, spec, bounds, SETTINGS, until=never)[0].lower
@@ -172,7 +163,7 @@ def ascended(graph: Graph, box: Box, spec: Specification, bounds: NodeBounds) ->
 def all_margins(graph: Graph, box: Box, spec: Specification) -> dict[str, Tensor]:
     found = {"interval": interval_margins(graph, box, spec)}
     for method in ("interval", "crown", "alpha"):
-        bounds = node_bounds(method, graph, box)
+        bounds = node_bounds(method, graph, box, SETTINGS).only(needed_places(graph))
         found[f"crown, {method}"] = crown_margins(graph, box, spec, bounds).lower
         if method == "crown":
             found["optimised"] = ascended(graph, box, spec, bounds)
@@ -189,7 +180,7 @@ def test_nothing_is_known_behind_an_undefined_value(name: str, follower: str) ->
     graph, spec = network(undefined, FOLLOWERS[follower]), specification(3)
     for method, margins in all_margins(graph, box, spec).items():
         assert (margins[1] == -torch.inf).all(), method
-    root = node_bounds("crown", graph, box[1:2])
+    root = node_bounds("crown", graph, box[1:2], SETTINGS).only(needed_places(graph))
     deadlines = Deadlines.alone(torch.full((1,), 5.0))
     asked: Any = (graph, box[1:2], spec[1:2], root, SearchSettings(), deadlines)
     (found,) = search(*asked)
