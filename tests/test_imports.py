@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         branching
         bounds lirpa losses attacks data onnx
         network
-        problem settings strict_yaml atomic_write
+        problem settings strict_yaml atomic_write rounding
         errors
         __init__
         _version

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.problem import Box
+from verify_pipeline.rounding import inward, outward
 
 Item = TypeVar("Item")
 
@@ -37,7 +38,7 @@ def inner_box(box: Box, dtype: torch.dtype = torch.float32) -> Box:
     """
     if dtype == torch.float64:
         return box
-    lower, upper = _toward(box.lower, torch.inf), _toward(box.upper, -torch.inf)
+    lower, upper = inward(box.lower, box.upper, torch.float32)
     empty = lower > upper
     middle = box.center.float()
     return Box(torch.where(empty, middle, lower), torch.where(empty, middle, upper))
@@ -71,14 +72,4 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 
 def outer_box(box: Box) -> Box:
     """The least box with float32 limits around a float64 one; its tensors are float32."""
-    return Box(_toward(box.lower, -torch.inf), _toward(box.upper, torch.inf))
-
-
-def _toward(exact: Tensor, direction: float) -> Tensor:
-    """``exact`` in float32, rounded toward ``direction`` (``inf`` or ``-inf``)."""
-    nearest = exact.float()
-    back = nearest.double()
-    wrong = back < exact if direction > 0 else back > exact
-    return torch.where(
-        wrong, torch.nextafter(nearest, torch.full_like(nearest, direction)), nearest
-    )
+    return Box(*outward(box.lower, box.upper, torch.float32))

@@ -20,6 +20,7 @@ from verify_pipeline.interop.max_of_rows import AnyOf
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
 from verify_pipeline.problem import Box
+from verify_pipeline.rounding import next_down, next_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +107,7 @@ class Case:
         lower, upper = self._reached(dtype)
         least = inner_box(Box(lower, upper), dtype).lower
         on_limit = self.lower_open & (least.double() == self.lower)
-        above = torch.nextafter(least, least.new_full((), torch.inf))
-        least = torch.where(on_limit, above, least).double()
+        least = torch.where(on_limit, next_up(least), least).double()
         below = (least < upper) | ((least == upper) & ~self.upper_open)
         return bool(((least >= lower) & below).all())
 
@@ -142,11 +142,10 @@ class Case:
     def off_open_limits(self, point: Tensor) -> Tensor:
         """A point ``*X`` of the closed box, a step of its dtype inward from open limits."""
         flat = point.flatten()
-        up, down = flat.new_full((), torch.inf), flat.new_full((), -torch.inf)
         on_lower = self.lower_open & (flat.double() == self.lower)
         on_upper = self.upper_open & (flat.double() == self.upper)
-        moved = torch.where(on_lower, torch.nextafter(flat, up), flat)
-        return torch.where(on_upper, torch.nextafter(moved, down), moved).reshape(point.shape)
+        moved = torch.where(on_lower, next_up(flat), flat)
+        return torch.where(on_upper, next_down(moved), moved).reshape(point.shape)
 
     @property
     def denials(self) -> tuple[AnyOf, ...]:
