@@ -6,50 +6,28 @@ commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import errno
-import sys
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from verify_pipeline._version import __version__
+from verify_pipeline.cli import panels
 from verify_pipeline.cli.arguments import named, pairs_of, this_command
 from verify_pipeline.cli.certifying import certify, recheck
 from verify_pipeline.cli.crosschecking import crosscheck
+from verify_pipeline.cli.framework import Command, Group
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument, folder
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
-from verify_pipeline.errors import VerifyPipelineError
 
 if TYPE_CHECKING:
     from verify_pipeline.run_folders import Begun
 
 
-class _Group(TyperGroup):
-    """Turns the errors a user can mend into a message and an exit code, whatever the command."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command line's command."""
-        try:
-            return super().invoke(ctx)
-        except VerifyPipelineError as error:
-            sys.stdout.flush()
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(error.exit_code) from None
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of our output has left; typer ends quietly
-                raise
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(VerifyPipelineError.exit_code) from None
-        except KeyboardInterrupt:
-            typer.echo("\nstopped; continue with the same command", err=True)
-            raise typer.Exit(130) from None
-
-
 app = typer.Typer(
     name="verify-pipeline",
-    cls=_Group,
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -60,6 +38,9 @@ app = typer.Typer(
         "it must be (the message says what and what to do), 130 stopped by Ctrl-C."
     ),
 )
+
+
+_command = functools.partial(app.command, cls=Command)
 
 
 def _print_version(asked: bool) -> None:
@@ -78,7 +59,7 @@ def main_options(
     """Options of the command itself; its help is the application's."""
 
 
-@app.command()
+@_command()
 def recipes(
     name: Annotated[
         str | None, typer.Argument(help="Show this recipe in full, defaults included.")
@@ -96,14 +77,19 @@ def recipes(
         typer.echo(f"{each:<{width}}  {load_recipe(each).description}")
 
 
-@app.command()
+@_command()
 def train(
     recipe: RecipeArgument,
     out: Out,
     data_root: DataRoot = None,
     device: Device = "auto",
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write metrics for TensorBoard, too.")
+        bool,
+        typer.Option(
+            "--tensorboard",
+            help="Write metrics for TensorBoard, too.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = False,
     overrides: Overrides = None,
 ) -> None:
@@ -126,13 +112,16 @@ def train(
     typer.echo(f"trained {begun.recipe.name}: {out}")
 
 
-@app.command()
+@_command()
 def export(
     trained: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Folder of a finished training.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The file. Default: FOLDER/<recipe>.onnx.")
+        Path | None,
+        typer.Option(
+            help="The file. Default: FOLDER/<recipe>.onnx.", rich_help_panel=panels.OUTPUT
+        ),
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -149,15 +138,15 @@ def export(
     show_export(pipeline.export_folder(trained, out, data_root))
 
 
-app.command()(certify)
-app.command()(recheck)
-app.command()(vnnlib)
-app.command()(vnncomp)
-app.command()(crosscheck)
-app.command("vnncomp-table")(vnncomp_table)
+_command()(certify)
+_command()(recheck)
+_command()(vnnlib)
+_command()(vnncomp)
+_command()(crosscheck)
+_command("vnncomp-table")(vnncomp_table)
 
 
-@app.command()
+@_command()
 def run(
     recipe: RecipeArgument,
     out: Out,
@@ -174,11 +163,16 @@ def run(
     _run(begin(recipe, pairs_of(overrides), out, device), out, data_root)
 
 
-@app.command()
+@_command()
 def demo(
     out: Annotated[
         Path,
-        typer.Option(parser=folder, metavar="PATH", help="Folder for everything that is made."),
+        typer.Option(
+            parser=folder,
+            metavar="PATH",
+            help="Folder for everything that is made.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = Path("results/demo"),
     overrides: Overrides = None,
 ) -> None:
@@ -195,12 +189,15 @@ def demo(
     _run(begin("digits-cc-ibp", pairs_of(overrides), out, "cpu"), out, None)
 
 
-@app.command()
+@_command()
 def table(
     ledgers: Annotated[list[Path], typer.Argument(metavar="LEDGER...", help="SQLite files.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Write OUT.csv, OUT.md and their -seconds companions, too."),
+        typer.Option(
+            help="Write OUT.csv, OUT.md and their -seconds companions, too.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = None,
 ) -> None:
     """Tabulate what ledgers hold: one row for each run."""
@@ -216,17 +213,27 @@ def table(
             typer.echo(f"wrote {path}")
 
 
-@app.command()
+@_command()
 def publish(
     run_folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Folder of a finished `run`.")
     ],
     models: Annotated[
         Path,
-        typer.Option(parser=folder, metavar="PATH", help="Where the file and its card go."),
+        typer.Option(
+            parser=folder,
+            metavar="PATH",
+            help="Where the file and its card go.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = Path("models"),
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another network of the same name there.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace another network of the same name there.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = False,
     data_root: DataRoot = None,
 ) -> None:
@@ -243,7 +250,7 @@ def publish(
         typer.echo(f"wrote {path}")
 
 
-@app.command()
+@_command()
 def doctor(data_root: DataRoot = None) -> None:
     """Show what is installed and what would be used: versions, device, tools, data root.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from verify_pipeline.cli import options, questions
+from verify_pipeline.cli import options, panels, questions
 from verify_pipeline.cli.arguments import (
     abcrown_setup,
     certify_fields,
@@ -31,19 +31,33 @@ Network = Annotated[
     Path | None, typer.Argument(help="ONNX file of pixels in [0, 1] to logits; or --instances.")
 ]
 Instances = Annotated[
-    Path | None, typer.Option(help="A VNN-COMP list instead: lines onnx,vnnlib,timeout.")
+    Path | None,
+    typer.Option(
+        help="A VNN-COMP list instead: lines onnx,vnnlib,timeout.", rich_help_panel=panels.QUESTION
+    ),
 ]
-Out = Annotated[Path, typer.Option(help="Writes OUT.csv and OUT.md.")]
+Out = Annotated[
+    Path, typer.Option(help="Writes OUT.csv and OUT.md.", rich_help_panel=panels.OUTPUT)
+]
 Indices = Annotated[
     str | None,
-    typer.Option(help="Which images, or lines of the list: 0:1000, ::10, 3,7,9, or a count."),
+    typer.Option(
+        help="Which images, or lines of the list: 0:1000, ::10, 3,7,9, or a count.",
+        rich_help_panel=panels.IMAGES,
+    ),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Compare the first so many open ones only.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Compare the first so many open ones only.", rich_help_panel=panels.IMAGES
+    ),
+]
 Ledger = Annotated[
     Path | None,
     typer.Option(
         help="SQLite file of both engines' verdicts, continued. Default: OUT.sqlite; of a list: "
-        "OUT.builtin.csv and OUT.builtin.abcrown.csv."
+        "OUT.builtin.csv and OUT.builtin.abcrown.csv.",
+        rich_help_panel=panels.OUTPUT,
     ),
 ]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from verify_pipeline.cli import panels
 from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.options import Device, GiveUp, Parity, Search
 
@@ -17,16 +18,26 @@ if TYPE_CHECKING:
 
 
 def vnnlib(
-    onnx: Annotated[Path, typer.Option(help="ONNX file of the network.")],
-    prop: Annotated[
-        Path, typer.Option("--property", help="VNN-LIB file, 1.0 or 2.0, gzip or not.")
+    onnx: Annotated[
+        Path, typer.Option(help="ONNX file of the network.", rich_help_panel=panels.QUESTION)
     ],
-    timeout: Annotated[float, typer.Option(help="Seconds, once the files are read.")] = 300.0,
+    prop: Annotated[
+        Path,
+        typer.Option(
+            "--property",
+            help="VNN-LIB file, 1.0 or 2.0, gzip or not.",
+            rich_help_panel=panels.QUESTION,
+        ),
+    ],
+    timeout: Annotated[
+        float, typer.Option(help="Seconds, once the files are read.", rich_help_panel=panels.SEARCH)
+    ] = 300.0,
     counterexample: Annotated[
         Path | None,
         typer.Option(
             help="Where a counterexample goes, in VNN-COMP's form. Default: "
-            "NETWORK_PROPERTY.counterexample in this folder."
+            "NETWORK_PROPERTY.counterexample in this folder.",
+            rich_help_panel=panels.OUTPUT,
         ),
     ] = None,
     search: Search = None,
@@ -65,14 +76,20 @@ class PropertySearchOptions:
     """What is tried of a set, for how long and where, as typed."""
 
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds for each instance. Default: as the list says.")
+        float | None,
+        typer.Option(
+            help="Seconds for each instance. Default: as the list says.",
+            rich_help_panel=panels.SEARCH,
+        ),
     ] = None
     search: Search = None
     give_up: GiveUp = None
     retry: Annotated[
         bool,
         typer.Option(
-            "--retry", help="Try instances again whose result is timeout or unknown; see --timeout."
+            "--retry",
+            help="Try instances again whose result is timeout or unknown; see --timeout.",
+            rich_help_panel=panels.SEARCH,
         ),
     ] = False
     parity_check: Parity = True
@@ -84,15 +101,26 @@ def vnncomp(
     instances: Annotated[
         Path, typer.Argument(help="A set's instances.csv: lines onnx,vnnlib,timeout.")
     ],
-    out: Annotated[Path, typer.Option(help="Results file (CSV); continued where it is there.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Results file (CSV); continued where it is there.", rich_help_panel=panels.OUTPUT
+        ),
+    ],
     tried: PropertySearchOptions,
     reference: Annotated[
         Path | None,
-        typer.Option(help="CSV file with columns onnx, vnnlib and verdict to compare with."),
+        typer.Option(
+            help="CSV file with columns onnx, vnnlib and verdict to compare with.",
+            rich_help_panel=panels.CHECKS,
+        ),
     ] = None,
     counterexamples: Annotated[
         Path | None,
-        typer.Option(help="Folder for counterexamples. Default: counterexamples beside --out."),
+        typer.Option(
+            help="Folder for counterexamples. Default: counterexamples beside --out.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = None,
 ) -> None:
     """Decide a whole VNN-COMP set: one result for each instance, counterexamples as files.
@@ -165,9 +193,15 @@ def vnncomp_table(
         typer.Argument(metavar="RESULTS...", help="Results files that `vnncomp` wrote."),
     ],
     references: Annotated[
-        Path, typer.Option(help="Folder of reference verdicts: a file of the same name for each.")
+        Path,
+        typer.Option(
+            help="Folder of reference verdicts: a file of the same name for each.",
+            rich_help_panel=panels.CHECKS,
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Writes OUT.csv and OUT.md.")],
+    out: Annotated[
+        Path, typer.Option(help="Writes OUT.csv and OUT.md.", rich_help_panel=panels.OUTPUT)
+    ],
 ) -> None:
     """Tabulate whole sets of VNN-COMP beside known verdicts: one row for each results file."""
     from verify_pipeline.cli.arguments import named, this_command

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from verify_pipeline.cli import panels
 from verify_pipeline.cli.arguments import both, refuse_beside
 from verify_pipeline.errors import ConfigError
 
@@ -28,54 +29,79 @@ Epsilon = Annotated[
         help="Half-width of the boxes, a number or a fraction such as 2/255; pixels are in "
         "[0, 1]. Several with commas: one for each channel. Default: the recipe's, or the one the "
         "file was trained for.",
+        rich_help_panel=panels.QUESTION,
     ),
 ]
 EpsilonFile = Annotated[
     Path | None,
-    typer.Option(help="Half-widths by pixel instead: a .npy file that broadcasts to an image."),
+    typer.Option(
+        help="Half-widths by pixel instead: a .npy file that broadcasts to an image.",
+        rich_help_panel=panels.QUESTION,
+    ),
 ]
 Mean = Annotated[
     str | None,
     typer.Option(
         help="For a network of normalised pixels: what is subtracted, one number or one for each "
-        "channel, with commas. Boxes are of pixels in [0, 1] all the same."
+        "channel, with commas. Boxes are of pixels in [0, 1] all the same.",
+        rich_help_panel=panels.QUESTION,
     ),
 ]
-Std = Annotated[str | None, typer.Option(help="Divisors applied after --mean; as many numbers.")]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        help="Divisors applied after --mean; as many numbers.", rich_help_panel=panels.QUESTION
+    ),
+]
 LayoutOption = Annotated[
     str | None,
     typer.Option(
         "--layout",
         help="Order in which the network takes an image's pixels: nchw or nhwc. Default: as the "
         "shape of its input says.",
+        rich_help_panel=panels.QUESTION,
     ),
 ]
 Lower = Annotated[
     Path | None,
     typer.Option(
         help="Boxes as they are, instead of ε: a .npy file of lower limits, N x the network's "
-        "input. --images may name a point of each; --labels may be left out beside --rows."
+        "input. --images may name a point of each; --labels may be left out beside --rows.",
+        rich_help_panel=panels.QUESTION,
     ),
 ]
-Upper = Annotated[Path | None, typer.Option(help="Their upper limits.")]
+Upper = Annotated[
+    Path | None, typer.Option(help="Their upper limits.", rich_help_panel=panels.QUESTION)
+]
 Target = Annotated[
     str | None,
     typer.Option(
-        help="Ask only that the label beats this class; or a .npy file, one class for each image."
+        help="Ask only that the label beats this class; or a .npy file, one class for each image.",
+        rich_help_panel=panels.QUESTION,
     ),
 ]
 TopKOption = Annotated[
     int | None,
-    typer.Option("--top-k", help="Ask only that the label stays among the k best classes."),
+    typer.Option(
+        "--top-k",
+        help="Ask only that the label stays among the k best classes.",
+        rich_help_panel=panels.QUESTION,
+    ),
 ]
 Rows = Annotated[
     Path | None,
     typer.Option(
         help="Ask that every row of C f + d is positive: a .npy file of C, S x K, or N x S x K, "
-        "one for each image."
+        "one for each image.",
+        rich_help_panel=panels.QUESTION,
     ),
 ]
-Offsets = Annotated[Path | None, typer.Option(help="d, S or N x S: a .npy file. Default: zeros.")]
+Offsets = Annotated[
+    Path | None,
+    typer.Option(
+        help="d, S or N x S: a .npy file. Default: zeros.", rich_help_panel=panels.QUESTION
+    ),
+]
 
 
 @dataclass(frozen=True)
