@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic.dataclasses import dataclass
 
 from verify_pipeline.attacks.falsify import FalsifySettings
-from verify_pipeline.branching.config.abcrown_schema import read_search
-from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.config.abcrown_schema import ignored_values, read_search
+from verify_pipeline.branching.config.search_settings import AttackChoice, SearchSettings
 from verify_pipeline.certify.records import settings_digest
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.settings import STRICT, Positive, PositiveCount, Switch, Text, Unit
@@ -80,8 +80,8 @@ class CertifySettings:
             in α,β-CROWN's schema that holds them; see abcrown_configs/.
         timeout: seconds that one image may take, counting its share of each batch it is in; None:
             as the search's settings say.
-        attack: the attack stage's; None: as many steps and starting points as the search's file
-            says, or this package's defaults where there is no file.
+        attack: the attack stage's; None: as the search's settings say, which may also leave the
+            attack out, or this package's defaults where they say nothing of it.
         indices: which images: ``a:b`` or ``a:b:step`` as Python's, a list ``3,7,9``, a count n for
             the first n; ``:`` for all.
         memory: MiB that a batch may take, about.
@@ -124,6 +124,8 @@ class Plan:
         batch: images that bounds and the attack take at once; None: as the device likes it.
         abcrown: the configuration that α,β-CROWN is run with, YAML in its schema; empty where it
             is not run.
+        ignored: keys of the search's file that have no effect, because only α,β-CROWN follows them
+            and it is not run; see ``SearchFile.ignored``.
     """
 
     stages: tuple[StageName, ...]
@@ -133,6 +135,7 @@ class Plan:
     memory: int
     batch: int | None
     abcrown: str = ""
+    ignored: tuple[str, ...] = ()
 
     @property
     def tried(self) -> str:
@@ -162,26 +165,37 @@ def plan(settings: CertifySettings) -> Plan:
     Raises:
         ConfigError: the search's file is missing or something in it is wrong.
     """
-    search, attack = settings.search, FalsifySettings()
-    abcrown = ""
+    search, abcrown = settings.search, ""
     if "abcrown" in settings.stages:
-        named = search if isinstance(search, str) else ABCROWN_DEFAULT
-        abcrown = search_text(named)
+        abcrown = search_text(search if isinstance(search, str) else ABCROWN_DEFAULT)
     if isinstance(search, str):
-        search = read_search(search_file(search)).settings
-        rounds = math.ceil(search.attack.restarts / attack.targets)
-        attack = replace(attack, steps=search.attack.steps, restarts=rounds)
+        file = read_search(search_file(search))
+        search, ignored = file.settings, file.ignored
+        attack = _attack(search.attack)
+    else:
+        ignored = ignored_values(search)
+        attack = FalsifySettings() if search.attack == AttackChoice() else _attack(search.attack)
+    stages = settings.stages
+    if settings.attack is None and search.attack.order == "skip":
+        stages = tuple(name for name in stages if name != "attack")
     if settings.give_up is not None:
         search = replace(search, give_up=settings.give_up)
     return Plan(
-        settings.stages,
+        stages,
         search,
         settings.attack or attack,
         search.timeout if settings.timeout is None else settings.timeout,
         settings.memory << 20,
         settings.batch,
         abcrown,
+        () if abcrown else ignored,
     )
+
+
+def _attack(choice: AttackChoice) -> FalsifySettings:
+    """The attack stage's settings: a round starts at a point of its own for each target."""
+    settings = FalsifySettings(steps=choice.steps)
+    return replace(settings, restarts=math.ceil(choice.restarts / settings.targets))
 
 
 def search_file(name: str) -> Path:

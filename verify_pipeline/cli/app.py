@@ -14,7 +14,7 @@ import typer
 
 from verify_pipeline._version import __version__
 from verify_pipeline.cli import panels
-from verify_pipeline.cli.arguments import named, pairs_of, this_command
+from verify_pipeline.cli.arguments import named, pairs_of, tell_ignored, this_command
 from verify_pipeline.cli.certifying import certify, recheck
 from verify_pipeline.cli.crosschecking import crosscheck
 from verify_pipeline.cli.framework import Command, Group
@@ -271,11 +271,13 @@ def doctor(data_root: DataRoot = None) -> None:
 
 def _run(begun: Begun, out: Path, data_root: Path | None) -> None:
     from verify_pipeline import pipeline
+    from verify_pipeline.certify.settings import plan
     from verify_pipeline.cli.progress import ProgressDisplay
     from verify_pipeline.cli.show import show_export, show_summaries
     from verify_pipeline.run_folders import KeepBegun
     from verify_pipeline.training import Several
 
+    tell_ignored(plan(begun.recipe.certify), begun.recipe.certify.search)
     with ProgressDisplay() as progress:
         outcome = pipeline.run(
             begun.recipe,

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from verify_pipeline.cli.options import Abcrown
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from verify_pipeline.certify.questions import Question
+    from verify_pipeline.certify.settings import Plan
     from verify_pipeline.config import Recipe
     from verify_pipeline.data import ImageSet
     from verify_pipeline.engines import Setup
@@ -216,6 +219,22 @@ def engine_setup(engine: str, stages: str | None, folder: Path, typed: Abcrown) 
             got=f"--engine {engine}",
         )
     return None
+
+
+def tell_ignored(chosen: Plan, search: object) -> None:
+    """Name the keys of the search's settings that have no effect, on standard error.
+
+    Args:
+        chosen: the plan made of them.
+        search: the file, as typed or as the recipe names it; anything else: they are the recipe's.
+    """
+    if chosen.ignored:
+        source = search if isinstance(search, str) else "the recipe's search"
+        keys = ", ".join(chosen.ignored)
+        typer.echo(
+            f"warning: {source}: the built-in search ignores what only α,β-CROWN follows: {keys}",
+            err=True,
+        )
 
 
 def this_command() -> str:

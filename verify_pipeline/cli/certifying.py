@@ -16,6 +16,7 @@ from verify_pipeline.cli.arguments import (
     named,
     own_arrays,
     recipe_of,
+    tell_ignored,
 )
 from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.options import DataRoot
@@ -211,9 +212,11 @@ def _certify(
     abcrown: Setup | None,
 ) -> None:
     from verify_pipeline import pipeline
+    from verify_pipeline.certify.settings import plan
     from verify_pipeline.cli.progress import ProgressDisplay
     from verify_pipeline.cli.show import show_summaries
 
+    tell_ignored(plan(job.settings), job.settings.search)
     with ProgressDisplay() as progress:
         summary = pipeline.certify(
             job.network,

@@ -17,6 +17,7 @@ from verify_pipeline.cli.arguments import (
     named,
     own_arrays,
     refuse_beside,
+    tell_ignored,
     this_command,
 )
 from verify_pipeline.cli.grouping import grouped
@@ -145,6 +146,7 @@ def _of_images(
 ) -> tuple[list[Pair], dict[str, str]]:
     """Both engines on what the cheap stages leave open of images, and what the page says of it."""
     from verify_pipeline import pipeline
+    from verify_pipeline.certify.settings import plan
     from verify_pipeline.cli.progress import ProgressDisplay
     from verify_pipeline.engines.crosscheck import Job, crosscheck_images
     from verify_pipeline.reporting.tables import epsilon_text
@@ -178,6 +180,7 @@ def _of_images(
     else:
         chosen = own.read(asked.network.outputs, question)
     where = pipeline.choose_device(common.where.device)
+    tell_ignored(plan(asked.settings), asked.settings.search)
     job = Job(asked.network, chosen, asked.settings, common.place, where, question)
     with ProgressDisplay() as progress:
         pairs = crosscheck_images(job, common.setup, progress.certification, common.tried.limit)
@@ -201,6 +204,7 @@ def _of_list(instances: Path, common: _Common) -> tuple[list[Pair], dict[str, st
 
     search = common.tried.search or ABCROWN_DEFAULT
     seconds = None if common.tried.timeout is None else _seconds(common.tried.timeout)
+    tell_ignored(property_plan(1.0, search), search)
     listed = read_instances(instances)
     chosen = [listed[place] for place in parse_indices(common.tried.indices or ":", len(listed))]
     job = SetJob(

@@ -50,7 +50,7 @@ def vnnlib(
     file. unsat: it has none, by bounds in float64.
     """
     from verify_pipeline import pipeline
-    from verify_pipeline.cli.arguments import named
+    from verify_pipeline.cli.arguments import named, tell_ignored
     from verify_pipeline.interop.counterexamples import write_counterexample
     from verify_pipeline.interop.decide import decide, property_plan
     from verify_pipeline.interop.sets import counterexample_name
@@ -61,6 +61,7 @@ def vnnlib(
     named("--counterexample", place_of_it)
     where = pipeline.choose_device(device)
     plan = property_plan(timeout, search)  # a mistake there is told before anything is read
+    tell_ignored(plan, search)
     asked, network = read_vnnlib(prop), read_network(onnx, parity_check)
     (found,) = decide(network, [asked], plan, device=where)
     if found.point is not None and found.output is not None:
@@ -129,6 +130,7 @@ def vnncomp(
     the same command continues. Exits with 2 when a result contradicts the reference.
     """
     from verify_pipeline import pipeline
+    from verify_pipeline.cli.arguments import tell_ignored
     from verify_pipeline.interop.decide import property_plan
     from verify_pipeline.interop.instance_list import Key, read_instances, read_reference
     from verify_pipeline.interop.sets import Result, SetJob, compare, run_set
@@ -141,7 +143,7 @@ def vnncomp(
         return property_plan(seconds, tried.search, tried.give_up)
 
     # mistakes in these are told before anything is read or written
-    plan(1.0 if tried.timeout is None else tried.timeout)
+    checked = plan(1.0 if tried.timeout is None else tried.timeout)
     folder = _folder_beside(out, counterexamples)
     known = {} if reference is None else read_reference(reference)
     job = SetJob(
@@ -153,6 +155,7 @@ def vnncomp(
         tried.parity_check,
         tried.retry,
     )
+    tell_ignored(checked, tried.search)
     found = compare(run_set(read_instances(instances), job, tell), known)
     _show(found, out, reference is not None)
 
