@@ -15,7 +15,7 @@ from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.branching.search import input_split as halving
 from verify_pipeline.certify.contract import Decision, Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
-from verify_pipeline.certify.stages import input_split
+from verify_pipeline.certify.stage_settings import InputSplitSettings
 from verify_pipeline.certify.stages.input_split import InputSplitStage
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.onnx import Network, network_from_module
@@ -24,10 +24,8 @@ from verify_pipeline.problem import Box, Reason, Specification, Status
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def affordable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock of these tests goes on by a second whenever it is read."""
-    monkeypatch.setattr(input_split, "AFFORDABLE", torch.inf)
+ALWAYS = InputSplitSettings(affordable=1e9)
+"""Boxes are split however slow CROWN is; the clock goes on by a second whenever it is read."""
 
 
 def network(seed: int, inputs: int = 2, *, smooth: bool = False) -> Network:
@@ -48,6 +46,7 @@ def decide(
     seconds: float = 60.0,
     memory: int = 1 << 28,
     give_up: float | None = None,
+    settings: InputSplitSettings = ALWAYS,
 ) -> list[Decision]:
     """Decisions in the order of the instances."""
     ticks = itertools.count()
@@ -63,7 +62,7 @@ def decide(
     )
     subject = Subject.of(found.graph, found.replay, CPU)
     rows = spec.rows.shape[1]
-    stage = InputSplitStage(subject, rows, memory, lambda: float(next(ticks)), give_up)
+    stage = InputSplitStage(subject, rows, memory, lambda: float(next(ticks)), settings, give_up)
     decisions = sorted(stage.run(task), key=lambda one: one.place)
     assert [one.place for one in decisions] == list(range(count))
     return decisions
@@ -133,14 +132,14 @@ def test_a_row_that_is_not_finite_proves_nothing(
     value: float, spare: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other row holds, which is enough only where one may fail."""
-    honest = halving.margins_and_slack
+    honest = halving.margins_and_gaps
 
     def overflowing(*arguments: Any) -> Any:
         found, slack = honest(*arguments)
         lower = torch.tensor([[0.5, value]], dtype=torch.float64).expand_as(found.lower)
         return replace(found, lower=lower), slack
 
-    monkeypatch.setattr(halving, "margins_and_slack", overflowing)
+    monkeypatch.setattr(halving, "margins_and_gaps", overflowing)
     found = network(3)
     box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
     rows = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]]).double()
@@ -195,15 +194,14 @@ def test_a_deadline_ends_an_instance() -> None:
     assert (one.status, one.reason, one.final) == (Status.UNKNOWN, Reason.TIMEOUT, True)
 
 
-def test_what_is_too_dear_to_be_halved_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_dear_to_be_halved_is_left_to_others() -> None:
     found = network(3)
     box = Box(-torch.ones(2, 2).double(), torch.ones(2, 2).double())
     _, spec = levels(found, box, [0.1, 0.1])
     left, halved = [Status.UNKNOWN] * 2, [Status.VERIFIED] * 2
     for share, few, statuses in ((0.0, 1, left), (1.0, 1, halved), (0.0, 2, halved)):
-        monkeypatch.setattr(input_split, "AFFORDABLE", share)
-        monkeypatch.setattr(input_split, "VERY_FEW", few)
-        decisions = decide(found, box, spec, seconds=900.0)
+        settings = InputSplitSettings(affordable=share, very_few_inputs=few)
+        decisions = decide(found, box, spec, seconds=900.0, settings=settings)
         assert [one.status for one in decisions] == statuses
         assert not any(one.final for one in decisions)
 
@@ -270,16 +268,13 @@ def test_a_small_batch_gives_the_same_answers() -> None:
     assert [one.status for one in decisions] == [Status.FALSIFIED, Status.VERIFIED]
 
 
-def test_a_box_that_is_halved_without_progress_is_left_to_other_searches(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_box_that_is_halved_without_progress_is_left_to_other_searches() -> None:
     """A tie: no halving ends it. Half of its time is left for splits of ReLUs."""
-    monkeypatch.setattr(input_split, "PATIENCE", 1e-9)
     found = network(0)
     box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
     rows = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]]).double()
     spec = Specification(rows, torch.zeros(1, 2).double(), spare=1)
-    (one,) = decide(found, box, spec, seconds=400.0)
+    (one,) = decide(found, box, spec, seconds=400.0, settings=replace(ALWAYS, patience=1e-9))
     assert (one.status, one.reason) == (Status.UNKNOWN, Reason.NOT_DECIDED)
     assert not one.final
     assert one.seconds is not None
@@ -289,14 +284,13 @@ def test_a_box_that_is_halved_without_progress_is_left_to_other_searches(
 def test_whether_boxes_are_halved_does_not_depend_on_the_clock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(input_split, "AFFORDABLE", 1 / 200)
     found = network(0, inputs=6)
     counts = []
     for tick in (1e-9, 1e-2):
         monkeypatch.setattr(itertools, "count", lambda tick=tick: iter_of(tick))
         box = Box(torch.zeros(1, 6).double(), torch.full((1, 6), 0.1).double())
         spec = Specification(torch.tensor([[[1.0, -1.0]]]).double(), torch.ones(1, 1).double())
-        (one,) = decide(found, box, spec, seconds=60.0)
+        (one,) = decide(found, box, spec, seconds=60.0, settings=InputSplitSettings())
         counts.append((one.status, one.detail))
     assert counts[0] == counts[1]
     assert "parts" in counts[0][1]

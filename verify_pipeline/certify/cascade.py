@@ -19,6 +19,7 @@ from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.memory import release
 from verify_pipeline.certify.shared_time import SharedTimeBudget
+from verify_pipeline.certify.stage_settings import StageShares
 from verify_pipeline.certify.time_accounting import TimeShares
 from verify_pipeline.errors import UnsupportedOperatorError
 from verify_pipeline.problem import Reason, Status, Verdict
@@ -30,15 +31,6 @@ DETAIL_LENGTH = 500
 
 LEAST_SECONDS = 1e-6
 """What an instance is given whose purse others have emptied since its stage began."""
-
-SHARES: Mapping[str, float] = {"attack": 1 / 4, "crown": 3 / 4, "alpha-crown": 1 / 2}
-"""Of the seconds that an instance has left, what a stage may take, by its name.
-
-Bounds of one box can take all of them, and then nothing that searches gets any. CROWN's share is
-the greatest, for all else rests on its bounds: with a half, 5 of 16 properties of vision
-transformers were decided in 3 s, with three quarters 7, as many as with all. Stages that are not
-named may take all, and so may the last one.
-"""
 
 _MAY_CHANGE = (None, Reason.NOT_DECIDED, Reason.NOT_REPLAYED)
 """Reasons that more time could do away with; an instance that had too little says so instead."""
@@ -53,12 +45,14 @@ class CascadeLimits:
         memory: bytes for a task, about.
         device: of the tasks' tensors.
         purses: of instances that share their seconds, by index; the timeout is not theirs.
+        shares: of the seconds that an instance has left, what a stage before the last may take.
     """
 
     timeout: float
     memory: int
     device: torch.device
     purses: Mapping[int, SharedTimeBudget] = field(default_factory=dict)
+    shares: StageShares = field(default_factory=StageShares)
 
 
 @dataclass(frozen=True)
@@ -215,7 +209,7 @@ class Cascade:
         batch = self._instances.batch(chunk)
         device = self._room.device
         left = [max(self._left(index), LEAST_SECONDS) for index in chunk]
-        share = 1.0 if stage is self._stages[-1] else SHARES.get(stage.name, 1.0)
+        share = 1.0 if stage is self._stages[-1] else self._room.shares.of(stage.name)
         return Task(
             tuple(chunk),
             batch.box.to(device),

@@ -26,7 +26,7 @@ from verify_pipeline.certify.questions import AskedQuestion, Question, ask
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, parse_indices, plan
 from verify_pipeline.certify.specifications import MARGINS
-from verify_pipeline.certify.stages import FEW_FREE, build_stages, for_few_inputs
+from verify_pipeline.certify.stages import build_stages, for_few_inputs
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import DataError, NetworkError
@@ -100,7 +100,7 @@ def certify_set(
     job = _Job(asked.instances, info, made, settings.retry, subject.device, deployed)
     other = None if abcrown is None else partial(abcrown, made, subject, prepared)
     stages = build_stages(made, subject, asked.instances.rows, clock, other)
-    if vary_little(asked.instances, FEW_FREE):
+    if vary_little(asked.instances, made.input_split.few_inputs):
         stages = for_few_inputs(stages, made, subject, asked.instances.rows, clock)
     with _Borrowed(ledger) as book:
         summary = _work(job, stages, book, observer or Observer(), clock)
@@ -204,7 +204,7 @@ def _work(
     def decided_elsewhere() -> set[int]:
         return {r.index for r in _records(ledger, run, digests) if r.status is not Status.UNKNOWN}
 
-    room = CascadeLimits(timeout, job.plan.memory, job.device)
+    room = CascadeLimits(timeout, job.plan.memory, job.device, shares=job.plan.shares)
     Cascade(job.instances, stages, room, sink, observer, clock).run(open_, decided_elsewhere)
     observer.finished()
     return Summary(job.info, tuple(_records(ledger, run, digests)), asked=asked)

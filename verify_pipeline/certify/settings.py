@@ -16,6 +16,11 @@ from verify_pipeline.attacks.falsify import FalsifySettings
 from verify_pipeline.branching.config.abcrown_schema import ignored_values, read_search
 from verify_pipeline.branching.config.search_settings import AttackChoice, SearchSettings
 from verify_pipeline.certify.records import settings_digest
+from verify_pipeline.certify.stage_settings import (
+    AlphaCrownSettings,
+    InputSplitSettings,
+    StageShares,
+)
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.settings import STRICT, Positive, PositiveCount, Switch, Text, Unit
 
@@ -82,6 +87,9 @@ class CertifySettings:
             as the search's settings say.
         attack: the attack stage's; None: as the search's settings say, which may also leave the
             attack out, or this package's defaults where they say nothing of it.
+        shares: of the time left that single stages may take.
+        alpha_crown: the α-CROWN stage's.
+        input_split: when boxes are split at their inputs.
         indices: which images: ``a:b`` or ``a:b:step`` as Python's, a list ``3,7,9``, a count n for
             the first n; ``:`` for all.
         memory: MiB that a batch may take, about.
@@ -98,6 +106,9 @@ class CertifySettings:
     search: Text | SearchSettings = SearchSettings()
     timeout: Positive | None = None
     attack: FalsifySettings | None = None
+    shares: StageShares = StageShares()
+    alpha_crown: AlphaCrownSettings = AlphaCrownSettings()
+    input_split: InputSplitSettings = InputSplitSettings()
     indices: Annotated[Text, BeforeValidator(_index_text), AfterValidator(_readable)] = ":"
     memory: PositiveCount = 2048
     batch: PositiveCount | None = None
@@ -122,6 +133,9 @@ class Plan:
         timeout: seconds for each image.
         memory: bytes that a batch may take, about.
         batch: images that bounds and the attack take at once; None: as the device likes it.
+        shares: of the time left that single stages may take.
+        alpha_crown: the α-CROWN stage's.
+        input_split: when boxes are split at their inputs.
         abcrown: the configuration that α,β-CROWN is run with, YAML in its schema; empty where it
             is not run.
         ignored: keys of the search's file that have no effect, because only α,β-CROWN follows them
@@ -134,16 +148,22 @@ class Plan:
     timeout: float
     memory: int
     batch: int | None
+    shares: StageShares
+    alpha_crown: AlphaCrownSettings
+    input_split: InputSplitSettings
     abcrown: str = ""
     ignored: tuple[str, ...] = ()
 
     @property
     def tried(self) -> str:
-        """What decides which verdicts an image can get, as JSON: not where and for how long."""
+        """Everything that decides which verdicts an image can get, as JSON; not time and memory."""
         chosen = {
             "stages": self.stages,
             "search": {k: v for k, v in asdict(self.search).items() if k not in _ROOM},
             "attack": asdict(self.attack),
+            "shares": asdict(self.shares),
+            "alpha_crown": asdict(self.alpha_crown),
+            "input_split": asdict(self.input_split),
         }
         if self.abcrown:
             chosen["abcrown"] = self.abcrown
@@ -187,6 +207,9 @@ def plan(settings: CertifySettings) -> Plan:
         search.timeout if settings.timeout is None else settings.timeout,
         settings.memory << 20,
         settings.batch,
+        settings.shares,
+        settings.alpha_crown,
+        settings.input_split,
         abcrown,
         () if abcrown else ignored,
     )

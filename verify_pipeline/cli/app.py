@@ -1,7 +1,7 @@
-"""The commands. Each is a few lines: read the arguments, call the pipeline, show what came back.
+"""The commands: each reads its arguments, calls the pipeline, and shows the result.
 
-Only typer and rich are imported at the top: torch and the package's parts come in inside the
-commands, so that `--help` answers at once.
+Only typer and rich are imported at the top. The commands import torch and the rest of the package
+themselves, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def train(
 ) -> None:
     """Train the network of a recipe.
 
-    Writes a checkpoint after each epoch and metrics.csv into --out. Stopped at any moment, the
-    same command continues; on the CPU the result is the same as in one go.
+    Writes a checkpoint after each epoch and metrics.csv into --out. If it is interrupted, the same
+    command continues it; on the CPU the result equals that of an uninterrupted run.
     """
     from verify_pipeline import pipeline
     from verify_pipeline.cli.progress import ProgressDisplay
@@ -127,8 +127,9 @@ def export(
 ) -> None:
     """Write a trained network as one ONNX file.
 
-    Normalisation is inside, batch norm folded, the batch axis free. The file appears only if
-    onnxruntime computes with it what the network does, on random inputs and on test images.
+    The file contains the normalisation and the folded batch norm; its batch axis is free. It is
+    written only if onnxruntime reproduces the network's outputs on random inputs and on test
+    images.
     """
     from verify_pipeline import pipeline
     from verify_pipeline.cli.show import show_export
@@ -156,7 +157,7 @@ def run(
 ) -> None:
     """Do everything a recipe says: train, export, certify all test images, tabulate.
 
-    Stopped at any moment, the same command continues; what --set said need not be typed again.
+    If it is interrupted, the same command continues it; --set need not be typed again.
     """
     from verify_pipeline.run_folders import begin
 
@@ -178,8 +179,8 @@ def demo(
 ) -> None:
     """Train on small digits (8 x 8, embedded), export, certify every test image, tabulate.
 
-    About a minute on one CPU core, and only one is used: sums do not depend on how many there are,
-    so the same seed gives the same table.
+    It takes about a minute and uses one CPU core only, so that sums do not depend on the number of
+    cores: the same seed gives the same table.
     """
     import torch
 
@@ -200,7 +201,7 @@ def table(
         ),
     ] = None,
 ) -> None:
-    """Tabulate what ledgers hold: one row for each run."""
+    """Tabulate the verdicts of ledgers: one row for each run."""
     from verify_pipeline import reports
     from verify_pipeline.cli.show import show_summaries
 
@@ -237,7 +238,7 @@ def publish(
     ] = False,
     data_root: DataRoot = None,
 ) -> None:
-    """Copy the network of a finished run into a folder of models, with a card of what was proved.
+    """Copy the network of a finished run into a folder of models, with a card of its results.
 
     The card names the recipe, the seed, the file's hash, the verdicts, and the commands.
     """
@@ -252,9 +253,9 @@ def publish(
 
 @_command()
 def doctor(data_root: DataRoot = None) -> None:
-    """Show what is installed and what would be used: versions, device, tools, data root.
+    """Show the installation: versions, device, external tools, data root.
 
-    Exits with 2 when something that the main commands need is missing.
+    Exits with 2 when a requirement of the main commands is missing.
     """
     from verify_pipeline.doctor import examine
 
@@ -271,12 +272,14 @@ def doctor(data_root: DataRoot = None) -> None:
 
 def _run(begun: Begun, out: Path, data_root: Path | None) -> None:
     from verify_pipeline import pipeline
+    from verify_pipeline.atomic_write import check_folder
     from verify_pipeline.certify.settings import plan
     from verify_pipeline.cli.progress import ProgressDisplay
     from verify_pipeline.cli.show import show_export, show_summaries
     from verify_pipeline.run_folders import KeepBegun
     from verify_pipeline.training import Several
 
+    check_folder(out)
     tell_ignored(plan(begun.recipe.certify), begun.recipe.certify.search)
     with ProgressDisplay() as progress:
         outcome = pipeline.run(

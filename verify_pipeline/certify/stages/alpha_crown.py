@@ -35,20 +35,9 @@ from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.memory import backward_bytes
 from verify_pipeline.certify.root_bounds import learned, root_budget, single_rows
+from verify_pipeline.certify.stage_settings import AlphaCrownSettings
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import LeakyRelu, Relu
-
-NEURONS = OptimiseSettings(iterations=5, lr_alpha=0.25, lr_planes=0.25)
-"""For bounds of neurons; 10 steps moved margins of a vision transformer by another 0.005 of 0.7."""
-
-FUNCTIONAL_SHARE = 0.5
-"""A step of a neuron's bound, in steps of a margin's: it ends where the neuron is."""
-
-WALKS = 3
-"""Walks through the network that a step of one bound costs: back, forward, and its updates."""
-
-CONFIRMABLE = 1e-4
-"""The float32 bound at which the ascent rests; float64 finds nearly the same and confirms it."""
 
 
 class AlphaCrownStage:
@@ -59,7 +48,8 @@ class AlphaCrownStage:
         batch: images at once.
         rows: S.
         memory: bytes that a task may take.
-        settings: of the ascent.
+        root: the ascent on the margins.
+        settings: when and how bounds of the neurons are optimised.
     """
 
     name = "alpha-crown"
@@ -70,9 +60,11 @@ class AlphaCrownStage:
         batch: int,
         rows: int,
         memory: int,
-        settings: OptimiseSettings,
+        root: OptimiseSettings,
+        settings: AlphaCrownSettings,
     ) -> None:
         self._subject = subject
+        self._root = root
         self._settings = settings
         self._budget = root_budget(memory)
         self.largest_task = batch
@@ -93,7 +85,12 @@ class AlphaCrownStage:
         if self._is_worthwhile(task, bounds):
             rest = _picked(task, open_)
             bounds = optimise_intermediate(
-                self._subject.exact, rest.box, bounds, NEURONS, self._budget, task.has_time
+                self._subject.exact,
+                rest.box,
+                bounds,
+                self._settings.neurons,
+                self._budget,
+                task.has_time,
             ).only(bounds.lower)
             again = torch.maximum(
                 crown_margins(self._subject.exact, rest.box, rest.spec, bounds).lower, lower[open_]
@@ -116,16 +113,16 @@ class AlphaCrownStage:
         loose = sum(
             int((bounds.lower[place] < bounds.upper[place]).sum()) for place in bounds.lower
         )
-        steps = 2 * loose / len(bounds) * (NEURONS.iterations + 1)
-        step = WALKS * walk_cost(graph, len(graph.nodes) - 1)
-        expected = seconds_of(steps * FUNCTIONAL_SHARE * step, self._subject.device)
+        steps = 2 * loose / len(bounds) * (self._settings.neurons.iterations + 1)
+        step = self._settings.neuron_walks * walk_cost(graph, len(graph.nodes) - 1)
+        expected = seconds_of(steps * step, self._subject.device)
         return expected < float(task.seconds.min())
 
     def _ascend(self, task: Task, bounds: NodeBounds, lower: Tensor) -> Multipliers:
         """Slopes for the rows of ``lower`` ``N x S`` that are not above 0, which they lift."""
         single, exact = torch.float32, self._subject.exact
         instance, row = (~(lower > 0)).nonzero(as_tuple=True)
-        above = torch.full((len(row),), CONFIRMABLE, device=self._subject.device)
+        above = torch.full((len(row),), self._settings.stop_above, device=self._subject.device)
         box, spec = task.box[instance], single_rows(task.spec, instance, row)
         bounds_of_rows = bounds[instance]
         slopes = optimise(
@@ -133,7 +130,7 @@ class AlphaCrownStage:
             box.to(single),
             spec.to(single),
             bounds_of_rows.to(single),
-            self._settings,
+            self._root,
             until=StopRule(above, task.has_time),
         )[1]
         better = crown_margins(exact, box, spec, bounds_of_rows, slopes.to(torch.float64))

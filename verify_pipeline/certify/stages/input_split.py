@@ -16,20 +16,8 @@ from verify_pipeline.certify.contract import Clock, Decision, Subject, Task
 from verify_pipeline.certify.memory import room_to_halve
 from verify_pipeline.certify.replay import confirm
 from verify_pipeline.certify.root_bounds import learned, root_budget
+from verify_pipeline.certify.stage_settings import InputSplitSettings
 from verify_pipeline.problem import Counterexample, Reason, Status
-
-FEW_FREE = 16
-"""Inputs with an interval up to which boxes are halved where bounds are cheap, beside splits of
-ReLUs; boxes of at most :data:`VERY_FEW` are halved in any case."""
-
-VERY_FEW = 4
-"""Inputs with an interval up to which boxes are halved in any case: few parts may do."""
-
-AFFORDABLE = 1 / 200
-"""Of an instance's time, what CROWN bounds of a box with more of them may take to be halved."""
-
-PATIENCE = 3.0
-"""Times its seconds that halving a box may be expected to take, or ReLUs are split as well."""
 
 
 class InputSplitStage:
@@ -40,6 +28,7 @@ class InputSplitStage:
         rows: S.
         memory: bytes that a batch may take.
         clock: seconds from some origin.
+        settings: which boxes are split.
         give_up: times its seconds that a search may be expected to take; None: any.
     """
 
@@ -52,12 +41,14 @@ class InputSplitStage:
         rows: int,
         memory: int,
         clock: Clock,
+        settings: InputSplitSettings,
         give_up: float | None = None,
     ) -> None:
         self._subject = subject
+        self._settings = settings
         self._budget = root_budget(memory)
         self._clock = clock
-        room = room_to_halve(subject.exact, rows, memory, self._budget, give_up, PATIENCE)
+        room = room_to_halve(subject.exact, rows, memory, self._budget, give_up, settings.patience)
         self._room = replace(room, dtype=subject.input_dtype)
         self.largest_task = room.batch
 
@@ -86,11 +77,11 @@ class InputSplitStage:
         """Whether there is time for many parts, or few are enough; otherwise ReLUs are split."""
         inner = inner_box(task.box, self._subject.input_dtype)
         free = (inner.lower < inner.upper).flatten(1).sum(1)
-        if int(free.max()) <= VERY_FEW:
+        if int(free.max()) <= self._settings.very_few_inputs:
             return True
         most = float(crown_cost(self._subject.exact, known).max())
         expected = seconds_of(most, self._subject.device)
-        return expected <= AFFORDABLE * float(task.deadlines.seconds.min())
+        return expected <= self._settings.affordable * float(task.deadlines.seconds.min())
 
 
 def _decision(found: Found, counterexample: Counterexample | None) -> Decision:
