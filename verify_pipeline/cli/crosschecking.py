@@ -1,4 +1,4 @@
-"""The command that runs both engines on the same instances; see app.py for the rest."""
+"""The command that runs both engines on the same instances and compares them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ Ledger = Annotated[
 
 @dataclass(frozen=True)
 class CrosscheckedOptions:
-    """What is asked of images, as typed; None where an option was not given."""
+    """Options about the question, as typed; None where an option was not given."""
 
     epsilon: questions.Epsilon = None
     mean: questions.Mean = None
@@ -75,7 +75,7 @@ class CrosscheckedOptions:
 
 @dataclass(frozen=True)
 class CrosscheckSearchOptions:
-    """How many instances, for how long, and where it is written, as typed."""
+    """Options about the number of instances, the time and the output, as typed."""
 
     indices: Indices = None
     limit: Limit = None
@@ -95,10 +95,10 @@ def crosscheck(
     network: Network = None,
     instances: Instances = None,
 ) -> None:
-    """Run our branch and bound and α,β-CROWN on what the cheap stages leave open, and compare.
+    """Compare our branch and bound with α,β-CROWN on the images that cheap stages leave open.
 
-    Or both on a VNN-COMP list. Stopped at any moment, the same command continues. Exits with 2 when
-    one engine verifies what the other falsifies.
+    With --instances, both run on a VNN-COMP list. If it is interrupted, the same command continues.
+    Exits with 2 when one engine verifies what the other falsifies.
     """
     if (network is None) == (instances is None):
         raise ConfigError(
@@ -124,7 +124,7 @@ def crosscheck(
 
 @dataclass(frozen=True)
 class _Common:
-    """What a comparison of images and one of a list are both told."""
+    """Settings that comparisons of images and of lists share."""
 
     place: Path
     setup: Setup
@@ -144,7 +144,7 @@ def _of_images(
     pictures: options.Pictures,
     common: _Common,
 ) -> tuple[list[Pair], dict[str, str]]:
-    """Both engines on what the cheap stages leave open of images, and what the page says of it."""
+    """Run both engines on the images that cheap stages leave open."""
     from verify_pipeline import pipeline
     from verify_pipeline.certify.settings import plan
     from verify_pipeline.cli.progress import ProgressDisplay
@@ -190,7 +190,7 @@ def _of_images(
 
 
 def _of_list(instances: Path, common: _Common) -> tuple[list[Pair], dict[str, str]]:
-    """Both engines on a list; a line for each new result."""
+    """Run both engines on a list, and print each new result."""
     from verify_pipeline import pipeline
     from verify_pipeline.certify.settings import ABCROWN_DEFAULT, parse_indices, search_text
     from verify_pipeline.engines.crosscheck import crosscheck_set
@@ -220,7 +220,7 @@ def _of_list(instances: Path, common: _Common) -> tuple[list[Pair], dict[str, st
 
 
 def _show(pairs: Sequence[Pair], out: Path, about: Mapping[str, str]) -> None:
-    """Sentences on the terminal, the files, and the exit code of a contradiction."""
+    """Print the summary, write the files, and exit with 2 on a contradiction."""
     from verify_pipeline.engines import comparison
 
     for line in comparison.summary_lines(pairs):

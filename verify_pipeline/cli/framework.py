@@ -14,7 +14,7 @@ from verify_pipeline.errors import VerifyPipelineError
 
 
 class Group(TyperGroup):
-    """Turns the errors a user can mend into a message and an exit code, whatever the command."""
+    """Turns errors that a user can fix into a message and an exit code, for every command."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command line's command."""
@@ -25,7 +25,7 @@ class Group(TyperGroup):
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
         except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of our output has left; typer ends quietly
+            if error.errno == errno.EPIPE:  # the reader of the output is gone; typer ends quietly
                 raise
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(VerifyPipelineError.exit_code) from None

@@ -28,7 +28,7 @@ DataRoot = Annotated[
 
 
 def folder(text: str | Path) -> Path:
-    """The folder of an option, as typed; an empty text would be the current one.
+    """The folder that an option names; an empty text, which would mean the current one, is refused.
 
     Raises:
         ConfigError: it is empty.
@@ -43,7 +43,7 @@ Out = Annotated[
     typer.Option(
         parser=folder,
         metavar="PATH",
-        help="Folder for everything that is made; the same command continues there.",
+        help="Folder for all output; the same command continues a run there.",
         rich_help_panel=panels.OUTPUT,
     ),
 ]
@@ -59,12 +59,12 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Replace a value of the recipe, such as train.loss.alpha=0.5. Repeatable.",
+        help="Replace a value of the recipe, for example train.loss.alpha=0.5. Repeatable.",
         rich_help_panel=panels.RECIPE,
     ),
 ]
 
-# What a certification is of, and where its verdicts go.
+# The network and the images of a certification, and its ledger.
 NetworkFile = Annotated[
     Path, typer.Argument(help="ONNX file: takes pixels in [0, 1], gives logits.")
 ]
@@ -77,7 +77,11 @@ Data = Annotated[
 ]
 Split = Annotated[
     str | None,
-    typer.Option(help="test or train.", show_default="test", rich_help_panel=panels.IMAGES),
+    typer.Option(
+        help="Part of the data set: test or train.",
+        show_default="test",
+        rich_help_panel=panels.IMAGES,
+    ),
 ]
 ClassOrder = Annotated[
     str | None,
@@ -98,7 +102,10 @@ Images = Annotated[
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option(help="Their labels: a .npy file of N integers.", rich_help_panel=panels.IMAGES),
+    typer.Option(
+        help="Labels of --images or of boxes: a .npy file of N integers.",
+        rich_help_panel=panels.IMAGES,
+    ),
 ]
 LedgerFile = Annotated[
     Path | None,
@@ -112,14 +119,14 @@ LedgerFile = Annotated[
 RecipeOption = Annotated[
     str | None,
     typer.Option(
-        help="Take the certification's settings and the data set from this recipe.",
+        help="Recipe that supplies the certification's settings and the data set.",
         rich_help_panel=panels.SEARCH,
     ),
 ]
 Indices = Annotated[
     str | None,
     typer.Option(
-        help="Which images: 100 (the first), 0:1000, ::10, or 3,7,9; 99:100 is one.",
+        help="100 (the first 100), 0:1000, ::10, or 3,7,9; 99:100 is image 99 alone.",
         rich_help_panel=panels.IMAGES,
     ),
 ]
@@ -133,9 +140,8 @@ Timeout = Annotated[
 GiveUp = Annotated[
     float | None,
     typer.Option(
-        help="Give a search up, after 15 % of its time, once it is expected to take more than "
-        "so many times its seconds, at the rate at which it makes progress; 3 is careful. "
-        "Default: never.",
+        help="Give up a search, after 15 % of its time, once its progress suggests that it needs "
+        "more than this many times its seconds; 3 is cautious. Default: never.",
         rich_help_panel=panels.SEARCH,
     ),
 ]
@@ -146,7 +152,7 @@ STAGES = {
     "crown": "linear bounds of every layer (CROWN)",
     "alpha-crown": "CROWN with optimised slopes of the ReLUs",
     "branch-and-bound": "splits ReLUs and inputs until a proof or a counterexample is complete",
-    "abcrown": "α,β-CROWN, a program of its own; only if named, or with --engine abcrown",
+    "abcrown": "α,β-CROWN, a separate program; only if named, or with --engine abcrown",
 }
 """Each stage in order, with one line about it; ``certify.settings`` checks names and order."""
 
@@ -171,8 +177,8 @@ Search = Annotated[
 Engine = Annotated[
     str,
     typer.Option(
-        help="builtin, or abcrown: α,β-CROWN, a program of its own, instead of our branch and "
-        "bound; what it calls safe is counted apart. --search names its configuration.",
+        help="builtin, or abcrown: α,β-CROWN, a separate program, replaces our branch and bound. "
+        "Tables count what it calls safe separately. --search names its configuration.",
         rich_help_panel=panels.SEARCH,
     ),
 ]
@@ -203,9 +209,9 @@ Parity = Annotated[
     bool,
     typer.Option(
         "--parity-check/--no-parity-check",
-        help="Compare the network as it is read with onnxruntime, at batch sizes 1 and 5 and in "
-        "some of the boxes. Without that, proofs rest on the reader alone; counterexamples are "
-        "replayed in any case.",
+        help="Compare the network, as this package reads it, with onnxruntime: at batch sizes 1 "
+        "and 5, and in some of the boxes. Without this check, proofs trust the reader; "
+        "counterexamples are replayed in any case.",
         rich_help_panel=panels.CHECKS,
     ),
 ]
@@ -213,7 +219,7 @@ Retry = Annotated[
     bool,
     typer.Option(
         "--retry",
-        help="Try images again that the ledger calls unknown.",
+        help="Retry images that are unknown in the ledger.",
         rich_help_panel=panels.SEARCH,
     ),
 ]
@@ -221,7 +227,7 @@ Retry = Annotated[
 
 @dataclass(frozen=True)
 class Pictures:
-    """Which images, as typed; None where an option was not given."""
+    """Options about the images, as typed; None where an option was not given."""
 
     data: Data = None
     class_order: ClassOrder = None
@@ -232,7 +238,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Abcrown:
-    """Where α,β-CROWN is and what it may take, as typed."""
+    """Options about α,β-CROWN's installation and memory, as typed."""
 
     abcrown_home: AbcrownHome = None
     abcrown_python: AbcrownPython = None
@@ -241,7 +247,7 @@ class Abcrown:
 
 @dataclass(frozen=True)
 class Where:
-    """Where data comes from, and where it is computed, as typed."""
+    """Options about the data folder and the device, as typed."""
 
     data_root: DataRoot = None
     device: Device = "auto"

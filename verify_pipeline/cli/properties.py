@@ -1,4 +1,4 @@
-"""The commands about other people's properties; see app.py for the rest."""
+"""The commands that decide VNN-LIB properties."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def vnnlib(
 ) -> None:
     """Decide a VNN-LIB property of a network: prints sat, unsat, timeout or unknown.
 
-    sat: the network has a counterexample, which onnxruntime confirmed and which is written to a
-    file. unsat: it has none, by bounds in float64.
+    sat: onnxruntime confirmed a counterexample, which is written to a file. unsat: float64 bounds
+    prove that there is none.
     """
     from verify_pipeline import pipeline
     from verify_pipeline.cli.arguments import named, tell_ignored
@@ -60,7 +60,7 @@ def vnnlib(
     place_of_it = counterexample or Path(counterexample_name(onnx, prop))
     named("--counterexample", place_of_it)
     where = pipeline.choose_device(device)
-    plan = property_plan(timeout, search)  # a mistake there is told before anything is read
+    plan = property_plan(timeout, search)  # reports its mistakes before anything is read
     tell_ignored(plan, search)
     asked, network = read_vnnlib(prop), read_network(onnx, parity_check)
     (found,) = decide(network, [asked], plan, device=where)
@@ -74,7 +74,7 @@ def vnnlib(
 
 @dataclass(frozen=True)
 class PropertySearchOptions:
-    """What is tried of a set, for how long and where, as typed."""
+    """Options about the search of a set, its time and its device, as typed."""
 
     timeout: Annotated[
         float | None,
@@ -126,8 +126,8 @@ def vnncomp(
 ) -> None:
     """Decide a whole VNN-COMP set: one result for each instance, counterexamples as files.
 
-    Each network is read once, and its properties are decided in batches. Stopped at any moment,
-    the same command continues. Exits with 2 when a result contradicts the reference.
+    Each network is read once, and its properties are decided in batches. If it is interrupted, the
+    same command continues. Exits with 2 when a result contradicts the reference.
     """
     from verify_pipeline import pipeline
     from verify_pipeline.cli.arguments import tell_ignored
@@ -142,7 +142,7 @@ def vnncomp(
     def plan(seconds: float) -> Plan:
         return property_plan(seconds, tried.search, tried.give_up)
 
-    # mistakes in these are told before anything is read or written
+    # report mistakes in these before anything is read or written
     checked = plan(1.0 if tried.timeout is None else tried.timeout)
     folder = _folder_beside(out, counterexamples)
     known = {} if reference is None else read_reference(reference)
@@ -161,7 +161,7 @@ def vnncomp(
 
 
 def _folder_beside(out: Path, counterexamples: Path | None) -> Path:
-    """The folder for counterexamples, which can be written."""
+    """The folder for counterexamples, checked to be writable."""
     from verify_pipeline.atomic_write import check_folder
     from verify_pipeline.cli.arguments import named
 
@@ -172,7 +172,7 @@ def _folder_beside(out: Path, counterexamples: Path | None) -> Path:
 
 
 def _show(found: Comparison, out: Path, compared: bool) -> None:
-    """What came of a set, and the exit code of a contradiction."""
+    """Print the summary of a set, and exit with 2 on a contradiction."""
     from verify_pipeline.interop.instance_list import Answer
 
     typer.echo(", ".join(f"{answer.value} {found.answers[answer]}" for answer in Answer))
