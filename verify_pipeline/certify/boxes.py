@@ -3,9 +3,9 @@
 Images are float32 and ε is a float64, so ``x ± ε`` is in general no float32. The box *is* the pair
 of float64 arrays that :meth:`Box.around` gives on float64 pixels: each limit is ``x ± ε`` rounded
 once to float64 (an error below 1e-16), cut to [0, 1]. Bounds that decide are computed in float64 on
-these limits. What onnxruntime replays is of the file's input type, mostly float32, so attacks
-search :func:`inner_box`, whose every point, read as float64, lies in the box; :meth:`Box.contains`
-on the float64 box is the last word.
+these limits. onnxruntime replays points of the file's input type, mostly float32. So attacks search
+:func:`inner_box`: each of its points, read as float64, lies in the box. :meth:`Box.contains` on the
+float64 box decides.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def exact_box(pixels: Tensor, epsilon: float | Tensor) -> Box:
 
 
 def inner_box(box: Box, dtype: torch.dtype = torch.float32) -> Box:
-    """The greatest box of that dtype inside a float64 one, which float64's is itself.
+    """The largest box of that dtype inside a float64 box; in float64 the box itself.
 
-    An interval without any float32 number becomes the float32 number nearest to its middle, which
-    the box does not contain: a candidate there is refused when it is checked.
+    An interval that contains no float32 number becomes the float32 number nearest to its middle.
+    The box does not contain that number, so the final check refuses a candidate there.
     """
     if dtype == torch.float64:
         return box
@@ -45,7 +45,7 @@ def inner_box(box: Box, dtype: torch.dtype = torch.float32) -> Box:
 
 
 def sample_points(box: Box, dtype: torch.dtype) -> Tensor:
-    """Inputs all over boxes: of each its middle, two opposite corners, random corners and points.
+    """Sample each box: its middle, two opposite corners, random corners and random points.
 
     Args:
         box: float64, ``N``.
@@ -64,7 +64,7 @@ def sample_points(box: Box, dtype: torch.dtype) -> Tensor:
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:
-    """At most ``count`` of them, first and last included, at even distances."""
+    """At most ``count`` evenly spaced items, with the first and the last."""
     if len(items) <= count:
         return list(items)
     return [items[place * (len(items) - 1) // (count - 1)] for place in range(count)]

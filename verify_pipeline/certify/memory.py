@@ -1,4 +1,4 @@
-"""How much memory a batch takes."""
+"""Estimates of a batch's memory."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
 
 PARTS_AT_ONCE = 1024
-"""Parts of halved boxes that are bounded at once, at most."""
+"""Parts of boxes that are bounded at once, at most."""
 
 KEPT = 2
-"""Times a batch's memory that open parts of halved boxes may take; beyond, they are given up."""
+"""Open parts of boxes may take this many times a batch's memory; then the search is given up."""
 
 
 def activation_bytes(graph: Graph, dtype: torch.dtype) -> int:
@@ -24,7 +24,7 @@ def activation_bytes(graph: Graph, dtype: torch.dtype) -> int:
 
 
 def backward_bytes(graph: Graph, rows: int, dtype: torch.dtype) -> int:
-    """Bytes that a backward bound of ``rows`` functionals of one instance takes, about.
+    """Approximate bytes of a backward bound of ``rows`` functionals of one instance.
 
     Coefficients of the widest node and what replaces them, two of each, beside the values' bounds.
     """
@@ -40,7 +40,7 @@ def room_to_halve(
     give_up: float | None = None,
     patience: float = math.inf,
 ) -> InputSplitLimits:
-    """What a search that halves boxes may use.
+    """The limits of a search that splits inputs.
 
     Args:
         graph: in float64.
@@ -57,6 +57,6 @@ def room_to_halve(
 
 
 def release(device: torch.device) -> None:
-    """Give what torch keeps in reserve on an accelerator back, so that the next attempt has it."""
+    """Free torch's cached memory on an accelerator for the next attempt."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

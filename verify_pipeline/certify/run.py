@@ -1,4 +1,4 @@
-"""Certification of a network on a set of images: the entry that the pipeline and a library use."""
+"""Certification of a network on a set of images: the entry point of the pipeline and the API."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from verify_pipeline.onnx.parity import check_at
 from verify_pipeline.problem import Status, Verdict
 
 StageMaker = Callable[[Plan, Subject, Prepared], Stage]
-"""Makes a stage that comes from outside this package, and asks another tool about a network."""
+"""Makes the stage that asks an external tool."""
 
 COMPARED = 4
-"""Instances, spread over a run, in whose boxes graph and file are compared."""
+"""Evenly spaced instances of a run in whose boxes the graph is compared with the file."""
 
 VERSIONED = ("torch", "onnx", "onnxruntime", "numpy", "highspy")
 
@@ -54,7 +54,7 @@ def certify_set(
     question: Question | None = None,
     abcrown: StageMaker | None = None,
 ) -> Summary:
-    """Certify images of a set; verdicts go into the ledger one by one.
+    """Certify images of a set; each verdict is written to the ledger at once.
 
     Args:
         network: as ``load_network`` or ``network_from_module`` gives it.
@@ -110,7 +110,7 @@ def certify_set(
 def _subject(
     network: Certifiable, asked: AskedQuestion, begun: Beginning | None, device: torch.device
 ) -> Subject:
-    """What is certified, once graph and file were compared in some of the run's boxes.
+    """The network under certification, after comparing graph and file in some of the run's boxes.
 
     Args:
         network: whose name errors tell.
@@ -133,7 +133,7 @@ def _subject(
 def _remarks(
     summary: Summary, images: ImageSet | BoxSet, question: Question, classes: int
 ) -> tuple[str, ...]:
-    """What a reader should check first, where images have to keep their classes."""
+    """Remarks on what to check first, if images have to keep their classes."""
     if isinstance(images, BoxSet) or summary.info.run.specification != MARGINS.name:
         return ()
     return remarks_on(summary.tally, classes, images.name, question.preprocessing)
@@ -166,7 +166,7 @@ class _Job:
 
 
 class _Borrowed:
-    """A given ledger as it is; one from a file, or in memory, that is closed at the end."""
+    """Context of a ledger: a given one stays open; one from a file or in memory is closed."""
 
     def __init__(self, ledger: Ledger | Path | None) -> None:
         self._given = ledger

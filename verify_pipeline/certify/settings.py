@@ -1,4 +1,4 @@
-"""What a certification can be told, as value objects; a recipe's YAML maps onto them."""
+"""Settings of a certification as value objects; a recipe's YAML maps onto them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from verify_pipeline.errors import ConfigError
 from verify_pipeline.settings import STRICT, Positive, PositiveCount, Switch, Text, Unit
 
 SEARCH_FOLDER = Path(__file__).resolve().parents[2] / "abcrown_configs"
-"""Where the search's files are: beside the package, in a checkout as in an installation."""
+"""Folder of the search's files: beside the package, in a checkout and in an installation."""
 
 ABCROWN_DEFAULT = "default"
-"""The file there that α,β-CROWN is run with where no other is named."""
+"""The file that α,β-CROWN uses by default."""
 
 StageName = Literal["clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound", "abcrown"]
 
@@ -40,7 +40,7 @@ ALL_STAGES: tuple[StageName, ...] = (
     "alpha-crown",
     "branch-and-bound",
 )
-"""What this package does itself; ``abcrown``, which asks another tool, may stand behind it."""
+"""The stages of this package; ``abcrown``, which asks another tool, may follow them."""
 
 _ORDER: tuple[StageName, ...] = (*ALL_STAGES, "abcrown")
 
@@ -51,7 +51,7 @@ def _cascade(stages: tuple[StageName, ...]) -> tuple[StageName, ...]:
     if len(set(stages)) < len(stages):
         raise ValueError("expected each stage once")
     if stages != tuple(name for name in _ORDER if name in stages):
-        # A table's "verified by α-CROWN or weaker" counts on the weaker ones having been first.
+        # A table's "verified by α-CROWN or weaker" requires that weaker stages run first.
         raise ValueError(f"expected the stages in this order: {', '.join(_ORDER)}")
     return stages
 
@@ -124,7 +124,7 @@ def asking_abcrown(settings: CertifySettings) -> CertifySettings:
 
 @plain_dataclass(frozen=True)
 class Plan:
-    """:class:`CertifySettings` with every choice made: what the stages are built from.
+    """:class:`CertifySettings` with every default resolved, from which stages are built.
 
     Attributes:
         stages: in order.
@@ -176,11 +176,11 @@ class Plan:
 
 
 _ROOM = ("timeout", "give_up", "max_bytes", "batch", "attack")
-"""The search's settings that do not count; the attack stands beside it, as it is run."""
+"""Fields of the search that are not part of the key; the attack is a key of its own."""
 
 
 def plan(settings: CertifySettings) -> Plan:
-    """Make the choices that the settings leave open.
+    """Resolve the defaults of settings.
 
     Raises:
         ConfigError: the search's file is missing or something in it is wrong.
@@ -248,13 +248,13 @@ def search_text(name: str) -> str:
 
 
 def parse_indices(text: str, count: int) -> list[int]:
-    """The places in ``range(count)`` that ``text`` names, in order, each once.
+    """The indices in ``range(count)`` that ``text`` names, in order, without repetition.
 
     The bounds of ``a:b`` may lie beyond the end, as Python's may; ``:n`` is a count of images and
     may not.
 
     Raises:
-        ConfigError: the text is not as it must be, or names an image beyond the end.
+        ConfigError: the text is malformed, or names an image beyond the end.
     """
     expected = "a:b, a:b:step, a list such as 3,7,9, or a count"
     try:

@@ -1,4 +1,4 @@
-"""The stages, each in its own file; which run, and in which order, is the settings'."""
+"""The stages, each in its own file; settings choose which of them run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CPU_BATCH, ACCELERATOR_BATCH = 64, 1024
 """Images at once: on a CPU core, interval bounds and CROWN of 64 took 0.6 of the time of 1024."""
 
 BEFORE_HALVING = ("clean", "ibp", "attack", "crown")
-"""Stages that boxes with few free inputs go through before they are halved."""
+"""Stages that run before boxes with few free inputs are split."""
 
 
 def build_stages(

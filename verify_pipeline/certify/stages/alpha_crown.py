@@ -1,12 +1,12 @@
-"""α-CROWN (Xu et al. 2021, arXiv:2011.13824): the slopes of unstable neurons are optimised.
+"""α-CROWN (Xu et al. 2021, arXiv:2011.13824): optimises the slopes of unstable neurons.
 
-The ascent runs in float32 and ends early where time does; the slopes that it finds are then
-evaluated in float64, on float64 bounds of the neurons. Any slopes in [0, 1] are valid, so only the
-last evaluation has to be exact. Rows that CROWN has above zero are left alone.
+The ascent runs in float32 and stops when time is up. Its slopes are then evaluated in float64, with
+float64 bounds of the neurons. All slopes in [0, 1] are valid, so only this evaluation has to be
+exact. Rows that CROWN bounds above zero are skipped.
 
-Where a network multiplies activations (attention), or all that bends is smooth, bounds of its
-neurons decide more than splits, so these are optimised as well if they are expected to be in time,
-and the margins once more with them.
+If a network multiplies activations (attention), or all of its activations are smooth, the neurons'
+bounds matter more than splits. They are then optimised as well, if the estimated time allows, and
+afterwards the margins again.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class AlphaCrownStage:
         # The ascent keeps the coefficients of every layer for its gradient.
         layers = len(subject.graph.nodes)
         self.bytes_per_instance = layers * backward_bytes(subject.graph, rows, torch.float32)
-        # positions of planes, Adam's moments, the best so far, the gradient and what it is made of
+        # plane positions, Adam's moments, the best so far, the gradient and its intermediate
+        # tensors
         self.bytes_per_instance += 8 * rows * pairs(subject.graph) * torch.float32.itemsize
 
     def run(self, task: Task) -> Iterator[Decision]:
@@ -103,9 +104,9 @@ class AlphaCrownStage:
         yield from decisions(task.spec, lower)
 
     def _is_worthwhile(self, task: Task, bounds: NodeBounds) -> bool:
-        """Whether bounds of the neurons are to be optimised, of the instances left open.
+        """Whether to optimise the neurons' bounds of the open instances.
 
-        What that takes is counted, not measured: a busy machine decides as an idle one does.
+        Its cost is estimated, not measured, so a busy machine decides like an idle one.
         """
         graph = self._subject.graph
         if len(bounds) == 0 or not _neurons_decide(graph):
@@ -119,7 +120,7 @@ class AlphaCrownStage:
         return expected < float(task.seconds.min())
 
     def _ascend(self, task: Task, bounds: NodeBounds, lower: Tensor) -> Multipliers:
-        """Slopes for the rows of ``lower`` ``N x S`` that are not above 0, which they lift."""
+        """Slopes that raise the rows of ``lower`` ``N x S`` that are not above 0."""
         single, exact = torch.float32, self._subject.exact
         instance, row = (~(lower > 0)).nonzero(as_tuple=True)
         above = torch.full((len(row),), self._settings.stop_above, device=self._subject.device)
@@ -139,7 +140,7 @@ class AlphaCrownStage:
 
 
 def _neurons_decide(graph: Graph) -> bool:
-    """Whether bounds of the neurons are worth more than splits, and can be optimised."""
+    """Whether the neurons' bounds matter more than splits, and can be optimised."""
     smooth = can_be_cut(graph) and any(has_tangents(node.op) for node in graph.nodes)
     return smooth or pairs(graph) > 0
 
@@ -165,7 +166,7 @@ def _laid_out(
     shape: torch.Size,
     places: tuple[Tensor, Tensor],
 ) -> Multipliers:
-    """Slopes ``N x S x *V`` that are those of ``P`` rows at their places, elsewhere as usual."""
+    """Slopes ``N x S x *V``: the optimised ones at their ``P`` rows, defaults elsewhere."""
     alpha = {}
     for node, found in slopes.alpha.items():
         whole = found.new_full((*shape, *found.shape[2:]), 0.5)

@@ -19,7 +19,7 @@ from verify_pipeline.problem import Counterexample, Reason, Status
 
 
 class BranchAndBoundStage:
-    """What the search of ``branching`` finds, its counterexamples replayed.
+    """Runs the search of ``branching`` and replays its counterexamples.
 
     Args:
         subject: the network.
@@ -57,7 +57,7 @@ class BranchAndBoundStage:
             spec,
             known.bounds,
             deadlines,
-            # multipliers of other rows are of no use
+            # multipliers of other rows are useless
             known.multipliers if spec is task.spec else None,
         )
         replayed: dict[int, Counterexample] = {}

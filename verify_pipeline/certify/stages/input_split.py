@@ -1,4 +1,4 @@
-"""Branch and bound on the input (``branching``), for boxes with few inputs that vary."""
+"""Branch and bound on the input (``branching``), for boxes with few free inputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from verify_pipeline.problem import Counterexample, Reason, Status
 
 
 class InputSplitStage:
-    """VERIFIED where every part of the box is proved, FALSIFIED by points met on the way.
+    """VERIFIED if every part of the box is proved, FALSIFIED by points found on the way.
 
     Args:
         subject: the network.
@@ -74,7 +74,7 @@ class InputSplitStage:
             yield _decision(found, replayed.get(found.instance))
 
     def _is_affordable(self, task: Task, known: NodeBounds) -> bool:
-        """Whether there is time for many parts, or few are enough; otherwise ReLUs are split."""
+        """Whether to split inputs: few inputs are free, or there is time for many parts."""
         inner = inner_box(task.box, self._subject.input_dtype)
         free = (inner.lower < inner.upper).flatten(1).sum(1)
         if int(free.max()) <= self._settings.very_few_inputs:
