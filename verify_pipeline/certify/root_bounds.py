@@ -20,8 +20,9 @@ from verify_pipeline.problem import Specification
 
 
 def root_budget(memory: int) -> MemoryBudget:
-    """The part of a task's bytes for functionals that are bounded at once. It is small because time
-    is checked between such batches.
+    """The part of a task's bytes for functionals that are bounded at once.
+
+    It is small because time is checked between such batches.
     """
     return MemoryBudget(bytes=max(1, memory // 32))
 

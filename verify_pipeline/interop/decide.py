@@ -1,8 +1,8 @@
-"""Properties decided by certification's stages: each case of each property is an instance.
+"""Decides properties with the stages of certification: each case of a property is an instance.
 
-Cases that ask for the same kind of thing are certified together, as one batch, whatever property
-they come from. Where every conjunction is a single constraint, a case is a box and a
-``Specification`` already; otherwise the network is extended by the greatest rows (``any_of.py``).
+Cases of the same kind are certified in one batch, whichever property they belong to. If every
+conjunction is a single constraint, a case is a box and a ``Specification``; otherwise the network
+is extended by maxima of rows (``max_of_rows.py``).
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def decide(
     Args:
         network: as ``load_network`` gives it.
         properties: in any number.
-        chosen: stages, and their settings; its ``timeout`` is for each property: what one of its
-            cases does not need is the others'.
+        chosen: stages and their settings; ``timeout`` is for each property: its cases share the
+            seconds.
         device: where bounds and attacks are computed.
         answered: is told the answer to the property at a place as soon as there is one.
         observer: is told what happens to cases.
@@ -62,7 +62,7 @@ def decide(
         The answers, in order.
 
     Raises:
-        DataError: a property has not the network's numbers of inputs and outputs.
+        DataError: a property has other numbers of inputs or outputs than the network.
         NetworkError: a weight is NaN or infinite, or onnxruntime computes something else in some
             box than the graph that is to be bounded.
     """
@@ -153,27 +153,27 @@ class Cases:
         )
 
     def label(self, index: int) -> None:
-        """None: cases are not about classes."""
+        """None: cases have no label."""
         return
 
 
 def _one_has_to_hold(case: Case, few: int) -> bool:
-    """Whether rows of the network's own outputs, of which all but one may fail, say it all.
+    """Whether one row of the network's own outputs has to hold, and nothing else.
 
-    That is bounded better than the greatest of them where boxes are halved.
+    When inputs are split, this is bounded more tightly than the maximum of the rows.
     """
     alone = len(case.conjunctions) == 1 and len(case.conjunctions[0]) > 1
     return alone and _varies_little(case, few)
 
 
 def needs_any_of(case: Case, few: int) -> bool:
-    """Whether the network is to be extended by the greatest rows of conjunctions."""
+    """Whether the network has to be extended by maxima of rows."""
     several = any(len(conjunction) > 1 for conjunction in case.conjunctions)
     return several and not _one_has_to_hold(case, few)
 
 
 def specification(case: Case, few: int) -> Specification:
-    """What has to hold over the case's box: of the network's outputs, or of the extended one's."""
+    """The requirement over the case's box, on outputs of the network or of the extended one."""
     denials = case.denials
     if _one_has_to_hold(case, few):
         (any_of,) = denials
@@ -189,12 +189,12 @@ def specification(case: Case, few: int) -> Specification:
 
 
 def _varies_little(case: Case, few: int) -> bool:
-    """Whether so few inputs are free that halving the box gets somewhere."""
+    """Whether at most ``few`` inputs are free, so that splitting them is promising."""
     return case.free_inputs <= few
 
 
 def _kind(case: Case, few: int) -> Hashable:
-    """Cases of one kind are about the same network, extended or not, and have as many rows."""
+    """The key of a batch: its cases have the same network, extended or not, and as many rows."""
     denials = case.denials
     if _one_has_to_hold(case, few):
         return "spare", len(denials[0])
@@ -222,7 +222,7 @@ def _certify(
     graph = graph if begun is None else begun.graph
     reach = _reach(cases, graph.input_shape, dtype)
     if needs_any_of(cases[0], few):
-        # the offsets of the rows are float64 numbers, which a float32 graph would round
+        # a float32 graph would round the rows' float64 offsets
         graph = append_any_of(graph.to(torch.float64), cases[0].denials, reach)
         replay = replay_any_of(replay, cases[0].denials)
     subject = Subject.of(graph, replay, room.device, lambda: reach, dtype)
@@ -247,10 +247,10 @@ def _reach(cases: Sequence[Case], shape: tuple[int, ...], dtype: torch.dtype) ->
 
 
 def _judged_as_deployed(deployed: Deployed, instances: Cases, sink: Sink) -> Sink:
-    """Takes verdicts on cases of a network without its end.
+    """Takes verdicts on cases of a network without its last layers.
 
-    One that is VERIFIED says of which function; where the whole file has a counterexample, that is
-    what counts: the property is about the file as it is run.
+    The detail of VERIFIED names the bounded function. A counterexample of the whole file takes
+    precedence, since the property is about the file as it is run.
     """
 
     def take(index: int, verdict: Verdict) -> None:
@@ -275,13 +275,13 @@ def property_plan(timeout: float, search: str | None = None, give_up: float | No
         give_up: times its seconds, > 0, that a search may be expected to take; None: any.
 
     Raises:
-        ConfigError: a number, or something in the file, is not as it must be.
+        ConfigError: a number or the file is invalid.
     """
     if not 0 < timeout < math.inf:
         raise ConfigError("timeout", expected="seconds > 0", got=str(timeout))
     if give_up is not None and not 0 < give_up < math.inf:
         raise ConfigError("give_up", expected="a number > 0", got=str(give_up))
-    # a box of a property has its own width: this one is not looked at
+    # boxes of properties have their own widths: this ε is unused
     asked = CertifySettings(
         epsilon=0.0, timeout=timeout, search=search or SearchSettings(), give_up=give_up
     )

@@ -1,10 +1,10 @@
-"""What a VNN-LIB property says, as value objects.
+"""VNN-LIB properties as value objects.
 
 A property describes its **counterexamples**: an input of one of its boxes whose output meets one of
-that box's conjunctions of linear constraints. It is ``unsat`` iff there is none: over each box, of
-each conjunction at least one constraint is broken everywhere. Shape letters: ``N`` points, ``*X``
-the network's input shape, ``K`` outputs, ``R`` constraints of a conjunction. Inputs are flat here,
-in row-major order, ``I`` of them.
+that box's conjunctions of linear constraints. It is ``unsat`` iff there is none: at every point of
+each box, every conjunction has a broken constraint. Shape letters: ``N`` points, ``*X`` the
+network's input shape, ``K`` outputs, ``R`` constraints of a conjunction. Inputs are flat here, in
+row-major order, ``I`` of them.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class Conjunction:
 
     @property
     def denial(self) -> AnyOf:
-        """What has to hold everywhere for there to be no counterexample: a row is broken.
+        """The negation: some row is broken. If it holds everywhere, there is no counterexample.
 
-        A strict row is already broken by a tie, which is not used: the denial asks for more.
+        A tie already breaks a strict row; the negation asks for more, which is sound.
         """
         return AnyOf(self.rows, -self.bounds)
 
@@ -91,9 +91,10 @@ class Case:
     def box(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Box:
         """The closed box, float64 ``1 x *X``; sound where limits are open.
 
-        Most networks are given float32 numbers. An input that a property fixes to another number,
-        as many do, is rounded by whoever runs it. So limits that have no float32 between them reach
-        to the nearest: a proof covers both, and a counterexample is the rounded one.
+        Most networks take float32 numbers. Many properties fix an input to a number that is no
+        float32, and whoever runs the network rounds it. So limits without a float32 number between
+        them are widened to the nearest one: a proof covers both numbers, and a counterexample has
+        the rounded one.
 
         Args:
             shape: ``*X``.
@@ -113,7 +114,7 @@ class Case:
 
     @property
     def free_inputs(self) -> int:
-        """How many inputs can be more than one float32 number."""
+        """The number of inputs that have more than one float32 value."""
         inner = inner_box(Box(self.lower, self.upper))
         return int((inner.lower < inner.upper).sum())
 
@@ -149,7 +150,7 @@ class Case:
 
     @property
     def denials(self) -> tuple[AnyOf, ...]:
-        """All of which have to hold over the box for there to be no counterexample in it."""
+        """The negated conjunctions; if all hold over the box, it contains no counterexample."""
         return tuple(conjunction.denial for conjunction in self.conjunctions)
 
 
@@ -170,7 +171,7 @@ class VnnlibProperty:
     source: str = "property"
 
     def check_fits(self, graph: Graph) -> None:
-        """Refuse a network that this property is not about.
+        """Refuse a network that this property does not fit.
 
         Raises:
             DataError: another number of inputs or outputs.

@@ -1,6 +1,6 @@
 """Where attacks on boxes with few inputs start: the best of many random points.
 
-Gradients often lead astray on such networks, and points are cheap: of 24 acasxu
+On such networks gradients are often misleading, and random points are cheap: of 24 acasxu
 properties that have counterexamples, 1000 random points alone broke 21, gradient descent from the
 middle of the box 15.
 """
@@ -24,7 +24,7 @@ def starting_points(
     settings: FalsifySettings,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """For each box its middle, or, of few inputs, the drawn point of the least margin.
+    """The middle of each box or, if it has few inputs, the random point of the least margin.
 
     Args:
         graph: of that dtype.

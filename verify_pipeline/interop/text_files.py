@@ -1,4 +1,4 @@
-"""Files that may be compressed with gzip, as VNN-COMP's are."""
+"""Files that may be compressed with gzip, like those of VNN-COMP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_plain(path: Path) -> bytes:
         with path.open("rb") as file:
             compressed = file.read(len(GZIP)) == GZIP
             file.seek(0)
-            # a few compressed bytes can be many plain ones
+            # a few compressed bytes can expand to many
             data = (gzip.GzipFile(fileobj=file) if compressed else file).read(LARGEST + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"file {path}", expected="a whole gzip file", got=str(error)) from None
