@@ -157,9 +157,8 @@ class Engine:
         with Process(self.tool, config, folder, log, self._limits.memory) as process:
             done = 0
             while True:
-                status = (
-                    process.exit_status()
-                )  # checked before the file, so that the last results are seen
+                # read before the file, so that the last results are seen
+                status = process.exit_status()
                 rows = _rows_so_far(folder / RESULTS)[: len(seconds)]
                 for place in range(done, len(rows)):
                     now = self._clock()
