@@ -3,7 +3,7 @@
 If outputs are only compared, final layers that keep their order are removed before bounding
 (``network/outputs.py``). In exact arithmetic that changes nothing. In floating point a sigmoid
 returns 1 for all large scores, so outputs may tie although their scores differ. This module
-searches such inputs, where the final layers are most likely saturated.
+searches for such inputs, where the final layers are most likely saturated.
 """
 
 from __future__ import annotations

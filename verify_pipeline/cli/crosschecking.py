@@ -50,7 +50,7 @@ Indices = Annotated[
 Limit = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Compare the first so many open ones only.", rich_help_panel=panels.IMAGES
+        min=1, help="Compare at most this many open instances.", rich_help_panel=panels.IMAGES
     ),
 ]
 Ledger = Annotated[

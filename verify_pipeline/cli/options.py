@@ -170,7 +170,7 @@ Search = Annotated[
     str | None,
     typer.Option(
         help="Settings of α-CROWN and branch and bound: a name in abcrown_configs/, or the "
-        "path of a YAML file in α,β-CROWN's schema.",
+        "path of a YAML file in α,β-CROWN's schema. A warning names the keys that are ignored.",
         rich_help_panel=panels.SEARCH,
     ),
 ]
