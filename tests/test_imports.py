@@ -27,7 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         bounds lirpa losses attacks data onnx
         network
         problem settings strict_yaml atomic_write
-        batched
+        batched rounding
         errors
         __init__
         _version

@@ -21,6 +21,7 @@ Images of your own are an :class:`ImageSet`; a network from anywhere is an ONNX 
 ``verify_pipeline`` itself because ``verify_pipeline.certify`` is a package there.)
 """
 
+from verify_pipeline.branching import read_search
 from verify_pipeline.certify.contract import Observer as CertifyObserver
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.perturbations import ChannelBalls, LinfBall, PixelBalls
@@ -28,6 +29,11 @@ from verify_pipeline.certify.preprocessing import Preprocessing
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.settings import CertifySettings
 from verify_pipeline.certify.specifications import LinearRows, Margins, Targeted, TopK
+from verify_pipeline.certify.stage_settings import (
+    AlphaCrownSettings,
+    FewInputSettings,
+    StageShares,
+)
 from verify_pipeline.certify.tally import Summary, Tally
 from verify_pipeline.config import Recipe, load_recipe, recipe_names
 from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet
@@ -45,6 +51,7 @@ from verify_pipeline.training import restore as load_trained
 
 __all__ = [
     "AbcrownSetup",
+    "AlphaCrownSettings",
     "Box",
     "BoxSet",
     "CertifyObserver",
@@ -54,6 +61,7 @@ __all__ = [
     "DataSetInfo",
     "Evidence",
     "ExportReport",
+    "FewInputSettings",
     "ImageSet",
     "Ledger",
     "LinearRows",
@@ -67,6 +75,7 @@ __all__ = [
     "Reason",
     "Recipe",
     "Specification",
+    "StageShares",
     "Status",
     "Summary",
     "Tally",
@@ -88,6 +97,7 @@ __all__ = [
     "network_from_module",
     "publish",
     "read_ledgers",
+    "read_search",
     "recheck_ledger",
     "recipe_names",
     "run",

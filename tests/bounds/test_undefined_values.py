@@ -1,8 +1,8 @@
 """Values that are undefined on a part of the box: no bound of the network may be finite again."""
 
 import random
+import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -24,7 +24,8 @@ from verify_pipeline.bounds import (
 from verify_pipeline.bounds.types import LARGEST
 from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.search.portfolio import relu_search
+from verify_pipeline.branching.search.query import SearchQuery
 from verify_pipeline.network.differences import with_score_differences
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import (
@@ -43,7 +44,7 @@ from verify_pipeline.network.ops import (
     Scale,
     Softmax,
 )
-from verify_pipeline.problem import Box, Reason, Specification, Status
+from verify_pipeline.problem import Box, Decision, Reason, Specification, Status
 
 BUDGET = MemoryBudget(bytes=1 << 22)
 SETTINGS = OptimiseSettings(iterations=2)
@@ -181,10 +182,15 @@ def test_nothing_is_known_behind_an_undefined_value(name: str, follower: str) ->
     for method, margins in all_margins(graph, box, spec).items():
         assert (margins[1] == -torch.inf).all(), method
     root = node_bounds("crown", graph, box[1:2], SETTINGS).only(needed_places(graph))
-    deadlines = Deadlines.alone(torch.full((1,), 5.0))
-    asked: Any = (graph, box[1:2], spec[1:2], root, SearchSettings(), deadlines)
-    (found,) = search(*asked)
+    (found,) = searched(graph, box[1:2], spec[1:2], root)
     assert (found.status, found.reason) == (Status.UNKNOWN, Reason.NOT_FINITE)
+
+
+def searched(graph: Graph, box: Box, spec: Specification, root: NodeBounds) -> list[Decision]:
+    """What splits of ReLUs decide in ten seconds."""
+    deadlines = Deadlines.alone(torch.full((len(box),), 10.0, dtype=torch.float64))
+    query = SearchQuery(graph, box, spec, spec, root, deadlines)
+    return list(relu_search(query, SearchSettings(), lambda *_: None, time.perf_counter).run())
 
 
 def random_graph(seed: int) -> Graph:
@@ -254,8 +260,7 @@ def test_an_affine_path_does_not_pass_what_overflows(unread: bool) -> None:
     again = crown_margins(graph, box, spec, bounds, optimise(graph, box, spec, bounds, SETTINGS)[1])
     assert again.lower.tolist() == [[-torch.inf], [5.0]]
     assert float(lower[1]) == 5.0
-    deadlines = Deadlines.alone(torch.full((2,), 10.0))
-    ends = list(search(graph, box, spec, bounds, SearchSettings(), deadlines))
-    statuses = {one.instance: (one.status, one.reason) for one in ends}
+    ends = searched(graph, box, spec, bounds)
+    statuses = {one.place: (one.status, one.reason) for one in ends}
     assert statuses[0] == (Status.UNKNOWN, Reason.NOT_FINITE)
     assert statuses[1][0] is Status.VERIFIED

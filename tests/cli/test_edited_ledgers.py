@@ -12,6 +12,7 @@ import pytest
 
 from tests.certify.old_ledger import write_version_1
 from tests.cli.typed import command, write_network
+from verify_pipeline.certify.settings import CertifySettings, plan
 
 
 @pytest.fixture
@@ -135,11 +136,16 @@ def test_sizes_are_those_of_the_network(ledger: Path) -> None:
 
 @pytest.fixture
 def asked(ledger: Path, tmp_path: Path) -> tuple[object, ...]:
-    """The network that the ledger is of, and the images, as arguments."""
+    """The network that the ledger is of, and the images, as arguments.
+
+    The run gets the key that its settings have now, so that certification continues it.
+    """
     network = write_network(tmp_path / "two.onnx", np.eye(2))
     pixels = np.array([[1, 0], [0.55, 0.5], [0, 1], [0, 1]], np.float32).reshape(4, 1, 1, 2)
     np.save(tmp_path / "images.npy", pixels)
     np.save(tmp_path / "labels.npy", np.array([0, 0, 1, 0]))
+    now = plan(CertifySettings(epsilon=0.1, stages=("clean", "ibp", "attack")))
+    edit(ledger, "UPDATE runs SET settings = ?, settings_digest = ?", now.tried, now.digest)
     edit(ledger, "UPDATE runs SET network = ?", hashlib.sha256(network.read_bytes()).hexdigest())
     return (network, "--images", tmp_path / "images.npy", "--labels", tmp_path / "labels.npy")
 

@@ -1,4 +1,4 @@
-"""How much memory a batch takes."""
+"""Estimates of a batch's memory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
 
 PARTS_AT_ONCE = 1024
-"""Parts of halved boxes that are bounded at once, at most."""
+"""Parts of boxes that are bounded at once, at most."""
 
 KEPT = 2
-"""Times a batch's memory that open parts of halved boxes may take; beyond, they are given up."""
+"""Open parts of boxes may take this many times a batch's memory; then the search is given up."""
 
 
 def activation_bytes(graph: Graph, dtype: torch.dtype) -> int:
@@ -22,7 +22,7 @@ def activation_bytes(graph: Graph, dtype: torch.dtype) -> int:
 
 
 def backward_bytes(graph: Graph, rows: int, dtype: torch.dtype) -> int:
-    """Bytes that a backward bound of ``rows`` functionals of one instance takes, about.
+    """Approximate bytes of a backward bound of ``rows`` functionals of one instance.
 
     Coefficients of the widest node and what replaces them, two of each, beside the values' bounds.
     """
@@ -44,6 +44,6 @@ def input_split_room(graph: Graph, rows: int, memory: int, budget: MemoryBudget)
 
 
 def release(device: torch.device) -> None:
-    """Give what torch keeps in reserve on an accelerator back, so that the next attempt has it."""
+    """Free torch's cached memory on an accelerator for the next attempt."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

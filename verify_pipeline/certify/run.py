@@ -1,4 +1,4 @@
-"""Certification of a network on a set of images: the entry that the pipeline and a library use."""
+"""Certification of a network on a set of images: the entry point of the pipeline and the API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from verify_pipeline.certify.questions import AskedQuestion, Question, ask
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, parse_indices, plan
 from verify_pipeline.certify.specifications import MARGINS
-from verify_pipeline.certify.stages import FEW_FREE, build_stages, for_few_inputs
+from verify_pipeline.certify.stages import build_stages, for_few_inputs
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import DataError, NetworkError
@@ -35,10 +35,10 @@ from verify_pipeline.onnx.parity import check_at
 from verify_pipeline.problem import Status, Verdict
 
 StageMaker = Callable[[Plan, Subject, Prepared], Stage]
-"""Makes a stage that comes from outside this package, and asks another tool about a network."""
+"""Makes the stage that asks an external tool."""
 
 COMPARED = 4
-"""Instances, spread over a run, in whose boxes graph and file are compared."""
+"""Evenly spaced instances of a run in whose boxes the graph is compared with the file."""
 
 VERSIONED = ("torch", "onnx", "onnxruntime", "numpy", "highspy")
 
@@ -54,7 +54,7 @@ def certify_set(
     question: Question | None = None,
     abcrown: StageMaker | None = None,
 ) -> Summary:
-    """Certify images of a set; verdicts go into the ledger one by one.
+    """Certify images of a set; each verdict is written to the ledger at once.
 
     Args:
         network: as ``load_network`` or ``network_from_module`` gives it.
@@ -100,7 +100,7 @@ def certify_set(
     job = _Job(asked.instances, info, made, settings.retry, subject.device, deployed)
     other = None if abcrown is None else partial(abcrown, made, subject, prepared)
     stages = build_stages(made, subject, asked.instances.rows, clock, other)
-    if vary_little(asked.instances, FEW_FREE):
+    if vary_little(asked.instances, made.input_split.few_inputs):
         stages = for_few_inputs(stages, made, subject, asked.instances.rows, clock)
     with _Borrowed(ledger) as book:
         summary = _work(job, stages, book, observer or Observer(), clock)
@@ -110,7 +110,7 @@ def certify_set(
 def _subject(
     network: Certifiable, asked: AskedQuestion, begun: Beginning | None, device: torch.device
 ) -> Subject:
-    """What is certified, once graph and file were compared in some of the run's boxes.
+    """The network under certification, after comparing graph and file in some of the run's boxes.
 
     Args:
         network: whose name errors tell.
@@ -133,7 +133,7 @@ def _subject(
 def _remarks(
     summary: Summary, images: ImageSet | BoxSet, question: Question, classes: int
 ) -> tuple[str, ...]:
-    """What a reader should check first, where images have to keep their classes."""
+    """Remarks on what to check first, if images have to keep their classes."""
     if isinstance(images, BoxSet) or summary.info.run.specification != MARGINS.name:
         return ()
     return remarks_on(summary.tally, classes, images.name, question.preprocessing)
@@ -166,7 +166,7 @@ class _Job:
 
 
 class _Borrowed:
-    """A given ledger as it is; one from a file, or in memory, that is closed at the end."""
+    """Context of a ledger: a given one stays open; one from a file or in memory is closed."""
 
     def __init__(self, ledger: Ledger | Path | None) -> None:
         self._given = ledger
@@ -204,7 +204,7 @@ def _work(
     def decided_elsewhere() -> set[int]:
         return {r.index for r in _records(ledger, run, digests) if r.status is not Status.UNKNOWN}
 
-    room = CascadeLimits(timeout, job.plan.memory, job.device)
+    room = CascadeLimits(timeout, job.plan.memory, job.device, shares=job.plan.shares)
     Cascade(job.instances, stages, room, sink, observer, clock).run(open_, decided_elsewhere)
     observer.finished()
     return Summary(job.info, tuple(_records(ledger, run, digests)), asked=asked)

@@ -1,4 +1,4 @@
-"""What the terminal shows while something runs: a bar on a terminal, plain lines elsewhere."""
+"""Progress on standard error: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from verify_pipeline.training import TrainObserver
 
 
 class ProgressDisplay:
-    """A training's and a certification's progress on standard error, one after the other.
+    """The progress of a training and then of a certification, on standard error.
 
-    Use it as a context: whatever happens, the terminal is as before at its end.
+    Use it as a context manager: it restores the terminal even after an exception.
 
     Attributes:
         training: an observer of a training.
@@ -51,20 +51,20 @@ class ProgressDisplay:
 
 
 class _Handover(Observer):
-    """Ends a training's bar before a certification's begin: a terminal shows one set at a time."""
+    """Removes the training's bar before the certification draws its own."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
 
     def started(self, images: int, decided: int) -> None:
-        """Take the training's bar away."""
+        """Remove the training's bar."""
         self._bar.stop()
 
 
 class Bar:
-    """One progress bar that appears when something begins and leaves no trace but its notes.
+    """A progress bar that disappears at the end; only its notes stay on the terminal.
 
-    Where the console is no terminal nothing moves: only :meth:`note` is seen.
+    If the console is not a terminal, only the lines of :meth:`note` are printed.
     """
 
     def __init__(self, console: Console) -> None:
@@ -82,11 +82,11 @@ class Bar:
         self._task = self._progress.add_task("", total=None)
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._progress.stop()
 
     def begin(self, description: str, total: int) -> None:
-        """A new bar in the place of the old one."""
+        """Replace the bar by a new one."""
         self._progress.start()
         self._progress.reset(self._task, description=description, total=total)
 
@@ -95,11 +95,11 @@ class Bar:
         self._progress.update(self._task, description=description)
 
     def advance(self, by: int = 1) -> None:
-        """So much more is done."""
+        """Advance the bar by some steps."""
         self._progress.advance(self._task, by)
 
     def note(self, line: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self._console.print(line, markup=False, soft_wrap=True)
 
 
@@ -117,12 +117,12 @@ class TrainProgress:
         self._bar.begin(self._label, steps)
 
     def step_done(self, step: int, loss: float) -> None:
-        """Move it."""
+        """Advance the bar and show the loss."""
         self._bar.describe(f"{self._label}  loss {loss:.4f}")
         self._bar.advance()
 
     def epoch_done(self, metrics: dict[str, Any]) -> None:
-        """Leave the epoch's numbers."""
+        """Print the epoch's metrics."""
         shown = "  ".join(
             f"{_short(name)} {value:.4g}"
             for name, value in metrics.items()

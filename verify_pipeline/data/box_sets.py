@@ -85,10 +85,10 @@ class BoxSet:
         self._check_inside(points)
 
     def rounded_points(self, dtype: torch.dtype) -> Tensor:
-        """The points ``N x *X`` as a network of that input dtype is given them.
+        """The points ``N x *X`` in the dtype of the network's input.
 
         Raises:
-            DataError: there are none, or rounding puts one outside its box.
+            DataError: there are no points, or rounding moves one outside its box.
         """
         if self.points is None:
             raise DataError(f"points of boxes {self.name}", got="none")

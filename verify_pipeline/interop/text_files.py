@@ -1,4 +1,4 @@
-"""Files that may be compressed with gzip, as VNN-COMP's are."""
+"""Files that may be compressed with gzip, like those of VNN-COMP."""
 
 from __future__ import annotations
 

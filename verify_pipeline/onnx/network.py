@@ -92,7 +92,7 @@ def network_from_bytes(data: bytes, path: Path | None = None, check_parity: bool
     graph, of_shapes = read_graph(inlined, source)
     try:
         replay = Replayer(data, signature(model, source), source)
-    except NetworkError:  # it sees in numbers that inputs are mixed; the structure names the node
+    except NetworkError:  # it detects mixed inputs by their numbers; the structure names the node
         refuse_mixing(inlined, source, of_shapes, takes_batches=False)
         raise
     refuse_mixing(inlined, source, of_shapes, replay.batched)

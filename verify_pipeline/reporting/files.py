@@ -1,4 +1,4 @@
-"""Tables as files, whole or not at all."""
+"""Writes tables as files, atomically."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def write_table(
 ) -> tuple[Path, ...]:
     """Write ``<name>.csv``, ``<name>.md``, and the same with ``-seconds``.
 
-    Seconds have their own files, so that the others are the same, byte for byte, whenever the same
-    verdicts are tabulated.
+    Seconds are written to separate files, so that the other files depend on the verdicts only, byte
+    for byte.
 
     Args:
         summaries: one row each, at least one.

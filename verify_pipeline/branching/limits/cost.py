@@ -24,12 +24,6 @@ OF_A_DOMAIN = 0.1
 """What a step of one neuron's bound costs, in steps of one domain's: 0.04 to 0.13 were measured on
 fully connected networks, small convolutional ones and ResNets."""
 
-OF_A_MARGIN = 0.5
-"""A step of a neuron's bound, in steps of a margin's: it ends where the neuron is."""
-
-WALKS = 3
-"""Walks through the network that a step of one bound costs: back, forward, and its updates."""
-
 
 def walk_cost(graph: Graph, place: int) -> int:
     """Multiplications of walking one functional of the node at ``place`` back to the input."""
@@ -81,12 +75,6 @@ def in_domains(functionals: Tensor, steps: int, settings: SearchSettings) -> Ten
         settings: of the search, whose domains they are.
     """
     return functionals * (OF_A_DOMAIN * (steps + 1) / (settings.domain.iterations + 1))
-
-
-def ascent_cost(graph: Graph, functionals: float, steps: int) -> float:
-    """Multiplications of as many optimised bounds of neurons, spread over all layers."""
-    whole = WALKS * walk_cost(graph, len(graph.nodes) - 1)
-    return functionals * (steps + 1) * OF_A_MARGIN * whole
 
 
 def seconds_of(multiplications: float, device: torch.device) -> float:
