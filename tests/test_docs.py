@@ -5,17 +5,43 @@ import runpy
 import textwrap
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from tests.documents import (
+    PAGES,
+    RESULTS,
+    ROOT,
+    broken_links,
+    commands,
+    missing_files,
+    spans,
+    text_of,
+)
 from verify_pipeline import api, data, losses
 from verify_pipeline.certify.settings import ALL_STAGES
 from verify_pipeline.cli.app import app
+from verify_pipeline.cli.arguments import pairs_of
+from verify_pipeline.config import load_recipe
 from verify_pipeline.network import zoo
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+_OTHERS = {"--help", "--no-deps"}
+"""Options of every command, and of pip."""
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def _commands() -> dict[str, Any]:
+    """The commands of the package, by name, as they parse their arguments."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group.commands
 
 
 def test_the_recipe_table_is_that_of_the_recipes() -> None:
@@ -24,24 +50,64 @@ def test_the_recipe_table_is_that_of_the_recipes() -> None:
     assert page == made["page_with_table"](), "run python docs/recipes_table.py --write"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_links_and_named_files_exist(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
-    targets += re.findall(r"`((?:tests|docs|benchmarks|verify_pipeline|\.ci)/[\w./-]+)`", text)
-    missing = [t for t in targets if not ((page.parent / t).exists() or (ROOT / t).exists())]
-    assert not missing
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS], ids=_name)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    assert not broken_links(page)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_commands_and_targets_in_the_documents_exist(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    known = {command.name or command.callback.__name__ for command in app.registered_commands}
-    commands = set(re.findall(r"(?:^ {4}|`)verify-pipeline ([a-z]+)", text, re.MULTILINE))
-    assert commands <= known
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", text, re.MULTILINE))
-    assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_files_named_in_the_documents_exist(page: Path) -> None:
+    assert not missing_files(page)
+
+
+def test_a_link_or_file_that_is_not_there_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One thing\n\n[a](#one-thing) [b](#another) [c](page.md) [d](none.md)\n"
+        "`bounds/types.py`, `bounds/none.py`, `none.py`, `docs/*.md`, `runs/mine`, `a/b`\n\n"
+        "    python none.py\n"
+    )
+    assert broken_links(page) == ["#another", "none.md"]
+    assert missing_files(page) == ["bounds/none.py", "none.py"]
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    found, seen = [ROOT / "README.md"], set[Path]()
+    while found:
+        page = found.pop().resolve()
+        if page.suffix == ".md" and page not in seen:
+            seen.add(page)
+            links = re.findall(r"\]\((?!https?:)([^)#\s]+)", text_of(page))
+            found += [page.parent / link for link in links]
+    assert set(PAGES) <= seen
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_commands_in_the_documents_are_understood(page: Path) -> None:
+    known = _commands()
+    for name, *arguments in commands(page, "verify-pipeline"):
+        typed = known[name].make_context(name, arguments).params
+        if "recipe" in typed and name != "certify":
+            load_recipe(typed["recipe"], pairs_of(typed.get("overrides")))
+    for script, *_ in commands(page, "python"):
+        assert script.startswith("-") or (ROOT / script).is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_commands_and_options_named_in_sentences_exist(page: Path) -> None:
+    known = _commands()
+    options = {o for c in known.values() for p in c.params for o in (*p.opts, *p.secondary_opts)}
+    scripts = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "docs").glob("*.py")]
+    source = "\n".join(text_of(script) for script in scripts)
+    for span in spans(page):
+        words = span.split()
+        if words[0] == "verify-pipeline" and len(words) > 1:
+            assert words[1] in known or words[1] == "--help"
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", span):
+            exists = option in options or f'"{option}"' in source or option in _OTHERS
+            assert exists, f"{option} in {span}"
+    targets = set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", text_of(page), re.MULTILINE))
+    assert targets <= set(re.findall(r"^([a-z]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
 
 
 def test_the_readme_lists_what_there_is() -> None:
