@@ -1,5 +1,6 @@
 """What the documents say is checked where a machine can check it."""
 
+import json
 import re
 import runpy
 import textwrap
@@ -18,6 +19,7 @@ from tests.documents import (
     ROOT,
     broken_links,
     commands,
+    indented,
     missing_files,
     spans,
     text_of,
@@ -83,6 +85,17 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_names_are_in_the_files_that_are_said_to_hold_them(page: Path) -> None:
+    text = " ".join(text_of(page).split())
+    pairs = re.findall(r"`(\w+)` (?:in|of) `([\w/]+\.py)`", text)
+    pairs += [(name, file) for file, name in re.findall(r"`([\w/]+\.py)` \(`(\w+)`", text)]
+    for name, file in pairs:
+        bases = (ROOT, ROOT / "verify_pipeline")
+        (source,) = [text_of(base / file) for base in bases if (base / file).is_file()]
+        assert re.search(rf"\b{name}\b", source), f"{name} in {file}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_commands_in_the_documents_are_understood(page: Path) -> None:
     known = _commands()
     for name, *arguments in commands(page, "verify-pipeline"):
@@ -130,6 +143,12 @@ def test_python_in_the_documents_uses_names_of_the_api() -> None:
     assert all(hasattr(api, name) for name in api.__all__)
 
 
+def test_the_figure_of_the_readme_is_that_of_the_results() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "figure.py"))
+    drawn = made["figure"](json.loads(text_of(made["DATA"])))
+    assert drawn == text_of(made["FIGURE"]), "run python docs/figure.py"
+
+
 def test_the_layer_table_of_the_architecture_is_the_enforced_one() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     table = text.split("## Layers")[1].split("## Words")[0]
@@ -147,6 +166,20 @@ def test_the_changelog_names_every_command() -> None:
     stems = {"train": "training", "certify": "certification"}  # named as what they do
     missing = [name for name in sorted(commands) if stems.get(name, name) not in text]
     assert not missing
+
+
+def test_the_readme_certifies_in_five_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sklearn")
+    (block,) = (each for each in indented(ROOT / "README.md") if "api.load_recipe" in each)
+    epochs = {"train.optimiser.epochs": "2", "train.optimiser.milestones": "[1]"}
+    shorter = {**epochs, "train.epsilon.start": "1", "train.epsilon.length": "1"}
+    monkeypatch.setattr(api, "load_recipe", lambda name: load_recipe(name, shorter))
+    monkeypatch.chdir(tmp_path)
+    Path("example.py").write_text(block, encoding="utf-8")
+    runpy.run_path("example.py")
+    assert re.fullmatch(r"\d+ of 360 verified\n", capsys.readouterr().out)
 
 
 def test_the_readme_certifies_a_torchscript_module(
