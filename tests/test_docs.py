@@ -1,8 +1,10 @@
 """What the documents say is checked where a machine can check it."""
 
+import configparser
 import json
 import re
 import runpy
+import shlex
 import textwrap
 import warnings
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from against.command import parser
+from against.tasks import COMMAND
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -95,32 +99,47 @@ def test_names_are_in_the_files_that_are_said_to_hold_them(page: Path) -> None:
         assert re.search(rf"\b{name}\b", source), f"{name} in {file}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_name)
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS], ids=_name)
 def test_commands_in_the_documents_are_understood(page: Path) -> None:
     known = _commands()
-    for name, *arguments in commands(page, "verify-pipeline"):
-        typed = known[name].make_context(name, arguments).params
-        if "recipe" in typed and name != "certify":
-            load_recipe(typed["recipe"], pairs_of(typed.get("overrides")))
-    for script, *_ in commands(page, "python"):
-        assert script.startswith("-") or (ROOT / script).is_file()
+    written = [span.split()[1:] for span in spans(page) if span.startswith("verify-pipeline ")]
+    for name, *arguments in [*written, *commands(page, "verify-pipeline")]:
+        assert name in known or name == "--help"
+        if not arguments and [name] in written:
+            continue  # a sentence about the command
+        typed = known[name].make_context(name, shlex.split(" ".join(arguments))).params
+        if name in ("train", "run"):
+            load_recipe(typed["recipe"], pairs_of(typed["overrides"]))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
-def test_commands_and_options_named_in_sentences_exist(page: Path) -> None:
-    known = _commands()
-    options = {o for c in known.values() for p in c.params for o in (*p.opts, *p.secondary_opts)}
+def test_other_commands_in_the_documents_are_understood(page: Path) -> None:
+    for script, *arguments in commands(page, "python"):
+        assert script.startswith("-") or (ROOT / script).is_file()
+        if script == COMMAND:
+            parser("").parse_args(arguments)
+    written = [span.split()[1:] for span in spans(page) if span.startswith("make ")]
+    targets = {target for target, *_ in [*written, *commands(page, "make")]}
+    assert targets <= set(re.findall(r"^([a-z]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    extras = configparser.ConfigParser()
+    extras.read(ROOT / "setup.cfg", encoding="utf-8")
+    for extra in re.findall(r"\.\[(\w+)\]", text_of(page)):
+        assert extras.has_option("options.extras_require", extra)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_options_named_in_sentences_exist(page: Path) -> None:
+    options = {o for c in _commands().values() for p in c.params for o in _both_forms(p)}
     scripts = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "docs").glob("*.py")]
     source = "\n".join(text_of(script) for script in scripts)
     for span in spans(page):
-        words = span.split()
-        if words[0] == "verify-pipeline" and len(words) > 1:
-            assert words[1] in known or words[1] == "--help"
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", span):
             exists = option in options or f'"{option}"' in source or option in _OTHERS
             assert exists, f"{option} in {span}"
-    targets = set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", text_of(page), re.MULTILINE))
-    assert targets <= set(re.findall(r"^([a-z]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+
+
+def _both_forms(parameter: Any) -> tuple[str, ...]:
+    return (*parameter.opts, *parameter.secondary_opts)
 
 
 def test_the_readme_lists_what_there_is() -> None:
