@@ -168,6 +168,13 @@ def test_the_figure_of_the_readme_is_that_of_the_results() -> None:
     assert drawn == text_of(made["FIGURE"]), "run python docs/figure.py"
 
 
+def test_every_loss_and_stage_is_explained() -> None:
+    words = text_of(ROOT / "docs" / "concepts.md").lower()
+    assert [name for name in losses.LOSSES if name not in words] == []
+    stages = text_of(ROOT / "docs" / "how-it-verifies.md")
+    assert [name for name in ALL_STAGES if f"| `{name}` |" not in stages] == []
+
+
 def test_the_layer_table_of_the_architecture_is_the_enforced_one() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     table = text.split("## Layers")[1].split("## Words")[0]
