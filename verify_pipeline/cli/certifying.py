@@ -211,19 +211,17 @@ def _certify(
     abcrown: Setup | None,
 ) -> None:
     from verify_pipeline import pipeline
-    from verify_pipeline.cli.progress import ProgressDisplay
     from verify_pipeline.cli.show import show_summaries
 
-    with ProgressDisplay() as progress:
-        summary = pipeline.certify(
-            job.network,
-            images,
-            job.settings,
-            question=question,
-            ledger=ledger,
-            observer=progress.certification,
-            device=device,
-            abcrown=abcrown,
-        )
+    summary = pipeline.certify(
+        job.network,
+        images,
+        job.settings,
+        question=question,
+        ledger=ledger,
+        device=device,
+        abcrown=abcrown,
+        progress=True,
+    )
     show_summaries([summary])
     typer.echo(f"ledger: {ledger}")

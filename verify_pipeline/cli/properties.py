@@ -38,8 +38,8 @@ def vnnlib(
     sat: the network has a counterexample, which onnxruntime confirmed and which is written to a
     file. unsat: it has none, by bounds in float64.
     """
-    from verify_pipeline import pipeline
     from verify_pipeline.cli.arguments import named
+    from verify_pipeline.conversions import choose_device
     from verify_pipeline.interop.counterexamples import write_counterexample
     from verify_pipeline.interop.decide import decide, property_plan
     from verify_pipeline.interop.sets import counterexample_name
@@ -48,7 +48,7 @@ def vnnlib(
 
     place_of_it = counterexample or Path(counterexample_name(onnx, prop))
     named("--counterexample", place_of_it)
-    where = pipeline.choose_device(device)
+    where = choose_device(device)
     plan = property_plan(timeout, search)  # a mistake there is told before anything is read
     asked, network = read_vnnlib(prop), read_network(onnx, parity_check)
     (found,) = decide(network, [asked], plan, device=where)
@@ -100,7 +100,7 @@ def vnncomp(
     Each network is read once, and its properties are decided in batches. Stopped at any moment,
     the same command continues. Exits with 2 when a result contradicts the reference.
     """
-    from verify_pipeline import pipeline
+    from verify_pipeline.conversions import choose_device
     from verify_pipeline.interop.decide import property_plan
     from verify_pipeline.interop.instance_list import Key, read_instances, read_reference
     from verify_pipeline.interop.sets import Result, SetJob, compare, run_set
@@ -121,7 +121,7 @@ def vnncomp(
         folder,
         plan,
         tried.timeout,
-        pipeline.choose_device(tried.device),
+        choose_device(tried.device),
         tried.parity_check,
         tried.retry,
     )

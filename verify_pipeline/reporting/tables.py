@@ -78,27 +78,6 @@ def seconds_table(summaries: Sequence[Summary]) -> pd.DataFrame:
     return _without_the_usual(pd.DataFrame(rows))
 
 
-def images_table(summary: Summary) -> pd.DataFrame:
-    """One row for each image of a run: what was decided, where, how, and what it cost."""
-    return pd.DataFrame(
-        [
-            {
-                "index": record.index,
-                "label": record.label,
-                "verdict": record.status.value,
-                "stage": record.stage,
-                "reason": None if record.reason is None else record.reason.name.lower(),
-                "bound": record.bound,
-                "counterexample_margin": record.margin,
-                "seconds": round(record.seconds, 4),
-                "detail": record.detail,
-                "versions": record.versions,
-            }
-            for record in summary.records
-        ]
-    )
-
-
 def epsilon_text(epsilon: float | None) -> str:
     """ε as people write it: ``2/255`` where it is just that, else the shortest decimal."""
     if epsilon is None:

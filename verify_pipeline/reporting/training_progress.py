@@ -1,9 +1,8 @@
-"""What the terminal shows while something runs: a bar on a terminal, plain lines elsewhere."""
+"""A training's progress: a bar on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import rich.progress
 from rich.console import Console
@@ -15,56 +14,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from verify_pipeline.certify.contract import Observer, Observers
-from verify_pipeline.reporting import ProgressBars
-from verify_pipeline.training import TrainObserver
-
-
-class ProgressDisplay:
-    """A training's and a certification's progress on standard error, one after the other.
-
-    Use it as a context: whatever happens, the terminal is as before at its end.
-
-    Attributes:
-        training: an observer of a training.
-        certification: an observer of a certification.
-    """
-
-    def __init__(self) -> None:
-        console = Console(stderr=True, highlight=False)
-        self._bar = Bar(console)
-        self._bars = ProgressBars(console)
-        self.training: TrainObserver = TrainProgress(self._bar)
-        self.certification: Observer = Observers([_Handover(self._bar), self._bars])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-        self._bars.__exit__(kind, error, trace)
-
-
-class _Handover(Observer):
-    """Ends a training's bar before a certification's begin: a terminal shows one set at a time."""
-
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
-
-    def started(self, images: int, decided: int) -> None:
-        """Take the training's bar away."""
-        self._bar.stop()
-
 
 class Bar:
     """One progress bar that appears when something begins and leaves no trace but its notes.
 
-    Where the console is no terminal nothing moves: only :meth:`note` is seen.
+    Where the console is neither a terminal nor a notebook nothing moves: only :meth:`note` is seen.
     """
 
     def __init__(self, console: Console) -> None:
@@ -77,7 +31,7 @@ class Bar:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
+            disable=not (console.is_terminal or console.is_jupyter),
         )
         self._task = self._progress.add_task("", total=None)
 
