@@ -344,7 +344,7 @@ MISTAKES: dict[str, tuple[Callable[[api.Network], object], type[Exception], str]
     "rows of other outputs": (
         lambda n: api.bounds(n, api.Box.around(IMAGES, 0.1), C=torch.eye(4)),
         DataError,
-        r"rows C; expected S x 3, or 12 x S x 3.*got \(12, 4, 4\)",
+        r"rows C; expected S x 3, or 12 x S x 3.*got \(1, 4, 4\)",
     ),
     "rows of other boxes": (
         lambda n: api.bounds(n, api.Box.around(IMAGES, 0.1), C=torch.ones(2, 1, 3)),

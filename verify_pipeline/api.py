@@ -17,7 +17,7 @@ One image, or bounds alone, tensors in and out; ``summary`` as a table, a row fo
 
     image, label = test.pixels()[0], int(test.labels[0])
     verdict = api.verify("digits.onnx", image, label, epsilon=0.1, timeout=10)
-    box = api.Box.around(test.pixels(slice(0, 8)), 0.1)
+    box = api.Box.around(test.pixels(slice(0, 8)).double(), 0.1)
     outputs = api.bounds("digits.onnx", box, method="crown")
     print(verdict, outputs.lower.min(), summary.to_frame().head())
 

@@ -124,27 +124,33 @@ def boxes_of(boxes: Box | tuple[ArrayLike, ArrayLike]) -> Box:
 
 
 def rows_of(rows: Specification | ArrayLike | None, count: int, outputs: int) -> Specification:
-    """Rows for each box, in float64, on the CPU.
+    """Rows for each box, or the same for all, in float64, on the CPU.
 
     Args:
-        rows: a specification of ``N`` boxes; or its matrices C alone, ``N x S x K``, or ``S x K``
-            for all boxes; None: the outputs themselves, ``S = K``.
+        rows: a specification of each box, or of all; or matrices C alone, ``N x S x K``, or
+            ``S x K`` for all boxes; None: the outputs themselves, ``S = K``.
         count: N.
         outputs: K, of the network.
+
+    Returns:
+        ``N`` specifications, or one for all boxes.
 
     Raises:
         DataError: shapes do not fit, or a coefficient is not finite.
     """
-    if rows is None:
-        rows = torch.eye(outputs)
     if isinstance(rows, Specification):
         matrix, offsets = rows.rows, rows.offsets
     else:
-        matrix = tensor_of(rows, "rows C")
-        if matrix.dim() == 2:
-            matrix = matrix.expand(count, -1, -1)
+        matrix = torch.eye(outputs) if rows is None else tensor_of(rows, "rows C")
+        matrix = matrix.unsqueeze(0) if matrix.dim() == 2 else matrix
         offsets = matrix.new_zeros(matrix.shape[:-1])
-    if matrix.dim() != 3 or matrix.shape[::2] != (count, outputs) or matrix.shape[1] == 0:
+    axes = 3
+    if (
+        matrix.dim() != axes
+        or matrix.shape[0] not in (1, count)
+        or matrix.shape[1] == 0
+        or matrix.shape[2] != outputs
+    ):
         raise DataError(
             "rows C",
             expected=f"S x {outputs}, or {count} x S x {outputs}, for {count} boxes and "

@@ -50,13 +50,13 @@ def bounds(
         network: from ``load_network`` or ``network_from_module``, the path of an ONNX file, or a
             torch module (which is converted at each call).
         boxes: ``N`` boxes, or a pair of their lower and upper limits, ``N x *X`` each; of any
-            range.
+            range. ``Box.around(images.double(), epsilon)`` is not rounded to float32.
         method: ``ibp`` (Gowal et al. 2018, arXiv:1810.12715); ``crown`` (Zhang et al. 2018,
             arXiv:1811.00866), with CROWN bounds of the neurons; ``alpha-crown`` (Xu et al. 2021,
             arXiv:2011.13824), with slopes optimised for each row and CROWN bounds of the neurons.
             Each is at least as tight as the one before.
         C: rows to bound instead of the outputs: ``S x K`` for all boxes, ``N x S x K``, or a
-            ``Specification``, whose offsets are added. None: the ``K`` outputs.
+            ``Specification``, whose offsets are added. None: the K outputs.
         device: ``auto``, ``cpu``, ``cuda``, …
         memory: MiB that a batch may take, about.
 

@@ -173,6 +173,13 @@ def test_small_batches_give_the_same(
     assert_same(of(mlp, box, spec, method), whole)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_for_all_boxes_are_those_of_each(mlp: Network, method: str) -> None:
+    box, one = boxes(3), random_rows(1)
+    each = Specification(one.rows.repeat(3, 1, 1), one.offsets.repeat(3, 1))
+    assert torch.equal(of(mlp, box, one, method), of(mlp, box, each, method))
+
+
 def test_memory_that_runs_out_makes_batches_smaller(
     mlp: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:

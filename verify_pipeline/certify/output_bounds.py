@@ -72,7 +72,8 @@ def output_bounds(
     Args:
         network: of inputs ``N x *X``.
         box: ``N`` boxes in float64, at least one, of the network's input shape.
-        spec: ``N`` specifications of ``S`` rows in float64, of the network's outputs.
+        spec: ``N`` specifications of ``S`` rows of the outputs, in float64; or one for all boxes,
+            which is not repeated in memory.
         method: one of :data:`METHODS`.
         device: where to compute.
         memory: bytes that a batch may take, about; less is taken where it runs out.
@@ -91,11 +92,7 @@ def output_bounds(
     compare_with_file(network, box[torch.tensor(spread(range(len(box)), COMPARED))])
     reach = Box(box.lower.amin(0, keepdim=True), box.upper.amax(0, keepdim=True))
     subject = Subject.of(network.graph, network.replay, device, lambda: reach, network.input_dtype)
-    # an upper bound of a row is the negated lower bound of the negated row
-    both = Specification(
-        torch.cat([spec.rows, -spec.rows], 1), torch.cat([spec.offsets, -spec.offsets], 1)
-    )
-    run = partial(_lower, METHODS[method], subject, box.to(device), both.to(device))
+    run = partial(_both_sides, METHODS[method], subject, box.to(device), spec.to(device))
     with full_precision(), torch.no_grad():
         found = unless_memory_ends(within_memory, run, MemoryBudget(bytes=memory))
     if found is None:
@@ -105,9 +102,8 @@ def output_bounds(
             got="too little, even in the smallest batches",
             remedy="Use a smaller network, a cheaper method, or a device with more memory.",
         )
-    below, above = found.chunk(2, dim=1)
     # two valid bounds of a point may miss each other by rounding
-    return OutputBounds(torch.minimum(below, -above), torch.maximum(below, -above))
+    return OutputBounds(torch.minimum(*found), torch.maximum(*found))
 
 
 @dataclass(frozen=True)
@@ -169,25 +165,35 @@ METHODS: Mapping[str, _Method] = {
 """By name, each at least as tight as the one before, up to rounding."""
 
 
-def _lower(
+def _both_sides(
     method: _Method, subject: Subject, box: Box, spec: Specification, budget: MemoryBudget
-) -> Tensor:
-    """Lower bounds ``N x S`` of the rows, block by block."""
-    graph, (count, rows) = subject.exact, spec.offsets.shape
+) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds of the rows, ``N x S`` each, block by block."""
+    graph, count, rows = subject.exact, len(box), spec.offsets.shape[1]
     functionals = within_caches(root_budget(budget.bytes), subject.device)
     capacity = method.capacity(graph, len(graph.nodes) - 1, functionals, torch.float64)
+    at_once = max(1, min(rows, capacity // 2))
     activations = 6 * activation_bytes(graph, torch.float64)
     batch = max(1, min(usual_batch(subject.device), budget.bytes // activations))
-    at_once = min(rows, capacity)
-    found = torch.empty_like(spec.offsets)
+    lower, upper = (box.lower.new_empty(count, rows) for _ in range(2))
     for some in _slices(count, batch):
         neurons = method.neurons(subject, box[some], functionals)
-        parts = _slices(some.stop - some.start, max(1, capacity // at_once))
+        parts = _slices(some.stop - some.start, max(1, capacity // (2 * at_once)))
         for part, chosen in product(parts, _slices(rows, at_once)):
             here = slice(some.start + part.start, some.start + part.stop)
-            asked = Specification(spec.rows[here, chosen], spec.offsets[here, chosen])
-            found[here, chosen] = method.rows(subject, box[here], asked, neurons[part])
-    return found
+            asked = _with_negated(spec, here, chosen)
+            found = method.rows(subject, box[here], asked, neurons[part])
+            lower[here, chosen], negated = found.chunk(2, dim=1)
+            upper[here, chosen] = -negated
+    return lower, upper
+
+
+def _with_negated(spec: Specification, instances: slice, rows: slice) -> Specification:
+    """Some rows of some instances, and the same negated, whose lower bounds are upper bounds."""
+    shared, count = len(spec) == 1, instances.stop - instances.start
+    matrix = spec.rows[:, rows].expand(count, -1, -1) if shared else spec.rows[instances, rows]
+    offsets = spec.offsets[:, rows].expand(count, -1) if shared else spec.offsets[instances, rows]
+    return Specification(torch.cat([matrix, -matrix], 1), torch.cat([offsets, -offsets], 1))
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:
