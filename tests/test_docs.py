@@ -7,6 +7,7 @@ import runpy
 import shlex
 import textwrap
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from tests.documents import (
     ROOT,
     broken_links,
     commands,
-    indented,
     missing_files,
     spans,
     text_of,
@@ -194,18 +194,85 @@ def test_the_changelog_names_every_command() -> None:
     assert not missing
 
 
-def test_the_readme_certifies_in_five_lines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_reference_page_is_that_of_the_api() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "reference_page.py"))
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert page == made["page"](), "run python docs/reference_page.py --write"
+
+
+def test_the_reference_page_refuses_what_nobody_has_described(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "reference_page.py"))
+    first_sentence, page = made["first_sentence"], made["page"]
+
+    @dataclass
+    class Undescribed:
+        number: int
+
+    for thing in (Undescribed, lambda: None):
+        with pytest.raises(ValueError, match="new has no docstring"):
+            first_sentence("new", thing)
+    monkeypatch.setattr(api, "__all__", [*api.__all__, "new"])
+    with pytest.raises(ValueError, match=r"one place in SECTIONS: \['new'\]"):
+        page()
+
+
+def test_every_name_of_the_api_has_its_own_docstring_with_its_shapes() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "reference_page.py"))
+    for name in api.__all__:
+        assert made["first_sentence"](name, getattr(api, name)).endswith(".")
+
+
+def _blocks(text: str, first: str) -> list[str]:
+    """The indented blocks of a text, one for each that begins with the words ``first``."""
+    found = re.findall(rf"^    {first}.*\n(?:    .*\n|\n(?=    ))*", text, re.MULTILINE)
+    return [textwrap.dedent(block) for block in found]
+
+
+def _quick(name: str) -> api.Recipe:
+    """A recipe of the package with a training that takes a second."""
+    fewer = {
+        "train.optimiser.epochs": "2",
+        "train.optimiser.milestones": "[1]",
+        "train.epsilon.start": "1",
+        "train.epsilon.length": "1",
+        "certify.indices": ":40",
+        "certify.timeout": "2",
+    }
+    return load_recipe(name, fewer)
+
+
+BEGINNINGS = (
+    "from pathlib",
+    "from verify_pipeline import api\n\n    recipe, test",
+    "image, label",
+    "import torch\n\n    module = torch.nn",
+)
+"""Of the examples, in order; each goes on from those before it."""
+
+
+@pytest.mark.parametrize("source", ["README.md", "api"])
+def test_the_examples_of_a_library_run(
+    source: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("sklearn")
-    (block,) = (each for each in indented(ROOT / "README.md") if "api.load_recipe" in each)
-    epochs = {"train.optimiser.epochs": "2", "train.optimiser.milestones": "[1]"}
-    shorter = {**epochs, "train.epsilon.start": "1", "train.epsilon.length": "1"}
-    monkeypatch.setattr(api, "load_recipe", lambda name: load_recipe(name, shorter))
+    text = api.__doc__ if source == "api" else (ROOT / source).read_text(encoding="utf-8")
+    assert text is not None
+    code = "\n".join(block for first in BEGINNINGS for block in _blocks(f"{text}\n", first))
+    assert "api.bounds" in code
+    assert "api.verify" in code
+    assert "api.cc_ibp_loss" in code
     monkeypatch.chdir(tmp_path)
-    Path("example.py").write_text(block, encoding="utf-8")
-    runpy.run_path("example.py")
-    assert re.fullmatch(r"\d+ of 360 verified\n", capsys.readouterr().out)
+    monkeypatch.setattr(api, "load_recipe", _quick)
+    Path("example.py").write_text(code, encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's of its exporter
+        runpy.run_path("example.py")
+    assert "of 40 verified" in capsys.readouterr().out
 
 
 def test_the_readme_certifies_a_torchscript_module(
@@ -213,7 +280,7 @@ def test_the_readme_certifies_a_torchscript_module(
 ) -> None:
     pytest.importorskip("sklearn")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^    import torch\n(?:    .*\n|\n)+", text, re.MULTILINE)
+    _, block = re.findall(r"^    import torch\n(?:    .*\n|\n)+", text, re.MULTILINE)
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     with warnings.catch_warnings():

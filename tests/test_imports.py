@@ -16,9 +16,10 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         __main__
         cli
         api
-        pipeline
+        pipeline queries
         reports
         run_folders
+        conversions
         config doctor
         engines
         reporting interop

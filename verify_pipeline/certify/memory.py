@@ -15,6 +15,14 @@ PARTS_AT_ONCE = 1024
 KEPT = 2
 """Open parts of boxes may take this many times a batch's memory; then the search is given up."""
 
+CPU_BATCH, ACCELERATOR_BATCH = 64, 1024
+"""Images at once: on a CPU core, interval bounds and CROWN of 64 took 0.6 of the time of 1024."""
+
+
+def usual_batch(device: torch.device) -> int:
+    """How many instances bounds and the attack take at once where nothing else is said."""
+    return CPU_BATCH if device.type == "cpu" else ACCELERATOR_BATCH
+
 
 def activation_bytes(graph: Graph, dtype: torch.dtype) -> int:
     """Bytes of the values of all nodes of one instance."""

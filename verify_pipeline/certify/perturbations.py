@@ -145,6 +145,9 @@ class PixelBalls:
         if not bool((torch.isfinite(self.epsilons) & (self.epsilons >= 0)).all()):
             raise DataError("epsilon", expected="finite numbers >= 0", got="another number")
 
+    def __repr__(self) -> str:
+        return f"PixelBalls(epsilons of shape {tuple(self.epsilons.shape)})"
+
     @property
     def name(self) -> str:
         """As in the ledger: numbers by their digest."""

@@ -13,12 +13,18 @@ from pathlib import Path
 import torch
 
 from verify_pipeline._version import __version__
-from verify_pipeline.certify.boxes import sample_points, spread
+from verify_pipeline.certify.boxes import spread
 from verify_pipeline.certify.cascade import Cascade, CascadeLimits
 from verify_pipeline.certify.chance import remarks_on
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage, Subject
 from verify_pipeline.certify.deployed import Deployed
 from verify_pipeline.certify.extents import Extent
+from verify_pipeline.certify.file_checks import (
+    COMPARED,
+    compare_with_file,
+    network_name,
+    refuse_bad_weights,
+)
 from verify_pipeline.certify.instances import Instances, reach, vary_little
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.preprocessing import Prepared
@@ -29,16 +35,12 @@ from verify_pipeline.certify.specifications import MARGINS
 from verify_pipeline.certify.stages import build_stages, for_few_inputs
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
-from verify_pipeline.errors import DataError, NetworkError
+from verify_pipeline.errors import DataError
 from verify_pipeline.network.outputs import Beginning, beginning
-from verify_pipeline.onnx.parity import check_at
 from verify_pipeline.problem import Status, Verdict
 
 StageMaker = Callable[[Plan, Subject, Prepared], Stage]
 """Makes the stage that asks an external tool."""
-
-COMPARED = 4
-"""Evenly spaced instances of a run in whose boxes the graph is compared with the file."""
 
 VERSIONED = ("torch", "onnx", "onnxruntime", "numpy", "highspy")
 
@@ -79,13 +81,10 @@ def certify_set(
     if not chosen:
         raise DataError(f"indices {settings.indices}", expected="some images", got="none")
     asked = ask(network, images, chosen, question or Question(), settings.epsilon)
-    if not network.graph.is_finite():
-        raise NetworkError(
-            f"network {network_name(network)}", expected="finite weights", got="NaN or infinity"
-        )
+    refuse_bad_weights(network)
     made, prepared = plan(settings), asked.network
     begun = beginning(prepared.graph) if asked.compares else None
-    subject = _subject(network, asked, begun, torch.device(device))
+    subject = _subject(asked, begun, torch.device(device))
     run = Run(
         network.digest,
         images.name,
@@ -107,27 +106,22 @@ def certify_set(
     return replace(summary, remarks=_remarks(summary, images, question or Question(), outputs))
 
 
-def _subject(
-    network: Certifiable, asked: AskedQuestion, begun: Beginning | None, device: torch.device
-) -> Subject:
-    """The network under certification, after comparing graph and file in some of the run's boxes.
+def _subject(asked: AskedQuestion, begun: Beginning | None, device: torch.device) -> Subject:
+    """What is certified, once graph and file were compared in some of the run's boxes.
 
     Args:
-        network: whose name errors tell.
-        asked: of it.
+        asked: of which network.
         begun: what stands before an end that is left out; None: the network has none.
         device: of the graphs.
 
     Raises:
         NetworkError: onnxruntime computes something else in some box than the graph.
     """
-    prepared, dtype = asked.network, asked.network.input_dtype
-    if prepared.compared:
-        some = spread(asked.instances.indices, COMPARED)
-        points = sample_points(asked.instances.batch(some).box, dtype)
-        check_at(prepared.graph, prepared.replay, points, f"network {network_name(network)}")
+    prepared, some = asked.network, spread(asked.instances.indices, COMPARED)
+    compare_with_file(prepared, asked.instances.batch(some).box)
     graph = prepared.graph if begun is None else begun.graph
-    return Subject.of(graph, prepared.replay, device, partial(reach, asked.instances), dtype)
+    reached = partial(reach, asked.instances)
+    return Subject.of(graph, prepared.replay, device, reached, prepared.input_dtype)
 
 
 def _remarks(
@@ -137,11 +131,6 @@ def _remarks(
     if isinstance(images, BoxSet) or summary.info.run.specification != MARGINS.name:
         return ()
     return remarks_on(summary.tally, classes, images.name, question.preprocessing)
-
-
-def network_name(network: Certifiable) -> str:
-    """The file's name without its ending; of a network without a file, the digest's beginning."""
-    return network.digest[:12] if network.path is None else network.path.stem
 
 
 def versions() -> str:

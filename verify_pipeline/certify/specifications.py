@@ -169,6 +169,10 @@ class Targeted:
 
     targets: Tensor
 
+    def __repr__(self) -> str:
+        one = self.targets.dim() == 0
+        return f"Targeted({int(self.targets) if one else f'{self.targets.numel()} targets'})"
+
     needs_labels = True
 
     @property
@@ -250,6 +254,9 @@ class LinearRows:
             raise DataError("specification", expected="at least one row", got="none")
         if not bool(torch.isfinite(self.matrix).all() and torch.isfinite(self.offsets).all()):
             raise DataError("specification", expected="finite coefficients", got="NaN or infinity")
+
+    def __repr__(self) -> str:
+        return f"LinearRows(matrix {' x '.join(map(str, self.matrix.shape))})"
 
     @property
     def name(self) -> str:

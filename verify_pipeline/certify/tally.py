@@ -8,7 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import pandas as pd
+
 from verify_pipeline.certify.extents import Extent, asked_again
+from verify_pipeline.certify.frames import as_frame
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.records import Record, RunInfo
 from verify_pipeline.certify.stage_verdicts import BOUNDING_STAGES, CLAIMING_STAGES
@@ -35,6 +38,34 @@ class Summary:
     replaced: int = 0
     remarks: tuple[str, ...] = ()
     asked: Extent | None = None
+
+    def __repr__(self) -> str:
+        run, tally = self.info.run, self.tally
+        return (
+            f"Summary({self.info.network_name} on {run.data_set} {run.split}, "
+            f"{run.perturbation}: {tally.images} images, {tally.right} right, "
+            f"{tally.proved} verified, {tally.undecided} undecided)"
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """The verdicts as a table, one row for each image, in order.
+
+        Columns:
+            * ``image``: its place in the data set, counted from 0.
+            * ``label``: the right class; missing where the question is not about classes.
+            * ``verdict``: ``verified``, ``falsified`` or ``unknown``.
+            * ``stage``: that decided it, or tried last.
+            * ``reason``: of an unknown, such as ``timeout`` (a name of ``Reason``); else empty.
+            * ``bound``: the best lower bound of the least margin; NaN if there is none.
+            * ``margin``: at the counterexample, <= 0; NaN if there is none.
+            * ``seconds``: charged to the image over all attempts.
+            * ``attempts``: how often it was tried.
+            * ``tied``: whether it is verified before the network's end only, where the file itself
+              ties.
+            * ``detail``: more for a reader.
+            * ``versions``: of the packages that decided it.
+        """
+        return as_frame(self.records)
 
     @cached_property
     def tally(self) -> Tally:

@@ -99,16 +99,16 @@ def train(
     command continues it; on the CPU the result equals that of an uninterrupted run.
     """
     from verify_pipeline import pipeline
-    from verify_pipeline.cli.progress import ProgressDisplay
     from verify_pipeline.run_folders import KeepBegun, begin
     from verify_pipeline.training import Several, TensorBoard, TrainObserver
 
     begun = begin(recipe, pairs_of(overrides), out, device)
-    with ProgressDisplay() as progress:
-        observer: TrainObserver = Several(KeepBegun(out, begun), progress.training)
-        if tensorboard:
-            observer = Several(observer, TensorBoard(out / "tensorboard"))
-        pipeline.train(begun.recipe, out, data_root=data_root, device=device, observer=observer)
+    observer: TrainObserver = KeepBegun(out, begun)
+    if tensorboard:
+        observer = Several(observer, TensorBoard(out / "tensorboard"))
+    pipeline.train(
+        begun.recipe, out, data_root=data_root, device=device, observer=observer, progress=True
+    )
     typer.echo(f"trained {begun.recipe.name}: {out}")
 
 
@@ -274,23 +274,20 @@ def _run(begun: Begun, out: Path, data_root: Path | None) -> None:
     from verify_pipeline import pipeline
     from verify_pipeline.atomic_write import check_folder
     from verify_pipeline.certify.settings import plan
-    from verify_pipeline.cli.progress import ProgressDisplay
     from verify_pipeline.cli.show import show_export, show_summaries
     from verify_pipeline.run_folders import KeepBegun
-    from verify_pipeline.training import Several
 
     check_folder(out)
     tell_ignored(plan(begun.recipe.certify), begun.recipe.certify.search)
-    with ProgressDisplay() as progress:
-        outcome = pipeline.run(
-            begun.recipe,
-            out,
-            data_root=data_root,
-            device=begun.device,
-            train_observer=Several(KeepBegun(out, begun), progress.training),
-            certify_observer=progress.certification,
-            command=begun.command(out),
-        )
+    outcome = pipeline.run(
+        begun.recipe,
+        out,
+        data_root=data_root,
+        device=begun.device,
+        train_observer=KeepBegun(out, begun),
+        command=begun.command(out),
+        progress=True,
+    )
     show_export(outcome.export)
     show_summaries([outcome.summary])
     typer.echo("\n".join(f"wrote {path}" for path in outcome.tables))

@@ -213,20 +213,18 @@ def _certify(
 ) -> None:
     from verify_pipeline import pipeline
     from verify_pipeline.certify.settings import plan
-    from verify_pipeline.cli.progress import ProgressDisplay
     from verify_pipeline.cli.show import show_summaries
 
     tell_ignored(plan(job.settings), job.settings.search)
-    with ProgressDisplay() as progress:
-        summary = pipeline.certify(
-            job.network,
-            images,
-            job.settings,
-            question=question,
-            ledger=ledger,
-            observer=progress.certification,
-            device=device,
-            abcrown=abcrown,
-        )
+    summary = pipeline.certify(
+        job.network,
+        images,
+        job.settings,
+        question=question,
+        ledger=ledger,
+        device=device,
+        abcrown=abcrown,
+        progress=True,
+    )
     show_summaries([summary])
     typer.echo(f"ledger: {ledger}")

@@ -147,8 +147,9 @@ def _of_images(
     """Run both engines on the images that cheap stages leave open."""
     from verify_pipeline import pipeline
     from verify_pipeline.certify.settings import plan
-    from verify_pipeline.cli.progress import ProgressDisplay
+    from verify_pipeline.conversions import choose_device
     from verify_pipeline.engines.crosscheck import Job, crosscheck_images
+    from verify_pipeline.reporting import watched
     from verify_pipeline.reporting.tables import epsilon_text
 
     own = own_arrays(
@@ -179,20 +180,20 @@ def _of_images(
         chosen = asked.load_images(cast("Split", pictures.split or "test"), common.where.data_root)
     else:
         chosen = own.read(asked.network.outputs, question)
-    where = pipeline.choose_device(common.where.device)
+    where = choose_device(common.where.device)
     tell_ignored(plan(asked.settings), asked.settings.search)
     job = Job(asked.network, chosen, asked.settings, common.place, where, question)
-    with ProgressDisplay() as progress:
-        pairs = crosscheck_images(job, common.setup, progress.certification, common.tried.limit)
+    with watched(progress=True) as watching:
+        pairs = crosscheck_images(job, common.setup, watching.certification, common.tried.limit)
     width = typed.epsilon or epsilon_text(asked.settings.epsilon)
     about = {"Network": str(network), "ε": width, "Preprocessing": question.preprocessing.name}
     return pairs, {key: value for key, value in about.items() if value}
 
 
 def _of_list(instances: Path, common: _Common) -> tuple[list[Pair], dict[str, str]]:
-    """Run both engines on a list, and print each new result."""
-    from verify_pipeline import pipeline
+    """Both engines on a list; a line for each new result."""
     from verify_pipeline.certify.settings import ABCROWN_DEFAULT, parse_indices, search_text
+    from verify_pipeline.conversions import choose_device
     from verify_pipeline.engines.crosscheck import crosscheck_set
     from verify_pipeline.interop.decide import property_plan
     from verify_pipeline.interop.instance_list import Key, read_instances
@@ -212,7 +213,7 @@ def _of_list(instances: Path, common: _Common) -> tuple[list[Pair], dict[str, st
         common.place.with_suffix(".counterexamples"),
         lambda allowed: property_plan(allowed, search),
         seconds,
-        pipeline.choose_device(common.where.device),
+        choose_device(common.where.device),
     )
     config = search_text(search)
     pairs = crosscheck_set(chosen[: common.tried.limit], job, common.setup, config, tell)

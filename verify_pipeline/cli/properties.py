@@ -49,8 +49,8 @@ def vnnlib(
     sat: onnxruntime confirmed a counterexample, which is written to a file. unsat: float64 bounds
     prove that there is none.
     """
-    from verify_pipeline import pipeline
     from verify_pipeline.cli.arguments import named, tell_ignored
+    from verify_pipeline.conversions import choose_device
     from verify_pipeline.interop.counterexamples import write_counterexample
     from verify_pipeline.interop.decide import decide, property_plan
     from verify_pipeline.interop.sets import counterexample_name
@@ -59,7 +59,7 @@ def vnnlib(
 
     place_of_it = counterexample or Path(counterexample_name(onnx, prop))
     named("--counterexample", place_of_it)
-    where = pipeline.choose_device(device)
+    where = choose_device(device)
     plan = property_plan(timeout, search)  # reports its mistakes before anything is read
     tell_ignored(plan, search)
     asked, network = read_vnnlib(prop), read_network(onnx, parity_check)
@@ -129,8 +129,8 @@ def vnncomp(
     Each network is read once, and its properties are decided in batches. If it is interrupted, the
     same command continues. Exits with 2 when a result contradicts the reference.
     """
-    from verify_pipeline import pipeline
     from verify_pipeline.cli.arguments import tell_ignored
+    from verify_pipeline.conversions import choose_device
     from verify_pipeline.interop.decide import property_plan
     from verify_pipeline.interop.instance_list import Key, read_instances, read_reference
     from verify_pipeline.interop.sets import Result, SetJob, compare, run_set
@@ -151,7 +151,7 @@ def vnncomp(
         folder,
         plan,
         tried.timeout,
-        pipeline.choose_device(tried.device),
+        choose_device(tried.device),
         tried.parity_check,
         tried.retry,
     )

@@ -54,6 +54,10 @@ class BoxSet:
         if self.points is not None:
             self._check_points(self.points)
 
+    def __repr__(self) -> str:
+        labelled = "" if self.labels is None else ", with labels"
+        return f"BoxSet({self.name} {self.split}: {len(self)} of shape {self.shape}{labelled})"
+
     def __len__(self) -> int:
         return len(self.lower)
 

@@ -16,23 +16,22 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.branching.config.search_settings import SearchSettings
-from verify_pipeline.certify.boxes import sample_points, spread
+from verify_pipeline.certify.boxes import spread
 from verify_pipeline.certify.cascade import Cascade, CascadeLimits, Sink
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Subject
 from verify_pipeline.certify.deployed import Deployed
+from verify_pipeline.certify.file_checks import COMPARED, compare_with_file, refuse_bad_weights
 from verify_pipeline.certify.instances import Batch
 from verify_pipeline.certify.records import instance_digest
-from verify_pipeline.certify.run import COMPARED, network_name
 from verify_pipeline.certify.settings import CertifySettings, Plan, plan
 from verify_pipeline.certify.stages import build_stages, for_few_inputs
-from verify_pipeline.errors import ConfigError, NetworkError
+from verify_pipeline.errors import ConfigError
 from verify_pipeline.interop.answers import Answers, Decided
 from verify_pipeline.interop.max_of_rows import append_any_of, replay_any_of
 from verify_pipeline.interop.properties import Case, VnnlibProperty
 from verify_pipeline.interop.starts import starting_points
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.outputs import beginning
-from verify_pipeline.onnx.parity import check_at
 from verify_pipeline.problem import TIED, Box, Specification, Status, Verdict
 
 
@@ -68,12 +67,8 @@ def decide(
     """
     for prop in properties:
         prop.check_fits(network.graph)
-    if not network.graph.is_finite():
-        raise NetworkError(
-            f"network {network_name(network)}", expected="finite weights", got="NaN or infinity"
-        )
-    if network.compared:
-        _compare(network, [case for prop in properties for case in prop.cases])
+    refuse_bad_weights(network)
+    _compare(network, [case for prop in properties for case in prop.cases])
     few = chosen.input_split.few_inputs
     groups: dict[Hashable, list[tuple[int, Case]]] = {}
     for place, prop in enumerate(properties):
@@ -100,8 +95,8 @@ def _compare(network: Certifiable, cases: Sequence[Case]) -> None:
     dtype, shape = network.input_dtype, network.graph.input_shape
     boxes = [case.box(shape, dtype) for case in spread(cases, COMPARED)]
     if boxes:
-        points = torch.cat([sample_points(box, dtype) for box in boxes])
-        check_at(network.graph, network.replay, points, f"network {network_name(network)}")
+        lower, upper = [box.lower for box in boxes], [box.upper for box in boxes]
+        compare_with_file(network, Box(torch.cat(lower), torch.cat(upper)))
 
 
 class Cases:

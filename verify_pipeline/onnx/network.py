@@ -49,6 +49,10 @@ class Network:
     input_dtype: torch.dtype = torch.float32
     compared: bool = True
 
+    def __repr__(self) -> str:
+        name = "in memory" if self.path is None else self.path.name
+        return f"Network({name}, {self.digest[:12]}: {self.graph})"
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """``*X``."""

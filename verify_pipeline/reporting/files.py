@@ -11,7 +11,7 @@ from verify_pipeline.atomic_write import write_all, write_whole
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import DataError
 from verify_pipeline.reporting.render import as_markdown, seconds_as_markdown
-from verify_pipeline.reporting.tables import images_table, seconds_table, verdict_table
+from verify_pipeline.reporting.tables import seconds_table, verdict_table
 
 
 def write_table(
@@ -56,7 +56,7 @@ def write_images(summary: Summary, path: Path) -> Path:
     Raises:
         DataError: the file cannot be written.
     """
-    return write_whole(path, images_table(summary).to_csv(index=False, lineterminator="\n"))
+    return write_whole(path, summary.to_frame().to_csv(index=False, lineterminator="\n"))
 
 
 def _csv(frame: pd.DataFrame, command: str) -> str:

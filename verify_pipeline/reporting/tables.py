@@ -79,27 +79,6 @@ def seconds_table(summaries: Sequence[Summary]) -> pd.DataFrame:
     return _without_the_usual(pd.DataFrame(rows))
 
 
-def images_table(summary: Summary) -> pd.DataFrame:
-    """One row for each image of a run: verdict, stage, reason, bound and seconds."""
-    return pd.DataFrame(
-        [
-            {
-                "index": record.index,
-                "label": record.label,
-                "verdict": record.status.value,
-                "stage": record.stage,
-                "reason": None if record.reason is None else record.reason.name.lower(),
-                "bound": record.bound,
-                "counterexample_margin": record.margin,
-                "seconds": round(record.seconds, 4),
-                "detail": record.detail,
-                "versions": record.versions,
-            }
-            for record in summary.records
-        ]
-    )
-
-
 def epsilon_text(epsilon: float | None) -> str:
     """ε as a fraction like ``2/255`` if it equals one, otherwise as the shortest decimal."""
     if epsilon is None:

@@ -33,6 +33,11 @@ class Trained:
     settings: TrainSettings
     validation: ImageSet | None
 
+    def __repr__(self) -> str:
+        network, loss = self.settings.network.name, self.settings.loss.name
+        words = f"{network} by {loss} on {self.settings.data.full_name}"
+        return f"Trained({words}, epochs: {len(self.metrics)})"
+
 
 def fresh_network(settings: NetworkSettings, info: DataSetInfo) -> nn.Module:
     """The network for a data set's images, with weights from torch's global generator."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from verify_pipeline.certify.contract import Clock, Stage, Subject
+from verify_pipeline.certify.memory import usual_batch
 from verify_pipeline.certify.settings import Plan, StageName
 from verify_pipeline.certify.stages.alpha_crown import AlphaCrownStage
 from verify_pipeline.certify.stages.attack import AttackStage
@@ -14,9 +15,6 @@ from verify_pipeline.certify.stages.crown import CrownStage
 from verify_pipeline.certify.stages.ibp import IntervalStage
 from verify_pipeline.certify.stages.input_split import InputSplitStage
 from verify_pipeline.errors import ConfigError
-
-CPU_BATCH, ACCELERATOR_BATCH = 64, 1024
-"""Images at once: on a CPU core, interval bounds and CROWN of 64 took 0.6 of the time of 1024."""
 
 BEFORE_HALVING = ("clean", "ibp", "attack", "crown")
 """Stages that run before boxes with few free inputs are split."""
@@ -41,7 +39,7 @@ def build_stages(
     Raises:
         ConfigError: the plan has that stage, and nothing makes it.
     """
-    batch = plan.batch or (CPU_BATCH if subject.device.type == "cpu" else ACCELERATOR_BATCH)
+    batch = plan.batch or usual_batch(subject.device)
     makers: dict[StageName, Callable[[], Stage]] = {
         "clean": lambda: CleanCheck(subject, batch),
         "ibp": lambda: IntervalStage(subject, batch),

@@ -1,9 +1,8 @@
-"""Progress on standard error: bars on a terminal, plain lines elsewhere."""
+"""A training's progress: a bar on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import rich.progress
 from rich.console import Console
@@ -15,56 +14,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from verify_pipeline.certify.contract import Observer, Observers
-from verify_pipeline.reporting import ProgressBars
-from verify_pipeline.training import TrainObserver
-
-
-class ProgressDisplay:
-    """The progress of a training and then of a certification, on standard error.
-
-    Use it as a context manager: it restores the terminal even after an exception.
-
-    Attributes:
-        training: an observer of a training.
-        certification: an observer of a certification.
-    """
-
-    def __init__(self) -> None:
-        console = Console(stderr=True, highlight=False)
-        self._bar = Bar(console)
-        self._bars = ProgressBars(console)
-        self.training: TrainObserver = TrainProgress(self._bar)
-        self.certification: Observer = Observers([_Handover(self._bar), self._bars])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-        self._bars.__exit__(kind, error, trace)
-
-
-class _Handover(Observer):
-    """Removes the training's bar before the certification draws its own."""
-
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
-
-    def started(self, images: int, decided: int) -> None:
-        """Remove the training's bar."""
-        self._bar.stop()
-
 
 class Bar:
     """A progress bar that disappears at the end; only its notes stay on the terminal.
 
-    If the console is not a terminal, only the lines of :meth:`note` are printed.
+    Where the console is neither a terminal nor a notebook nothing moves: only :meth:`note` is seen.
     """
 
     def __init__(self, console: Console) -> None:
@@ -77,7 +31,7 @@ class Bar:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
+            disable=not (console.is_terminal or console.is_jupyter),
         )
         self._task = self._progress.add_task("", total=None)
 
