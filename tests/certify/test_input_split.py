@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from verify_pipeline.bounds import NodeBounds
+from verify_pipeline.branching.config.search_settings import InputSplitSettings, SearchSettings
 from verify_pipeline.branching.search import input_split as halving
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
@@ -47,7 +48,7 @@ def decide(
     spec: Specification,
     seconds: float = 60.0,
     memory: int = 1 << 28,
-    give_up: float | None = None,
+    settings: SearchSettings | None = None,
 ) -> list[Decision]:
     """Decisions in the order of the instances."""
     ticks = itertools.count()
@@ -63,7 +64,8 @@ def decide(
     )
     subject = Subject.of(found.graph, found.replay, CPU)
     rows = spec.rows.shape[1]
-    stage = InputSplitStage(subject, rows, memory, lambda: float(next(ticks)), give_up)
+    settings = settings or SearchSettings()
+    stage = InputSplitStage(subject, rows, memory, settings, lambda: float(next(ticks)))
     decisions = sorted(stage.run(task), key=lambda one: one.place)
     assert [one.place for one in decisions] == list(range(count))
     return decisions
@@ -133,14 +135,14 @@ def test_a_row_that_is_not_finite_proves_nothing(
     value: float, spare: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other row holds, which is enough only where one may fail."""
-    honest = halving.margins_and_slack
+    honest = halving.margins_and_gaps
 
     def overflowing(*arguments: Any) -> Any:
-        found, slack = honest(*arguments)
+        found, gaps = honest(*arguments)
         lower = torch.tensor([[0.5, value]], dtype=torch.float64).expand_as(found.lower)
-        return replace(found, lower=lower), slack
+        return replace(found, lower=lower), gaps
 
-    monkeypatch.setattr(halving, "margins_and_slack", overflowing)
+    monkeypatch.setattr(halving, "margins_and_gaps", overflowing)
     found = network(3)
     box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
     rows = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]]).double()
@@ -150,18 +152,19 @@ def test_a_row_that_is_not_finite_proves_nothing(
     assert one.bound == (0.5 if spare else None)
 
 
-def test_descents_find_what_the_domains_do_not_yet_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_descents_find_what_the_parts_do_not_yet_show() -> None:
     found = network(10)
     box = Box(-torch.ones(2, 2).double(), torch.ones(2, 2).double())
     _, spec = levels(found, box, [-1e-6, 0.01])
 
-    def run() -> tuple[list[Status], int]:
-        decisions = decide(found, box, spec, seconds=1e6)
-        return [one.status for one in decisions], int(decisions[0].detail.split()[0])
+    def run(first: int) -> tuple[list[Status], int]:
+        settings = SearchSettings(inputs=InputSplitSettings(first_descents=first))
+        decisions = decide(found, box, spec, seconds=1e6, settings=settings)
+        assert int(decisions[0].detail.split()[0]) == decisions[0].subproblems
+        return [one.status for one in decisions], decisions[0].subproblems
 
-    statuses, without = run()
-    monkeypatch.setattr(halving, "FIRST_DESCENTS", 4)
-    again, with_descents = run()
+    statuses, without = run(1024)
+    again, with_descents = run(4)
     assert statuses == again == [Status.FALSIFIED, Status.VERIFIED]
     assert with_descents < without / 10
 
@@ -216,15 +219,18 @@ def test_bounds_of_parts_are_improved_until_the_deadline_only(
     def watched(
         graph: Graph, box: Box, start: NodeBounds, budget: object, has_time: Callable[[], bool]
     ) -> NodeBounds:
-        seen.append([has_time() for _ in range(4)])
+        seen.append([has_time() for _ in range(8)])
         return start
 
     monkeypatch.setattr(halving, "crown_intermediate", watched)
     found = network(3)
     box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
     _, spec = levels(found, box, [0.001])
-    (one,) = decide(found, box, spec, seconds=3.0)
-    assert seen == [[True, True, False, False]]
+    (one,) = decide(found, box, spec, seconds=6.0)
+    (asked,) = seen
+    assert asked == sorted(asked, reverse=True)
+    assert asked[0]
+    assert not asked[-1]
     assert one.reason is Reason.TIMEOUT
 
 
@@ -232,11 +238,11 @@ def test_an_instance_without_hope_is_given_up() -> None:
     found = network(3)
     box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
     _, spec = levels(found, box, [0.001])
-    (one,) = decide(found, box, spec, seconds=20.0, give_up=1e-9)
+    (one,) = decide(found, box, spec, seconds=20.0, settings=SearchSettings(give_up=1e-9))
     assert (one.status, one.reason) == (Status.UNKNOWN, Reason.GIVEN_UP)
     assert one.seconds is not None
     assert 3.0 <= one.seconds <= 7.0
-    (one,) = decide(found, box, spec, seconds=100.0, give_up=100.0)
+    (one,) = decide(found, box, spec, seconds=100.0, settings=SearchSettings(give_up=100.0))
     assert one.status is Status.VERIFIED
 
 
