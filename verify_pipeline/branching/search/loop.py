@@ -10,7 +10,7 @@ It can pause, for other searches of the same instances, and go on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol
 
@@ -175,8 +175,12 @@ class Search(Generic[S]):
         while self._is_waiting() and self._clock() < until:
             self._meter.start(until - self._clock())
             part = self._waiting[: self._meter.size]
-            if (yield from self._step(self._kind.bound, part, 1, until)):
+            broken = self._step(self._kind.bound, part, 1, until)
+            if broken is None:
+                yield from self._out_of_memory(part)
+            else:
                 self._waiting = self._waiting[len(part) :]
+                yield from self.ends(broken)
         while not self._is_waiting() and self._clock() < until:
             going = (self.books.work < allowed) & self.books.going
             seconds = self.books.for_a_batch(going)
@@ -184,8 +188,12 @@ class Search(Generic[S]):
             parents = self.frontier.pop(self._meter.size, self.books.used, going)
             if not len(parents):
                 return
-            if not (yield from self._step(self._kind.split, parents, PARTS, until)):
-                self.frontier.push(parents[~self.books.ended[parents.instance]])
+            broken = self._step(self._kind.split, parents, PARTS, until)
+            if broken is None:
+                self.frontier.push(parents)
+                yield from self._out_of_memory(parents)
+            else:
+                yield from self.ends(broken)
 
     def _is_waiting(self) -> bool:
         """Whether there are roots that are not bounded, of instances that have not ended."""
@@ -194,17 +202,17 @@ class Search(Generic[S]):
 
     def _step(
         self, step: Callable[[S, Meter], Step[S]], batch: S, parts: int, until: float
-    ) -> Generator[Decision, None, bool]:
-        """Take in what becomes of a batch; yields instances that end by it.
+    ) -> dict[int, Tensor] | None:
+        """Take in what becomes of a batch.
 
         Returns:
-            Whether memory sufficed; if not, the batch is as it was.
+            Points that break their instance's specification; None if memory did not suffice: then
+            the batch is as it was.
         """
         self._meter.serve(batch.instance, until)
         found = unless_memory_ends(step, batch, self._meter)
         if found is None:
-            yield from self._out_of_memory(batch)
-            return False
+            return None
         whose, proved = found.parts.instance, sound_lower(found.proved)
         if not torch.equal(self.books.count(whose), parts * self.books.count(batch.instance)):
             raise RuntimeError("a split lost or made up a part of an instance's box")
@@ -219,8 +227,7 @@ class Search(Generic[S]):
             least.scatter_reduce_(0, whose, proved, "amin")
             self._at_root = torch.where(least.isfinite(), least, self._at_root)
         self._meter.stop(batch.instance, whose)
-        yield from self.ends(found.broken)
-        return True
+        return found.broken
 
     def ends(self, broken: Mapping[int, Tensor] | None = None) -> Iterator[Decision]:
         """Instances that have come to an end by now.
@@ -275,9 +282,9 @@ class Search(Generic[S]):
 
     def _out_of_memory(self, batch: S) -> Iterator[Decision]:
         """Go on with smaller batches, or without the instance that is too large alone."""
+        self._meter.limit_to(max(1, len(batch) // 2))
         if len(batch) == 1:
             yield self._end(int(batch.instance), Reason.MEMORY)
-        self._meter.limit_to(max(1, len(batch) // 2))
 
     def _broken(self, n: int, point: Tensor) -> Decision:
         counterexample = self._replay(n, point)
