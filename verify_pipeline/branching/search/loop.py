@@ -183,6 +183,8 @@ class Search(Generic[S]):
                 yield from self.ends(broken)
         while not self._is_waiting() and self._clock() < until:
             going = (self.books.work < allowed) & self.books.going
+            if not bool(going.any()):
+                return
             seconds = self.books.for_a_batch(going)
             self._meter.start(min(seconds, until - self._clock()))
             parents = self.frontier.pop(self._meter.size, self.books.used, going)
