@@ -284,6 +284,7 @@ class Search(Generic[S]):
 
     def _out_of_memory(self, batch: S) -> Iterator[Decision]:
         """Go on with smaller batches, or without the instance that is too large alone."""
+        self._meter.spent_on(batch.instance)
         self._meter.limit_to(max(1, len(batch) // 2))
         if len(batch) == 1:
             yield self._end(int(batch.instance), Reason.MEMORY)
