@@ -237,11 +237,11 @@ class Search(Generic[S]):
         Args:
             broken: points that break their instance's specification.
         """
-        for n in _places(self._kind.unbounded & ~self.books.ended):
-            yield self._end(n, Reason.NOT_FINITE)
         for n, point in (broken or {}).items():
             if not self.books.ended[n]:
                 yield self._broken(n, point)
+        for n in _places(self._kind.unbounded & ~self.books.ended):
+            yield self._end(n, Reason.NOT_FINITE)
         for n in self.books.complete():
             yield self._complete(n)
         for n in self.books.overdue():
