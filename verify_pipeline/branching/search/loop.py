@@ -146,6 +146,7 @@ class Search(Generic[S]):
         allowed = deadlines.shared().to(self.books.charged)
         self._hope = ProgressEstimate(allowed, limits.give_up)
         self._patience = ProgressEstimate(allowed, limits.patience)
+        self._trees = self.books.count(self._waiting.instance)
         self.books.opened(self._waiting.instance)
         everybody = torch.arange(len(self._at_root), device=self._at_root.device)
         self._meter = Meter(self.books, kind.batch, clock)
@@ -225,9 +226,10 @@ class Search(Generic[S]):
         self.books.close(whose[leaves], proved[leaves].clamp(max=0))
         self.frontier.push(found.parts[~closed & ~leaves])
         if parts == 1:
-            least = torch.full_like(self._at_root, math.inf)
-            least.scatter_reduce_(0, whose, proved, "amin")
-            self._at_root = torch.where(least.isfinite(), least, self._at_root)
+            least = self.books.proved.scatter_reduce(0, whose, proved, "amin")
+            # bounds of some of an instance's trees are no bounds of its box
+            known = least.isfinite() & (self.books.count(whose) == self._trees)
+            self._at_root = torch.where(known, least, self._at_root)
         self._meter.stop(batch.instance, whose)
         return found.broken
 
@@ -275,7 +277,8 @@ class Search(Generic[S]):
     def end_elsewhere(self, n: int, found: Decision) -> Decision:
         """The end of an instance that another search has decided, with its evidence."""
         self.frontier.drop(n)
-        bound = math.nan if found.bound is None else found.bound
+        is_proved = found.status is Status.VERIFIED and found.bound is not None
+        bound = found.bound if is_proved else float(self._at_root[n])
         return self.books.end(n, found.status, bound, found.reason, found.counterexample)
 
     def _open_anywhere(self) -> Tensor:
