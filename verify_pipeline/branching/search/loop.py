@@ -106,6 +106,8 @@ class Limits:
     patience: float = math.inf
 
 
+_LOST = "a split lost or made up a part of an instance's box"
+
 GIVES_WAY = 0.5
 """Share of its seconds that an instance has before it may be left to another search."""
 
@@ -139,14 +141,18 @@ class Search(Generic[S]):
         self._kind, self._limits, self._replay, self._clock = kind, limits, replay, clock
         roots = kind.roots()
         self._waiting = roots.subproblems
-        self._at_root = roots.lower.amin(1)
-        self.books = Bookkeeping(roots.lower, deadlines)
+        at_root = sound_lower(roots.lower)
+        self._at_root = at_root.amin(1)
+        self.books = Bookkeeping(at_root, deadlines)
         self.frontier = Frontier(roots.subproblems, len(self._at_root))
         self.open_elsewhere = torch.ones_like(self.books.charged)
         allowed = deadlines.shared().to(self.books.charged)
         self._hope = ProgressEstimate(allowed, limits.give_up)
         self._patience = ProgressEstimate(allowed, limits.patience)
         self._trees = self.books.count(self._waiting.instance)
+        without = (self._trees == 0) & ~self._kind.unbounded
+        if bool((without & ~(at_root > 0).all(1)).any()):
+            raise RuntimeError(_LOST)
         self.books.opened(self._waiting.instance)
         everybody = torch.arange(len(self._at_root), device=self._at_root.device)
         self._meter = Meter(self.books, kind.batch, clock)
@@ -218,7 +224,7 @@ class Search(Generic[S]):
             return None
         whose, proved = found.parts.instance, sound_lower(found.proved)
         if not torch.equal(self.books.count(whose), parts * self.books.count(batch.instance)):
-            raise RuntimeError("a split lost or made up a part of an instance's box")
+            raise RuntimeError(_LOST)
         closed = proved > 0
         leaves = found.leaves & ~closed
         self.books.split(batch.instance, parts)
