@@ -283,8 +283,8 @@ class Search(Generic[S]):
     def end_elsewhere(self, n: int, found: Decision) -> Decision:
         """The end of an instance that another search has decided, with its evidence."""
         self.frontier.drop(n)
-        is_proved = found.status is Status.VERIFIED and found.bound is not None
-        bound = found.bound if is_proved else float(self._at_root[n])
+        proved = found.bound if found.status is Status.VERIFIED else None
+        bound = float(self._at_root[n]) if proved is None else proved
         return self.books.end(n, found.status, bound, found.reason, found.counterexample)
 
     def _open_anywhere(self) -> Tensor:
