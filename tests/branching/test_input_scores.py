@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds import NodeBounds, interval_bounds
-from verify_pipeline.branching.evaluate.input_scores import input_scores
 from verify_pipeline.branching.config.search_settings import InputSplitSettings
+from verify_pipeline.branching.evaluate.input_scores import input_scores
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Add, Linear, Mul, Relu, Slice
 from verify_pipeline.problem import Box

@@ -66,7 +66,7 @@ class Case:
 
 @pytest.fixture(scope="module")
 def case(make_mlp: Callable[..., Graph]) -> Case:
-    """ReLUs of two inputs: margins on both sides of zero, some very close to it; the oracle is a MILP."""
+    """ReLUs of two inputs; margins on both sides of zero, some very close to it, by a MILP."""
     one = robust(make_mlp(3, 2, (6, 6)).to(F64), random_image(3), 0.4)
     exact = milp_margin(one.graph, one.box, one.spec, 0).value.min()
     same = torch.zeros(len(WANTED), dtype=torch.long)

@@ -1,8 +1,8 @@
 """The loop's own contract, with intervals of one number whose bounds are exact.
 
-An instance is a function over [0, 1] that is the least of a few lines ``a |x - c| + b`` with
-``a >= 0``; its least value over an interval is known. So the search can be compared with the
-minimum, and everything that a kind of split may do wrong can be done.
+An instance is a function ``least + |x - at|`` over [0, 1], whose least value over an interval is
+known. So the search can be compared with the minimum, and everything that a kind of split may do
+wrong can be done.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from verify_pipeline.branching.tree.frontier import Subproblems
 from verify_pipeline.problem import Counterexample, Decision, Reason, Status
 
 F64 = torch.float64
+NO_LIMITS = Limits()
 FLAT = 1.0
 """How much worse a bound is than the minimum, for each unit of an interval's width."""
 
@@ -101,7 +102,7 @@ class Valleys:
 
 def searching(
     kind: Valleys,
-    limits: Limits = Limits(),
+    limits: Limits = NO_LIMITS,
     seconds: float | list[float] = 1e9,
     clock: Callable[[], float] | None = None,
     replay: Any = None,
@@ -413,7 +414,7 @@ def test_no_batch_begins_after_a_time() -> None:
 
 
 def test_one_that_is_left_in_the_middle_can_be_taken_up_again() -> None:
-    """Whoever takes one decision and asks for the next one later loses no part and none is twice."""
+    """Whoever takes one decision and asks anew for the next loses no part, and none is twice."""
     least = [0.4, 1e-3, 2.0, 0.0, -0.2]
     whole = by_place(decided(searching(Valleys(least))))
     kind = Valleys(least)

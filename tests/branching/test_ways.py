@@ -144,7 +144,7 @@ def test_refused_points_of_rows_that_may_fail_end_nothing() -> None:
 
 
 def test_refused_points_of_all_rows_end_an_instance() -> None:
-    """Whatever else might prove it: a file that answers otherwise than its graph is not believed."""
+    """A file that answers otherwise than its graph is not believed, whatever else may prove it."""
     problem = robust(network(0, Elementwise("sigmoid")), random_image(0), 0.4)
     query = query_of(problem.with_least(-1e-2))
     (found,) = search(query, QUICK, ROOM, lambda *_: None, ticking(1e-2))
