@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from tests.branching.test_pieces import least_on_grid
+from tests.branching.grids import least_on_grid, random_image, robust
+from tests.branching.searching import by_graph, query_of, ticking
 from verify_pipeline.bounds import (
     MemoryBudget,
     OptimiseSettings,
-    crown_intermediate,
     crown_margins,
-    interval_bounds,
     optimise,
     optimise_intermediate,
 )
 from verify_pipeline.branching.config.search_settings import SearchSettings
-from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.search.portfolio import relu_search
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Elementwise, Linear, Relu
-from verify_pipeline.problem import Box, Specification, Status
+from verify_pipeline.problem import Status
 
 F64 = torch.float64
 
@@ -40,26 +40,31 @@ def mixed(seed: int, function: str) -> Graph:
 
 @pytest.mark.parametrize("function", ["tanh", "sigmoid", "elu", "selu"])
 def test_verdicts_are_those_of_a_fine_grid(function: str) -> None:
-    verified = 0
+    verified, falsified, few = 0, 0, OptimiseSettings(iterations=4)
     for seed in range(3):
-        graph = mixed(seed, function)
-        image = torch.rand(1, 2, dtype=F64, generator=torch.Generator().manual_seed(seed))
-        box = Box.around(image, 0.3, clip=None)
-        spec = Specification.margins(graph(image).argmax(1), 3, F64)
-        least = least_on_grid(graph, box, spec)
-        crown = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
-        few = OptimiseSettings(iterations=4)
+        problem = robust(mixed(seed, function), random_image(seed), 0.3)
+        graph, box = problem.graph, problem.box
+        crown = query_of(problem).root
         root = optimise_intermediate(graph, box, crown, few, MemoryBudget())
-        gap = least - float(crown_margins(graph, box, spec, root).lower.min())
-        for wanted in (0.6 * gap + 1e-3, -0.05):  # the least margin becomes this
-            moved = Specification(spec.rows, spec.offsets - least + wanted)
-            _, start = optimise(graph, box, moved, root, few)
-            patience = Deadlines.alone(torch.full((1,), 1e6))
+        gap = least_on_grid(problem) - float(
+            crown_margins(graph, box, problem.spec, root).lower.min()
+        )
+        for wanted in (0.6 * gap + 1e-3, -0.05):
+            moved = problem.with_least(wanted)
+            _, start = optimise(graph, box, moved.spec, root, few)
+            query = replace(query_of(moved, start=start), root=root)
             settings = SearchSettings(max_domains=100)
-            (end,) = search(graph, box, moved, root, settings, patience, start)
+            replay = by_graph(query.spec, graph)
+            (end,) = relu_search(query, settings, replay, ticking(1e-6)).run()
             if end.status is Status.VERIFIED:
                 assert end.bound is not None
                 assert 0 < end.bound <= wanted + 1e-9
                 verified += 1
-            assert wanted > 0 or end.status is Status.FALSIFIED
+            if end.status is Status.FALSIFIED:
+                assert end.counterexample is not None
+                point = end.counterexample.input.double().unsqueeze(0)
+                assert float(moved.spec.values(graph(point)).min()) <= 0
+                falsified += 1
+            assert end.status is not (Status.VERIFIED if wanted < 0 else Status.FALSIFIED)
     assert verified >= 1
+    assert falsified >= 2  # of 3: where no ReLU is left to split, a search may end before

@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.onnx_networks import dense_network
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.branching import SearchSettings
+from verify_pipeline.branching.config.search_settings import InputSplitSettings, SearchSettings
 from verify_pipeline.branching.search import input_split as halving
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
@@ -40,8 +40,8 @@ def decide(
     spec: Specification,
     seconds: float = 60.0,
     memory: int = 1 << 28,
-    give_up: float | None = None,
     settings: FewInputSettings = ALWAYS,
+    search: SearchSettings | None = None,
 ) -> list[Decision]:
     """Decisions in the order of the instances; whoever reads the clock waits for a tick."""
     ticks = itertools.count()
@@ -57,9 +57,8 @@ def decide(
     )
     subject = Subject.of(found.graph, found.replay, CPU)
     rows = spec.rows.shape[1]
-    stage = InputSplitStage(
-        subject, rows, memory, SearchSettings(give_up=give_up), settings, lambda: float(next(ticks))
-    )
+    asked = search or SearchSettings()
+    stage = InputSplitStage(subject, rows, memory, asked, settings, lambda: float(next(ticks)))
     decisions = sorted(stage.run(task), key=lambda one: one.place)
     assert [one.place for one in decisions] == list(range(count))
     return decisions
@@ -146,18 +145,19 @@ def test_a_row_that_is_not_finite_proves_nothing(
     assert one.bound == (0.5 if spare else None)
 
 
-def test_descents_find_what_the_domains_do_not_yet_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_descents_find_what_the_parts_do_not_yet_show() -> None:
     found = network(10)
     box = Box(-torch.ones(2, 2).double(), torch.ones(2, 2).double())
     _, spec = levels(found, box, [-1e-6, 0.01])
 
-    def run() -> tuple[list[Status], int]:
-        decisions = decide(found, box, spec, seconds=1e6)
-        return [one.status for one in decisions], int(decisions[0].detail.split()[0])
+    def run(first: int) -> tuple[list[Status], int]:
+        settings = SearchSettings(inputs=InputSplitSettings(first_descents=first))
+        decisions = decide(found, box, spec, seconds=1e6, search=settings)
+        assert int(decisions[0].detail.split()[0]) == decisions[0].subproblems
+        return [one.status for one in decisions], decisions[0].subproblems
 
-    statuses, without = run()
-    monkeypatch.setattr(halving, "FIRST_DESCENTS", 4)
-    again, with_descents = run()
+    statuses, without = run(1024)
+    again, with_descents = run(4)
     assert statuses == again == [Status.FALSIFIED, Status.VERIFIED]
     assert with_descents < without / 10
 
@@ -211,15 +211,18 @@ def test_bounds_of_parts_are_improved_until_the_deadline_only(
     def watched(
         graph: Graph, box: Box, start: NodeBounds, budget: object, has_time: Callable[[], bool]
     ) -> NodeBounds:
-        seen.append([has_time() for _ in range(4)])
+        seen.append([has_time() for _ in range(8)])
         return start
 
     monkeypatch.setattr(halving, "crown_intermediate", watched)
     found = network(3)
     box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
     _, spec = levels(found, box, [0.001])
-    (one,) = decide(found, box, spec, seconds=3.0)
-    assert seen == [[True, True, False, False]]
+    (one,) = decide(found, box, spec, seconds=6.0)
+    (asked,) = seen
+    assert asked == sorted(asked, reverse=True)
+    assert asked[0]
+    assert not asked[-1]
     assert one.reason is Reason.TIMEOUT
 
 
@@ -227,11 +230,11 @@ def test_an_instance_without_hope_is_given_up() -> None:
     found = network(3)
     box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
     _, spec = levels(found, box, [0.001])
-    (one,) = decide(found, box, spec, seconds=20.0, give_up=1e-9)
+    (one,) = decide(found, box, spec, seconds=20.0, search=SearchSettings(give_up=1e-9))
     assert (one.status, one.reason) == (Status.UNKNOWN, Reason.GIVEN_UP)
     assert one.seconds is not None
     assert 3.0 <= one.seconds <= 7.0
-    (one,) = decide(found, box, spec, seconds=100.0, give_up=100.0)
+    (one,) = decide(found, box, spec, seconds=100.0, search=SearchSettings(give_up=100.0))
     assert one.status is Status.VERIFIED
 
 

@@ -106,6 +106,8 @@ class Limits:
     patience: float = math.inf
 
 
+_LOST = "a split lost or made up a part of an instance's box"
+
 GIVES_WAY = 0.5
 """Share of its seconds that an instance has before it may be left to another search."""
 
@@ -139,14 +141,18 @@ class Search(Generic[S]):
         self._kind, self._limits, self._replay, self._clock = kind, limits, replay, clock
         roots = kind.roots()
         self._waiting = roots.subproblems
-        self._at_root = roots.lower.amin(1)
-        self._least = torch.full_like(self._at_root, math.inf)
-        self.books = Bookkeeping(roots.lower, deadlines)
+        at_root = sound_lower(roots.lower)
+        self._at_root = at_root.amin(1)
+        self.books = Bookkeeping(at_root, deadlines)
         self.frontier = Frontier(roots.subproblems, len(self._at_root))
         self.open_elsewhere = torch.ones_like(self.books.charged)
         allowed = deadlines.shared().to(self.books.charged)
         self._hope = ProgressEstimate(allowed, limits.give_up)
         self._patience = ProgressEstimate(allowed, limits.patience)
+        self._trees = self.books.count(self._waiting.instance)
+        without = (self._trees == 0) & ~self._kind.unbounded
+        if bool((without & ~(at_root > 0).all(1)).any()):
+            raise RuntimeError(_LOST)
         self.books.opened(self._waiting.instance)
         everybody = torch.arange(len(self._at_root), device=self._at_root.device)
         self._meter = Meter(self.books, kind.batch, clock)
@@ -175,55 +181,63 @@ class Search(Generic[S]):
         yield from self.ends()
         while self._is_waiting() and self._clock() < until:
             self._meter.start(until - self._clock())
-            yield from self._bound(self._waiting[: self._meter.size], until)
+            part = self._waiting[: self._meter.size]
+            broken = self._step(self._kind.bound, part, 1, until)
+            if broken is None:
+                yield from self._out_of_memory(part)
+            else:
+                self._waiting = self._waiting[len(part) :]
+                yield from self.ends(broken)
         while not self._is_waiting() and self._clock() < until:
             going = (self.books.work < allowed) & self.books.going
+            if not bool(going.any()):
+                return
             seconds = self.books.for_a_batch(going)
             self._meter.start(min(seconds, until - self._clock()))
             parents = self.frontier.pop(self._meter.size, self.books.used, going)
             if not len(parents):
                 return
-            yield from self._split(parents, until)
+            broken = self._step(self._kind.split, parents, PARTS, until)
+            if broken is None:
+                self.frontier.push(parents)
+                yield from self._out_of_memory(parents)
+            else:
+                yield from self.ends(broken)
 
     def _is_waiting(self) -> bool:
         """Whether there are roots that are not bounded, of instances that have not ended."""
         self._waiting = self._waiting[~self.books.ended[self._waiting.instance]]
         return len(self._waiting) > 0
 
-    def _bound(self, roots: S, until: float) -> Iterator[Decision]:
-        """Bound the first roots that wait; yields instances that end by it."""
-        self._meter.serve(roots.instance, until)
-        found = unless_memory_ends(self._kind.bound, roots, self._meter)
-        if found is None:
-            yield from self._out_of_memory(roots)
-            return
-        self._waiting = self._waiting[len(roots) :]
-        self._least.scatter_reduce_(0, roots.instance, sound_lower(found.proved), "amin")
-        yield from self._take_in(roots, found, 1)
+    def _step(
+        self, step: Callable[[S, Meter], Step[S]], batch: S, parts: int, until: float
+    ) -> dict[int, Tensor] | None:
+        """Take in what becomes of a batch.
 
-    def _split(self, parents: S, until: float) -> Iterator[Decision]:
-        """Split subproblems; yields instances that end by it."""
-        self._meter.serve(parents.instance, until)
-        found = unless_memory_ends(self._kind.split, parents, self._meter)
+        Returns:
+            Points that break their instance's specification; None if memory did not suffice: then
+            the batch is as it was.
+        """
+        self._meter.serve(batch.instance, until)
+        found = unless_memory_ends(step, batch, self._meter)
         if found is None:
-            self.frontier.push(parents)
-            yield from self._out_of_memory(parents)
-            return
-        yield from self._take_in(parents, found, PARTS)
-
-    def _take_in(self, batch: S, found: Step[S], parts: int) -> Iterator[Decision]:
-        """Close what is proved, keep the rest, and end instances; each has so many parts."""
+            return None
         whose, proved = found.parts.instance, sound_lower(found.proved)
         if not torch.equal(self.books.count(whose), parts * self.books.count(batch.instance)):
-            raise RuntimeError("a split lost or made up a part of an instance's box")
+            raise RuntimeError(_LOST)
         closed = proved > 0
         leaves = found.leaves & ~closed
         self.books.split(batch.instance, parts)
         self.books.close(whose[closed], proved[closed])
         self.books.close(whose[leaves], proved[leaves].clamp(max=0))
         self.frontier.push(found.parts[~closed & ~leaves])
+        if parts == 1:
+            least = self.books.proved.scatter_reduce(0, whose, proved, "amin")
+            # bounds of some of an instance's trees are no bounds of its box
+            known = least.isfinite() & (self.books.count(whose) == self._trees)
+            self._at_root = torch.where(known, least, self._at_root)
         self._meter.stop(batch.instance, whose)
-        yield from self.ends(found.broken)
+        return found.broken
 
     def ends(self, broken: Mapping[int, Tensor] | None = None) -> Iterator[Decision]:
         """Instances that have come to an end by now.
@@ -231,11 +245,11 @@ class Search(Generic[S]):
         Args:
             broken: points that break their instance's specification.
         """
-        for n in _places(self._kind.unbounded & ~self.books.ended):
-            yield self._end(n, Reason.NOT_FINITE)
         for n, point in (broken or {}).items():
             if not self.books.ended[n]:
                 yield self._broken(n, point)
+        for n in _places(self._kind.unbounded & ~self.books.ended):
+            yield self._end(n, Reason.NOT_FINITE)
         for n in self.books.complete():
             yield self._complete(n)
         for n in self.books.overdue():
@@ -268,7 +282,8 @@ class Search(Generic[S]):
     def end_elsewhere(self, n: int, found: Decision) -> Decision:
         """The end of an instance that another search has decided, with its evidence."""
         self.frontier.drop(n)
-        bound = math.nan if found.bound is None else found.bound
+        proved = found.bound if found.status is Status.VERIFIED else None
+        bound = float(self._at_root[n]) if proved is None else proved
         return self.books.end(n, found.status, bound, found.reason, found.counterexample)
 
     def _open_anywhere(self) -> Tensor:
@@ -277,17 +292,18 @@ class Search(Generic[S]):
 
     def _out_of_memory(self, batch: S) -> Iterator[Decision]:
         """Go on with smaller batches, or without the instance that is too large alone."""
+        self._meter.spent_on(batch.instance)
+        self._meter.limit_to(max(1, len(batch) // 2))
         if len(batch) == 1:
             yield self._end(int(batch.instance), Reason.MEMORY)
-        self._meter.limit_to(max(1, len(batch) // 2))
 
     def _broken(self, n: int, point: Tensor) -> Decision:
         counterexample = self._replay(n, point)
         if counterexample is None:
             return self._end(n, self._kind.refuted)
         self.frontier.drop(n)
-        bound = self._root_bound(n)
-        return self.books.end(n, Status.FALSIFIED, bound, counterexample=counterexample)
+        at_root = float(self._at_root[n])
+        return self.books.end(n, Status.FALSIFIED, at_root, counterexample=counterexample)
 
     def _complete(self, n: int) -> Decision:
         """The end of an instance without open subproblems."""
@@ -298,13 +314,7 @@ class Search(Generic[S]):
 
     def _end(self, n: int, reason: Reason) -> Decision:
         self.frontier.drop(n)
-        return self.books.end(n, Status.UNKNOWN, self._root_bound(n), reason)
-
-    def _root_bound(self, n: int) -> float:
-        """A lower bound of what has to become positive, over the whole box; infinite: unknown."""
-        known, least = float(self._at_root[n]), float(self._least[n])
-        is_whole = math.isfinite(least) and not bool((self._waiting.instance == n).any())
-        return max(known, least) if is_whole else known
+        return self.books.end(n, Status.UNKNOWN, float(self._at_root[n]), reason)
 
 
 def _places(mask: Tensor) -> list[int]:

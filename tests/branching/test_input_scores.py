@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds import NodeBounds, interval_bounds
-from verify_pipeline.branching.evaluate.input_scores import OF_WIDTHS, input_scores
+from verify_pipeline.branching.config.search_settings import InputSplitSettings
+from verify_pipeline.branching.evaluate.input_scores import input_scores
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Add, Linear, Mul, Relu, Slice
 from verify_pipeline.problem import Box
@@ -17,11 +18,11 @@ def _tensor(*values: float) -> Tensor:
 
 def _scores(graph: Graph, box: Box, slack: dict[int, Tensor], slopes: Tensor) -> list[float]:
     bounds: NodeBounds = interval_bounds(graph, box)
-    entire = box.upper - box.lower
-    found = input_scores(graph, box, bounds, slack, slopes, entire)[0]
-    # widths are the whole boxes', so that each input that varies has the same share of them
-    varying = (entire[0] > 0).double()
-    return (found - OF_WIDTHS * varying / varying.sum()).tolist()
+    settings = InputSplitSettings()
+    found = input_scores(graph, box, bounds, slack, slopes, box, settings)[0]
+    # parts are the whole boxes, so that each input that varies has the same share of the widths
+    varying = (box.upper[0] > box.lower[0]).double()
+    return (found - settings.widths * varying / varying.sum()).tolist()
 
 
 def test_an_input_that_the_bound_does_not_depend_on_is_cut_for_what_is_lost_behind_it() -> None:
@@ -57,6 +58,18 @@ def test_steps_go_through_products_by_their_derivative_in_the_middle() -> None:
     box = Box(_tensor(1, -1), _tensor(3, 1))
     found = _scores(builder.build(), box, {4: _tensor(1.0)}, _tensor(0, 0))
     assert found == pytest.approx([0, 1])
+
+
+def test_weights_are_those_of_the_settings() -> None:
+    """The bound alone: slopes, and of the whole box's widths what parts have left."""
+    builder = GraphBuilder((2,), dtype=torch.float64)
+    graph = builder.build(builder.add(Linear(_tensor(3, 1), None), 0))
+    part, whole = Box(_tensor(0, 0), _tensor(1, 1)), Box(_tensor(0, 0), _tensor(4, 1))
+    for widths in (0.0, 0.5):
+        settings = InputSplitSettings(slopes=1.0, widths=widths)
+        found = input_scores(graph, part, NodeBounds({}, {}), {}, _tensor(3, 1), whole, settings)
+        # slopes 3 and 1; a quarter of the first input is left, and all of the second
+        assert found[0].tolist() == pytest.approx([0.75 + widths * 0.2, 0.25 + widths * 0.8])
 
 
 def test_inputs_that_do_not_vary_are_not_cut() -> None:

@@ -7,23 +7,29 @@ whatever it is that is cut: a sign of a ReLU's input, an interval of a smooth ne
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.branching.searching import QUICK
-from verify_pipeline.bounds import NodeBounds, clamp_to_splits
-from verify_pipeline.branching.search import input_split as halving_module
-from verify_pipeline.branching.search import interval_split as pieces_module
-from verify_pipeline.branching.search import split_then_rebound as cells_module
+from verify_pipeline.bounds import MemoryBudget, NodeBounds, clamp_to_splits, needed_places
+from verify_pipeline.branching.config.search_settings import EarlySplitSettings, SearchSettings
+from verify_pipeline.branching.limits.bookkeeping import Bookkeeping
+from verify_pipeline.branching.limits.meter import Meter
+from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.branching.search.early_split import Cells, EarlySplits
+from verify_pipeline.branching.search.input_split import BoxParts, InputSplits
+from verify_pipeline.branching.search.interval_split import cut
+from verify_pipeline.branching.search.loop import Step
+from verify_pipeline.branching.search.query import SearchQuery
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.splitting import bend, both_signs, halved, middle
 from verify_pipeline.branching.tree.subproblems import Domains, Neurons, OpenRows, split
 from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import Linear, Relu
+from verify_pipeline.network.ops import Linear, Relu, Reshape
 from verify_pipeline.problem import Box, Specification
 
 F64 = torch.float64
@@ -58,13 +64,15 @@ def children_of(graph: Graph, column: Tensor) -> dict[int, Tensor]:
     nothing = torch.zeros(count, WIDTH)
     unknown = torch.full((count, WIDTH), torch.inf)
     domains = Domains(
-        torch.arange(count),
-        torch.zeros(count),
-        nothing.to(torch.int8),
-        nothing,
-        nothing,
-        -unknown,
-        unknown,
+        instance=torch.arange(count),
+        lower=torch.zeros(count),
+        share=torch.ones(count, dtype=F64),
+        open_row=torch.arange(count),
+        splits=nothing.to(torch.int8),
+        alpha=nothing,
+        beta=nothing,
+        below=-unknown,
+        above=unknown,
     )
     return open_rows.splits(split(domains, column))
 
@@ -75,24 +83,48 @@ def relu_signs(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, Te
     return clamped(graph, bounds, children_of(graph, column))
 
 
+def meter(count: int) -> Meter:
+    """Of instances that have all the time."""
+    unknown = torch.full((count, 1), -torch.inf, dtype=F64)
+    deadlines = Deadlines.alone(torch.full((count,), torch.inf, dtype=F64))
+    return Meter(Bookkeeping(unknown, deadlines), 8, lambda: 0.0)
+
+
+class Unbounded:
+    """Of parts, their own bounds: what a search is told that bounds nothing."""
+
+    def bound(self, roots: Any, meter: Meter) -> Step[Any]:
+        return Step(roots, roots.lower, torch.zeros_like(roots.lower, dtype=torch.bool))
+
+
+class UnboundedCells(Unbounded, EarlySplits):
+    """Cells as they are cut."""
+
+
+class UnboundedHalves(Unbounded, InputSplits):
+    """Halves as they are cut."""
+
+
 def cells(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
     graph, bounds = network(), NodeBounds({1: lower}, {1: upper})
-    ones = torch.ones(len(lower), 1, 1, dtype=F64)
+    count, ones = len(lower), torch.ones(len(lower), 1, 1, dtype=F64)
     box = Box(torch.zeros_like(lower), torch.ones_like(lower))
     exact = SearchInstances(graph, box, Specification(ones, ones[..., 0]), bounds)
-    unsplit = {2: torch.zeros_like(lower, dtype=torch.int8)}
-    parents = cells_module._Cells(torch.zeros_like(lower[:, 0]), bounds, unsplit, column)
-    search = cells_module.SplitThenRebound(exact, QUICK, time.perf_counter)
-    twice, splits = search._cut(parents)
-    assert twice.lower[1].equal(torch.cat([lower, lower]))
-    assert twice.upper[1].equal(torch.cat([upper, upper]))
-    return clamped(graph, bounds, splits)
+    kind = UnboundedCells(exact, EarlySplitSettings(), MemoryBudget())
+    parents = replace(kind.roots().subproblems, neuron=column)
+    twice = kind.split(parents, meter(count)).parts
+    assert isinstance(twice, Cells)
+    assert twice.instance.equal(torch.arange(count).repeat(2))
+    assert twice.share.tolist() == [0.5] * (2 * count)
+    assert twice.bounds.lower[1].equal(torch.cat([lower, lower]))
+    assert twice.bounds.upper[1].equal(torch.cat([upper, upper]))
+    return clamped(graph, bounds, twice.splits)
 
 
 def pieces(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
     rest = torch.arange(2.0 * len(lower)).view(-1, 2)
     bounds = NodeBounds({1: lower.view(-1, 2, 2), 5: rest}, {1: upper.view(-1, 2, 2), 5: rest})
-    found = pieces_module._cut(bounds, 1, column)
+    found = cut(bounds, 1, column)
     for side in (found.lower, found.upper):
         assert side[5].equal(torch.cat([rest, rest]))
     return found.lower[1].flatten(1), found.upper[1].flatten(1)
@@ -101,23 +133,31 @@ def pieces(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, Tensor
 def at_bends(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
     """Pieces whose intervals are cut where a ReLU bends."""
     bounds = NodeBounds({1: lower}, {1: upper})
-    found = pieces_module._cut(bounds, 1, column, bend)
+    found = cut(bounds, 1, column, bend)
     return found.lower[1], found.upper[1]
 
 
+def halves_of(lower: Tensor, upper: Tensor) -> tuple[UnboundedHalves, BoxParts]:
+    """Splits of inputs of a 2 x 2 image, and parts of its boxes."""
+    builder = GraphBuilder((2, 2), dtype=F64)
+    flat = builder.add(Reshape((WIDTH,)), 0)
+    graph = builder.build(builder.add(Linear(torch.ones(1, WIDTH, dtype=F64)), flat))
+    count, ones = len(lower), torch.ones(len(lower), 1, 1, dtype=F64)
+    box, spec = Box(lower.view(-1, 2, 2), upper.view(-1, 2, 2)), Specification(ones, ones[..., 0])
+    deadlines = Deadlines.alone(torch.ones(count, dtype=F64))
+    nothing = {p: torch.zeros(count, *graph.nodes[p].shape) for p in needed_places(graph)}
+    query = SearchQuery(graph, box, spec, spec, NodeBounds(nothing, nothing), deadlines, None, F64)
+    kind = UnboundedHalves(query, SearchSettings(), 8, MemoryBudget())
+    return kind, kind.roots().subproblems
+
+
 def input_halves(lower: Tensor, upper: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-    count = len(lower)
-    domains = halving_module._Domains(
-        lower.view(-1, 2, 2),
-        upper.view(-1, 2, 2),
-        torch.arange(count),
-        torch.zeros(count, 1),
-        NodeBounds({}, {}),
-    )
-    scores = torch.zeros_like(lower).scatter(1, column.unsqueeze(1), 1.0)
-    halves, _ = halving_module._halved(domains, scores)
+    count, (kind, parents) = len(lower), halves_of(lower, upper)
+    halves = kind.split(replace(parents, axis=column), meter(count)).parts
+    assert isinstance(halves, BoxParts)
     assert halves.instance.equal(torch.arange(count).repeat(2))
-    return halves.lower.flatten(1), halves.upper.flatten(1)
+    assert halves.share.tolist() == [0.5] * (2 * count)
+    return halves.low.flatten(1), halves.high.flatten(1)
 
 
 OF_SIGNS = (relu_signs, cells)
@@ -250,16 +290,14 @@ def test_an_input_that_cannot_be_halved_is_told_and_another_one_is() -> None:
     upper = lower.clone()
     upper[0, 3] = 3.0
     upper[1, 0], upper[2, 0] = one, one + math.ulp(1.0)  # neighbours; their middle is rounded
-    domains = halving_module._Domains(
-        lower, upper, torch.tensor([7, 8, 9]), torch.zeros(3, 1), NodeBounds({}, {})
-    )
+    kind, parts = halves_of(lower, upper)
     # even where it is the only one that has no score at all
-    scores = torch.zeros_like(lower)
-    scores[0] = torch.tensor([1.0, 1.0, 1.0, -torch.inf])
-    halves, stuck = halving_module._halved(domains, scores)
-    assert stuck == {8, 9}
-    assert halves.upper[0].tolist() == [1.0, 2.0, 2.0, 2.5]
-    assert halves.lower[3].tolist() == [1.0, 2.0, 2.0, 2.5]
+    slopes = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=F64).view(1, 2, 2).expand(3, 2, 2)
+    assert kind._axis(parts, {}, slopes).tolist() == [3, -1, -1]
+    (some, _), first = (halves_of(lower[:1], upper[:1]), parts[:1])
+    halves = some.split(replace(first, axis=torch.tensor([3])), meter(1)).parts
+    assert halves.high[0].flatten().tolist() == [1.0, 2.0, 2.0, 2.5]
+    assert halves.low[1].flatten().tolist() == [1.0, 2.0, 2.0, 2.5]
 
 
 def test_signs_say_of_which_sign_a_part_is() -> None:

@@ -1,20 +1,27 @@
 """Who is given up, by hand-computed shares of trees; and that it changes no verdict but UNKNOWN."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.branching.searching import QUICK, Instances, root_bounds, ticking
-from verify_pipeline.branching.limits.bookkeeping import Found
-from verify_pipeline.branching.limits.progress_estimate import ProgressEstimate
-from verify_pipeline.branching.limits.time_limits import Deadlines
+from tests.branching.searching import (
+    QUICK,
+    Instances,
+    by_graph,
+    in_order,
+    query_of,
+    search,
+    ticking,
+)
+from verify_pipeline.branching.config.search_settings import EarlySplitSettings
+from verify_pipeline.branching.limits.progress_estimate import ProgressEstimate, ProgressRate
 from verify_pipeline.branching.search import portfolio
 from verify_pipeline.branching.search.portfolio import search_in_turns
-from verify_pipeline.branching.search.relu_split import search
-from verify_pipeline.branching.tree.subproblems import Domains, Neurons, OpenRows
-from verify_pipeline.problem import Reason, Status
+from verify_pipeline.problem import Decision, Reason, Status
 
 
 def _column(*values: float) -> torch.Tensor:
@@ -80,41 +87,16 @@ def test_who_has_ended_is_not_looked_at() -> None:
     assert prospects.hopeless(_column(90.0, 0.0), going, lambda: nothing) == []
 
 
-def test_open_shares_halve_with_every_split_and_are_of_an_instances_trees_together() -> None:
-    neurons = Neurons((2,), (1,), ((3,),))
-    # instance 0 has two rows open, instance 1 one, instance 2 none
-    open_rows = torch.tensor([[True, True], [False, True], [False, False]])
-    open_rows = OpenRows.of(neurons, torch.ones(3, 3, dtype=torch.bool), open_rows)
-    splits = torch.tensor([[1, 0, 0], [-1, 1, 0], [0, 0, 0], [1, 1, -1]], dtype=torch.int8)
-    zeros = torch.zeros(4, 3)
-    domains = Domains(torch.tensor([0, 0, 2, 1]), zeros[:, 0], splits, zeros, zeros, zeros, zeros)
-    # row 0: 1/2 + 1/4, row 1: 1/8, of two; instance 1: all of it
-    assert open_rows.open_share(domains, 3).tolist() == [0.4375, 1.0, 0.0]
-
-
-def test_members_of_a_group_may_get_all_of_its_seconds() -> None:
-    deadlines = Deadlines(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([5, 3, 5]))
-    assert deadlines.shared().tolist() == [5.0, 2.0, 5.0]
-
-
-def _searched(give_up: float | None, seconds: float) -> list[Found]:
-    """A function that needs many splits beside one that needs none, by a clock of 0.25 s."""
-    instances = Instances(6, [1e-3, 100.0])
-    found = search(
-        instances.graph,
-        instances.box,
-        instances.spec,
-        root_bounds(instances.graph, instances.box),
-        replace(QUICK, give_up=give_up),
-        Deadlines.alone(torch.full((2,), seconds)),
-        clock=ticking(0.25),
-    )
-    return sorted(found, key=lambda f: f.instance)
+def _searched(give_up: float | None, seconds: float) -> list[Decision]:
+    """A function that needs many splits beside one that needs none, by a clock of 1/16 s."""
+    settings = replace(QUICK, give_up=give_up)
+    return in_order(search(Instances(6, [1e-3, 100.0]), settings, seconds, ticking(0.0625)), 2)
 
 
 def test_a_search_without_hope_ends_after_a_share_of_its_time() -> None:
     hard, easy = _searched(1e-9, 10.0)
     assert (hard.status, hard.reason) == (Status.UNKNOWN, Reason.GIVEN_UP)
+    assert hard.seconds is not None
     assert 1.5 <= hard.seconds <= 2.0
     assert easy.status is Status.VERIFIED
 
@@ -123,27 +105,32 @@ def test_a_search_with_hope_goes_on() -> None:
     patient, _ = _searched(None, 1e6)
     hopeful, _ = _searched(1e9, 1e6)
     assert patient.status is hopeful.status is Status.VERIFIED
-    assert patient.domains == hopeful.domains
+    assert patient.subproblems == hopeful.subproblems
 
 
 @pytest.mark.parametrize(("give_up", "reason"), [(1e-9, Reason.GIVEN_UP), (None, Reason.TIMEOUT)])
 def test_cutting_into_cells_ends_without_hope_too(
     give_up: float | None, reason: Reason, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portfolio, "FIRST", 1)
-    monkeypatch.setattr(portfolio, "FIRST_CELLS", 1e-9)
-    monkeypatch.setattr(portfolio, "LATE", 1)
-    monkeypatch.setattr(portfolio, "BETTER", 0.01)  # nothing looks better here: cells go first
-    instances = Instances(12, [1e-3])
-    (found,) = search_in_turns(
-        instances.graph,
-        instances.box,
-        instances.spec,
-        root_bounds(instances.graph, instances.box),
-        replace(QUICK, give_up=give_up),
-        Deadlines.alone(torch.full((1,), 20.0)),
-        clock=ticking(0.25),
-    )
+    monkeypatch.setattr(portfolio, "cost_in_domains", lambda counts, *_: torch.ones(len(counts)))
+    # cells take nearly all of the work
+    early = EarlySplitSettings(first=1, first_parts=1, late=1, better=0.01)
+    settings = replace(QUICK, give_up=give_up, early=early)
+    query = query_of(Instances(12, [1e-3]), 20.0)
+    replay = by_graph(query.spec, query.graph)
+    (found,) = search_in_turns(query, settings, replay, ticking(0.0625))
     assert (found.status, found.reason) == (Status.UNKNOWN, reason)
-    early = found.seconds < 8.0
-    assert early is (reason is Reason.GIVEN_UP)
+    assert found.seconds is not None
+    early_end = found.seconds < 8.0
+    assert early_end is (reason is Reason.GIVEN_UP)
+
+
+def test_a_rate_is_that_of_the_last_half_of_the_work() -> None:
+    rate = ProgressRate()
+    assert rate.expected == math.inf
+    rate.note(100.0, 0.6)
+    assert rate.expected == pytest.approx(150.0)
+    rate.note(200.0, 0.5)  # 0.1 since 100
+    assert rate.expected == pytest.approx(500.0)
+    rate.note(300.0, 0.6)  # more is open than at 100
+    assert rate.expected == math.inf
