@@ -6,11 +6,12 @@ import math
 
 import torch
 
+from tests.branching.searching import exactly, narrowly_below
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.branching.evaluate.candidate_points import evaluate, representable
+from verify_pipeline.branching.evaluate.candidate_points import Evaluated, evaluate, representable
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.network.graph import GraphBuilder
-from verify_pipeline.network.ops import Linear
+from verify_pipeline.network.ops import Elementwise, Linear
 from verify_pipeline.problem import Box, Specification
 
 F64 = torch.float64
@@ -60,3 +61,34 @@ def test_a_box_without_a_float32_number_has_no_counterexample() -> None:
 
 def test_a_point_that_is_not_a_number_is_no_counterexample() -> None:
     assert not check(0.1, math.nan)
+
+
+def test_what_breaks_in_float64_alone_is_no_counterexample_of_a_float32_file() -> None:
+    exact = exactly(narrowly_below())
+    point, zero = torch.tensor([[1.0, 0.0]], dtype=F64), torch.zeros(1, dtype=torch.long)
+    assert float(exact.graph(point)) < 0 < float(exact.to(torch.float32).graph(point.float()))
+    assert not bool(evaluate(exact.to(torch.float32), exact, zero, point).breaks)
+    found = evaluate(exact, exact, zero, point)
+    assert bool(found.breaks)
+    assert found.points.dtype is F64
+
+
+def test_of_each_instance_the_worst_point_is_handed_on() -> None:
+    points = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+    margins = torch.tensor([-1.0, -2.0, -3.0, 1.0])
+    breaks = torch.tensor([True, True, False, False])
+    found = Evaluated(points, margins, breaks, torch.ones(4, dtype=torch.bool))
+    worst = found.worst(torch.tensor([7, 7, 7, 5]))
+    assert {n: x.item() for n, x in worst.items()} == {7: 2.0}
+
+
+def test_what_is_not_defined_is_told_apart() -> None:
+    builder = GraphBuilder((1,))
+    builder.add(Elementwise("log"), 0)
+    box = Box(torch.tensor([[-1.0]], dtype=F64), torch.tensor([[1.0]], dtype=F64))
+    spec = Specification(torch.ones(1, 1, 1, dtype=F64), torch.zeros(1, 1, dtype=F64))
+    exact = SearchInstances(builder.build().to(F64), box, spec, NodeBounds({}, {}))
+    points = torch.tensor([[-0.5], [0.5]], dtype=F64)
+    found = evaluate(exact, exact, torch.zeros(2, dtype=torch.long), points)
+    assert found.defined.tolist() == [False, True]
+    assert found.breaks.tolist() == [False, True]
