@@ -56,10 +56,15 @@ def test_what_is_not_allowed_is_not_picked() -> None:
     assert best_of_layers(some, 1).tolist() == [[0, 2, 1, 2]]
 
 
+def test_of_a_layer_without_candidates_none_are_picked() -> None:
+    """Columns that only fill up a batch are of a layer of their own."""
+    assert best_of_layers(candidates(True, True, False, False), 1).tolist() == [[0, 1]]
+
+
 def test_too_few_candidates_are_repeated() -> None:
     one = candidates(False, True, False, False)
     assert best_of_both(one, 3).tolist() == [[1] * 6]
-    assert best_of_layers(one, 1).tolist() == [[1, 1, 1, 1]]
+    assert best_of_layers(one, 1).tolist() == [[1, 1]]
 
 
 @pytest.mark.parametrize("bad", [torch.nan, -torch.inf])
