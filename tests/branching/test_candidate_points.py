@@ -6,12 +6,12 @@ import math
 
 import torch
 
-from tests.branching.searching import exactly, narrowly_below
+from tests.branching.searching import Asked, exactly
 from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.branching.evaluate.candidate_points import Evaluated, evaluate, representable
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.network.graph import GraphBuilder
-from verify_pipeline.network.ops import Elementwise, Linear
+from verify_pipeline.network.ops import Elementwise, Linear, Sub
 from verify_pipeline.problem import Box, Specification
 
 F64 = torch.float64
@@ -64,10 +64,18 @@ def test_a_point_that_is_not_a_number_is_no_counterexample() -> None:
 
 
 def test_what_breaks_in_float64_alone_is_no_counterexample_of_a_float32_file() -> None:
-    exact = exactly(narrowly_below())
-    point, zero = torch.tensor([[1.0, 0.0]], dtype=F64), torch.zeros(1, dtype=torch.long)
-    assert float(exact.graph(point)) < 0 < float(exact.to(torch.float32).graph(point.float()))
-    assert not bool(evaluate(exact.to(torch.float32), exact, zero, point).breaks)
+    """``(1 + 2^-11) x - w w x + 2^-25`` at 1: w^2 is ``1 + 2^-11 + 2^-24``, less in float32."""
+    builder, w = GraphBuilder((1,)), 1 + 2**-12
+    rising = builder.add(Linear(torch.tensor([[1 + 2**-11]])), 0)
+    once = builder.add(Linear(torch.tensor([[w]])), 0)
+    builder.add(Sub(), rising, builder.add(Linear(torch.tensor([[w]])), once))
+    box = Box(torch.tensor([[0.5]]), torch.tensor([[1.0]]))
+    spec = Specification(torch.ones(1, 1, 1), torch.tensor([[2.0**-25]]))
+    exact = exactly(Asked(builder.build(), box, spec))
+    point, zero = torch.ones(1, 1, dtype=F64), torch.zeros(1, dtype=torch.long)
+    of_float32 = evaluate(exact.to(torch.float32), exact, zero, point)
+    assert float(of_float32.margins) < 0
+    assert not bool(of_float32.breaks)
     found = evaluate(exact, exact, zero, point)
     assert bool(found.breaks)
     assert found.points.dtype is F64

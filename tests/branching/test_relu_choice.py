@@ -52,7 +52,8 @@ def test_both_children_are_lifted_by_a_thousandth_of_what_is_lacking_or_more() -
 def test_an_undecided_neuron_is_chosen_and_its_price_is_told(
     method: str, make_case: Any, make_mlp: Any
 ) -> None:
-    bounder, domains = roots_of(exactly(make_case(make_mlp(1), 8, 1, (0.1,))))
+    bounder, roots = roots_of(exactly(make_case(make_mlp(1), 8, 1, (0.1,))))
+    domains = roots[bounder.open_rows.undecided(roots).any(1)]
     branching = BranchingSettings(method=method, candidates=2, lookahead=None)
     columns, steps = choose(bounder, domains, replace(QUICK, branching=branching), 5)
     undecided = bounder.open_rows.undecided(domains)
