@@ -206,6 +206,30 @@ def test_a_search_decides_by_it(nudge: float) -> None:
         assert 0 < found.bound <= nudge + 1e-9
 
 
+@dataclass(frozen=True, eq=False)
+class Floor(Op):
+    """An operation of which only intervals are known."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return inputs[0].floor()
+
+
+@enclose.register
+def _(op: Floor, *inputs: Interval) -> Interval:
+    return op(inputs[0][0]), op(inputs[0][1])
+
+
+def test_an_operation_without_lines_is_bounded_by_its_intervals_constants() -> None:
+    builder = GraphBuilder((2,))
+    steps = builder.add(Floor(), builder.add(Linear(torch.tensor([[3.0, -2.0], [1.0, 4.0]])), 0))
+    builder.add(Linear(torch.tensor([[1.0, 2.0], [-1.0, 1.0]])), steps)
+    graph = builder.build().to(F64)
+    bounds = bounds_by("crown", graph)
+    lower = crown_margins(graph, BOX, SPEC, bounds).lower[0]
+    assert bool((lower <= graph(grid()).amin(0)).all())
+    assert lower.tolist() == pytest.approx(interval_margins(graph, BOX, SPEC)[0].tolist())
+
+
 def test_the_page_about_it_shows_this_code() -> None:
     root = Path(__file__).resolve().parents[2]
     page = (root / "docs" / "extending" / "relaxation.md").read_text(encoding="utf-8")

@@ -77,7 +77,8 @@ def query_of(
 ) -> SearchQuery:
     """The instances of a case, in float64, with CROWN bounds of their neurons."""
     graph, box, spec = (part.to(torch.float64) for part in (case.graph, case.box, case.spec))
-    each = torch.as_tensor(seconds, dtype=torch.float64).expand(len(box)).clone()
+    each = torch.as_tensor(seconds, dtype=torch.float64, device=box.lower.device)
+    each = each.expand(len(box)).clone()
     sufficient = Specification(spec.rows, spec.offsets)
     root, deadlines = root_bounds(graph, box), Deadlines.alone(each)
     return SearchQuery(graph, box, spec, sufficient, root, deadlines, start)

@@ -152,7 +152,7 @@ def test_intervals_are_split_by_a_new_heuristic(at_random: list[tuple[int, ...]]
 
 
 def test_a_name_that_is_not_registered_is_refused() -> None:
-    with pytest.raises(ValueError, match="gain, babsr, kfsb, fsb"):
+    with pytest.raises(ValueError, match="'gain', 'babsr', 'kfsb', 'fsb'"):
         BranchingSettings(inputs="random")
 
 
