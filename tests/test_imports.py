@@ -16,9 +16,10 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         __main__
         cli
         api
-        pipeline
+        pipeline queries
         reports
         run_folders
+        conversions
         config doctor
         engines
         reporting interop
@@ -27,7 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         bounds lirpa losses attacks data onnx
         network
         problem settings strict_yaml atomic_write
-        batched
+        batched rounding
         errors
         __init__
         _version

@@ -13,21 +13,59 @@
     print(summary.tally.proved, "of", summary.tally.images, "verified")
     api.tabulate([summary], Path("results"))
 
+One image, or bounds alone, tensors in and out; ``summary`` as a table, a row for each image::
+
+    image, label = test.pixels()[0], int(test.labels[0])
+    verdict = api.verify("digits.onnx", image, label, epsilon=0.1, timeout=10)
+    box = api.Box.around(test.pixels(slice(0, 8)).double(), 0.1)
+    outputs = api.bounds("digits.onnx", box, method="crown")
+    print(verdict, outputs.lower.min(), summary.to_frame().head())
+
+A training loop of one's own takes its losses, attack and bounds from here::
+
+    import torch
+
+    module = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(64, 50), torch.nn.ReLU(), torch.nn.Linear(50, 10)
+    )
+    bounder = api.AutoLirpaBounder(module, (1, 8, 8))
+    optimiser = torch.optim.Adam(module.parameters())
+    images, labels = test.pixels(slice(0, 64)), test.labels[:64]
+    box = api.Box.around(images, 0.1)
+    cross_entropy = torch.nn.CrossEntropyLoss(reduction="none")
+    points = api.pgd(lambda x: cross_entropy(module(x), labels), box, steps=1, step_size=10.0)
+    adversarial = api.margins_of_logits(bounder.forward(points), labels)
+    ibp = bounder.ibp(box, api.margin_matrix(labels, 10))
+    loss = api.cc_ibp_loss(adversarial, ibp, alpha=0.2)
+    loss.backward()
+    optimiser.step()
+
+(With batch normalisation, bounds use the statistics of the last ``bounder.forward``.)
+
 Another question than "does every image keep its class when each pixel changes by at most ε" is a
 :class:`Question`: other boxes, another specification, preprocessing before the network.
 
 Images of your own are an :class:`ImageSet`; a network from anywhere is an ONNX file of pixels in
 [0, 1]; a torch module becomes one with :func:`network_from_module`. (These functions are not in
 ``verify_pipeline`` itself because ``verify_pipeline.certify`` is a package there.)
+docs/reference.md lists every name.
 """
 
+from verify_pipeline.attacks.pgd import pgd
+from verify_pipeline.branching import read_search
 from verify_pipeline.certify.contract import Observer as CertifyObserver
 from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.output_bounds import OutputBounds
 from verify_pipeline.certify.perturbations import ChannelBalls, LinfBall, PixelBalls
 from verify_pipeline.certify.preprocessing import Preprocessing
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.settings import CertifySettings
 from verify_pipeline.certify.specifications import LinearRows, Margins, Targeted, TopK
+from verify_pipeline.certify.stage_settings import (
+    AlphaCrownSettings,
+    FewInputSettings,
+    StageShares,
+)
 from verify_pipeline.certify.tally import Summary, Tally
 from verify_pipeline.config import Recipe, load_recipe, recipe_names
 from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet
@@ -36,15 +74,39 @@ from verify_pipeline.data import load as load_images
 from verify_pipeline.engines import Setup as AbcrownSetup
 from verify_pipeline.engines import find_tool as find_abcrown
 from verify_pipeline.errors import VerifyPipelineError
+from verify_pipeline.lirpa import AutoLirpaBounder
+from verify_pipeline.losses import (
+    adversarial_loss,
+    cc_ibp_loss,
+    crown_ibp_loss,
+    exp_ibp_loss,
+    ibp_loss,
+    margin_cross_entropy,
+    mtl_ibp_loss,
+    natural_loss,
+    sabr_box,
+)
 from verify_pipeline.onnx import ExportReport, Network, load_network, network_from_module
 from verify_pipeline.pipeline import Outcome, certify, export_onnx, run, train
-from verify_pipeline.problem import Box, Counterexample, Reason, Specification, Status, Verdict
+from verify_pipeline.problem import (
+    Box,
+    Counterexample,
+    Reason,
+    Specification,
+    Status,
+    Verdict,
+    margin_matrix,
+    margins_of_logits,
+)
+from verify_pipeline.queries import bounds, verify, verify_batch
 from verify_pipeline.reports import Evidence, publish, read_ledgers, recheck_ledger, tabulate
 from verify_pipeline.training import Trained, TrainObserver, TrainSettings
 from verify_pipeline.training import restore as load_trained
 
 __all__ = [
     "AbcrownSetup",
+    "AlphaCrownSettings",
+    "AutoLirpaBounder",
     "Box",
     "BoxSet",
     "CertifyObserver",
@@ -54,6 +116,7 @@ __all__ = [
     "DataSetInfo",
     "Evidence",
     "ExportReport",
+    "FewInputSettings",
     "ImageSet",
     "Ledger",
     "LinearRows",
@@ -61,12 +124,14 @@ __all__ = [
     "Margins",
     "Network",
     "Outcome",
+    "OutputBounds",
     "PixelBalls",
     "Preprocessing",
     "Question",
     "Reason",
     "Recipe",
     "Specification",
+    "StageShares",
     "Status",
     "Summary",
     "Tally",
@@ -77,20 +142,36 @@ __all__ = [
     "Trained",
     "Verdict",
     "VerifyPipelineError",
+    "adversarial_loss",
+    "bounds",
+    "cc_ibp_loss",
     "certify",
+    "crown_ibp_loss",
+    "exp_ibp_loss",
     "export_onnx",
     "find_abcrown",
+    "ibp_loss",
     "load_arrays",
     "load_images",
     "load_network",
     "load_recipe",
     "load_trained",
+    "margin_cross_entropy",
+    "margin_matrix",
+    "margins_of_logits",
+    "mtl_ibp_loss",
+    "natural_loss",
     "network_from_module",
+    "pgd",
     "publish",
     "read_ledgers",
+    "read_search",
     "recheck_ledger",
     "recipe_names",
     "run",
+    "sabr_box",
     "tabulate",
     "train",
+    "verify",
+    "verify_batch",
 ]

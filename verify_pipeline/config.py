@@ -58,6 +58,11 @@ class Recipe:
     train: TrainSettings
     certify: CertifySettings
 
+    def __repr__(self) -> str:
+        network, loss = self.train.network.name, self.train.loss.name
+        words = f"{network} by {loss} on {self.train.data.full_name}, ε {self.certify.epsilon:.6g}"
+        return f"Recipe({self.name}: {words})"
+
 
 def recipe_names() -> tuple[str, ...]:
     """Names of the recipes that come with the package, in order."""

@@ -23,39 +23,18 @@ from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings, parse_indices
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.config import Recipe, checked, dump, load_recipe
+from verify_pipeline.conversions import NetworkLike, choose_device, network_of, settings_of
 from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet, Split
 from verify_pipeline.engines import Setup
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.onnx import ExportReport, Network
+from verify_pipeline.reporting import watched
 from verify_pipeline.reports import tabulate
 from verify_pipeline.run_folders import LEDGER, RECIPE
 from verify_pipeline.training import Cascade, Trained, TrainObserver, TrainSettings
 
 REAL_INPUTS = 256
 """Images at which an exported file is compared with the trained network."""
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto``: CUDA if there is one, else the CPU.
-
-    Raises:
-        ConfigError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    expected = "auto, cpu, or a CUDA device that torch sees"
-    try:
-        device = torch.device(name)
-    except RuntimeError:  # its message lists twenty kinds of device that this package does not use
-        raise ConfigError(f"device {name!r}", expected=expected, got="no such device") from None
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        got = str(error).splitlines()[0]
-        raise ConfigError(f"device {name!r}", expected=expected, got=got) from None
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device {name!r}", expected=expected, got=f"a {device.type} device")
-    return device
 
 
 def train(
@@ -67,6 +46,7 @@ def train(
     data_root: Path | None = None,
     device: str = "auto",
     observer: TrainObserver | None = None,
+    progress: bool = False,
 ) -> Trained:
     """Train a network.
 
@@ -80,6 +60,7 @@ def train(
         data_root: where the data set is looked for.
         device: ``auto``, ``cpu``, ``cuda``, …
         observer: is told of steps and epochs.
+        progress: whether a bar on standard error shows how far it is.
 
     Raises:
         VerifyPipelineError: a setting, the data or the folder is not as it must be.
@@ -93,9 +74,16 @@ def train(
     if images is None:
         images = data.load(settings.data.full_name, "train", data_root)
     cascade = None if recipe is None else _cascade(recipe.certify, info, place)
-    trained = training.train(
-        settings, images, info, folder, observer=observer, cascade=cascade, device=place
-    )
+    with watched(progress, observer) as watching:
+        trained = training.train(
+            settings,
+            images,
+            info,
+            folder,
+            observer=watching.training,
+            cascade=cascade,
+            device=place,
+        )
     if recipe is not None and folder is not None:
         write_whole(folder / RECIPE, dump(recipe))
     return trained
@@ -215,7 +203,7 @@ def certification(
 
 
 def certify(
-    network: Network | Path | str,
+    network: NetworkLike,
     images: ImageSet | BoxSet,
     settings: CertifySettings | float,
     *,
@@ -224,11 +212,13 @@ def certify(
     observer: Observer | None = None,
     device: str = "auto",
     abcrown: Setup | None = None,
+    progress: bool = False,
 ) -> Summary:
     """Certify images: against every change of their pixels by at most ε, if nothing else is asked.
 
     Args:
-        network: from ``load_network`` or ``network_from_module``, or the path of an ONNX file.
+        network: from ``load_network`` or ``network_from_module``, the path of an ONNX file, or a
+            torch module.
         images: of which ``settings.indices`` are certified; or boxes.
         settings: all of them, or ε alone.
         question: what is asked of each image; None: that it keeps its class.
@@ -236,25 +226,24 @@ def certify(
         observer: is told what happens.
         device: ``auto``, ``cpu``, ``cuda``, …
         abcrown: how α,β-CROWN is run, for settings with the stage ``abcrown``.
+        progress: whether bars on standard error show how far it is.
 
     Raises:
         VerifyPipelineError: the file, images, settings or ledger are not as they must be.
     """
     place = choose_device(device)
-    if not isinstance(network, Network):
-        network = onnx.load_network(network)
-    if not isinstance(settings, CertifySettings):
-        settings = checked(CertifySettings, {"epsilon": settings}, "settings")
-    return certify_set(
-        network,
-        images,
-        settings,
-        ledger,
-        observer,
-        place,
-        question=question or Question(),
-        abcrown=None if abcrown is None else abcrown.stage,
-    )
+    network, settings = network_of(network, images.shape), settings_of(settings)
+    with watched(progress, certification=observer) as watching:
+        return certify_set(
+            network,
+            images,
+            settings,
+            ledger,
+            watching.certification,
+            place,
+            question=question or Question(),
+            abcrown=None if abcrown is None else abcrown.stage,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,6 +270,7 @@ def run(
     train_observer: TrainObserver | None = None,
     certify_observer: Observer | None = None,
     command: str = "verify_pipeline.api.run",
+    progress: bool = False,
 ) -> Outcome:
     """Everything that a recipe says: train, export, certify the test images, tabulate.
 
@@ -292,23 +282,27 @@ def run(
         train_observer: is told of the training.
         certify_observer: is told of the certification.
         command: what makes the tables, as they tell their reader.
+        progress: whether bars on standard error show how far it is.
 
     Raises:
         VerifyPipelineError: something in the recipe, the data or the folder is not as it must be.
     """
     test = data.load(recipe.train.data.full_name, "test", data_root)
     _check_certification(recipe.certify, len(test))
-    trained = train(recipe, folder, data_root=data_root, device=device, observer=train_observer)
     path = folder / f"{recipe.name}.onnx"
-    exported = export_onnx(trained, path, images=test, metadata={"recipe": recipe.name})
-    summary = certify(
-        path,
-        test,
-        recipe.certify,
-        ledger=folder / LEDGER,
-        observer=certify_observer,
-        device=device,
-    )
+    with watched(progress, train_observer, certify_observer) as watching:
+        trained = train(
+            recipe, folder, data_root=data_root, device=device, observer=watching.training
+        )
+        exported = export_onnx(trained, path, images=test, metadata={"recipe": recipe.name})
+        summary = certify(
+            path,
+            test,
+            recipe.certify,
+            ledger=folder / LEDGER,
+            observer=watching.certification,
+            device=device,
+        )
     return Outcome(exported, summary, tabulate([summary], folder, "table", command))
 
 

@@ -52,6 +52,10 @@ class Box(Batched):
         if not bool((self.lower <= self.upper).all()):
             raise DataError("box", expected="lower <= upper everywhere", got="an empty interval")
 
+    def __repr__(self) -> str:
+        shape, dtype = tuple(self.lower.shape[1:]), str(self.lower.dtype).removeprefix("torch.")
+        return f"{type(self).__name__}({len(self)} of shape {shape}, {dtype})"
+
     @staticmethod
     def around(
         images: Tensor, epsilon: float | Tensor, clip: tuple[float, float] | None = (0.0, 1.0)
@@ -123,6 +127,11 @@ class Specification(Batched):
                 got=str(self.spare),
             )
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.rows.shape))
+        spare = f", {self.spare} may fail" if self.spare else ""
+        return f"Specification(rows {shape}{spare})"
+
     @staticmethod
     def margins(labels: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Specification:
         """Robust classification: ``f_y - f_j > 0`` for every class j other than the label y.
@@ -137,14 +146,7 @@ class Specification(Batched):
         """
         if outputs < 2:
             raise DataError("specification", expected="at least 2 outputs", got=str(outputs))
-        out_of_range = (labels < 0) | (labels >= outputs)
-        if bool(out_of_range.any()):
-            raise DataError(
-                "labels",
-                expected=f"integers from 0 to {outputs - 1}",
-                got=str(int(labels[out_of_range][0])),
-                remedy="Check that the data set and the network belong together.",
-            )
+        _check_labels(labels, outputs)
         rows = margin_matrix(labels, outputs, dtype)
         return Specification(rows, rows.new_zeros(rows.shape[:2]))
 
@@ -186,6 +188,40 @@ def margin_matrix(labels: Tensor, outputs: int, dtype: torch.dtype = torch.float
     differences = eye[labels].unsqueeze(1) - eye.unsqueeze(0)
     others = torch.arange(outputs, device=labels.device) != labels.unsqueeze(1)
     return differences[others].reshape(labels.shape[0], outputs - 1, outputs)
+
+
+def margins_of_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """The margins ``z_j = f_y - f_j``, j ≠ y, of outputs: what losses are functions of.
+
+    Args:
+        logits: ``N x K``, K at least 2; gradients go through them.
+        labels: ``N`` integers in ``[0, K)``.
+
+    Returns:
+        ``N x (K-1)``, in the order of the classes with y left out.
+
+    Raises:
+        DataError: shapes do not fit, or a label is out of range.
+    """
+    if logits.dim() != 2 or labels.shape != logits.shape[:1] or labels.is_floating_point():
+        raise DataError(
+            "margins",
+            expected="logits N x K and N integer labels",
+            got=f"{tuple(logits.shape)} and {labels.dtype} of shape {tuple(labels.shape)}",
+        )
+    _check_labels(labels, logits.shape[1])
+    return torch.einsum("nsk,nk->ns", margin_matrix(labels, logits.shape[1], logits.dtype), logits)
+
+
+def _check_labels(labels: Tensor, outputs: int) -> None:
+    out_of_range = (labels < 0) | (labels >= outputs)
+    if bool(out_of_range.any()):
+        raise DataError(
+            "labels",
+            expected=f"integers from 0 to {outputs - 1}",
+            got=str(int(labels[out_of_range][0])),
+            remedy="Check that the data set and the network belong together.",
+        )
 
 
 class Status(enum.Enum):
@@ -239,6 +275,9 @@ class Counterexample:
         finite = bool(torch.isfinite(self.input).all() and torch.isfinite(self.output).all())
         if not finite or not self.margin <= 0:
             raise ValueError(f"no counterexample: finite={finite}, margin={self.margin}")
+
+    def __repr__(self) -> str:
+        return f"Counterexample(input of shape {tuple(self.input.shape)}, margin {self.margin:.4g})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,3 +349,15 @@ class Verdict:
                 f"{self.status.value} without evidence: bound={self.bound}, "
                 f"counterexample={self.counterexample is not None}, reason={self.reason}"
             )
+
+    def __repr__(self) -> str:
+        words = [f"{self.status.value} by {self.stage}"]
+        if self.claimed_by:
+            words.append(f"on the word of {self.claimed_by}")
+        if self.reason is not None:
+            words.append(self.reason.name.lower())
+        if self.bound is not None:
+            words.append(f"bound {self.bound:.4g}")
+        if self.counterexample is not None:
+            words.append(f"margin {self.counterexample.margin:.4g}")
+        return f"Verdict({', '.join(words)}, {self.seconds:.3g} s)"

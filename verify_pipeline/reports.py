@@ -76,6 +76,13 @@ class Evidence:
     info: RunInfo
     checked: tuple[Rechecked, ...] | None
 
+    def __repr__(self) -> str:
+        run = f"{self.info.network_name} on {self.info.run.data_set} {self.info.run.split}"
+        if self.checked is None:
+            return f"Evidence({run}: not checked)"
+        held = sum(each.holds for each in self.checked)
+        return f"Evidence({run}: {held} of {len(self.checked)} rows hold)"
+
 
 def recheck_ledger(
     network: Network | Path | str,

@@ -22,7 +22,7 @@ from verify_pipeline.errors import ConfigError, VerifyPipelineError
 def main(description: str) -> None:
     """Do what the command line says, and exit: 0 done, 2 a mistake or a failure, 130 stopped."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended, too
-    asked = _parser(description).parse_args()
+    asked = parser(description).parse_args()
     try:
         asked.do(asked)
     except VerifyPipelineError as error:
@@ -32,10 +32,11 @@ def main(description: str) -> None:
         sys.exit(130)
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description)
+def parser(description: str) -> argparse.ArgumentParser:
+    """What the command line may say."""
+    whole = argparse.ArgumentParser(description=description)
     shown = argparse.ArgumentDefaultsHelpFormatter
-    kinds = parser.add_subparsers(required=True, metavar="{images,list,all,table}")
+    kinds = whole.add_subparsers(required=True, metavar="{images,list,all,table}")
     places = argparse.ArgumentParser(add_help=False)
     add = places.add_argument
     add("--work", type=Path, default=Path("runs/against_abcrown"), help="what was measured")
@@ -75,7 +76,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     for name, kind in (("job", Path), ("engine", str), ("result", Path), ("run", str)):
         one.add_argument(name, type=kind)
     one.set_defaults(do=lambda a: measure(read_job(a.job), a.engine, a.result, a.run))
-    return parser
+    return whole
 
 
 def _engines(text: str) -> list[EngineName]:

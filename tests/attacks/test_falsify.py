@@ -1,53 +1,34 @@
 """The attack of certification: it stays in the box, finds what is there and keeps the best."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.networks import mlp
+from tests.networks_by_hand import chain, linear
 from verify_pipeline.attacks.falsify import Attacked, FalsifySettings, falsify, least_margins
-from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import Linear, Relu
+from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
 
-def linear_graph(weight: torch.Tensor) -> Graph:
-    builder = GraphBuilder((weight.shape[1],))
-    builder.add(Linear(weight), 0)
-    return builder.build()
-
-
-def relu_graph(seed: int, inputs: int = 4, hidden: int = 12, outputs: int = 3) -> Graph:
-    generator = torch.Generator().manual_seed(seed)
-    builder = GraphBuilder((inputs,))
-    first = Linear(
-        torch.randn(hidden, inputs, generator=generator), torch.randn(hidden, generator=generator)
-    )
-    place = builder.add(Relu(), builder.add(first, 0))
-    builder.add(Linear(torch.randn(outputs, hidden, generator=generator)), place)
-    return builder.build()
-
-
 def attack(
-    graph: Graph, images: torch.Tensor, labels: torch.Tensor, epsilon: float, **options: object
+    graph: Graph, images: torch.Tensor, labels: torch.Tensor, epsilon: float, **options: Any
 ) -> tuple[Attacked, Box, Specification]:
     box = Box.around(images, epsilon)
     spec = Specification.margins(labels, graph.outputs)
-    found = falsify(
-        graph,
-        box,
-        spec,
-        images,
-        FalsifySettings(**options),
-        range(len(images)),  # type: ignore[arg-type]
-    )
+    found = falsify(graph, box, spec, images, FalsifySettings(**options), range(len(images)))
     return found, box, spec
 
 
 def test_the_least_margin_of_a_linear_network_is_its_corner() -> None:
     # f = (x0 - x1, 0): the margin of class 0 is 0.2 at (0.6, 0.4), and 0.2 - 2 ε at the corner.
-    graph = linear_graph(torch.tensor([[1.0, -1.0], [0.0, 0.0]]))
+    graph = chain((2,), linear([[1.0, -1.0], [0.0, 0.0]]), dtype=torch.float32)
     images = torch.tensor([[0.6, 0.4]])
     found, _, _ = attack(graph, images, torch.tensor([0]), 0.09)
     assert found.margins.item() == pytest.approx(0.02, abs=1e-6)
@@ -58,7 +39,7 @@ def test_the_least_margin_of_a_linear_network_is_its_corner() -> None:
 
 def test_every_targeted_row_is_descended_on() -> None:
     # Row 1 is closest at the start but constant; only row 2 can be broken.
-    graph = linear_graph(torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]))
+    graph = chain((2,), linear([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]), dtype=torch.float32)
     images, labels = torch.tensor([[0.5, 0.5]]), torch.tensor([0])
     box = Box.around(images, 0.5)
     spec = Specification(Specification.margins(labels, 3).rows, torch.tensor([[0.1, 1.2]]))
@@ -73,7 +54,7 @@ def test_every_targeted_row_is_descended_on() -> None:
 def test_points_stay_in_their_boxes_and_margins_are_true(
     seed: int, epsilon: float, momentum: float
 ) -> None:
-    graph = relu_graph(seed)
+    graph = mlp(seed, 4, (12,))
     images = torch.rand(6, 4, generator=torch.Generator().manual_seed(seed))
     labels = graph(images).argmax(1)
     found, box, spec = attack(
@@ -86,7 +67,7 @@ def test_points_stay_in_their_boxes_and_margins_are_true(
 
 
 def test_an_attack_finds_nearly_all_that_dense_sampling_finds() -> None:
-    graph = relu_graph(7, inputs=2)
+    graph = mlp(7, 2, (12,))
     images = torch.rand(40, 2, generator=torch.Generator().manual_seed(1))
     labels = graph(images).argmax(1)
     found, box, spec = attack(graph, images, labels, 0.15)
@@ -103,7 +84,7 @@ def test_an_attack_finds_nearly_all_that_dense_sampling_finds() -> None:
 
 
 def test_what_is_found_does_not_depend_on_the_rest_of_the_batch() -> None:
-    graph = relu_graph(3).to(torch.float64)
+    graph = mlp(3, 4, (12,)).to(torch.float64)
     images = torch.rand(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     labels = graph(images).argmax(1)
     box = Box.around(images, 0.2)
@@ -117,20 +98,20 @@ def test_what_is_found_does_not_depend_on_the_rest_of_the_batch() -> None:
 
 
 def test_a_network_that_answers_nan_is_never_falsified() -> None:
-    graph = linear_graph(torch.tensor([[torch.nan, 0.0], [0.0, 0.0]]))
+    graph = chain((2,), linear([[torch.nan, 0.0], [0.0, 0.0]]), dtype=torch.float32)
     found, _, spec = attack(graph, torch.tensor([[0.5, 0.5]]), torch.tensor([0]), 0.1)
     assert found.margins.item() == torch.inf
     assert least_margins(graph, spec, found.points).item() == torch.inf
 
 
 def test_no_instance_is_a_batch_too() -> None:
-    graph = relu_graph(0)
+    graph = mlp(0, 4, (12,))
     found, _, _ = attack(graph, torch.empty(0, 4), torch.empty(0, dtype=torch.int64), 0.1)
     assert found.points.shape == (0, 4)
 
 
 def test_an_attack_without_time_keeps_what_it_has() -> None:
-    graph = relu_graph(3)
+    graph = mlp(3, 4, (12,))
     images = torch.rand(5, 4, generator=torch.Generator().manual_seed(2))
     box = Box.around(images, 0.2)
     spec = Specification.margins(graph(images).argmax(1), 3)

@@ -1,12 +1,16 @@
 """The training attack."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import torch
 
 from verify_pipeline.attacks.pgd import pgd
 from verify_pipeline.problem import Box
 
 
-def linear_objective(weights: torch.Tensor):
+def linear_objective(weights: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda x: (x * weights).flatten(1).sum(1)
 
 

@@ -1,6 +1,9 @@
 """CROWN bounds against auto_LiRPA's, which shares no code with them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -32,8 +35,10 @@ from verify_pipeline.problem import Box, Specification
 def op_of(layer: nn.Module, shape: tuple[int, ...]) -> Op:
     match layer:
         case nn.Conv2d():
+            assert layer.bias is not None
             weight, bias = layer.weight.detach(), layer.bias.detach()
-            return Conv2d(weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+            steps: Any = layer.stride, layer.padding, layer.dilation, layer.groups
+            return Conv2d(weight, bias, *steps)
         case nn.Linear():
             return Linear(layer.weight.detach(), layer.bias.detach())
         case nn.ReLU():

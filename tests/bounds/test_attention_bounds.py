@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.networks import attention
 from verify_pipeline.bounds import (
     MemoryBudget,
     Multipliers,
@@ -21,8 +22,8 @@ from verify_pipeline.bounds import (
     optimise_intermediate,
 )
 from verify_pipeline.bounds.memory import pairs
-from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import Linear, MatMul, Relu, Reshape, Softmax, Transpose
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import MatMul, Relu
 from verify_pipeline.problem import Box, Specification
 
 F64 = torch.float64
@@ -30,25 +31,9 @@ COUNT = 3
 STEPS = OptimiseSettings(iterations=8)
 
 
-def attention() -> Graph:
-    """Two blocks of attention over three tokens, each with a ReLU behind it; float64."""
-    generator = torch.Generator().manual_seed(0)
-
-    def linear(out: int, into: int) -> Linear:
-        return Linear(torch.randn(out, into, generator=generator) / into**0.5, None)
-
-    b, x = GraphBuilder((3, 4)), 0
-    for _ in range(2):
-        queries, keys, values = (b.add(linear(4, 4), x) for _ in range(3))
-        scores = b.add(MatMul(), queries, b.add(Transpose((1, 0)), keys))
-        x = b.add(MatMul(), b.add(Softmax(1), scores), values)
-        x = b.add(linear(4, 6), b.add(Relu(), b.add(linear(6, 4), x)))
-    return b.build(b.add(linear(3, 12), b.add(Reshape((12,)), x))).to(F64)
-
-
 @pytest.fixture(scope="module")
 def problem() -> tuple[Graph, Box, Specification, NodeBounds]:
-    graph, generator = attention(), torch.Generator().manual_seed(1)
+    graph, generator = attention().to(F64), torch.Generator().manual_seed(1)
     centre = torch.randn(COUNT, 3, 4, generator=generator, dtype=F64)
     box = Box(centre - 0.2, centre + 0.2)
     spec = Specification.margins(torch.tensor([0, 1, 2]), 3).to(F64)

@@ -1,11 +1,12 @@
 """What every bounding method must do, on every network: hold, be exact where it can, and rank."""
 
-from typing import Any
+from __future__ import annotations
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.bounds.battery import Case, node_bounds
 from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
@@ -18,7 +19,6 @@ from verify_pipeline.bounds import (
     interval_margins,
     needed_places,
     optimise,
-    optimise_intermediate,
 )
 from verify_pipeline.network.ops import LeakyRelu, Relu
 from verify_pipeline.problem import Box
@@ -27,27 +27,20 @@ BUDGET = MemoryBudget(bytes=1 << 24)
 SETTINGS = OptimiseSettings(iterations=8)
 TOLERANCE = 1e-9
 
-Case = Any
 
-
-def node_bounds(method: str, case: Case) -> NodeBounds:
-    bounds = interval_bounds(case.graph, case.box)
-    if method != "interval":
-        bounds = crown_intermediate(case.graph, case.box, bounds, BUDGET)
-    if method == "alpha":
-        bounds = optimise_intermediate(case.graph, case.box, bounds, SETTINGS, BUDGET)
-    return bounds
+def bounds_by(method: str, case: Case) -> NodeBounds:
+    return node_bounds(method, case.graph, case.box, SETTINGS)
 
 
 def lower_margins(method: str, case: Case) -> Tensor:
     if method == "interval":
         return interval_margins(case.graph, case.box, case.spec)
     if method == "crown of intervals":
-        return crown_margins(case.graph, case.box, case.spec, node_bounds("interval", case)).lower
+        return crown_margins(case.graph, case.box, case.spec, bounds_by("interval", case)).lower
     if method == "crown":
-        return crown_margins(case.graph, case.box, case.spec, node_bounds("crown", case)).lower
+        return crown_margins(case.graph, case.box, case.spec, bounds_by("crown", case)).lower
     node_method = {"alpha": "crown", "alpha everywhere": "alpha"}[method]
-    bounds = node_bounds(node_method, case)
+    bounds = bounds_by(node_method, case)
     never = StopRule(torch.full((3,), torch.inf, dtype=torch.float64))
     return optimise(case.graph, case.box, case.spec, bounds, SETTINGS, until=never)[0].lower
 
@@ -64,7 +57,7 @@ def test_margins_of_samples_are_above_the_bounds(method: str, case: Case) -> Non
 
 @pytest.mark.parametrize("method", ["interval", "crown", "alpha"])
 def test_values_of_samples_are_within_node_bounds(method: str, case: Case) -> None:
-    bounds = node_bounds(method, case)
+    bounds = bounds_by(method, case)
     assert sorted(bounds.lower) == list(range(len(case.graph.nodes)))
     for place, value in enumerate(case.values(case.points(2_000))):
         assert (value >= bounds.lower[place] - TOLERANCE).all()
@@ -84,7 +77,7 @@ def test_affine_networks_are_bounded_exactly(method: str, affine_case: Case) -> 
 
 
 def test_dearer_methods_are_not_looser(case: Case) -> None:
-    interval, crown, alpha = (node_bounds(m, case) for m in ("interval", "crown", "alpha"))
+    interval, crown, alpha = (bounds_by(m, case) for m in ("interval", "crown", "alpha"))
     for cheap, dear in ((interval, crown), (crown, alpha)):
         for place in cheap.lower:
             assert (dear.lower[place] >= cheap.lower[place] - TOLERANCE).all()
@@ -96,7 +89,7 @@ def test_dearer_methods_are_not_looser(case: Case) -> None:
 
 def test_optimised_bounds_are_those_of_their_multipliers(piecewise_case: Case) -> None:
     case = piecewise_case
-    bounds = node_bounds("crown", case)
+    bounds = bounds_by("crown", case)
     best, multipliers = optimise(case.graph, case.box, case.spec, bounds, SETTINGS)
     again = crown_margins(case.graph, case.box, case.spec, bounds, multipliers)
     torch.testing.assert_close(again.lower, best.lower, atol=1e-12, rtol=0)
@@ -106,7 +99,7 @@ def test_optimised_bounds_are_those_of_their_multipliers(piecewise_case: Case) -
 
 
 def test_each_instance_is_bounded_as_it_is_alone(case: Case) -> None:
-    bounds = node_bounds("crown", case)
+    bounds = bounds_by("crown", case)
     together = crown_margins(case.graph, case.box, case.spec, bounds).lower
     for n in range(3):
         one = slice(n, n + 1)
@@ -134,7 +127,7 @@ def test_a_point_has_its_own_margins(case: Case) -> None:
 
 
 def test_only_the_needed_places_are_needed(case: Case) -> None:
-    bounds = node_bounds("crown", case)
+    bounds = bounds_by("crown", case)
     full = crown_margins(case.graph, case.box, case.spec, bounds).lower
     few = bounds.only(needed_places(case.graph))
     assert len(few.lower) < len(bounds.lower)
@@ -178,7 +171,7 @@ def obeying(case: Case, splits: Splits, points: Tensor) -> Tensor:
 
 def test_bounds_of_split_domains_hold_for_points_that_obey(piecewise_case: Case) -> None:
     case = piecewise_case
-    bounds = node_bounds("crown", case)
+    bounds = bounds_by("crown", case)
     never = StopRule(torch.full((3,), torch.inf, dtype=torch.float64))
     root = optimise(case.graph, case.box, case.spec, bounds, SETTINGS, until=never)[1]
     points, seen, gained = case.points(), 0, 0
@@ -200,7 +193,7 @@ def test_bounds_of_split_domains_hold_for_points_that_obey(piecewise_case: Case)
 
 def test_any_multipliers_give_valid_bounds(piecewise_case: Case) -> None:
     case = piecewise_case
-    bounds = node_bounds("crown", case)
+    bounds = bounds_by("crown", case)
     points = case.points(4_000)
     splits = splits_of_a_point(case, bounds, points[-1])
     _, best = optimise(case.graph, case.box, case.spec, bounds, SETTINGS, splits)
@@ -216,7 +209,7 @@ def test_any_multipliers_give_valid_bounds(piecewise_case: Case) -> None:
 
 def test_linear_functions_prove_the_bounds(piecewise_case: Case) -> None:
     case = piecewise_case
-    found = crown_margins(case.graph, case.box, case.spec, node_bounds("crown", case))
+    found = crown_margins(case.graph, case.box, case.spec, bounds_by("crown", case))
     corners = found.corners(case.box)
     assert case.box.contains(corners[:, 0]).all()
     at_corners = (found.coefficients * corners).flatten(2).sum(2) + found.constants

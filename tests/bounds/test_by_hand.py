@@ -1,7 +1,10 @@
 """Bounds of tiny networks against values worked out by hand."""
 
+from __future__ import annotations
+
 import torch
 
+from tests.networks_by_hand import chain, linear, two_neurons
 from verify_pipeline.bounds import (
     MemoryBudget,
     Multipliers,
@@ -18,12 +21,13 @@ from verify_pipeline.bounds import (
     optimise_intermediate,
     relu_coefficients,
 )
-from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import LeakyRelu, Linear, MaxPool2d, Relu, Reshape
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import LeakyRelu, MaxPool2d, Relu, Reshape
 from verify_pipeline.problem import Box, Specification
 
 BOX = Box(-torch.ones(1, 2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64))
 BUDGET = MemoryBudget(bytes=1 << 20)
+TWO_NEURONS = two_neurons()
 RELU = 2
 
 
@@ -42,66 +46,66 @@ def crown(graph: Graph, spec: Specification, **more: object) -> float:
     return crown_margins(graph, BOX, spec, bounds, **more).lower.item()  # type: ignore[arg-type]
 
 
-def test_intervals_of_two_neurons(two_neurons: Graph) -> None:
-    bounds = interval_bounds(two_neurons, BOX)
+def test_intervals_of_two_neurons() -> None:
+    bounds = interval_bounds(TWO_NEURONS, BOX)
     assert bounds.lower[1].tolist() == [[-2.0, -2.0]]
     assert bounds.upper[RELU].tolist() == [[2.0, 2.0]]
-    assert interval_margins(two_neurons, BOX, rows(1.0)).item() == 0.0
-    assert interval_margins(two_neurons, BOX, rows(-1.0)).item() == -4.0
+    assert interval_margins(TWO_NEURONS, BOX, rows(1.0)).item() == 0.0
+    assert interval_margins(TWO_NEURONS, BOX, rows(-1.0)).item() == -4.0
 
 
-def test_the_upper_line_of_two_neurons(two_neurons: Graph) -> None:
+def test_the_upper_line_of_two_neurons() -> None:
     # y <= (z1 + z2) / 2 + 2 = x1 + 2, which is 3 at most
-    found = crown_margins(two_neurons, BOX, rows(-1.0), interval_bounds(two_neurons, BOX))
+    found = crown_margins(TWO_NEURONS, BOX, rows(-1.0), interval_bounds(TWO_NEURONS, BOX))
     assert found.lower.item() == -3.0
     assert found.coefficients.tolist() == [[[-1.0, 0.0]]]
     assert found.constants.item() == -2.0
     assert found.corners(BOX).tolist()[0][0][0] == 1.0
 
 
-def test_the_lower_line_follows_alpha(two_neurons: Graph) -> None:
+def test_the_lower_line_follows_alpha() -> None:
     # at equal areas the adaptive slope is 0, so y >= 0; with α = (1, 0), y >= x1 + x2 >= -2
-    assert crown(two_neurons, rows(1.0)) == 0.0
+    assert crown(TWO_NEURONS, rows(1.0)) == 0.0
     alpha = Multipliers({RELU: torch.tensor([[[1.0, 0.0]]], dtype=torch.float64)}, {})
-    assert crown(two_neurons, rows(1.0), multipliers=alpha) == -2.0
+    assert crown(TWO_NEURONS, rows(1.0), multipliers=alpha) == -2.0
     half = Multipliers({RELU: torch.full((1, 1, 2), 0.5, dtype=torch.float64)}, {})
-    assert crown(two_neurons, rows(1.0), multipliers=half) == -1.0  # y >= x1
+    assert crown(TWO_NEURONS, rows(1.0), multipliers=half) == -1.0  # y >= x1
 
 
-def test_splits_make_neurons_linear(two_neurons: Graph) -> None:
-    assert crown(two_neurons, rows(-1.0), splits=split(1, 1)) == -2.0  # y = 2 x1
-    assert crown(two_neurons, rows(-1.0), splits=split(-1, 0)) == -2.0  # y <= (x1 - x2)/2 + 1
-    assert crown(two_neurons, rows(-1.0), splits=split(1, 0)) == -3.0  # y <= 3 x1/2 + x2/2 + 1
-    assert crown(two_neurons, rows(1.0), splits=split(-1, -1)) == 0.0  # y = 0
-    assert crown(two_neurons, rows(1.0), splits=split(1, 1)) == -2.0  # y = 2 x1
+def test_splits_make_neurons_linear() -> None:
+    assert crown(TWO_NEURONS, rows(-1.0), splits=split(1, 1)) == -2.0  # y = 2 x1
+    assert crown(TWO_NEURONS, rows(-1.0), splits=split(-1, 0)) == -2.0  # y <= (x1 - x2)/2 + 1
+    assert crown(TWO_NEURONS, rows(-1.0), splits=split(1, 0)) == -3.0  # y <= 3 x1/2 + x2/2 + 1
+    assert crown(TWO_NEURONS, rows(1.0), splits=split(-1, -1)) == 0.0  # y = 0
+    assert crown(TWO_NEURONS, rows(1.0), splits=split(1, 1)) == -2.0  # y = 2 x1
 
 
-def test_beta_charges_points_that_break_the_split(two_neurons: Graph) -> None:
+def test_beta_charges_points_that_break_the_split() -> None:
     # where z1 >= 0 and z2 <= 0, y = z1; minus β z1 is (1 - β)(x1 + x2), at least -2 |1 - β|
     for beta, expected in ((0.0, -2.0), (0.5, -1.0), (1.0, 0.0), (2.0, -2.0)):
         value = torch.tensor([[[beta, 0.0]]], dtype=torch.float64)
         multipliers = Multipliers({}, {RELU: value})
-        found = crown(two_neurons, rows(1.0), multipliers=multipliers, splits=split(1, -1))
+        found = crown(TWO_NEURONS, rows(1.0), multipliers=multipliers, splits=split(1, -1))
         assert found == expected
     # a neuron that is not split is never charged
     free = Multipliers({}, {RELU: torch.full((1, 1, 2), 3.0, dtype=torch.float64)})
-    assert crown(two_neurons, rows(1.0), multipliers=free, splits=split(0, 0)) == 0.0
+    assert crown(TWO_NEURONS, rows(1.0), multipliers=free, splits=split(0, 0)) == 0.0
 
 
-def test_ascent_finds_the_beta_worked_out_above(two_neurons: Graph) -> None:
-    bounds = interval_bounds(two_neurons, BOX)
+def test_ascent_finds_the_beta_worked_out_above() -> None:
+    bounds = interval_bounds(TWO_NEURONS, BOX)
     settings = OptimiseSettings(iterations=60, lr_beta=0.1, decay=0.95)
     found, multipliers = optimise(
-        two_neurons, BOX, rows(1.0), bounds, settings, split(1, -1), until=StopRule(torch.ones(1))
+        TWO_NEURONS, BOX, rows(1.0), bounds, settings, split(1, -1), until=StopRule(torch.ones(1))
     )
     assert abs(found.lower.item()) < 0.02
     assert abs(multipliers.beta[RELU][0, 0, 0].item() - 1) < 0.01
 
 
-def test_ascent_stops_when_time_is_up_and_its_answer_holds(two_neurons: Graph) -> None:
-    bounds = interval_bounds(two_neurons, BOX)
+def test_ascent_stops_when_time_is_up_and_its_answer_holds() -> None:
+    bounds = interval_bounds(TWO_NEURONS, BOX)
     settings = OptimiseSettings(iterations=60, lr_beta=0.1, decay=0.95)
-    steps = []
+    steps: list[int] = []
 
     def climbed(seconds: int) -> float:
         steps.clear()
@@ -112,9 +116,9 @@ def test_ascent_stops_when_time_is_up_and_its_answer_holds(two_neurons: Graph) -
 
         until = StopRule(torch.ones(1), has_time)
         found, multipliers = optimise(
-            two_neurons, BOX, rows(1.0), bounds, settings, split(1, -1), until=until
+            TWO_NEURONS, BOX, rows(1.0), bounds, settings, split(1, -1), until=until
         )
-        again = crown(two_neurons, rows(1.0), multipliers=multipliers, splits=split(1, -1))
+        again = crown(TWO_NEURONS, rows(1.0), multipliers=multipliers, splits=split(1, -1))
         assert again == found.lower.item()
         return again
 
@@ -124,15 +128,13 @@ def test_ascent_stops_when_time_is_up_and_its_answer_holds(two_neurons: Graph) -
     assert len(steps) == 6
 
 
-def test_coefficients_at_relus(two_neurons: Graph) -> None:
-    found = relu_coefficients(two_neurons, BOX, rows(-2.0), interval_bounds(two_neurons, BOX))
+def test_coefficients_at_relus() -> None:
+    found = relu_coefficients(TWO_NEURONS, BOX, rows(-2.0), interval_bounds(TWO_NEURONS, BOX))
     assert {place: value.tolist() for place, value in found.items()} == {RELU: [[[-2.0, -2.0]]]}
 
 
 def test_leaky_relu_has_its_own_lines() -> None:
-    b = GraphBuilder((1,))
-    y = b.add(LeakyRelu(0.5), b.add(Linear(torch.tensor([[2.0]]), torch.tensor([1.0])), 0))
-    graph = b.build(b.add(Linear(torch.ones(1, 1)), y)).to(torch.float64)
+    graph = chain((1,), linear([[2]], [1]), LeakyRelu(0.5), linear([[1]]))
     box = Box(BOX.lower[:, :1], BOX.upper[:, :1])
     bounds = interval_bounds(graph, box)
     # z = 2x + 1 in [-1, 3]; chord from (-1, -1/2) to (3, 3): slope 7/8, y <= 7/8 z + 3/8
@@ -146,9 +148,7 @@ def test_leaky_relu_has_its_own_lines() -> None:
 
 
 def test_max_pooling_takes_the_element_that_must_win_or_a_constant() -> None:
-    b = GraphBuilder((1, 1, 4))
-    y = b.add(MaxPool2d((1, 2), (1, 2)), 0)
-    graph = b.build(b.add(Reshape((2,)), y)).to(torch.float64)
+    graph = chain((1, 1, 4), MaxPool2d((1, 2), (1, 2)), Reshape((2,)))
     lower = torch.tensor([[[[0.0, 2.0, 0.0, 1.0]]]], dtype=torch.float64)
     box = Box(lower, torch.tensor([[[[1.0, 3.0, 5.0, 2.0]]]], dtype=torch.float64))
     bounds = interval_bounds(graph, box)
@@ -164,10 +164,8 @@ def test_max_pooling_takes_the_element_that_must_win_or_a_constant() -> None:
 
 def three_layers() -> Graph:
     """``z = relu(x1 + x2) - relu(x1 - x2)``, ``y = relu(z)``."""
-    b = GraphBuilder((2,))
-    x = b.add(Relu(), b.add(Linear(torch.tensor([[1.0, 1.0], [1.0, -1.0]])), 0))
-    x = b.add(Relu(), b.add(Linear(torch.tensor([[1.0, -1.0], [0.0, 1.0]])), x))
-    return b.build(b.add(Linear(torch.eye(2)), x)).to(torch.float64)
+    first, second = linear([[1, 1], [1, -1]]), linear([[1, -1], [0, 1]])
+    return chain((2,), first, Relu(), second, Relu(), linear([[1, 0], [0, 1]]))
 
 
 def test_intermediate_bounds_of_unstable_neurons_only() -> None:
@@ -190,13 +188,13 @@ def test_intermediate_bounds_of_unstable_neurons_only() -> None:
     assert abs(best.lower[3][0, 0].item() - max(expected, start.lower[3][0, 0].item())) < 1e-9
 
 
-def test_clamping_reports_contradictions(two_neurons: Graph) -> None:
-    bounds = interval_bounds(two_neurons, BOX)
-    clamped = clamp_to_splits(bounds, two_neurons, split(1, -1))
+def test_clamping_reports_contradictions() -> None:
+    bounds = interval_bounds(TWO_NEURONS, BOX)
+    clamped = clamp_to_splits(bounds, TWO_NEURONS, split(1, -1))
     assert clamped.lower[1].tolist() == [[0.0, -2.0]]
     assert clamped.upper[1].tolist() == [[2.0, 0.0]]
     assert bounds.lower[1].tolist() == [[-2.0, -2.0]]
     assert not clamped.empty().any()
     stable = NodeBounds({1: torch.ones(1, 2)}, {1: torch.full((1, 2), 2.0)})
-    assert clamp_to_splits(stable, two_neurons, split(0, -1)).empty().tolist() == [True]
-    assert clamp_to_splits(stable, two_neurons, split(1, 0)).empty().tolist() == [False]
+    assert clamp_to_splits(stable, TWO_NEURONS, split(0, -1)).empty().tolist() == [True]
+    assert clamp_to_splits(stable, TWO_NEURONS, split(1, 0)).empty().tolist() == [False]

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.networks_by_hand import chain, linear
 from verify_pipeline.bounds import interval_bounds, interval_margins
 from verify_pipeline.bounds.interval.elementwise import elementwise_range
 from verify_pipeline.bounds.interval.ibp import enclose
@@ -110,26 +111,22 @@ def test_a_matrix_product_of_points_is_itself() -> None:
 
 def test_margins_are_merged_with_the_last_layer() -> None:
     # both outputs are x: their difference is 0, which separate bounds cannot know
-    b = GraphBuilder((1,))
-    graph = b.build(b.add(Linear(torch.ones(2, 1), torch.tensor([1.0, 0.0])), 0))
+    graph = chain((1,), linear([[1], [1]], [1, 0]), dtype=torch.float32)
     box = Box(torch.tensor([[-1.0]]), torch.tensor([[1.0]]))
     spec = Specification.margins(torch.tensor([0]), 2)
     assert interval_margins(graph, box, spec).tolist() == [[1.0]]
 
 
 def test_margins_without_a_last_linear_layer() -> None:
-    b = GraphBuilder((1,))
-    x = b.add(Relu(), b.add(Linear(torch.ones(2, 1)), 0))
-    graph = b.build(b.add(Reshape((2,)), x))
+    graph = chain((1,), linear([[1], [1]]), Relu(), Reshape((2,)), dtype=torch.float32)
     box = Box(torch.tensor([[-1.0]]), torch.tensor([[1.0]]))
     spec = Specification(torch.tensor([[[1.0, -2.0]]]), torch.tensor([[0.5]]))
     assert interval_margins(graph, box, spec).tolist() == [[-1.5]]
 
 
 def overflowing(weight: float) -> Graph:
-    b = GraphBuilder((1,))
-    x = b.add(Linear(torch.full((2, 1), weight)), 0)
-    return b.build(b.add(Linear(torch.full((1, 2), weight)), b.add(Relu(), x)))
+    first, second = linear([[weight], [weight]]), linear([[weight, weight]])
+    return chain((1,), first, Relu(), second, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("weight", [1e30, math.nan, math.inf])

@@ -1,10 +1,14 @@
 """Numbers that overflow or are none: bounds say that they know nothing, never more."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import pytest
 import torch
 
+from tests.networks_by_hand import chain, linear
 from verify_pipeline.bounds import (
     MemoryBudget,
     Multipliers,
@@ -18,8 +22,8 @@ from verify_pipeline.bounds import (
 )
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.bounds.types import sound_lower, sound_upper
-from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import Elementwise, LeakyRelu, Linear, Op, Relu
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import Elementwise, LeakyRelu, Op, Relu
 from verify_pipeline.problem import Box, Specification
 
 BOX = Box(torch.tensor([[-1.0], [0.5]]), torch.tensor([[1.0], [1.0]]))
@@ -28,10 +32,9 @@ BUDGET = MemoryBudget(bytes=1 << 20)
 
 
 def network(weight: float, activation: Op) -> Graph:
-    b = GraphBuilder((1,))
-    x = b.add(activation, b.add(Linear(torch.tensor([[weight], [-weight]])), 0))
-    x = b.add(Relu(), b.add(Linear(torch.tensor([[1.0, -1.0], [0.5, 2.0]])), x))
-    return b.build(b.add(Linear(torch.ones(1, 2)), x))
+    first, second = linear([[weight], [-weight]]), linear([[1, -1], [0.5, 2]])
+    layers = first, activation, second, Relu(), linear([[1, 1]])
+    return chain((1,), *layers, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("activation", [Relu(), LeakyRelu(0.1), Elementwise("exp")])
@@ -56,9 +59,7 @@ def test_bounds_are_below_the_truth_or_unknown(weight: float, activation: Op) ->
 
 
 def test_multipliers_out_of_range_prove_nothing_wrong() -> None:
-    b = GraphBuilder((1,))
-    x = b.add(Relu(), b.add(Linear(torch.ones(1, 1)), 0))
-    graph = b.build(b.add(Linear(torch.ones(1, 1)), x))
+    graph = chain((1,), linear([[1]]), Relu(), linear([[1]]), dtype=torch.float32)
     box, spec = BOX[:1], Specification(torch.ones(1, 1, 1), torch.zeros(1, 1))
     bounds = interval_bounds(graph, box)
     splits = {2: torch.tensor([[1]], dtype=torch.int8)}
@@ -73,7 +74,7 @@ def test_multipliers_out_of_range_prove_nothing_wrong() -> None:
 
 
 def test_full_precision_is_given_back() -> None:
-    switch = torch.backends.cudnn.conv
+    switch: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # not in its stubs
     before = switch.fp32_precision
     with full_precision():
         assert switch.fp32_precision == "ieee"

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.bounds.test_curves import many_intervals
+from tests.bounds.test_smooth import many_intervals
+from tests.networks import mlp
 from verify_pipeline.bounds import (
     MemoryBudget,
     Multipliers,
@@ -23,8 +24,8 @@ from verify_pipeline.bounds.optimise.plane_positions import PlanePositions
 from verify_pipeline.bounds.relaxations.smooth import SLOPES
 from verify_pipeline.bounds.relaxations.tangents import _BENDS, Tangents, tangents
 from verify_pipeline.bounds.types import sound_lower
-from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import FUNCTIONS, Elementwise, Linear
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import FUNCTIONS, Elementwise
 from verify_pipeline.problem import Box, Specification
 
 F64 = torch.float64
@@ -123,15 +124,7 @@ def test_slopes_are_derivatives_of_the_bound(function: str) -> None:
 
 
 def network(seed: int, function: str) -> Graph:
-    generator = torch.Generator().manual_seed(seed)
-    builder = GraphBuilder((3,))
-    place, width = 0, 3
-    for size in (6, 6, 6, 3):
-        weight = torch.randn(size, width, generator=generator) / width**0.5
-        place = builder.add(Linear(weight, 0.3 * torch.randn(size, generator=generator)), place)
-        place = builder.add(Elementwise(function), place) if size == 6 else place
-        width = size
-    return builder.build().to(F64)
+    return mlp(seed, 3, (6, 6, 6), activation=Elementwise(function), gain=1.0).to(F64)
 
 
 @pytest.mark.parametrize("function", ["tanh", "sigmoid", "erf", "atan", "softplus", "elu"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.branching.limits.crown_cost import SPEED, crown_cost, seconds_of, walk_cost
+from verify_pipeline.branching.limits.cost import SPEED, crown_cost, seconds_of, walk_cost
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Add, Conv2d, Elementwise, Linear, Relu, Reshape
 

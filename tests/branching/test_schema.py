@@ -41,12 +41,28 @@ def test_every_used_key_reaches_its_field() -> None:
     assert (attack.order, attack.steps, attack.restarts) == ("skip", 7, 2)
 
 
-def test_other_keys_of_the_schema_are_listed_as_unused() -> None:
-    assert read_search(EVERYTHING).unused == (
+def test_other_keys_of_the_schema_are_listed_as_ignored() -> None:
+    assert read_search(EVERYTHING).ignored == (
         "general.device",
         "general.complete_verifier",
         "bab.branching.reduceop",
     )
+
+
+@pytest.mark.parametrize(
+    ("order", "ignored"),
+    [
+        ("before", ()),
+        ("skip", ()),
+        ("after", ("attack.pgd_order: after",)),
+        ("middle", ("attack.pgd_order: middle",)),
+        ("input_bab", ("attack.pgd_order: input_bab",)),
+    ],
+)
+def test_an_order_of_the_attack_that_is_not_followed_is_ignored(
+    order: str, ignored: tuple[str, ...]
+) -> None:
+    assert read_search(f"attack: {{pgd_order: {order}}}").ignored == ignored
 
 
 def test_what_a_file_leaves_out_keeps_its_default() -> None:
@@ -93,7 +109,12 @@ def test_every_used_key_is_a_field() -> None:
 def test_the_files_that_come_with_the_package_are_read(path: Path) -> None:
     read = read_search(path)
     assert read.settings.timeout > 0
-    assert "general.complete_verifier" in read.unused
+    assert "general.complete_verifier" in read.ignored
+    assert not set(read.ignored) & set(USED)
+    marked = [
+        line.split(":")[0].strip() for line in path.read_text().splitlines() if "[both]" in line
+    ]
+    assert marked[1:] == [key.rpartition(".")[2] for key in USED]
 
 
 def test_files_come_with_the_package() -> None:

@@ -16,6 +16,7 @@ from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.certify.settings import CertifySettings, StageName, plan
+from verify_pipeline.certify.stage_settings import AlphaCrownSettings
 from verify_pipeline.certify.stages import build_stages
 from verify_pipeline.data import ImageSet
 from verify_pipeline.onnx import Network, network_from_module
@@ -62,9 +63,15 @@ def task_of(network: Network, epsilon: float) -> Task:
 
 
 def run(
-    network: Network, task: Task, name: StageName, clock: Callable[[], float] = lambda: 0.0
+    network: Network,
+    task: Task,
+    name: StageName,
+    clock: Callable[[], float] = lambda: 0.0,
+    alpha_crown: AlphaCrownSettings | None = None,
 ) -> list[Decision]:
-    chosen = plan(CertifySettings(epsilon=0.1, stages=("clean", name), search=SEARCH))
+    stages: tuple[StageName, ...] = ("clean", name)
+    settings = CertifySettings(epsilon=0.1, stages=stages, search=SEARCH)
+    chosen = plan(replace(settings, alpha_crown=alpha_crown or AlphaCrownSettings()))
     subject = Subject.of(network.graph, network.replay, CPU)
     stage = build_stages(chosen, subject, task.spec.rows.shape[1], clock)[1]
     return sorted(stage.run(task), key=lambda decision: decision.place)
@@ -85,6 +92,12 @@ def test_bounds_of_neurons_help_where_there_is_time(network: Network) -> None:
     assert (slow >= crown - 1e-9).all()
     assert (quick >= slow - 1e-9).all()
     assert (quick[open_] > slow[open_] + 1e-3).all()
+    dear = AlphaCrownSettings(neuron_walks=1e12)  # as if there were no time for it
+    again = bounds_of(run(network, task_of(network, 0.3), "alpha-crown", alpha_crown=dear))
+    assert torch.equal(again, slow)
+    short = AlphaCrownSettings(neurons=OptimiseSettings(iterations=0))
+    less = bounds_of(run(network, task_of(network, 0.3), "alpha-crown", alpha_crown=short))
+    assert (less[open_] < quick[open_]).any()
 
 
 def test_what_is_decided_is_true(network: Network) -> None:

@@ -12,6 +12,7 @@ from verify_pipeline.bounds.intermediate import tighten as intermediate
 from verify_pipeline.certify.cascade import CascadeLimits
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.shared_time import SharedTimeBudget
+from verify_pipeline.certify.stage_settings import StageShares
 from verify_pipeline.certify.stages.crown import CrownStage
 from verify_pipeline.onnx import network_from_module
 from verify_pipeline.problem import Decision, Reason, Status, Verdict
@@ -205,6 +206,17 @@ def test_a_stage_that_others_follow_takes_its_share_and_no_more(
     assert given == [16.0, 16.0, 36.0, 36.0, 6.0, 6.0, 6.0, 6.0]
     assert (verdicts[0].reason, verdicts[0].seconds) == (Reason.TIMEOUT, 64.0)
     assert verdicts[0].stage == "branch-and-bound"
+
+
+def test_shares_are_those_of_the_settings(
+    certify: Callable[..., Verdicts], fake: Stages, clock: Any
+) -> None:
+    given: list[float] = []
+    names = ["attack", "crown", "alpha-crown", "branch-and-bound"]
+    stages = [fake(works_until_told(clock, given), name=name) for name in names]
+    shares = StageShares(attack=1 / 8, crown=1 / 2, alpha_crown=1)
+    certify(1, *stages, room=CascadeLimits(64.0, 1 << 20, CPU, shares=shares), clock=clock)
+    assert given == [8.0, 8.0, 28.0, 28.0, 28.0, 28.0]
 
 
 @pytest.mark.parametrize("name", ["crown", "alpha-crown", "attack"])

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from torch import nn
 
+from tests.onnx_networks import layers_file
 from verify_pipeline import api
 from verify_pipeline.certify.chance import is_like_guessing, remarks_on
 from verify_pipeline.certify.preprocessing import Preprocessing
 from verify_pipeline.certify.tally import Tally
+from verify_pipeline.onnx import network_from_bytes
 
 
 @pytest.mark.parametrize(
@@ -61,14 +62,11 @@ def test_nothing_is_said_of_few_images_or_of_good_networks() -> None:
 
 def certified(shift: float, specification: api.Margins | api.TopK) -> api.Summary:
     """Of a network that is right where the one pixel is above ``shift``, on 60 bright images."""
-    module = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
-    with torch.no_grad():
-        module[1].weight.copy_(torch.tensor([[1.0], [0.0]]))
-        module[1].bias.copy_(torch.tensor([-shift, 0.0]))
+    layers = layers_file(("n", 1, 1, 1), "Flatten", ([[1], [0]], [-shift, 0]))
     pixels = torch.linspace(0.6, 0.9, 60).view(60, 1, 1, 1)
     images = api.ImageSet("bright", "test", pixels, torch.zeros(60, dtype=torch.int64), 2)
     settings = api.CertifySettings(epsilon=0.01, stages=("clean", "ibp"))
-    network = api.network_from_module(module, (1, 1, 1))
+    network = network_from_bytes(layers)
     return api.certify(
         network, images, settings, question=api.Question(specification=specification)
     )

@@ -1,5 +1,7 @@
 """CROWN layer by layer: who is verified early is verified by all layers, too, and rightly."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -7,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.networks import conv_mlp
 from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
@@ -20,8 +23,7 @@ from verify_pipeline.certify import root_bounds as roots
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.stages.crown import CrownStage
-from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import Conv2d, Linear, Relu, Reshape
+from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification, Status
 
 F64 = torch.float64
@@ -30,13 +32,8 @@ CPU = torch.device("cpu")
 
 def network() -> Graph:
     torch.manual_seed(4)
-    b = GraphBuilder((1, 8, 8))
-    x = b.add(Relu(), b.add(Conv2d(torch.randn(4, 1, 3, 3) / 3, torch.randn(4) / 4), 0))
-    x = b.add(Relu(), b.add(Conv2d(torch.randn(6, 4, 4, 4) / 6, torch.randn(6) / 4, (2, 2)), x))
-    x = b.add(Reshape((24,)), x)
-    for width in (24, 24):
-        x = b.add(Relu(), b.add(Linear(torch.randn(width, 24) / 4, torch.randn(width) / 4), x))
-    return b.build(b.add(Linear(torch.randn(4, 24) / 4), x)).to(F64)
+    shape, layers = (1, 8, 8), [(4, 3, 1, 0), (6, 4, 2, 0)]
+    return conv_mlp(4, shape, layers, (24, 24), outputs=4, bias=0.25).to(F64)
 
 
 def questions(graph: Graph, spare: int) -> tuple[Box, Specification]:

@@ -18,15 +18,15 @@ from verify_pipeline.reporting.tables import verdict_table
 
 def steep(end: nn.Module, factors: tuple[float, float] = (60.0, 50.0)) -> Network:
     """``end(60 x)`` and ``end(50 x)``."""
-    module = nn.Sequential(nn.Linear(1, 2, bias=False), end)
+    layer = nn.Linear(1, 2, bias=False)
     with torch.no_grad():
-        module[0].weight.copy_(torch.tensor(factors)[:, None])
-    return network_from_module(module, (1,))
+        layer.weight.copy_(torch.tensor(factors)[:, None])
+    return network_from_module(nn.Sequential(layer, end), (1,))
 
 
 def boxes(lower: float, upper: float, point: float) -> BoxSet:
-    limits = (torch.tensor([[one]], dtype=torch.float64) for one in (lower, upper))
-    return BoxSet("box", "boxes", *limits, torch.tensor([0]), torch.tensor([[point]]))
+    low, high = (torch.tensor([[one]], dtype=torch.float64) for one in (lower, upper))
+    return BoxSet("box", "boxes", low, high, torch.tensor([0]), torch.tensor([[point]]))
 
 
 @pytest.mark.parametrize("end", [nn.Sigmoid(), nn.Tanh()])

@@ -1,15 +1,17 @@
 """Files that take float64: nothing on the way to them is rounded to float32."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from torch import Tensor
 
+from tests.onnx_networks import steep_file
 from verify_pipeline.certify import CertifySettings, Ledger, RobustImages, certify_set, recheck
 from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.certify.records import pack, unpack
@@ -24,41 +26,20 @@ from verify_pipeline.interop.counterexamples import (
 from verify_pipeline.interop.decide import decide, property_plan
 from verify_pipeline.interop.instance_list import Answer
 from verify_pipeline.interop.vnnlib import parse_vnnlib
-from verify_pipeline.onnx import Network, load_network
+from verify_pipeline.onnx import Network, network_from_bytes
 from verify_pipeline.problem import Counterexample, Status
 
 STEEP = 1e9
 WIDTH = 5e-10
 
 
-def steep(path: Path, kind: int = TensorProto.DOUBLE, classes: int = 2) -> Network:
-    """``Y_0 = 1e9 (X - 0.1)``, and with two classes ``Y_1 = 1.5``, of float64 numbers."""
-    dtype = helper.tensor_dtype_to_np_dtype(kind)
-    weights = {
-        "b": np.array([0.1], dtype),
-        "w": np.array([[STEEP, 0.0][:classes]], dtype),
-        "c": np.array([0.0, 1.5][:classes], dtype),
-    }
-    nodes = [
-        helper.make_node("Sub", ["x", "b"], ["d"]),
-        helper.make_node("MatMul", ["d", "w"], ["m"]),
-        helper.make_node("Add", ["m", "c"], ["y"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "test",
-        [helper.make_tensor_value_info("x", kind, ["n", 1])],
-        [helper.make_tensor_value_info("y", kind, ["n", classes])],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    opset = [helper.make_opsetid("", 13)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
-    return load_network(path)
+def steep(input_type: int = TensorProto.DOUBLE, classes: int = 2) -> Network:
+    return network_from_bytes(steep_file(STEEP, classes, input_type))
 
 
 @pytest.fixture
-def double(tmp_path: Path) -> Network:
-    return steep(tmp_path / "net.onnx")
+def double() -> Network:
+    return steep()
 
 
 def prop(constraint: str, width: float = WIDTH) -> Any:
@@ -67,14 +48,14 @@ def prop(constraint: str, width: float = WIDTH) -> Any:
     return parse_vnnlib(text + constraint)
 
 
-def test_the_type_of_an_input_is_the_files(tmp_path: Path) -> None:
-    assert steep(tmp_path / "d.onnx").input_dtype == torch.float64
-    assert steep(tmp_path / "f.onnx", TensorProto.FLOAT).input_dtype == torch.float32
+def test_the_type_of_an_input_is_the_files() -> None:
+    assert steep().input_dtype == torch.float64
+    assert steep(TensorProto.FLOAT).input_dtype == torch.float32
 
 
 def test_a_property_between_float32_numbers_is_decided_in_float64(tmp_path: Path) -> None:
     """The float32 number nearest to 0.1 lies outside the box, and breaks the property."""
-    network = steep(tmp_path / "net.onnx", classes=1)
+    network = steep(classes=1)
     (found,) = decide(network, [prop("(assert (>= Y_0 1.0))")], property_plan(5.0))
     assert found.answer is Answer.UNSAT
     (found,) = decide(network, [prop("(assert (>= Y_0 0.4))")], property_plan(5.0))
@@ -135,12 +116,13 @@ def test_points_of_boxes_are_rounded_for_the_network(tmp_path: Path, double: Net
     for name, value in (("lower", 0.1 - WIDTH), ("upper", 0.1 + WIDTH), ("point", 0.1)):
         np.save(tmp_path / f"{name}.npy", np.array([[value]]))
     np.save(tmp_path / "labels.npy", np.array([1]))
-    files = [tmp_path / f"{name}.npy" for name in ("lower", "upper", "labels", "point")]
-    boxes = boxes_from_arrays(*files, "boxes")
+    names = ("lower", "upper", "labels", "point")
+    lower, upper, labels, point = (tmp_path / f"{name}.npy" for name in names)
+    boxes = boxes_from_arrays(lower, upper, labels, point, "boxes")
     assert isinstance(boxes, BoxSet)
     (record,) = certify_set(double, boxes, CertifySettings(epsilon=0.0)).records
     assert record.status is Status.VERIFIED
-    single = steep(tmp_path / "single.onnx", TensorProto.FLOAT)
+    single = steep(TensorProto.FLOAT)
     with pytest.raises(DataError, match="a point inside each box"):
         certify_set(single, boxes, CertifySettings(epsilon=0.0))
 

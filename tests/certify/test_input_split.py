@@ -11,34 +11,27 @@ import pytest
 import torch
 from torch import nn
 
+from tests.onnx_networks import dense_network
 from verify_pipeline.bounds import NodeBounds
+from verify_pipeline.branching import SearchSettings
 from verify_pipeline.branching.search import input_split as halving
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
-from verify_pipeline.certify.stages import input_split
+from verify_pipeline.certify.stage_settings import FewInputSettings
 from verify_pipeline.certify.stages.input_split import InputSplitStage
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.onnx import Network, network_from_module
+from verify_pipeline.onnx import Network
 from verify_pipeline.problem import Box, Decision, Reason, Specification, Status
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def affordable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock of these tests goes on by a second whenever it is read."""
-    monkeypatch.setattr(input_split, "AFFORDABLE", torch.inf)
+ALWAYS = FewInputSettings(affordable=1e9)
+"""Boxes are split however slow CROWN is; the clock goes on by a second whenever it is read."""
 
 
 def network(seed: int, inputs: int = 2, *, smooth: bool = False) -> Network:
-    torch.manual_seed(seed)
-    middle = nn.Tanh() if smooth else nn.ReLU()
-    return network_from_module(
-        nn.Sequential(
-            nn.Linear(inputs, 10), middle, nn.Linear(10, 10), nn.ReLU(), nn.Linear(10, 2)
-        ),
-        (inputs,),
-    )
+    return dense_network(seed, inputs, 10, 10, 2, activation=nn.Tanh() if smooth else None)
 
 
 def decide(
@@ -48,8 +41,9 @@ def decide(
     seconds: float = 60.0,
     memory: int = 1 << 28,
     give_up: float | None = None,
+    settings: FewInputSettings = ALWAYS,
 ) -> list[Decision]:
-    """Decisions in the order of the instances."""
+    """Decisions in the order of the instances; whoever reads the clock waits for a tick."""
     ticks = itertools.count()
     count = len(box)
     task = Task(
@@ -63,7 +57,9 @@ def decide(
     )
     subject = Subject.of(found.graph, found.replay, CPU)
     rows = spec.rows.shape[1]
-    stage = InputSplitStage(subject, rows, memory, lambda: float(next(ticks)), give_up)
+    stage = InputSplitStage(
+        subject, rows, memory, SearchSettings(give_up=give_up), settings, lambda: float(next(ticks))
+    )
     decisions = sorted(stage.run(task), key=lambda one: one.place)
     assert [one.place for one in decisions] == list(range(count))
     return decisions
@@ -133,14 +129,14 @@ def test_a_row_that_is_not_finite_proves_nothing(
     value: float, spare: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other row holds, which is enough only where one may fail."""
-    honest = halving.margins_and_slack
+    honest = halving.margins_and_gaps  # type: ignore[attr-defined]
 
     def overflowing(*arguments: Any) -> Any:
-        found, slack = honest(*arguments)
+        found, gaps = honest(*arguments)
         lower = torch.tensor([[0.5, value]], dtype=torch.float64).expand_as(found.lower)
-        return replace(found, lower=lower), slack
+        return replace(found, lower=lower), gaps
 
-    monkeypatch.setattr(halving, "margins_and_slack", overflowing)
+    monkeypatch.setattr(halving, "margins_and_gaps", overflowing)
     found = network(3)
     box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
     rows = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]]).double()
@@ -195,15 +191,14 @@ def test_a_deadline_ends_an_instance() -> None:
     assert (one.status, one.reason, one.final) == (Status.UNKNOWN, Reason.TIMEOUT, True)
 
 
-def test_what_is_too_dear_to_be_halved_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_dear_to_be_halved_is_left_to_others() -> None:
     found = network(3)
     box = Box(-torch.ones(2, 2).double(), torch.ones(2, 2).double())
     _, spec = levels(found, box, [0.1, 0.1])
     left, halved = [Status.UNKNOWN] * 2, [Status.VERIFIED] * 2
     for share, few, statuses in ((0.0, 1, left), (1.0, 1, halved), (0.0, 2, halved)):
-        monkeypatch.setattr(input_split, "AFFORDABLE", share)
-        monkeypatch.setattr(input_split, "VERY_FEW", few)
-        decisions = decide(found, box, spec, seconds=900.0)
+        settings = FewInputSettings(affordable=share, very_few_inputs=few)
+        decisions = decide(found, box, spec, seconds=900.0, settings=settings)
         assert [one.status for one in decisions] == statuses
         assert not any(one.final for one in decisions)
 
@@ -270,16 +265,13 @@ def test_a_small_batch_gives_the_same_answers() -> None:
     assert [one.status for one in decisions] == [Status.FALSIFIED, Status.VERIFIED]
 
 
-def test_a_box_that_is_halved_without_progress_is_left_to_other_searches(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_box_that_is_halved_without_progress_is_left_to_other_searches() -> None:
     """A tie: no halving ends it. Half of its time is left for splits of ReLUs."""
-    monkeypatch.setattr(input_split, "PATIENCE", 1e-9)
     found = network(0)
     box = Box(-torch.ones(1, 2).double(), torch.ones(1, 2).double())
     rows = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]]).double()
     spec = Specification(rows, torch.zeros(1, 2).double(), spare=1)
-    (one,) = decide(found, box, spec, seconds=400.0)
+    (one,) = decide(found, box, spec, seconds=400.0, settings=replace(ALWAYS, patience=1e-9))
     assert (one.status, one.reason) == (Status.UNKNOWN, Reason.NOT_DECIDED)
     assert not one.final
     assert one.seconds is not None
@@ -289,22 +281,12 @@ def test_a_box_that_is_halved_without_progress_is_left_to_other_searches(
 def test_whether_boxes_are_halved_does_not_depend_on_the_clock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(input_split, "AFFORDABLE", 1 / 200)
     found = network(0, inputs=6)
     counts = []
-    for tick in (1e-9, 1e-2):
-        monkeypatch.setattr(itertools, "count", lambda tick=tick: iter_of(tick))
+    for _ in range(2):
         box = Box(torch.zeros(1, 6).double(), torch.full((1, 6), 0.1).double())
         spec = Specification(torch.tensor([[[1.0, -1.0]]]).double(), torch.ones(1, 1).double())
-        (one,) = decide(found, box, spec, seconds=60.0)
+        (one,) = decide(found, box, spec, seconds=60.0, settings=FewInputSettings())
         counts.append((one.status, one.detail))
     assert counts[0] == counts[1]
     assert "parts" in counts[0][1]
-
-
-def iter_of(tick: float) -> Any:
-    """Times that go on by ``tick``."""
-    now = 0.0
-    while True:
-        yield now
-        now += tick

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certify.old_ledger import write_version_1
 from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.records import Entry
@@ -13,19 +14,13 @@ from verify_pipeline.certify.tally import summaries, together
 from verify_pipeline.errors import LedgerError
 from verify_pipeline.problem import Reason, Status, Verdict
 
-VERSION_1 = Path(__file__).with_name("ledger_version_1.sql")
 OPEN = Verdict(Status.UNKNOWN, "ibp", 0.1, reason=Reason.NOT_DECIDED)
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """Four images of two pixels: two verified, one attacked, one classified wrongly."""
-    path = tmp_path / "old.sqlite"
-    connection = sqlite3.connect(path)
-    connection.executescript(VERSION_1.read_text(encoding="utf-8"))
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.close()
-    return path
+    return write_version_1(tmp_path / "old.sqlite")
 
 
 def test_it_opens_and_is_of_unknown_extent(old: Path) -> None:

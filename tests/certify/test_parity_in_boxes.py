@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.onnx_networks import dense_network
 from verify_pipeline.certify import CertifySettings, certify_set
 from verify_pipeline.certify.boxes import exact_box, sample_points, spread
 from verify_pipeline.data import BoxSet
@@ -16,7 +17,7 @@ from verify_pipeline.interop.decide import decide, property_plan
 from verify_pipeline.interop.vnnlib import parse_vnnlib
 from verify_pipeline.network.graph import GraphBuilder
 from verify_pipeline.network.ops import Linear
-from verify_pipeline.onnx import Network, check, export_onnx, load_network, network_from_module
+from verify_pipeline.onnx import Network, check, export_onnx, load_network
 from verify_pipeline.onnx.parity import check_at, relative_difference
 
 FAR = 7.0
@@ -25,8 +26,7 @@ FAR = 7.0
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    torch.manual_seed(0)
-    return network_from_module(nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 3)), (2,))
+    return dense_network(0, 2, 8, 3, activation=nn.Tanh())
 
 
 def misread_beyond(network: Network, limit: float) -> Network:

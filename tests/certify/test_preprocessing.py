@@ -39,7 +39,8 @@ class Classifier(nn.Module):
             x = x.permute(0, 3, 1, 2)
         if self.normalises:
             x = (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
-        return self.body(x)
+        y: Tensor = self.body(x)
+        return y
 
 
 def classifier(normalises: bool = False, last: bool = False) -> Network:

@@ -107,7 +107,7 @@ def test_a_softmax_at_the_end_costs_nothing(
 ) -> None:
     """As keras's classifiers have it: the same proofs, by the same stages."""
     module = trained(data.load("digits", "train"))
-    ended = network_from_module(nn.Sequential(*module, end), network.input_shape)
+    ended = network_from_module(nn.Sequential(module, end), network.input_shape)
     few = replace(SETTINGS, indices=":20")
     found, expected = (certify_set(n, digits, few).records for n in (ended, network))
     assert [r.status for r in found] == [r.status for r in expected]

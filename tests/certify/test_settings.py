@@ -9,7 +9,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from verify_pipeline.attacks.falsify import FalsifySettings
 from verify_pipeline.branching import SearchSettings
-from verify_pipeline.certify.settings import CertifySettings, StageName, parse_indices, plan
+from verify_pipeline.branching.config.search_settings import AttackChoice
+from verify_pipeline.certify.settings import (
+    ALL_STAGES,
+    CertifySettings,
+    StageName,
+    asking_abcrown,
+    parse_indices,
+    plan,
+)
 from verify_pipeline.certify.stage_verdicts import DECIDES, IN_PLACE_OF
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.problem import Status
@@ -108,6 +116,46 @@ def test_a_search_file_is_its_content(tmp_path: Path) -> None:
     # Seven starting points are three rounds of three targeted rows.
     assert (made.attack.steps, made.attack.restarts, made.attack.targets) == (9, 3, 3)
     assert plan(CertifySettings(epsilon=0.1, search=str(path), timeout=3.0)).timeout == 3.0
+
+
+@pytest.mark.parametrize("stages", [ALL_STAGES, ("clean", "attack")])
+def test_a_search_file_that_skips_the_attack_leaves_its_stage_out(
+    tmp_path: Path, stages: tuple[StageName, ...]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("attack: {pgd_order: before}")
+    settings = CertifySettings(epsilon=0.1, stages=stages, search=str(path))
+    before = plan(settings)
+    assert before.stages == stages
+    path.write_text("attack: {pgd_order: skip}")
+    skipped = plan(settings)
+    assert skipped.stages == tuple(name for name in stages if name != "attack")
+    assert skipped.digest != before.digest
+    asked_for = replace(settings, attack=FalsifySettings())
+    assert plan(asked_for).stages == stages  # the stage's own settings come before the file's
+
+
+def test_settings_of_the_search_are_obeyed_as_a_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("attack: {pgd_order: skip, pgd_steps: 9, pgd_restarts: 7}")
+    choice = AttackChoice(order="skip", steps=9, restarts=7)
+    settings = CertifySettings(epsilon=0.1, search=SearchSettings(attack=choice))
+    assert plan(settings) == plan(CertifySettings(epsilon=0.1, search=str(path)))
+    assert "attack" not in plan(settings).stages
+    assert plan(settings).attack.steps == 9
+    assert plan(CertifySettings(epsilon=0.1)).attack == FalsifySettings()
+    late = SearchSettings(attack=AttackChoice(order="after"))
+    assert plan(replace(settings, search=late)).ignored == ("attack.pgd_order: after",)
+
+
+def test_a_plan_names_what_it_ignores_unless_the_other_engine_follows_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("general: {conv_mode: matrix}\nattack: {pgd_order: middle}")
+    settings = CertifySettings(epsilon=0.1, search=str(path))
+    assert plan(settings).ignored == ("general.conv_mode", "attack.pgd_order: middle")
+    assert plan(asking_abcrown(settings)).ignored == ()
+    path.write_text("bab: {timeout: 3}")
+    assert plan(settings).ignored == ()
 
 
 def test_a_search_that_is_not_there_is_named() -> None:

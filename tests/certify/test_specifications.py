@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
+from tests.onnx_networks import dense_network
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings
@@ -22,7 +23,7 @@ from verify_pipeline.certify.specifications import (
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import ImageSet
 from verify_pipeline.errors import ConfigError, DataError
-from verify_pipeline.onnx import Network, network_from_module
+from verify_pipeline.onnx import Network
 from verify_pipeline.problem import Box, Specification, Status
 
 OUTPUTS = torch.tensor([[5.0, 4.0, 4.0, 1.0], [2.0, 3.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]]).double()
@@ -95,8 +96,7 @@ def test_what_cannot_be_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    torch.manual_seed(3)
-    return network_from_module(nn.Sequential(nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 5)), (3,))
+    return dense_network(3, 3, 12, 5)
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, repeat
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.onnx_networks import dense_network
 from verify_pipeline.attacks.falsify import FalsifySettings
 from verify_pipeline.bounds import (
     OptimiseSettings,
@@ -16,7 +18,7 @@ from verify_pipeline.bounds import (
     interval_margins,
 )
 from verify_pipeline.branching import SearchSettings
-from verify_pipeline.certify.contract import Replay, Stage, Subject, Task
+from verify_pipeline.certify.contract import Stage, Subject, Task
 from verify_pipeline.certify.evidence import decisions as decisions_of
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.knowledge import Knowledge
@@ -37,11 +39,7 @@ BOUNDING: tuple[StageName, ...] = ("ibp", "crown", "alpha-crown", "branch-and-bo
 
 
 def mlp(seed: int, inputs: int = 2, classes: int = 3) -> Network:
-    torch.manual_seed(seed)
-    module = nn.Sequential(
-        nn.Linear(inputs, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, classes)
-    )
-    return network_from_module(module.eval(), (inputs,))
+    return dense_network(seed, inputs, 12, 12, classes)
 
 
 def conv(seed: int) -> Network:
@@ -226,17 +224,17 @@ def test_what_earlier_stages_learned_changes_no_verdict(made: Setup) -> None:
 @pytest.mark.parametrize("name", ["ibp", "crown"])
 def test_bounds_of_an_affine_network_are_exact(name: StageName) -> None:
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(3, 4)).eval()
-    made = setup(network_from_module(module, (3,)), 8, 0.1)
+    layer = nn.Linear(3, 4)
+    made = setup(network_from_module(layer, (3,)), 8, 0.1)
     box, spec = made.task.box, made.task.spec
-    slopes = torch.einsum("nsk,ki->nsi", spec.rows, module[0].weight.detach().double())
+    slopes = torch.einsum("nsk,ki->nsi", spec.rows, layer.weight.detach().double())
     centre = spec.values(made.subject.exact(box.center))
     exact = (centre - torch.einsum("nsi,ni->ns", slopes.abs(), box.radius)).amin(1)
     for place, decision in made.run(name).items():
         assert decision.bound == pytest.approx(exact[place].item(), abs=1e-12)
 
 
-def answering(made: Setup, replay: Replay) -> Setup:
+def answering(made: Setup, replay: Any) -> Setup:
     """The same with another replay."""
     return replace(made, network=replace(made.network, replay=replay))
 

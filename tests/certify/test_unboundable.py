@@ -1,18 +1,21 @@
 """What cannot be bounded is UNKNOWN with the reason; nothing is raised, and the rest goes on."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from tests.onnx_networks import dense_network
 from verify_pipeline.certify import CertifySettings, certify_set
 from verify_pipeline.certify.stages import crown as crown_module
 from verify_pipeline.data import ImageSet
 from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.network.ops import Op
-from verify_pipeline.onnx import Network, network_from_module
+from verify_pipeline.onnx import Network
 from verify_pipeline.problem import Reason, Status
 
 
@@ -26,8 +29,7 @@ class Unheard(Op):
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    torch.manual_seed(0)
-    return network_from_module(nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 3)), (20,))
+    return dense_network(0, 20, 16, 3)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def test_a_bound_that_raises_in_the_middle_costs_its_own_images_only(
     settings = CertifySettings(epsilon=0.05, timeout=20.0, batch=4, stages=("clean", "crown"))
     expected = certify_set(network, images, settings)
     calls: list[int] = []
-    usual: Any = crown_module.root_bounds
+    usual: Any = crown_module.root_bounds  # type: ignore[attr-defined]
 
     def breaks(*arguments: Any) -> Any:
         calls.append(len(arguments[1]))

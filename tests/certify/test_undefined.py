@@ -1,40 +1,29 @@
 """Files that answer NaN inside the box: no stage may verify over it, and interop may not either."""
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto
 
+from tests.onnx_networks import Array, node, onnx_file, singles
 from verify_pipeline.certify import CertifySettings, certify_set
 from verify_pipeline.certify.settings import StageName
 from verify_pipeline.data import BoxSet
 from verify_pipeline.interop.decide import decide, property_plan
 from verify_pipeline.interop.instance_list import Answer
 from verify_pipeline.interop.vnnlib import parse_vnnlib
-from verify_pipeline.onnx import Network, load_network
+from verify_pipeline.onnx import Network, network_from_bytes
 from verify_pipeline.problem import Reason, Status
 
 STAGES: tuple[StageName, ...] = ("ibp", "crown", "alpha-crown", "branch-and-bound")
 
 
-def node(op: str, *inputs: str, **attributes: Any) -> NodeProto:
-    """A node whose output is named by its last input."""
-    return helper.make_node(op, list(inputs[:-1]), [inputs[-1]], **attributes)
-
-
-def constants(**numbers: Any) -> dict[str, NDArray[Any]]:
-    return {name: np.array(number, np.float32) for name, number in numbers.items()}
-
-
-UNDEFINED: dict[str, tuple[list[NodeProto], dict[str, NDArray[Any]], float, float]] = {
+UNDEFINED: dict[str, tuple[list[NodeProto], dict[str, Array], float, float]] = {
     "log": ([node("Log", "x", "u")], {}, -0.5, 1.0),
     "sqrt": ([node("Sqrt", "x", "u")], {}, -0.5, 1.0),
-    "power": ([node("Pow", "x", "p", "u")], constants(p=1.3), -0.5, 1.0),
+    "power": ([node("Pow", "x", "p", "u")], singles(p=1.3), -0.5, 1.0),
     "reciprocal": ([node("Reciprocal", "x", "u")], {}, -0.5, 1.0),
     "quotient": (
         [node("Mul", "x", "x", "s"), node("Sqrt", "s", "r"), node("Div", "x", "r", "u")],
@@ -44,7 +33,7 @@ UNDEFINED: dict[str, tuple[list[NodeProto], dict[str, NDArray[Any]], float, floa
     ),
     "infinity less infinity": (
         [node("Mul", "x", "k", "h"), node("Exp", "h", "e"), node("Sub", "e", "e", "u")],
-        constants(k=100.0),
+        singles(k=100.0),
         0.0,
         1.0,
     ),
@@ -55,7 +44,7 @@ UNDEFINED: dict[str, tuple[list[NodeProto], dict[str, NDArray[Any]], float, floa
             node("Sub", "x", "x", "z"),
             node("Mul", "e", "z", "u"),
         ],
-        constants(k=100.0),
+        singles(k=100.0),
         0.0,
         1.0,
     ),
@@ -72,30 +61,21 @@ SATURATING = {
 }
 
 
-def network_of(path: Path, undefined: str, saturating: str) -> Network:
+def network_of(undefined: str, saturating: str) -> Network:
     """Outputs of which the first is 5 above the other, wherever the second input is a number."""
     before, weights, _, _ = UNDEFINED[undefined]
-    weights = weights | constants(zero=0.0, one=1.0, w=np.ones((2, 2)), b=[5.0, 0.0])
-    last = [node("Gemm", "v", "w", "b", "y")]
-    graph = helper.make_graph(
-        [*before, *SATURATING[saturating], *last],
-        "test",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    opset = [helper.make_opsetid("", 13)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
-    return load_network(path, check_parity=False)
+    weights = weights | singles(zero=0.0, one=1.0, w=np.ones((2, 2)), b=[5.0, 0.0])
+    nodes = [*before, *SATURATING[saturating], node("Gemm", "v", "w", "b", "y")]
+    return network_from_bytes(onnx_file(nodes, ("n", 2), weights), check_parity=False)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("saturating", SATURATING)
 @pytest.mark.parametrize("undefined", UNDEFINED)
 def test_what_is_undefined_in_the_box_is_unknown(
-    undefined: str, saturating: str, stage: StageName, tmp_path: Path
+    undefined: str, saturating: str, stage: StageName
 ) -> None:
-    network = network_of(tmp_path / "net.onnx", undefined, saturating)
+    network = network_of(undefined, saturating)
     _, _, lower, upper = UNDEFINED[undefined]
     low = torch.tensor([[lower, 0.6], [0.6, 0.6]], dtype=torch.float64)
     high = torch.tensor([[upper, 0.7], [0.7, 0.7]], dtype=torch.float64)
@@ -111,8 +91,8 @@ def test_what_is_undefined_in_the_box_is_unknown(
 
 
 @pytest.mark.parametrize("undefined", UNDEFINED)
-def test_a_property_of_what_is_undefined_is_not_unsat(undefined: str, tmp_path: Path) -> None:
-    network = network_of(tmp_path / "net.onnx", undefined, "sigmoid")
+def test_a_property_of_what_is_undefined_is_not_unsat(undefined: str) -> None:
+    network = network_of(undefined, "sigmoid")
     _, _, lower, upper = UNDEFINED[undefined]
     text = "".join(f"(declare-const {name} Real)" for name in ("X_0", "X_1", "Y_0", "Y_1"))
     text += f"(assert (>= X_0 {lower})) (assert (<= X_0 {upper}))"
@@ -121,9 +101,9 @@ def test_a_property_of_what_is_undefined_is_not_unsat(undefined: str, tmp_path: 
     assert found.answer in (Answer.UNKNOWN, Answer.TIMEOUT)
 
 
-def test_better_bounds_show_that_a_value_is_defined(tmp_path: Path) -> None:
+def test_better_bounds_show_that_a_value_is_defined() -> None:
     """``log(1.5 + relu(h) - relu(h))``: intervals leave the domain, linear bounds do not."""
-    weights = constants(w=[[1.0, 1.0], [0.5, -1.0]], c=1.5, one=np.ones((2, 2)), b=[5.0, 0.0])
+    weights = singles(w=[[1.0, 1.0], [0.5, -1.0]], c=1.5, one=np.ones((2, 2)), b=[5.0, 0.0])
     nodes = [
         node("MatMul", "x", "w", "h"),
         node("Relu", "h", "r"),
@@ -135,16 +115,7 @@ def test_better_bounds_show_that_a_value_is_defined(tmp_path: Path) -> None:
         node("Sigmoid", "u", "v"),
         node("Gemm", "v", "one", "b", "y"),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "test",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    opset = [helper.make_opsetid("", 13)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "net.onnx")
-    network = load_network(tmp_path / "net.onnx")
+    network = network_from_bytes(onnx_file(nodes, ("n", 2), weights))
     low = torch.full((1, 2), -1.0, dtype=torch.float64)
     boxes = BoxSet("boxes", "boxes", low, -low, torch.tensor([0]))
     results = {}

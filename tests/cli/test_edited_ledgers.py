@@ -10,19 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.certify.old_ledger import write_version_1
 from tests.cli.typed import command, write_network
-
-VERSION_1 = Path(__file__).parents[1] / "certify" / "ledger_version_1.sql"
+from verify_pipeline.certify.settings import CertifySettings, plan
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Path:
-    path = tmp_path / "ledger.sqlite"
-    connection = sqlite3.connect(path)
-    connection.executescript(VERSION_1.read_text(encoding="utf-8"))
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.close()
-    return path
+    return write_version_1(tmp_path / "ledger.sqlite")
 
 
 def edit(ledger: Path, change: str, *values: object) -> None:
@@ -141,11 +136,16 @@ def test_sizes_are_those_of_the_network(ledger: Path) -> None:
 
 @pytest.fixture
 def asked(ledger: Path, tmp_path: Path) -> tuple[object, ...]:
-    """The network that the ledger is of, and the images, as arguments."""
+    """The network that the ledger is of, and the images, as arguments.
+
+    The run gets the key that its settings have now, so that certification continues it.
+    """
     network = write_network(tmp_path / "two.onnx", np.eye(2))
     pixels = np.array([[1, 0], [0.55, 0.5], [0, 1], [0, 1]], np.float32).reshape(4, 1, 1, 2)
     np.save(tmp_path / "images.npy", pixels)
     np.save(tmp_path / "labels.npy", np.array([0, 0, 1, 0]))
+    now = plan(CertifySettings(epsilon=0.1, stages=("clean", "ibp", "attack")))
+    edit(ledger, "UPDATE runs SET settings = ?, settings_digest = ?", now.tried, now.digest)
     edit(ledger, "UPDATE runs SET network = ?", hashlib.sha256(network.read_bytes()).hexdigest())
     return (network, "--images", tmp_path / "images.npy", "--labels", tmp_path / "labels.npy")
 

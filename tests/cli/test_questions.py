@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
-from verify_pipeline.cli.app import app
+from tests.cli import typed
 from verify_pipeline.onnx import export_onnx
 
 
@@ -38,9 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(name: str, folder: Path, *options: object) -> tuple[int, str, str]:
     chosen = [str(option).replace("@", f"{folder}/") for option in options]
-    result = CliRunner().invoke(app, [name, str(folder / "net.onnx"), *chosen])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
+    return typed.command(name, folder / "net.onnx", *chosen)
 
 
 OWN = ("--images", "@images.npy", "--labels", "@labels.npy")

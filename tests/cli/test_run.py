@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
+from tests.cli.typed import command
 from verify_pipeline import data, pipeline, reports
 from verify_pipeline.certify.ledger import Ledger
-from verify_pipeline.cli.app import app
 from verify_pipeline.network import zoo
 from verify_pipeline.problem import Status
 
@@ -31,13 +30,6 @@ certify:
   attack: {restarts: 1, steps: 5}
   timeout: 20
 """
-
-
-def command(*arguments: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.fixture(scope="module")

@@ -7,29 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from onnx import TensorProto, helper
-from torch import nn
-from typer.testing import CliRunner
 
-from verify_pipeline.cli.app import app
+from tests.cli.typed import command
+from tests.onnx_networks import layers_file, node, onnx_file, singles
 from verify_pipeline.interop import text_files as files
 from verify_pipeline.interop.counterexamples import read_counterexample, replay_counterexample
 from verify_pipeline.interop.vnnlib import read_vnnlib
-from verify_pipeline.onnx import Network, export_onnx, load_network
+from verify_pipeline.onnx import Network, load_network
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Y_0 = |X_0|."""
-    module = nn.Sequential(nn.Flatten(), nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
-    with torch.no_grad():
-        module[1].weight.copy_(torch.tensor([[1.0], [-1.0]]))
-        module[1].bias.zero_()
-        module[3].weight.copy_(torch.tensor([[1.0, 1.0]]))
-        module[3].bias.zero_()
     path = tmp_path_factory.mktemp("network") / "abs.onnx"
-    export_onnx(module, path, (1,), {})
+    path.write_bytes(layers_file(("n", 1), ([[1], [-1]],), "Relu", ([[1, 1]],)))
     return path
 
 
@@ -43,9 +34,7 @@ def write_property(folder: Path, constraint: str) -> Path:
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["vnnlib", *map(str, arguments), "--device", "cpu"])
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.exit_code, result.stdout, result.stderr
+    return command("vnnlib", *arguments, "--device", "cpu")
 
 
 def test_unsat(network: Path, tmp_path: Path) -> None:
@@ -68,19 +57,9 @@ def test_sat_writes_the_counterexample(
 
 def test_the_comparison_with_onnxruntime_can_be_left_out(tmp_path: Path) -> None:
     """Of a file that loses all digits in float32: Y = (X + 1e9) - 1e9."""
-    nodes = [
-        helper.make_node("Add", ["x", "c"], ["s"]),
-        helper.make_node("Sub", ["s", "c"], ["y"]),
-    ]
-    constant = helper.make_tensor("c", TensorProto.FLOAT, [1], [1e9])
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1]) for name in "xy")
-    model = helper.make_model(
-        helper.make_graph(nodes, "coarse", [x], [y], [constant]),
-        opset_imports=[helper.make_opsetid("", 13)],
-        ir_version=8,
-    )
+    nodes = [node("Add", "x", "c", "s"), node("Sub", "s", "c", "y")]
     path = tmp_path / "coarse.onnx"
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(onnx_file(nodes, ("n", 1), singles(c=[1e9])))
     prop = write_property(tmp_path, "(<= Y_0 -1.01)")
     code, out, err = run("--onnx", path, "--property", prop)
     assert (code, out) == (2, "")
@@ -129,9 +108,7 @@ def test_a_users_mistake_is_a_message_and_no_verdict(
 
 def run_set(folder: Path, *arguments: object) -> tuple[int, str, str]:
     names = (folder / "instances.csv", "--out", folder / "results.csv", "--device", "cpu")
-    result = CliRunner().invoke(app, ["vnncomp", *map(str, (*names, *arguments))])
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.exit_code, result.stdout, result.stderr
+    return command("vnncomp", *names, *arguments)
 
 
 def test_a_set(network: Path, tmp_path: Path) -> None:

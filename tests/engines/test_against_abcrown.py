@@ -10,17 +10,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from against import running
 from against.command import main
 from against.measured import Measured, collect, of_tasks, read_measured, result_file, write_job
 from against.page import contradictions, of_one_run, page
 from against.tasks import ENGINES, OURS, THEIRS, Job, check, read_tasks
-from torch import nn
 
+from tests.onnx_networks import two_pixel_file
 from verify_pipeline.engines import Tool
 from verify_pipeline.errors import ConfigError
-from verify_pipeline.onnx import export_onnx
 
 ROOT = Path(__file__).resolve().parents[2]
 JOB = Job(source="models/net.onnx", data="mnist", epsilon="0.1", indices="0:2", timeout=30.0)
@@ -241,9 +241,7 @@ def test_what_a_task_lacks_is_told_before_anything_runs(wrong: dict[str, str], t
 @pytest.fixture
 def instances(tmp_path: Path) -> Path:
     """A list of one property, which holds: x_0 - x_1 is at least 0.7 where x is near (0.9, 0.1)."""
-    linear = nn.Linear(2, 2, bias=False)
-    nn.init.eye_(linear.weight)
-    export_onnx(nn.Sequential(nn.Flatten(), linear), tmp_path / "net.onnx", (1, 1, 2), {})
+    (tmp_path / "net.onnx").write_bytes(two_pixel_file(np.eye(2)))
     names = [f"(declare-const {name} Real)" for name in ("X_0", "X_1", "Y_0", "Y_1")]
     limits = [("X_0", 0.85, 0.95), ("X_1", 0.05, 0.15)]
     box = [f"(assert (>= {x} {low}))(assert (<= {x} {high}))" for x, low, high in limits]

@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from tests.engines.malicious import Malicious
 from verify_pipeline.engines import Engine, Limits, Tool, ToolAnswer, ToolClaim, ToolQuestion
 from verify_pipeline.problem import Reason
 
@@ -110,16 +111,6 @@ def test_half_a_results_file_takes_nothing_back(fake_tool: FakeTool, tmp_path: P
         ToolClaim.OPEN,
         ToolClaim.OPEN,
     ]
-
-
-class Malicious:
-    """Unpickled by somebody careless, it makes a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.folder),)
 
 
 def test_a_malicious_results_file_decides_nothing(fake_tool: FakeTool, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Reading what the tool writes: every status, its pickle, pickles that want to do something."""
 
 import base64
-import os
 import pickle
 from collections import defaultdict
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.engines.malicious import Malicious
 from verify_pipeline.engines.results import Row, read_rows
 from verify_pipeline.engines.statuses import LATE, STATUSES, ToolClaim, read_status
 from verify_pipeline.errors import DataError
@@ -81,16 +81,6 @@ def test_numbers_and_tensors_of_any_making_are_passed_over(tmp_path: Path) -> No
         "bab_ret": [[place, bound, 8, 0.5] for place, bound in enumerate(bounds)],
     }
     assert read_rows(written(tmp_path, held)) == (Row("safe", 1.0, 8),) * len(bounds)
-
-
-class Malicious:
-    """Unpickled by somebody careless, it makes a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.folder),)
 
 
 def test_a_pickle_that_would_run_something_is_refused_unrun(tmp_path: Path) -> None:

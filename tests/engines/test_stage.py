@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from tests.onnx_networks import two_pixel_file, written_network
 from verify_pipeline.certify import CertifySettings, Ledger, certify_set
 from verify_pipeline.certify.preprocessing import Preprocessing
 from verify_pipeline.certify.questions import Question
@@ -30,12 +32,7 @@ SETTINGS = asking_abcrown(CertifySettings(epsilon=0.1, stages=("clean", "branch-
 @pytest.fixture
 def network(tmp_path: Path) -> Network:
     """Class 0 iff x_0 >= x_1, of two pixels."""
-    linear = nn.Linear(2, 2, bias=False)
-    nn.init.eye_(linear.weight)
-    module = nn.Sequential(nn.Flatten(), linear)
-    path = tmp_path / "net.onnx"
-    export_onnx(module, path, (1, 1, 2), {})
-    return load_network(path)
+    return written_network(tmp_path / "net.onnx", two_pixel_file(np.eye(2)))
 
 
 def images(*pixels: tuple[float, float]) -> ImageSet:

@@ -69,7 +69,9 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(st.lists(finite, min_size=1), st.lists(finite, min_size=1))
-def test_files_read_back(tmp_path_factory: pytest.TempPathFactory, x: list, y: list) -> None:
+def test_files_read_back(
+    tmp_path_factory: pytest.TempPathFactory, x: list[float], y: list[float]
+) -> None:
     path = tmp_path_factory.getbasetemp() / "a.counterexample"
     point, output = torch.tensor(x, dtype=torch.float64), torch.tensor(y, dtype=torch.float64)
     write_counterexample(path, point, output)

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
+from tests.onnx_networks import dense_network, layers_file
 from verify_pipeline.certify.contract import Observer
 from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.interop.decide import decide, property_plan
 from verify_pipeline.interop.instance_list import Answer, read_instances, read_reference
 from verify_pipeline.interop.properties import VnnlibProperty
 from verify_pipeline.interop.vnnlib import parse_vnnlib, read_vnnlib
-from verify_pipeline.onnx import Network, load_network, network_from_module
+from verify_pipeline.onnx import Network, load_network, network_from_bytes
 from verify_pipeline.problem import Reason
 
 PLAN = property_plan(20)
@@ -32,23 +32,16 @@ def parse(assertions: str, limits: str = BOX) -> VnnlibProperty:
 @pytest.fixture(scope="module")
 def identity() -> Network:
     """Y_0 = X_0, Y_1 = X_1, Y_2 = |X_0|."""
-    module = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
-    with torch.no_grad():
-        module[0].weight.copy_(torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]]))
-        module[0].bias.zero_()
-        module[2].weight.copy_(torch.tensor([[1.0, -1, 0, 0], [0, 0, 1, -1], [1, 1, 0, 0]]))
-        module[2].bias.zero_()
-    return network_from_module(module, (2,))
+    first = [[1, 0], [-1, 0], [0, 1], [0, -1]]
+    last = [[1, -1, 0, 0], [0, 0, 1, -1], [1, 1, 0, 0]]
+    return network_from_bytes(layers_file(("n", 2), (first,), "Relu", (last,)))
 
 
 @pytest.fixture(scope="module")
 def softmax() -> Network:
     """The softmax of 30 X_0 + 30, 30 X_1 and 0."""
-    module = nn.Sequential(nn.Linear(2, 3), nn.Softmax(1))
-    with torch.no_grad():
-        module[0].weight.copy_(torch.tensor([[30.0, 0], [0, 30], [0, 0]]))
-        module[0].bias.copy_(torch.tensor([30.0, 0, 0]))
-    return network_from_module(module, (2,))
+    linear = [[30, 0], [0, 30], [0, 0]], [30, 0, 0]
+    return network_from_bytes(layers_file(("n", 2), linear, "Softmax"))
 
 
 @pytest.mark.parametrize(
@@ -146,8 +139,7 @@ def test_a_tie_is_a_counterexample_unless_the_constraint_is_strict(identity: Net
 
 def test_many_random_properties_against_dense_sampling() -> None:
     generator = torch.Generator().manual_seed(5)
-    torch.manual_seed(5)
-    network = network_from_module(nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)), (2,))
+    network = dense_network(5, 2, 8, 3)
     side = torch.linspace(-1, 1, 101)
     grid = torch.cartesian_prod(side, side)
     outputs = network.replay(grid)

@@ -13,9 +13,10 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, numpy_helper
 from typer.testing import CliRunner
 
+from tests.onnx_networks import node, onnx_file
 from verify_pipeline.cli.app import app
 from verify_pipeline.errors import VerifyPipelineError
 from verify_pipeline.interop.decide import decide, property_plan
@@ -40,21 +41,8 @@ def normal(*shape: int) -> Array:
     return GENERATED.normal(size=shape).astype(np.float32)
 
 
-def seed_file(nodes: list[Any], shape: list[Any], weights: dict[str, Array]) -> bytes:
-    graph = helper.make_graph(
-        nodes,
-        "seed",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", OUTPUTS])],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return bytes(model.SerializeToString())
-
-
 def seeds() -> list[bytes]:
     """A perceptron, a convolution with pooling and a shortcut, and an attention with shapes."""
-    node = helper.make_node
     dense = {
         "w": normal(4, 5),
         "b": normal(5),
@@ -62,10 +50,10 @@ def seeds() -> list[bytes]:
         "c": np.array([0, 9], np.float32),
     }
     perceptron = [
-        node("Gemm", ["x", "w", "b"], ["h"]),
-        node("Relu", ["h"], ["r"]),
-        node("MatMul", ["r", "v"], ["m"]),
-        node("Add", ["m", "c"], ["y"]),
+        node("Gemm", "x", "w", "b", "h"),
+        node("Relu", "h", "r"),
+        node("MatMul", "r", "v", "m"),
+        node("Add", "m", "c", "y"),
     ]
     image = {
         "w": normal(2, 1, 3, 3),
@@ -74,13 +62,13 @@ def seeds() -> list[bytes]:
         "c": normal(2),
     }
     convolution = [
-        node("Conv", ["x", "w"], ["h"], pads=[1, 1, 1, 1]),
-        node("LeakyRelu", ["h"], ["r"], alpha=0.1),
-        node("Clip", ["r", "", "one"], ["k"]),
-        node("Concat", ["k", "h"], ["j"], axis=1),
-        node("AveragePool", ["j"], ["p"], kernel_shape=[2, 1], strides=[2, 1]),
-        node("Reshape", ["p", "s"], ["f"]),
-        node("Gemm", ["f", "v", "c"], ["y"], alpha=0.5),
+        node("Conv", "x", "w", "h", pads=[1, 1, 1, 1]),
+        node("LeakyRelu", "h", "r", alpha=0.1),
+        node("Clip", "r", "", "one", "k"),
+        node("Concat", "k", "h", "j", axis=1),
+        node("AveragePool", "j", "p", kernel_shape=[2, 1], strides=[2, 1]),
+        node("Reshape", "p", "s", "f"),
+        node("Gemm", "f", "v", "c", "y", alpha=0.5),
     ]
     image["one"] = np.array(1, np.float32)
     tokens = {
@@ -90,22 +78,22 @@ def seeds() -> list[bytes]:
         "zero": np.array([0], np.int64),
     }
     attention = [
-        node("Shape", ["x"], ["s"]),
-        node("Gather", ["s", "zero"], ["n"]),
-        node("Concat", ["n", "a"], ["t"], axis=0),
-        node("Reshape", ["x", "t"], ["h"]),
-        node("MatMul", ["h", "q"], ["k"]),
-        node("Transpose", ["k"], ["kt"], perm=[0, 2, 1]),
-        node("MatMul", ["h", "kt"], ["e"]),
-        node("Softmax", ["e"], ["p"], axis=-1),
-        node("MatMul", ["p", "h"], ["o"]),
-        node("Flatten", ["o"], ["f"]),
-        node("MatMul", ["f", "v"], ["y"]),
+        node("Shape", "x", "s"),
+        node("Gather", "s", "zero", "n"),
+        node("Concat", "n", "a", "t", axis=0),
+        node("Reshape", "x", "t", "h"),
+        node("MatMul", "h", "q", "k"),
+        node("Transpose", "k", "kt", perm=[0, 2, 1]),
+        node("MatMul", "h", "kt", "e"),
+        node("Softmax", "e", "p", axis=-1),
+        node("MatMul", "p", "h", "o"),
+        node("Flatten", "o", "f"),
+        node("MatMul", "f", "v", "y"),
     ]
     return [
-        seed_file(perceptron, ["n", 4], dense),
-        seed_file(convolution, [1, 1, 2, 2], image),
-        seed_file(attention, ["n", 4], tokens),
+        onnx_file(perceptron, ("n", 4), dense, opset=17),
+        onnx_file(convolution, (1, 1, 2, 2), image, opset=17),
+        onnx_file(attention, ("n", 4), tokens, opset=17),
     ]
 
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
+from tests.onnx_networks import operator_file
 from verify_pipeline.errors import DataError, NetworkError
 from verify_pipeline.interop import sets
 from verify_pipeline.interop.counterexamples import read_counterexample
@@ -31,7 +30,6 @@ from verify_pipeline.interop.sets import (
     run_set,
     write_results,
 )
-from verify_pipeline.onnx import export_onnx
 
 BOX = "(declare-const X_0 Real) (declare-const Y_0 Real) (assert (and (>= X_0 -1) (<= X_0 2)))\n"
 PROPERTIES = {
@@ -45,11 +43,7 @@ PROPERTIES = {
 @pytest.fixture
 def instances(tmp_path: Path) -> tuple[SetInstance, ...]:
     """Of two networks: Y_0 = relu(X_0), and a file that is none."""
-    module = nn.Sequential(nn.Flatten(), nn.Linear(1, 1), nn.ReLU())
-    with torch.no_grad():
-        module[1].weight.fill_(1)
-        module[1].bias.zero_()
-    export_onnx(module, tmp_path / "relu.onnx", (1,), {})
+    (tmp_path / "relu.onnx").write_bytes(operator_file("Relu", ("n", 1)))
     (tmp_path / "none.onnx").write_bytes(b"no network")
     lines = []
     for name, text in PROPERTIES.items():

@@ -7,40 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from numpy.typing import ArrayLike
+from onnx import NodeProto
 
+from tests.onnx_networks import node, onnx_file, singles
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, StageName
 from verify_pipeline.data import BoxSet
 from verify_pipeline.interop.decide import decide, property_plan
 from verify_pipeline.interop.instance_list import Answer
 from verify_pipeline.interop.vnnlib import read_vnnlib
-from verify_pipeline.onnx import Network, load_network
-
-Weights = dict[str, Any]
+from verify_pipeline.onnx import Network, network_from_bytes
 
 
-def node(operator: str, *names: str, **attributes: Any) -> onnx.NodeProto:
-    """The last name is the output's."""
-    return helper.make_node(operator, list(names[:-1]), [names[-1]], **attributes)
-
-
-def network(
-    path: Path, nodes: list[onnx.NodeProto], weights: Weights, inputs: int = 1, outputs: int = 1
-) -> Network:
-    graph = helper.make_graph(
-        nodes,
-        "test",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", inputs])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", outputs])],
-        [numpy_helper.from_array(np.asarray(w, np.float32), name) for name, w in weights.items()],
-    )
-    opset = [helper.make_opsetid("", 13)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
-    return load_network(path)
+def network(nodes: list[NodeProto], weights: dict[str, ArrayLike]) -> Network:
+    return network_from_bytes(onnx_file(nodes, ("n", 1), singles(**weights)))
 
 
 def asked(path: Path, limits: list[tuple[float, float]], outputs: int, broken: str) -> Any:
@@ -63,7 +46,7 @@ LEAKY = [
     node("Gemm", "x", "w", "b", "a"),
     node("LeakyRelu", "a", "y", alpha=0.5),
 ]
-WIDE = {
+WIDE: dict[str, tuple[list[NodeProto], dict[str, ArrayLike], list[tuple[float, float]], str]] = {
     "exp then linear": (
         EXP_THEN_ONE,
         {"one": [[1.0]]},
@@ -98,7 +81,7 @@ def test_the_small_end_of_a_wide_interval_counts(
 ) -> None:
     """Each has a counterexample; no stage may prove that there is none."""
     nodes, weights, limits, broken = WIDE[name]
-    net = network(tmp_path / "net.onnx", nodes, weights)
+    net = network(nodes, weights)
     prop = asked(tmp_path / "p.vnnlib", limits, 1, broken)
     plan = property_plan(2.0)
     if stage is not None:
@@ -111,7 +94,7 @@ def test_the_small_end_of_a_wide_interval_counts(
 
 def test_constants_of_a_term_are_added_exactly(tmp_path: Path) -> None:
     """``Y + 1e20 + 0.5 <= 1e20`` is ``Y <= -0.5``, in any order."""
-    net = network(tmp_path / "net.onnx", [node("Identity", "x", "y")], {})
+    net = network([node("Identity", "x", "y")], {})
     for number, term in enumerate(
         ("(+ Y_0 1e20 0.5)", "(+ 0.5 (+ Y_0 1e20))", "(- (+ Y_0 1e20) -0.5)")
     ):
@@ -176,10 +159,10 @@ UNDEFINED = {
 
 @pytest.mark.parametrize("name", UNDEFINED)
 def test_what_overflows_or_is_undefined_on_the_way_proves_nothing(
-    name: str, tmp_path: Path
+    name: str,
 ) -> None:
     nodes, (low, high) = UNDEFINED[name]
-    weights: Weights = {
+    weights: dict[str, ArrayLike] = {
         "steep": [[10.0]],
         "low": [[-4.0]],
         "half": [[0.5]],
@@ -191,29 +174,10 @@ def test_what_overflows_or_is_undefined_on_the_way_proves_nothing(
         "tiny": [[1e-30]] if "factors" in name else [[1e-38]],
         "big": [[1e30]],
     }
+    whole = {"axes": np.array([1]), "shape": np.array([1, 4])}
     used = {given for one in nodes for given in one.input}
-    graph = helper.make_graph(
-        nodes,
-        "test",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
-        [
-            *(
-                numpy_helper.from_array(np.asarray(w, np.float32), key)
-                for key, w in weights.items()
-                if key in used
-            ),
-            *(
-                numpy_helper.from_array(np.asarray(value, np.int64), key)
-                for key, value in {"axes": [1], "shape": [1, 4]}.items()
-                if key in used
-            ),
-        ],
-    )
-    path = tmp_path / "net.onnx"
-    opset = [helper.make_opsetid("", 13)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
-    net = load_network(path, check_parity=False)
+    kept = {name: w for name, w in (singles(**weights) | whole).items() if name in used}
+    net = network_from_bytes(onnx_file(nodes, ("n", 1), kept), check_parity=False)
     at_end = net.replay(torch.tensor([[high]]))
     overflows_inside = name == "a mean whose sum overflows"
     assert overflows_inside or not bool(torch.isfinite(at_end).all())

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests import networks
+from tests.networks_by_hand import chain
 from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
@@ -26,14 +28,10 @@ from verify_pipeline.network.differences import (
     SoftmaxOfDifferences,
     with_score_differences,
 )
-from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import (
-    Linear,
-    MatMul,
     Relu,
-    Reshape,
     Softmax,
-    Transpose,
 )
 from verify_pipeline.problem import Box, Specification
 
@@ -43,18 +41,7 @@ COUNT = 4
 
 def attention(tokens: int = 3) -> Graph:
     """Two blocks, the second with softmax over the other axis."""
-    generator = torch.Generator().manual_seed(0)
-
-    def linear(out: int, into: int) -> Linear:
-        return Linear(torch.randn(out, into, generator=generator) / into**0.5, None)
-
-    b, x = GraphBuilder((tokens, 4)), 0
-    for axis in (1, 0):
-        queries, keys, values = (b.add(linear(4, 4), x) for _ in range(3))
-        scores = b.add(MatMul(), queries, b.add(Transpose((1, 0)), keys))
-        x = b.add(MatMul(), b.add(Softmax(axis), scores), values)
-        x = b.add(linear(4, 6), b.add(Relu(), b.add(linear(6, 4), x)))
-    return b.build(b.add(linear(3, 4 * tokens), b.add(Reshape((4 * tokens,)), x))).to(F64)
+    return networks.attention(axes=(1, 0), tokens=tokens).to(F64)
 
 
 def boxes(radius: float) -> Box:
@@ -81,10 +68,9 @@ def test_the_function_is_the_same() -> None:
 
 
 def test_long_softmaxes_and_none_are_left_alone() -> None:
-    long, plain = attention(MOST_SCORES + 1), GraphBuilder((2,))
+    long, plain = attention(MOST_SCORES + 1), chain((2,), Relu())
     assert with_score_differences(long) is long
-    graph = plain.build(plain.add(Relu(), 0))
-    assert with_score_differences(graph) is graph
+    assert with_score_differences(plain) is plain
 
 
 def test_softmax_of_two_scores_by_hand() -> None:

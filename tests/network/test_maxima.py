@@ -1,8 +1,11 @@
 """Max pooling written with ReLU computes the same, and is bounded no worse where it is split."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 
+from tests.networks_by_hand import chain
 from verify_pipeline.bounds import (
     MemoryBudget,
     Splits,
@@ -49,8 +52,7 @@ def test_the_function_is_the_same(name: str) -> None:
 
 
 def test_a_graph_without_max_pooling_is_left_alone() -> None:
-    b = GraphBuilder((2,))
-    graph = b.build(b.add(Relu(), 0))
+    graph = chain((2,), Relu())
     assert without_max_pooling(graph) is graph
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
+from tests.onnx_networks import onnx_file
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.network import limits, ops
 from verify_pipeline.network.ops import AvgPool2d, Conv2d, Linear, MatMul, MaxPool2d, Pad
@@ -121,9 +121,7 @@ MIXING: dict[str, tuple[list[NodeProto], dict[str, Array], str]] = {
 
 
 @pytest.mark.parametrize("name", MIXING)
-def test_an_operation_over_the_batch_axis_is_refused(
-    name: str, onnx_file: Callable[..., bytes]
-) -> None:
+def test_an_operation_over_the_batch_axis_is_refused(name: str) -> None:
     nodes, weights, where = MIXING[name]
     data = onnx_file(nodes, ("n", FEATURES), SMALL | weights)
     with pytest.raises(NetworkError) as caught:
@@ -204,16 +202,14 @@ SEPARATE: dict[str, tuple[list[NodeProto], dict[str, Array]]] = {
 
 
 @pytest.mark.parametrize("name", SEPARATE)
-def test_a_batch_axis_is_followed_wherever_it_goes(
-    name: str, onnx_file: Callable[..., bytes]
-) -> None:
+def test_a_batch_axis_is_followed_wherever_it_goes(name: str) -> None:
     nodes, weights = SEPARATE[name]
     network = network_from_bytes(onnx_file(nodes, ("n", FEATURES), weights))
     x = torch.rand(6, FEATURES)
     torch.testing.assert_close(network.graph(x.double()).float(), network.replay(x))
 
 
-def test_outputs_in_another_order_are_refused(onnx_file: Callable[..., bytes]) -> None:
+def test_outputs_in_another_order_are_refused() -> None:
     nodes = [node("Mul", "x zero", "z"), node("ReduceSum", "z axes", "s", keepdims=0)]
     nodes += [node("Transpose", "x", "t", perm=[1, 0]), node("Reshape", "t rows", "y")]
     weights = {"zero": np.zeros((), np.float32), "axes": ints(1), "rows": ints(-1, FEATURES)}
@@ -221,15 +217,13 @@ def test_outputs_in_another_order_are_refused(onnx_file: Callable[..., bytes]) -
         network_from_bytes(onnx_file(nodes, ("n", FEATURES), weights), check_parity=False)
 
 
-def test_the_node_is_named_where_samples_show_the_mixing_too(
-    onnx_file: Callable[..., bytes],
-) -> None:
+def test_the_node_is_named_where_samples_show_the_mixing_too() -> None:
     nodes = [node("ReduceMax", "x", "mixed", axes=[0], keepdims=1), node("Add", "x mixed", "y")]
     with pytest.raises(NetworkError, match=r"node 'mixed' \(ReduceMax\)"):
         network_from_bytes(onnx_file(nodes, ("n", FEATURES), {}), check_parity=False)
 
 
-def test_a_file_that_only_runs_alone_is_run_alone(onnx_file: Callable[..., bytes]) -> None:
+def test_a_file_that_only_runs_alone_is_run_alone() -> None:
     """Its reshape fits one input; a batch cannot be mixed that cannot be run."""
     nodes = [node("Reshape", "x one", "t"), node("ReduceSum", "t axis", "y", keepdims=1)]
     weights = {"one": ints(1, FEATURES), "axis": ints(0)}

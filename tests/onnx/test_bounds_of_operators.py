@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests.onnx_networks import operator_file
 from verify_pipeline.bounds import crown_margins, interval_bounds
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Elementwise
@@ -67,7 +68,7 @@ OTHERS = [
 ]
 
 
-def read(case: Case, operator_file: Callable[..., bytes], normal: Callable[..., Array]) -> Graph:
+def read(case: Case, normal: Callable[..., Array]) -> Graph:
     weights = [normal(*w) if isinstance(w, tuple) else w for w in case.weights]
     opset = 18 if case.op == "Mish" else case.opset
     data = operator_file(case.op, (1, *case.shape), *weights, opset=opset, **case.attrs)
@@ -95,10 +96,8 @@ def margins(graph: Graph) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("case", OTHERS, ids=str)
-def test_samples_are_within_the_bounds(
-    case: Case, operator_file: Callable[..., bytes], normal: Callable[..., Array]
-) -> None:
-    by_interval, by_crown, least = margins(read(case, operator_file, normal))
+def test_samples_are_within_the_bounds(case: Case, normal: Callable[..., Array]) -> None:
+    by_interval, by_crown, least = margins(read(case, normal))
     assert bool((least >= by_interval - 1e-9).all())
     assert bool((least >= by_crown - 1e-9).all())
     assert bool(torch.isfinite(by_interval[0]).all())
@@ -114,16 +113,14 @@ def test_samples_are_within_the_bounds(
     ],
 )
 def test_exponentials_below_zero_are_one_function_where_there_is_one(
-    operator: str, attributes: dict[str, float], expected: list[str], operator_file: Any
+    operator: str, attributes: dict[str, Any], expected: list[str]
 ) -> None:
     graph = network_from_bytes(operator_file(operator, (1, 5), **attributes)).graph
     found = [node.op.function for node in graph.nodes if isinstance(node.op, Elementwise)]
     assert found == expected
 
 
-def test_a_normalisation_is_bounded_beside_large_values(
-    operator_file: Callable[..., bytes],
-) -> None:
+def test_a_normalisation_is_bounded_beside_large_values() -> None:
     """Its variance is 0 to 1e12 or so: the ε that is added to it has to be left in the sum."""
     ones = np.ones(3, np.float32)
     data = operator_file("LayerNormalization", (1, 3), ones, opset=17, epsilon=1e-6)
@@ -134,10 +131,8 @@ def test_a_normalisation_is_bounded_beside_large_values(
 
 
 @pytest.mark.parametrize("case", LINEAR, ids=str)
-def test_linear_operators_are_bounded_exactly(
-    case: Case, operator_file: Callable[..., bytes], normal: Callable[..., Array]
-) -> None:
-    graph = read(case, operator_file, normal)
+def test_linear_operators_are_bounded_exactly(case: Case, normal: Callable[..., Array]) -> None:
+    graph = read(case, normal)
     by_interval, by_crown, least = margins(graph)
     assert bool((least >= by_crown - 1e-9).all())
     # the exact bound of a linear map: its value in the middle, less the radius times |slopes|

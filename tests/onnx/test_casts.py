@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
+from tests.onnx_networks import onnx_file
 from verify_pipeline.bounds import crown_margins, interval_bounds
 from verify_pipeline.network.graph import GraphBuilder
 from verify_pipeline.network.limits import Single
@@ -31,7 +31,7 @@ def roundings(network: Network) -> int:
 
 
 @pytest.fixture
-def narrow_and_steep(onnx_file: Callable[..., bytes]) -> Network:
+def narrow_and_steep() -> Network:
     """``2^30 (float32(x) - 1)`` of a float64 x near 1, whose float32 steps are 2^-23 and 2^-24."""
     nodes = [
         cast("x", "single", FLOAT),
@@ -80,7 +80,7 @@ def test_bounds_cover_the_rounding(narrow_and_steep: Network) -> None:
     ],
 )
 def test_only_what_loses_digits_is_an_operation(
-    given: int, casts: tuple[int, ...], expected: int, onnx_file: Callable[..., bytes]
+    given: int, casts: tuple[int, ...], expected: int
 ) -> None:
     names = [f"c{i}" for i in range(len(casts))]
     nodes = [cast(a, b, to) for a, b, to in zip(["x", *names], names, casts, strict=False)]
@@ -89,7 +89,7 @@ def test_only_what_loses_digits_is_an_operation(
     assert roundings(network_from_bytes(onnx_file(nodes, ("n", 3), input_type=given))) == expected
 
 
-def test_cast_like_is_a_cast(onnx_file: Callable[..., bytes]) -> None:
+def test_cast_like_is_a_cast() -> None:
     nodes = [
         helper.make_node("CastLike", ["x", "single"], ["a"]),
         helper.make_node("CastLike", ["double", "a"], ["b"]),

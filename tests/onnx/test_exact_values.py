@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
+from tests.onnx_networks import onnx_file, operator_file
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.onnx import network_from_bytes
@@ -231,7 +232,7 @@ class Drawn:
         return row
 
 
-def read(drawn: Drawn, onnx_file: Callable[..., bytes]) -> Graph | str:
+def read(drawn: Drawn) -> Graph | str:
     """The graph, or why the file is refused."""
     data = onnx_file(drawn.nodes, (1, WIDTH), drawn.weights)
     try:
@@ -241,12 +242,10 @@ def read(drawn: Drawn, onnx_file: Callable[..., bytes]) -> Graph | str:
 
 
 @pytest.mark.parametrize("seed", range(150))
-def test_no_rewriting_loses_a_number_beside_a_larger_one(
-    seed: int, onnx_file: Callable[..., bytes]
-) -> None:
+def test_no_rewriting_loses_a_number_beside_a_larger_one(seed: int) -> None:
     drawn = Drawn(seed)
     drawn.draw(1 + seed % 5)
-    graph = read(drawn, onnx_file)
+    graph = read(drawn)
     if isinstance(graph, str):  # a product of constants that float32 does not hold
         assert "weights finite in float32" in graph
         assert any(repr(node.output[0]) in graph for node in drawn.nodes)
@@ -257,12 +256,12 @@ def test_no_rewriting_loses_a_number_beside_a_larger_one(
             assert abs(Fraction(value) - number.value) <= PRECISION * number.size
 
 
-def test_most_of_these_networks_are_read(onnx_file: Callable[..., bytes]) -> None:
+def test_most_of_these_networks_are_read() -> None:
     refused = 0
     for seed in range(150):
         drawn = Drawn(seed)
         drawn.draw(1 + seed % 5)
-        refused += isinstance(read(drawn, onnx_file), str)
+        refused += isinstance(read(drawn), str)
     assert refused < 30
 
 
@@ -271,12 +270,10 @@ ELU_ALPHAS = (0.5, 1e-30, 1e30)
 
 @pytest.mark.parametrize("alpha", ELU_ALPHAS)
 @pytest.mark.parametrize("op", ["Elu", "Selu", "Celu"])
-def test_exponentials_keep_numbers_near_zero(
-    op: str, alpha: float, operator_file: Callable[..., bytes]
-) -> None:
+def test_exponentials_keep_numbers_near_zero(op: str, alpha: float) -> None:
     """``exp(x) - 1`` of x = -1e-20 would be 0."""
     alpha = float(np.float32(alpha))
-    attributes = {"alpha": alpha} | ({"gamma": 1.0} if op == "Selu" else {})
+    attributes: dict[str, Any] = {"alpha": alpha} | ({"gamma": 1.0} if op == "Selu" else {})
     graph = network_from_bytes(operator_file(op, (1, 3), **attributes), check_parity=False).graph
     x = torch.tensor([[-1e-20, -1e-3, 1e-20]], dtype=torch.float64)
     below = alpha * (x / (alpha if op == "Celu" else 1)).expm1()

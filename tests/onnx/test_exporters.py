@@ -1,7 +1,7 @@
 """Files as torch's two exporters, tf2onnx and keras write them; reading them checks their parity.
 
 The exporters that are not installed here are skipped; files in their manner that are made by hand
-stand in test_onnx_reader.py, and below.
+stand in test_reader.py, and below.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from onnx import helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.onnx_networks import onnx_file
 from verify_pipeline.onnx import load_network, network_from_bytes
 
 Array = NDArray[Any]
@@ -217,9 +218,7 @@ def test_tf2onnx(opset: int, tmp_path: Path) -> None:
     agrees_with_keras(path, model)
 
 
-def test_as_the_dynamo_exporter_writes(
-    onnx_file: Callable[..., bytes], normal: Callable[..., Array]
-) -> None:
+def test_as_the_dynamo_exporter_writes(normal: Callable[..., Array]) -> None:
     """Its transformer's operators, in its operator set, with shapes that it computes."""
     weights = {
         **{f"int_{i}": np.array([i], np.int64) for i in (0, 1, 2, 3, 4)},
@@ -276,7 +275,7 @@ def test_as_the_dynamo_exporter_writes(
     assert network.outputs == 6
 
 
-def test_as_tf2onnx_writes(onnx_file: Callable[..., bytes], normal: Callable[..., Array]) -> None:
+def test_as_tf2onnx_writes(normal: Callable[..., Array]) -> None:
     """Transposed convolution and resizing between transposes, and shapes through Cast and Slice."""
     weights = {
         "w": normal(4, 3, 3, 3),

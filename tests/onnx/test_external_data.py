@@ -14,14 +14,16 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper
 
+from tests.onnx_networks import onnx_file
 from verify_pipeline.errors import NetworkError
-from verify_pipeline.onnx import external_data, load_network, network_from_bytes
+from verify_pipeline.onnx import load_network, network_from_bytes
+from verify_pipeline.onnx.model_file import LARGEST_FILE
 
 WEIGHTS = {"w": np.array([[1, -1], [2, 1]], np.float32), "b": np.array([0.5, -1], np.float32)}
 
 
 @pytest.fixture
-def split_file(tmp_path: Path, onnx_file: Callable[..., bytes]) -> Path:
+def split_file(tmp_path: Path) -> Path:
     """y = W x + b, both constants in weights.bin."""
     model = onnx.load_model_from_string(
         onnx_file([helper.make_node("Gemm", ["x", "w", "b"], ["y"])], ("n", 2), WEIGHTS)
@@ -60,9 +62,7 @@ def test_identity_is_of_all_bytes(split_file: Path) -> None:
     assert load_network(split_file).digest != before
 
 
-def test_files_without_other_files_have_the_hash_of_their_bytes(
-    onnx_file: Callable[..., bytes],
-) -> None:
+def test_files_without_other_files_have_the_hash_of_their_bytes() -> None:
     data = onnx_file([helper.make_node("Relu", ["x"], ["y"])], ("n", 2))
     assert network_from_bytes(data).digest == hashlib.sha256(data).hexdigest()
 
@@ -117,9 +117,10 @@ def test_weights_of_another_size(split_file: Path) -> None:
         load_network(split_file)
 
 
-def test_weights_larger_than_one_file(split_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(external_data, "LARGEST_FILE", 10)
-    with pytest.raises(NetworkError, match="expected at most 10 bytes"):
+def test_weights_larger_than_one_file(split_file: Path) -> None:
+    with split_file.with_name("weights.bin").open("r+b") as file:
+        file.truncate(LARGEST_FILE + 1)  # takes no room on a disk
+    with pytest.raises(NetworkError, match=f"at most {LARGEST_FILE} bytes; got 2147483648"):
         load_network(split_file)
 
 
@@ -128,9 +129,7 @@ def test_bytes_without_a_folder(split_file: Path) -> None:
         network_from_bytes(split_file.read_bytes())
 
 
-def test_constant_nodes_keep_weights_elsewhere_too(
-    tmp_path: Path, onnx_file: Callable[..., bytes]
-) -> None:
+def test_constant_nodes_keep_weights_elsewhere_too(tmp_path: Path) -> None:
     value: NDArray[Any] = np.array([1.5, -2], np.float32)
     tensor = onnx.numpy_helper.from_array(value)
     nodes = [

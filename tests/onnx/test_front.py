@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
 from onnx import TensorProto, helper
 
+from tests.onnx_networks import onnx_file
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.onnx import Front, network_from_bytes
 from verify_pipeline.onnx.front import with_front
@@ -38,7 +37,6 @@ def test_a_file_of_pixels(
     inner: tuple[int, ...],
     batch: int | str | None,
     double: bool,
-    onnx_file: Callable[..., bytes],
 ) -> None:
     """Free and fixed batches, files without any, and float64 ones."""
     kind = np.float64 if double else np.float32
@@ -63,7 +61,7 @@ def test_a_file_of_pixels(
     assert torch.equal(made.replay(pixels), network.replay(x.reshape(5, *network.input_shape)))
 
 
-def test_names_of_the_file_are_left_alone(onnx_file: Callable[..., bytes]) -> None:
+def test_names_of_the_file_are_left_alone() -> None:
     nodes = [
         helper.make_node("Neg", ["pixels"], ["pixels_sub"]),
         helper.make_node("Neg", ["pixels_sub"], ["y"]),
@@ -77,7 +75,7 @@ def test_names_of_the_file_are_left_alone(onnx_file: Callable[..., bytes]) -> No
     assert torch.equal(made.replay(x), expected.flatten(1))
 
 
-def test_files_that_cannot_have_one(onnx_file: Callable[..., bytes]) -> None:
+def test_files_that_cannot_have_one() -> None:
     model = parse_model(onnx_file([helper.make_node("Neg", ["x"], ["y"])], ("n", *SHAPE)), "net")
     old = parse_model(model.SerializeToString(), "net")
     old.opset_import[0].version = 6

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper
 
+from tests.onnx_networks import onnx_file, operator_file
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.onnx import network_from_bytes
 
@@ -21,16 +22,14 @@ def ints(*values: int) -> Array:
     return np.array(values, dtype=np.int64)
 
 
-def test_batch_normalisation_of_any_rank(
-    operator_file: Callable[..., bytes], normal: Callable[..., Array]
-) -> None:
+def test_batch_normalisation_of_any_rank(normal: Callable[..., Array]) -> None:
     for shape in ((3,), (3, 5), (3, 5, 4)):
         statistics = (normal(3), normal(3), normal(3), np.abs(normal(3)) + 0.1)
         data = operator_file("BatchNormalization", ("n", *shape), *statistics, epsilon=0.01)
         network_from_bytes(data)
 
 
-def test_split_in_equal_and_in_given_parts(onnx_file: Callable[..., bytes]) -> None:
+def test_split_in_equal_and_in_given_parts() -> None:
     for sizes in (None, ints(1, 4, 1)):
         weights = {} if sizes is None else {"sizes": sizes}
         nodes = [
@@ -42,7 +41,7 @@ def test_split_in_equal_and_in_given_parts(onnx_file: Callable[..., bytes]) -> N
         assert network.graph(torch.arange(6.0).double()[None])[0].tolist() == expected
 
 
-def test_shape_arithmetic_folds_away(onnx_file: Callable[..., bytes]) -> None:
+def test_shape_arithmetic_folds_away() -> None:
     """What torch writes for ``x.reshape(x.shape[0], -1) + size(x)``."""
     weights = {"zero": np.array(0), "minus": ints(-1), "axes": ints(0), "shape": ints(6)}
     nodes = [
@@ -69,7 +68,7 @@ RESIZINGS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("attrs", RESIZINGS, ids=str)
-def test_resizing(attrs: dict[str, Any], onnx_file: Callable[..., bytes]) -> None:
+def test_resizing(attrs: dict[str, Any]) -> None:
     scales = {"s": np.array([1, 1, 2, 1.5], np.float32)}
     sizes = {"s": ints(1, 2, 7, 3)}
     for weights, inputs in ((scales, ["x", "", "s"]), (sizes, ["x", "", "", "s"])):
@@ -81,7 +80,7 @@ def test_resizing(attrs: dict[str, Any], onnx_file: Callable[..., bytes]) -> Non
             }
 
 
-def test_resizing_as_first_written(onnx_file: Callable[..., bytes]) -> None:
+def test_resizing_as_first_written() -> None:
     scales = {"s": np.array([1, 1, 2, 3], np.float32)}
     for op, opset in (("Upsample", 9), ("Resize", 10)):
         for mode in ("nearest", "linear"):
@@ -93,9 +92,7 @@ EQUATIONS = ["nij,nkj->nik", "nij,kj->nki", "ni,nj->nij", "nhd,hde->nhe", "nij,j
 
 
 @pytest.mark.parametrize("equation", EQUATIONS)
-def test_einstein_sums(
-    equation: str, onnx_file: Callable[..., bytes], normal: Callable[..., Array]
-) -> None:
+def test_einstein_sums(equation: str, normal: Callable[..., Array]) -> None:
     sizes = {"i": 2, "j": 3, "k": 4, "h": 2, "d": 3, "e": 4}
     first, second = equation.split("->")[0].split(",")
     shape = [sizes.get(letter, "n") for letter in first]
@@ -114,7 +111,7 @@ def test_einstein_sums(
     network_from_bytes(onnx_file(nodes, shape, weights))
 
 
-def test_places_of_several_axes(onnx_file: Callable[..., bytes]) -> None:
+def test_places_of_several_axes() -> None:
     weights = {"places": ints(2, 0, -1, 1).reshape(2, 2)}
     nodes = [
         helper.make_node("Transpose", ["x"], ["t"], perm=[1, 2, 0]),
@@ -129,7 +126,7 @@ def test_places_of_several_axes(onnx_file: Callable[..., bytes]) -> None:
         network_from_bytes(onnx_file(nodes, ("n", 3, 2), weights))
 
 
-def test_a_constant_mask_chooses(onnx_file: Callable[..., bytes]) -> None:
+def test_a_constant_mask_chooses() -> None:
     mask = np.array([[True, False, True]])
     weights = {"m": mask, "c": np.array([[0.0, -np.inf, 5.0]], np.float32)}
     chosen = [helper.make_node("Where", ["m", "x", "c"], ["h"])]
@@ -141,7 +138,7 @@ def test_a_constant_mask_chooses(onnx_file: Callable[..., bytes]) -> None:
     network_from_bytes(onnx_file(both, ("n", 3), weights))
 
 
-def test_a_mask_may_be_added(onnx_file: Callable[..., bytes]) -> None:
+def test_a_mask_may_be_added() -> None:
     weights = {"c": np.array([[0.0, -np.inf, 1.0]], np.float32)}
     nodes = [
         helper.make_node("Add", ["x", "c"], ["h"]),
@@ -155,7 +152,7 @@ def test_a_mask_may_be_added(onnx_file: Callable[..., bytes]) -> None:
         )
 
 
-def test_uneven_max_pooling_of_negative_values(onnx_file: Callable[..., bytes]) -> None:
+def test_uneven_max_pooling_of_negative_values() -> None:
     """Padded by repetition: zeros would be greater than everything in the image."""
     pool = helper.make_node(
         "MaxPool", ["r"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1]
@@ -167,7 +164,7 @@ def test_uneven_max_pooling_of_negative_values(onnx_file: Callable[..., bytes]) 
     network_from_bytes(onnx_file([*nodes, pool], ("n", 3, 8, 9)))
 
 
-def test_size_of_an_activation(onnx_file: Callable[..., bytes]) -> None:
+def test_size_of_an_activation() -> None:
     nodes = [
         helper.make_node("Size", ["x"], ["size"]),
         helper.make_node("Cast", ["size"], ["number"], to=1),
@@ -178,12 +175,12 @@ def test_size_of_an_activation(onnx_file: Callable[..., bytes]) -> None:
 
 
 @pytest.mark.parametrize("op", ["Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalMaxPool"])
-def test_windows_over_a_first_axis_that_is_no_batch(
-    op: str, operator_file: Callable[..., bytes], normal: Callable[..., Array]
-) -> None:
+def test_windows_over_a_first_axis_that_is_no_batch(op: str, normal: Callable[..., Array]) -> None:
     """The file's input is a sequence of three images."""
     weights = (normal(2, 2, 2, 2),) if op.startswith("Conv") else ()
-    attrs = {"kernel_shape": [2, 2]} if op.endswith("Pool") and "Global" not in op else {}
+    attrs: dict[str, Any] = (
+        {"kernel_shape": [2, 2]} if op.endswith("Pool") and "Global" not in op else {}
+    )
     network = network_from_bytes(operator_file(op, (3, 2, 4, 5), *weights, **attrs))
     x = torch.rand(2, 3, 2, 4, 5)
     torch.testing.assert_close(network.graph(x.double()).float(), network.replay(x))

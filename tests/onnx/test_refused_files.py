@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.onnx_networks import mlp_file, onnx_file
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.onnx import check, load_network, network_from_bytes
 
@@ -39,7 +39,7 @@ def test_torch_checkpoints_are_called_so(value: Any, tmp_path: Path) -> None:
         load_network(path)
 
 
-def test_truncated_files(mlp_file: Callable[..., bytes]) -> None:
+def test_truncated_files() -> None:
     data = mlp_file()
     for length in range(0, len(data), 7):
         with pytest.raises(NetworkError):
@@ -54,7 +54,7 @@ def test_huge_files_are_refused_unread(tmp_path: Path) -> None:
         load_network(path)
 
 
-def test_huge_values_are_refused_unmade(onnx_file: Callable[..., bytes]) -> None:
+def test_huge_values_are_refused_unmade() -> None:
     shape = {"s": np.array([1, 2**20, 2**20], np.int64)}
     pads = {"s": np.array([0, 0, 2**40, 0], np.int64)}
     nodes = {
@@ -73,7 +73,7 @@ def test_huge_values_are_refused_unmade(onnx_file: Callable[..., bytes]) -> None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_not_finite(value: float, onnx_file: Callable[..., bytes]) -> None:
+def test_weights_that_are_not_finite(value: float) -> None:
     weights = {"w": np.array([[1.0, value]], np.float32)}
     with pytest.raises(NetworkError, match="got NaN"):
         network_from_bytes(
@@ -81,7 +81,7 @@ def test_weights_that_are_not_finite(value: float, onnx_file: Callable[..., byte
         )
 
 
-def test_nan_in_a_constant_node(onnx_file: Callable[..., bytes]) -> None:
+def test_nan_in_a_constant_node() -> None:
     value = numpy_helper.from_array(np.array(np.nan, np.float32))
     nodes = [
         helper.make_node("Constant", [], ["c"], value=value),
@@ -91,7 +91,7 @@ def test_nan_in_a_constant_node(onnx_file: Callable[..., bytes]) -> None:
         network_from_bytes(onnx_file(nodes, (1, 2)))
 
 
-def test_random_nodes_are_no_constants(onnx_file: Callable[..., bytes]) -> None:
+def test_random_nodes_are_no_constants() -> None:
     nodes = [
         helper.make_node("RandomNormal", [], ["c"], shape=[1, 2]),
         helper.make_node("Add", ["x", "c"], ["y"]),
@@ -100,7 +100,7 @@ def test_random_nodes_are_no_constants(onnx_file: Callable[..., bytes]) -> None:
         network_from_bytes(onnx_file(nodes, (1, 2)))
 
 
-def test_output_without_input(onnx_file: Callable[..., bytes]) -> None:
+def test_output_without_input() -> None:
     nodes = [
         helper.make_node("Shape", ["x"], ["s"]),
         helper.make_node("Cast", ["s"], ["y"], to=1),
@@ -109,7 +109,7 @@ def test_output_without_input(onnx_file: Callable[..., bytes]) -> None:
         network_from_bytes(onnx_file(nodes, (1, 2)))
 
 
-def test_inputs_of_unknown_size_or_type(onnx_file: Callable[..., bytes]) -> None:
+def test_inputs_of_unknown_size_or_type() -> None:
     relu = [helper.make_node("Relu", ["x"], ["y"])]
     for shape in (("n",), (1, "m"), ("n", 3, "h", "w")):
         with pytest.raises(NetworkError, match="known sizes of all axes but the first"):
@@ -119,7 +119,7 @@ def test_inputs_of_unknown_size_or_type(onnx_file: Callable[..., bytes]) -> None
             network_from_bytes(onnx_file(relu, (1, 2), input_type=kind))
 
 
-def test_shapes_that_do_not_fit(onnx_file: Callable[..., bytes]) -> None:
+def test_shapes_that_do_not_fit() -> None:
     weights = {"w": np.ones((3, 3), np.float32)}
     with pytest.raises(NetworkError, match=r"node 'y' \(MatMul\); expected inputs and attributes"):
         network_from_bytes(
@@ -127,7 +127,7 @@ def test_shapes_that_do_not_fit(onnx_file: Callable[..., bytes]) -> None:
         )
 
 
-def test_a_large_output_does_not_hide_the_others(onnx_file: Callable[..., bytes]) -> None:
+def test_a_large_output_does_not_hide_the_others() -> None:
     """A difference of 1e-3 in the first of two outputs, where the second is always 20."""
     weights = {"w": np.array([[1, 0]], np.float32), "b": np.array([0, 20], np.float32)}
     nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"])]
@@ -142,9 +142,7 @@ def test_a_large_output_does_not_hide_the_others(onnx_file: Callable[..., bytes]
 
 
 @pytest.mark.parametrize("check_parity", [True, False])
-def test_files_that_mix_the_images_of_a_batch(
-    check_parity: bool, onnx_file: Callable[..., bytes]
-) -> None:
+def test_files_that_mix_the_images_of_a_batch(check_parity: bool) -> None:
     """Replays would judge an image by the others, also where parity is not looked at."""
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["m"], axes=[0]),
@@ -158,7 +156,7 @@ def test_files_that_mix_the_images_of_a_batch(
     assert not one_by_one.replay.batched
 
 
-def test_outputs_that_are_never_finite(onnx_file: Callable[..., bytes]) -> None:
+def test_outputs_that_are_never_finite() -> None:
     nodes = [
         helper.make_node("Exp", ["x"], ["p"]),
         helper.make_node("Neg", ["p"], ["m"]),
@@ -168,7 +166,7 @@ def test_outputs_that_are_never_finite(onnx_file: Callable[..., bytes]) -> None:
         network_from_bytes(onnx_file(nodes, ("n", 2)))
 
 
-def test_no_mutated_file_breaks_the_reader(mlp_file: Callable[..., bytes]) -> None:
+def test_no_mutated_file_breaks_the_reader() -> None:
     """Every answer to a broken file is a NetworkError or a network that agrees with onnxruntime."""
     data = mlp_file()
     generator = np.random.default_rng(0)

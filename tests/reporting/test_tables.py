@@ -17,7 +17,6 @@ from verify_pipeline.reporting import (
     ProgressBars,
     as_markdown,
     as_text,
-    images_table,
     seconds_table,
     verdict_table,
     write_images,
@@ -285,8 +284,8 @@ def test_a_missing_number_is_a_dash() -> None:
     assert "nan" not in text.lower()
 
 
-def test_images_table(tmp_path: Path) -> None:
-    frame = images_table(summary())
+def test_images_as_a_frame(tmp_path: Path) -> None:
+    frame = summary().to_frame()
     assert len(frame) == 20
     assert frame["reason"].tolist()[-2:] == ["timeout", "budget"]
     path = write_images(summary(), tmp_path / "images.csv")

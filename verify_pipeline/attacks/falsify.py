@@ -35,6 +35,9 @@ class FalsifySettings:
         momentum: share of the earlier direction that a step keeps (Dong et al. 2018,
             arXiv:1710.06081); 0 for none.
         seed: of the random starts.
+        samples: random points of a property's box, of which the first round starts at the best;
+            images have their own pixels to start from.
+        samples_up_to: inputs up to which they are drawn; a box with more starts from its middle.
     """
 
     restarts: PositiveCount = 1
@@ -44,6 +47,8 @@ class FalsifySettings:
     last_step: Unit = 0.05
     momentum: Unit = 0.5
     seed: Count = 0
+    samples: PositiveCount = 1024
+    samples_up_to: Count = 32
 
     def step(self, number: int) -> float:
         """The size of step ``number``, counted from 0, times the half-width."""

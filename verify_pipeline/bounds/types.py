@@ -33,6 +33,7 @@ from torch import Tensor
 
 from verify_pipeline.batched import Batched
 from verify_pipeline.problem import Box
+from verify_pipeline.rounding import round_down, round_up
 from verify_pipeline.settings import STRICT, Count, NonNegative, Positive, PositiveCount
 
 LARGEST = torch.finfo(torch.float32).max
@@ -134,25 +135,14 @@ class NodeBounds(Batched):
     def to(self, target: torch.dtype | torch.device | str) -> NodeBounds:
         """The same bounds elsewhere; in a narrower dtype they are rounded outward."""
         return NodeBounds(
-            {place: _rounded(v, v.to(target), -torch.inf) for place, v in self.lower.items()},
-            {place: _rounded(v, v.to(target), torch.inf) for place, v in self.upper.items()},
+            {place: round_down(value, target) for place, value in self.lower.items()},
+            {place: round_up(value, target) for place, value in self.upper.items()},
         )
 
 
 def _filled(values: Tensor, instances: Tensor, number: float) -> Tensor:
     """``values`` ``N x *V`` with that number all over the instances ``N`` booleans."""
     return values.masked_fill(instances.view(-1, *(1,) * (values.dim() - 1)), number)
-
-
-def _rounded(exact: Tensor, moved: Tensor, toward: float) -> Tensor:
-    """``moved``, one step toward ``toward`` where the cast went the other way."""
-    if moved.dtype == exact.dtype:
-        return moved
-    back = moved.to(exact)
-    wrong = (back > exact) if toward < 0 else (back < exact)
-    return torch.where(
-        wrong.to(moved.device), torch.nextafter(moved, torch.full_like(moved, toward)), moved
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,9 +3,9 @@
 Images are float32 and ε is a float64, so ``x ± ε`` is in general no float32. The box *is* the pair
 of float64 arrays that :meth:`Box.around` gives on float64 pixels: each limit is ``x ± ε`` rounded
 once to float64 (an error below 1e-16), cut to [0, 1]. Bounds that decide are computed in float64 on
-these limits. What onnxruntime replays is of the file's input type, mostly float32, so attacks
-search :func:`inner_box`, whose every point, read as float64, lies in the box; :meth:`Box.contains`
-on the float64 box is the last word.
+these limits. onnxruntime replays points of the file's input type, mostly float32. So attacks search
+:func:`inner_box`: each of its points, read as float64, lies in the box. :meth:`Box.contains` on the
+float64 box decides.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.problem import Box
+from verify_pipeline.rounding import inward, outward
 
 Item = TypeVar("Item")
 
@@ -30,21 +31,21 @@ def exact_box(pixels: Tensor, epsilon: float | Tensor) -> Box:
 
 
 def inner_box(box: Box, dtype: torch.dtype = torch.float32) -> Box:
-    """The greatest box of that dtype inside a float64 one, which float64's is itself.
+    """The largest box of that dtype inside a float64 box; in float64 the box itself.
 
-    An interval without any float32 number becomes the float32 number nearest to its middle, which
-    the box does not contain: a candidate there is refused when it is checked.
+    An interval that contains no float32 number becomes the float32 number nearest to its middle.
+    The box does not contain that number, so the final check refuses a candidate there.
     """
     if dtype == torch.float64:
         return box
-    lower, upper = _toward(box.lower, torch.inf), _toward(box.upper, -torch.inf)
+    lower, upper = inward(box.lower, box.upper, torch.float32)
     empty = lower > upper
     middle = box.center.float()
     return Box(torch.where(empty, middle, lower), torch.where(empty, middle, upper))
 
 
 def sample_points(box: Box, dtype: torch.dtype) -> Tensor:
-    """Inputs all over boxes: of each its middle, two opposite corners, random corners and points.
+    """Sample each box: its middle, two opposite corners, random corners and random points.
 
     Args:
         box: float64, ``N``.
@@ -63,7 +64,7 @@ def sample_points(box: Box, dtype: torch.dtype) -> Tensor:
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:
-    """At most ``count`` of them, first and last included, at even distances."""
+    """At most ``count`` evenly spaced items, with the first and the last."""
     if len(items) <= count:
         return list(items)
     return [items[place * (len(items) - 1) // (count - 1)] for place in range(count)]
@@ -71,14 +72,4 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 
 def outer_box(box: Box) -> Box:
     """The least box with float32 limits around a float64 one; its tensors are float32."""
-    return Box(_toward(box.lower, -torch.inf), _toward(box.upper, torch.inf))
-
-
-def _toward(exact: Tensor, direction: float) -> Tensor:
-    """``exact`` in float32, rounded toward ``direction`` (``inf`` or ``-inf``)."""
-    nearest = exact.float()
-    back = nearest.double()
-    wrong = back < exact if direction > 0 else back > exact
-    return torch.where(
-        wrong, torch.nextafter(nearest, torch.full_like(nearest, direction)), nearest
-    )
+    return Box(*outward(box.lower, box.upper, torch.float32))

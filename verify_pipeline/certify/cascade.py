@@ -1,7 +1,7 @@
-"""The cascade: every stage takes all images that are still open, cut into tasks that fit in memory.
+"""The cascade: every stage gets all images that are still open, in tasks that fit in memory.
 
-It owns what the stages must not care about: which images are open, time and deadlines, memory that
-runs out, exceptions, and that each verdict is in the ledger before the next thing happens.
+It handles everything that stages need not know: which images are open, time and deadlines, running
+out of memory, exceptions, and writing each verdict to the ledger at once.
 """
 
 from __future__ import annotations
@@ -19,29 +19,21 @@ from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.memory import release
 from verify_pipeline.certify.shared_time import SharedTimeBudget
+from verify_pipeline.certify.stage_settings import StageShares
 from verify_pipeline.certify.time_accounting import TimeShares
 from verify_pipeline.errors import UnsupportedOperatorError
 from verify_pipeline.problem import Decision, Reason, Status, Verdict
 
 Sink = Callable[[int, Verdict], None]
-"""Takes the verdict of an image, by its index, for good."""
+"""Stores the final verdict of the image with that index."""
 
 DETAIL_LENGTH = 500
 
 LEAST_SECONDS = 1e-6
-"""What an instance is given whose purse others have emptied since its stage began."""
-
-SHARES: Mapping[str, float] = {"attack": 1 / 4, "crown": 3 / 4, "alpha-crown": 1 / 2}
-"""Of the seconds that an instance has left, what a stage may take, by its name.
-
-Bounds of one box can take all of them, and then nothing that searches gets any. CROWN's share is
-the greatest, for all else rests on its bounds: with a half, 5 of 16 properties of vision
-transformers were decided in 3 s, with three quarters 7, as many as with all. Stages that are not
-named may take all, and so may the last one.
-"""
+"""Seconds for an instance whose shared budget was used up by others since its stage began."""
 
 _MAY_CHANGE = (None, Reason.NOT_DECIDED, Reason.NOT_REPLAYED)
-"""Reasons that more time could do away with; an instance that had too little says so instead."""
+"""Reasons that more time might resolve; if time ran out, TIMEOUT replaces them."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +42,23 @@ class CascadeLimits:
 
     Attributes:
         timeout: seconds for each instance.
-        memory: bytes for a task, about.
+        memory: approximate bytes for a task.
         device: of the tasks' tensors.
-        purses: of instances that share their seconds, by index; the timeout is not theirs.
+        purses: time budgets of instances that share their seconds, by index; these replace the
+            timeout.
+        shares: how much of an instance's remaining seconds a stage before the last may take.
     """
 
     timeout: float
     memory: int
     device: torch.device
     purses: Mapping[int, SharedTimeBudget] = field(default_factory=dict)
+    shares: StageShares = field(default_factory=StageShares)
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """A stage's exception, without the frames and tensors that it would keep alive."""
+    """A stage's exception, without its traceback, which would keep tensors alive."""
 
     reason: Reason
     detail: str
@@ -71,10 +66,10 @@ class _Failure:
 
 @dataclass
 class _Progress:
-    """Of one open instance: seconds charged, best bound, and why it is open, if that is known.
+    """State of one open instance: seconds charged, best bound, and why it is open, if known.
 
-    ``hurried`` is set once a stage was told that time is up, for whichever instance of its task; a
-    stage that has used up its share, and no more, leaves time to the next ones.
+    ``hurried`` is set once a stage was told that the time of some instance of its task is up. A
+    stage that has used up only its share leaves time for the next stages.
     """
 
     seconds: float = 0.0
@@ -85,7 +80,7 @@ class _Progress:
     detail: str = ""
 
     def note(self, stage: str, decision: Decision) -> None:
-        """Take in what a stage found out of an instance that stays open."""
+        """Record what a stage found out about an instance that stays open."""
         self.stage = stage
         if decision.reason is not None:
             self.reason, self.detail = decision.reason, decision.detail
@@ -103,8 +98,8 @@ class Cascade:
         instances: what is certified.
         stages: in order.
         room: time and memory.
-        sink: where verdicts go, at once.
-        observer: who watches.
+        sink: receives each verdict at once.
+        observer: is told what happens.
         clock: seconds from some origin.
     """
 
@@ -156,13 +151,13 @@ class Cascade:
                 self._give_up(index)
 
     def _run_stage(self, stage: Stage) -> None:
-        """Give every open instance to the stage, in tasks that become smaller if need be."""
+        """Give every open instance to the stage, in tasks that shrink when memory runs out."""
         waiting = deque(self._open)
         size = max(1, self._room.memory // max(stage.bytes_per_instance, 1))
         size = min(size, stage.largest_task or len(waiting))
         while waiting:
             some = [waiting.popleft() for _ in range(min(size, len(waiting)))]
-            # others of its purse may have emptied it since the stage began
+            # others may have used up a shared budget since the stage began
             chunk = [index for index in some if self._left(index) > 0]
             if len(chunk) < len(some):
                 self._observer.looked_at(stage.name, len(some) - len(chunk))
@@ -182,14 +177,14 @@ class Cascade:
         """Run a stage on one task.
 
         Returns:
-            The instances that it yielded nothing for, and what went wrong, if something did.
+            The instances without a decision, and the failure, if there was one.
         """
         shares = TimeShares(self._clock, len(chunk))
         left = dict.fromkeys(chunk)
         failure = None
         decisions = self._decisions(stage, chunk, shares)
         while True:
-            # Only the stage's own exceptions are caught: one of the ledger ends the run.
+            # Only exceptions of the stage are caught; an error of the ledger ends the run.
             try:
                 decision = next(decisions, None)
             except Exception as error:
@@ -208,14 +203,14 @@ class Cascade:
         return list(left), failure
 
     def _decisions(self, stage: Stage, chunk: list[int], shares: TimeShares) -> Iterator[Decision]:
-        """The stage's decisions; whatever goes wrong goes wrong while they are iterated."""
+        """The stage's decisions, as a generator: all exceptions are raised during iteration."""
         yield from stage.run(self._task(stage, chunk, shares))
 
     def _task(self, stage: Stage, chunk: list[int], shares: TimeShares) -> Task:
         batch = self._instances.batch(chunk)
         device = self._room.device
         left = [max(self._left(index), LEAST_SECONDS) for index in chunk]
-        share = 1.0 if stage is self._stages[-1] else SHARES.get(stage.name, 1.0)
+        share = 1.0 if stage is self._stages[-1] else self._room.shares.of(stage.name)
         return Task(
             tuple(chunk),
             batch.box.to(device),
@@ -235,7 +230,7 @@ class Cascade:
         return self._room.timeout - self._open[index].seconds
 
     def _groups(self, chunk: list[int]) -> torch.Tensor | None:
-        """Equal numbers for instances of a task that have one purse."""
+        """Group numbers of a task's instances, equal for those that share a time budget."""
         if not self._room.purses:
             return None
         owners = [id(self._room.purses.get(index, index)) for index in chunk]
@@ -271,7 +266,7 @@ class Cascade:
                 detail=decision.detail,
                 claimed_by=decision.claimed_by,
             )
-        except ValueError as error:  # a claim without evidence is a fault of the stage
+        except ValueError as error:  # a stage that claims a verdict without evidence has failed
             self._stays_open(stage, index, _failure(error))
         else:
             self._settle(index, verdict)

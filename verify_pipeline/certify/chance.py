@@ -1,4 +1,4 @@
-"""Whether a network is right as often as guessing: then labels or pixels are likely not its own."""
+"""Detects accuracies that guessing reaches, a sign of wrong labels or wrong preprocessing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from verify_pipeline.certify.preprocessing import Preprocessing
 from verify_pipeline.certify.tally import Tally
 
 LEAST_IMAGES = 50
-"""Of fewer, the accuracy says too little."""
+"""With fewer images, the accuracy is not significant."""
 
 SIGNIFICANCE = 0.01
 
 
 def is_like_guessing(right: int, images: int, classes: int) -> bool:
-    """Whether guessing would have so many images right, or more, with a probability of 1 % or more.
+    """Whether guessing gets this many images or more right with a probability of at least 1 %.
 
     Args:
         right: images classified rightly.
@@ -40,7 +40,7 @@ def is_like_guessing(right: int, images: int, classes: int) -> bool:
 def remarks_on(
     tally: Tally, classes: int, data_set: str, preprocessing: Preprocessing
 ) -> tuple[str, ...]:
-    """What a reader of these verdicts should check first; nothing where they look right.
+    """What to check before believing these verdicts; nothing if they look plausible.
 
     Args:
         tally: of images that have to keep their classes, the clean check among its stages.

@@ -1,9 +1,9 @@
-"""The contract of a certification stage, and who may watch; stages import this, never each other.
+"""The interfaces of stages and observers; stages import this module, never each other.
 
-A stage is given some open instances as one :class:`Task` and yields what it finds out of them, one
-:class:`Decision` at most for each. The cascade around it (``cascade.py``) cuts the open instances
-into tasks, charges time, catches what goes wrong, and writes the ledger. Shape letters: ``N``
-instances of a task, ``*X`` the input's shape, ``K`` outputs, ``S`` rows of the specification.
+A stage gets some open instances as one :class:`Task` and yields at most one :class:`Decision` for
+each. The cascade around it (``cascade.py``) cuts the open instances into tasks, charges time,
+catches what goes wrong, and writes the ledger. Shape letters: ``N`` instances of a task, ``*X`` the
+input's shape, ``K`` outputs, ``S`` rows of the specification.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Clock = Callable[[], float]
 
 
 class Certifiable(Protocol):
-    """What certification needs of a network; ``verify_pipeline.onnx.Network`` is one."""
+    """A network as certification uses it, such as ``verify_pipeline.onnx.Network``."""
 
     @property
     def graph(self) -> Graph:
@@ -68,7 +68,7 @@ class Certifiable(Protocol):
 
 
 def _any() -> Box | None:
-    """Nothing is known of the inputs."""
+    """The default: inputs may be anything."""
     return None
 
 
@@ -100,15 +100,15 @@ class Subject:
     ) -> Subject:
         """A float64 graph, as ``Network.graph`` is, and its replay, on ``device``.
 
-        Its maxima and limits are written with ReLUs, which can be split, where that loses nothing
-        over the inputs that are asked about; its short softmaxes with differences of scores, which
-        bounds are better at.
+        Maxima and limits are rewritten with ReLUs, which can be split, if rounding stays negligible
+        over the box of all inputs. Short softmaxes are rewritten with differences of scores, which
+        have tighter bounds.
 
         Args:
             graph: in float64.
             replay: of its file.
             device: of both graphs.
-            reach: one box of all inputs that are asked about; None: any input.
+            reach: one box that contains the boxes of all instances; None: any input.
             input_dtype: that the file takes.
         """
         written = with_splittable_maxima(graph, reach)
@@ -134,11 +134,11 @@ class Task:
         spec: float64, on the subject's device.
         points: ``N x *X`` of the network's input dtype, one input of each box (the image itself),
             on the CPU.
-        seconds: that the stage may charge each instance, ``N`` float64, > 0: all that are left to
-            it, or a share of them if other stages follow.
-        knowledge: what earlier stages learned of these instances, and where to leave more.
-        has_time: whether none of them has used up these since the task began. A stage that
-            takes long asks now and then, and makes do with what it has once the answer is no.
+        seconds: that the stage may charge each instance, ``N`` float64, > 0: all remaining seconds,
+            or a share of them if other stages follow.
+        knowledge: bounds and multipliers that stages store for later stages.
+        has_time: whether no instance has used up its seconds since the task began. A slow stage
+            asks regularly, and returns its results so far once the answer is no.
         group: ``N`` integers, equal for instances that share their seconds; None: none does.
     """
 
@@ -187,9 +187,9 @@ class Stage(Protocol):
         ...
 
     def run(self, task: Task) -> Iterator[Decision]:
-        """Decisions in the order in which they fall, at most one per instance.
+        """Yield decisions as soon as they are made, at most one per instance.
 
-        May raise anything: the instances that it yielded nothing for stay open.
+        It may raise any exception: instances without a decision stay open.
         """
         ...
 
@@ -198,7 +198,7 @@ class Observer:
     """Watches a certification; every hook does nothing here. Override those of interest."""
 
     def started(self, images: int, decided: int) -> None:
-        """``images`` are asked for, of which ``decided`` need no work any more."""
+        """Certification of ``images`` images starts; ``decided`` of them are decided already."""
 
     def stage_started(self, stage: str, images: int) -> None:
         """A stage begins with ``images`` open ones."""
@@ -207,7 +207,7 @@ class Observer:
         """The verdict of image ``index`` is in the ledger."""
 
     def looked_at(self, stage: str, images: int) -> None:
-        """A stage is done with ``images`` more of its images, decided or not."""
+        """A stage has finished ``images`` more of its images, decided or not."""
 
     def finished(self) -> None:
         """Every image has its verdict."""

@@ -1,9 +1,9 @@
-"""Proofs of a network without its end, beside what the deployed file answers.
+"""Proofs about a network without its last layers, compared with the deployed file.
 
-Where outputs are only compared, an end that keeps their order is left out before bounds are made
-(``network/outputs.py``). In exact numbers that changes nothing; but a sigmoid in floating point
-gives 1 for all large scores, so outputs may tie whose scores do not. Such inputs are looked for
-here, where the end is likeliest to have come to its limits.
+If outputs are only compared, final layers that keep their order are removed before bounding
+(``network/outputs.py``). In exact arithmetic that changes nothing. In floating point a sigmoid
+returns 1 for all large scores, so outputs may tie although their scores differ. This module
+searches for such inputs, where the final layers are most likely saturated.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from verify_pipeline.problem import (
 )
 
 PROVED = "proved of"
-"""How a detail begins that names the function that bounds are of."""
+"""Start of a detail that names the bounded function."""
 
 
 @dataclass(frozen=True, eq=False)
 class Deployed:
-    """A network whose end is left out, and its file.
+    """A network without its last layers, and its file.
 
     Attributes:
         beginning: the network without its end.
@@ -53,11 +53,11 @@ class Deployed:
 
     @property
     def proved(self) -> str:
-        """Which function bounds are of."""
+        """A text that names the bounded function."""
         return f"{PROVED} {self.beginning.name}, before the network's end"
 
     def noted(self, verdict: Verdict, batch: Batch) -> Verdict:
-        """A verdict that says of which function it is, and whether the file itself ties.
+        """The verdict with a detail that names the bounded function and says whether the file ties.
 
         Args:
             verdict: of one instance.
@@ -70,9 +70,9 @@ class Deployed:
         return replace(verdict, detail="; ".join(word for word in words if word))
 
     def _may_tie(self, spec: Specification) -> bool:
-        """Whether outputs that are compared may tie in the file although their scores do not.
+        """Whether compared outputs may tie in the file although their scores differ.
 
-        Of a softmax alone only the greatest output stays apart from all others.
+        After a softmax, only the greatest output is sure to differ from all others.
         """
         beats_all = spec.rows.shape[1] == self.beginning.graph.outputs - 1 and spec.spare == 0
         return self.beginning.saturates or not beats_all

@@ -12,7 +12,7 @@ from verify_pipeline.problem import Decision, Reason, Specification, Status
 
 
 def decisions(spec: Specification, lower: Tensor) -> Iterator[Decision]:
-    """VERIFIED where every row's lower bound is finite, and > 0 but for those that may fail.
+    """VERIFIED if all lower bounds are finite, and > 0 except for the rows that may fail.
 
     Args:
         spec: ``N`` specifications of S rows.

@@ -1,4 +1,4 @@
-"""Which images a run was asked for: one that was stopped must not look like a finished one."""
+"""The images that a run was asked for, so that an interrupted run does not look finished."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Extent:
 
 
 def asked_again(before: Extent | None, decided: Extent, now: Extent) -> Extent | None:
-    """Which images a run was asked for in all, once it is asked for more.
+    """All images that a run was asked for, after another request.
 
     Args:
         before: asked for until now; None: unknown, as in ledgers of older versions.
@@ -71,8 +71,8 @@ def asked_again(before: Extent | None, decided: Extent, now: Extent) -> Extent |
         now: asked for now.
 
     Returns:
-        None if it stays unknown: where ``now`` leaves out an image that has a verdict, more was
-        asked for before, and nobody knows how much more.
+        None if it stays unknown: if ``now`` omits an image that has a verdict, earlier requests
+        contained more images, and their number is unknown.
     """
     if before is not None:
         return before.union(now)

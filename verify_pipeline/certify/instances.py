@@ -1,4 +1,4 @@
-"""What is certified: instances with their boxes and specifications, made batch by batch."""
+"""Instances with their boxes and specifications, created batch by batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
 CHUNK = 256
-"""Boxes that are looked at together."""
+"""Boxes that are examined together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +61,11 @@ class Instances(Protocol):
         ...
 
     def digest(self, index: int) -> str:
-        """Of the instance's box and specification: equal iff they are."""
+        """Digest of the instance's box and specification: equal iff they are equal."""
         ...
 
     def label(self, index: int) -> int | None:
-        """The right class, where the specification is about classes."""
+        """The label, if the specification is about classes."""
         ...
 
 
@@ -83,7 +83,7 @@ def reach(instances: Instances) -> Box:
 
 
 def vary_little(instances: Instances, few: int) -> bool:
-    """Whether no box has more than ``few`` inputs with an interval."""
+    """Whether every box has at most ``few`` free inputs."""
     indices = instances.indices
     for chunk in (indices[:1], *(indices[n : n + CHUNK] for n in range(1, len(indices), CHUNK))):
         box = instances.batch(chunk).box
@@ -93,7 +93,7 @@ def vary_little(instances: Instances, few: int) -> bool:
 
 
 class RobustImages:
-    """Images within boxes around them, of which a specification must hold.
+    """Images with boxes around them, over which a specification must hold.
 
     Args:
         images: the whole data set.
@@ -137,7 +137,7 @@ class RobustImages:
         return int(self._images.labels[index])
 
     def check_fits(self, graph: Graph) -> None:
-        """Refuse a network that these images are not for.
+        """Refuse a network that does not fit these images.
 
         Raises:
             DataError: input shapes or numbers of classes differ.
@@ -200,7 +200,7 @@ class BoxInstances:
         self._check_inputs()
 
     def _check_inputs(self) -> None:
-        """Refuse a box that no float32 input is in: nothing could ever be replayed there."""
+        """Refuse a box without a float32 input: no counterexample in it could be replayed."""
         lower, upper = self._boxes.lower.double(), self._boxes.upper.double()
         inner = inner_box(Box(lower, upper), self._dtype)
         reached = inner.lower.double()

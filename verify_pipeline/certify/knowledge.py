@@ -1,4 +1,4 @@
-"""What stages leave for later ones, instance by instance, within a limit of memory."""
+"""Results that stages keep for later stages, per instance and within a memory limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from verify_pipeline.bounds import Multipliers, NodeBounds
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """Of ``N`` instances: bounds of nodes in float64, and multipliers if some were optimised."""
+    """For ``N`` instances: float64 bounds of nodes, and multipliers if they were optimised."""
 
     bounds: NodeBounds
     multipliers: Multipliers | None = None
@@ -22,8 +22,8 @@ class Learned:
 class Knowledge:
     """A store of :class:`Learned` by the image's index.
 
-    When it is full it takes nothing more: later stages then compute anew what they need, so a
-    verdict never depends on it, only the time that it takes.
+    When it is full, it stores nothing more, and later stages compute what they need again: it
+    affects the time, never a verdict.
 
     Args:
         limit: bytes that it may hold.
@@ -47,9 +47,9 @@ class Knowledge:
                 self._bytes += size
 
     def recall(self, indices: Sequence[int]) -> Learned | None:
-        """What is known of ``indices``, as one batch; None unless it is known of each of them.
+        """The entries of ``indices`` as one batch; None unless all of them have one.
 
-        Multipliers come only where each has them, of the same nodes.
+        Multipliers are included only if every entry has them, for the same nodes.
         """
         found = [self._learned[index] for index in indices if index in self._learned]
         if not found or len(found) < len(indices):
@@ -64,7 +64,7 @@ class Knowledge:
         return Learned(bounds, multipliers.to(self._device))
 
     def forget(self, index: int) -> None:
-        """Drop what is kept of ``index``, if anything."""
+        """Drop the entry of ``index``, if there is one."""
         one = self._learned.pop(index, None)
         if one is not None:
             self._bytes -= _bytes(one)

@@ -1,11 +1,10 @@
-"""The ledger: a SQLite file that gets each verdict as it is decided.
+"""The ledger: a SQLite file that stores each verdict as soon as it is decided.
 
 One row per run (network, data set, split, perturbation, specification, settings), image and
-instance digest. A decided row is never written again, whoever writes, so a run that was killed goes
-on where it stopped and several processes can share a file. The file is in SQLite's write-ahead-log
-mode, set once when it is created: readers never wait, and a killed process loses nothing that
-:meth:`Ledger.append` returned from. WAL needs a local disk: on a network file system, use one
-ledger per machine.
+instance digest. No process overwrites a decided row, so a run that was killed continues where it
+stopped, and several processes can share a file. The file uses SQLite's write-ahead log (WAL):
+readers never wait, and a killed process loses nothing once :meth:`Ledger.append` has returned. WAL
+needs a local disk: on a network file system, use one ledger per machine.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ class Ledger:
 
     @classmethod
     def in_memory(cls) -> Self:
-        """A ledger that ends with the process, for use as a library and while training."""
+        """A ledger in memory, for use as a library and during training."""
         connection = sqlite3.connect(":memory:", isolation_level=None)
         lay_out(connection)
         return cls(connection, None)
@@ -106,10 +105,10 @@ class Ledger:
         self.close()
 
     def register(self, info: RunInfo, asked: Extent) -> None:
-        """Note a run and which images it is asked for, besides those of earlier calls.
+        """Register a run and add to the images that it was asked for.
 
         Args:
-            info: of the run; its name stays as it was first noted.
+            info: of the run; a known run keeps its name.
             asked: images that are to get a verdict now.
         """
         shape = None if info.input_shape is None else ",".join(map(str, info.input_shape))
@@ -134,7 +133,7 @@ class Ledger:
         """Every run, in the order in which they were first registered.
 
         Raises:
-            LedgerError: a run is none that this package can have written.
+            LedgerError: this package cannot have written some run.
         """
         with guard(self.path):
             rows = self._connection.execute(
@@ -147,10 +146,10 @@ class Ledger:
         return found
 
     def asked(self, run: Run) -> Extent | None:
-        """Which images a run was asked for; None: unknown, as in ledgers of older versions.
+        """The images that a run was asked for; None: unknown, as in ledgers of older versions.
 
         Raises:
-            LedgerError: the ledger holds something else there.
+            LedgerError: the ledger's entry is invalid.
         """
         with guard(self.path):
             row = self._connection.execute(
@@ -194,10 +193,10 @@ class Ledger:
     def open_indices(
         self, run: Run, instances: Mapping[int, str], timeout: float, retry: bool = False
     ) -> list[int]:
-        """Which images of ``instances`` (index to digest) are still to be worked on, in order.
+        """The images of ``instances`` (index to digest) that still need work, in order.
 
-        Those are the images without a row, those that ran out of fewer seconds than ``timeout`` or
-        were given up for want of so many, and with ``retry`` every UNKNOWN one.
+        Those are the images without a row, the images that ran out of time or were given up with
+        fewer seconds than ``timeout``, and with ``retry`` every UNKNOWN image.
         """
         done = {
             (record.index, record.instance)
@@ -211,7 +210,8 @@ class Ledger:
         """Every row of a run, by image, then by age; none for a run that is not registered.
 
         Raises:
-            LedgerError: a row has not the evidence of its verdict; file, run and image are named.
+            LedgerError: a row lacks the evidence of its verdict; the message names file, run and
+                image.
         """
         with guard(self.path):
             found = self._connection.execute(
@@ -257,7 +257,7 @@ class Ledger:
 
     @contextmanager
     def _naming(self, run: int, table: str, image: object = None) -> Iterator[None]:
-        """A row that cannot be as an error that says where it is and what to do."""
+        """Turn an invalid row into an error that says where it is and what to do."""
         place = f"run {run}" if image is None else f"run {run}, image {image}"
         try:
             yield

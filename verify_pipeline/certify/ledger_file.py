@@ -1,4 +1,4 @@
-"""A ledger's file: how it is laid out, created, brought up to date, and refused."""
+"""A ledger's file: its schema, its creation, its migration, and the files that are refused."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ CREATE TABLE verdicts (
 """
 
 _SINCE_VERSION_1 = ("outputs INTEGER", "input_shape TEXT", "asked TEXT")
-"""Columns of ``runs`` that ledgers of version 1 have not; NULL there, which says unknown."""
+"""Columns of ``runs`` that ledgers of version 1 lack; NULL after migration, meaning unknown."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection to the ledger at ``path``, brought to this version's layout.
+    """A connection to the ledger at ``path``, migrated to this version's schema.
 
     Raises:
         LedgerError: there is none, or the file is foreign, damaged or of a newer version.
@@ -77,7 +77,7 @@ def lay_out(connection: sqlite3.Connection) -> None:
 
 
 def create(path: Path) -> None:
-    """Make an empty ledger beside ``path`` and link it there; another process may be first.
+    """Create an empty ledger at ``path``; another process may be first.
 
     Raises:
         LedgerError: the place cannot be written; nothing is left there.
@@ -102,7 +102,7 @@ def create(path: Path) -> None:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All that is written inside, or nothing of it."""
+    """A transaction: everything written inside is kept, or nothing."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -115,7 +115,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def guard(path: Path | None) -> Iterator[None]:
-    """SQLite's and the file system's errors as a :class:`LedgerError` that names the file."""
+    """Turn errors of SQLite and the file system into a :class:`LedgerError` that names the file."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -129,7 +129,7 @@ def guard(path: Path | None) -> Iterator[None]:
 
 
 def _told(error: sqlite3.DatabaseError, path: Path | None) -> LedgerError:
-    """What SQLite says of a ledger: that its file cannot be used now, or that it is damaged."""
+    """SQLite's error as a :class:`LedgerError`: the file cannot be used now, or is damaged."""
     # errors of Python's own, such as text that is not UTF-8, have no code of SQLite's
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(error, sqlite3.OperationalError) and code is not None:
@@ -149,7 +149,7 @@ def _told(error: sqlite3.DatabaseError, path: Path | None) -> LedgerError:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that is not a sound ledger of this version or an older one."""
+    """Refuse a file that is not an undamaged ledger of this version or an older one."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     version = _version(connection)
     if application != APPLICATION_ID:
@@ -172,7 +172,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _update(connection: sqlite3.Connection) -> None:
-    """Add the columns that an older ledger has not; another process may be first."""
+    """Add the columns that an older ledger lacks; another process may be first."""
     if _version(connection) == SCHEMA_VERSION:
         return
     with transaction(connection):

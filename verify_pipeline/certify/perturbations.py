@@ -1,7 +1,7 @@
-"""By how much images may change: the boxes around them, and how a ledger names these.
+"""How much images may change: the boxes around them, and their names in ledgers.
 
-A perturbation's name says everything where it can, so that a ledger's run can be asked again
-without more than its row; where it cannot, it has a digest of the arrays.
+If possible, a perturbation's name defines it, so that a ledger's row suffices to repeat its run.
+Otherwise the name contains a digest of the arrays.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHANNEL_AXES = 3
 
 
 class Perturbation(Protocol):
-    """How much each image may change.
+    """A rule that gives each image its box.
 
     Attributes:
         name: as in the ledger; equal iff the boxes of equal images are.
@@ -46,7 +46,7 @@ class Perturbation(Protocol):
         ...
 
     def check_fits(self, count: int, shape: tuple[int, ...]) -> None:
-        """Refuse a set of ``count`` images of another shape ``*X`` than this one is for.
+        """Refuse a set of ``count`` images of shape ``*X`` that this perturbation does not fit.
 
         Raises:
             DataError: it does not fit.
@@ -145,6 +145,9 @@ class PixelBalls:
         if not bool((torch.isfinite(self.epsilons) & (self.epsilons >= 0)).all()):
             raise DataError("epsilon", expected="finite numbers >= 0", got="another number")
 
+    def __repr__(self) -> str:
+        return f"PixelBalls(epsilons of shape {tuple(self.epsilons.shape)})"
+
     @property
     def name(self) -> str:
         """As in the ledger: numbers by their digest."""
@@ -160,7 +163,7 @@ class PixelBalls:
         return exact_box(pixels, self.epsilons.double())
 
     def check_fits(self, count: int, shape: tuple[int, ...]) -> None:
-        """Refuse images that the numbers cannot be laid over.
+        """Refuse images whose shape the numbers do not broadcast to.
 
         Raises:
             DataError: the shapes do not broadcast to that of an image.

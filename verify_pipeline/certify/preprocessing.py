@@ -1,10 +1,10 @@
-"""What stands between pixels and the network's input: normalisation, and the order of the axes.
+"""Preprocessing between pixels and the network's input: normalisation and axis order.
 
-The specification stays in pixels: boxes are boxes of pixels, and counterexamples are images. What a
-deployed pipeline does before the network becomes part of what is certified. It normalises in
-float32, ``(x - mean) / std`` with mean and std rounded to float32, as torchvision's ``Normalize``
-does. So does the replay, before onnxruntime gets the result; a bound is of the same formula with
-the same rounded numbers in exact arithmetic, up to float64's rounding.
+Boxes and counterexamples remain in pixel space. The preprocessing of a deployed pipeline becomes
+part of the certified network. It normalises in float32, ``(x - mean) / std`` with mean and std
+rounded to float32, as torchvision's ``Normalize`` does. So does the replay, before onnxruntime gets
+the result; a bound is of the same formula with the same rounded numbers in exact arithmetic, up to
+float64's rounding.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHANNELS_LAST = (1, 2, 0)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to pixels before the network gets them.
+    """Normalisation and axis order before the network.
 
     Attributes:
         mean: subtracted first: no number, one, or one for each channel.
@@ -56,7 +56,7 @@ class Preprocessing:
                 expected="as many numbers of one as of the other",
                 got=f"{len(self.mean)} and {len(self.std)}",
             )
-        # both are rounded to float32, which must leave them what they are
+        # both are rounded to float32, which must keep them finite, and std above zero
         kept = torch.tensor([self.mean, self.std], dtype=torch.float32)
         if not bool(torch.isfinite(kept).all()):
             raise ConfigError(
@@ -81,7 +81,7 @@ class Preprocessing:
         return f"mean {mean} std {std}"
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Float32 pixels ``N x *X`` as the pipeline hands them on, in its float32 arithmetic."""
+        """Preprocess float32 pixels ``N x *X`` in float32, as the deployed pipeline does."""
         if not self.mean:
             return pixels
         mean, std = self._constants(pixels.dim() - 1)
@@ -125,7 +125,7 @@ AS_IT_IS = Preprocessing()
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A network behind its preprocessing, as certification takes it.
+    """A network with its preprocessing in front, as certification uses it.
 
     Attributes:
         graph: of pixels.
@@ -162,7 +162,7 @@ def prepare(
 
     Raises:
         DataError: the pixels are not such that the network could take them.
-        ConfigError: the order of the axes has to be said.
+        ConfigError: the axis order is ambiguous.
     """
     wanted = network.graph.input_shape
     layout = preprocessing.layout or _layout(shape, wanted)

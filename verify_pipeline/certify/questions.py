@@ -1,6 +1,6 @@
-"""A question about a network and images, put together: boxes, specification, preprocessing.
+"""A question about a network and images: perturbation, specification, preprocessing.
 
-It is written into a ledger's run as two texts, and read back from them where they say everything.
+A ledger's run stores it as two texts, and it is read back from them if they define it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError, DataError
 
 BOXES = "boxes"
-"""A perturbation's name where the boxes themselves are given; each row's digest has its own."""
+"""A perturbation's name if explicit boxes are given; each row has the digest of its box."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class AskedQuestion:
-    """A question to a network about some instances, checked to fit.
+    """A question about a network and some instances that are checked to fit it.
 
     Attributes:
         network: of pixels: the network's file behind its preprocessing.
@@ -73,7 +73,7 @@ def ask(
     question: Question,
     epsilon: float,
 ) -> AskedQuestion:
-    """Put a question to a network.
+    """Combine a question with a network and images.
 
     Args:
         network: as it was read.
@@ -154,7 +154,7 @@ def question_of(run: Run, given: Question | None = None) -> Question | None:
     if found is None or spec is None or (perturbation is None and box != BOXES):
         return None
     mean, std = (_numbers(found[name] or "") for name in ("mean", "std"))
-    # where nothing is said the order was not changed
+    # without a layout, the axis order is unchanged
     layout: Layout = "nhwc" if found["layout"] else "nchw"
     return Question(perturbation, spec, Preprocessing(mean, std, layout))
 
@@ -169,7 +169,7 @@ def is_question(run: Run) -> bool:
     box, separator, rest = run.perturbation.partition("; ")
     try:
         ball, spec = ball_of(box), specification_of(run.specification)
-    except (ValueError, ConfigError):  # numbers that are none
+    except (ValueError, ConfigError):  # the numbers are malformed
         return False
     boxes = ball is not None or box == BOXES or _BY_PIXEL.fullmatch(box) is not None
     asks = spec is not None or _OF_ARRAYS.fullmatch(run.specification) is not None

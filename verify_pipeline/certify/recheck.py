@@ -1,4 +1,4 @@
-"""Evidence again: replay every counterexample of a run from its ledger."""
+"""Replay every counterexample of a run from its ledger."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from verify_pipeline.problem import Counterexample, Status
 
 @dataclass(frozen=True)
 class Rechecked:
-    """What became of one counterexample, or what is wrong with another row.
+    """The result of one counterexample's replay, or the problem of another row.
 
     Attributes:
         index: the image's place in its data set.
@@ -29,15 +29,15 @@ class Rechecked:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing is wrong with the row."""
+        """Whether the row has no problem."""
         return not self.problem
 
 
 def recheck(ledger: Ledger, run: Run, replay: Replay, instances: Instances) -> Iterator[Rechecked]:
     """Replay the counterexamples of a run's FALSIFIED rows, one by one.
 
-    Of the other rows those are reported that are of no image of the data set, or of another image
-    or label than it holds there.
+    Other rows are reported if the data set has no such image, or another image or label at that
+    index.
 
     Args:
         ledger: that holds the run.
@@ -70,7 +70,7 @@ def _not_of(record: Record, instances: Instances, known: Container[int]) -> str:
 def _not_broken(
     stored: Counterexample, replay: Replay, instances: Instances, record: Record
 ) -> str:
-    """Why a stored counterexample is none; empty if it is one."""
+    """Why a stored counterexample is invalid; empty if it is valid."""
     batch = instances.batch([record.index])
     shape = tuple(batch.box.lower.shape[1:])
     if tuple(stored.input.shape) != shape:

@@ -1,4 +1,4 @@
-"""What a ledger holds, as values: runs, entries to be written, records that were read."""
+"""Value objects of a ledger: runs, entries to write, records that were read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from verify_pipeline.problem import TIED, Counterexample, Reason, Status, Verdic
 
 @dataclass(frozen=True)
 class Run:
-    """What a row of a ledger is about, apart from the image: two runs are one iff all this agrees.
+    """The key of a run: two runs are the same iff all of these fields are equal.
 
     Attributes:
         network: SHA-256 of the network's file.
@@ -38,7 +38,7 @@ class Run:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a reader wants to know of a run besides its key.
+    """A run's key with more information for readers.
 
     Attributes:
         run: the key.
@@ -112,7 +112,7 @@ class Record:
 
     @property
     def tied(self) -> bool:
-        """Whether it is VERIFIED before the network's end only, where the file itself ties."""
+        """Whether it is VERIFIED before the last layers only, while the file itself ties."""
         return self.status is Status.VERIFIED and TIED in self.detail
 
 
@@ -122,7 +122,7 @@ def settings_digest(settings: str) -> str:
 
 
 def exactly(value: float) -> str:
-    """A number as a run's texts write it: numpy's scalars, whose repr names numpy, as Python's."""
+    """A number as text; numpy's scalars, whose repr names numpy, look like Python's."""
     return repr(value) if isinstance(value, int) else repr(float(value))
 
 

@@ -1,4 +1,4 @@
-"""Counterexamples by replay: nothing is FALSIFIED that onnxruntime does not confirm."""
+"""Replay of counterexamples: FALSIFIED always means that onnxruntime confirmed it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from verify_pipeline.problem import Box, Counterexample, Specification
 def confirm(
     replay: Replay, box: Box, spec: Specification, points: Tensor
 ) -> list[Counterexample | None]:
-    """Replay candidates, and keep those that do break their specifications.
+    """Replay candidates, and keep those that break their specifications.
 
-    All in one run first; those that break theirs then once more, each alone, since a network's
-    outputs in a batch may be rounded otherwise than those of an input by itself.
+    They are first replayed in one batch. Those that break their specification are replayed again
+    one by one, since a batch may be rounded differently.
 
     Args:
         replay: the network's own file.

@@ -1,4 +1,4 @@
-"""Bounds of the neurons of whole boxes: what CROWN, α-CROWN and the search all start from."""
+"""Bounds of the neurons over whole boxes, from which CROWN, α-CROWN and the search start."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from verify_pipeline.problem import Specification
 
 
 def root_budget(memory: int) -> MemoryBudget:
-    """Of a task's bytes, what the functionals bounded at once may take.
+    """The part of a task's bytes for functionals that are bounded at once.
 
-    A small part, since time is looked at between two such batches.
+    It is small because time is checked between such batches.
     """
     return MemoryBudget(bytes=max(1, memory // 32))
 
 
 def within_caches(budget: MemoryBudget, device: torch.device) -> MemoryBudget:
-    """A quarter for functionals that are walked back once, on a processor, whose caches are small.
+    """The budget for functionals that are walked back once: a quarter on a CPU, for its caches.
 
     ResNet-4B in float64: 16 MiB take 0.6 of the time of 64 MiB, 4 MiB more again.
     """
@@ -36,7 +36,7 @@ def within_caches(budget: MemoryBudget, device: torch.device) -> MemoryBudget:
 
 
 def learned(subject: Subject, task: Task, budget: MemoryBudget) -> Learned:
-    """What earlier stages left of the task's instances, or else their bounds computed anew."""
+    """Results of earlier stages for the task's instances; without them, new root bounds."""
     known = task.knowledge.recall(task.indices)
     return Learned(root_bounds(subject, task, budget)) if known is None else known
 
@@ -46,7 +46,7 @@ def root_bounds(
 ) -> NodeBounds:
     """CROWN bounds of the neurons that matter, from interval bounds, in float64.
 
-    Layer by layer, of the instances that are ``wanted`` still; None: of all of them.
+    It works layer by layer, on the instances that are still ``wanted``; None: on all of them.
 
     Float64 straight away, at 2.3 times the cost of float32 (MNIST, conv-small): where an image
     stays open every later stage needs these bounds in float64, and elsewhere they decide it.
@@ -60,10 +60,10 @@ def root_bounds(
 
 
 def sufficient(subject: Subject, task: Task, bounds: NodeBounds) -> Specification:
-    """The task's specifications as a search takes them, in which every row has to hold.
+    """The task's specifications as a search needs them, in which every row has to hold.
 
-    Where rows may fail, those with the least CROWN bounds are left out: what is proved of the
-    others proves the specification, and what breaks one of them may not break it.
+    If some rows may fail, those with the least CROWN bounds are left out. A proof of the others
+    proves the specification; a point that breaks one of them may not break it.
     """
     if task.spec.spare == 0:
         return task.spec

@@ -1,8 +1,8 @@
 """Rows of a ledger's tables, checked as they are read: no verdict without its evidence.
 
-A ledger is a file that anybody can edit, and a table must not count what nothing supports. Checked
-is what a row alone can show: its kind of evidence, and whether the stage that it names can give
-such a verdict in such a run. Whether a bound is right, only certifying again tells.
+Anybody can edit a ledger, and a table must count only verdicts with evidence. A row alone shows the
+kind of its evidence, and whether its stage can give such a verdict in such a run; both are checked.
+Only certifying again shows whether a bound is right.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def read_run(row: Sequence[Any]) -> RunInfo:
     """The run of a row with the columns :data:`RUN_COLUMNS`.
 
     Raises:
-        UnfoundedError: something in it cannot be.
+        UnfoundedError: a column is invalid.
     """
     network, _, _, _, _, digest, name, epsilon, settings, outputs, shape = row
     for text in (*row[:7], settings):
@@ -93,7 +93,7 @@ class RowReader:
         """The record of a row with the columns :data:`VERDICT_COLUMNS`.
 
         Raises:
-            UnfoundedError: the row lacks the evidence of its verdict, or holds what cannot be.
+            UnfoundedError: the row lacks the evidence of its verdict, or a column is invalid.
         """
         *values, packed_input, shape, output = row
         _check_values(values)
@@ -115,7 +115,7 @@ class RowReader:
 
     @cached_property
     def _specification(self) -> OutputSpecification | None:
-        """What the run asks, where its text says it in full."""
+        """The run's specification, if its text defines it."""
         return specification_of(self.info.run.specification)
 
     @cached_property
@@ -158,7 +158,7 @@ class RowReader:
         self._check_margin(record, found)
 
     def _check_margin(self, record: Record, found: Counterexample) -> None:
-        """That the outputs break what the run asks, where its text says it in full."""
+        """Check that the outputs break the run's specification, if its text defines it."""
         asked, count = self._specification, found.output.numel()
         if asked is None or record.label is None:
             return
@@ -173,7 +173,7 @@ class RowReader:
 
 
 def _check_values(values: Sequence[Any]) -> None:
-    """That each column holds its kind of value."""
+    """Check that each column holds a value of its type."""
     index, instance, label, verdict, reason, stage, bound, margin, seconds, timeout = values[:10]
     attempts, detail, versions, decided_at = values[10:]
     _need(_is_count(index), "the place of an image", index)
@@ -197,7 +197,7 @@ def _check_values(values: Sequence[Any]) -> None:
 
 
 def _stages(settings: str) -> tuple[str, ...]:
-    """The stages that settings name; none where they are no such settings."""
+    """The stages that settings name; none if the text is not of settings."""
     try:
         named = json.loads(settings)["stages"]
     except (ValueError, TypeError, KeyError, RecursionError):

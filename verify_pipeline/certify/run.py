@@ -1,4 +1,4 @@
-"""Certification of a network on a set of images: the entry that the pipeline and a library use."""
+"""Certification of a network on a set of images: the entry point of the pipeline and the API."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from pathlib import Path
 import torch
 
 from verify_pipeline._version import __version__
-from verify_pipeline.certify.boxes import sample_points, spread
+from verify_pipeline.certify.boxes import spread
 from verify_pipeline.certify.cascade import Cascade, CascadeLimits
 from verify_pipeline.certify.chance import remarks_on
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage, Subject
 from verify_pipeline.certify.deployed import Deployed
 from verify_pipeline.certify.extents import Extent
+from verify_pipeline.certify.file_checks import (
+    COMPARED,
+    compare_with_file,
+    network_name,
+    refuse_bad_weights,
+)
 from verify_pipeline.certify.instances import Instances, reach, vary_little
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.preprocessing import Prepared
@@ -26,19 +32,15 @@ from verify_pipeline.certify.questions import AskedQuestion, Question, ask
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, parse_indices, plan
 from verify_pipeline.certify.specifications import MARGINS
-from verify_pipeline.certify.stages import FEW_FREE, build_stages, for_few_inputs
+from verify_pipeline.certify.stages import build_stages, for_few_inputs
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
-from verify_pipeline.errors import DataError, NetworkError
+from verify_pipeline.errors import DataError
 from verify_pipeline.network.outputs import Beginning, beginning
-from verify_pipeline.onnx.parity import check_at
 from verify_pipeline.problem import Status, Verdict
 
 StageMaker = Callable[[Plan, Subject, Prepared], Stage]
-"""Makes a stage that comes from outside this package, and asks another tool about a network."""
-
-COMPARED = 4
-"""Instances, spread over a run, in whose boxes graph and file are compared."""
+"""Makes the stage that asks an external tool."""
 
 VERSIONED = ("torch", "onnx", "onnxruntime", "numpy", "highspy")
 
@@ -54,7 +56,7 @@ def certify_set(
     question: Question | None = None,
     abcrown: StageMaker | None = None,
 ) -> Summary:
-    """Certify images of a set; verdicts go into the ledger one by one.
+    """Certify images of a set; each verdict is written to the ledger at once.
 
     Args:
         network: as ``load_network`` or ``network_from_module`` gives it.
@@ -79,13 +81,10 @@ def certify_set(
     if not chosen:
         raise DataError(f"indices {settings.indices}", expected="some images", got="none")
     asked = ask(network, images, chosen, question or Question(), settings.epsilon)
-    if not network.graph.is_finite():
-        raise NetworkError(
-            f"network {network_name(network)}", expected="finite weights", got="NaN or infinity"
-        )
+    refuse_bad_weights(network)
     made, prepared = plan(settings), asked.network
     begun = beginning(prepared.graph) if asked.compares else None
-    subject = _subject(network, asked, begun, torch.device(device))
+    subject = _subject(asked, begun, torch.device(device))
     run = Run(
         network.digest,
         images.name,
@@ -100,48 +99,38 @@ def certify_set(
     job = _Job(asked.instances, info, made, settings.retry, subject.device, deployed)
     other = None if abcrown is None else partial(abcrown, made, subject, prepared)
     stages = build_stages(made, subject, asked.instances.rows, clock, other)
-    if vary_little(asked.instances, FEW_FREE):
+    if vary_little(asked.instances, made.input_split.few_inputs):
         stages = for_few_inputs(stages, made, subject, asked.instances.rows, clock)
     with _Borrowed(ledger) as book:
         summary = _work(job, stages, book, observer or Observer(), clock)
     return replace(summary, remarks=_remarks(summary, images, question or Question(), outputs))
 
 
-def _subject(
-    network: Certifiable, asked: AskedQuestion, begun: Beginning | None, device: torch.device
-) -> Subject:
+def _subject(asked: AskedQuestion, begun: Beginning | None, device: torch.device) -> Subject:
     """What is certified, once graph and file were compared in some of the run's boxes.
 
     Args:
-        network: whose name errors tell.
-        asked: of it.
+        asked: of which network.
         begun: what stands before an end that is left out; None: the network has none.
         device: of the graphs.
 
     Raises:
         NetworkError: onnxruntime computes something else in some box than the graph.
     """
-    prepared, dtype = asked.network, asked.network.input_dtype
-    if prepared.compared:
-        some = spread(asked.instances.indices, COMPARED)
-        points = sample_points(asked.instances.batch(some).box, dtype)
-        check_at(prepared.graph, prepared.replay, points, f"network {network_name(network)}")
+    prepared, some = asked.network, spread(asked.instances.indices, COMPARED)
+    compare_with_file(prepared, asked.instances.batch(some).box)
     graph = prepared.graph if begun is None else begun.graph
-    return Subject.of(graph, prepared.replay, device, partial(reach, asked.instances), dtype)
+    reached = partial(reach, asked.instances)
+    return Subject.of(graph, prepared.replay, device, reached, prepared.input_dtype)
 
 
 def _remarks(
     summary: Summary, images: ImageSet | BoxSet, question: Question, classes: int
 ) -> tuple[str, ...]:
-    """What a reader should check first, where images have to keep their classes."""
+    """Remarks on what to check first, if images have to keep their classes."""
     if isinstance(images, BoxSet) or summary.info.run.specification != MARGINS.name:
         return ()
     return remarks_on(summary.tally, classes, images.name, question.preprocessing)
-
-
-def network_name(network: Certifiable) -> str:
-    """The file's name without its ending; of a network without a file, the digest's beginning."""
-    return network.digest[:12] if network.path is None else network.path.stem
 
 
 def versions() -> str:
@@ -166,7 +155,7 @@ class _Job:
 
 
 class _Borrowed:
-    """A given ledger as it is; one from a file, or in memory, that is closed at the end."""
+    """Context of a ledger: a given one stays open; one from a file or in memory is closed."""
 
     def __init__(self, ledger: Ledger | Path | None) -> None:
         self._given = ledger
@@ -204,7 +193,7 @@ def _work(
     def decided_elsewhere() -> set[int]:
         return {r.index for r in _records(ledger, run, digests) if r.status is not Status.UNKNOWN}
 
-    room = CascadeLimits(timeout, job.plan.memory, job.device)
+    room = CascadeLimits(timeout, job.plan.memory, job.device, shares=job.plan.shares)
     Cascade(job.instances, stages, room, sink, observer, clock).run(open_, decided_elsewhere)
     observer.finished()
     return Summary(job.info, tuple(_records(ledger, run, digests)), asked=asked)

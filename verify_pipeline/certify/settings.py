@@ -1,4 +1,4 @@
-"""What a certification can be told, as value objects; a recipe's YAML maps onto them."""
+"""Settings of a certification as value objects; a recipe's YAML maps onto them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic.dataclasses import dataclass
 
 from verify_pipeline.attacks.falsify import FalsifySettings
-from verify_pipeline.branching.config.abcrown_schema import read_search
-from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.config.abcrown_schema import ignored_values, read_search
+from verify_pipeline.branching.config.search_settings import AttackChoice, SearchSettings
 from verify_pipeline.certify.records import settings_digest
+from verify_pipeline.certify.stage_settings import (
+    AlphaCrownSettings,
+    FewInputSettings,
+    StageShares,
+)
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.settings import STRICT, Positive, PositiveCount, Switch, Text, Unit
 
 SEARCH_FOLDER = Path(__file__).resolve().parents[2] / "abcrown_configs"
-"""Where the search's files are: beside the package, in a checkout as in an installation."""
+"""Folder of the search's files: beside the package, in a checkout and in an installation."""
 
 ABCROWN_DEFAULT = "default"
-"""The file there that α,β-CROWN is run with where no other is named."""
+"""The file that α,β-CROWN uses by default."""
 
 StageName = Literal["clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound", "abcrown"]
 
@@ -35,7 +40,7 @@ ALL_STAGES: tuple[StageName, ...] = (
     "alpha-crown",
     "branch-and-bound",
 )
-"""What this package does itself; ``abcrown``, which asks another tool, may stand behind it."""
+"""The stages of this package; ``abcrown``, which asks another tool, may follow them."""
 
 _ORDER: tuple[StageName, ...] = (*ALL_STAGES, "abcrown")
 
@@ -46,7 +51,7 @@ def _cascade(stages: tuple[StageName, ...]) -> tuple[StageName, ...]:
     if len(set(stages)) < len(stages):
         raise ValueError("expected each stage once")
     if stages != tuple(name for name in _ORDER if name in stages):
-        # A table's "verified by α-CROWN or weaker" counts on the weaker ones having been first.
+        # A table's "verified by α-CROWN or weaker" requires that weaker stages run first.
         raise ValueError(f"expected the stages in this order: {', '.join(_ORDER)}")
     return stages
 
@@ -80,8 +85,11 @@ class CertifySettings:
             in α,β-CROWN's schema that holds them; see abcrown_configs/.
         timeout: seconds that one image may take, counting its share of each batch it is in; None:
             as the search's settings say.
-        attack: the attack stage's; None: as many steps and starting points as the search's file
-            says, or this package's defaults where there is no file.
+        attack: the attack stage's; None: as the search's settings say, which may also leave the
+            attack out, or this package's defaults where they say nothing of it.
+        shares: of the time left that single stages may take.
+        alpha_crown: the α-CROWN stage's.
+        input_split: when boxes are split at their inputs.
         indices: which images: ``a:b`` or ``a:b:step`` as Python's, a list ``3,7,9``, a count n for
             the first n; ``:`` for all.
         memory: MiB that a batch may take, about.
@@ -98,6 +106,9 @@ class CertifySettings:
     search: Text | SearchSettings = SearchSettings()
     timeout: Positive | None = None
     attack: FalsifySettings | None = None
+    shares: StageShares = StageShares()
+    alpha_crown: AlphaCrownSettings = AlphaCrownSettings()
+    input_split: FewInputSettings = FewInputSettings()
     indices: Annotated[Text, BeforeValidator(_index_text), AfterValidator(_readable)] = ":"
     memory: PositiveCount = 2048
     batch: PositiveCount | None = None
@@ -113,7 +124,7 @@ def asking_abcrown(settings: CertifySettings) -> CertifySettings:
 
 @plain_dataclass(frozen=True)
 class Plan:
-    """:class:`CertifySettings` with every choice made: what the stages are built from.
+    """:class:`CertifySettings` with every default resolved, from which stages are built.
 
     Attributes:
         stages: in order.
@@ -122,8 +133,13 @@ class Plan:
         timeout: seconds for each image.
         memory: bytes that a batch may take, about.
         batch: images that bounds and the attack take at once; None: as the device likes it.
+        shares: of the time left that single stages may take.
+        alpha_crown: the α-CROWN stage's.
+        input_split: when boxes are split at their inputs.
         abcrown: the configuration that α,β-CROWN is run with, YAML in its schema; empty where it
             is not run.
+        ignored: keys of the search's file that have no effect, because only α,β-CROWN follows them
+            and it is not run; see ``SearchFile.ignored``.
     """
 
     stages: tuple[StageName, ...]
@@ -132,15 +148,22 @@ class Plan:
     timeout: float
     memory: int
     batch: int | None
+    shares: StageShares
+    alpha_crown: AlphaCrownSettings
+    input_split: FewInputSettings
     abcrown: str = ""
+    ignored: tuple[str, ...] = ()
 
     @property
     def tried(self) -> str:
-        """What decides which verdicts an image can get, as JSON: not where and for how long."""
+        """Everything that decides which verdicts an image can get, as JSON; not time and memory."""
         chosen = {
             "stages": self.stages,
             "search": {k: v for k, v in asdict(self.search).items() if k not in _ROOM},
             "attack": asdict(self.attack),
+            "shares": asdict(self.shares),
+            "alpha_crown": asdict(self.alpha_crown),
+            "input_split": asdict(self.input_split),
         }
         if self.abcrown:
             chosen["abcrown"] = self.abcrown
@@ -153,35 +176,49 @@ class Plan:
 
 
 _ROOM = ("timeout", "give_up", "max_bytes", "batch", "attack")
-"""The search's settings that do not count; the attack stands beside it, as it is run."""
+"""Fields of the search that are not part of the key; the attack is a key of its own."""
 
 
 def plan(settings: CertifySettings) -> Plan:
-    """Make the choices that the settings leave open.
+    """Resolve the defaults of settings.
 
     Raises:
         ConfigError: the search's file is missing or something in it is wrong.
     """
-    search, attack = settings.search, FalsifySettings()
-    abcrown = ""
+    search, abcrown = settings.search, ""
     if "abcrown" in settings.stages:
-        named = search if isinstance(search, str) else ABCROWN_DEFAULT
-        abcrown = search_text(named)
+        abcrown = search_text(search if isinstance(search, str) else ABCROWN_DEFAULT)
     if isinstance(search, str):
-        search = read_search(search_file(search)).settings
-        rounds = math.ceil(search.attack.restarts / attack.targets)
-        attack = replace(attack, steps=search.attack.steps, restarts=rounds)
+        file = read_search(search_file(search))
+        search, ignored = file.settings, file.ignored
+        attack = _attack(search.attack)
+    else:
+        ignored = ignored_values(search)
+        attack = FalsifySettings() if search.attack == AttackChoice() else _attack(search.attack)
+    stages = settings.stages
+    if settings.attack is None and search.attack.order == "skip":
+        stages = tuple(name for name in stages if name != "attack")
     if settings.give_up is not None:
         search = replace(search, give_up=settings.give_up)
     return Plan(
-        settings.stages,
+        stages,
         search,
         settings.attack or attack,
         search.timeout if settings.timeout is None else settings.timeout,
         settings.memory << 20,
         settings.batch,
+        settings.shares,
+        settings.alpha_crown,
+        settings.input_split,
         abcrown,
+        () if abcrown else ignored,
     )
+
+
+def _attack(choice: AttackChoice) -> FalsifySettings:
+    """The attack stage's settings: a round starts at a point of its own for each target."""
+    settings = FalsifySettings(steps=choice.steps)
+    return replace(settings, restarts=math.ceil(choice.restarts / settings.targets))
 
 
 def search_file(name: str) -> Path:
@@ -211,13 +248,13 @@ def search_text(name: str) -> str:
 
 
 def parse_indices(text: str, count: int) -> list[int]:
-    """The places in ``range(count)`` that ``text`` names, in order, each once.
+    """The indices in ``range(count)`` that ``text`` names, in order, without repetition.
 
     The bounds of ``a:b`` may lie beyond the end, as Python's may; ``:n`` is a count of images and
     may not.
 
     Raises:
-        ConfigError: the text is not as it must be, or names an image beyond the end.
+        ConfigError: the text is malformed, or names an image beyond the end.
     """
     expected = "a:b, a:b:step, a list such as 3,7,9, or a count"
     try:

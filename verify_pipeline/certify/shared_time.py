@@ -1,4 +1,4 @@
-"""Time that several instances share: the cases of one property."""
+"""A time budget that several instances share, such as the cases of one property."""
 
 from __future__ import annotations
 

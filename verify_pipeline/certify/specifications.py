@@ -18,7 +18,7 @@ from verify_pipeline.problem import Specification
 
 
 class OutputSpecification(Protocol):
-    """What is asked of the outputs.
+    """A requirement on the outputs.
 
     Attributes:
         name: as in the ledger; equal iff the same is asked of every image.
@@ -40,7 +40,7 @@ class OutputSpecification(Protocol):
         ...
 
     def concerns(self, labels: Tensor, indices: Tensor) -> Tensor:
-        """Whether it asks anything of images, by their labels ``N`` and places in the set ``N``."""
+        """Which images it applies to, by their labels ``N`` and places in the set ``N``."""
         ...
 
     def of(self, labels: Tensor, indices: Tensor, outputs: int) -> Specification:
@@ -48,7 +48,7 @@ class OutputSpecification(Protocol):
         ...
 
     def check_outputs(self, outputs: int) -> None:
-        """Refuse a network with so few outputs that this asks nothing of it.
+        """Refuse a network that has too few outputs for this requirement.
 
         Raises:
             DataError: it has too few.
@@ -56,7 +56,7 @@ class OutputSpecification(Protocol):
         ...
 
     def check_fits(self, count: int, outputs: int) -> None:
-        """Refuse a set of ``count`` images, or a network of so many outputs, that this is not for.
+        """Refuse a number of images or outputs that this requirement does not fit.
 
         Raises:
             DataError: shapes or classes do not fit.
@@ -84,7 +84,7 @@ class Margins:
         return Specification.margins(labels, outputs, torch.float64)
 
     def check_outputs(self, outputs: int) -> None:
-        """Refuse a network that is no classifier.
+        """Refuse a network with a single output.
 
         Raises:
             DataError: it has a single output.
@@ -97,15 +97,15 @@ class Margins:
 
 
 MARGINS = Margins()
-"""What is asked where nothing else is said."""
+"""The default requirement."""
 
 
 @dataclass(frozen=True)
 class TopK:
     """Fewer than k other classes reach the label: it stays among the k best, without a tie.
 
-    Proofs are sound and not complete: they show of all but k - 1 classes, the same ones all over
-    the box, that they stay below the label. A counterexample has k others that reach it at once.
+    Proofs are sound but not complete: they show that all classes except k - 1, the same ones over
+    the whole box, stay below the label. A counterexample has k other classes that reach it at once.
 
     Attributes:
         k: at least 1.
@@ -140,7 +140,7 @@ class TopK:
         return replace(Specification.margins(labels, outputs, torch.float64), spare=self.k - 1)
 
     def check_outputs(self, outputs: int) -> None:
-        """Refuse a network that is no classifier.
+        """Refuse a network with a single output.
 
         Raises:
             DataError: it has a single output.
@@ -148,7 +148,7 @@ class TopK:
         _check_classifier(outputs)
 
     def check_fits(self, count: int, outputs: int) -> None:
-        """Refuse a k that every class is among.
+        """Refuse a k that is not below the number of classes.
 
         Raises:
             DataError: k is not below the number of classes.
@@ -161,13 +161,17 @@ class TopK:
 
 @dataclass(frozen=True, eq=False)
 class Targeted:
-    """The label beats one class, the target; images whose label it is are left out.
+    """The label beats one class, the target; images with that label are left out.
 
     Attributes:
         targets: one class for all images (no axis), or one for each image of the set.
     """
 
     targets: Tensor
+
+    def __repr__(self) -> str:
+        one = self.targets.dim() == 0
+        return f"Targeted({int(self.targets) if one else f'{self.targets.numel()} targets'})"
 
     needs_labels = True
 
@@ -193,7 +197,7 @@ class Targeted:
         return Specification(rows, rows.new_zeros(len(rows), 1))
 
     def check_outputs(self, outputs: int) -> None:
-        """Refuse a network that is no classifier.
+        """Refuse a network with a single output.
 
         Raises:
             DataError: it has a single output.
@@ -201,7 +205,7 @@ class Targeted:
         _check_classifier(outputs)
 
     def check_fits(self, count: int, outputs: int) -> None:
-        """Refuse targets that are not the classes of so many images.
+        """Refuse targets that are not one class per image.
 
         Raises:
             DataError: their number, or one of them, is wrong.
@@ -250,6 +254,9 @@ class LinearRows:
             raise DataError("specification", expected="at least one row", got="none")
         if not bool(torch.isfinite(self.matrix).all() and torch.isfinite(self.offsets).all()):
             raise DataError("specification", expected="finite coefficients", got="NaN or infinity")
+
+    def __repr__(self) -> str:
+        return f"LinearRows(matrix {' x '.join(map(str, self.matrix.shape))})"
 
     @property
     def name(self) -> str:

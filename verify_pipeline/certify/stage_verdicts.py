@@ -1,4 +1,4 @@
-"""Which verdicts each stage can give; a row of a ledger that says otherwise is no verdict."""
+"""The verdicts that each stage can give; a ledger's row with another one is invalid."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ DECIDES: dict[str, frozenset[Status]] = {
 """By the stage's name; every stage may also leave an image UNKNOWN."""
 
 BOUNDING_STAGES = ("ibp", "crown", "alpha-crown", "branch-and-bound")
-"""Each is at least as strong as those before it."""
+"""Each stage is at least as strong as those before it."""
 
 CLAIMING_STAGES = ("abcrown",)
-"""What they verify rests on the word of another tool, not on a bound of ours in float64."""
+"""Their VERIFIED rests on another tool's claim, not on a float64 bound of this package."""
 
 IN_PLACE_OF = {"input-split": "branch-and-bound"}
-"""Stages that no settings name: each runs where the other one was asked for."""
+"""Stages that settings cannot name: each may run in addition to the stage it maps to."""

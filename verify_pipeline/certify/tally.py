@@ -1,4 +1,4 @@
-"""What a run's verdicts add up to, as counts; every percentage of a table comes from here."""
+"""Counts of a run's verdicts, from which every percentage of a table is computed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import pandas as pd
+
 from verify_pipeline.certify.extents import Extent, asked_again
+from verify_pipeline.certify.frames import as_frame
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.records import Record, RunInfo
 from verify_pipeline.certify.stage_verdicts import BOUNDING_STAGES, CLAIMING_STAGES
@@ -18,7 +21,7 @@ from verify_pipeline.problem import Status
 
 @dataclass(frozen=True)
 class Summary:
-    """What a ledger holds of one run, or of some of its images.
+    """One run's verdicts in a ledger, or those of some of its images.
 
     Attributes:
         info: the run.
@@ -35,6 +38,34 @@ class Summary:
     replaced: int = 0
     remarks: tuple[str, ...] = ()
     asked: Extent | None = None
+
+    def __repr__(self) -> str:
+        run, tally = self.info.run, self.tally
+        return (
+            f"Summary({self.info.network_name} on {run.data_set} {run.split}, "
+            f"{run.perturbation}: {tally.images} images, {tally.right} right, "
+            f"{tally.proved} verified, {tally.undecided} undecided)"
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """The verdicts as a table, one row for each image, in order.
+
+        Columns:
+            * ``image``: its place in the data set, counted from 0.
+            * ``label``: the right class; missing where the question is not about classes.
+            * ``verdict``: ``verified``, ``falsified`` or ``unknown``.
+            * ``stage``: that decided it, or tried last.
+            * ``reason``: of an unknown, such as ``timeout`` (a name of ``Reason``); else empty.
+            * ``bound``: the best lower bound of the least margin; NaN if there is none.
+            * ``margin``: at the counterexample, <= 0; NaN if there is none.
+            * ``seconds``: charged to the image over all attempts.
+            * ``attempts``: how often it was tried.
+            * ``tied``: whether it is verified before the network's end only, where the file itself
+              ties.
+            * ``detail``: more for a reader.
+            * ``versions``: of the packages that decided it.
+        """
+        return as_frame(self.records)
 
     @cached_property
     def tally(self) -> Tally:
@@ -70,12 +101,11 @@ class Summary:
 def summaries(ledger: Ledger) -> list[Summary]:
     """Every run of a ledger, in the order in which they were started.
 
-    One without a verdict is left out unless it is known for which images it was asked. A run has
-    several rows for an image where the data set's image was replaced by another one: the latest
-    counts.
+    A run without verdicts is omitted unless its requested images are known. If the data set's image
+    at an index was replaced, the run has several rows for it, and the latest counts.
 
     Raises:
-        LedgerError: a row is not such as this package writes.
+        LedgerError: this package cannot have written some row.
     """
     found = []
     for info in ledger.runs():
@@ -87,9 +117,9 @@ def summaries(ledger: Ledger) -> list[Summary]:
 
 
 def together(first: Summary, second: Summary, source: str) -> Summary:
-    """What two ledgers hold of one run, each image once.
+    """Merge the verdicts of two ledgers on one run.
 
-    Of an image that both have, a decided verdict counts before an UNKNOWN one, else the later.
+    For an image in both, a decided verdict replaces an UNKNOWN one; otherwise the later counts.
 
     Args:
         first: of one ledger, or of several already.
@@ -97,7 +127,7 @@ def together(first: Summary, second: Summary, source: str) -> Summary:
         source: how an error names the second ledger.
 
     Raises:
-        LedgerError: one says verified and the other falsified of an image.
+        LedgerError: one verifies an image and the other falsifies it.
     """
     chosen = {(record.index, record.instance): record for record in first.records}
     for record in second.records:
@@ -203,7 +233,7 @@ class Tally:
 
     @property
     def claimed(self) -> int:
-        """Images VERIFIED on the word of another tool alone."""
+        """Images VERIFIED by another tool's claim alone."""
         return sum(self.verified.values()) - self.proved
 
     @property
@@ -214,7 +244,7 @@ class Tally:
     def proved_up_to(self, stage: str) -> int:
         """Images VERIFIED by ``stage`` or a bounding stage that is weaker.
 
-        Each stage is given only what the weaker ones left open, and is at least as strong.
+        Each stage gets only images that weaker ones left open, and is at least as strong.
         """
         weaker = BOUNDING_STAGES[: BOUNDING_STAGES.index(stage) + 1]
         return sum(self.verified.get(name, 0) for name in weaker)

@@ -1,55 +1,33 @@
-"""The commands. Each is a few lines: read the arguments, call the pipeline, show what came back.
+"""The commands: each reads its arguments, calls the pipeline, and shows the result.
 
-Only typer and rich are imported at the top: torch and the package's parts come in inside the
-commands, so that `--help` answers at once.
+Only typer and rich are imported at the top. The commands import torch and the rest of the package
+themselves, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
-import errno
-import sys
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from verify_pipeline._version import __version__
-from verify_pipeline.cli.arguments import named, pairs_of, this_command
+from verify_pipeline.cli import panels
+from verify_pipeline.cli.arguments import named, pairs_of, tell_ignored, this_command
 from verify_pipeline.cli.certifying import certify, recheck
 from verify_pipeline.cli.crosschecking import crosscheck
+from verify_pipeline.cli.framework import Command, Group
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument, folder
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
-from verify_pipeline.errors import VerifyPipelineError
 
 if TYPE_CHECKING:
     from verify_pipeline.run_folders import Begun
 
 
-class _Group(TyperGroup):
-    """Turns the errors a user can mend into a message and an exit code, whatever the command."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command line's command."""
-        try:
-            return super().invoke(ctx)
-        except VerifyPipelineError as error:
-            sys.stdout.flush()
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(error.exit_code) from None
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of our output has left; typer ends quietly
-                raise
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(VerifyPipelineError.exit_code) from None
-        except KeyboardInterrupt:
-            typer.echo("\nstopped; continue with the same command", err=True)
-            raise typer.Exit(130) from None
-
-
 app = typer.Typer(
     name="verify-pipeline",
-    cls=_Group,
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -60,6 +38,9 @@ app = typer.Typer(
         "it must be (the message says what and what to do), 130 stopped by Ctrl-C."
     ),
 )
+
+
+_command = functools.partial(app.command, cls=Command)
 
 
 def _print_version(asked: bool) -> None:
@@ -78,7 +59,7 @@ def main_options(
     """Options of the command itself; its help is the application's."""
 
 
-@app.command()
+@_command()
 def recipes(
     name: Annotated[
         str | None, typer.Argument(help="Show this recipe in full, defaults included.")
@@ -96,50 +77,59 @@ def recipes(
         typer.echo(f"{each:<{width}}  {load_recipe(each).description}")
 
 
-@app.command()
+@_command()
 def train(
     recipe: RecipeArgument,
     out: Out,
     data_root: DataRoot = None,
     device: Device = "auto",
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write metrics for TensorBoard, too.")
+        bool,
+        typer.Option(
+            "--tensorboard",
+            help="Write metrics for TensorBoard, too.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = False,
     overrides: Overrides = None,
 ) -> None:
     """Train the network of a recipe.
 
-    Writes a checkpoint after each epoch and metrics.csv into --out. Stopped at any moment, the
-    same command continues; on the CPU the result is the same as in one go.
+    Writes a checkpoint after each epoch and metrics.csv into --out. If it is interrupted, the same
+    command continues it; on the CPU the result equals that of an uninterrupted run.
     """
     from verify_pipeline import pipeline
-    from verify_pipeline.cli.progress import ProgressDisplay
     from verify_pipeline.run_folders import KeepBegun, begin
     from verify_pipeline.training import Several, TensorBoard, TrainObserver
 
     begun = begin(recipe, pairs_of(overrides), out, device)
-    with ProgressDisplay() as progress:
-        observer: TrainObserver = Several(KeepBegun(out, begun), progress.training)
-        if tensorboard:
-            observer = Several(observer, TensorBoard(out / "tensorboard"))
-        pipeline.train(begun.recipe, out, data_root=data_root, device=device, observer=observer)
+    observer: TrainObserver = KeepBegun(out, begun)
+    if tensorboard:
+        observer = Several(observer, TensorBoard(out / "tensorboard"))
+    pipeline.train(
+        begun.recipe, out, data_root=data_root, device=device, observer=observer, progress=True
+    )
     typer.echo(f"trained {begun.recipe.name}: {out}")
 
 
-@app.command()
+@_command()
 def export(
     trained: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Folder of a finished training.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The file. Default: FOLDER/<recipe>.onnx.")
+        Path | None,
+        typer.Option(
+            help="The file. Default: FOLDER/<recipe>.onnx.", rich_help_panel=panels.OUTPUT
+        ),
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
     """Write a trained network as one ONNX file.
 
-    Normalisation is inside, batch norm folded, the batch axis free. The file appears only if
-    onnxruntime computes with it what the network does, on random inputs and on test images.
+    The file contains the normalisation and the folded batch norm; its batch axis is free. It is
+    written only if onnxruntime reproduces the network's outputs on random inputs and on test
+    images.
     """
     from verify_pipeline import pipeline
     from verify_pipeline.cli.show import show_export
@@ -149,15 +139,15 @@ def export(
     show_export(pipeline.export_folder(trained, out, data_root))
 
 
-app.command()(certify)
-app.command()(recheck)
-app.command()(vnnlib)
-app.command()(vnncomp)
-app.command()(crosscheck)
-app.command("vnncomp-table")(vnncomp_table)
+_command()(certify)
+_command()(recheck)
+_command()(vnnlib)
+_command()(vnncomp)
+_command()(crosscheck)
+_command("vnncomp-table")(vnncomp_table)
 
 
-@app.command()
+@_command()
 def run(
     recipe: RecipeArgument,
     out: Out,
@@ -167,25 +157,30 @@ def run(
 ) -> None:
     """Do everything a recipe says: train, export, certify all test images, tabulate.
 
-    Stopped at any moment, the same command continues; what --set said need not be typed again.
+    If it is interrupted, the same command continues it; --set need not be typed again.
     """
     from verify_pipeline.run_folders import begin
 
     _run(begin(recipe, pairs_of(overrides), out, device), out, data_root)
 
 
-@app.command()
+@_command()
 def demo(
     out: Annotated[
         Path,
-        typer.Option(parser=folder, metavar="PATH", help="Folder for everything that is made."),
+        typer.Option(
+            parser=folder,
+            metavar="PATH",
+            help="Folder for everything that is made.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = Path("results/demo"),
     overrides: Overrides = None,
 ) -> None:
     """Train on small digits (8 x 8, embedded), export, certify every test image, tabulate.
 
-    About a minute on one CPU core, and only one is used: sums do not depend on how many there are,
-    so the same seed gives the same table.
+    It takes about a minute and uses one CPU core only, so that sums do not depend on the number of
+    cores: the same seed gives the same table.
     """
     import torch
 
@@ -195,15 +190,18 @@ def demo(
     _run(begin("digits-cc-ibp", pairs_of(overrides), out, "cpu"), out, None)
 
 
-@app.command()
+@_command()
 def table(
     ledgers: Annotated[list[Path], typer.Argument(metavar="LEDGER...", help="SQLite files.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Write OUT.csv, OUT.md and their -seconds companions, too."),
+        typer.Option(
+            help="Write OUT.csv, OUT.md and their -seconds companions, too.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = None,
 ) -> None:
-    """Tabulate what ledgers hold: one row for each run."""
+    """Tabulate the verdicts of ledgers: one row for each run."""
     from verify_pipeline import reports
     from verify_pipeline.cli.show import show_summaries
 
@@ -216,21 +214,31 @@ def table(
             typer.echo(f"wrote {path}")
 
 
-@app.command()
+@_command()
 def publish(
     run_folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Folder of a finished `run`.")
     ],
     models: Annotated[
         Path,
-        typer.Option(parser=folder, metavar="PATH", help="Where the file and its card go."),
+        typer.Option(
+            parser=folder,
+            metavar="PATH",
+            help="Where the file and its card go.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = Path("models"),
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another network of the same name there.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace another network of the same name there.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = False,
     data_root: DataRoot = None,
 ) -> None:
-    """Copy the network of a finished run into a folder of models, with a card of what was proved.
+    """Copy the network of a finished run into a folder of models, with a card of its results.
 
     The card names the recipe, the seed, the file's hash, the verdicts, and the commands.
     """
@@ -243,11 +251,11 @@ def publish(
         typer.echo(f"wrote {path}")
 
 
-@app.command()
+@_command()
 def doctor(data_root: DataRoot = None) -> None:
-    """Show what is installed and what would be used: versions, device, tools, data root.
+    """Show the installation: versions, device, external tools, data root.
 
-    Exits with 2 when something that the main commands need is missing.
+    Exits with 2 when a requirement of the main commands is missing.
     """
     from verify_pipeline.doctor import examine
 
@@ -264,21 +272,22 @@ def doctor(data_root: DataRoot = None) -> None:
 
 def _run(begun: Begun, out: Path, data_root: Path | None) -> None:
     from verify_pipeline import pipeline
-    from verify_pipeline.cli.progress import ProgressDisplay
+    from verify_pipeline.atomic_write import check_folder
+    from verify_pipeline.certify.settings import plan
     from verify_pipeline.cli.show import show_export, show_summaries
     from verify_pipeline.run_folders import KeepBegun
-    from verify_pipeline.training import Several
 
-    with ProgressDisplay() as progress:
-        outcome = pipeline.run(
-            begun.recipe,
-            out,
-            data_root=data_root,
-            device=begun.device,
-            train_observer=Several(KeepBegun(out, begun), progress.training),
-            certify_observer=progress.certification,
-            command=begun.command(out),
-        )
+    check_folder(out)
+    tell_ignored(plan(begun.recipe.certify), begun.recipe.certify.search)
+    outcome = pipeline.run(
+        begun.recipe,
+        out,
+        data_root=data_root,
+        device=begun.device,
+        train_observer=KeepBegun(out, begun),
+        command=begun.command(out),
+        progress=True,
+    )
     show_export(outcome.export)
     show_summaries([outcome.summary])
     typer.echo("\n".join(f"wrote {path}" for path in outcome.tables))

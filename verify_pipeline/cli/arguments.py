@@ -1,4 +1,4 @@
-"""What several commands make of what was typed."""
+"""Checks and conversions of arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from verify_pipeline.cli.options import Abcrown
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from verify_pipeline.certify.questions import Question
+    from verify_pipeline.certify.settings import Plan
     from verify_pipeline.config import Recipe
     from verify_pipeline.data import ImageSet
     from verify_pipeline.engines import Setup
@@ -23,7 +26,7 @@ def recipe_of(source: str, overrides: list[str] | None) -> Recipe:
     """The recipe of that name or path, with the values of `--set` in it.
 
     Raises:
-        ConfigError: it is missing, or something in it or in an override is wrong.
+        ConfigError: the recipe is missing, or it or an override has an error.
     """
     from verify_pipeline.config import load_recipe
 
@@ -34,7 +37,7 @@ def pairs_of(overrides: list[str] | None) -> dict[str, str]:
     """The values of `--set`, by key.
 
     Raises:
-        ConfigError: one is no `KEY=VALUE`, or a key is there twice with other values.
+        ConfigError: an override is not `KEY=VALUE`, or a key has two different values.
     """
     pairs: dict[str, str] = {}
     for text in overrides or []:
@@ -52,7 +55,7 @@ class OwnArrays:
 
     Attributes:
         images: path of the images' array.
-        labels: path of the labels' array; None: only what is not about labels can be asked.
+        labels: path of the labels' array; None restricts questions to those without labels.
     """
 
     images: Path
@@ -60,17 +63,17 @@ class OwnArrays:
 
     @property
     def name(self) -> str:
-        """What the images are called in ledgers and tables."""
+        """The images' name in ledgers and tables."""
         return self.images.stem
 
     def read(self, outputs: int, question: Question) -> ImageSet:
-        """The images, for a question to a network with that many outputs.
+        """Read the images for a question about a network with that many outputs.
 
-        Labels have to be the network's classes where the question is about them.
+        If the question is about labels, they have to be classes of the network.
 
         Raises:
-            ConfigError: there are no labels, and the question is about them.
-            DataError: a file is missing, or what it holds cannot be.
+            ConfigError: the question needs labels, and there are none.
+            DataError: a file is missing, or its content is invalid.
         """
         from verify_pipeline import data
 
@@ -87,12 +90,12 @@ class OwnArrays:
 
 
 def own_arrays(images: Path | None, labels: Path | None, **others: object) -> OwnArrays | None:
-    """What `--images` and `--labels` name; None: neither was given.
+    """The arrays that `--images` and `--labels` name; None if neither was given.
 
     Args:
         images: path, or None where the option was not given.
         labels: path, or None where the option was not given.
-        others: by name, options that mean nothing beside these two; None where not given.
+        others: by name, options that these two exclude; None where not given.
 
     Raises:
         ConfigError: labels without images, or one of ``others`` beside them.
@@ -108,7 +111,7 @@ def own_arrays(images: Path | None, labels: Path | None, **others: object) -> Ow
 def both(
     first: tuple[str, Path | None], second: tuple[str, Path | None]
 ) -> tuple[Path, Path] | None:
-    """The paths of two options that say something together only; None: neither was given.
+    """The paths of two options that require each other; None if neither was given.
 
     Args:
         first: its name, and the path or None.
@@ -125,7 +128,7 @@ def both(
 
 
 def refuse_beside(chosen: str, expected: str, others: Mapping[str, object]) -> None:
-    """Refuse options that mean nothing beside those that were chosen.
+    """Refuse options that the chosen ones exclude.
 
     Args:
         chosen: names of the options that are given.
@@ -146,20 +149,20 @@ def refuse_beside(chosen: str, expected: str, others: Mapping[str, object]) -> N
 
 
 def named(option: str, out: Path) -> None:
-    """Refuse a path of a file that ends in no name, as ``""``, ``/`` and ``..`` do.
+    """Refuse a path that does not end in a file name, such as ``""``, ``/`` or ``..``.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: the path ends in no file name.
     """
     if out.name in ("", ".."):
         raise ConfigError(option, expected="a path that ends in a file's name", got=f"'{out}'")
 
 
 def certify_fields(indices: str | None, stages: str | None, **others: Any) -> dict[str, Any]:
-    """Fields of certify's settings as a recipe's YAML would have them, of the options given.
+    """The given options as fields of certify's settings, in the form of a recipe's YAML.
 
     Args:
-        indices: as typed; digits alone are a count.
+        indices: as typed; a bare number is a count.
         stages: as typed, separated by commas.
         others: fields by name, values as they are; None where the option was not given.
     """
@@ -179,8 +182,8 @@ def abcrown_setup(folder: Path, typed: Abcrown) -> Setup:
         typed: its options.
 
     Raises:
-        DependencyError: it is not there.
-        ConfigError: the memory is no count.
+        DependencyError: α,β-CROWN is not installed.
+        ConfigError: the memory is not a positive count.
     """
     from verify_pipeline.engines import Limits, Setup, find_tool
 
@@ -193,7 +196,7 @@ def abcrown_setup(folder: Path, typed: Abcrown) -> Setup:
 
 
 def engine_setup(engine: str, stages: str | None, folder: Path, typed: Abcrown) -> Setup | None:
-    """How α,β-CROWN is run, where it is asked for; see :func:`abcrown_setup`.
+    """How α,β-CROWN is run; None if it is not requested. See :func:`abcrown_setup`.
 
     Args:
         engine: as typed.
@@ -202,8 +205,8 @@ def engine_setup(engine: str, stages: str | None, folder: Path, typed: Abcrown) 
         typed: its options.
 
     Raises:
-        ConfigError: there is no such engine, or options of another one were given.
-        DependencyError: the tool is not there.
+        ConfigError: the engine is unknown, or options of another engine were given.
+        DependencyError: the tool is not installed.
     """
     if engine not in ("builtin", "abcrown"):
         raise ConfigError("--engine", expected="builtin or abcrown", got=engine)
@@ -218,6 +221,22 @@ def engine_setup(engine: str, stages: str | None, folder: Path, typed: Abcrown) 
     return None
 
 
+def tell_ignored(chosen: Plan, search: object) -> None:
+    """Name the keys of the search's settings that have no effect, on standard error.
+
+    Args:
+        chosen: the plan made of them.
+        search: the file, as typed or as the recipe names it; anything else: they are the recipe's.
+    """
+    if chosen.ignored:
+        source = search if isinstance(search, str) else "the recipe's search"
+        keys = ", ".join(chosen.ignored)
+        typer.echo(
+            f"warning: {source}: the built-in search ignores what only α,β-CROWN follows: {keys}",
+            err=True,
+        )
+
+
 def this_command() -> str:
-    """The command line, for files that tell how they were made."""
+    """The command line, for output files that record how they were made."""
     return shlex.join(["verify-pipeline", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""The commands that certify a data set and look at the evidence again; see app.py for the rest."""
+"""The commands that certify a data set and recheck its counterexamples."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from verify_pipeline.cli.arguments import (
     named,
     own_arrays,
     recipe_of,
+    tell_ignored,
 )
 from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.options import DataRoot
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CertifySearchOptions:
-    """What is tried, for how long, and where it is written, as typed."""
+    """Options about the search, its time and its output, as typed."""
 
     recipe: options.RecipeOption = None
     indices: options.Indices = None
@@ -56,8 +57,8 @@ def certify(
 ) -> None:
     """Certify a data set: prove each image robust, or find an image in its box that is not.
 
-    Every verdict goes into the ledger as it falls. Stopped at any moment, the same command
-    continues and decides nothing twice.
+    Every verdict is written to the ledger at once. If it is interrupted, the same command continues
+    and decides nothing twice.
     """
     place = _ledger_of(network, tried.ledger)
     setup = engine_setup(tried.engine, tried.stages, place.with_suffix(".abcrown"), abcrown)
@@ -78,7 +79,7 @@ def certify(
 def _own(
     pictures: options.Pictures, boxes: questions.Boxes, asked: questions.Typed
 ) -> questions.OwnBoxes | OwnArrays | None:
-    """The user's own boxes or images; None: a data set's."""
+    """The user's own boxes or images; None if a data set is certified."""
     images, labels = pictures.images, pictures.labels
     sets = {
         "data": pictures.data,
@@ -125,7 +126,7 @@ def _job(
 
 @dataclass(frozen=True)
 class AskedByFiles:
-    """What was asked and read from files, as typed; None where an option was not given."""
+    """Files that the original question was read from, as typed; None where an option is missing."""
 
     epsilon_file: questions.EpsilonFile = None
     target: questions.Target = None
@@ -143,11 +144,11 @@ def recheck(
     labels: options.Labels = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Replay every counterexample of a ledger in onnxruntime, against the images read anew.
+    """Replay every counterexample of a ledger in onnxruntime, inside boxes built from the images.
 
-    The ledger says what was asked; what was read from files (images, labels, boxes, ε by pixel,
-    targets, rows) has to be named again. Exits with 2 when a counterexample does not hold any
-    more, or a row is not of the image and label that the data set has there.
+    The ledger stores the question; files that it was read from (images, labels, boxes, ε by pixel,
+    targets, rows) have to be named again. Exits with 2 when a counterexample no longer holds, or
+    when the image or label of a row differs from the data set's.
     """
     from verify_pipeline import onnx, reports
 
@@ -179,7 +180,7 @@ def recheck(
 
 
 def _about(info: RunInfo) -> str:
-    """A run's images, and what was asked of them."""
+    """One line that describes a run: its images and the question."""
     run = info.run
     box, separator, preprocessing = run.perturbation.partition("; ")
     if info.epsilon is not None:
@@ -189,7 +190,7 @@ def _about(info: RunInfo) -> str:
 
 
 def _ledger_of(network: Path, ledger: Path | None) -> Path:
-    """The ledger that was named, else the one beside the network.
+    """The named ledger, or else the one beside the network.
 
     Raises:
         ConfigError: one of the two is a path without a file's name.
@@ -211,19 +212,19 @@ def _certify(
     abcrown: Setup | None,
 ) -> None:
     from verify_pipeline import pipeline
-    from verify_pipeline.cli.progress import ProgressDisplay
+    from verify_pipeline.certify.settings import plan
     from verify_pipeline.cli.show import show_summaries
 
-    with ProgressDisplay() as progress:
-        summary = pipeline.certify(
-            job.network,
-            images,
-            job.settings,
-            question=question,
-            ledger=ledger,
-            observer=progress.certification,
-            device=device,
-            abcrown=abcrown,
-        )
+    tell_ignored(plan(job.settings), job.settings.search)
+    summary = pipeline.certify(
+        job.network,
+        images,
+        job.settings,
+        question=question,
+        ledger=ledger,
+        device=device,
+        abcrown=abcrown,
+        progress=True,
+    )
     show_summaries([summary])
     typer.echo(f"ledger: {ledger}")

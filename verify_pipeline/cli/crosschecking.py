@@ -1,4 +1,4 @@
-"""The command that runs both engines on the same instances; see app.py for the rest."""
+"""The command that runs both engines on the same instances and compares them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from verify_pipeline.cli import options, questions
+from verify_pipeline.cli import options, panels, questions
 from verify_pipeline.cli.arguments import (
     abcrown_setup,
     certify_fields,
     named,
     own_arrays,
     refuse_beside,
+    tell_ignored,
     this_command,
 )
 from verify_pipeline.cli.grouping import grouped
@@ -31,26 +32,40 @@ Network = Annotated[
     Path | None, typer.Argument(help="ONNX file of pixels in [0, 1] to logits; or --instances.")
 ]
 Instances = Annotated[
-    Path | None, typer.Option(help="A VNN-COMP list instead: lines onnx,vnnlib,timeout.")
+    Path | None,
+    typer.Option(
+        help="A VNN-COMP list instead: lines onnx,vnnlib,timeout.", rich_help_panel=panels.QUESTION
+    ),
 ]
-Out = Annotated[Path, typer.Option(help="Writes OUT.csv and OUT.md.")]
+Out = Annotated[
+    Path, typer.Option(help="Writes OUT.csv and OUT.md.", rich_help_panel=panels.OUTPUT)
+]
 Indices = Annotated[
     str | None,
-    typer.Option(help="Which images, or lines of the list: 0:1000, ::10, 3,7,9, or a count."),
+    typer.Option(
+        help="Which images, or lines of the list: 0:1000, ::10, 3,7,9, or a count.",
+        rich_help_panel=panels.IMAGES,
+    ),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Compare the first so many open ones only.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Compare at most this many open instances.", rich_help_panel=panels.IMAGES
+    ),
+]
 Ledger = Annotated[
     Path | None,
     typer.Option(
         help="SQLite file of both engines' verdicts, continued. Default: OUT.sqlite; of a list: "
-        "OUT.builtin.csv and OUT.builtin.abcrown.csv."
+        "OUT.builtin.csv and OUT.builtin.abcrown.csv.",
+        rich_help_panel=panels.OUTPUT,
     ),
 ]
 
 
 @dataclass(frozen=True)
 class CrosscheckedOptions:
-    """What is asked of images, as typed; None where an option was not given."""
+    """Options about the question, as typed; None where an option was not given."""
 
     epsilon: questions.Epsilon = None
     mean: questions.Mean = None
@@ -60,7 +75,7 @@ class CrosscheckedOptions:
 
 @dataclass(frozen=True)
 class CrosscheckSearchOptions:
-    """How many instances, for how long, and where it is written, as typed."""
+    """Options about the number of instances, the time and the output, as typed."""
 
     indices: Indices = None
     limit: Limit = None
@@ -80,10 +95,10 @@ def crosscheck(
     network: Network = None,
     instances: Instances = None,
 ) -> None:
-    """Run our branch and bound and α,β-CROWN on what the cheap stages leave open, and compare.
+    """Compare our branch and bound with α,β-CROWN on the images that cheap stages leave open.
 
-    Or both on a VNN-COMP list. Stopped at any moment, the same command continues. Exits with 2 when
-    one engine verifies what the other falsifies.
+    With --instances, both run on a VNN-COMP list. If it is interrupted, the same command continues.
+    Exits with 2 when one engine verifies what the other falsifies.
     """
     if (network is None) == (instances is None):
         raise ConfigError(
@@ -109,7 +124,7 @@ def crosscheck(
 
 @dataclass(frozen=True)
 class _Common:
-    """What a comparison of images and one of a list are both told."""
+    """Settings that comparisons of images and of lists share."""
 
     place: Path
     setup: Setup
@@ -129,10 +144,12 @@ def _of_images(
     pictures: options.Pictures,
     common: _Common,
 ) -> tuple[list[Pair], dict[str, str]]:
-    """Both engines on what the cheap stages leave open of images, and what the page says of it."""
+    """Run both engines on the images that cheap stages leave open."""
     from verify_pipeline import pipeline
-    from verify_pipeline.cli.progress import ProgressDisplay
+    from verify_pipeline.certify.settings import plan
+    from verify_pipeline.conversions import choose_device
     from verify_pipeline.engines.crosscheck import Job, crosscheck_images
+    from verify_pipeline.reporting import watched
     from verify_pipeline.reporting.tables import epsilon_text
 
     own = own_arrays(
@@ -163,10 +180,11 @@ def _of_images(
         chosen = asked.load_images(cast("Split", pictures.split or "test"), common.where.data_root)
     else:
         chosen = own.read(asked.network.outputs, question)
-    where = pipeline.choose_device(common.where.device)
+    where = choose_device(common.where.device)
+    tell_ignored(plan(asked.settings), asked.settings.search)
     job = Job(asked.network, chosen, asked.settings, common.place, where, question)
-    with ProgressDisplay() as progress:
-        pairs = crosscheck_images(job, common.setup, progress.certification, common.tried.limit)
+    with watched(progress=True) as watching:
+        pairs = crosscheck_images(job, common.setup, watching.certification, common.tried.limit)
     width = typed.epsilon or epsilon_text(asked.settings.epsilon)
     about = {"Network": str(network), "ε": width, "Preprocessing": question.preprocessing.name}
     return pairs, {key: value for key, value in about.items() if value}
@@ -174,8 +192,8 @@ def _of_images(
 
 def _of_list(instances: Path, common: _Common) -> tuple[list[Pair], dict[str, str]]:
     """Both engines on a list; a line for each new result."""
-    from verify_pipeline import pipeline
     from verify_pipeline.certify.settings import ABCROWN_DEFAULT, parse_indices, search_text
+    from verify_pipeline.conversions import choose_device
     from verify_pipeline.engines.crosscheck import crosscheck_set
     from verify_pipeline.interop.decide import property_plan
     from verify_pipeline.interop.instance_list import Key, read_instances
@@ -187,6 +205,7 @@ def _of_list(instances: Path, common: _Common) -> tuple[list[Pair], dict[str, st
 
     search = common.tried.search or ABCROWN_DEFAULT
     seconds = None if common.tried.timeout is None else _seconds(common.tried.timeout)
+    tell_ignored(property_plan(1.0, search), search)
     listed = read_instances(instances)
     chosen = [listed[place] for place in parse_indices(common.tried.indices or ":", len(listed))]
     job = SetJob(
@@ -194,7 +213,7 @@ def _of_list(instances: Path, common: _Common) -> tuple[list[Pair], dict[str, st
         common.place.with_suffix(".counterexamples"),
         lambda allowed: property_plan(allowed, search),
         seconds,
-        pipeline.choose_device(common.where.device),
+        choose_device(common.where.device),
     )
     config = search_text(search)
     pairs = crosscheck_set(chosen[: common.tried.limit], job, common.setup, config, tell)
@@ -202,7 +221,7 @@ def _of_list(instances: Path, common: _Common) -> tuple[list[Pair], dict[str, st
 
 
 def _show(pairs: Sequence[Pair], out: Path, about: Mapping[str, str]) -> None:
-    """Sentences on the terminal, the files, and the exit code of a contradiction."""
+    """Print the summary, write the files, and exit with 2 on a contradiction."""
     from verify_pipeline.engines import comparison
 
     for line in comparison.summary_lines(pairs):

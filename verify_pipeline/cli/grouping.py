@@ -1,7 +1,7 @@
-"""Commands that take their options in groups.
+"""Commands whose options come in groups.
 
-typer reads one option from each parameter of a function. Here a parameter may also be a dataclass,
-each of whose fields is an option: what belongs together is declared once, and goes on together.
+typer reads one option from each parameter of a function. Here a parameter may also be a dataclass
+whose fields are options: related options are declared once and passed on together.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Any, get_type_hints
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as typer reads it: in place of a dataclass, its fields.
+    """The command with each dataclass replaced by its fields, as typer expects it.
 
     Args:
-        command: a function. Every field of its dataclasses has a default, and a name that no other
-            field or parameter has.
+        command: a function. Every field of its dataclasses has a default and a unique name.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}

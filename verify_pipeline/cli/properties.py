@@ -1,4 +1,4 @@
-"""The commands about other people's properties; see app.py for the rest."""
+"""The commands that decide VNN-LIB properties."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from verify_pipeline.cli import panels
 from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.options import Device, GiveUp, Parity, Search
 
@@ -17,16 +18,26 @@ if TYPE_CHECKING:
 
 
 def vnnlib(
-    onnx: Annotated[Path, typer.Option(help="ONNX file of the network.")],
-    prop: Annotated[
-        Path, typer.Option("--property", help="VNN-LIB file, 1.0 or 2.0, gzip or not.")
+    onnx: Annotated[
+        Path, typer.Option(help="ONNX file of the network.", rich_help_panel=panels.QUESTION)
     ],
-    timeout: Annotated[float, typer.Option(help="Seconds, once the files are read.")] = 300.0,
+    prop: Annotated[
+        Path,
+        typer.Option(
+            "--property",
+            help="VNN-LIB file, 1.0 or 2.0, gzip or not.",
+            rich_help_panel=panels.QUESTION,
+        ),
+    ],
+    timeout: Annotated[
+        float, typer.Option(help="Seconds, once the files are read.", rich_help_panel=panels.SEARCH)
+    ] = 300.0,
     counterexample: Annotated[
         Path | None,
         typer.Option(
             help="Where a counterexample goes, in VNN-COMP's form. Default: "
-            "NETWORK_PROPERTY.counterexample in this folder."
+            "NETWORK_PROPERTY.counterexample in this folder.",
+            rich_help_panel=panels.OUTPUT,
         ),
     ] = None,
     search: Search = None,
@@ -35,11 +46,11 @@ def vnnlib(
 ) -> None:
     """Decide a VNN-LIB property of a network: prints sat, unsat, timeout or unknown.
 
-    sat: the network has a counterexample, which onnxruntime confirmed and which is written to a
-    file. unsat: it has none, by bounds in float64.
+    sat: onnxruntime confirmed a counterexample, which is written to a file. unsat: float64 bounds
+    prove that there is none.
     """
-    from verify_pipeline import pipeline
-    from verify_pipeline.cli.arguments import named
+    from verify_pipeline.cli.arguments import named, tell_ignored
+    from verify_pipeline.conversions import choose_device
     from verify_pipeline.interop.counterexamples import write_counterexample
     from verify_pipeline.interop.decide import decide, property_plan
     from verify_pipeline.interop.sets import counterexample_name
@@ -48,8 +59,9 @@ def vnnlib(
 
     place_of_it = counterexample or Path(counterexample_name(onnx, prop))
     named("--counterexample", place_of_it)
-    where = pipeline.choose_device(device)
-    plan = property_plan(timeout, search)  # a mistake there is told before anything is read
+    where = choose_device(device)
+    plan = property_plan(timeout, search)  # reports its mistakes before anything is read
+    tell_ignored(plan, search)
     asked, network = read_vnnlib(prop), read_network(onnx, parity_check)
     (found,) = decide(network, [asked], plan, device=where)
     if found.point is not None and found.output is not None:
@@ -62,17 +74,23 @@ def vnnlib(
 
 @dataclass(frozen=True)
 class PropertySearchOptions:
-    """What is tried of a set, for how long and where, as typed."""
+    """Options about the search of a set, its time and its device, as typed."""
 
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds for each instance. Default: as the list says.")
+        float | None,
+        typer.Option(
+            help="Seconds for each instance. Default: as the list says.",
+            rich_help_panel=panels.SEARCH,
+        ),
     ] = None
     search: Search = None
     give_up: GiveUp = None
     retry: Annotated[
         bool,
         typer.Option(
-            "--retry", help="Try instances again whose result is timeout or unknown; see --timeout."
+            "--retry",
+            help="Try instances again whose result is timeout or unknown; see --timeout.",
+            rich_help_panel=panels.SEARCH,
         ),
     ] = False
     parity_check: Parity = True
@@ -84,23 +102,35 @@ def vnncomp(
     instances: Annotated[
         Path, typer.Argument(help="A set's instances.csv: lines onnx,vnnlib,timeout.")
     ],
-    out: Annotated[Path, typer.Option(help="Results file (CSV); continued where it is there.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Results file (CSV); continued where it is there.", rich_help_panel=panels.OUTPUT
+        ),
+    ],
     tried: PropertySearchOptions,
     reference: Annotated[
         Path | None,
-        typer.Option(help="CSV file with columns onnx, vnnlib and verdict to compare with."),
+        typer.Option(
+            help="CSV file with columns onnx, vnnlib and verdict to compare with.",
+            rich_help_panel=panels.CHECKS,
+        ),
     ] = None,
     counterexamples: Annotated[
         Path | None,
-        typer.Option(help="Folder for counterexamples. Default: counterexamples beside --out."),
+        typer.Option(
+            help="Folder for counterexamples. Default: counterexamples beside --out.",
+            rich_help_panel=panels.OUTPUT,
+        ),
     ] = None,
 ) -> None:
     """Decide a whole VNN-COMP set: one result for each instance, counterexamples as files.
 
-    Each network is read once, and its properties are decided in batches. Stopped at any moment,
-    the same command continues. Exits with 2 when a result contradicts the reference.
+    Each network is read once, and its properties are decided in batches. If it is interrupted, the
+    same command continues. Exits with 2 when a result contradicts the reference.
     """
-    from verify_pipeline import pipeline
+    from verify_pipeline.cli.arguments import tell_ignored
+    from verify_pipeline.conversions import choose_device
     from verify_pipeline.interop.decide import property_plan
     from verify_pipeline.interop.instance_list import Key, read_instances, read_reference
     from verify_pipeline.interop.sets import Result, SetJob, compare, run_set
@@ -112,8 +142,8 @@ def vnncomp(
     def plan(seconds: float) -> Plan:
         return property_plan(seconds, tried.search, tried.give_up)
 
-    # mistakes in these are told before anything is read or written
-    plan(1.0 if tried.timeout is None else tried.timeout)
+    # report mistakes in these before anything is read or written
+    checked = plan(1.0 if tried.timeout is None else tried.timeout)
     folder = _folder_beside(out, counterexamples)
     known = {} if reference is None else read_reference(reference)
     job = SetJob(
@@ -121,16 +151,17 @@ def vnncomp(
         folder,
         plan,
         tried.timeout,
-        pipeline.choose_device(tried.device),
+        choose_device(tried.device),
         tried.parity_check,
         tried.retry,
     )
+    tell_ignored(checked, tried.search)
     found = compare(run_set(read_instances(instances), job, tell), known)
     _show(found, out, reference is not None)
 
 
 def _folder_beside(out: Path, counterexamples: Path | None) -> Path:
-    """The folder for counterexamples, which can be written."""
+    """The folder for counterexamples, checked to be writable."""
     from verify_pipeline.atomic_write import check_folder
     from verify_pipeline.cli.arguments import named
 
@@ -141,7 +172,7 @@ def _folder_beside(out: Path, counterexamples: Path | None) -> Path:
 
 
 def _show(found: Comparison, out: Path, compared: bool) -> None:
-    """What came of a set, and the exit code of a contradiction."""
+    """Print the summary of a set, and exit with 2 on a contradiction."""
     from verify_pipeline.interop.instance_list import Answer
 
     typer.echo(", ".join(f"{answer.value} {found.answers[answer]}" for answer in Answer))
@@ -165,9 +196,15 @@ def vnncomp_table(
         typer.Argument(metavar="RESULTS...", help="Results files that `vnncomp` wrote."),
     ],
     references: Annotated[
-        Path, typer.Option(help="Folder of reference verdicts: a file of the same name for each.")
+        Path,
+        typer.Option(
+            help="Folder of reference verdicts: a file of the same name for each.",
+            rich_help_panel=panels.CHECKS,
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Writes OUT.csv and OUT.md.")],
+    out: Annotated[
+        Path, typer.Option(help="Writes OUT.csv and OUT.md.", rich_help_panel=panels.OUTPUT)
+    ],
 ) -> None:
     """Tabulate whole sets of VNN-COMP beside known verdicts: one row for each results file."""
     from verify_pipeline.cli.arguments import named, this_command

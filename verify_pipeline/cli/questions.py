@@ -1,4 +1,4 @@
-"""What is asked of the images, as options: by how much they may change, and what must hold."""
+"""Options about the question: how much images may change, and what has to hold."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from verify_pipeline.cli import panels
 from verify_pipeline.cli.arguments import both, refuse_beside
 from verify_pipeline.errors import ConfigError
 
@@ -26,56 +27,85 @@ Epsilon = Annotated[
         "--epsilon",
         "--eps",
         help="Half-width of the boxes, a number or a fraction such as 2/255; pixels are in "
-        "[0, 1]. Several with commas: one for each channel. Default: the recipe's, or the one the "
-        "file was trained for.",
+        "[0, 1]. With commas: one number per channel. Default: the recipe's, or the one the file "
+        "was trained for.",
+        rich_help_panel=panels.QUESTION,
     ),
 ]
 EpsilonFile = Annotated[
     Path | None,
-    typer.Option(help="Half-widths by pixel instead: a .npy file that broadcasts to an image."),
+    typer.Option(
+        help="A half-width for each pixel instead: a .npy file that broadcasts to an image.",
+        rich_help_panel=panels.QUESTION,
+    ),
 ]
 Mean = Annotated[
     str | None,
     typer.Option(
-        help="For a network of normalised pixels: what is subtracted, one number or one for each "
-        "channel, with commas. Boxes are of pixels in [0, 1] all the same."
+        help="Mean of normalised pixels: one number, or one per channel with commas. The network "
+        "gets (x - mean) / std; boxes remain boxes of pixels in [0, 1].",
+        rich_help_panel=panels.QUESTION,
     ),
 ]
-Std = Annotated[str | None, typer.Option(help="Divisors applied after --mean; as many numbers.")]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        help="Standard deviation for --mean, with as many numbers.", rich_help_panel=panels.QUESTION
+    ),
+]
 LayoutOption = Annotated[
     str | None,
     typer.Option(
         "--layout",
-        help="Order in which the network takes an image's pixels: nchw or nhwc. Default: as the "
-        "shape of its input says.",
+        help="Axis order of the network's input: nchw or nhwc. Default: inferred from its shape.",
+        rich_help_panel=panels.QUESTION,
     ),
 ]
 Lower = Annotated[
     Path | None,
     typer.Option(
-        help="Boxes as they are, instead of ε: a .npy file of lower limits, N x the network's "
-        "input. --images may name a point of each; --labels may be left out beside --rows."
+        help="Explicit boxes instead of ε: a .npy file of lower limits, N x the network's input. "
+        "--images may name a point of each box; with --rows, --labels may be omitted.",
+        rich_help_panel=panels.QUESTION,
     ),
 ]
-Upper = Annotated[Path | None, typer.Option(help="Their upper limits.")]
+Upper = Annotated[
+    Path | None,
+    typer.Option(
+        help="Upper limits of these boxes, a .npy file of the same shape.",
+        rich_help_panel=panels.QUESTION,
+    ),
+]
 Target = Annotated[
     str | None,
     typer.Option(
-        help="Ask only that the label beats this class; or a .npy file, one class for each image."
+        help="Require only that the label beats this class; or a .npy file, one class per image.",
+        rich_help_panel=panels.QUESTION,
     ),
 ]
 TopKOption = Annotated[
     int | None,
-    typer.Option("--top-k", help="Ask only that the label stays among the k best classes."),
+    typer.Option(
+        "--top-k",
+        help="Require only that the label stays among the k best classes.",
+        rich_help_panel=panels.QUESTION,
+    ),
 ]
 Rows = Annotated[
     Path | None,
     typer.Option(
-        help="Ask that every row of C f + d is positive: a .npy file of C, S x K, or N x S x K, "
-        "one for each image."
+        help="Require C f + d > 0 in every row, for outputs f: a .npy file of C, S x K for all "
+        "images or N x S x K for each.",
+        rich_help_panel=panels.QUESTION,
     ),
 ]
-Offsets = Annotated[Path | None, typer.Option(help="d, S or N x S: a .npy file. Default: zeros.")]
+Offsets = Annotated[
+    Path | None,
+    typer.Option(
+        help="Offsets d for --rows: a .npy file, S or N x S. Default: zeros.",
+        rich_help_panel=panels.QUESTION,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -95,17 +125,17 @@ class Typed:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes as they are, as typed; None where an option was not given."""
+    """Explicit boxes, as typed; None where an option was not given."""
 
     lower: Lower = None
     upper: Upper = None
 
 
 def question_of(typed: Typed) -> Question:
-    """The question that options ask; a single ε is not in it, but in the settings.
+    """The question that the options ask, without a single ε, which belongs to the settings.
 
     Raises:
-        ConfigError: options that exclude each other, or a number that is none.
+        ConfigError: options exclude each other, or a number is invalid.
         DataError: a file is missing, or what it holds cannot be.
     """
     from verify_pipeline.certify.preprocessing import Preprocessing
@@ -142,7 +172,7 @@ class OwnBoxes:
 
     @property
     def name(self) -> str:
-        """What the boxes are called in ledgers and tables."""
+        """The boxes' name in ledgers and tables."""
         return self.lower.stem
 
     def read(self, outputs: int, question: Question) -> BoxSet:
@@ -163,14 +193,14 @@ def own_boxes(
     labels: Path | None,
     **others: object,
 ) -> OwnBoxes | None:
-    """The boxes that `--lower` and `--upper` name together; None: neither was given.
+    """The boxes that `--lower` and `--upper` name; None if neither was given.
 
     Args:
         lower: path, or None where the option was not given.
         upper: path, or None where the option was not given.
         images: path of points in the boxes, or None.
         labels: path, or None.
-        others: by name, options that mean nothing beside these; None where not given.
+        others: by name, options that these exclude; None where not given.
 
     Raises:
         ConfigError: one without the other, or one of ``others`` beside them.

@@ -1,4 +1,4 @@
-"""Tables on a terminal: one line for each run where they fit, else one column for each."""
+"""Tables on a terminal: one line per run if they fit, otherwise one column per run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDE = 150
 
 
 def show_export(report: ExportReport) -> None:
-    """One line about a file that was written."""
+    """Print one line about an exported file."""
     Console(markup=False).print(
         f"exported {report.path}: differs by at most {report.max_difference:.2g} in outputs up to "
         f"{report.scale:.3g}, at {report.inputs} inputs",
@@ -27,7 +27,7 @@ def show_export(report: ExportReport) -> None:
 
 
 def show_summaries(summaries: Sequence[Summary]) -> None:
-    """The table of some runs, and what its reader has to know; remarks on standard error."""
+    """Print the table of some runs with its notes; remarks go to standard error."""
     console = Console()
     table = as_rich(summaries)
     told, table.caption = table.caption, None  # a caption would be as narrow as the table

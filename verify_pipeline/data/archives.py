@@ -15,11 +15,11 @@ from typing import Protocol
 from verify_pipeline.errors import DataError
 
 DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
-"""What the standard library raises for a file that cannot be read or decompressed."""
+"""Exceptions of the standard library for files that cannot be read or decompressed."""
 
 
 class Files(Protocol):
-    """Files under one place; names are paths from there, with ``/`` between their parts."""
+    """Files under one root; names are relative paths with ``/`` as the separator."""
 
     @property
     def place(self) -> Path:
@@ -106,7 +106,7 @@ def open_files(path: Path, landmark: str) -> Iterator[Files]:
 
 
 def unreadable(path: Path, error: BaseException) -> DataError:
-    """The error for a file that is there and cannot be read."""
+    """The error for an existing file that cannot be read."""
     return DataError(
         str(path),
         expected="a readable, whole file",
@@ -125,7 +125,7 @@ def _absent(place: Path, name: str) -> DataError:
 
 
 def _members(path: Path, stack: contextlib.ExitStack) -> dict[str, Callable[[], bytes]] | None:
-    """What reads each member of an archive; None for a file that is no archive."""
+    """Readers of an archive's members; None if the file is not an archive."""
     if path.suffix == ".zip":
         zipped = stack.enter_context(zipfile.ZipFile(path))
         members = [member for member in zipped.infolist() if not member.is_dir()]

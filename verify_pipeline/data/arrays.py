@@ -13,7 +13,7 @@ from verify_pipeline.data.sets import ImageSet
 from verify_pipeline.errors import DataError
 
 _UNREADABLE = (*DAMAGED, ValueError, KeyError, MemoryError)
-"""The last one where a file claims to hold more than it does, or there is room for."""
+"""MemoryError occurs if a file's header claims more data than it has or than memory holds."""
 
 
 def from_arrays(
@@ -27,9 +27,9 @@ def from_arrays(
 
     Args:
         images: ``N x C x H x W`` or flat ``N x D``: bytes 0..255, or floats in [0, 1].
-        labels: ``N`` integers in ``[0, classes)``; None where nothing asked is about them: all are
-            0 then.
-        classes: number of classes; None: any number of them, where nothing asked is about labels.
+        labels: ``N`` integers in ``[0, classes)``; None if the question does not use labels: then
+            all are 0.
+        classes: number of classes; None: any number, if the question does not use labels.
         name: for tables and the ledger.
         split: for tables and the ledger.
 
@@ -52,7 +52,7 @@ def from_arrays(
     if targets.ndim != 1:
         raise DataError(str(labels), expected="N integers", got=f"shape {targets.shape}")
     if pixels.dtype not in (np.uint8, np.float64):
-        with np.errstate(over="ignore"):  # what overflows is refused below, as infinity
+        with np.errstate(over="ignore"):  # overflows become infinity and are refused below
             pixels = pixels.astype(np.float32)
     chosen = torch.from_numpy(targets.astype(np.int64))
     if classes is None:

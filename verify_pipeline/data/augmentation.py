@@ -1,4 +1,4 @@
-"""Random flips and crops of a whole batch at once, in torch alone."""
+"""Random flips and crops of a whole batch at once, using only torch."""
 
 from __future__ import annotations
 

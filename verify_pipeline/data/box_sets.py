@@ -54,6 +54,10 @@ class BoxSet:
         if self.points is not None:
             self._check_points(self.points)
 
+    def __repr__(self) -> str:
+        labelled = "" if self.labels is None else ", with labels"
+        return f"BoxSet({self.name} {self.split}: {len(self)} of shape {self.shape}{labelled})"
+
     def __len__(self) -> int:
         return len(self.lower)
 
@@ -85,10 +89,10 @@ class BoxSet:
         self._check_inside(points)
 
     def rounded_points(self, dtype: torch.dtype) -> Tensor:
-        """The points ``N x *X`` as a network of that input dtype is given them.
+        """The points ``N x *X`` in the dtype of the network's input.
 
         Raises:
-            DataError: there are none, or rounding puts one outside its box.
+            DataError: there are no points, or rounding moves one outside its box.
         """
         if self.points is None:
             raise DataError(f"points of boxes {self.name}", got="none")

@@ -22,8 +22,8 @@ _SPLIT_SEED = 0
 def read(split: Split, store: Store) -> ImageSet:
     """One split, ``N x 1 x 8 x 8`` uint8: 1,437 images to train on, 360 to test.
 
-    A value v of 0..16 becomes the grey level ``floor(v * 255 / 16 + 1/2)``. The split is that of a
-    permutation drawn with numpy's PCG64 from a fixed seed: it never changes.
+    A value v of 0..16 becomes the grey level ``floor(v * 255 / 16 + 1/2)``. The split comes from a
+    permutation by numpy's PCG64 with a fixed seed, so it never changes.
 
     Args:
         split: which.

@@ -1,7 +1,7 @@
-"""Where data files are: a local data root, else a per-user cache that downloads fill.
+"""Finds data files in a local data root, or else in a per-user cache of downloads.
 
-Nothing here knows a format. A file is found, or downloaded and checked, or a
-:class:`~verify_pipeline.errors.DataError` names every place that was looked in and what to do.
+This module knows no formats. It finds a file, or downloads and checks it; otherwise a
+:class:`~verify_pipeline.errors.DataError` names every searched folder and the remedy.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Store:
     def obtain(
         self, what: str, subfolders: Sequence[str], names: Sequence[str], remote: Remote | None
     ) -> Path:
-        """A file that is there, or has been downloaded and checked just now.
+        """The path of an existing file, or of one that is downloaded and checked now.
 
         Args:
             what: the file's role, for the message.
@@ -114,7 +114,7 @@ def open_store(root: Path | None = None, download: bool = True) -> Store:
 
 
 def fetch(remote: Remote, folder: Path, remedy: str) -> Path:
-    """Download a file into a folder; nothing is left there unless its checksum is right.
+    """Download a file into a folder; a file with a wrong checksum is not kept.
 
     Args:
         remote: what to download.
@@ -122,9 +122,9 @@ def fetch(remote: Remote, folder: Path, remedy: str) -> Path:
         remedy: what to do when that fails.
 
     Raises:
-        DataError: it cannot be reached or written, or what came is not the published file.
+        DataError: it cannot be downloaded or written, or its content is not the published file's.
     """
-    pooch.get_logger().setLevel(logging.WARNING)  # it would tell of every download on stderr
+    pooch.get_logger().setLevel(logging.WARNING)  # it would print every download on stderr
     try:
         path = pooch.retrieve(
             remote.address, known_hash=f"md5:{remote.md5}", fname=remote.name, path=folder
@@ -146,7 +146,7 @@ def fetch(remote: Remote, folder: Path, remedy: str) -> Path:
 
 
 def _reason(error: BaseException) -> str:
-    """What was wrong in the first place, in a few words: HTTP's libraries wrap it several times."""
+    """The root cause in a few words; HTTP libraries wrap it several times."""
     while (deeper := error.__cause__ or error.__context__) is not None:
         error = deeper
     told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -1,8 +1,8 @@
 """ImageNet downsampled to 64 x 64, in its published ``.npz`` files.
 
-Chrabaszcz, Loshchilov, Hutter 2017, arXiv:1707.08819. The files are behind a registration, so
-they cannot be downloaded from here. Their labels 1..1000 number the WordNet ids of ILSVRC 2012 as
-its development kit does, from kit fox to dumbbell, which is no alphabetical order.
+Chrabaszcz, Loshchilov, Hutter 2017, arXiv:1707.08819. Downloading the files requires a
+registration, so this module does not fetch them. Their labels 1..1000 number the WordNet ids of
+ILSVRC 2012 as its development kit does, from kit fox to dumbbell, which is no alphabetical order.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INFO = DataSetInfo(
 )
 
 CLASS_ORDER: ClassOrder = "published"
-"""Without another word; ``sorted`` is the alphabetical order of the WordNet ids."""
+"""The default order; ``sorted`` is the alphabetical order of the WordNet ids."""
 
 SUBFOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("imagenet64", "imagenet64/Imagenet64_train_npz", "Imagenet64_train_npz", "."),
@@ -70,13 +70,13 @@ def read(split: Split, store: Store, order: ClassOrder = CLASS_ORDER) -> ImageSe
 
 
 def alphabetical_places() -> torch.Tensor:
-    """Of each class as published, the place of its WordNet id in alphabetical order: 1000 int64."""
+    """For each published class, the alphabetical rank of its WordNet id: 1000 int64."""
     text = (resources.files(__package__) / _PLACES).read_text(encoding="ascii")
     return torch.tensor([int(word) for line in text.splitlines()[1:] for word in line.split()])
 
 
 def _labels(path: Path) -> torch.Tensor:
-    """The labels of one file as they stand there, ``N``."""
+    """The labels of one file, unchanged, ``N``."""
     labels = read_member(path, "labels")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(

@@ -1,4 +1,4 @@
-"""Reading pickles of others without running what they say."""
+"""Reads untrusted pickles without executing code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from verify_pipeline.errors import DataError
 
 
 def read_pickle(path: Path, content: bytes, allowed: Mapping[tuple[str, str], object]) -> Any:
-    """The object in a pickle that names nothing but what is allowed.
+    """The object in a pickle that refers to allowed names only.
 
     Args:
         path: to name in messages.
@@ -31,7 +31,7 @@ def read_pickle(path: Path, content: bytes, allowed: Mapping[tuple[str, str], ob
             got=f"one that asks for {error}",
             remedy="Nothing of it was run. Fetch the published file instead.",
         ) from None
-    except Exception as error:  # damaged pickles raise nearly anything
+    except Exception as error:  # damaged pickles raise almost any exception
         raise DataError(
             str(path),
             expected="a whole pickle",

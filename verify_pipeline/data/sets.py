@@ -166,6 +166,11 @@ class ImageSet:
         _check_pixels(where, self.images)
         _check_labels(where, self.labels, self.classes)
 
+    def __repr__(self) -> str:
+        dtype = str(self.images.dtype).removeprefix("torch.")
+        about = f"{len(self)} of shape {self.shape}, {dtype}, {self.classes} classes"
+        return f"ImageSet({self.name} {self.split}: {about})"
+
     def __len__(self) -> int:
         return self.images.shape[0]
 

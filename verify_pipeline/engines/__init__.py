@@ -1,8 +1,8 @@
-"""α,β-CROWN as a second engine: a separate program, in its own environment, on its own word.
+"""α,β-CROWN as a second engine: a separate program in its own environment.
 
 It is run as a subprocess on generated files; none of it is imported here. Its counterexamples are
-replayed as everybody's are. Its proofs are float32 computations that nothing here can repeat: what
-it calls safe is VERIFIED *by α,β-CROWN*, kept apart in ledgers and tables.
+replayed like all others. Its proofs are float32 computations that this package cannot check: an
+instance that it calls safe is VERIFIED *by α,β-CROWN*, which ledgers and tables keep apart.
 """
 
 from verify_pipeline.engines.abcrown import Engine, ToolAnswer

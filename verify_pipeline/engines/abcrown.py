@@ -1,8 +1,8 @@
-"""Questions put to α,β-CROWN: one process answers many, and another one goes on where it breaks.
+"""Runs α,β-CROWN: one process answers many questions, and after a crash another one continues.
 
-The tool works through its list in order and has one exception end all of it. Here an instance on
+The tool works through its list in order, and one exception ends all of it. Here, an instance on
 which it crashes, hangs or runs out of memory is answered with the reason, and a new process gets
-the instances behind it. Its results file is read while it runs, so answers that were given stay.
+the remaining instances. The results file is read while the tool runs, so earlier answers are kept.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from verify_pipeline.errors import DataError
 from verify_pipeline.problem import Reason
 
 PAUSE = 0.05
-"""Seconds between two looks at the results file."""
+"""Seconds between two reads of the results file."""
 
 
 @dataclass(frozen=True, eq=False)
 class ToolAnswer:
-    """What became of one question.
+    """The answer to one question.
 
     Attributes:
         place: of the question.
@@ -63,7 +63,7 @@ class ToolAnswer:
 
 
 class _End(enum.Enum):
-    """How a process ended before its list did."""
+    """How a process ended before it finished its list."""
 
     TIME = "time"
     FAILURE = "failure"
@@ -80,7 +80,7 @@ class _Stop:
 
 
 class Engine:
-    """α,β-CROWN as one answers questions with it.
+    """α,β-CROWN as an engine that answers questions.
 
     Args:
         tool: to run.
@@ -112,7 +112,7 @@ class Engine:
         self._sleep = sleep
 
     def ask(self, questions: Sequence[ToolQuestion]) -> Iterator[ToolAnswer]:
-        """An answer to each question, in order, as soon as it is there.
+        """Yield the answer to each question in order, as soon as it is available.
 
         Raises:
             ConfigError: the configuration is not as it must be.
@@ -134,7 +134,7 @@ class Engine:
                         done += 1
                     else:
                         stop = event
-            finally:  # also where whoever asks is stopped
+            finally:  # also if the caller stops early
                 discard_bulk(folder)
             if done:
                 crashes = 0
@@ -150,14 +150,15 @@ class Engine:
     def _watch(
         self, config: Path, folder: Path, seconds: Sequence[float]
     ) -> Iterator[ToolAnswer | _Stop]:
-        """The answers of one process; at last, if some are missing, why."""
+        """The answers of one process and, if some are missing, the reason at the end."""
         log = folder / LOG
         last = self._clock()
         left = self._limits.startup
         with Process(self.tool, config, folder, log, self._limits.memory) as process:
             done = 0
             while True:
-                status = process.exit_status()  # before the file: what it wrote last is seen
+                # read before the file, so that the last results are seen
+                status = process.exit_status()
                 rows = _rows_so_far(folder / RESULTS)[: len(seconds)]
                 for place in range(done, len(rows)):
                     now = self._clock()
@@ -195,7 +196,7 @@ class Engine:
         return ToolAnswer(place, ToolClaim.OPEN, "", seconds, reason=stop.reason, detail=detail)
 
     def _new_folder(self) -> Path:
-        """A folder that no run has used."""
+        """A new folder."""
         number = 1 + max((int(p.name) for p in self._folder.glob("[0-9]*")), default=0)
         folder = self._folder / f"{number:04d}"
         try:

@@ -1,4 +1,4 @@
-"""What two engines say of the same instances, side by side."""
+"""Compares the results of two engines on the same instances."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Side:
 
 
 class Agreement(enum.Enum):
-    """How two engines stand to each other on an instance; the values are a table's words."""
+    """The relation of two engines' results on an instance; the values appear in tables."""
 
     AGREE = "agree"
     CONTRADICT = "CONTRADICT"
@@ -57,7 +57,7 @@ class Pair:
 
     @property
     def agreement(self) -> Agreement:
-        """How they stand to each other."""
+        """The relation of both results."""
         ours, theirs = self.builtin.holds, self.abcrown.holds
         if ours is None or theirs is None:
             if ours is None and theirs is None:
@@ -72,7 +72,7 @@ def counts(pairs: Sequence[Pair]) -> Counter[Agreement]:
 
 
 def summary_lines(pairs: Sequence[Pair]) -> list[str]:
-    """What the pairs add up to, as sentences for a terminal and a page."""
+    """Sentences that summarise the pairs, for a terminal and a page."""
     found = counts(pairs)
     lines = [f"{len(pairs)} instances: " + ", ".join(f"{found[a]} {a.value}" for a in Agreement)]
     for title, sides in (

@@ -26,7 +26,7 @@ from verify_pipeline.interop.sets import Result, SetJob
 from verify_pipeline.problem import Status
 
 LAST_STAGES = ("branch-and-bound", "input-split", "abcrown")
-"""Stages that cost much, each the last of its run; boxes with few inputs have the second."""
+"""Expensive stages, each the last of its run; the second is for boxes with few inputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +53,15 @@ class Job:
 def crosscheck_images(
     job: Job, setup: Setup, observer: Observer | None = None, limit: int | None = None
 ) -> list[Pair]:
-    """Certify with our search; put what the stages before it left open to the tool, too.
+    """Certify with our search, and let the tool decide the images that cheap stages leave open.
 
-    Two runs of one ledger, so that the same call continues.
+    These are two runs in one ledger, so that the same call continues both.
 
     Args:
         job: what is certified.
         setup: how α,β-CROWN is run.
         observer: is told what happens, of both.
-        limit: open images that are compared, at most, the first of them; None: all.
+        limit: how many open images are compared at most, from the first on; None: all.
 
     Raises:
         ConfigError: the settings have no branch and bound, or the network no file.
@@ -115,7 +115,7 @@ def crosscheck_set(
     config: str,
     progress: Callable[[str, Key, Result], None] = lambda engine, key, result: None,
 ) -> list[Pair]:
-    """Both engines on a list of VNN-COMP's.
+    """Run both engines on a VNN-COMP list.
 
     Args:
         instances: of the list.

@@ -1,6 +1,6 @@
-"""What runs inside α,β-CROWN: two small files of Python that its configuration names.
+"""Code that runs inside α,β-CROWN: two small Python files that its configuration names.
 
-They stand here as text because they import the tool's own modules, which are not there for us.
+They are kept as text because they import the tool's own modules, which are not available here.
 """
 
 from __future__ import annotations

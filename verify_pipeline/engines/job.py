@@ -1,4 +1,4 @@
-"""The files that one run of α,β-CROWN is given: properties, a list of them, a configuration."""
+"""Input files of one run of α,β-CROWN: properties, their list, and a configuration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONFIG, INSTANCES, RESULTS, LOG = "config.yaml", "instances.csv", "results.pkl",
 POINTS = "counterexamples"
 
 FOR_RELUS = ("babsr", "fsb", "kfsb")
-"""Methods that the built-in search knows, and that the tool refuses where it splits inputs."""
+"""Methods of the built-in search that the tool refuses when it splits inputs."""
 
 _OURS = ("start", "end", "select_instance", "dataset", "pkl_path", "data_idx_file")
 
@@ -55,7 +55,7 @@ class ToolQuestion:
 
 
 def write_job(folder: Path, questions: Sequence[ToolQuestion], config: str, device: str) -> Path:
-    """Write everything that one process needs to answer some questions, one after the other.
+    """Write all files that one process needs to answer some questions in order.
 
     Args:
         folder: is made; its files are this run's alone.
@@ -87,7 +87,7 @@ def write_job(folder: Path, questions: Sequence[ToolQuestion], config: str, devi
 
 
 def configuration(text: str, folder: Path, device: str) -> dict[str, Any]:
-    """A configuration file's content with what this run adds: list, device, where results go.
+    """The configuration with this run's additions: list, device, and paths of results.
 
     ``complete_verifier`` stays as the file says unless that is ``auto``, which may choose Gurobi.
     Where inputs are split, a ``branching.method`` that is meant for ReLUs becomes ``sb``.
@@ -133,7 +133,7 @@ def configuration(text: str, folder: Path, device: str) -> dict[str, Any]:
 
 
 def read_point(folder: Path, place: int) -> Tensor | None:
-    """The counterexample that the tool kept of an instance, flat float64; None: none that reads."""
+    """The counterexample that the tool saved, flat float64; None if there is no readable one."""
     try:
         return read_counterexample(folder / POINTS / f"{place}.txt").inputs
     except DataError:
@@ -148,7 +148,7 @@ def discard_bulk(folder: Path) -> None:
 
 
 def can_be_asked(spec: Specification) -> bool:
-    """Whether every row of a single specification is one that the tool's reader knows.
+    """Whether the tool's reader supports every row of a single specification.
 
     It reads ``f_i - f_j > 0`` and ``f_i + d > 0``; all of them have to hold.
     """

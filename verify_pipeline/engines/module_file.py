@@ -1,8 +1,8 @@
-"""A network as a file of Python for another program: a torch module that needs torch alone.
+"""Writes a network as a Python file: a torch module that needs only torch.
 
-α,β-CROWN converts ONNX files with a package of its own, which does not know every operator and gets
-some wrong. Where that shows (``inside_tool.py``), it takes this module instead: our graph, with one
-line for each operation, rounded to float32.
+α,β-CROWN converts ONNX files with a package that lacks some operators and gets some wrong. If that
+is detected (``inside_tool.py``), it uses this module instead: our graph, with one line for each
+operation, rounded to float32.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def write_module(graph: Graph, folder: Path) -> Path | None:
 
 
 def _expression(node: Node, place: int, weights: dict[str, Tensor]) -> str | None:
-    """What computes a node's value, in Python; its tensors go into ``weights``."""
+    """A Python expression for a node's value; its tensors go into ``weights``."""
     inputs = [f"x{i}" for i in node.inputs]
     x = inputs[0]
 
@@ -160,7 +160,7 @@ _FUNCTIONS: dict[str, str] = {
     "hardswish": "F.hardswish({})",
     "softplus": "F.softplus({}, threshold=50)",
 }
-"""How functions are written that torch has under another name, or in another form."""
+"""Functions that have another name or another form in torch."""
 
 _SIGNS: dict[type[ops.Op], str] = {
     ops.Add: "+",

@@ -1,4 +1,4 @@
-"""One process of α,β-CROWN: started, watched, and ended with everything that it started."""
+"""One process of α,β-CROWN: it is started, watched, and ended with all its child processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from verify_pipeline.engines.tool import Tool
 from verify_pipeline.problem import Reason
 
 TAIL = 20_000
-"""Bytes at a log's end that are looked at."""
+"""Bytes at the end of a log that are read."""
 
 # Runs in the tool's interpreter, which then becomes the tool: it ends with who started it, even if
 # that is killed (PR_SET_PDEATHSIG is 1), and has so many bytes of address space; 0: any number.
@@ -39,7 +39,7 @@ _OUT_OF_MEMORY = re.compile(
 
 @dataclass(frozen=True)
 class Limits:
-    """What a process may take.
+    """Limits of a process.
 
     Attributes:
         startup: seconds until it may be expected to work on its first instance.
@@ -113,7 +113,7 @@ class Process:
 
 
 def why_it_ended(status: int, log: Path) -> tuple[Reason, str]:
-    """The reason for a process's end that no instance asked for, and a line about it.
+    """The reason for an unexpected end of a process, and a line about it.
 
     Args:
         status: its exit status.

@@ -1,4 +1,4 @@
-"""The results file that α,β-CROWN writes anew after each instance, read without running any of it.
+"""Reads the results file that α,β-CROWN rewrites after each instance, without executing it.
 
 A pickle of ``{'summary': …, 'results': [[status, seconds], …], 'bab_ret': [[place, bound, domains,
 seconds], …]}``. Bounds may be tensors; they are float32 and no evidence, so they are not rebuilt.
@@ -21,7 +21,7 @@ LARGEST_FILE = 256 << 20
 
 
 class _Opaque:
-    """Stands for an object that is not rebuilt, whatever it is made from."""
+    """Placeholder for an object that is not reconstructed."""
 
     def __init__(self, *parts: object) -> None:
         pass
@@ -55,7 +55,7 @@ _ALLOWED: Mapping[tuple[str, str], object] = {
 
 @dataclass(frozen=True)
 class Row:
-    """What the tool found of one instance.
+    """The tool's result for one instance.
 
     Attributes:
         status: its words.

@@ -1,4 +1,4 @@
-"""VNN-COMP's lists put to α,β-CROWN; results as our own, in files of the same form."""
+"""Runs α,β-CROWN on VNN-COMP lists; results files have the same format as ours."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def run_set(
 ) -> dict[Key, Result]:
     """Ask the tool about the instances that have no result yet, in one process.
 
-    ``unsat`` rests on its word; ``sat`` has a counterexample that onnxruntime confirmed. A property
-    that cannot be read makes its instance unknown, with the reason.
+    ``unsat`` is the tool's claim; ``sat`` has a counterexample that onnxruntime confirmed. A
+    property that cannot be read makes its instance unknown, with the reason.
 
     Args:
         instances: of the set.
@@ -58,7 +58,7 @@ def run_set(
         DataError: the results file is of another form, or a file cannot be written.
     """
     results = read_results(job.results) if job.results.exists() else {}
-    write_results(job.results, results)  # a place that cannot be written is told at once
+    write_results(job.results, results)  # an unwritable path is reported at once
 
     def keep(instance: SetInstance, result: Result) -> None:
         results[instance.key] = result
@@ -121,7 +121,7 @@ def _kind(job: SetJob) -> str:
 
 
 def _problem(path: Path) -> str:
-    """Why a property cannot be put to the tool; empty if it can."""
+    """Why the tool cannot decide a property; empty if it can."""
     try:
         _text(path)
     except DataError as error:

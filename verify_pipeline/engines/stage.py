@@ -1,4 +1,4 @@
-"""α,β-CROWN as a stage of certification: the last one, on what the cheap ones leave open."""
+"""α,β-CROWN as the last stage of certification, on images that cheap stages leave open."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from verify_pipeline.onnx import file_with_front
 from verify_pipeline.problem import Box, Decision, Reason, Specification, Status
 
 MODULES, NETWORKS = "modules", "networks"
-"""The folders of networks written as Python, and of such as take pixels, in a setup's folder."""
+"""Subfolders of a setup's folder: networks as Python, and ONNX files that take pixels."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Which tool is asked, where its files go, and what it may take.
+    """The tool, the folder of its files, and its limits.
 
     Attributes:
         tool: as :func:`find_tool` gives it.
@@ -58,12 +58,12 @@ class Setup:
         engine = Engine(
             self.tool, plan.abcrown, self.folder, self.limits, device=subject.device.type
         )
-        # not the subject's graph, which may end before a softmax: the tool compares all outputs
+        # not the subject's graph, which may lack a final softmax: the tool compares all outputs
         module = write_module(network.graph, self.folder / MODULES / onnx.stem)
         return AbcrownStage(subject, onnx, engine, module)
 
     def _file_of_pixels(self, network: Prepared) -> Path:
-        """The network's own file, or one that begins with what is done to pixels."""
+        """The network's own file, or a file with the preprocessing in front."""
         if network.path is None:
             raise ConfigError("engine abcrown", expected="a network in a file", got="one in memory")
         if network.front is None:
@@ -74,11 +74,10 @@ class Setup:
 
 
 class AbcrownStage:
-    """Asks the tool about every open instance, one process for all; replays what it falsifies.
+    """Runs the tool on all open instances in one process, and replays its counterexamples.
 
-    The tool computes in float32. It is given the least box of float32 limits around each
-    instance's, which it does not round any further, so that what it proves, it proves of the whole
-    box.
+    The tool computes in float32. It gets each box with limits rounded outward to float32, which it
+    does not round again, so its proofs cover the whole box.
 
     Args:
         subject: the network.
@@ -100,7 +99,7 @@ class AbcrownStage:
         self._module = module
 
     def run(self, task: Task) -> Iterator[Decision]:
-        """A decision for each instance, in order, as the tool gets to it."""
+        """Yield a decision for each instance, in order, as soon as the tool has answered."""
         box, spec = task.box.to("cpu"), task.spec.to("cpu")
         asked: list[int] = []
         for place in range(len(task)):

@@ -1,15 +1,15 @@
-"""α,β-CROWN's words for what it found."""
+"""α,β-CROWN's status texts and their meaning."""
 
 from __future__ import annotations
 
 import enum
 
 LATE = " (timed out)"
-"""Stands after a status that came too late; the finding counts all the same."""
+"""Suffix of a status that came too late; the result still counts."""
 
 
 class ToolClaim(enum.Enum):
-    """What the tool says of an instance."""
+    """The tool's claim about an instance."""
 
     SAFE = "safe"
     UNSAFE = "unsafe"
@@ -35,5 +35,5 @@ STATUSES = {
 
 
 def read_status(text: str) -> ToolClaim:
-    """What a status claims; one that is not known claims nothing."""
+    """The claim of a status; an unknown status claims nothing."""
     return STATUSES.get(text.removesuffix(LATE), ToolClaim.OPEN)

@@ -1,4 +1,4 @@
-"""Where α,β-CROWN is, and which Python runs it."""
+"""Finds α,β-CROWN and the Python that runs it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def find_tool(
     python: Path | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Tool:
-    """The tool that is named, else that of the environment variables, else an installed one.
+    """Find the named tool, or else that of the environment variables, or else an installed one.
 
     Args:
         home: a checkout, its complete_verifier folder, or its abcrown.py; None: ``ABCROWN_HOME``,
@@ -100,7 +100,7 @@ def _interpreter(python: Path | None, environment: Mapping[str, str]) -> Path:
             got=str(named),
             remedy=f"Name its environment's python with --abcrown-python or {PYTHON_VARIABLE}.",
         )
-    return named.absolute()  # not resolved: a virtual environment is known by its own link
+    return named.absolute()  # not resolved: a virtual environment is recognised by its own link
 
 
 def _script_in(home: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""Other people's networks and properties: VNN-LIB files, counterexample files, VNN-COMP sets."""
+"""Third-party networks and properties: VNN-LIB files, counterexample files, VNN-COMP sets."""
 
 from verify_pipeline.interop.answers import Decided
 from verify_pipeline.interop.counterexamples import (

@@ -1,4 +1,4 @@
-"""From verdicts of cases to the answers to properties."""
+"""Answers to properties, from the verdicts of their cases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Decided:
         seconds: charged to its cases, a share of every batch that they were in.
         point: ``*X``, of sat: lies in a box of the property exactly.
         output: ``K``, of sat: onnxruntime's, which meets the property exactly.
-        detail: why it is unknown, or what unsat is proved of, where there is more to say.
+        detail: why it is unknown, or which function unsat is proved for; may be empty.
     """
 
     answer: Answer
@@ -37,7 +37,7 @@ class Decided:
 
 
 class Answers:
-    """Keeps verdicts of cases until a property has all of them, and answers it then.
+    """Collects the verdicts of cases, and answers a property once all of its cases have one.
 
     Args:
         network: that replays.
@@ -58,14 +58,14 @@ class Answers:
         self._verdicts: list[list[Verdict]] = [[] for _ in properties]
         self._answers: dict[int, Decided] = {}
         for place in range(len(properties)):
-            self._answer_if_complete(place)  # a property that no input can meet has no case
+            self._answer_if_complete(place)  # a property that no input can satisfy has no case
 
     def purses_of(self, owners: Sequence[int]) -> dict[int, SharedTimeBudget]:
-        """The purses of cases, by their index, whose properties' places are ``owners``."""
+        """The time budgets of cases, by index; ``owners``: the places of their properties."""
         return {index: self._purses[place] for index, place in enumerate(owners)}
 
     def sink(self, owners: Sequence[int], cases: Sequence[Case]) -> Sink:
-        """Takes the verdicts of cases whose properties' places are ``owners``."""
+        """A sink for the verdicts of cases; ``owners`` are the places of their properties."""
         dtype = self._network.input_dtype
 
         def take(index: int, verdict: Verdict) -> None:
@@ -97,7 +97,7 @@ class Answers:
 
 
 def _answer(network: Certifiable, prop: VnnlibProperty, verdicts: Sequence[Verdict]) -> Decided:
-    """Sat if a case is and the replay says so without any tolerance; unsat if every case is."""
+    """Sat if a case is sat and its replay confirms it without tolerance; unsat if every case is."""
     seconds = sum(verdict.seconds for verdict in verdicts)
     if all(verdict.status is Status.VERIFIED for verdict in verdicts):
         notes = {verdict.detail for verdict in verdicts if verdict.detail.startswith(PROVED)}
@@ -118,6 +118,6 @@ def _answer(network: Certifiable, prop: VnnlibProperty, verdicts: Sequence[Verdi
 
 
 def _why(verdict: Verdict) -> str:
-    """Why a case is unknown; that time ran out is the answer's to say."""
+    """Why a case is unknown; empty for a timeout, which the answer itself says."""
     told = None if verdict.reason in (None, Reason.TIMEOUT) else verdict.reason.value
     return "; ".join(words for words in (told, verdict.detail) if words)

@@ -1,4 +1,4 @@
-"""From a formula in normal form to cases: one box each, and conjunctions about outputs."""
+"""Cases of a formula in normal form: one input box each, and conjunctions about outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from verify_pipeline.interop.properties import Case, Conjunction
 
 @dataclass
 class _Limits:
-    """An input box in the making; limits are infinite until something sets them."""
+    """An input box under construction; limits are infinite until a constraint sets them."""
 
     lower: list[float]
     upper: list[float]
@@ -28,7 +28,7 @@ class _Limits:
         )
 
     def tightened(self, limits: Sequence[Limit]) -> _Limits:
-        """With further limits."""
+        """The box with further limits."""
         if not limits:
             return self
         new = _Limits(
@@ -69,7 +69,7 @@ def build_cases(
     variables: dict[str, int],
     sizes: tuple[int, int],
 ) -> tuple[Case, ...]:
-    """The cases of which all assertions and limits hold, in the order of the file.
+    """The cases that satisfy all assertions and limits, in the order of the file.
 
     Disjuncts with the same box become one case; those with an empty box none.
 

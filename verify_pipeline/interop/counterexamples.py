@@ -1,7 +1,7 @@
-"""Counterexample files as VNN-COMP wants them, and their replay.
+"""Counterexample files in VNN-COMP's format, and their replay.
 
-One list of all values, ``((X_0 0.5) … (Y_0 -1.25) …)``: inputs in row-major order, then outputs. A
-result file's first line ``sat`` may stand before it.
+One list of all values, ``((X_0 0.5) … (Y_0 -1.25) …)``: inputs in row-major order, then outputs.
+The first line ``sat`` of a result file may precede it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ABSOLUTE, RELATIVE = 1e-4, 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """A counterexample that somebody claims.
+    """A counterexample that another tool claims.
 
     Attributes:
         inputs: ``I`` float64.
@@ -38,7 +38,7 @@ class Claim:
 
 @dataclass(frozen=True, eq=False)
 class Replayed:
-    """What became of a claim.
+    """The result of replaying a claim.
 
     Attributes:
         strict: whether the input, as the network takes it, lies in a box of the property exactly,
@@ -56,7 +56,7 @@ class Replayed:
 
 
 def counterexample_text(point: Tensor, output: Tensor) -> str:
-    """The file's text; every number reads back as the same number.
+    """The file's text; every number is read back exactly.
 
     Args:
         point: ``*X``.
@@ -168,7 +168,7 @@ def strict_counterexample(
 ) -> tuple[Tensor, Tensor] | None:
     """A counterexample without any tolerance at a point, or a step of its dtype from it.
 
-    Searches look at closed boxes; a point that they find on an open limit is moved off it.
+    Searches use closed boxes; a point on an open limit is moved off the limit.
 
     Args:
         replay: outputs ``N x K`` at inputs ``N x *X``, by onnxruntime.

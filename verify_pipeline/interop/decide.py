@@ -1,8 +1,8 @@
-"""Properties decided by certification's stages: each case of each property is an instance.
+"""Decides properties with the stages of certification: each case of a property is an instance.
 
-Cases that ask for the same kind of thing are certified together, as one batch, whatever property
-they come from. Where every conjunction is a single constraint, a case is a box and a
-``Specification`` already; otherwise the network is extended by the greatest rows (``any_of.py``).
+Cases of the same kind are certified in one batch, whichever property they belong to. If every
+conjunction is a single constraint, a case is a box and a ``Specification``; otherwise the network
+is extended by maxima of rows (``max_of_rows.py``).
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.branching.config.search_settings import SearchSettings
-from verify_pipeline.certify.boxes import sample_points, spread
+from verify_pipeline.certify.boxes import spread
 from verify_pipeline.certify.cascade import Cascade, CascadeLimits, Sink
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Subject
 from verify_pipeline.certify.deployed import Deployed
+from verify_pipeline.certify.file_checks import COMPARED, compare_with_file, refuse_bad_weights
 from verify_pipeline.certify.instances import Batch
 from verify_pipeline.certify.records import instance_digest
-from verify_pipeline.certify.run import COMPARED, network_name
 from verify_pipeline.certify.settings import CertifySettings, Plan, plan
-from verify_pipeline.certify.stages import FEW_FREE, build_stages, for_few_inputs
-from verify_pipeline.errors import ConfigError, NetworkError
+from verify_pipeline.certify.stages import build_stages, for_few_inputs
+from verify_pipeline.errors import ConfigError
 from verify_pipeline.interop.answers import Answers, Decided
 from verify_pipeline.interop.max_of_rows import append_any_of, replay_any_of
 from verify_pipeline.interop.properties import Case, VnnlibProperty
 from verify_pipeline.interop.starts import starting_points
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.outputs import beginning
-from verify_pipeline.onnx.parity import check_at
 from verify_pipeline.problem import TIED, Box, Specification, Status, Verdict
 
 
@@ -51,8 +50,8 @@ def decide(
     Args:
         network: as ``load_network`` gives it.
         properties: in any number.
-        chosen: stages, and their settings; its ``timeout`` is for each property: what one of its
-            cases does not need is the others'.
+        chosen: stages and their settings; ``timeout`` is for each property: its cases share the
+            seconds.
         device: where bounds and attacks are computed.
         answered: is told the answer to the property at a place as soon as there is one.
         observer: is told what happens to cases.
@@ -62,28 +61,29 @@ def decide(
         The answers, in order.
 
     Raises:
-        DataError: a property has not the network's numbers of inputs and outputs.
+        DataError: a property has other numbers of inputs or outputs than the network.
         NetworkError: a weight is NaN or infinite, or onnxruntime computes something else in some
             box than the graph that is to be bounded.
     """
     for prop in properties:
         prop.check_fits(network.graph)
-    if not network.graph.is_finite():
-        raise NetworkError(
-            f"network {network_name(network)}", expected="finite weights", got="NaN or infinity"
-        )
-    if network.compared:
-        _compare(network, [case for prop in properties for case in prop.cases])
+    refuse_bad_weights(network)
+    _compare(network, [case for prop in properties for case in prop.cases])
+    few = chosen.input_split.few_inputs
     groups: dict[Hashable, list[tuple[int, Case]]] = {}
     for place, prop in enumerate(properties):
         for case in prop.cases:
-            kind = (_varies_little(case), _kind(case))
+            kind = (_varies_little(case, few), _kind(case, few))
             groups.setdefault(kind, []).append((place, case))
     answers = Answers(network, properties, chosen.timeout, answered)
     for members in groups.values():
         owners, cases = [place for place, _ in members], [case for _, case in members]
         room = CascadeLimits(
-            chosen.timeout, chosen.memory, torch.device(device), answers.purses_of(owners)
+            chosen.timeout,
+            chosen.memory,
+            torch.device(device),
+            answers.purses_of(owners),
+            chosen.shares,
         )
         sink = answers.sink(owners, cases)
         _certify(network, cases, chosen, room, sink, observer or Observer(), clock)
@@ -95,8 +95,8 @@ def _compare(network: Certifiable, cases: Sequence[Case]) -> None:
     dtype, shape = network.input_dtype, network.graph.input_shape
     boxes = [case.box(shape, dtype) for case in spread(cases, COMPARED)]
     if boxes:
-        points = torch.cat([sample_points(box, dtype) for box in boxes])
-        check_at(network.graph, network.replay, points, f"network {network_name(network)}")
+        lower, upper = [box.lower for box in boxes], [box.upper for box in boxes]
+        compare_with_file(network, Box(torch.cat(lower), torch.cat(upper)))
 
 
 class Cases:
@@ -106,21 +106,25 @@ class Cases:
         cases: of one kind (:func:`_kind`).
         graph: the network, extended if they need it; in the dtype of its input, on the CPU.
         dtype: that of the network's input.
+        chosen: which boxes are split at their inputs, and where attacks start.
     """
 
-    def __init__(self, cases: Sequence[Case], graph: Graph, dtype: torch.dtype) -> None:
+    def __init__(
+        self, cases: Sequence[Case], graph: Graph, dtype: torch.dtype, chosen: Plan
+    ) -> None:
         self._cases = tuple(cases)
-        self._graph, self._dtype = graph, dtype
+        self._graph, self._dtype, self._attack = graph, dtype, chosen.attack
+        self._few = chosen.input_split.few_inputs
         self._points: dict[int, Tensor] = {}
         self.indices = tuple(range(len(self._cases)))
-        self.rows = specification(self._cases[0]).offsets.shape[1]
+        self.rows = specification(self._cases[0], self._few).offsets.shape[1]
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Boxes, specifications, and points to start from."""
         shape = self._graph.input_shape
         boxes = [self._cases[index].box(shape, self._dtype) for index in indices]
         box = Box(torch.cat([one.lower for one in boxes]), torch.cat([one.upper for one in boxes]))
-        specs = [specification(self._cases[index]) for index in indices]
+        specs = [specification(self._cases[index], self._few) for index in indices]
         spec = Specification(
             torch.cat([one.rows for one in specs]),
             torch.cat([one.offsets for one in specs]),
@@ -129,7 +133,9 @@ class Cases:
         new = [place for place, index in enumerate(indices) if index not in self._points]
         if new:
             chosen = torch.tensor(new)
-            drawn = starting_points(self._graph, box[chosen], spec[chosen], self._dtype)
+            drawn = starting_points(
+                self._graph, box[chosen], spec[chosen], self._attack, self._dtype
+            )
             self._points.update(zip((indices[place] for place in new), drawn, strict=True))
         return Batch(box, spec, torch.stack([self._points[index] for index in indices]))
 
@@ -142,33 +148,33 @@ class Cases:
         )
 
     def label(self, index: int) -> None:
-        """None: cases are not about classes."""
+        """None: cases have no label."""
         return
 
 
-def _one_has_to_hold(case: Case) -> bool:
-    """Whether rows of the network's own outputs, of which all but one may fail, say it all.
+def _one_has_to_hold(case: Case, few: int) -> bool:
+    """Whether one row of the network's own outputs has to hold, and nothing else.
 
-    That is bounded better than the greatest of them where boxes are halved.
+    When inputs are split, this is bounded more tightly than the maximum of the rows.
     """
     alone = len(case.conjunctions) == 1 and len(case.conjunctions[0]) > 1
-    return alone and _varies_little(case)
+    return alone and _varies_little(case, few)
 
 
-def needs_any_of(case: Case) -> bool:
-    """Whether the network is to be extended by the greatest rows of conjunctions."""
+def needs_any_of(case: Case, few: int) -> bool:
+    """Whether the network has to be extended by maxima of rows."""
     several = any(len(conjunction) > 1 for conjunction in case.conjunctions)
-    return several and not _one_has_to_hold(case)
+    return several and not _one_has_to_hold(case, few)
 
 
-def specification(case: Case) -> Specification:
-    """What has to hold over the case's box: of the network's outputs, or of the extended one's."""
+def specification(case: Case, few: int) -> Specification:
+    """The requirement over the case's box, on outputs of the network or of the extended one."""
     denials = case.denials
-    if _one_has_to_hold(case):
+    if _one_has_to_hold(case, few):
         (any_of,) = denials
         rows, offsets = any_of.rows.unsqueeze(0), any_of.offsets.unsqueeze(0)
         return Specification(rows, offsets, spare=len(any_of) - 1)
-    if needs_any_of(case):
+    if needs_any_of(case, few):
         rows = torch.eye(len(denials), dtype=torch.float64).unsqueeze(0)
         return Specification(rows, rows.new_zeros(1, len(denials)))
     return Specification(
@@ -177,17 +183,17 @@ def specification(case: Case) -> Specification:
     )
 
 
-def _varies_little(case: Case) -> bool:
-    """Whether so few inputs are free that halving the box gets somewhere."""
-    return case.free_inputs <= FEW_FREE
+def _varies_little(case: Case, few: int) -> bool:
+    """Whether at most ``few`` inputs are free, so that splitting them is promising."""
+    return case.free_inputs <= few
 
 
-def _kind(case: Case) -> Hashable:
-    """Cases of one kind are about the same network, extended or not, and have as many rows."""
+def _kind(case: Case, few: int) -> Hashable:
+    """The key of a batch: its cases have the same network, extended or not, and as many rows."""
     denials = case.denials
-    if _one_has_to_hold(case):
+    if _one_has_to_hold(case, few):
         return "spare", len(denials[0])
-    if not needs_any_of(case):
+    if not needs_any_of(case, few):
         return len(denials)
     return tuple(
         (len(one), one.rows.numpy().tobytes(), one.offsets.numpy().tobytes()) for one in denials
@@ -205,18 +211,19 @@ def _certify(
 ) -> None:
     """Bring cases of one kind to their verdicts."""
     graph, replay, dtype = network.graph, network.replay, network.input_dtype
+    few = chosen.input_split.few_inputs
     compares = all(one.compares for case in cases for one in case.conjunctions)
     begun = beginning(graph) if compares else None
     graph = graph if begun is None else begun.graph
     reach = _reach(cases, graph.input_shape, dtype)
-    if needs_any_of(cases[0]):
-        # the offsets of the rows are float64 numbers, which a float32 graph would round
+    if needs_any_of(cases[0], few):
+        # a float32 graph would round the rows' float64 offsets
         graph = append_any_of(graph.to(torch.float64), cases[0].denials, reach)
         replay = replay_any_of(replay, cases[0].denials)
     subject = Subject.of(graph, replay, room.device, lambda: reach, dtype)
-    instances = Cases(cases, graph.to(dtype).to("cpu"), dtype)
+    instances = Cases(cases, graph.to(dtype).to("cpu"), dtype, chosen)
     stages = build_stages(chosen, subject, instances.rows, clock)
-    if _varies_little(cases[0]):
+    if _varies_little(cases[0], few):
         stages = for_few_inputs(stages, chosen, subject, instances.rows, clock)
     if begun is not None:
         begun = replace(begun, graph=graph)
@@ -235,10 +242,10 @@ def _reach(cases: Sequence[Case], shape: tuple[int, ...], dtype: torch.dtype) ->
 
 
 def _judged_as_deployed(deployed: Deployed, instances: Cases, sink: Sink) -> Sink:
-    """Takes verdicts on cases of a network without its end.
+    """Takes verdicts on cases of a network without its last layers.
 
-    One that is VERIFIED says of which function; where the whole file has a counterexample, that is
-    what counts: the property is about the file as it is run.
+    The detail of VERIFIED names the bounded function. A counterexample of the whole file takes
+    precedence, since the property is about the file as it is run.
     """
 
     def take(index: int, verdict: Verdict) -> None:
@@ -263,13 +270,13 @@ def property_plan(timeout: float, search: str | None = None, give_up: float | No
         give_up: times its seconds, > 0, that a search may be expected to take; None: any.
 
     Raises:
-        ConfigError: a number, or something in the file, is not as it must be.
+        ConfigError: a number or the file is invalid.
     """
     if not 0 < timeout < math.inf:
         raise ConfigError("timeout", expected="seconds > 0", got=str(timeout))
     if give_up is not None and not 0 < give_up < math.inf:
         raise ConfigError("give_up", expected="a number > 0", got=str(give_up))
-    # a box of a property has its own width: this one is not looked at
+    # boxes of properties have their own widths: this ε is unused
     asked = CertifySettings(
         epsilon=0.0, timeout=timeout, search=search or SearchSettings(), give_up=give_up
     )

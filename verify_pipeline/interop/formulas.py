@@ -30,7 +30,7 @@ def refuse_too_many(atoms: int) -> None:
 
 
 class Unexpected(Exception):  # noqa: N818  (becomes a DataError with its line)
-    """Something that this reader does not take."""
+    """Input that this reader does not accept."""
 
     def __init__(self, expected: str, got: str) -> None:
         super().__init__(expected, got)
@@ -39,7 +39,7 @@ class Unexpected(Exception):  # noqa: N818  (becomes a DataError with its line)
 
 
 Number = float | Fraction
-"""Of a file, or exactly what comes of several: it is rounded once, in a constraint."""
+"""A number of a file, or an exact combination of several; a constraint rounds it once."""
 
 
 class LinearTerm(NamedTuple):
@@ -74,7 +74,7 @@ class Limit(NamedTuple):
 
 
 Disjunct = list[Atom | Limit]
-"""What holds together. A limit takes a tenth of an atom's time, and large files have millions."""
+"""A conjunction; limits are apart, as they take a tenth of an atom's time in large files."""
 
 
 class Formula(NamedTuple):
@@ -129,7 +129,7 @@ def _add(terms: Sequence[LinearTerm], sign: int) -> LinearTerm:
 
 
 def _sum(a: Number, b: Number) -> Number:
-    """Exactly: a file's numbers may be of very different size."""
+    """The exact sum: a file's numbers may differ widely in size."""
     if not a or not b:
         return a or b
     return Fraction(a) + Fraction(b)

@@ -1,4 +1,4 @@
-"""VNN-COMP's sets: the list of instances, and verdicts to compare with."""
+"""VNN-COMP's sets: the list of instances, and reference verdicts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from verify_pipeline.errors import DataError
 
 
 class Answer(enum.Enum):
-    """VNN-COMP's answers: a counterexample exists, none exists, or what kept us from knowing."""
+    """VNN-COMP's answers: a counterexample exists, none exists, or why it is undecided."""
 
     SAT = "sat"
     UNSAT = "unsat"
@@ -23,7 +23,7 @@ class Answer(enum.Enum):
 
 @dataclass(frozen=True)
 class Key:
-    """Names of an instance's files, alike however a list writes them.
+    """Names of an instance's files, normalised.
 
     Attributes:
         onnx: of the network, without ``./`` and ``.gz``.
@@ -60,7 +60,7 @@ class SetInstance:
 
 @dataclass(frozen=True)
 class Reference:
-    """What is known of an instance from elsewhere.
+    """A reference verdict of an instance.
 
     Attributes:
         answer: sat, unsat, or unknown.
@@ -83,7 +83,7 @@ def rows_of(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows of a CSV file that are not empty, with their lines.
 
     Raises:
-        DataError: it cannot be read, or is no CSV.
+        DataError: the file cannot be read, or is not CSV.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

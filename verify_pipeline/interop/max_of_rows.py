@@ -1,11 +1,11 @@
-"""Specifications of which one row has to hold: as further layers of the network.
+"""Specifications of which at least one row has to hold, as further layers of the network.
 
 ``problem.Specification`` asks that *every* row of ``C f + d`` is positive. To deny a conjunction of
 several constraints, *one* row has to be. That is one number, the greatest row, and
-``max(a, b) = a + relu(b - a)`` makes it an output of a network with a few ReLUs more. So nothing
-that bounds, attacks or splits need know of it. Rows of such different size that the sum would lose
-one of them are compared as they are, by ``Maximum``. Shape letters: ``N`` inputs, ``K`` outputs of
-the network, ``R`` rows of a group, ``G`` groups.
+``max(a, b) = a + relu(b - a)`` makes it an output of a network with a few ReLUs more. Bounds,
+attacks and splits treat these like any other layers. If the rows' sizes differ so much that the sum
+would lose one of them, ``Maximum`` compares them directly. Shape letters: ``N`` inputs, ``K``
+outputs of the network, ``R`` rows of a group, ``G`` groups.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class AnyOf:
 
 
 def append_any_of(graph: Graph, groups: Sequence[AnyOf], reach: Box | None = None) -> Graph:
-    """The network that answers with each group's greatest row instead of its outputs.
+    """The network extended so that its outputs are each group's maximal row.
 
     All groups hold on an output of ``graph`` iff every output of the result is positive.
 
@@ -86,12 +86,12 @@ def append_any_of(graph: Graph, groups: Sequence[AnyOf], reach: Box | None = Non
 
 
 def _are_of_one_size(graph: Graph, rows: Tensor, offsets: Tensor, reach: Box | None) -> bool:
-    """Whether sums of the rows' values are as precise as the greatest of them is."""
+    """Whether sums of the rows' values are as precise as their maximum."""
     lower, upper = Ranges(graph, lambda: reach)[len(graph.nodes) - 1]
     least, most = enclose(Linear(rows.to(lower), offsets.to(lower)), (lower, upper))
     size = torch.maximum(least.abs(), most.abs())
     below_zero = (-least).clamp(min=0)
-    # a NaN is of no size
+    # NaN has no size
     return bool(sum_is_precise(below_zero.amax(), size.amin()))
 
 
@@ -179,7 +179,7 @@ def _summed(tail: _Tail, rows: Tensor, offsets: Tensor, pairs: _Pairs) -> None:
 
 
 def _compared(tail: _Tail, rows: Tensor, offsets: Tensor, pairs: _Pairs) -> None:
-    """The same by an operation that adds nothing."""
+    """The maximum by an operation without sums."""
     partner = dict(zip(pairs.target, pairs.right, strict=True))
     others = [partner.get(place, first) for place, first in enumerate(pairs.kept)]
     source = len(tail.nodes) - 1

@@ -1,10 +1,10 @@
-"""What a VNN-LIB property says, as value objects.
+"""VNN-LIB properties as value objects.
 
 A property describes its **counterexamples**: an input of one of its boxes whose output meets one of
-that box's conjunctions of linear constraints. It is ``unsat`` iff there is none: over each box, of
-each conjunction at least one constraint is broken everywhere. Shape letters: ``N`` points, ``*X``
-the network's input shape, ``K`` outputs, ``R`` constraints of a conjunction. Inputs are flat here,
-in row-major order, ``I`` of them.
+that box's conjunctions of linear constraints. It is ``unsat`` iff there is none: at every point of
+each box, every conjunction has a broken constraint. Shape letters: ``N`` points, ``*X`` the
+network's input shape, ``K`` outputs, ``R`` constraints of a conjunction. Inputs are flat here, in
+row-major order, ``I`` of them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from verify_pipeline.interop.max_of_rows import AnyOf
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
 from verify_pipeline.problem import Box
+from verify_pipeline.rounding import next_down, next_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +63,9 @@ class Conjunction:
 
     @property
     def denial(self) -> AnyOf:
-        """What has to hold everywhere for there to be no counterexample: a row is broken.
+        """The negation: some row is broken. If it holds everywhere, there is no counterexample.
 
-        A strict row is already broken by a tie, which is not used: the denial asks for more.
+        A tie already breaks a strict row; the negation asks for more, which is sound.
         """
         return AnyOf(self.rows, -self.bounds)
 
@@ -90,9 +91,10 @@ class Case:
     def box(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Box:
         """The closed box, float64 ``1 x *X``; sound where limits are open.
 
-        Most networks are given float32 numbers. An input that a property fixes to another number,
-        as many do, is rounded by whoever runs it. So limits that have no float32 between them reach
-        to the nearest: a proof covers both, and a counterexample is the rounded one.
+        Most networks take float32 numbers. Many properties fix an input to a number that is no
+        float32, and whoever runs the network rounds it. So limits without a float32 number between
+        them are widened to the nearest one: a proof covers both numbers, and a counterexample has
+        the rounded one.
 
         Args:
             shape: ``*X``.
@@ -106,14 +108,13 @@ class Case:
         lower, upper = self._reached(dtype)
         least = inner_box(Box(lower, upper), dtype).lower
         on_limit = self.lower_open & (least.double() == self.lower)
-        above = torch.nextafter(least, least.new_full((), torch.inf))
-        least = torch.where(on_limit, above, least).double()
+        least = torch.where(on_limit, next_up(least), least).double()
         below = (least < upper) | ((least == upper) & ~self.upper_open)
         return bool(((least >= lower) & below).all())
 
     @property
     def free_inputs(self) -> int:
-        """How many inputs can be more than one float32 number."""
+        """The number of inputs that have more than one float32 value."""
         inner = inner_box(Box(self.lower, self.upper))
         return int((inner.lower < inner.upper).sum())
 
@@ -142,15 +143,14 @@ class Case:
     def off_open_limits(self, point: Tensor) -> Tensor:
         """A point ``*X`` of the closed box, a step of its dtype inward from open limits."""
         flat = point.flatten()
-        up, down = flat.new_full((), torch.inf), flat.new_full((), -torch.inf)
         on_lower = self.lower_open & (flat.double() == self.lower)
         on_upper = self.upper_open & (flat.double() == self.upper)
-        moved = torch.where(on_lower, torch.nextafter(flat, up), flat)
-        return torch.where(on_upper, torch.nextafter(moved, down), moved).reshape(point.shape)
+        moved = torch.where(on_lower, next_up(flat), flat)
+        return torch.where(on_upper, next_down(moved), moved).reshape(point.shape)
 
     @property
     def denials(self) -> tuple[AnyOf, ...]:
-        """All of which have to hold over the box for there to be no counterexample in it."""
+        """The negated conjunctions; if all hold over the box, it contains no counterexample."""
         return tuple(conjunction.denial for conjunction in self.conjunctions)
 
 
@@ -171,7 +171,7 @@ class VnnlibProperty:
     source: str = "property"
 
     def check_fits(self, graph: Graph) -> None:
-        """Refuse a network that this property is not about.
+        """Refuse a network that this property does not fit.
 
         Raises:
             DataError: another number of inputs or outputs.

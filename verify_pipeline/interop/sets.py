@@ -1,7 +1,7 @@
 """Whole sets of VNN-COMP: each network is read once, its properties are decided in batches.
 
-The results file has one line for each instance that is done, so that a run which was stopped
-continues; it is written anew, whole, after every batch.
+The results file has one line for each finished instance, so that an interrupted run continues.
+Every new result rewrites the whole file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from verify_pipeline.interop.vnnlib import read_vnnlib
 COLUMNS = ("onnx", "vnnlib", "result", "seconds", "detail")
 
 BATCH = 64
-"""Properties of a network that are decided together, at most: what an interruption may cost."""
+"""Properties of a network decided together, at most; an interruption may lose this many."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def run_set(
         DataError: the results file is of another form, or cannot be written.
     """
     results = read_results(job.results) if job.results.exists() else {}
-    write_results(job.results, results)  # a place that cannot be written is told at once
+    write_results(job.results, results)  # an unwritable path is reported at once
     open_ = [one for one in instances if is_open(results.get(one.key), job.retry)]
 
     def keep(instance: SetInstance, result: Result) -> None:
@@ -159,7 +159,7 @@ def write_results(path: Path, results: Mapping[Key, Result]) -> Path:
 
 @dataclass(frozen=True)
 class Contradiction:
-    """An instance that was decided otherwise than is known from elsewhere.
+    """An instance whose result contradicts its reference verdict.
 
     Attributes:
         key: its files.
@@ -174,7 +174,7 @@ class Contradiction:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Results beside what is known from elsewhere.
+    """Results compared with reference verdicts.
 
     Attributes:
         answers: how often each answer was given.
@@ -252,7 +252,7 @@ def _decide_batch(
     properties = [prop for _, prop in usable]
     try:
         decide(network, properties, plan, device=job.device, answered=answered)
-    except NetworkError as error:  # and not of a file that cannot be written: that ends the run
+    except NetworkError as error:  # an error of writing a file, in contrast, ends the run
         for instance in open_.values():
             keep(instance, Result(Answer.UNKNOWN, 0.0, str(error)))
 

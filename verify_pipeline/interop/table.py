@@ -1,4 +1,4 @@
-"""Results of VNN-COMP's sets beside known verdicts, as one table."""
+"""A table of VNN-COMP sets with results and reference verdicts."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def write_rows(rows: Sequence[SetRow], out: Path, command: str) -> tuple[Path, P
 
 
 def _contradictions(rows: Sequence[SetRow]) -> list[str]:
-    """A line for each contradiction: whose word stands against whose."""
+    """One line for each contradiction, with both verdicts."""
     return [
         f"* Contradiction in {row.name}, `{one.key.onnx}` `{one.key.vnnlib}`: known as "
         f"{one.known.value}, here {one.answer.value}"

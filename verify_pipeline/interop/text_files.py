@@ -1,4 +1,4 @@
-"""Files that may be compressed with gzip, as VNN-COMP's are."""
+"""Files that may be compressed with gzip, like those of VNN-COMP."""
 
 from __future__ import annotations
 
@@ -15,26 +15,30 @@ LARGEST = 2**31 - 1
 """Bytes of a file that is read, unpacked; an ONNX file cannot be larger."""
 
 
-def read_plain(path: Path) -> bytes:
+def read_plain(path: Path, largest: int = LARGEST) -> bytes:
     """The bytes of a file, unpacked if it is compressed, whatever its name.
 
+    Args:
+        path: of the file.
+        largest: bytes, unpacked, that it may have.
+
     Raises:
-        DataError: it cannot be read, is not whole, or is larger than :data:`LARGEST`.
+        DataError: it cannot be read, is not whole, or is larger.
     """
     try:
         with path.open("rb") as file:
             compressed = file.read(len(GZIP)) == GZIP
             file.seek(0)
             # a few compressed bytes can be many plain ones
-            data = (gzip.GzipFile(fileobj=file) if compressed else file).read(LARGEST + 1)
+            data = (gzip.GzipFile(fileobj=file) if compressed else file).read(largest + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"file {path}", expected="a whole gzip file", got=str(error)) from None
     except OSError as error:
         raise DataError(
             f"file {path}", expected="a file that can be read", got=error.strerror or str(error)
         ) from None
-    if len(data) > LARGEST:
-        raise DataError(f"file {path}", expected=f"at most {LARGEST} bytes", got="more")
+    if len(data) > largest:
+        raise DataError(f"file {path}", expected=f"at most {largest} bytes", got="more")
     return data
 
 

@@ -1,4 +1,4 @@
-"""Text in brackets: the tokens of VNN-LIB files and of counterexample files."""
+"""Parenthesised text: the tokens of VNN-LIB files and of counterexample files."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ class Source:
                 yield match.start(), match[1]
 
     def error(self, offset: int, expected: str, got: str) -> DataError:
-        """What is wrong at an offset, by its line from 1 on."""
+        """An error at an offset, with its line, counted from 1."""
         line = self.text.count("\n", 0, offset) + 1
         return DataError(f"{self.name}, line {line}", expected=expected, got=got)

@@ -70,7 +70,7 @@ RUN = re.compile(rf"(?:\s*\(\s*{re.sub(r'[(](?![?])', '(?:', COMPARED)}\s*\))++"
 
 
 def _parse(source: Source) -> VnnlibProperty:
-    """The property; usual commands go a shorter way to the same result."""
+    """Read the property; common commands take a faster path to the same result."""
     if is_version_2(source):
         return parse_version_2(source)
     _refuse_size(source)
@@ -85,7 +85,7 @@ def _parse(source: Source) -> VnnlibProperty:
 
 
 def _refuse_size(source: Source) -> None:
-    """Refuse what has too many constraints in formulas, without reading them.
+    """Refuse a text with too many constraints in formulas, before parsing it.
 
     One that is asserted alone is none of these.
     """
@@ -130,7 +130,7 @@ def _command(source: Source, offset: int, script: _Script) -> int:
 
 
 class _Script:
-    """What the commands so far have declared and asserted."""
+    """The declarations and assertions read so far."""
 
     def __init__(self) -> None:
         self.variables: dict[str, int] = {}
@@ -155,7 +155,7 @@ class _Script:
             return [], offset
         limits = [self._limit(*words) for words in LIMIT.findall(text, offset, found.end())]
         taken: Disjunct = [limit for limit in limits if limit is not None]
-        # what is not to be taken so is read word by word, and told
+        # anything else is parsed word by word, and its errors are reported
         return (taken, found.end()) if len(taken) == len(limits) else ([], offset)
 
     def _limit(self, side: str | None, *words: str | None) -> Limit | None:

@@ -1,8 +1,8 @@
 """VNN-LIB 2.0 files, parsed by the PyPI package ``vnnlib`` where it is installed.
 
-The package checks syntax and types; its tree is taken over here into the same formulas as those of
-VNN-LIB 1.0. One network with one input and one output, of real numbers; anything else is refused by
-name. Elements are numbered in row-major order, as everywhere.
+The package checks syntax and types; this module converts its tree into the formulas of VNN-LIB 1.0.
+It accepts one network with one real input and one real output, and refuses anything else by name.
+Elements are numbered in row-major order, as everywhere.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from verify_pipeline.interop.properties import VnnlibProperty
 from verify_pipeline.interop.tokens import Source
 
 DEEPEST = 200
-"""Brackets in brackets; the package's parser calls itself for each."""
+"""Nesting depth; the package's parser is recursive."""
 
 TYPES = ("Real", "F32", "F64")
 """Of elements, as the package calls them."""

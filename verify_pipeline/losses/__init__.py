@@ -4,17 +4,39 @@ from __future__ import annotations
 
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.losses.base import Loss, LossMargins, Perturbed, margin_cross_entropy
-from verify_pipeline.losses.certified import CROWN_IBP, IBP
-from verify_pipeline.losses.empirical import ADVERSARIAL, NATURAL
-from verify_pipeline.losses.expressive import CC_IBP, EXP_IBP, MTL_IBP
-from verify_pipeline.losses.sabr import SABR
+from verify_pipeline.losses.certified import CROWN_IBP, IBP, crown_ibp_loss, ibp_loss
+from verify_pipeline.losses.empirical import ADVERSARIAL, NATURAL, adversarial_loss, natural_loss
+from verify_pipeline.losses.expressive import (
+    CC_IBP,
+    EXP_IBP,
+    MTL_IBP,
+    cc_ibp_loss,
+    exp_ibp_loss,
+    mtl_ibp_loss,
+)
+from verify_pipeline.losses.sabr import SABR, sabr_box
 
 LOSSES: dict[str, Loss] = {
     loss.name: loss
     for loss in (NATURAL, ADVERSARIAL, IBP, CC_IBP, MTL_IBP, EXP_IBP, SABR, CROWN_IBP)
 }
 
-__all__ = ["LOSSES", "Loss", "LossMargins", "Perturbed", "get", "margin_cross_entropy"]
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "LossMargins",
+    "Perturbed",
+    "adversarial_loss",
+    "cc_ibp_loss",
+    "crown_ibp_loss",
+    "exp_ibp_loss",
+    "get",
+    "ibp_loss",
+    "margin_cross_entropy",
+    "mtl_ibp_loss",
+    "natural_loss",
+    "sabr_box",
+]
 
 
 def get(name: str) -> Loss:

@@ -3,6 +3,9 @@
 De Palma et al. 2024 (arXiv:2305.13991) write every loss as a function of margins
 ``z_j = f_y - f_j``, j ≠ y (``S = K - 1`` of them): of the margins at an attack point, of lower
 bounds of the margins over a box, or of both.
+
+Each loss is a plain function of tensors, ``<name>_loss``, for anybody's training loop, and a
+:class:`Loss` that tells this package's loop what the function needs.
 """
 
 from __future__ import annotations
@@ -68,6 +71,10 @@ def whole_box(perturbed: Perturbed, share: float) -> Box:
     return Box.around(perturbed.images, perturbed.epsilon)
 
 
+Value = Callable[[LossMargins, float], Tensor]
+"""Of (margins, α), a scalar."""
+
+
 @dataclass(frozen=True)
 class Loss:
     """A loss and what it asks of a training step.
@@ -82,7 +89,7 @@ class Loss:
     """
 
     name: str
-    value: Callable[[LossMargins, float], Tensor]
+    value: Value
     needs_attack: bool = False
     needs_bounds: bool = False
     needs_crown: bool = False
@@ -94,3 +101,32 @@ def required(margins: Tensor | None, kind: str) -> Tensor:
     if margins is None:
         raise ValueError(f"this loss is a function of {kind} margins, which were not given")
     return margins
+
+
+def of_clean(loss: Callable[[Tensor], Tensor]) -> Value:
+    """A loss of the margins at the images."""
+    return lambda margins, alpha: loss(required(margins.clean, "clean"))
+
+
+def of_adversarial(loss: Callable[[Tensor], Tensor]) -> Value:
+    """A loss of the margins at the attack's points."""
+    return lambda margins, alpha: loss(required(margins.adversarial, "adversarial"))
+
+
+def of_ibp(loss: Callable[[Tensor], Tensor]) -> Value:
+    """A loss of IBP bounds of the margins."""
+    return lambda margins, alpha: loss(required(margins.ibp, "IBP"))
+
+
+def of_adversarial_and_ibp(loss: Callable[[Tensor, Tensor, float], Tensor]) -> Value:
+    """A loss of the margins at the attack's points, their IBP bounds, and α."""
+    return lambda margins, alpha: loss(
+        required(margins.adversarial, "adversarial"), required(margins.ibp, "IBP"), alpha
+    )
+
+
+def of_crown_and_ibp(loss: Callable[[Tensor, Tensor, float], Tensor]) -> Value:
+    """A loss of CROWN-IBP and IBP bounds of the margins, and the weight of the former."""
+    return lambda margins, alpha: loss(
+        required(margins.crown, "CROWN"), required(margins.ibp, "IBP"), alpha
+    )

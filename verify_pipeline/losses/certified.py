@@ -4,22 +4,39 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from verify_pipeline.losses.base import Loss, LossMargins, margin_cross_entropy, required
+from verify_pipeline.losses.base import Loss, margin_cross_entropy, of_crown_and_ibp, of_ibp
 
 
-def ibp(margins: LossMargins, alpha: float) -> Tensor:
-    """``mean L(z_ibp)``: Gowal et al. 2018 (arXiv:1810.12715), eq. 12 with all weight on bounds."""
-    return margin_cross_entropy(required(margins.ibp, "IBP")).mean()
+def ibp_loss(ibp: Tensor) -> Tensor:
+    """``mean L(z_ibp)``: cross-entropy of the margins' IBP bounds.
 
+    Gowal et al. 2018 (arXiv:1810.12715), eq. 12 with all weight on bounds. Of bounds over
+    ``sabr_box`` it is the loss of SABR (Müller et al. 2023, arXiv:2210.04871).
 
-def crown_ibp(margins: LossMargins, alpha: float) -> Tensor:
-    """``mean L(α z_crown + (1 - α) z_ibp)``: Zhang et al. 2020 (arXiv:1906.06316), eq. 7.
+    Args:
+        ibp: IBP lower bounds of the margins, ``N x S``; see ``AutoLirpaBounder.ibp``.
 
-    The paper's β, which goes from 1 to 0 while training, is α here.
+    Returns:
+        A scalar, >= 0.
     """
-    crown, interval = required(margins.crown, "CROWN"), required(margins.ibp, "IBP")
-    return margin_cross_entropy(alpha * crown + (1 - alpha) * interval).mean()
+    return margin_cross_entropy(ibp).mean()
 
 
-IBP = Loss("ibp", ibp, needs_bounds=True)
-CROWN_IBP = Loss("crown-ibp", crown_ibp, needs_bounds=True, needs_crown=True)
+def crown_ibp_loss(crown: Tensor, ibp: Tensor, weight: float) -> Tensor:
+    """``mean L(β z_crown + (1 - β) z_ibp)``: cross-entropy of mixed CROWN-IBP and IBP bounds.
+
+    Zhang et al. 2020 (arXiv:1906.06316), eq. 7.
+
+    Args:
+        crown: CROWN-IBP lower bounds of the margins, ``N x S``; see ``AutoLirpaBounder.crown_ibp``.
+        ibp: IBP lower bounds of the margins, ``N x S``.
+        weight: β in [0, 1], which goes from 1 to 0 while training; α in this package's settings.
+
+    Returns:
+        A scalar, >= 0.
+    """
+    return margin_cross_entropy(weight * crown + (1 - weight) * ibp).mean()
+
+
+IBP = Loss("ibp", of_ibp(ibp_loss), needs_bounds=True)
+CROWN_IBP = Loss("crown-ibp", of_crown_and_ibp(crown_ibp_loss), needs_bounds=True, needs_crown=True)

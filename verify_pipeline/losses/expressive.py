@@ -8,39 +8,69 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from verify_pipeline.losses.base import Loss, LossMargins, margin_cross_entropy, required
+from verify_pipeline.losses.base import Loss, margin_cross_entropy, of_adversarial_and_ibp
+
+SMALLEST = 1.2e-38
+"""What stands for a mean that underflows: about float32's smallest normal number."""
 
 
-def _both(margins: LossMargins) -> tuple[Tensor, Tensor]:
-    return required(margins.adversarial, "adversarial"), required(margins.ibp, "IBP")
+def cc_ibp_loss(adversarial: Tensor, ibp: Tensor, alpha: float) -> Tensor:
+    """``mean L(α z_ibp + (1 - α) z_adv)``: CC-IBP, a convex combination of margins.
+
+    De Palma et al. 2024 (arXiv:2305.13991), eq. 5.
+
+    Args:
+        adversarial: margins at the attack's points, ``N x S``; see ``margins_of_logits``.
+        ibp: IBP lower bounds of the margins, ``N x S``; see ``AutoLirpaBounder.ibp``.
+        alpha: α in [0, 1]; 0 is the adversarial loss, 1 the IBP loss.
+
+    Returns:
+        A scalar, >= 0.
+    """
+    return margin_cross_entropy(alpha * ibp + (1 - alpha) * adversarial).mean()
 
 
-def cc_ibp(margins: LossMargins, alpha: float) -> Tensor:
-    """``mean L(α z_ibp + (1 - α) z_adv)``: convex combination of margins, eq. 5."""
-    adversarial, bounds = _both(margins)
-    return margin_cross_entropy(alpha * bounds + (1 - alpha) * adversarial).mean()
+def mtl_ibp_loss(adversarial: Tensor, ibp: Tensor, alpha: float) -> Tensor:
+    """``α mean L(z_ibp) + (1 - α) mean L(z_adv)``: MTL-IBP, a convex combination of losses.
 
+    De Palma et al. 2024 (arXiv:2305.13991), eq. 6.
 
-def mtl_ibp(margins: LossMargins, alpha: float) -> Tensor:
-    """``α mean L(z_ibp) + (1 - α) mean L(z_adv)``: combination of losses, eq. 6."""
-    adversarial, bounds = _both(margins)
-    worst, attacked = margin_cross_entropy(bounds), margin_cross_entropy(adversarial)
+    Args:
+        adversarial: margins at the attack's points, ``N x S``; see ``margins_of_logits``.
+        ibp: IBP lower bounds of the margins, ``N x S``; see ``AutoLirpaBounder.ibp``.
+        alpha: α in [0, 1]; 0 is the adversarial loss, 1 the IBP loss.
+
+    Returns:
+        A scalar, >= 0.
+    """
+    worst, attacked = margin_cross_entropy(ibp), margin_cross_entropy(adversarial)
     return alpha * worst.mean() + (1 - alpha) * attacked.mean()
 
 
-def exp_ibp(margins: LossMargins, alpha: float) -> Tensor:
-    """``(mean L(z_ibp))^α (mean L(z_adv))^(1 - α)``: combination of logarithms, eq. 7.
+def exp_ibp_loss(adversarial: Tensor, ibp: Tensor, alpha: float) -> Tensor:
+    """``(mean L(z_ibp))^α (mean L(z_adv))^(1 - α)``: Exp-IBP, a combination of logarithms.
 
-    Of the two batch means, as the authors compute it. Where a mean underflows to 0, the smallest
-    normal number stands in its place, so that the power's gradient stays finite.
+    De Palma et al. 2024 (arXiv:2305.13991), eq. 7. Of the two batch means, as the authors compute
+    it. Where a mean underflows to 0, the smallest normal number stands in its place, so that the
+    power's gradient stays finite.
+
+    Args:
+        adversarial: margins at the attack's points, ``N x S``; see ``margins_of_logits``.
+        ibp: IBP lower bounds of the margins, ``N x S``; see ``AutoLirpaBounder.ibp``.
+        alpha: α in [0, 1]; 0 is the adversarial loss, 1 the IBP loss.
+
+    Returns:
+        A scalar, > 0.
     """
-    adversarial, bounds = _both(margins)
-    worst = margin_cross_entropy(bounds).mean()
+    worst = margin_cross_entropy(ibp).mean()
     attacked = margin_cross_entropy(adversarial).mean()
-    tiny = 1.2e-38
-    return worst.clamp_min(tiny) ** alpha * attacked.clamp_min(tiny) ** (1 - alpha)
+    return worst.clamp_min(SMALLEST) ** alpha * attacked.clamp_min(SMALLEST) ** (1 - alpha)
 
 
-CC_IBP = Loss("cc-ibp", cc_ibp, needs_attack=True, needs_bounds=True)
-MTL_IBP = Loss("mtl-ibp", mtl_ibp, needs_attack=True, needs_bounds=True)
-EXP_IBP = Loss("exp-ibp", exp_ibp, needs_attack=True, needs_bounds=True)
+CC_IBP = Loss("cc-ibp", of_adversarial_and_ibp(cc_ibp_loss), needs_attack=True, needs_bounds=True)
+MTL_IBP = Loss(
+    "mtl-ibp", of_adversarial_and_ibp(mtl_ibp_loss), needs_attack=True, needs_bounds=True
+)
+EXP_IBP = Loss(
+    "exp-ibp", of_adversarial_and_ibp(exp_ibp_loss), needs_attack=True, needs_bounds=True
+)

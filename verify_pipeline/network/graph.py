@@ -29,6 +29,9 @@ class Node:
     inputs: tuple[int, ...]
     shape: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        return f"Node({self.name}: {type(self.op).__name__} of {self.inputs}, shape {self.shape})"
+
     def tensors(self) -> list[Tensor]:
         """The operation's constants."""
         values = (getattr(self.op, f.name) for f in fields(self.op))
@@ -58,6 +61,9 @@ class Graph:
                 raise NetworkError(
                     f"node {node.name}", expected="inputs that come before it", got=str(node.inputs)
                 )
+
+    def __repr__(self) -> str:
+        return f"Graph({self.input_shape} to {self.outputs}, {len(self.nodes)} nodes)"
 
     @property
     def input_shape(self) -> tuple[int, ...]:

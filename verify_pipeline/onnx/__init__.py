@@ -1,4 +1,4 @@
-"""ONNX in and out: networks to certify from files, files from trained modules, and their replay."""
+"""ONNX: reads networks from files, writes trained modules to files, and replays files."""
 
 from verify_pipeline.onnx.export import ExportReport, export_onnx, network_from_module
 from verify_pipeline.onnx.front import Front

@@ -1,8 +1,8 @@
 """Refuse files whose outputs for one input depend on the others of a batch.
 
 The file is read once more, at a batch of :data:`BATCH` inputs, with the batch as an axis like any
-other, and every number's owner is followed (``owners.py``). That sees what no sample need show: a
-maximum over the batch, say, that counts only beside a bright image.
+other, and every number's owner is followed (``owners.py``). This detects effects that samples may
+miss, such as a maximum over the batch that matters only beside a bright image.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _is_large(weight: Array) -> bool:
 
 
 def _shape_of(weight: Array) -> Array:
-    """One number in its shape."""
+    """A single number with the value's shape."""
     return np.broadcast_to(np.ones((), weight.dtype), weight.shape)
 
 

@@ -30,7 +30,7 @@ MISREAD = {"BatchNormalization": 14}
 normalisation without ``training_mode`` for one in training."""
 
 IR_VERSION = 8
-"""Of the small files that onnxruntime is given; every version of it reads this one."""
+"""IR version of the small files for onnxruntime; all of its versions read this one."""
 
 
 def foldable(node: NodeProto) -> bool:
@@ -44,14 +44,14 @@ def foldable(node: NodeProto) -> bool:
 
 
 class FoldingError(ValueError):
-    """An operator of constants that cannot be computed."""
+    """An operator on constants cannot be evaluated."""
 
 
 def fold(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> tuple[Array, ...]:
     """The node's outputs at constant inputs, by ONNX's reference evaluator, or by onnxruntime.
 
-    In the file's own precision: what a file computes of constants alone are its weights, rounded as
-    any runtime rounds them before the first input is seen.
+    They are computed in the file's own precision: constants that a file computes are its weights,
+    and every runtime rounds them like this.
 
     Args:
         node: a :func:`foldable` one.
@@ -70,7 +70,7 @@ def fold(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> tuple[A
         return _by_onnxruntime(node, feeds, opset)
     try:
         return _by_reference(node, feeds, opset)
-    except Exception:  # it lacks some operators of some sets, and each fails in a way of its own
+    except Exception:  # it lacks some operators of some sets; its exceptions vary
         return _by_onnxruntime(node, feeds, opset)
 
 
@@ -103,7 +103,7 @@ def _by_onnxruntime(node: NodeProto, feeds: Mapping[str, Array], opset: int) -> 
 
 
 def _refuse_growth(node: NodeProto, inputs: Sequence[Array | None]) -> None:
-    """Some operators make large values of small ones; refuse before memory is asked for."""
+    """Refuse operators that expand a small value into a huge one, before allocating it."""
     values = [np.zeros(0) if value is None else value for value in inputs]
     growth: Mapping[str, int] = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}
     if node.op_type in growth and len(values) > growth[node.op_type]:

@@ -36,7 +36,7 @@ FLOOR = 0.01
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how near it is to the module.
+    """An exported file, and its difference from the module.
 
     Attributes:
         path: of the file.
@@ -74,8 +74,8 @@ def export_onnx(
 ) -> ExportReport:
     """Write ``module``, in evaluation mode, as an ONNX file with a free batch axis.
 
-    Batch normalisation ends in the layer before it where there is one. The same weights give the
-    same bytes. The file appears only after onnxruntime has computed with it what the module does.
+    Batch normalisation is folded into the layer before it, if there is one. The same weights give
+    the same bytes. The file is written only after onnxruntime has reproduced the module's outputs.
 
     Args:
         module: ``N x *X`` to ``N x K``; it is copied, not changed.
@@ -116,7 +116,7 @@ def _checked_bytes(
     metadata: Mapping[str, str],
     real_inputs: Tensor | None,
 ) -> tuple[bytes, _Parity]:
-    """The file's bytes, and how near they are to the module."""
+    """The file's bytes, and their difference from the module."""
     module = copy.deepcopy(module).cpu().float().eval()
     _refuse_bad_weights(module)
     data = _to_onnx(module, input_shape, metadata)
@@ -191,13 +191,13 @@ def _torch_export(module: nn.Module, example: Tensor) -> bytes:
 
 @contextlib.contextmanager
 def _as_the_exporter_likes() -> Iterator[None]:
-    """Without its warnings, and with attention in operations that it knows."""
+    """Export without warnings, and with attention in operations that the exporter supports."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with warnings.catch_warnings():
-            # It announces its retirement and doubts every shape that is traced; what it writes is
-            # compared with the module afterwards.
+            # It warns of its deprecation and of every traced shape; its file is compared with the
+            # module afterwards.
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -1,7 +1,7 @@
 """Weights that an ONNX file keeps in other files beside it.
 
-torch's exporter and ``onnx.save`` write them so where they are large. They are read into the model,
-so that everything afterwards sees one file, and their bytes belong to the network's identity.
+torch's exporter and ``onnx.save`` do so for large weights. They are read into the model, so that
+all later code sees one file, and their bytes are part of the network's identity.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What stands in front of a file's network, written into the file: for programs that read files."""
+"""Writes preprocessing into an ONNX file, for programs that read files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BROADCASTS = 7
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """What is done to pixels, in float32, before a network gets them.
+    """Float32 preprocessing in front of a network.
 
     Attributes:
         shape: ``*X``, of the pixels.

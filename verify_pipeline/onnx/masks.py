@@ -1,7 +1,7 @@
 """Masks: ``-inf`` that a file adds to scores, or writes in their place, before a softmax.
 
-In the graph float32's lowest number stands for it. A softmax gives both no share, whatever the
-score was that the sum has lost; anything else would see another number.
+In the graph, float32's lowest number replaces it. A softmax maps both to 0, whatever score was
+absorbed by the sum; any other operation would see a different number.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 def is_mask(constant: Array) -> bool:
-    """Whether some of it is ``-inf``."""
+    """Whether some element is ``-inf``."""
     return constant.dtype.kind == "f" and bool(np.isneginf(constant).any())
 
 

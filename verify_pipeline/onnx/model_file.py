@@ -1,4 +1,4 @@
-"""Read an ONNX file's bytes into a checked model, and what goes in and comes out of it."""
+"""Read an ONNX file's bytes into a checked model with its signature."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FOREIGN = {
     b"%PDF": "a PDF document",
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with git lfs pull",
 }
-"""How files of other kinds begin, and what they are; an ONNX file begins otherwise."""
+"""First bytes of other file formats, and their names; no ONNX file starts like this."""
 
 Array = NDArray[Any]
 
@@ -191,7 +191,7 @@ def refuse_nan(array: Array, what: str) -> None:
 
 
 def signature(model: ModelProto, source: str) -> Signature:
-    """What goes in and comes out of the file; initialisers listed among the inputs do not count.
+    """The file's inputs and outputs; initialisers listed among the inputs do not count.
 
     Raises:
         NetworkError: no input or output, or one of a type or shape that cannot be used.
@@ -209,7 +209,7 @@ def signature(model: ModelProto, source: str) -> Signature:
 def _file_input(value: ValueInfoProto, source: str) -> FileInput:
     what = f"{source}: input {value.name}"
     tensor = value.type.tensor_type
-    # a float32 counterexample is replayed as it is; a lesser type would move it to another point
+    # float32 counterexamples are replayed exactly; a narrower type would move them
     if tensor.elem_type not in (TensorProto.FLOAT, TensorProto.DOUBLE):
         raise NetworkError(
             what,

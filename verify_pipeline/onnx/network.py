@@ -49,6 +49,10 @@ class Network:
     input_dtype: torch.dtype = torch.float32
     compared: bool = True
 
+    def __repr__(self) -> str:
+        name = "in memory" if self.path is None else self.path.name
+        return f"Network({name}, {self.digest[:12]}: {self.graph})"
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """``*X``."""
@@ -92,7 +96,7 @@ def network_from_bytes(data: bytes, path: Path | None = None, check_parity: bool
     graph, of_shapes = read_graph(inlined, source)
     try:
         replay = Replayer(data, signature(model, source), source)
-    except NetworkError:  # it sees in numbers that inputs are mixed; the structure names the node
+    except NetworkError:  # it detects mixed inputs by their numbers; the structure names the node
         refuse_mixing(inlined, source, of_shapes, takes_batches=False)
         raise
     refuse_mixing(inlined, source, of_shapes, replay.batched)

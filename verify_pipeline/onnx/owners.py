@@ -1,4 +1,4 @@
-"""Which input of a batch each number of a network depends on, found without computing any.
+"""Determines, by structure alone, which input of a batch each number of a network depends on.
 
 A number's *owner* is the place in the batch of the input that it depends on; a constant has none.
 A value's owners are a tensor ``2 x *V`` of the owner and its negative, ``-inf`` where there is

@@ -1,7 +1,7 @@
-"""A graph compared with its file: does onnxruntime compute what will be bounded?
+"""Compares a graph with its file: does onnxruntime compute the function that will be bounded?
 
-The graph is in float64, so that a difference is onnxruntime's rounding, or a fault. What rounding
-comes to is seen where the graph itself is evaluated in float32.
+The graph is in float64, so a difference is either onnxruntime's rounding or a fault. Evaluating the
+graph in float32 shows how large rounding may be.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _difference(
     if any(a.shape != b.shape for a, b in zip(found, expected, strict=True)):
         return math.nan
     ours, theirs = torch.cat(found), torch.cat(expected)
-    # an overflow of float32 is no fault of the graph
+    # the graph is right although float32 overflows
     rounded = graph.to(torch.float32)(torch.cat(list(batches)).float()).double()
     finite, regular = torch.isfinite(theirs), torch.isfinite(ours) & torch.isfinite(rounded)
     rows = (finite | regular).all(dim=1)
@@ -128,7 +128,7 @@ def relative_difference(found: Tensor, expected: Tensor, rounding: Tensor) -> fl
     if not expected.numel():
         return math.nan
     found, expected = found.double(), expected.double()
-    # never less than the last digit of the output itself
+    # at least one unit in the last place of the output
     digit = torch.finfo(torch.float32).eps * expected.abs().amax(0)
     noise = ROUNDINGS / TOLERANCE * torch.maximum(rounding.double(), digit)
     difference = (found - expected).abs().amax(0)

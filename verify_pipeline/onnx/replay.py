@@ -1,4 +1,4 @@
-"""Run an ONNX file in onnxruntime: the judge of every counterexample."""
+"""Runs an ONNX file in onnxruntime, which confirms every counterexample."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CHUNK = 256
 """Inputs in one run where the file's batch axis is free; bounds the memory of a run."""
 
 MIXING = 1e-3
-"""Relative difference between outputs alone and in a batch that is no rounding any more."""
+"""Relative difference between outputs alone and in a batch that exceeds any rounding."""
 
 FATAL = 4
-"""Severity from which onnxruntime writes to the terminal; errors reach us as exceptions."""
+"""Severity from which onnxruntime writes to the terminal; errors are raised as exceptions."""
 
 
 def run_once(data: bytes, outputs: Sequence[str]) -> list[Array]:
@@ -62,7 +62,7 @@ class Replayer:
             options.intra_op_num_threads = threads
             options.inter_op_num_threads = threads
         try:
-            # without a fallback, of which it would tell on the standard output
+            # no fallback, which it would report on standard output
             self._session = onnxruntime.InferenceSession(
                 data, options, providers=["CPUExecutionProvider"], enable_fallback=0
             )

@@ -1,4 +1,4 @@
-"""Values of an ONNX file while it is read: constants, and activations that stand in a graph.
+"""Values of an ONNX file while it is read: constants, and activations that are graph nodes.
 
 The file is read as it runs on *one* network input, so every shape is known, and shape arithmetic
 folds away. The graph, though, works on batches. An activation of shape ``(1, *V)`` in the file,
@@ -222,7 +222,7 @@ class Trace:
 
 
 def refuse_huge(elements: int) -> None:
-    """Raise NetworkError for a value that a sound file would not have."""
+    """Raise NetworkError for a value that no valid file has."""
     if elements > LARGEST_VALUE:
         raise NetworkError(
             "a value of the network",

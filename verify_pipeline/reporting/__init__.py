@@ -1,20 +1,23 @@
-"""Tables of certifications: from a ledger's records to text, CSV and Markdown."""
+"""Tables of certifications, as text, CSV and Markdown; and progress while they are made."""
 
 from verify_pipeline.reporting.card import model_card
 from verify_pipeline.reporting.files import write_images, write_table
 from verify_pipeline.reporting.progress import ProgressBars
+from verify_pipeline.reporting.progress_display import ProgressDisplay, Watching, watched
 from verify_pipeline.reporting.render import as_markdown, as_rich, as_text
-from verify_pipeline.reporting.tables import images_table, seconds_table, verdict_table
+from verify_pipeline.reporting.tables import seconds_table, verdict_table
 
 __all__ = [
     "ProgressBars",
+    "ProgressDisplay",
+    "Watching",
     "as_markdown",
     "as_rich",
     "as_text",
-    "images_table",
     "model_card",
     "seconds_table",
     "verdict_table",
+    "watched",
     "write_images",
     "write_table",
 ]

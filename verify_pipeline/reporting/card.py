@@ -1,4 +1,4 @@
-"""The card of a published network: what it is, what was proved of it, how to make it again."""
+"""The card of a published network: what it is, its results, and the commands behind them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FACTS = {
     "recipe": "Recipe",
     "verify_pipeline": "verify_pipeline",
 }
-"""Notes in an ONNX file's metadata that a card repeats, and how it calls them."""
+"""Metadata of an ONNX file that a card repeats, and their headings."""
 
 
 def model_card(

@@ -1,4 +1,4 @@
-"""Tables as files, whole or not at all."""
+"""Writes tables as files, atomically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from verify_pipeline.atomic_write import write_all, write_whole
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import DataError
 from verify_pipeline.reporting.render import as_markdown, seconds_as_markdown
-from verify_pipeline.reporting.tables import images_table, seconds_table, verdict_table
+from verify_pipeline.reporting.tables import seconds_table, verdict_table
 
 
 def write_table(
@@ -19,8 +19,8 @@ def write_table(
 ) -> tuple[Path, ...]:
     """Write ``<name>.csv``, ``<name>.md``, and the same with ``-seconds``.
 
-    Seconds have their own files, so that the others are the same, byte for byte, whenever the same
-    verdicts are tabulated.
+    Seconds are written to separate files, so that the other files depend on the verdicts only, byte
+    for byte.
 
     Args:
         summaries: one row each, at least one.
@@ -56,7 +56,7 @@ def write_images(summary: Summary, path: Path) -> Path:
     Raises:
         DataError: the file cannot be written.
     """
-    return write_whole(path, images_table(summary).to_csv(index=False, lineterminator="\n"))
+    return write_whole(path, summary.to_frame().to_csv(index=False, lineterminator="\n"))
 
 
 def _csv(frame: pd.DataFrame, command: str) -> str:

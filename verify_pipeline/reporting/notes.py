@@ -1,4 +1,4 @@
-"""Sentences under a table: what its numbers leave out, and why images stayed undecided."""
+"""Notes under a table: unfinished runs, and why images are undecided."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from verify_pipeline.reporting.tables import asked_text, epsilon_text
 
 
 def notes(summaries: Sequence[Summary]) -> list[str]:
-    """What a reader of the table has to know of these runs; nothing where all are finished."""
+    """Notes on unfinished runs; none if all are finished."""
     told = [_unfinished(summary) for summary in summaries if summary.missing]
     told += [_of_unknown_extent(summary) for summary in summaries if summary.requested is None]
     replaced = sum(summary.replaced for summary in summaries)
@@ -21,9 +21,9 @@ def notes(summaries: Sequence[Summary]) -> list[str]:
 
 
 def reasons(summaries: Sequence[Summary]) -> list[str]:
-    """Why images stayed undecided, and how many: a line for each run that has such images.
+    """The reasons and counts of undecided images, one line per run.
 
-    A run is named where there are several.
+    If there are several runs, the line names its run.
     """
     told = []
     for summary in summaries:
@@ -36,7 +36,7 @@ def reasons(summaries: Sequence[Summary]) -> list[str]:
 
 
 def _unfinished(summary: Summary) -> str:
-    """How far a run is, and what that says of all its images: bounds, as the rest may be either."""
+    """A run's progress, and bounds of its accuracies, since the remaining images are unknown."""
     tally, requested = summary.tally, summary.requested or 1
     decided = tally.images - tally.undecided
     least = math.floor(10000 * tally.proved / requested) / 100

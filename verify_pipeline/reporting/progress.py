@@ -15,9 +15,9 @@ from verify_pipeline.problem import Status, Verdict
 
 
 class ProgressBars(Observer):
-    """A bar for each stage, with what it decided; use it as a context.
+    """A bar for each stage with the counts of its verdicts; use it as a context manager.
 
-    Nothing is drawn before the first stage: what fails before leaves the terminal as it was.
+    Nothing is drawn before the first stage, so an earlier error leaves the terminal unchanged.
 
     Args:
         console: where to draw.
@@ -44,11 +44,11 @@ class ProgressBars(Observer):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._bar is not None:  # bars that never began would end with an empty line, too
+        if self._bar is not None:  # stopping bars that never started would print an empty line
             self._progress.stop()
 
     def started(self, images: int, decided: int) -> None:
-        """Say how many images need no work any more, if some do not."""
+        """Print how many images are decided already, if there are any."""
         if decided:
             self._progress.console.print(f"{decided} of {images} images are decided already.")
 

@@ -1,4 +1,4 @@
-"""Tables as text: for a terminal, for a file, for a page."""
+"""Renders tables for a terminal, as plain text, and as Markdown."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def seconds_as_markdown(summaries: Sequence[Summary], command: str) -> str:
 
 
 def _shown(summaries: Sequence[Summary]) -> pd.DataFrame:
-    """What a reader sees: how many images of how many, where these are not all."""
+    """The columns for display, with ``decided of requested`` images in unfinished runs."""
     frame = verdict_table(summaries).drop(columns=["settings", "network_sha256", "requested"])
     return frame.assign(images=[_images(summary) for summary in summaries])
 

@@ -1,7 +1,7 @@
-"""From verdicts to tables of numbers, one row for each run.
+"""Tables of numbers from verdicts, one row for each run.
 
-Verdicts and seconds are two tables, because the first is the same whenever the same command is run
-again and the second never is.
+Verdicts and seconds are separate tables: repeating a command reproduces the first but never the
+second.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from verify_pipeline.certify.records import RunInfo
 from verify_pipeline.certify.tally import Summary
 
 KEYS = ("network", "data_set", "split", "epsilon", "asked", "images")
-"""What names a row, in both tables. ``asked`` is left out where every run asks the usual."""
+"""Columns that identify a row, in both tables. ``asked`` is omitted if all runs ask the default
+question."""
 
 PERCENTAGES = {
     "standard": "classified rightly as they are",
@@ -30,8 +31,8 @@ PERCENTAGES = {
     "tie at an input of the box",
     "robust_at_most": "no stage found a counterexample: no method can verify more",
 }
-"""Columns in % of the images, and what each counts. Of a run that is not finished they are missing:
-verdicts that fall early are not typical of the rest."""
+"""Columns in % of the images, and what each counts. They are missing for unfinished runs, because
+early verdicts are not representative."""
 
 _NEEDS = {
     "attack_robust": "attack",
@@ -78,29 +79,8 @@ def seconds_table(summaries: Sequence[Summary]) -> pd.DataFrame:
     return _without_the_usual(pd.DataFrame(rows))
 
 
-def images_table(summary: Summary) -> pd.DataFrame:
-    """One row for each image of a run: what was decided, where, how, and what it cost."""
-    return pd.DataFrame(
-        [
-            {
-                "index": record.index,
-                "label": record.label,
-                "verdict": record.status.value,
-                "stage": record.stage,
-                "reason": None if record.reason is None else record.reason.name.lower(),
-                "bound": record.bound,
-                "counterexample_margin": record.margin,
-                "seconds": round(record.seconds, 4),
-                "detail": record.detail,
-                "versions": record.versions,
-            }
-            for record in summary.records
-        ]
-    )
-
-
 def epsilon_text(epsilon: float | None) -> str:
-    """ε as people write it: ``2/255`` where it is just that, else the shortest decimal."""
+    """ε as a fraction like ``2/255`` if it equals one, otherwise as the shortest decimal."""
     if epsilon is None:
         return ""
     numerator = round(epsilon * 255)
@@ -110,7 +90,7 @@ def epsilon_text(epsilon: float | None) -> str:
 
 
 def asked_text(info: RunInfo) -> str:
-    """What a run asks besides that images keep their classes: preprocessing, specification."""
+    """The parts of a run's question that differ from the default: preprocessing, specification."""
     _, *words = info.run.perturbation.split("; ")
     specification = info.run.specification
     return "; ".join([*words, *([] if specification == "margins" else [specification])])

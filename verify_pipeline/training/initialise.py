@@ -30,7 +30,7 @@ def ibp_init(module: nn.Module) -> None:
 
 
 def layers_behind_sums(module: nn.Module) -> list[nn.Conv2d | nn.Linear]:
-    """The layers that read a sum of two branches, as it is or through ReLUs and flattening."""
+    """The layers that read a sum of two branches, directly or through ReLUs and flattening."""
     traced = fx.symbolic_trace(module)
     parts = dict(traced.named_modules())
     found = []

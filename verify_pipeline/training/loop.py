@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, resumable, watched."""
+"""The training loop: epochs of steps, resumable, with observers."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def train(
     cascade: Cascade | None = None,
     device: torch.device | str = "cpu",
 ) -> Trained:
-    """Train a network; with a ``folder``, continue there what an earlier call has begun.
+    """Train a network; with a ``folder``, continue the training of an earlier call.
 
-    On the CPU an interrupted and continued training ends with the same weights as one in one go.
+    On the CPU, an interrupted and continued training ends with the weights of an uninterrupted one.
 
     Args:
         settings: everything that decides the result.
@@ -56,7 +56,7 @@ def train(
         info: of the data set: shape, classes, normalisation, augmentation.
         folder: for the checkpoint and ``metrics.csv``; None to keep nothing.
         observer: is told of steps and epochs.
-        cascade: what ``settings.watch.cascade_images`` are certified with.
+        cascade: certifies the ``settings.watch.cascade_images``.
         device: to train on.
 
     Raises:
@@ -158,7 +158,7 @@ class _Training:
         return StepPlan(epsilon, self.alpha(step), self.settings.regulariser.weight * left)
 
     def _update(self, batch: Tensor, plan: StepPlan, averages: Averages) -> float:
-        """One step of the optimiser, its gradient added up over the parts of the batch."""
+        """One step of the optimiser; its gradient is accumulated over the parts of the batch."""
         options = self.settings.optimiser
         self.optimiser.zero_grad(set_to_none=True)
         total = 0.0
@@ -239,7 +239,7 @@ def _digest(images: ImageSet) -> str:
 
 
 def _plain(settings: TrainSettings) -> dict[str, Any]:
-    """Settings as JSON has them: tuples are lists."""
+    """Settings in JSON's types: tuples become lists."""
     return {
         key: {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
         if isinstance(value, dict)

@@ -1,4 +1,4 @@
-"""Who watches a training: progress bars, files, TensorBoard. The loop itself prints nothing."""
+"""Observers of a training: progress bars, files, TensorBoard. The loop itself prints nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from verify_pipeline.errors import DependencyError
 
 
 class TrainObserver(Protocol):
-    """Told what happens; what it does must not change the training."""
+    """Is told of steps and epochs; it must not change the training."""
 
     def epoch_started(self, epoch: int, epochs: int, steps: int) -> None:
         """Epoch ``epoch`` (counted from 1) of ``epochs`` begins, with ``steps`` steps."""
@@ -55,7 +55,7 @@ class TensorBoard(Silent):
 
     def epoch_done(self, metrics: dict[str, Any]) -> None:
         """One scalar per number; the epoch is the step."""
-        if self._writer is None:  # making one makes the folder, which nothing may need before
+        if self._writer is None:  # creating one creates its folder, which is not needed before
             self._writer = self._make(str(self._folder))
         for name, value in metrics.items():
             if isinstance(value, int | float) and name != "epoch":
@@ -64,7 +64,7 @@ class TensorBoard(Silent):
 
 
 class Several:
-    """Passes everything on to several observers, in order."""
+    """Forwards every call to several observers, in order."""
 
     def __init__(self, *observers: TrainObserver) -> None:
         self._observers = observers

@@ -1,6 +1,6 @@
-"""A step's forward passes, and whose mean and variance batch normalisation uses in each.
+"""A step's forward passes, and which mean and variance batch normalisation uses in each.
 
-Where batch normalisation looks at the batch, the order of the passes is part of the method.
+Batch normalisation makes the order of the passes part of the method.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Passes(Protocol):
         ...
 
     def attack(self) -> AbstractContextManager[Network]:
-        """The network that the attack looks at; moves nothing."""
+        """The network that the attack uses; the running statistics stay unchanged."""
         ...
 
     def adversarial(self, points: Tensor) -> Tensor:
-        """Logits of the attack's points; bounds that are computed afterwards are the step's."""
+        """Logits of the attack's points; the step's bounds are computed after this pass."""
         ...
 
 

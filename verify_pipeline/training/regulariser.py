@@ -54,5 +54,5 @@ def _evenness(a: Tensor, b: Tensor) -> Tensor:
 
 
 def shi_regulariser(bounds: list[Bounds], input_radius: Tensor, tolerance: float) -> Tensor:
-    """The sum of both terms, a scalar >= 0; its weight is the training loop's business."""
+    """The unweighted sum of both terms, a scalar >= 0."""
     return tightness(bounds, input_radius, tolerance) + relu_balance(bounds, tolerance)

@@ -1,4 +1,4 @@
-"""Everything that a training can be told, as value objects; a recipe's YAML maps onto them."""
+"""Settings of a training as value objects; a recipe's YAML maps onto them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from verify_pipeline.settings import (
 )
 
 LARGEST_WIDTH = 100.0
-"""Times the paper's widths: more overflows torch's sizes, or any memory, without a message."""
+"""Largest multiple of the paper's widths: beyond it, torch's sizes or memory overflow silently."""
 
 LossName = Literal[
     "natural", "adversarial", "ibp", "cc-ibp", "mtl-ibp", "exp-ibp", "sabr", "crown-ibp"
@@ -97,7 +97,7 @@ class Ramp:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LossSettings:
-    """Which loss, and where between adversarial (α = 0) and certified (α = 1) it stands.
+    """The loss, and its position between adversarial (α = 0) and certified (α = 1).
 
     Attributes:
         name: of the loss.
@@ -155,7 +155,7 @@ class AttackSettings:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class OptimiserSettings:
-    """Adam and what surrounds it.
+    """Adam, its schedule, and L1 regularisation.
 
     Attributes:
         epochs: passes over the training images.
@@ -186,7 +186,7 @@ class RegulariserSettings:
 
     Attributes:
         weight: λ; 0 switches the regulariser off.
-        tolerance: below which neither term is felt.
+        tolerance: τ of both terms.
         ibp_init: whether weights start as N(0, sqrt(2π)/fan_in).
     """
 
@@ -197,10 +197,10 @@ class RegulariserSettings:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class WatchSettings:
-    """Verification while training.
+    """Verification during training.
 
     Attributes:
-        every: epochs between two looks; 0 for none.
+        every: epochs between two evaluations; 0 for none.
         images: validation images whose standard, adversarial and IBP accuracy is measured.
         cascade_images: validation images that the whole cascade certifies; 0 for none.
     """
@@ -212,7 +212,7 @@ class WatchSettings:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainSettings:
-    """One training, whole.
+    """All settings of one training.
 
     Attributes:
         seed: of weights, order, augmentation and attack.
@@ -244,7 +244,7 @@ class TrainSettings:
             raise ValueError("; ".join(wrong))
 
     def _ramps_too_long(self) -> Iterator[str]:
-        """A line for each value that would never be what the settings say."""
+        """One line for each setting that would never take effect."""
         ramps: dict[str, EpsilonSettings | Ramp] = {"loss.alpha_ramp": self.loss.alpha_ramp}
         if self.loss.name != "natural":
             ramps["epsilon"] = self.epsilon

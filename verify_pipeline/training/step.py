@@ -5,9 +5,9 @@
 3. the adversarial forward pass in train mode;
 4. bounds in train mode, with the adversarial batch's mean and variance.
 
-Warming up, the loss is the cross-entropy of the first pass; the others are made all the same, in
-boxes of half-width 1e-6, because they move the running statistics. ``passes.py`` has the other
-policy for batch normalisation.
+During warm-up the loss is the cross-entropy of the first pass. The other passes still run, in boxes
+of half-width 1e-6, because they move the running statistics. ``passes.py`` has the other policy for
+batch normalisation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from verify_pipeline.training.regulariser import shi_regulariser
 from verify_pipeline.training.settings import TrainSettings
 
 WARM_UP_EPSILON = 1e-6
-"""Half-width of the boxes that the attack and the regulariser look at while ε = 0."""
+"""Half-width of the boxes of the attack and the regulariser while ε = 0."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class StepPlan:
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """A step's loss and what a progress bar shows of it.
+    """A step's loss, and its counts for a progress bar.
 
     Attributes:
         loss: a scalar that gradients go through: everything that is minimised.
         correct: instances classified rightly without attack.
         adversarial_correct: under the attack; None where there was none.
-        verified: with all IBP margins > 0; None where the loss looked at no bounds.
+        verified: with all IBP margins > 0; None if the loss uses no bounds.
     """
 
     loss: Tensor
@@ -116,13 +116,13 @@ class LossStep:
         return StepResult(loss, correct, _positive(adversarial), _positive(margins.ibp))
 
     def _clean(self, images: Tensor, warming_up: bool) -> Tensor:
-        """Logits of the images; with gradients only where something is made of them."""
+        """Logits of the images; with gradients only if the loss needs them."""
         needed = warming_up or not self._loss.needs_attack or self._passes.clean_has_influence
         with torch.set_grad_enabled(needed):
             return self._passes.clean(images)
 
     def _perturbed(self, images: Tensor, labels: Tensor, epsilon: float) -> Perturbed:
-        """The images and how far bounds and attack go around them; the attack's points."""
+        """The images, the half-widths of bounds and attack, and the attack's points."""
         attack_epsilon = epsilon * self._settings.epsilon.attack_epsilon_factor
         if epsilon == 0:
             epsilon = attack_epsilon = WARM_UP_EPSILON

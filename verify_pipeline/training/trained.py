@@ -1,4 +1,4 @@
-"""Networks as settings describe them: fresh ones, and trained ones out of a folder."""
+"""Networks that settings describe: new ones, and trained ones from a folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from verify_pipeline.training.settings import NetworkSettings, TrainSettings
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a training leaves.
+    """The result of a training.
 
     Attributes:
         module: the network, in eval mode.
@@ -32,6 +32,11 @@ class Trained:
     metrics: list[dict[str, Any]]
     settings: TrainSettings
     validation: ImageSet | None
+
+    def __repr__(self) -> str:
+        network, loss = self.settings.network.name, self.settings.loss.name
+        words = f"{network} by {loss} on {self.settings.data.full_name}"
+        return f"Trained({words}, epochs: {len(self.metrics)})"
 
 
 def fresh_network(settings: NetworkSettings, info: DataSetInfo) -> nn.Module:
@@ -48,7 +53,7 @@ def fresh_network(settings: NetworkSettings, info: DataSetInfo) -> nn.Module:
 
 
 def restore(folder: Path, info: DataSetInfo | None = None) -> Trained:
-    """A finished training as its folder holds it, on the CPU; without its validation images.
+    """Load a finished training from its folder onto the CPU, without its validation images.
 
     Args:
         folder: of the training.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor
 
 from verify_pipeline.bounds.interval.ibp import Interval, enclose
@@ -31,7 +33,7 @@ from verify_pipeline.network.ops import (
 _WORTH_TIGHTENING = 0.02
 
 
-def _linear_products(graph: Graph, start: NodeBounds) -> set[int]:
+def nearly_linear_products(graph: Graph, start: NodeBounds) -> set[int]:
     """Places of products that are nearly linear over the bounds of their factors.
 
     The error is the product of the factors' radii, of the second order.
@@ -48,7 +50,7 @@ def _linear_products(graph: Graph, start: NodeBounds) -> set[int]:
     return found
 
 
-def _asked_places(graph: Graph, known_well: set[int]) -> dict[int, bool]:
+def needed_neurons(graph: Graph, known_well: Collection[int] = ()) -> dict[int, bool]:
     """Places whose bounds relaxations are made of, where intervals are loose.
 
     Args:
@@ -76,7 +78,8 @@ def _asked_places(graph: Graph, known_well: set[int]) -> dict[int, bool]:
     return asked
 
 
-def _mattering(only_signs: bool, interval: Interval) -> Tensor:
+def are_loose(only_signs: bool, interval: Interval) -> Tensor:
+    """Neurons ``N x *V`` that better bounds may help: of either sign, or wherever not a point."""
     lower, upper = interval
     return (lower < 0) & (upper > 0) if only_signs else lower < upper
 

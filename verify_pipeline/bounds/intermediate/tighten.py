@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.intermediate.needed_neurons import (
-    _asked_places,
-    _linear_products,
-    _mattering,
+    are_loose,
+    nearly_linear_products,
+    needed_neurons,
 )
 from verify_pipeline.bounds.intermediate.neuron_batches import BoundingMethod, neuron_batches
 from verify_pipeline.bounds.interval.ibp import Interval, node_interval
@@ -136,7 +136,7 @@ def crown_activations(
             if place in asked:
                 source = node.inputs[0]
                 interval = lower[source], upper[source]
-                mask = asked[place] & _mattering(True, interval)
+                mask = asked[place] & are_loose(True, interval)
                 linear = LinearGraph(graph, relaxations)
                 lower[source], upper[source] = _solve_neurons(
                     linear, box, source, interval, mask, method, has_time
@@ -171,7 +171,7 @@ def tighten(
         wanted: asked before each layer for which much is to be done; None: all instances are.
     """
     splits = splits or {}
-    asked = _asked_places(graph, _linear_products(graph, start))
+    asked = needed_neurons(graph, nearly_linear_products(graph, start))
     lower, upper = {0: box.lower}, {0: box.upper}
     relaxations: dict[int, Relaxation] = {}
     for place, node in enumerate(graph.nodes[1:], 1):
@@ -185,7 +185,7 @@ def tighten(
                 relaxation = replace(relaxation, sides=splits[place].to(box.lower.dtype))
             relaxations[place] = relaxation
         if place in asked and place > behind and has_time():
-            mask = _mattering(asked[place], interval)
+            mask = are_loose(asked[place], interval)
             if isinstance(node.op, (Softmax, SoftmaxOfDifferences)):
                 mask = interval[1] - interval[0] > _WIDE_SHARE
             if wanted is not None and int(mask.sum()) > _WORTH_ASKING * len(box):

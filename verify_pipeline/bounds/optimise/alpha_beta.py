@@ -1,19 +1,11 @@
-"""Bounds made tighter by projected ascent on α and β.
+"""α-CROWN and β-CROWN: bounds of margins, and of neurons, with the best slopes and multipliers.
 
-α-CROWN: Xu et al. 2021, arXiv:2011.13824; β-CROWN: Wang et al. 2021, arXiv:2103.06624. Every
-iterate is a valid bound, so the best of each instance and row is kept and nothing has to converge.
-
-The gradient needs no automatic differentiation. A bound is ``A_0 · x̂ + c`` with ``x̂`` the corner of
-the box that minimises it. Let ``z`` be the value of a ReLU's input when ``x̂`` is sent forward
-through the lines that the walk back chose. The bound depends on the slope of that ReLU's line as on
-``a · slope · z`` (``a`` the coefficient that arrives at its output) and on its β as on ``-β s z``.
-One walk back and one walk forward give every derivative of every row. Positions of the planes of
-products, and of tangents, are variables in the same way (``planes``).
+α-CROWN: Xu et al. 2021, arXiv:2011.13824; β-CROWN: Wang et al. 2021, arXiv:2103.06624.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +14,7 @@ from torch import Tensor
 from verify_pipeline.bounds.intermediate.tighten import tighten
 from verify_pipeline.bounds.linear.backward import Functional, lower_bounds, of_margins
 from verify_pipeline.bounds.memory import functionals_with_gradients, within_memory
+from verify_pipeline.bounds.optimise.ascent import Choices, ascend, climb
 from verify_pipeline.bounds.optimise.plane_positions import PlanePositions, hold
 from verify_pipeline.bounds.optimise.variables import NeuronIndex, ReluVariables, Variable
 from verify_pipeline.bounds.precision import full_precision
@@ -41,9 +34,6 @@ from verify_pipeline.bounds.types import (
 )
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
-
-# Resting instances are dropped from the batch once they are this share of it.
-_WORTH_DROPPING = 0.25
 
 
 @full_precision()
@@ -149,9 +139,6 @@ class _Ascent:
         return functionals_with_gradients(graph, place, self.budget, self.dtype)
 
 
-Choices = dict[int, ReluVariables | PlanePositions]
-
-
 @torch.no_grad()
 def begin(
     linear: LinearGraph,
@@ -203,89 +190,6 @@ def _listed(
     return ReluVariables(relaxation.slope, shape, alpha, beta, sides)
 
 
-@torch.no_grad()
-def ascend(
-    linear: LinearGraph,
-    box: Box,
-    functional: Functional,
-    settings: OptimiseSettings,
-    choices: Choices,
-    until: StopRule,
-) -> tuple[MarginBounds, Choices]:
-    """Lower bounds of any functionals of any node, with the choices that are best for each row.
-
-    Args:
-        linear: the relaxed network, ``N`` instances.
-        box: ``N`` boxes.
-        functional: ``N x S`` functionals.
-        settings: steps and rates.
-        choices: where to begin; they are changed.
-        until: when to stop earlier.
-    """
-    best = climb(linear, box, functional, settings, choices, until)
-    return lower_bounds(linear, box, functional, best), best
-
-
-@torch.no_grad()
-def climb(
-    linear: LinearGraph,
-    box: Box,
-    functional: Functional,
-    settings: OptimiseSettings,
-    choices: Choices,
-    until: StopRule,
-) -> Choices:
-    """The choices that :func:`ascend`, whose arguments these are, finds best for each row."""
-    best = Best(functional.constants, choices)
-    going = torch.arange(len(until.above), device=until.above.device)
-    now, rest, ask = choices, (linear, box), functional
-    for step in range(settings.iterations + 1):
-        last = step == settings.iterations or not now
-        lower, gradients, _ = evaluate(*rest, ask, now)
-        best.keep(going, lower, now)
-        still = (best.lower[going] <= until.above[going].unsqueeze(1)).any(1)
-        if last or not bool(still.any()) or not until.has_time():
-            break
-        step_up(now, gradients, settings, step)
-        if float((~still).float().mean()) >= _WORTH_DROPPING:
-            rest, ask = (rest[0][still], rest[1][still]), ask[still]
-            going, now = going[still], {place: c.only(still) for place, c in now.items()}
-    return best.choices
-
-
-def step_up(
-    choices: Choices, gradients: dict[int, list[Tensor]], settings: OptimiseSettings, step: int
-) -> None:
-    """One step of every variable that has a gradient."""
-    decay = settings.decay**step
-    for place, found in gradients.items():
-        for variable, gradient in zip(choices[place].variables(), found, strict=True):
-            rate = settings.lr_beta if variable.greatest is None else settings.lr_alpha
-            rate = settings.lr_planes if isinstance(choices[place], PlanePositions) else rate
-            variable.climb(gradient, decay * rate, step + 1)
-
-
-class Best:
-    """The best bound of each instance and row so far, and the choices that gave it."""
-
-    def __init__(self, constants: Tensor, choices: Choices) -> None:
-        self.lower = torch.full_like(constants, -torch.inf)
-        everything = torch.ones(len(constants), dtype=torch.bool, device=constants.device)
-        self.choices = {place: choice.only(everything) for place, choice in choices.items()}
-
-    def keep(self, instances: Tensor, lower: Tensor, choices: Choices) -> None:
-        """Take over the rows of ``instances`` that are better than before."""
-        before = self.lower[instances]
-        better = lower > before
-        self.lower[instances] = torch.maximum(lower, before)
-        for place, choice in choices.items():
-            kept = self.choices[place].variables()
-            for old, new in zip(kept, choice.variables(), strict=True):
-                rows = better[new.cells.instance]
-                rows = rows.view(*rows.shape, *(1,) * (new.value.dim() - 2))
-                old.value[new.origin] = torch.where(rows, new.value, old.value[new.origin])
-
-
 def _multipliers(linear: LinearGraph, choices: Choices) -> Multipliers:
     """The choices as dense tensors, adaptive α and no β where there is none."""
     beta: dict[int, Tensor] = {}
@@ -308,51 +212,3 @@ def _multipliers(linear: LinearGraph, choices: Choices) -> Multipliers:
             beta[place] = relaxation.up.new_zeros(choice.shape)
             choice.beta.cells.write(beta[place], choice.beta.value)
     return Multipliers(alpha, beta)
-
-
-def evaluate(
-    linear: LinearGraph,
-    box: Box,
-    functional: Functional,
-    choices: Choices,
-    inner: Mapping[int, Tensor] | None = None,
-) -> tuple[Tensor, dict[int, list[Tensor]], dict[int, Tensor]]:
-    """The bounds ``N x S``, at each place the gradients of its variables, and values.
-
-    Arguments as those of ``lower_bounds``. The values ``N x S x *V`` are of the nodes that the
-    functionals depend on, at the point and on the lines that the bounds are made of.
-    """
-    arrived: dict[int, Tensor | None] = {}
-
-    def visit(place: int, coefficients: Tensor) -> None:
-        arrived[place] = coefficients if place in linear.relaxations else None
-
-    bounds = lower_bounds(linear, box, functional, choices, visit, inner)
-    # the corner where each bound is least, up to rounding; a direction needs no more
-    signs = bounds.coefficients.sign()
-    corners = box.center.unsqueeze(1).addcmul(signs, box.radius.unsqueeze(1), value=-1)
-    values = _follow(linear, corners, arrived, choices)
-    gradients = {}
-    for place, choice in choices.items():
-        coefficients = arrived.get(place)
-        if coefficients is not None:
-            inputs = [values.get(i) for i in linear.graph.nodes[place].inputs]
-            gradients[place] = choice.gradients(coefficients, inputs)
-    return bounds.lower, gradients, values
-
-
-def _follow(
-    linear: LinearGraph, corners: Tensor, arrived: dict[int, Tensor | None], choices: Choices
-) -> dict[int, Tensor]:
-    """Send ``N x S x *X`` forward through the lines chosen: values of the nodes in ``arrived``."""
-    values = {0: corners}
-    for place in sorted(arrived):
-        node, coefficients = linear.graph.nodes[place], arrived[place]
-        if coefficients is not None:
-            inputs = [values.get(i) for i in node.inputs]
-            relaxation = linear.relaxations[place]
-            values[place] = relaxation.follow(coefficients, choices.get(place), inputs)
-        else:
-            flat = node.op(*(values[i].flatten(0, 1) for i in node.inputs))
-            values[place] = flat.unflatten(0, corners.shape[:2])
-    return values

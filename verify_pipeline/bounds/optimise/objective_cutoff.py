@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.linear.backward import Functional, lower_bounds, of_margins
-from verify_pipeline.bounds.optimise.alpha_beta import Best, begin, evaluate, step_up
+from verify_pipeline.bounds.optimise.alpha_beta import begin
+from verify_pipeline.bounds.optimise.ascent import Best, evaluate, step_up
 from verify_pipeline.bounds.optimise.variables import NeuronIndex, Variable
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.bounds.relaxations.relaxed_graph import linearise

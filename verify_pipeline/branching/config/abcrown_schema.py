@@ -1,7 +1,7 @@
 """α,β-CROWN's YAML schema, read for the built-in search: one file drives either engine.
 
-Keys that the built-in search follows stand in :data:`USED`. The other keys of that schema are
-accepted and listed as unused, so that nobody believes they had an effect; anything else is an
+The built-in search follows the keys in :data:`USED`. It accepts the schema's other keys and lists
+them as ignored, so that the command line can say that they have no effect. Any other key is an
 error. Names and defaults: github.com/Verified-Intelligence/alpha-beta-CROWN, release 0.7.0.
 """
 
@@ -51,11 +51,12 @@ class SearchFile:
 
     Attributes:
         settings: the search's, with this package's defaults where the file says nothing.
-        unused: dotted keys of the file that only α,β-CROWN follows.
+        ignored: dotted keys of the file that only α,β-CROWN follows, and values of others that the
+            built-in search does not follow.
     """
 
     settings: SearchSettings
-    unused: tuple[str, ...]
+    ignored: tuple[str, ...]
 
 
 def read_search(source: Path | str) -> SearchFile:
@@ -79,7 +80,17 @@ def read_search(source: Path | str) -> SearchFile:
         problems += _value_problems(document, error)
     if problems or settings is None:
         raise problems_error(document.name, tuple(problems))
-    return SearchFile(settings, tuple(dotted(p) for p in leaves if dotted(p) not in USED))
+    unused = tuple(dotted(path) for path in leaves if dotted(path) not in USED)
+    return SearchFile(settings, unused + ignored_values(settings))
+
+
+def ignored_values(settings: SearchSettings) -> tuple[str, ...]:
+    """What settings ask for that the built-in search does not do, as ``key: value`` of the schema.
+
+    Its attack runs before the bounds at the root, or not at all.
+    """
+    order = settings.attack.order
+    return () if order in ("before", "skip") else (f"attack.pgd_order: {order}",)
 
 
 def _leaves(value: Any, path: KeyPath) -> list[tuple[KeyPath, Any]]:

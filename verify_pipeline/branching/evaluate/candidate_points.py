@@ -9,6 +9,7 @@ from torch import Tensor
 
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.problem import Box
+from verify_pipeline.rounding import next_down, next_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,5 @@ def evaluate(
 def representable(points: Tensor, box: Box, dtype: torch.dtype = torch.float32) -> Tensor:
     """The points in that dtype, each element a step inward where the cast left the float64 box."""
     cast = points.to(dtype)
-    up, down = cast.new_full((), torch.inf), cast.new_full((), -torch.inf)
-    cast = torch.where(cast.double() > box.upper, torch.nextafter(cast, down), cast)
-    return torch.where(cast.double() < box.lower, torch.nextafter(cast, up), cast)
+    cast = torch.where(cast.double() > box.upper, next_down(cast), cast)
+    return torch.where(cast.double() < box.lower, next_up(cast), cast)

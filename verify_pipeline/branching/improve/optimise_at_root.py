@@ -18,27 +18,13 @@ from verify_pipeline.bounds import MemoryBudget, optimise_intermediate
 from verify_pipeline.bounds.memory import pairs, unless_memory_ends
 from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.branching.evaluate.bounder import Bounder
+from verify_pipeline.branching.limits.cost import in_domains
 from verify_pipeline.branching.limits.meter import Meter
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.subproblems import Neurons
 
-FUNCTIONAL_SHARE = 0.1
-"""What a step of one neuron's bound costs, in steps of one domain's: 0.04 to 0.13 were measured on
-fully connected networks, small convolutional ones and ResNets."""
-
 AT_ONCE = 1 << 28
 """Bytes at most for the bounds that are optimised together: time is looked at in between."""
-
-
-def cost_in_domains(functionals: Tensor, steps: int, settings: SearchSettings) -> Tensor:
-    """What optimised bounds of neurons cost, in domains that are bounded.
-
-    Args:
-        functionals: how many bounds, any shape.
-        steps: of the ascent for each of them.
-        settings: of the search, whose domains they are.
-    """
-    return functionals * (FUNCTIONAL_SHARE * (steps + 1) / (settings.domain.iterations + 1))
 
 
 class RootOptimisation:
@@ -64,7 +50,7 @@ class RootOptimisation:
         steps = 0 if pairs(exact.graph) else settings.tighten.iterations
         self._waiting = (self._functionals > 0) & (steps > 0)
         self._bounded = torch.zeros_like(self._functionals)
-        self.expected = cost_in_domains(self._functionals, steps, settings)
+        self.expected = in_domains(self._functionals, steps, settings)
 
     def after(self, bounder: Bounder, instance: Tensor, meter: Meter) -> Bounder:
         """The bounder of the next step, with optimised bounds of instances that became worth it.

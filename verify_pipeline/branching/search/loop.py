@@ -10,7 +10,7 @@ It can pause, for other searches of the same instances, and go on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol
 
@@ -142,6 +142,7 @@ class Search(Generic[S]):
         roots = kind.roots()
         self._waiting = roots.subproblems
         self._at_root = roots.lower.amin(1)
+        self._least = torch.full_like(self._at_root, math.inf)
         self.books = Bookkeeping(roots.lower, deadlines)
         self.frontier = Frontier(roots.subproblems, len(self._at_root))
         self.open_elsewhere = torch.ones_like(self.books.charged)
@@ -176,9 +177,7 @@ class Search(Generic[S]):
         yield from self.ends()
         while self._is_waiting() and self._clock() < until:
             self._meter.start(until - self._clock())
-            part = self._waiting[: self._meter.size]
-            if (yield from self._step(self._kind.bound, part, 1, until)):
-                self._waiting = self._waiting[len(part) :]
+            yield from self._bound(self._waiting[: self._meter.size], until)
         while not self._is_waiting() and self._clock() < until:
             going = (self.books.work < allowed) & self.books.going
             seconds = self.books.for_a_batch(going)
@@ -186,27 +185,36 @@ class Search(Generic[S]):
             parents = self.frontier.pop(self._meter.size, self.books.used, going)
             if not len(parents):
                 return
-            if not (yield from self._step(self._kind.split, parents, PARTS, until)):
-                self.frontier.push(parents[~self.books.ended[parents.instance]])
+            yield from self._split(parents, until)
 
     def _is_waiting(self) -> bool:
         """Whether there are roots that are not bounded, of instances that have not ended."""
         self._waiting = self._waiting[~self.books.ended[self._waiting.instance]]
         return len(self._waiting) > 0
 
-    def _step(
-        self, step: Callable[[S, Meter], Step[S]], batch: S, parts: int, until: float
-    ) -> Generator[Decision, None, bool]:
-        """Take in what becomes of a batch; yields instances that end by it.
-
-        Returns:
-            Whether memory sufficed; if not, the batch is as it was.
-        """
-        self._meter.serve(batch.instance, until)
-        found = unless_memory_ends(step, batch, self._meter)
+    def _bound(self, roots: S, until: float) -> Iterator[Decision]:
+        """Bound the first roots that wait; yields instances that end by it."""
+        self._meter.serve(roots.instance, until)
+        found = unless_memory_ends(self._kind.bound, roots, self._meter)
         if found is None:
-            yield from self._out_of_memory(batch)
-            return False
+            yield from self._out_of_memory(roots)
+            return
+        self._waiting = self._waiting[len(roots) :]
+        self._least.scatter_reduce_(0, roots.instance, sound_lower(found.proved), "amin")
+        yield from self._take_in(roots, found, 1)
+
+    def _split(self, parents: S, until: float) -> Iterator[Decision]:
+        """Split subproblems; yields instances that end by it."""
+        self._meter.serve(parents.instance, until)
+        found = unless_memory_ends(self._kind.split, parents, self._meter)
+        if found is None:
+            self.frontier.push(parents)
+            yield from self._out_of_memory(parents)
+            return
+        yield from self._take_in(parents, found, PARTS)
+
+    def _take_in(self, batch: S, found: Step[S], parts: int) -> Iterator[Decision]:
+        """Close what is proved, keep the rest, and end instances; each has so many parts."""
         whose, proved = found.parts.instance, sound_lower(found.proved)
         if not torch.equal(self.books.count(whose), parts * self.books.count(batch.instance)):
             raise RuntimeError("a split lost or made up a part of an instance's box")
@@ -218,13 +226,8 @@ class Search(Generic[S]):
         self.books.close(whose[closed], proved[closed])
         self.books.close(whose[leaves], proved[leaves].clamp(max=0))
         self.frontier.push(found.parts[~closed & ~leaves])
-        if parts == 1:
-            least = torch.full_like(self._at_root, math.inf)
-            least.scatter_reduce_(0, whose, proved, "amin")
-            self._at_root = torch.where(least.isfinite(), least, self._at_root)
         self._meter.stop(batch.instance, whose)
         yield from self.ends(found.broken)
-        return True
 
     def ends(self, broken: Mapping[int, Tensor] | None = None) -> Iterator[Decision]:
         """Instances that have come to an end by now.
@@ -244,10 +247,9 @@ class Search(Generic[S]):
         charged = self.books.charged
         for n in self._hope.hopeless(charged, ~self.books.ended, self._open_anywhere):
             yield self._end(n, Reason.GIVEN_UP)
-        waited = self.books.used >= GIVES_WAY
-        slow = self._patience.hopeless(charged, ~self.books.ended & waited, self._open_anywhere)
-        for n in slow:
-            yield self._end(n, Reason.NOT_DECIDED)
+        for n in self._patience.hopeless(charged, ~self.books.ended, self._open_anywhere):
+            if self.books.used[n] >= GIVES_WAY:
+                yield self._end(n, Reason.NOT_DECIDED)
         if self._limits.subproblems is not None:
             for n in self.books.over(self._limits.subproblems):
                 yield self._end(n, Reason.BUDGET)
@@ -288,8 +290,8 @@ class Search(Generic[S]):
         if counterexample is None:
             return self._end(n, self._kind.refuted)
         self.frontier.drop(n)
-        at_root = float(self._at_root[n])
-        return self.books.end(n, Status.FALSIFIED, at_root, counterexample=counterexample)
+        bound = self._root_bound(n)
+        return self.books.end(n, Status.FALSIFIED, bound, counterexample=counterexample)
 
     def _complete(self, n: int) -> Decision:
         """The end of an instance without open subproblems."""
@@ -300,7 +302,13 @@ class Search(Generic[S]):
 
     def _end(self, n: int, reason: Reason) -> Decision:
         self.frontier.drop(n)
-        return self.books.end(n, Status.UNKNOWN, float(self._at_root[n]), reason)
+        return self.books.end(n, Status.UNKNOWN, self._root_bound(n), reason)
+
+    def _root_bound(self, n: int) -> float:
+        """A lower bound of what has to become positive, over the whole box; infinite: unknown."""
+        known, least = float(self._at_root[n]), float(self._least[n])
+        is_whole = math.isfinite(least) and not bool((self._waiting.instance == n).any())
+        return max(known, least) if is_whole else known
 
 
 def _places(mask: Tensor) -> list[int]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.memory import unless_memory_ends
 from verify_pipeline.branching.config.search_settings import EarlySplitSettings, SearchSettings
-from verify_pipeline.branching.improve.optimise_at_root import cost_in_domains
+from verify_pipeline.branching.limits.cost import in_domains
 from verify_pipeline.branching.limits.progress_estimate import ProgressRate
 from verify_pipeline.branching.search.cell_search import CellSearch
 from verify_pipeline.branching.search.early_split import are_promising
@@ -150,7 +150,7 @@ class _Portfolio:
         self._settings, self._early = settings, early
         self._replay, self._clock = replay, clock
         unstable = Neurons.of(query.graph).unstable(self._exact.bounds).sum(1)
-        cost = cost_in_domains(2 * STILL_UNSTABLE * unstable, early.neurons.iterations, settings)
+        cost = in_domains(2 * STILL_UNSTABLE * unstable, early.neurons.iterations, settings)
         self._cost = cost.clamp(min=1.0).double()
         self._promising = are_promising(self._exact, early)
         begins = (early.first_parts * self._cost).clamp(min=early.first)

@@ -1,10 +1,11 @@
-"""The stages, each in its own file; which run, and in which order, is the settings'."""
+"""The stages, each in its own file; settings choose which of them run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from verify_pipeline.certify.contract import Clock, Stage, Subject
+from verify_pipeline.certify.memory import usual_batch
 from verify_pipeline.certify.settings import Plan, StageName
 from verify_pipeline.certify.stages.alpha_crown import AlphaCrownStage
 from verify_pipeline.certify.stages.attack import AttackStage
@@ -12,14 +13,11 @@ from verify_pipeline.certify.stages.branch_and_bound import BranchAndBoundStage
 from verify_pipeline.certify.stages.clean import CleanCheck
 from verify_pipeline.certify.stages.crown import CrownStage
 from verify_pipeline.certify.stages.ibp import IntervalStage
-from verify_pipeline.certify.stages.input_split import FEW_FREE, InputSplitStage
+from verify_pipeline.certify.stages.input_split import InputSplitStage
 from verify_pipeline.errors import ConfigError
 
-CPU_BATCH, ACCELERATOR_BATCH = 64, 1024
-"""Images at once: on a CPU core, interval bounds and CROWN of 64 took 0.6 of the time of 1024."""
-
 BEFORE_HALVING = ("clean", "ibp", "attack", "crown")
-"""Stages that boxes with few free inputs go through before they are halved."""
+"""Stages that run before boxes with few free inputs are split."""
 
 
 def build_stages(
@@ -41,13 +39,15 @@ def build_stages(
     Raises:
         ConfigError: the plan has that stage, and nothing makes it.
     """
-    batch = plan.batch or (CPU_BATCH if subject.device.type == "cpu" else ACCELERATOR_BATCH)
+    batch = plan.batch or usual_batch(subject.device)
     makers: dict[StageName, Callable[[], Stage]] = {
         "clean": lambda: CleanCheck(subject, batch),
         "ibp": lambda: IntervalStage(subject, batch),
         "attack": lambda: AttackStage(subject, batch, plan.attack),
         "crown": lambda: CrownStage(subject, batch, rows, plan.memory),
-        "alpha-crown": lambda: AlphaCrownStage(subject, batch, rows, plan.memory, plan.search.root),
+        "alpha-crown": lambda: AlphaCrownStage(
+            subject, batch, rows, plan.memory, plan.search.root, plan.alpha_crown
+        ),
         "branch-and-bound": lambda: BranchAndBoundStage(
             subject, rows, plan.memory, plan.search, clock
         ),
@@ -68,10 +68,10 @@ def build_stages(
 def for_few_inputs(
     stages: Sequence[Stage], plan: Plan, subject: Subject, rows: int, clock: Clock
 ) -> tuple[Stage, ...]:
-    """The stages for boxes with at most :data:`FEW_FREE` free inputs.
+    """The stages for boxes with few free inputs (``plan.input_split.few_inputs`` at most).
 
-    They are halved before ReLUs are split: where these were to be split, and not else. What is too
-    dear to be halved, and what halving leaves open, goes on as usual.
+    If the plan splits ReLUs, these boxes are split at their inputs first. A box on which CROWN is
+    too slow for that, or which the splits leave open, goes on to the next stage as usual.
 
     Args:
         stages: in order.
@@ -85,8 +85,8 @@ def for_few_inputs(
         return tuple(stages)
     before = [stage for stage in stages if stage.name in BEFORE_HALVING]
     behind = [stage for stage in stages if stage.name not in BEFORE_HALVING]
-    halving = InputSplitStage(subject, rows, plan.memory, plan.search, clock)
-    return (*before, halving, *behind)
+    splitting = InputSplitStage(subject, rows, plan.memory, plan.search, plan.input_split, clock)
+    return (*before, splitting, *behind)
 
 
-__all__ = ["FEW_FREE", "build_stages", "for_few_inputs"]
+__all__ = ["build_stages", "for_few_inputs"]

@@ -1,12 +1,12 @@
-"""α-CROWN (Xu et al. 2021, arXiv:2011.13824): the slopes of unstable neurons are optimised.
+"""α-CROWN (Xu et al. 2021, arXiv:2011.13824): optimises the slopes of unstable neurons.
 
-The ascent runs in float32 and ends early where time does; the slopes that it finds are then
-evaluated in float64, on float64 bounds of the neurons. Any slopes in [0, 1] are valid, so only the
-last evaluation has to be exact. Rows that CROWN has above zero are left alone.
+The ascent runs in float32 and stops when time is up. Its slopes are then evaluated in float64, with
+float64 bounds of the neurons. All slopes in [0, 1] are valid, so only this evaluation has to be
+exact. Rows that CROWN bounds above zero are skipped.
 
-Where a network multiplies activations (attention), or all that bends is smooth, bounds of its
-neurons decide more than splits, so these are optimised as well if they are expected to be in time,
-and the margins once more with them.
+If a network multiplies activations (attention), or all of its activations are smooth, the neurons'
+bounds matter more than splits. They are then optimised as well, if the estimated time allows, and
+afterwards the margins again.
 """
 
 from __future__ import annotations
@@ -28,28 +28,17 @@ from verify_pipeline.bounds import (
 )
 from verify_pipeline.bounds.memory import pairs
 from verify_pipeline.bounds.relaxations.tangents import has_tangents
-from verify_pipeline.branching.limits.crown_cost import seconds_of, walk_cost
+from verify_pipeline.branching.limits.cost import seconds_of, walk_cost
 from verify_pipeline.branching.search.interval_split import can_be_cut
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.memory import backward_bytes
 from verify_pipeline.certify.root_bounds import learned, root_budget, single_rows
+from verify_pipeline.certify.stage_settings import AlphaCrownSettings
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import LeakyRelu, Relu
 from verify_pipeline.problem import Decision
-
-NEURONS = OptimiseSettings(iterations=5, lr_alpha=0.25, lr_planes=0.25)
-"""For bounds of neurons; 10 steps moved margins of a vision transformer by another 0.005 of 0.7."""
-
-FUNCTIONAL_SHARE = 0.5
-"""A step of a neuron's bound, in steps of a margin's: it ends where the neuron is."""
-
-WALKS = 3
-"""Walks through the network that a step of one bound costs: back, forward, and its updates."""
-
-CONFIRMABLE = 1e-4
-"""The float32 bound at which the ascent rests; float64 finds nearly the same and confirms it."""
 
 
 class AlphaCrownStage:
@@ -60,7 +49,8 @@ class AlphaCrownStage:
         batch: images at once.
         rows: S.
         memory: bytes that a task may take.
-        settings: of the ascent.
+        root: the ascent on the margins.
+        settings: when and how bounds of the neurons are optimised.
     """
 
     name = "alpha-crown"
@@ -71,16 +61,19 @@ class AlphaCrownStage:
         batch: int,
         rows: int,
         memory: int,
-        settings: OptimiseSettings,
+        root: OptimiseSettings,
+        settings: AlphaCrownSettings,
     ) -> None:
         self._subject = subject
+        self._root = root
         self._settings = settings
         self._budget = root_budget(memory)
         self.largest_task = batch
         # The ascent keeps the coefficients of every layer for its gradient.
         layers = len(subject.graph.nodes)
         self.bytes_per_instance = layers * backward_bytes(subject.graph, rows, torch.float32)
-        # positions of planes, Adam's moments, the best so far, the gradient and what it is made of
+        # plane positions, Adam's moments, the best so far, the gradient and its intermediate
+        # tensors
         self.bytes_per_instance += 8 * rows * pairs(subject.graph) * torch.float32.itemsize
 
     def run(self, task: Task) -> Iterator[Decision]:
@@ -94,7 +87,12 @@ class AlphaCrownStage:
         if self._is_worthwhile(task, bounds):
             rest = _picked(task, open_)
             bounds = optimise_intermediate(
-                self._subject.exact, rest.box, bounds, NEURONS, self._budget, task.has_time
+                self._subject.exact,
+                rest.box,
+                bounds,
+                self._settings.neurons,
+                self._budget,
+                task.has_time,
             ).only(bounds.lower)
             again = torch.maximum(
                 crown_margins(self._subject.exact, rest.box, rest.spec, bounds).lower, lower[open_]
@@ -107,9 +105,9 @@ class AlphaCrownStage:
         yield from decisions(task.spec, lower)
 
     def _is_worthwhile(self, task: Task, bounds: NodeBounds) -> bool:
-        """Whether bounds of the neurons are to be optimised, of the instances left open.
+        """Whether to optimise the neurons' bounds of the open instances.
 
-        What that takes is counted, not measured: a busy machine decides as an idle one does.
+        Its cost is estimated, not measured, so a busy machine decides like an idle one.
         """
         graph = self._subject.graph
         if len(bounds) == 0 or not _neurons_decide(graph):
@@ -117,16 +115,16 @@ class AlphaCrownStage:
         loose = sum(
             int((bounds.lower[place] < bounds.upper[place]).sum()) for place in bounds.lower
         )
-        steps = 2 * loose / len(bounds) * (NEURONS.iterations + 1)
-        step = WALKS * walk_cost(graph, len(graph.nodes) - 1)
-        expected = seconds_of(steps * FUNCTIONAL_SHARE * step, self._subject.device)
+        steps = 2 * loose / len(bounds) * (self._settings.neurons.iterations + 1)
+        step = self._settings.neuron_walks * walk_cost(graph, len(graph.nodes) - 1)
+        expected = seconds_of(steps * step, self._subject.device)
         return expected < float(task.seconds.min())
 
     def _ascend(self, task: Task, bounds: NodeBounds, lower: Tensor) -> Multipliers:
-        """Slopes for the rows of ``lower`` ``N x S`` that are not above 0, which they lift."""
+        """Slopes that raise the rows of ``lower`` ``N x S`` that are not above 0."""
         single, exact = torch.float32, self._subject.exact
         instance, row = (~(lower > 0)).nonzero(as_tuple=True)
-        above = torch.full((len(row),), CONFIRMABLE, device=self._subject.device)
+        above = torch.full((len(row),), self._settings.stop_above, device=self._subject.device)
         box, spec = task.box[instance], single_rows(task.spec, instance, row)
         bounds_of_rows = bounds[instance]
         slopes = optimise(
@@ -134,7 +132,7 @@ class AlphaCrownStage:
             box.to(single),
             spec.to(single),
             bounds_of_rows.to(single),
-            self._settings,
+            self._root,
             until=StopRule(above, task.has_time),
         )[1]
         better = crown_margins(exact, box, spec, bounds_of_rows, slopes.to(torch.float64))
@@ -143,7 +141,7 @@ class AlphaCrownStage:
 
 
 def _neurons_decide(graph: Graph) -> bool:
-    """Whether bounds of the neurons are worth more than splits, and can be optimised."""
+    """Whether the neurons' bounds matter more than splits, and can be optimised."""
     smooth = can_be_cut(graph) and any(has_tangents(node.op) for node in graph.nodes)
     return smooth or pairs(graph) > 0
 
@@ -169,7 +167,7 @@ def _laid_out(
     shape: torch.Size,
     places: tuple[Tensor, Tensor],
 ) -> Multipliers:
-    """Slopes ``N x S x *V`` that are those of ``P`` rows at their places, elsewhere as usual."""
+    """Slopes ``N x S x *V``: the optimised ones at their ``P`` rows, defaults elsewhere."""
     alpha = {}
     for node, found in slopes.alpha.items():
         whole = found.new_full((*shape, *found.shape[2:]), 0.5)

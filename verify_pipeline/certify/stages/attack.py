@@ -25,7 +25,7 @@ class AttackStage:
         self.bytes_per_instance = 4 * settings.targets * one
 
     def run(self, task: Task) -> Iterator[Decision]:
-        """A decision for each instance that the attack breaks, replayed or not."""
+        """Decide each instance that the attack breaks; UNKNOWN if the replay does not."""
         dtype = self._subject.input_dtype
         found = falsify(
             self._subject.searched,

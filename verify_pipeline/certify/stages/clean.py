@@ -1,4 +1,4 @@
-"""The clean check: is the network right on the image itself, as its own file computes it?"""
+"""The clean check: does the file classify the image itself correctly?"""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from verify_pipeline.problem import Decision, Reason, Status
 
 
 class CleanCheck:
-    """FALSIFIED where the image is classified wrongly: its own pixels are the counterexample.
+    """FALSIFIED if the image is misclassified: its own pixels are the counterexample.
 
-    Standard accuracy is the share of images that pass. A tie of two outputs does not pass. Where
-    the file answers NaN or infinity, bounds of the exact network say nothing of it: UNKNOWN.
+    Standard accuracy is the share of images that pass. A tie of two outputs does not pass. If the
+    file returns NaN or infinity, bounds of the exact network do not apply: UNKNOWN.
     """
 
     name = "clean"
@@ -27,7 +27,7 @@ class CleanCheck:
         self.bytes_per_instance = 2 * activation_bytes(subject.graph, torch.float32)
 
     def run(self, task: Task) -> Iterator[Decision]:
-        """A decision for each image that is not classified rightly."""
+        """A decision for each image that is not classified correctly."""
         outputs = self._replay(task.points).double()
         finite = torch.isfinite(outputs).all(1)
         for place in (~finite).nonzero().flatten().tolist():

@@ -1,8 +1,8 @@
 """CROWN (Zhang et al. 2018, arXiv:1811.00866) with CROWN bounds of the unstable neurons.
 
-Of each margin the better of the CROWN and the interval bound counts, as in De Palma et al. 2024
-(arXiv:2305.13991). All of it is float64. Neurons of a layer are bounded for those images only that
-the layers before it leave open.
+Each margin takes the better of its CROWN and interval bounds, as in De Palma et al. 2024
+(arXiv:2305.13991). All computation is float64. A layer's neurons are bounded only for images that
+the earlier layers leave open.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ class _Margins:
         return ~(self._spec.least(self.lower) > 0)
 
     def improve(self, bounds: NodeBounds, only_likely: bool = True) -> Tensor:
-        """CROWN bounds of open instances from bounds of their neurons; which are open then.
+        """Improve the open instances' margins by CROWN; returns which instances remain open.
 
-        Where only likely ones are looked at, those are whose worst row so far holds.
+        With ``only_likely``, all rows are bounded only if the row that was worst so far holds.
         """
         open_, bounds = self.open.nonzero().flatten(), bounds.only(self._needed)
         if only_likely:

@@ -1,8 +1,8 @@
 """Interval bounds (Gowal et al. 2018, arXiv:1810.12715) with the rows merged into the last layer.
 
-They are computed in float64 straight away. On a CPU that took three times as long as float32 (1,000
-MNIST images, conv-small: 1.3 s and 0.4 s), so float32 first would save where less than two thirds
-of the images are verified, and at most a few milliseconds an image.
+They are computed in float64 at once. On a CPU that takes three times as long as float32 (1,000
+MNIST images, conv-small: 1.3 s and 0.4 s). Trying float32 first would pay off only if fewer than
+two thirds of the images are verified, and would save at most a few milliseconds per image.
 """
 
 from __future__ import annotations

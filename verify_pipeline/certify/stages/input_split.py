@@ -1,4 +1,4 @@
-"""Branch and bound on the input (``branching``), for boxes with few inputs that vary."""
+"""Branch and bound on the input (``branching``), for boxes with few free inputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.branching.config.search_settings import SearchSettings
-from verify_pipeline.branching.limits.crown_cost import crown_cost, seconds_of
+from verify_pipeline.branching.limits.cost import crown_cost, seconds_of
 from verify_pipeline.branching.search.query import SearchQuery
 from verify_pipeline.branching.search.ways import split_inputs
 from verify_pipeline.certify.boxes import inner_box
@@ -15,30 +15,19 @@ from verify_pipeline.certify.contract import Clock, Subject, Task
 from verify_pipeline.certify.memory import input_split_room
 from verify_pipeline.certify.replay import replay_of
 from verify_pipeline.certify.root_bounds import learned, root_budget
+from verify_pipeline.certify.stage_settings import FewInputSettings
 from verify_pipeline.problem import Decision, Reason, Status
-
-FEW_FREE = 16
-"""Inputs with an interval up to which boxes are halved where bounds are cheap, beside splits of
-ReLUs; boxes of at most :data:`VERY_FEW` are halved in any case."""
-
-VERY_FEW = 4
-"""Inputs with an interval up to which boxes are halved in any case: few parts may do."""
-
-AFFORDABLE = 1 / 200
-"""Of an instance's time, what CROWN bounds of a box with more of them may take to be halved."""
-
-PATIENCE = 3.0
-"""Times its seconds that halving a box may be expected to take, or ReLUs are split as well."""
 
 
 class InputSplitStage:
-    """VERIFIED where every part of the box is proved, FALSIFIED by points met on the way.
+    """VERIFIED if every part of the box is proved, FALSIFIED by points found on the way.
 
     Args:
         subject: the network.
         rows: S.
         memory: bytes that a batch may take.
-        settings: of the search.
+        search: settings of the search.
+        settings: which boxes are split.
         clock: seconds from some origin.
     """
 
@@ -50,15 +39,17 @@ class InputSplitStage:
         subject: Subject,
         rows: int,
         memory: int,
-        settings: SearchSettings,
+        search: SearchSettings,
+        settings: FewInputSettings,
         clock: Clock,
     ) -> None:
         self._subject = subject
+        self._settings = settings
         self._budget = root_budget(memory)
         self._clock = clock
         room = input_split_room(subject.exact, rows, memory, self._budget)
-        self._room = replace(room, patience=PATIENCE)
-        self._settings = settings
+        self._room = replace(room, patience=settings.patience)
+        self._search = search
         self.largest_task = room.batch
 
     def run(self, task: Task) -> Iterator[Decision]:
@@ -78,16 +69,16 @@ class InputSplitStage:
             input_dtype=self._subject.input_dtype,
         )
         replay = replay_of(self._subject, task)
-        for found in split_inputs(query, self._settings, self._room, replay, self._clock):
+        for found in split_inputs(query, self._search, self._room, replay, self._clock):
             detail = f"{found.subproblems} parts of its box"
             yield replace(found, detail=detail, final=found.reason is Reason.TIMEOUT)
 
     def _is_affordable(self, task: Task, known: NodeBounds) -> bool:
-        """Whether there is time for many parts, or few are enough; otherwise ReLUs are split."""
+        """Whether to split inputs: few inputs are free, or there is time for many parts."""
         inner = inner_box(task.box, self._subject.input_dtype)
         free = (inner.lower < inner.upper).flatten(1).sum(1)
-        if int(free.max()) <= VERY_FEW:
+        if int(free.max()) <= self._settings.very_few_inputs:
             return True
         most = float(crown_cost(self._subject.exact, known).max())
         expected = seconds_of(most, self._subject.device)
-        return expected <= AFFORDABLE * float(task.deadlines.seconds.min())
+        return expected <= self._settings.affordable * float(task.deadlines.seconds.min())

@@ -1,4 +1,4 @@
-"""What to write instead of operators that cannot be read."""
+"""Alternatives to operators that cannot be read."""
 
 from __future__ import annotations
 

@@ -1,0 +1,48 @@
+"""Behaviour that all commands share: errors become messages, docstrings become help."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from verify_pipeline.errors import VerifyPipelineError
+
+
+class Group(TyperGroup):
+    """Turns errors that a user can fix into a message and an exit code, for every command."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command line's command."""
+        try:
+            return super().invoke(ctx)
+        except VerifyPipelineError as error:
+            sys.stdout.flush()
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of the output is gone; typer ends quietly
+                raise
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(VerifyPipelineError.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("\nstopped; continue with the same command", err=True)
+            raise typer.Exit(130) from None
+
+
+class Command(TyperCommand):
+    """A command whose help text is its docstring, wrapped to the terminal's width."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.help = None if self.help is None else unwrapped(self.help)
+
+
+def unwrapped(text: str) -> str:
+    """A docstring with each paragraph on one line: typer would keep the source's line breaks."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
