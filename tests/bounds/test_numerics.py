@@ -21,6 +21,7 @@ from verify_pipeline.bounds import (
     optimise_intermediate,
 )
 from verify_pipeline.bounds.precision import full_precision
+from verify_pipeline.bounds.types import sound_lower, sound_upper
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Elementwise, LeakyRelu, Op, Relu
 from verify_pipeline.problem import Box, Specification
@@ -81,3 +82,10 @@ def test_full_precision_is_given_back() -> None:
     with pytest.raises(ZeroDivisionError), full_precision():
         raise ZeroDivisionError
     assert switch.fp32_precision == before
+
+
+def test_only_finite_lower_bounds_count() -> None:
+    lower = torch.tensor([1.0, -2.0, torch.inf, -torch.inf, torch.nan])
+    expected = torch.tensor([1.0, -2.0, -torch.inf, -torch.inf, -torch.inf])
+    assert torch.equal(sound_lower(lower), expected)
+    assert torch.equal(sound_upper(-lower), -expected)

@@ -7,27 +7,20 @@ would be closed.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.branching.searching import QUICK, root_bounds, run
-from verify_pipeline.bounds import MarginBounds, needed_places
+from tests.branching.searching import QUICK, contracted, exactly, roots_of, run
+from verify_pipeline.bounds import MarginBounds
+from verify_pipeline.branching.config.search_settings import CutoffSettings
 from verify_pipeline.branching.evaluate.bounder import Bounder
-from verify_pipeline.branching.improve import cutoff_on_neurons as narrowing_module
-from verify_pipeline.branching.improve.cutoff_on_box import (
-    Anew,
-    _cut,
-    activations,
-    contracted,
-    everything,
-)
-from verify_pipeline.branching.improve.cutoff_on_neurons import _problem, narrow
-from verify_pipeline.branching.search.root import plant
-from verify_pipeline.branching.tree.search_instances import SearchInstances
+from verify_pipeline.branching.improve import cutoff_on_box, cutoff_on_neurons
+from verify_pipeline.branching.improve.cutoff_on_box import Rebound, activations, cut, everything
+from verify_pipeline.branching.improve.cutoff_on_neurons import _problem, bound_below_cutoff
+from verify_pipeline.branching.search.relu_split import ReluSplits
 from verify_pipeline.branching.tree.subproblems import LEVEL, Domains
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Relu
@@ -35,8 +28,6 @@ from verify_pipeline.problem import Box, Specification, Status
 
 F64 = torch.float64
 
-# the package has a function of that name
-search_module = importlib.import_module("verify_pipeline.branching.search.relu_split")
 SHARES = (-0.9, -0.5, 0.0)
 """Of LEVEL, what the minima are."""
 
@@ -66,12 +57,8 @@ class Ramp:
 
 def planted(minimum: float) -> tuple[Bounder, Domains]:
     """The root's domain."""
-    case = Ramp([minimum])
-    bounds = root_bounds(case.graph, case.box).only(needed_places(case.graph))
-    exact = SearchInstances(case.graph, case.box, case.spec, bounds).to(F64)
-    roots = plant(exact, None, 1)
-    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
-    return bounder, bounder.bound(roots.domains, QUICK.root).domains
+    bounder, domains = roots_of(exactly(Ramp([minimum])))
+    return bounder, bounder.bound(domains, QUICK.root).domains
 
 
 each_share = pytest.mark.parametrize("share", [*SHARES, 0.5])
@@ -88,7 +75,7 @@ def test_the_row_is_what_the_tests_take_it_for() -> None:
 def test_a_narrowed_domain_keeps_the_input_of_its_minimum(share: float) -> None:
     """... and is closed by no more than its minimum."""
     bounder, domains = planted(share * LEVEL)
-    found = narrow(bounder, domains)
+    found = bound_below_cutoff(bounder, domains, CutoffSettings())
     at_zero = torch.tensor([[-0.3, -0.6]])
     assert bool(found.limited.all())
     assert bool((found.below <= at_zero).all() and (at_zero <= found.above).all())
@@ -98,37 +85,35 @@ def test_a_narrowed_domain_keeps_the_input_of_its_minimum(share: float) -> None:
 
 
 @each_share
-@pytest.mark.parametrize("anew", [activations, everything])
-def test_a_contracted_domain_keeps_the_input_of_its_minimum(share: float, anew: Anew) -> None:
+@pytest.mark.parametrize("rebound", [activations, everything])
+def test_a_contracted_domain_keeps_the_input_of_its_minimum(share: float, rebound: Rebound) -> None:
     bounder, domains = planted(share * LEVEL)
-    found, lower = contracted(bounder, domains, QUICK, anew, 4)
+    found, lower = contracted(bounder, domains, rebound, 4)
     at_zero = torch.tensor([[-0.3, -0.6]])
     assert bool((found.below <= at_zero).all() and (at_zero <= found.above).all())
     assert float(lower) <= share * LEVEL + 1e-12
     assert float(found.lower) <= max(share * LEVEL, 0.0) + 1e-8  # float32
 
 
-@pytest.fixture
-def nothing_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every domain is narrowed, and counterexamples are not looked for: only proofs end it."""
-
-    def blind(self: object, instance: Tensor, points: Tensor) -> dict[int, Tensor]:
-        return {}
-
-    monkeypatch.setattr(search_module.Search, "_broken", blind)
-    monkeypatch.setattr(narrowing_module, "ENOUGH", -1.0)
-
-
-@pytest.mark.usefixtures("nothing_found")
 @pytest.mark.parametrize("inputs", [1, 3])
 @pytest.mark.parametrize("multiplies", [False, True])
 def test_a_search_verifies_none_of_them(
     inputs: int, multiplies: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither with narrowed domains nor with contracted ones, where there are products."""
-    monkeypatch.setattr(search_module, "pairs", lambda graph: int(multiplies))
+    """Neither with neurons' bounds below a cutoff nor, where there are products, on boxes.
+
+    Every domain is bounded so, and counterexamples are not looked for: only proofs end it.
+    """
+
+    def blind(self: ReluSplits, instance: Tensor, points: Tensor) -> dict[int, Tensor]:
+        return {}
+
+    monkeypatch.setattr(ReluSplits, "_broken", blind)
+    for module in (cutoff_on_neurons, cutoff_on_box):
+        monkeypatch.setattr(module, "pairs", lambda graph: int(multiplies))
     minima = [share * LEVEL for share in SHARES]
-    settings = replace(QUICK, descent=0, max_domains=200)
+    always = CutoffSettings(enough=-1.0)
+    settings = replace(QUICK, descent=0, max_domains=200, cutoff=always)
     found = run(Ramp([*minima, 0.1], inputs), settings)
     assert all(one.status is Status.UNKNOWN for one in found[:-1])
     assert found[-1].status is Status.VERIFIED
@@ -150,7 +135,7 @@ def test_a_cut_keeps_what_may_be_at_most_the_level() -> None:
     """``x`` over [-1, 1], whose bound is x itself: the part ends at LEVEL, exactly."""
     ones = torch.ones(1, 1, dtype=F64)
     bound = MarginBounds(-ones, ones.unsqueeze(1), torch.zeros(1, 1, dtype=F64))
-    part = _cut(Box(-ones, ones), bound)
+    part = cut(Box(-ones, ones), bound)
     x = torch.tensor([-1.0, -LEVEL, 0.0, LEVEL / 2, LEVEL, 2 * LEVEL, 1.0], dtype=F64)
     inside = (part.normal * x.view(-1, 1) + part.offset <= 0).flatten()
     assert inside.equal(x <= LEVEL)
@@ -160,6 +145,8 @@ def test_what_is_closed_by_narrowing_is_said_to_be_at_the_level() -> None:
     """Not above it, for nothing is known there; not below it, for that would close nothing."""
     bounder, domains = planted(0.1)
     unproved = replace(domains, lower=torch.full_like(domains.lower, -0.1))
-    assert narrow(bounder, unproved).lower.tolist() == pytest.approx([LEVEL], rel=1e-6)
-    _, lower = contracted(bounder, unproved, QUICK, activations, 1)
+    assert bound_below_cutoff(bounder, unproved, CutoffSettings()).lower.tolist() == pytest.approx(
+        [LEVEL], rel=1e-6
+    )
+    _, lower = contracted(bounder, unproved, activations, 1)
     assert lower.tolist() == [LEVEL]

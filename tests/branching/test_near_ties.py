@@ -10,8 +10,8 @@ from torch import Tensor
 
 from verify_pipeline import data, onnx
 from verify_pipeline.branching.config.search_settings import SearchSettings
-from verify_pipeline.branching.evaluate import bounder as bounding
-from verify_pipeline.branching.evaluate.relu_scores import best_candidate
+from verify_pipeline.branching.evaluate import relu_choice
+from verify_pipeline.branching.evaluate.relu_choice import best_candidate
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings
 
@@ -32,7 +32,7 @@ def test_noise_of_a_hundred_thousandth_does_not_decide(
         noise = 1e-5 * torch.randn(lower.shape, generator=generator)
         return usual(lower - noise * before.view(-1, 1, 1), columns, before)
 
-    monkeypatch.setattr(bounding, "best_candidate", noisy)
+    monkeypatch.setattr(relu_choice, "best_candidate", noisy)
     found = certify_set(
         onnx.load_network(MODEL),
         data.load("mnist", "test", root=shared_data),

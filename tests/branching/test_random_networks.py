@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,12 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.branching.searching import QUICK, check_against_oracle, root_bounds
+from tests.branching.searching import QUICK, check_against_oracle, narrowly_below, run
 from verify_pipeline.bounds import OptimiseSettings
 from verify_pipeline.branching.evaluate.bounder import Bounded, Bounder
 from verify_pipeline.branching.evaluate.candidate_points import Evaluated, evaluate
-from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.search import relu_split as relu_module
 from verify_pipeline.branching.tree.subproblems import Domains
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.maxima import without_max_pooling
@@ -33,7 +31,7 @@ from verify_pipeline.network.ops import (
     Reshape,
     Sub,
 )
-from verify_pipeline.problem import Box, Reason, Specification, Status
+from verify_pipeline.problem import Reason, Status
 
 NETWORKS = 72
 """Of each of seven shapes: 504 in all."""
@@ -117,30 +115,11 @@ def test_random_networks_get_the_oracles_verdicts(shape: str, make_case: Any) ->
     for seed in range(NETWORKS):
         graph = without_max_pooling(network(shape, seed))
         case = make_case(graph, 1, seed, (NUDGES[seed % len(NUDGES)],))
-        deadlines = Deadlines.alone(torch.ones(1) * 1e6)
-        root = root_bounds(graph, case.box)
-        found = list(search(graph, case.box, case.spec, root, HASTY, deadlines))
+        found = run(case, HASTY)
         check_against_oracle(case, found)
         kinds += [found[0].status]
     assert kinds.count(Status.VERIFIED) > NETWORKS // 6
     assert kinds.count(Status.FALSIFIED) > NETWORKS // 6
-
-
-def narrowly_below() -> tuple[Graph, Box, Specification]:
-    """``2^-25 + (1 + 2^-11) x0 - w relu(w x0)``, plus 0 that bounds see once x1 is split.
-
-    w = 1 + 2^-12, so w^2 is ``1 + 2^-11 + 2^-24`` and the function ``-2^-25`` at x0 = 1. Float32
-    rounds w^2 to ``1 + 2^-11``, so its bound is ``2^-25``.
-    """
-    w = 1 + 2**-12
-    b = GraphBuilder((2,))
-    first = torch.tensor([[w, 0], [0, 1], [0, -1], [0, 2], [0, -2]])
-    h = b.add(Relu(), b.add(Linear(first), 0))
-    falling = b.add(Linear(torch.tensor([[-w, 2, 2, -1, -1]])), h)
-    rising = b.add(Linear(torch.tensor([[1 + 2**-11, 0]]), torch.tensor([2**-25])), 0)
-    box = Box(torch.tensor([[0.25, -1.0]]), torch.tensor([[1.0, 1.0]]))
-    one_row = Specification(torch.ones(1, 1, 1), torch.zeros(1, 1))
-    return b.build(b.add(Add(), falling, rising)), box, one_row
 
 
 def test_what_only_float32_closes_is_not_verified(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,9 +136,7 @@ def test_what_only_float32_closes_is_not_verified(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Bounder, "bound", watched)
     # points that are looked at would break it
-    monkeypatch.setitem(vars(sys.modules[search.__module__]), "evaluate", blind)
-    graph, box, spec = narrowly_below()
-    deadlines = Deadlines.alone(torch.ones(1) * 1e6)
-    (found,) = search(graph, box, spec, root_bounds(graph, box), QUICK, deadlines)
+    monkeypatch.setattr(relu_module, "evaluate", blind)
+    (found,) = run(narrowly_below())
     assert any(bool(each.any()) for each in disputed)  # float32 alone would have closed these
     assert (found.status, found.reason) == (Status.UNKNOWN, Reason.NOT_CONFIRMED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -13,13 +14,18 @@ from tests.branching.searching import (
     NUDGES,
     QUICK,
     Instances,
+    by_graph,
     check_against_oracle,
-    root_bounds,
+    in_order,
+    query_of,
     run,
 )
+from verify_pipeline.bounds import Multipliers, OptimiseSettings
+from verify_pipeline.branching.config.search_settings import CutoffSettings
 from verify_pipeline.branching.evaluate import bounder as bounding_module
-from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.search import relu_split as relu_module
+from verify_pipeline.branching.search.portfolio import relu_search
+from verify_pipeline.branching.tree.subproblems import LEVEL
 from verify_pipeline.network.graph import GraphBuilder
 from verify_pipeline.network.ops import Elementwise, Linear, Relu
 from verify_pipeline.problem import Reason, Status
@@ -53,15 +59,34 @@ def test_bounds_that_are_not_numbers_are_no_good_news(
     check_against_oracle(case, run(case))
 
 
+def test_a_leaf_that_holds_no_input_is_closed() -> None:
+    """``relu(x - 0.1) + relu(-x - 0.1)``: at no input are both active, and 0.05 is its minimum."""
+    builder = GraphBuilder((1,))
+    both = builder.add(Linear(torch.tensor([[1.0], [-1.0]]), torch.tensor([-0.1, -0.1])), 0)
+    builder.add(Linear(torch.ones(1, 2)), builder.add(Relu(), both))
+    instances = Instances(1, [0.05])
+    instances.graph = builder.build()
+    none = OptimiseSettings(iterations=0)
+    start = Multipliers({2: torch.ones(1, 1, 2)}, {})
+    plain = replace(QUICK, root=none, domain=none, cutoff=None)
+    [end] = run(instances, plain, start=start)
+    assert end.subproblems > 3  # both were split
+    assert end.status is Status.VERIFIED
+    assert end.bound == pytest.approx(0.05)
+
+
 def test_a_tie_is_not_verified() -> None:
     [end] = run(Instances(2, [0.0]))
     assert end.status is Status.FALSIFIED
 
 
-def test_margins_on_either_side_of_a_tie_are_told_apart() -> None:
-    above, below = run(Instances(3, [1e-4, -1e-4]))
+@pytest.mark.parametrize("cutoff", [None, CutoffSettings()])
+def test_margins_on_either_side_of_a_tie_are_told_apart(cutoff: CutoffSettings | None) -> None:
+    above, below = run(Instances(3, [1e-4, -1e-4]), replace(QUICK, cutoff=cutoff))
     assert above.status is Status.VERIFIED
-    assert above.bound == pytest.approx(1e-4, rel=1e-3)
+    assert above.bound is not None
+    # where a domain's neurons were bounded below a cutoff, only LEVEL is proved of its row
+    assert (1e-4 if cutoff is None else LEVEL) <= above.bound * 1.001 <= 1.002e-4
     assert below.status is Status.FALSIFIED
 
 
@@ -80,21 +105,29 @@ def test_a_smooth_network_is_left_undecided_rather_than_guessed() -> None:
 
 def test_bounds_that_are_not_finite_are_reported() -> None:
     instances = Instances(2, [1.0, 1.0])
-    root = root_bounds(instances.graph, instances.box)
-    root.upper[1][1, 0] = math.inf
-    found = list(
-        search(
-            instances.graph,
-            instances.box,
-            instances.spec,
-            root,
-            QUICK,
-            Deadlines.alone(torch.full((2,), 1e6)),
-        )
-    )
-    ends = {f.instance: f for f in found}
-    assert ends[1].reason is Reason.NOT_FINITE
-    assert ends[0].status is Status.VERIFIED
+    query = query_of(instances)
+    query.root.upper[1][1, 0] = math.inf
+    decisions = relu_search(query, QUICK, by_graph(query.spec, query.graph), perf_counter).run()
+    finite, infinite = in_order(decisions, 2)
+    assert infinite.reason is Reason.NOT_FINITE
+    assert finite.status is Status.VERIFIED
+
+
+def test_an_infinite_row_at_the_root_stays_open(
+    make_case: Any, make_mlp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where bounds of the instance's other rows are finite."""
+    honest = relu_module.crown_margins
+
+    def overflowing(*arguments: Any) -> Any:
+        found = honest(*arguments)
+        lower = found.lower.clone()
+        lower[torch.arange(len(lower)), lower.argmin(1)] = torch.inf
+        return replace(found, lower=lower)
+
+    monkeypatch.setattr(relu_module, "crown_margins", overflowing)
+    case = make_case(make_mlp(0), 12, 0, NUDGES)
+    check_against_oracle(case, run(case))
 
 
 def test_no_instance_is_no_work() -> None:

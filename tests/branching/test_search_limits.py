@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,56 +13,34 @@ from tests.branching.searching import (
     NUDGES,
     QUICK,
     Instances,
+    Watch,
     check_against_oracle,
-    root_bounds,
     run,
+    search,
+    slowly,
     ticking,
 )
-from tests.branching.test_deadlines import Watch
 from verify_pipeline.bounds import OptimiseSettings
+from verify_pipeline.branching.config.search_settings import CutoffSettings
 from verify_pipeline.branching.evaluate import bounder as bounding_module
 from verify_pipeline.branching.evaluate.bounder import Bounder
-from verify_pipeline.branching.evaluate.corner_attack import CornerAttack
-from verify_pipeline.branching.improve import cutoff_on_neurons as narrowing_module
-from verify_pipeline.branching.improve import optimise_at_root as tightening_module
+from verify_pipeline.branching.improve import cutoff_on_neurons as cutoff_module
+from verify_pipeline.branching.improve import optimise_at_root as root_module
 from verify_pipeline.branching.improve.cutoff_on_neurons import NeuronCutoff
-from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.search import relu_split as relu_module
 from verify_pipeline.branching.tree.subproblems import Domains
 from verify_pipeline.problem import Reason, Status
 
 
 def test_a_deadline_ends_an_instance_and_leaves_the_others() -> None:
-    instances = Instances(6, [1e-3, 100.0, 1e-3])
-    root = root_bounds(instances.graph, instances.box)
-    deadlines = Deadlines.alone(torch.tensor([0.5, 5.0, 1e6]))
-    found = {
-        f.instance: f
-        for f in search(
-            instances.graph,
-            instances.box,
-            instances.spec,
-            root,
-            QUICK,
-            deadlines,
-            clock=ticking(0.0625),
-        )
-    }
+    instances = Instances(4, [1e-3, 100.0, 1e-3])
+    seconds = torch.tensor([0.5, 5.0, 1e6])
+    found = run(instances, seconds=seconds, clock=ticking(0.0625))
     assert found[0].status is Status.UNKNOWN
     assert found[0].reason is Reason.TIMEOUT
     assert 0.5 <= found[0].seconds <= 0.75
     assert found[1].status is Status.VERIFIED
     assert found[2].status is Status.VERIFIED
-
-
-def slowly(watch: Watch, seconds: float, honest: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, which takes so many seconds."""
-
-    def slow(*arguments: Any) -> Any:
-        watch.now += seconds
-        return honest(*arguments)
-
-    return slow
 
 
 def test_the_seconds_of_all_instances_add_up_to_the_time_that_passed(
@@ -72,10 +49,10 @@ def test_the_seconds_of_all_instances_add_up_to_the_time_that_passed(
     watch = Watch()
     for owner, name, seconds in (
         (Bounder, "bound", 1.0),
-        (Bounder, "choose", 2.0),
-        (Bounder, "generalise", 4.0),
-        (CornerAttack, "in_turn", 8.0),
-        (narrowing_module, "narrow", 16.0),
+        (Bounder, "candidates", 2.0),
+        (relu_module, "choose", 4.0),
+        (relu_module, "descend", 8.0),
+        (cutoff_module, "bound_below_cutoff", 16.0),
     ):
         monkeypatch.setattr(owner, name, slowly(watch, seconds, getattr(owner, name)))
     found = run(Instances(4, [1e-2, -1e-2, 5.0, 1e-3]), clock=watch)
@@ -87,13 +64,13 @@ def test_nobody_pays_for_what_is_done_for_others(monkeypatch: pytest.MonkeyPatch
     """Neurons are bounded anew for the first instance alone, which takes an hour each time."""
     watch, honest = Watch(), NeuronCutoff._worth
 
-    def of_the_first(self: NeuronCutoff, domains: Domains) -> Tensor:
-        return honest(self, domains) & (domains.open_row == 0)
+    def of_the_first(self: NeuronCutoff, domains: Domains, settings: CutoffSettings) -> Tensor:
+        return honest(self, domains, settings) & (domains.open_row == 0)
 
     monkeypatch.setattr(NeuronCutoff, "_worth", of_the_first)
     monkeypatch.setattr(Bounder, "bound", slowly(watch, 1.0, Bounder.bound))
-    narrow = narrowing_module.narrow
-    monkeypatch.setattr(narrowing_module, "narrow", slowly(watch, 3600.0, narrow))
+    bounded = slowly(watch, 3600.0, cutoff_module.bound_below_cutoff)
+    monkeypatch.setattr(cutoff_module, "bound_below_cutoff", bounded)
     starving, other = run(Instances(5, [1e-3, 1e-3]), seconds=1e5, clock=watch)
     assert starving.seconds > 3600.0
     assert other.seconds < 3600.0
@@ -103,7 +80,7 @@ def test_nobody_pays_for_what_is_done_for_others(monkeypatch: pytest.MonkeyPatch
 def test_the_budget_of_domains_is_kept() -> None:
     hard, easy = run(Instances(8, [1e-5, 100.0]), replace(QUICK, max_domains=16, batch=4))
     assert hard.reason is Reason.BUDGET
-    assert 16 < hard.domains <= 16 + 8
+    assert 16 < hard.subproblems <= 16 + 8
     assert easy.status is Status.VERIFIED
 
 
@@ -116,18 +93,8 @@ def test_the_budget_of_memory_gives_up_the_greediest_instance() -> None:
 
 def test_what_is_found_comes_before_the_search_goes_on() -> None:
     instances = Instances(5, [-1.0, 1e-3])
-    root = root_bounds(instances.graph, instances.box)
-    first = next(
-        search(
-            instances.graph,
-            instances.box,
-            instances.spec,
-            root,
-            QUICK,
-            Deadlines.alone(torch.full((2,), 1e6)),
-        )
-    )
-    assert (first.instance, first.status) == (0, Status.FALSIFIED)
+    first = next(search(instances))
+    assert (first.place, first.status) == (0, Status.FALSIFIED)
 
 
 ACCELERATOR = torch.OutOfMemoryError("too much")
@@ -170,14 +137,14 @@ def test_an_instance_too_large_alone_is_given_up(monkeypatch: pytest.MonkeyPatch
 def test_without_room_for_better_bounds_of_the_neurons_the_search_goes_on(
     make_case: Any, make_conv: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tightening_module, "FUNCTIONAL_SHARE", 0.0)
+    monkeypatch.setattr(root_module, "FUNCTIONAL_SHARE", 0.0)
     tried = []
 
     def fails(*args: Any) -> Any:
         tried.append(args)
         raise PROCESSOR
 
-    monkeypatch.setattr(tightening_module, "optimise_intermediate", fails)
+    monkeypatch.setattr(root_module, "optimise_intermediate", fails)
     case = make_case(make_conv(1), 24, 1, NUDGES)
     check_against_oracle(case, run(case))
     assert tried

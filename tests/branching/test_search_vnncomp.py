@@ -6,20 +6,17 @@ import csv
 import re
 import tarfile
 from pathlib import Path
+from time import perf_counter
 
 import torch
+from torch import Tensor
 
-from verify_pipeline.bounds import (
-    MemoryBudget,
-    OptimiseSettings,
-    crown_intermediate,
-    interval_bounds,
-)
+from tests.branching.searching import Asked, in_order, query_of
+from verify_pipeline.bounds import OptimiseSettings
 from verify_pipeline.branching import BranchingSettings, SearchSettings
-from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.search.relu_split import search
+from verify_pipeline.branching.search.portfolio import relu_search
 from verify_pipeline.onnx import load_network
-from verify_pipeline.problem import Box, Specification, Status
+from verify_pipeline.problem import Box, Counterexample, Specification, Status
 
 COUNT = 16
 ANSWER = {"unsat": Status.VERIFIED, "sat": Status.FALSIFIED}
@@ -47,17 +44,20 @@ def test_mnist_fc_gets_the_verdicts_of_the_competition(shared_data: Path, tmp_pa
     shape = (COUNT, *network.graph.input_shape)
     box = Box(torch.stack(lower).view(shape), torch.stack(upper).view(shape))
     spec = Specification.margins(torch.tensor(labels), 10)
-    exact, box64 = network.graph.to(torch.float64), box.to(torch.float64)
-    root = crown_intermediate(exact, box64, interval_bounds(exact, box64), MemoryBudget())
     settings = SearchSettings(
         batch=256,
         domain=OptimiseSettings(iterations=10, lr_alpha=0.1, lr_beta=0.1),
         branching=BranchingSettings(candidates=5),
     )
-    deadlines = Deadlines.alone(torch.full((COUNT,), 1e6))
-    found = {f.instance: f for f in search(network.graph, box, spec, root, settings, deadlines)}
-    assert [found[n].status for n in range(COUNT)] == [ANSWER[row["verdict"]] for row in known]
-    for n, end in found.items():
-        if end.point is not None:
-            margins = spec[n : n + 1].values(network.replay(end.point.unsqueeze(0)))
-            assert float(margins.min()) <= 0
+
+    def replay(place: int, point: Tensor) -> Counterexample | None:
+        output = network.replay(point.unsqueeze(0))
+        margin = float(spec[place : place + 1].values(output).min())
+        return Counterexample(point, output[0], margin) if margin <= 0 else None
+
+    query = query_of(Asked(network.graph, box, spec))
+    found = in_order(relu_search(query, settings, replay, perf_counter).run(), COUNT)
+    assert [one.status for one in found] == [ANSWER[row["verdict"]] for row in known]
+    points = {n: one.counterexample.input for n, one in enumerate(found) if one.counterexample}
+    assert points
+    assert all(bool(box[n : n + 1].contains(x.unsqueeze(0))) for n, x in points.items())

@@ -56,10 +56,10 @@ def best_of_both(candidates: Candidates, count: int) -> Tensor:
 
 def best_of_layers(candidates: Candidates, count: int) -> Tensor:
     """The best of gain and of loss in each layer (FSB: the same, section 5)."""
-    picked = []
+    picked, layers = [], int(candidates.layer.masked_fill(~candidates.allowed, 0).max()) + 1
     for values in (candidates.gain, candidates.loss):
         fallback = _best(values, candidates.allowed, 1)
-        for number in range(int(candidates.layer.max()) + 1):
+        for number in range(layers):
             here = candidates.allowed & (candidates.layer == number)
             columns = _best(values, here, count)
             picked.append(torch.where(here.any(1, keepdim=True), columns, fallback))

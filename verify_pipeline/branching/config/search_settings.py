@@ -18,7 +18,7 @@ from verify_pipeline.settings import STRICT, Count, NonNegative, Positive, Posit
 
 def _heuristic(name: str) -> str:
     if name not in HEURISTICS:
-        raise ValueError(f"expected one of {', '.join(HEURISTICS)}")
+        raise ValueError(f"expected one of {', '.join(map(repr, HEURISTICS))}")
     return name
 
 

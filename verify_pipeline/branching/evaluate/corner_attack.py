@@ -29,9 +29,9 @@ def descend(
         instance: ``D``, whose box each descent stays in.
         spec: ``D`` specifications, of one row or several.
         corners: ``D x *X``, where descents begin.
-        steps: of each.
+        steps: of each; 0: they stay where they begin.
     """
-    if len(instance) == 0:
+    if len(instance) == 0 or steps == 0:
         return corners
     box = instances.box[instance]
     start = corners.to(instances.graph.dtype).clamp(box.lower, box.upper)

@@ -56,12 +56,14 @@ class Step(Generic[S]):
             bound is above zero is closed.
         leaves: ``D`` booleans, parts that are closed without a proof, since no split is left.
         broken: an instance's place -> a point ``*X`` that breaks its specification.
+        empty: ``D`` booleans, parts that are shown to hold no input, which closes them; None: none.
     """
 
     parts: S
     proved: Tensor
     leaves: Tensor
     broken: dict[int, Tensor] = field(default_factory=dict)
+    empty: Tensor | None = None
 
 
 class SplitKind(Protocol[S]):
@@ -225,6 +227,8 @@ class Search(Generic[S]):
         whose, proved = found.parts.instance, sound_lower(found.proved)
         if not torch.equal(self.books.count(whose), parts * self.books.count(batch.instance)):
             raise RuntimeError(_LOST)
+        if found.empty is not None:  # only here does an infinite bound mean something
+            proved = proved.masked_fill(found.empty, math.inf)
         closed = proved > 0
         leaves = found.leaves & ~closed
         self.books.split(batch.instance, parts)

@@ -131,14 +131,16 @@ class ReluSplits:
             broken = self._descend(bounded, descended)
             meter.spent_on(domains.instance[descended])
         leaves = ~self._bounder.open_rows.undecided(domains).any(1) & ~(proved > 0)
+        empty = torch.zeros_like(leaves)
         if self.is_complete:
             for d in leaves.nonzero().squeeze(1).tolist():
                 if int(domains.instance[d]) not in broken:
                     leaf = self._bounder.leaf(domains[d : d + 1])
                     proved[d] = sound_lower(leaf.lower)
+                    empty[d] = leaf.points is None
                     if leaf.points is not None:
                         broken |= self._broken(domains.instance[d : d + 1], leaf.points)
-        return Step(domains, proved, leaves, broken)
+        return Step(domains, proved, leaves, broken, empty)
 
     def _descend(self, bounded: Bounded, chosen: Tensor) -> dict[int, Tensor]:
         """Points that break a specification, from the corners of some open domains."""

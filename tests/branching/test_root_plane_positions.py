@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.branching.searching import search
 from verify_pipeline.bounds import (
     MemoryBudget,
     OptimiseSettings,
@@ -17,8 +18,6 @@ from verify_pipeline.bounds import (
 )
 from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.branching.improve.root_plane_positions import with_planes
-from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.search.relu_split import search
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Mul, Relu, Slice
@@ -73,8 +72,7 @@ def test_a_search_with_planes_is_right(nudge: float) -> None:
     assert root < 0
     start = optimise(exact.graph, exact.box, exact.spec, exact.bounds, OptimiseSettings())[1]
     settings = SearchSettings(batch=64, max_domains=300)
-    deadlines = Deadlines.alone(torch.full((1,), 1e6))
-    (found,) = search(exact.graph, exact.box, exact.spec, exact.bounds, settings, deadlines, start)
+    (found,) = search(exact, settings, start=start)
     if nudge < 0:
         assert found.status is not Status.VERIFIED
     elif found.status is Status.VERIFIED:

@@ -1,4 +1,4 @@
-"""The search: sound and complete against the mixed-integer oracle, however it is set."""
+"""Splits of ReLUs: sound and complete against the mixed-integer oracle, however they are set."""
 
 from __future__ import annotations
 
@@ -7,18 +7,11 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from torch import Tensor
 
-from tests.branching.searching import NUDGES, QUICK, check_against_oracle, root_bounds, run
-from verify_pipeline.bounds import OptimiseSettings
+from tests.branching.searching import NUDGES, QUICK, check_against_oracle, run
+from verify_pipeline.bounds import Multipliers, OptimiseSettings
 from verify_pipeline.branching.config.search_settings import BranchingSettings
-from verify_pipeline.branching.evaluate import bounder as bounding_module
-from verify_pipeline.branching.improve import optimise_at_root as tightening_module
-from verify_pipeline.branching.improve.cutoff_on_neurons import NeuronCutoff
-from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.search.relu_split import search
-from verify_pipeline.branching.tree.nogoods import Nogoods
-from verify_pipeline.branching.tree.subproblems import Domains
+from verify_pipeline.branching.improve import optimise_at_root as root_module
 from verify_pipeline.problem import Status
 
 
@@ -42,8 +35,8 @@ def test_the_instances_are_of_both_kinds_and_need_splits(make_case: Any, make_co
     )
     kinds = [f.status for f in found]
     assert 12 <= kinds.count(Status.VERIFIED) <= 36
-    assert any(f.domains > 20 for f in found if f.status is Status.VERIFIED)
-    assert any(f.domains > 2 for f in found if f.status is Status.FALSIFIED)
+    assert any(f.subproblems > 20 for f in found if f.status is Status.VERIFIED)
+    assert any(f.subproblems > 2 for f in found if f.status is Status.FALSIFIED)
 
 
 @pytest.mark.parametrize("method", ["babsr", "fsb", "kfsb"])
@@ -55,28 +48,6 @@ def test_every_way_of_branching_decides_alike(
     check_against_oracle(case, run(case, replace(QUICK, branching=branching)))
 
 
-def test_nogoods_close_domains_and_change_no_verdict(
-    make_case: Any, make_mlp: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    honest, closed, forced = Nogoods.follow, [], []
-
-    def watched(self: Nogoods, domains: Domains) -> tuple[Domains, Tensor]:
-        found, known = honest(self, domains)
-        closed.append(int(known.sum()))
-        forced.append(int((found.splits != domains.splits).sum()))
-        return found, known
-
-    monkeypatch.setattr(Nogoods, "follow", watched)
-    # domains with bounds of their own teach no nogoods
-    nobody = torch.empty(0, dtype=torch.long)
-    monkeypatch.setattr(NeuronCutoff, "narrowed", lambda self, bounder, domains: (domains, nobody))
-    hasty = replace(QUICK, domain=OptimiseSettings(iterations=1), descent=0)
-    case = make_case(make_mlp(3), 24, 3, NUDGES)
-    check_against_oracle(case, run(case, hasty))
-    assert sum(closed) > 0
-    assert sum(forced) > 0
-
-
 def test_leaves_decide_where_no_ascent_helps(make_case: Any, make_mlp: Any) -> None:
     none = OptimiseSettings(iterations=0)
     case = make_case(make_mlp(3, 3, (5, 5)), 12, 3, NUDGES)
@@ -86,15 +57,15 @@ def test_leaves_decide_where_no_ascent_helps(make_case: Any, make_mlp: Any) -> N
 def test_optimised_bounds_of_the_neurons_change_no_verdict(
     make_case: Any, make_conv: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tightening_module, "FUNCTIONAL_SHARE", 0.0)  # at once, for everyone
+    monkeypatch.setattr(root_module, "FUNCTIONAL_SHARE", 0.0)  # at once, for everyone
     chosen = []
-    honest = tightening_module.optimise_intermediate
+    honest = root_module.optimise_intermediate
 
     def watched(*args: Any) -> Any:
         chosen.append(len(args[1]))
         return honest(*args)
 
-    monkeypatch.setattr(tightening_module, "optimise_intermediate", watched)
+    monkeypatch.setattr(root_module, "optimise_intermediate", watched)
     case = make_case(make_conv(1), 24, 1, NUDGES)
     check_against_oracle(case, run(case))
     assert sum(chosen) > 3
@@ -119,21 +90,8 @@ def test_instances_do_not_change_each_other(make_case: Any, make_mlp: Any) -> No
 
 def test_given_multipliers_are_where_the_search_starts(make_case: Any, make_mlp: Any) -> None:
     case = make_case(make_mlp(7), 12, 7, NUDGES)
-    root = root_bounds(case.graph, case.box)
     alpha = {place: torch.full((12, 1, 8), 0.5) for place in (2, 4)}
-    given = Deadlines.alone(torch.full((12,), 1e6))
-    found = list(
-        search(
-            case.graph,
-            case.box,
-            case.spec,
-            root,
-            QUICK,
-            given,
-            start=bounding_module.Multipliers(alpha, {}),
-        )
-    )
-    check_against_oracle(case, sorted(found, key=lambda f: f.instance))
+    check_against_oracle(case, run(case, start=Multipliers(alpha, {})))
 
 
 def test_the_search_runs_where_its_network_is(

@@ -113,7 +113,7 @@ def by_enumeration(graph: Graph, box: Box, spec: Specification) -> Tensor:
     """The least value of every row over all patterns of the unstable activations, one LP each."""
     bounds = interval_bounds(graph, box)
     neurons = Neurons.of(graph)
-    unstable = neurons.unstable(bounds, 1)[0].nonzero().squeeze(1)
+    unstable = neurons.unstable(bounds)[0].nonzero().squeeze(1)
     least = torch.full_like(spec.offsets[0], torch.inf)
     for signs in itertools.product((-1, 1), repeat=len(unstable)):
         flat = torch.zeros(1, sum(neurons.sizes), dtype=torch.int8)

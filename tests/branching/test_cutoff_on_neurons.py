@@ -8,47 +8,68 @@ from typing import Any
 import pytest
 import torch
 
-from tests.branching.searching import NUDGES, QUICK, check_against_oracle, root_bounds, run
-from verify_pipeline.bounds import OptimiseSettings, needed_places
-from verify_pipeline.branching.config.search_settings import SearchSettings
+from tests.branching.searching import (
+    NUDGES,
+    QUICK,
+    check_against_oracle,
+    exactly,
+    meter_of,
+    roots_of,
+    run,
+)
+from verify_pipeline.bounds import OptimiseSettings
+from verify_pipeline.branching.config.search_settings import CutoffSettings, SearchSettings
 from verify_pipeline.branching.evaluate.bounder import Bounder
-from verify_pipeline.branching.improve import cutoff_on_neurons as narrowing_module
-from verify_pipeline.branching.improve.cutoff_on_neurons import NeuronCutoff, gain_of_splits, narrow
-from verify_pipeline.branching.search.root import plant
+from verify_pipeline.branching.improve import cutoff_on_neurons as cutoff_module
+from verify_pipeline.branching.improve.cutoff_on_neurons import (
+    NeuronCutoff,
+    bound_below_cutoff,
+    gain_of_splits,
+)
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.subproblems import LEVEL, Domains, split
 
 F64 = torch.float64
+ALWAYS = replace(QUICK, cutoff=CutoffSettings(enough=-1.0))
+"""Neurons of every domain are bounded before it is split."""
 
 
-def exactly(case: Any) -> SearchInstances:
-    bounds = root_bounds(case.graph, case.box).only(needed_places(case.graph))
-    return SearchInstances(case.graph.to(F64), case.box.to(F64), case.spec.to(F64), bounds)
-
-
-@pytest.fixture
-def always(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Every domain is narrowed before it is split; how many were, batch by batch."""
+def watched(monkeypatch: pytest.MonkeyPatch, does: Any = bound_below_cutoff) -> list[int]:
+    """How many domains' neurons were bounded, batch by batch; ``does`` it instead."""
     counts: list[int] = []
 
-    def counted(bounder: Bounder, domains: Domains) -> Domains:
+    def counted(bounder: Bounder, domains: Domains, settings: CutoffSettings) -> Domains:
         counts.append(len(domains))
-        return narrow(bounder, domains)
+        found: Domains = does(bounder, domains, settings)
+        return found
 
-    monkeypatch.setattr(narrowing_module, "ENOUGH", -1.0)
-    monkeypatch.setattr(narrowing_module, "narrow", counted)
+    monkeypatch.setattr(cutoff_module, "bound_below_cutoff", counted)
     return counts
+
+
+def idle(bounder: Bounder, domains: Domains, settings: CutoffSettings) -> Domains:
+    return domains
+
+
+def narrow(bounder: Bounder, domains: Domains) -> Domains:
+    return bound_below_cutoff(bounder, domains, CutoffSettings())
 
 
 @pytest.mark.parametrize(("kind", "seed"), [("mlp", 0), ("mlp", 1), ("conv", 0), ("conv", 1)])
 def test_every_domain_narrowed_gets_the_oracles_verdict(
-    kind: str, seed: int, always: list[int], make_case: Any, make_mlp: Any, make_conv: Any
+    kind: str,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+    make_case: Any,
+    make_mlp: Any,
+    make_conv: Any,
 ) -> None:
+    counts = watched(monkeypatch)
     graph = make_mlp(seed) if kind == "mlp" else make_conv(seed)
     case = make_case(graph, 8, seed, NUDGES)
-    hasty = replace(QUICK, domain=OptimiseSettings(iterations=1), descent=0)
+    hasty = replace(ALWAYS, domain=OptimiseSettings(iterations=1), descent=0)
     check_against_oracle(case, run(case, hasty))
-    assert sum(always) > 0
+    assert sum(counts) > 0
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -58,9 +79,7 @@ def test_bounds_hold_at_the_inputs_of_a_domain_with_a_small_row(
     graph = make_mlp(seed, hidden=(8, 8, 8))
     case = make_case(graph, 6, seed, (0.2,))
     exact = exactly(case)
-    roots = plant(exact, None, 64)
-    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
-    domains = roots.domains
+    bounder, domains = roots_of(exact)
     for column in (0, 1):
         domains = split(domains, torch.full((len(domains),), column))
     domains = bounder.bound(domains, OptimiseSettings(iterations=10)).domains
@@ -97,9 +116,7 @@ def test_bounds_hold_at_the_inputs_of_a_domain_with_a_small_row(
 def test_what_is_closed_is_proved_above_the_level_only(make_case: Any, make_mlp: Any) -> None:
     case = make_case(make_mlp(0), 4, 0, (0.1,))
     exact = exactly(case)
-    roots = plant(exact, None, 64)
-    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
-    domains = roots.domains
+    bounder, domains = roots_of(exact)
     crossed = replace(
         domains,
         below=domains.below.index_fill(1, torch.tensor([0]), 0.25),
@@ -116,11 +133,9 @@ def test_bounds_of_neurons_are_rounded_outward(
         low, high = (torch.full_like(half, 0.1, dtype=F64) for half in gamma.chunk(2, 1))
         return torch.cat([low, -7 * high], 1)
 
-    monkeypatch.setattr(narrowing_module, "lower_below_cutoff", found)
+    monkeypatch.setattr(cutoff_module, "lower_below_cutoff", found)
     exact = exactly(make_case(make_mlp(0), 4, 0, (0.1,)))
-    roots = plant(exact, None, 64)
-    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
-    narrowed = narrow(bounder, roots.domains)
+    narrowed = narrow(*roots_of(exact))
     # float32 has 0.1 a little above, and 0.7 a little below
     below, above = narrowed.below[narrowed.limited], narrowed.above[narrowed.limited]
     assert float(below.double().amax()) == pytest.approx(0.1)
@@ -131,14 +146,13 @@ def test_bounds_of_neurons_are_rounded_outward(
 
 def limited_to_the_centre(exact: SearchInstances) -> tuple[Bounder, Domains]:
     """Roots of whose neurons is claimed that they are about what they are at the box's centre."""
-    roots = plant(exact, None, 64)
-    neurons, open_rows = roots.open_rows.neurons, roots.open_rows
+    bounder, roots = roots_of(exact)
+    neurons, open_rows = bounder.open_rows.neurons, bounder.open_rows
     values = exact.graph.values(exact.box.center[open_rows.instance])
     sources = dict(zip(neurons.places, neurons.sources, strict=True))
-    at_center = neurons.flatten({p: values[s] for p, s in sources.items()}, len(open_rows))
-    known = open_rows.compress(roots.domains.open_row, at_center).float()
-    limited = replace(roots.domains, below=known - 1e-3, above=known + 1e-3)
-    return Bounder(open_rows, exact.to(torch.float32), exact), limited
+    at_center = neurons.flatten({p: values[s] for p, s in sources.items()}, values[0])
+    known = open_rows.compress(roots.open_row, at_center).float()
+    return bounder, replace(roots, below=known - 1e-3, above=known + 1e-3)
 
 
 def test_a_bound_that_rests_on_what_is_known_of_a_domain_is_the_level_at_most(
@@ -150,16 +164,12 @@ def test_a_bound_that_rests_on_what_is_known_of_a_domain_is_the_level_at_most(
     assert float(bounded.confirmed.max()) == LEVEL
 
 
-def test_what_is_known_of_a_domain_does_not_generalise(make_case: Any, make_mlp: Any) -> None:
+def test_a_leaf_rests_on_nothing_but_its_splits(make_case: Any, make_mlp: Any) -> None:
     bounder, limited = limited_to_the_centre(exactly(make_case(make_mlp(0), 4, 0, (0.1,))))
-    assert bool((limited.lower <= 0).all())
-    closed = split(limited, torch.zeros(len(limited), dtype=torch.long))
-    assert bool((bounder.view(bounder.exact, closed).margins().lower > 0.01).any())
-    believed = torch.full((len(closed),), 0.5, dtype=F64)
-    splits, bounds = bounder.generalise(closed, believed)
-    free = bounder.generalise(closed.without_limits(), believed)
-    assert splits.equal(free[0])
-    assert bounds.equal(free[1])
+    signs = torch.where(limited.below + limited.above >= 0, 1, -1).to(torch.int8)
+    leaf = replace(limited, splits=signs)[:1]
+    assert bounder.leaf(leaf).lower.equal(bounder.leaf(leaf.without_limits()).lower)
+    assert float(bounder.leaf(leaf).lower) > LEVEL or bounder.leaf(leaf).points is not None
 
 
 def test_the_gain_of_splits_by_hand() -> None:
@@ -175,34 +185,22 @@ def test_the_gain_of_splits_by_hand() -> None:
 def test_what_brings_nothing_is_not_gone_on_with(
     monkeypatch: pytest.MonkeyPatch, make_case: Any, make_mlp: Any
 ) -> None:
-    tried: list[int] = []
-
-    def idle(bounder: Bounder, domains: Domains) -> Domains:
-        tried.append(len(domains))
-        return domains
-
-    monkeypatch.setattr(narrowing_module, "narrow", idle)
-    case = make_case(make_mlp(0), 4, 0, (0.1,))
-    exact = exactly(case)
-    roots = plant(exact, None, 64)
-    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
-    one = replace(roots.domains[:1], lower=torch.tensor([-0.1]))
-    plan = NeuronCutoff(len(roots.open_rows), SearchSettings())
+    tried = watched(monkeypatch, idle)
+    bounder, domains = roots_of(exactly(make_case(make_mlp(0), 4, 0, (0.1,))))
+    one = replace(domains[:1], lower=torch.tensor([-0.1]))
+    plan = NeuronCutoff(len(domains), bounder.exact.graph, SearchSettings())
     for _ in range(10):
-        plan.narrowed(bounder, one)
-    assert tried == [1] * narrowing_module.TRIES
+        plan.improved(bounder, one, meter_of(4))
+    assert tried == [1] * CutoffSettings().tries
 
 
 def test_without_the_room_the_search_goes_on(
     monkeypatch: pytest.MonkeyPatch, make_case: Any, make_mlp: Any
 ) -> None:
-    tried: list[int] = []
-
-    def full(bounder: Bounder, domains: Domains) -> Domains:
-        tried.append(len(domains))
+    def full(bounder: Bounder, domains: Domains, settings: CutoffSettings) -> Domains:
         raise MemoryError
 
-    monkeypatch.setattr(narrowing_module, "narrow", full)
+    tried = watched(monkeypatch, full)
     case = make_case(make_mlp(0), 8, 0, NUDGES)
     check_against_oracle(case, run(case, replace(QUICK, descent=0)))
     assert len(tried) == 1  # and does not try again
@@ -211,19 +209,19 @@ def test_without_the_room_the_search_goes_on(
 def test_ever_more_are_done_step_by_step(
     monkeypatch: pytest.MonkeyPatch, make_case: Any, make_mlp: Any
 ) -> None:
-    counts: list[int] = []
-
-    def watched(bounder: Bounder, domains: Domains) -> Domains:
-        counts.append(len(domains))
-        return domains
-
-    monkeypatch.setattr(narrowing_module, "narrow", watched)
-    monkeypatch.setattr(narrowing_module, "ENOUGH", -1.0)
-    exact = exactly(make_case(make_mlp(0), 4, 0, (0.1,)))
-    roots = plant(exact, None, 64)
-    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
-    many = roots.domains[torch.zeros(20, dtype=torch.long)]
-    plan = NeuronCutoff(len(roots.open_rows), SearchSettings())
+    counts = watched(monkeypatch, idle)
+    bounder, domains = roots_of(exactly(make_case(make_mlp(0), 4, 0, (0.1,))))
+    many = domains[torch.zeros(20, dtype=torch.long)]
+    plan = NeuronCutoff(len(domains), bounder.exact.graph, ALWAYS)
     for _ in range(4):
-        plan.narrowed(bounder, many)
+        plan.improved(bounder, many, meter_of(4))
     assert counts == [4, 8, 16, 20]
+
+
+def test_it_is_charged_as_work_to_whom_it_is_for(make_case: Any, make_mlp: Any) -> None:
+    bounder, domains = roots_of(exactly(make_case(make_mlp(0), 4, 0, (0.1,))))
+    meter, settings = meter_of(4), CutoffSettings()
+    NeuronCutoff(len(domains), bounder.exact.graph, QUICK).improved(bounder, domains[:1], meter)
+    work = meter._books.work
+    assert float(work[domains.instance[0]]) == settings.steps / (QUICK.domain.iterations + 1)
+    assert int((work > 0).sum()) == 1

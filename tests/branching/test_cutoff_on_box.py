@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.branching.test_deadlines import Watch
+from tests.branching.searching import (
+    Watch,
+    contracted,
+    meter_of,
+    roots_of,
+    search,
+    slowly,
+)
 from verify_pipeline.bounds import (
     MemoryBudget,
-    OptimiseSettings,
     crown_intermediate,
     crown_margins,
     interval_bounds,
@@ -24,15 +29,12 @@ from verify_pipeline.bounds.intermediate import tighten as intermediate_module
 from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.branching.evaluate.bounder import Bounded, Bounder
 from verify_pipeline.branching.improve.cutoff_on_box import (
-    Anew,
     BoxCutoff,
+    Rebound,
     activations,
-    contracted,
     everything,
 )
-from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.search.relu_split import search
-from verify_pipeline.branching.search.root import plant
+from verify_pipeline.branching.limits.meter import Meter
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.subproblems import LEVEL, Domains, split
 from verify_pipeline.network.graph import Graph, GraphBuilder
@@ -76,11 +78,12 @@ def root_bound(exact: SearchInstances) -> float:
     return float(crown_margins(exact.graph, exact.box, exact.spec, exact.bounds).lower)
 
 
-def planted(exact: SearchInstances, anew: Anew = activations) -> tuple[Bounder, Domains, Tensor]:
+def planted(
+    exact: SearchInstances, rebound: Rebound = activations
+) -> tuple[Bounder, Domains, Tensor]:
     """The root's domain after a try, and its bound."""
-    roots = plant(exact, None, 1)
-    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
-    return bounder, *contracted(bounder, roots.domains, SETTINGS, anew, 4)
+    bounder, domains = roots_of(exact)
+    return bounder, *contracted(bounder, domains, rebound, 4)
 
 
 def slack() -> float:
@@ -96,19 +99,19 @@ def test_a_domain_that_lacks_little_is_closed_and_one_that_lacks_much_is_not() -
     assert root_bound(exact) <= float(much) <= 0
 
 
-@pytest.mark.parametrize("anew", [activations, everything])
+@pytest.mark.parametrize("rebound", [activations, everything])
 @pytest.mark.parametrize("nudge", [-0.2, 0.0, 1e-7])
-def test_a_domain_with_a_counterexample_is_never_closed(nudge: float, anew: Anew) -> None:
+def test_a_domain_with_a_counterexample_is_never_closed(nudge: float, rebound: Rebound) -> None:
     exact, points = instances(nudge * slack())
-    bounder, _, found = planted(exact, anew)
+    bounder, _, found = planted(exact, rebound)
     assert float(found) <= max(nudge * slack(), 0.0)
     # nor are parts of it that hold points which break the specification
-    roots = plant(exact, None, 1)
+    _, roots = roots_of(exact)
     values = exact.graph.values(points)
     margins = values[-1][:, 0] + exact.spec.offsets[0, 0]
-    columns = torch.arange(0, roots.domains.splits.shape[1], 3)
-    children = split(roots.domains[torch.zeros_like(columns)], columns)
-    _, lower = contracted(bounder, children, SETTINGS, anew, 2)
+    columns = torch.arange(0, roots.splits.shape[1], 3)
+    children = split(roots[torch.zeros_like(columns)], columns)
+    _, lower = contracted(bounder, children, rebound, 2)
     sides = bounder.open_rows.splits(children)
     for child in range(len(children)):
         obeys = torch.ones(len(points), dtype=torch.bool)
@@ -119,10 +122,12 @@ def test_a_domain_with_a_counterexample_is_never_closed(nudge: float, anew: Anew
             assert float(lower[child]) <= max(float(margins[obeys].min()), 0.0) + LEVEL
 
 
-@pytest.mark.parametrize("anew", [activations, everything])
-def test_what_is_learned_of_neurons_holds_where_the_margin_is_at_most_zero(anew: Anew) -> None:
+@pytest.mark.parametrize("rebound", [activations, everything])
+def test_what_is_learned_of_neurons_holds_where_the_margin_is_at_most_zero(
+    rebound: Rebound,
+) -> None:
     exact, points = instances(-0.3 * slack())
-    bounder, domain, _ = planted(exact, anew)
+    bounder, domain, _ = planted(exact, rebound)
     values = exact.graph.values(points)
     broken = values[-1][:, 0] + exact.spec.offsets[0, 0] <= LEVEL
     assert 0 < int(broken.sum()) < len(points)
@@ -139,13 +144,12 @@ def test_what_is_learned_of_neurons_holds_where_the_margin_is_at_most_zero(anew:
 
 def test_no_round_begins_without_time_for_it() -> None:
     exact, _ = instances(0.97 * slack())
-    roots = plant(exact, None, 1)
-    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
+    bounder, domains = roots_of(exact)
     nothing = torch.full((1,), -torch.inf, dtype=F64)
-    bounded = Bounded(roots.domains, nothing, exact.box.lower)
+    bounded = Bounded(domains, nothing, exact.box.lower)
     for seconds, closes in ((0.0, False), (1.0, True)):
-        plan, left = BoxCutoff(1, SETTINGS, lambda: 0.0), torch.tensor([seconds])
-        found, _ = plan.applied(bounder, bounded, left)
+        meter = meter_of(1, seconds, lambda: 0.0)
+        found = BoxCutoff(1, exact.graph, SETTINGS).improved(bounder, bounded, meter)
         assert bool(found.confirmed > 0) is closes
         assert bool(found.domains.limited.any()) is closes
 
@@ -153,46 +157,31 @@ def test_no_round_begins_without_time_for_it() -> None:
 def test_what_a_batch_has_taken_counts_before_it_is_charged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    watch, honest, seen = Watch(), Bounder.bound, []
+    watch, seen = Watch(), []
 
-    def slow(self: Bounder, domains: Domains, settings: OptimiseSettings) -> Bounded:
-        watch.now += 1.5
-        return honest(self, domains, settings)
+    def asked(self: BoxCutoff, bounder: Bounder, bounded: Bounded, meter: Meter) -> Bounded:
+        seen.append(meter.left.item())
+        return bounded
 
-    def asked(self: BoxCutoff, bounder: Bounder, bounded: Bounded, left: Tensor) -> Any:
-        seen.append(left.item())
-        return bounded, bounded.domains.open_row[:0]
-
-    monkeypatch.setattr(Bounder, "bound", slow)
-    monkeypatch.setattr(BoxCutoff, "applied", asked)
+    monkeypatch.setattr(Bounder, "bound", slowly(watch, 1.5, Bounder.bound))
+    monkeypatch.setattr(BoxCutoff, "improved", asked)
     exact, _ = instances(0.97 * slack())
-    alone = Deadlines.alone(torch.tensor([4.0], dtype=F64))
-    found = list(
-        search(exact.graph, exact.box, exact.spec, exact.bounds, SETTINGS, alone, clock=watch)
-    )
+    found = list(search(exact, SETTINGS, 4.0, watch))
     assert seen[:2] == [2.5, 1.0]
     assert len(found) == 1
 
 
-@pytest.mark.parametrize(("anew", "seconds"), [(everything, 2.0), (activations, 1.0)])
+@pytest.mark.parametrize(("rebound", "seconds"), [(everything, 2.0), (activations, 1.0)])
 def test_a_round_ends_where_the_time_does(
-    monkeypatch: pytest.MonkeyPatch, anew: Callable[..., Any], seconds: float
+    monkeypatch: pytest.MonkeyPatch, rebound: Rebound, seconds: float
 ) -> None:
     """Neurons of a layer take a second: those of the other layers keep their bounds."""
     exact, points = instances(0.0)
-    roots = plant(exact, None, 1)
-    bounder = Bounder(roots.open_rows, exact.to(torch.float32), exact)
-    now, honest = [0.0], intermediate_module._Crown.solve
-
-    def slow(*args: Any) -> Tensor:
-        now[0] += 1.0
-        return honest(*args)
-
-    monkeypatch.setattr(intermediate_module._Crown, "solve", slow)
-    until = seconds - 0.5
-    asked = partial(anew, has_time=lambda: now[0] < until)
-    domain, _ = contracted(bounder, roots.domains, SETTINGS, asked, 4, lambda: now[0] < until)
-    assert now[0] == seconds
+    bounder, roots = roots_of(exact)
+    watch, crown = Watch(), intermediate_module._Crown
+    monkeypatch.setattr(crown, "solve", slowly(watch, 1.0, crown.solve))
+    domain, _ = contracted(bounder, roots, rebound, 4, lambda: watch.now < seconds - 0.5)
+    assert watch.now == seconds
     values = exact.graph.values(points)
     broken = values[-1][:, 0] + exact.spec.offsets[0, 0] <= LEVEL
     bounds = bounder.view(bounder.exact, domain).bounds
@@ -201,27 +190,14 @@ def test_a_round_ends_where_the_time_does(
         assert (values[source][broken] <= bounds.upper[source] + 1e-9).all()
 
 
-def test_a_search_closes_domains_that_way_and_says_what_it_says_without(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def run(nudge: float) -> tuple[Status, int]:
+def test_a_search_closes_domains_that_way_and_says_what_it_says_without() -> None:
+    def run(nudge: float, settings: SearchSettings) -> tuple[Status, int]:
         exact, _ = instances(nudge * slack())
-        reads = itertools.count()
-        (found,) = search(
-            exact.graph,
-            exact.box,
-            exact.spec,
-            exact.bounds,
-            SETTINGS,
-            Deadlines.alone(torch.tensor([2000.0], dtype=F64)),
-            clock=lambda: float(next(reads)),
-        )
-        return found.status, found.domains
+        (found,) = search(exact, settings, 2000.0, partial(next, map(float, itertools.count())))
+        return found.status, found.subproblems
 
-    with_it = [run(nudge) for nudge in (0.95, -0.1)]
-    nobody = torch.empty(0, dtype=torch.long)
-    monkeypatch.setattr(BoxCutoff, "applied", lambda self, bounder, some, left: (some, nobody))
-    without = [run(nudge) for nudge in (0.95, -0.1)]
+    with_it = [run(nudge, SETTINGS) for nudge in (0.95, -0.1)]
+    without = [run(nudge, replace(SETTINGS, box_cutoff=None)) for nudge in (0.95, -0.1)]
     assert [status for status, _ in with_it] == [status for status, _ in without]
     assert with_it[0][0] is Status.VERIFIED
     assert with_it[1][0] is Status.FALSIFIED
