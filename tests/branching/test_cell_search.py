@@ -49,7 +49,7 @@ def bounded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return ended
 
     monkeypatch.setattr(CellSearch, "cut", watched)
-    monkeypatch.setattr(portfolio, "cost_in_domains", _one)
+    monkeypatch.setattr(portfolio, "in_domains", _one)
     return grown
 
 

@@ -112,7 +112,7 @@ def test_a_search_with_hope_goes_on() -> None:
 def test_cutting_into_cells_ends_without_hope_too(
     give_up: float | None, reason: Reason, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portfolio, "cost_in_domains", lambda counts, *_: torch.ones(len(counts)))
+    monkeypatch.setattr(portfolio, "in_domains", lambda counts, *_: torch.ones(len(counts)))
     # cells take nearly all of the work
     early = EarlySplitSettings(first=1, first_parts=1, late=1, better=0.01)
     settings = replace(QUICK, give_up=give_up, early=early)

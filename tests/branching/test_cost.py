@@ -29,15 +29,25 @@ def test_a_walk_passes_every_operation_before_a_node_once() -> None:
     assert walk_cost(graph, 7) == 2 * 3 + 3 + walk_cost(graph, 5)
 
 
+def two_layers() -> Graph:
+    """Nodes: 1 linear, 2 ReLU, 3 linear, 4 ReLU, 5 linear, 6 tanh, 7 linear."""
+    builder, place = GraphBuilder((2,)), 0
+    for width, inputs, op in ((4, 2, Relu()), (3, 4, Relu()), (3, 3, Elementwise("tanh"))):
+        place = builder.add(op, builder.add(Linear(torch.ones(width, inputs)), place))
+    builder.add(Linear(torch.ones(2, 3)), place)
+    return builder.build()
+
+
 def test_neurons_cost_both_their_bounds_where_they_matter() -> None:
-    lower = {1: -torch.ones(2, 2, 2, 2), 5: -torch.ones(2, 3)}
-    upper = {1: torch.ones(2, 2, 2, 2), 5: torch.ones(2, 3)}
-    lower[1][1] = 0.5  # all active: a ReLU needs no better bounds
-    upper[5][1, 0] = -1.0  # a point
-    graph = network()
+    """Intervals bound the first layer exactly; a stable ReLU and a point need no better bounds."""
+    lower = {1: -torch.ones(2, 4), 3: -torch.ones(2, 3), 5: -torch.ones(2, 3)}
+    upper = {place: -value for place, value in lower.items()}
+    lower[3][1] = 0.5
+    upper[5][1, 0] = -1.0
+    graph = two_layers()
+    both = 2 * 3 * walk_cost(graph, 3) + 2 * 3 * walk_cost(graph, 5)
     found = crown_cost(graph, NodeBounds(lower, upper))
-    first = 2 * 8 * walk_cost(graph, 1) + 2 * 3 * walk_cost(graph, 5)
-    assert found.tolist() == [first, 2 * 2 * walk_cost(graph, 5)]
+    assert found.tolist() == [both, 2 * 2 * walk_cost(graph, 5)]
 
 
 def test_seconds_are_of_a_nominal_speed() -> None:
