@@ -57,3 +57,26 @@ def test_nothing_is_asked_of_an_empty_part() -> None:
     nothing = Things(torch.zeros(0, dtype=torch.long), NodeBounds({}, {}), {})
     assert same(nothing.with_more(things(2, 7)), things(2, 7))
     assert same(things(2, 7).with_more(nothing), things(2, 7))
+
+
+def test_some_are_written_over_and_the_others_stay() -> None:
+    some, index = things(3, 1, 4), torch.tensor([2, 0])
+    assert same(some.with_put(index, things(7, 8)), things(8, 1, 7))
+    assert same(some, things(3, 1, 4))
+    # each property has its own memory, as in a frontier
+    own = some.map(torch.clone)
+    own.put(index, things(7, 8))
+    assert same(own, things(8, 1, 7))
+
+
+def test_a_change_is_made_of_every_property() -> None:
+    doubled = things(3, 1).map(lambda values: 2 * values)
+    assert doubled.number.tolist() == [6, 2]
+    assert doubled.bounds.upper[4].tolist() == [[69.0, 69.0], [29.0, 29.0]]
+    assert doubled.splits[1].tolist() == [[62, 62], [22, 22]]
+
+
+def test_one_of_them_takes_what_its_properties_do() -> None:
+    integers, floats = 8 * (1 + 2 * 2 + 2 * 2), 4 * 2 * 2  # upper bounds are floats
+    assert things(3, 1).bytes_each == integers + floats
+    assert things(3, 1)[:0].bytes_each == integers + floats

@@ -238,7 +238,8 @@ def test_what_proves_nothing_never_closes_a_part(bound: float) -> None:
 
         def broken(roots: Parts, meter: Meter, where: str = where, honest: Any = honest) -> Any:
             step = honest(roots, meter)
-            whole, leftmost = step.parts.share == 1, step.parts.low == 0
+            whole = step.parts.share == 1
+            leftmost = (step.parts.low == 0) & ~whole
             spoilt = {"root": whole | leftmost, "left": leftmost, "leaf": leftmost}[where]
             proved = torch.where(spoilt, bound, torch.where(whole, -1.0, step.proved))
             return replace(step, proved=proved)

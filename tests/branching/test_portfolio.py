@@ -21,7 +21,7 @@ from verify_pipeline.branching.search.relu_split import ReluSplits
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.network.graph import GraphBuilder
 from verify_pipeline.network.ops import Linear, Relu
-from verify_pipeline.problem import Box, Decision, Reason, Specification, Status
+from verify_pipeline.problem import Box, Counterexample, Decision, Reason, Specification, Status
 
 EARLY = EarlySplitSettings()
 SHORT = replace(QUICK, early=EarlySplitSettings(first=32, late=1))
@@ -141,6 +141,18 @@ def test_the_end_in_cells_is_that_of_the_instance(monkeypatch: pytest.MonkeyPatc
     (decided,) = [one for one in ended if one is not None]
     assert decided.bound == found[1].bound
     assert found[1].subproblems >= decided.subproblems > 0
+
+
+def test_the_bound_of_a_cell_is_not_the_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A counterexample in a cell whose own bound is nearly zero: the box may hold worse ones."""
+    point = Counterexample(torch.zeros(3), torch.zeros(1), 0.0)
+    ended = Decision(0, Status.FALSIFIED, -1e-9, point)
+    monkeypatch.setattr(CellSearch, "cut", lambda *_: ended)
+    early = EarlySplitSettings(first=1, first_parts=1, late=1, better=0.01, growth=100.0)
+    (found,) = decide(Instances(3, [1e-3]), 1e6, ticking(1e-6), replace(QUICK, early=early))
+    assert (found.status, found.counterexample) == (Status.FALSIFIED, point)
+    assert found.bound is not None
+    assert found.bound < -1.0
 
 
 def turns_of(share: float = 0.75) -> Turns:
