@@ -27,6 +27,7 @@ from verify_pipeline.branching.evaluate.bounder import Bounder
 from verify_pipeline.branching.improve import cutoff_on_neurons as cutoff_module
 from verify_pipeline.branching.improve import optimise_at_root as root_module
 from verify_pipeline.branching.improve.cutoff_on_neurons import NeuronCutoff
+from verify_pipeline.branching.limits import cost
 from verify_pipeline.branching.search import relu_split as relu_module
 from verify_pipeline.branching.tree.subproblems import Domains
 from verify_pipeline.problem import Reason, Status
@@ -137,7 +138,7 @@ def test_an_instance_too_large_alone_is_given_up(monkeypatch: pytest.MonkeyPatch
 def test_without_room_for_better_bounds_of_the_neurons_the_search_goes_on(
     make_case: Any, make_conv: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(root_module, "FUNCTIONAL_SHARE", 0.0)
+    monkeypatch.setattr(cost, "OF_A_DOMAIN", 0.0)
     tried = []
 
     def fails(*args: Any) -> Any:
