@@ -67,7 +67,8 @@ def decide(case: Any, settings: SearchSettings) -> list[Decision]:
 
 def counted(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[None]:
     """One for each time that the function is asked."""
-    honest, asked = getattr(module, name), []
+    honest = getattr(module, name)
+    asked: list[None] = []
 
     def watched(*arguments: Any, **more: Any) -> Any:
         asked.append(None)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.branching.searching import NUDGES, QUICK, check_against_oracle, run
-from verify_pipeline.bounds import Multipliers, OptimiseSettings
+from verify_pipeline.bounds import Multipliers, OptimiseSettings, optimise_intermediate
 from verify_pipeline.branching.config.search_settings import BranchingSettings
 from verify_pipeline.branching.improve import optimise_at_root as root_module
 from verify_pipeline.branching.limits import cost
@@ -60,7 +60,7 @@ def test_optimised_bounds_of_the_neurons_change_no_verdict(
 ) -> None:
     monkeypatch.setattr(cost, "OF_A_DOMAIN", 0.0)  # at once, for everyone
     chosen = []
-    honest = root_module.optimise_intermediate
+    honest = optimise_intermediate
 
     def watched(*args: Any) -> Any:
         chosen.append(len(args[1]))
