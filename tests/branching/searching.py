@@ -222,3 +222,9 @@ def narrowly_below() -> Asked:
     box = Box(torch.tensor([[0.25, -1.0]]), torch.tensor([[1.0, 1.0]]))
     one_row = Specification(torch.ones(1, 1, 1), torch.zeros(1, 1))
     return Asked(b.build(b.add(Add(), falling, rising)), box, one_row)
+
+
+def charged(decision: Decision) -> float:
+    """Seconds that a search has charged an instance."""
+    assert decision.seconds is not None
+    return decision.seconds

@@ -27,6 +27,7 @@ from verify_pipeline.branching.config.search_settings import (
 )
 from verify_pipeline.branching.evaluate import relu_choice
 from verify_pipeline.branching.improve import cutoff_on_neurons, optimise_at_root
+from verify_pipeline.branching.limits import cost
 from verify_pipeline.branching.search import early_split, input_split, relu_split
 from verify_pipeline.branching.search.ways import InputSplitRoom, search, split_inputs
 from verify_pipeline.certify.settings import CertifySettings, plan
@@ -66,7 +67,8 @@ def decide(case: Any, settings: SearchSettings) -> list[Decision]:
 
 def counted(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[None]:
     """One for each time that the function is asked."""
-    honest, asked = getattr(module, name), []
+    honest = getattr(module, name)
+    asked: list[None] = []
 
     def watched(*arguments: Any, **more: Any) -> Any:
         asked.append(None)
@@ -90,7 +92,7 @@ def test_what_is_off_is_not_asked_and_verdicts_are_right(
     without, module, name = OFF[mechanism]
     busy = BUSY
     if mechanism == "tighten":
-        monkeypatch.setattr(optimise_at_root, "FUNCTIONAL_SHARE", 1e-3)  # soon
+        monkeypatch.setattr(cost, "OF_A_DOMAIN", 1e-3)  # soon
         busy = replace(BUSY, early=None)
     asked = counted(monkeypatch, module, name)
     check_against_oracle(case, decide(case, busy))

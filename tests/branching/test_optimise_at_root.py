@@ -15,6 +15,7 @@ from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.branching.evaluate.bounder import Bounder
 from verify_pipeline.branching.improve import optimise_at_root as root_module
 from verify_pipeline.branching.improve.optimise_at_root import RootOptimisation
+from verify_pipeline.branching.limits import cost
 from verify_pipeline.branching.limits.meter import Meter
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.subproblems import Neurons
@@ -77,7 +78,7 @@ def still() -> float:
 
 def test_the_expected_cost_counts_both_bounds_of_unstable_neurons_in_domains() -> None:
     made = plan()
-    expected = 6 * (10 / 5) * root_module.FUNCTIONAL_SHARE
+    expected = 6 * (10 / 5) * cost.OF_A_DOMAIN
     assert torch.allclose(made.expected, torch.tensor([expected, 0.0]))
 
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from tests.branching.searching import NUDGES, QUICK, check_against_oracle, run
-from verify_pipeline.bounds import Multipliers, OptimiseSettings
+from verify_pipeline.bounds import Multipliers, OptimiseSettings, optimise_intermediate
 from verify_pipeline.branching.config.search_settings import BranchingSettings
 from verify_pipeline.branching.improve import optimise_at_root as root_module
+from verify_pipeline.branching.limits import cost
 from verify_pipeline.problem import Status
 
 
@@ -57,9 +58,9 @@ def test_leaves_decide_where_no_ascent_helps(make_case: Any, make_mlp: Any) -> N
 def test_optimised_bounds_of_the_neurons_change_no_verdict(
     make_case: Any, make_conv: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(root_module, "FUNCTIONAL_SHARE", 0.0)  # at once, for everyone
+    monkeypatch.setattr(cost, "OF_A_DOMAIN", 0.0)  # at once, for everyone
     chosen = []
-    honest = root_module.optimise_intermediate
+    honest = optimise_intermediate
 
     def watched(*args: Any) -> Any:
         chosen.append(len(args[1]))

@@ -20,7 +20,7 @@ from tests.branching.searching import (
     query_of,
     run,
 )
-from verify_pipeline.bounds import Multipliers, OptimiseSettings
+from verify_pipeline.bounds import Multipliers, OptimiseSettings, crown_margins, optimise
 from verify_pipeline.branching.config.search_settings import CutoffSettings
 from verify_pipeline.branching.evaluate import bounder as bounding_module
 from verify_pipeline.branching.search import relu_split as relu_module
@@ -34,7 +34,7 @@ from verify_pipeline.problem import Reason, Status
 def test_too_optimistic_float32_bounds_verify_nothing_wrongly(
     make_case: Any, make_mlp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = bounding_module.optimise
+    honest = optimise
 
     def lie(*args: Any, **kwargs: Any) -> Any:
         margins, multipliers = honest(*args, **kwargs)
@@ -48,7 +48,7 @@ def test_too_optimistic_float32_bounds_verify_nothing_wrongly(
 def test_bounds_that_are_not_numbers_are_no_good_news(
     make_case: Any, make_mlp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = bounding_module.optimise
+    honest = optimise
 
     def nothing(*args: Any, **kwargs: Any) -> Any:
         margins, multipliers = honest(*args, **kwargs)
@@ -117,7 +117,7 @@ def test_an_infinite_row_at_the_root_stays_open(
     make_case: Any, make_mlp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where bounds of the instance's other rows are finite."""
-    honest = relu_module.crown_margins
+    honest = crown_margins
 
     def overflowing(*arguments: Any) -> Any:
         found = honest(*arguments)

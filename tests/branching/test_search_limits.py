@@ -14,19 +14,21 @@ from tests.branching.searching import (
     QUICK,
     Instances,
     Watch,
+    charged,
     check_against_oracle,
     run,
     search,
     slowly,
     ticking,
 )
-from verify_pipeline.bounds import OptimiseSettings
+from verify_pipeline.bounds import OptimiseSettings, optimise
 from verify_pipeline.branching.config.search_settings import CutoffSettings
 from verify_pipeline.branching.evaluate import bounder as bounding_module
 from verify_pipeline.branching.evaluate.bounder import Bounder
 from verify_pipeline.branching.improve import cutoff_on_neurons as cutoff_module
 from verify_pipeline.branching.improve import optimise_at_root as root_module
 from verify_pipeline.branching.improve.cutoff_on_neurons import NeuronCutoff
+from verify_pipeline.branching.limits import cost
 from verify_pipeline.branching.search import relu_split as relu_module
 from verify_pipeline.branching.tree.subproblems import Domains
 from verify_pipeline.problem import Reason, Status
@@ -38,7 +40,7 @@ def test_a_deadline_ends_an_instance_and_leaves_the_others() -> None:
     found = run(instances, seconds=seconds, clock=ticking(0.0625))
     assert found[0].status is Status.UNKNOWN
     assert found[0].reason is Reason.TIMEOUT
-    assert 0.5 <= found[0].seconds <= 0.75
+    assert 0.5 <= charged(found[0]) <= 0.75
     assert found[1].status is Status.VERIFIED
     assert found[2].status is Status.VERIFIED
 
@@ -57,7 +59,7 @@ def test_the_seconds_of_all_instances_add_up_to_the_time_that_passed(
         monkeypatch.setattr(owner, name, slowly(watch, seconds, getattr(owner, name)))
     found = run(Instances(4, [1e-2, -1e-2, 5.0, 1e-3]), clock=watch)
     assert watch.now > 31
-    assert sum(f.seconds for f in found) == pytest.approx(watch.now)
+    assert sum(map(charged, found)) == pytest.approx(watch.now)
 
 
 def test_nobody_pays_for_what_is_done_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,9 +74,9 @@ def test_nobody_pays_for_what_is_done_for_others(monkeypatch: pytest.MonkeyPatch
     bounded = slowly(watch, 3600.0, cutoff_module.bound_below_cutoff)
     monkeypatch.setattr(cutoff_module, "bound_below_cutoff", bounded)
     starving, other = run(Instances(5, [1e-3, 1e-3]), seconds=1e5, clock=watch)
-    assert starving.seconds > 3600.0
-    assert other.seconds < 3600.0
-    assert starving.seconds + other.seconds == pytest.approx(watch.now)
+    assert charged(starving) > 3600.0
+    assert charged(other) < 3600.0
+    assert charged(starving) + charged(other) == pytest.approx(watch.now)
 
 
 def test_the_budget_of_domains_is_kept() -> None:
@@ -105,7 +107,7 @@ def memory_for(
     count: int, monkeypatch: pytest.MonkeyPatch, failure: Exception = PROCESSOR
 ) -> list[int]:
     """More than ``count`` domains at once do not fit; returns the sizes of batches that did."""
-    honest, sizes = bounding_module.optimise, []
+    honest, sizes = optimise, []
 
     def limited(*args: Any, **kwargs: Any) -> Any:
         if len(args[1]) > count:
@@ -137,7 +139,7 @@ def test_an_instance_too_large_alone_is_given_up(monkeypatch: pytest.MonkeyPatch
 def test_without_room_for_better_bounds_of_the_neurons_the_search_goes_on(
     make_case: Any, make_conv: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(root_module, "FUNCTIONAL_SHARE", 0.0)
+    monkeypatch.setattr(cost, "OF_A_DOMAIN", 0.0)
     tried = []
 
     def fails(*args: Any) -> Any:

@@ -51,7 +51,8 @@ def _multiplications(graph: Graph, node: Node) -> int:
 def crown_cost(graph: Graph, bounds: NodeBounds) -> Tensor:
     """Multiplications of CROWN bounds of all neurons that matter, ``N``.
 
-    Both bounds of each input of a nonlinear operation; of a ReLU's, where it may be of either sign.
+    Both bounds of each input of a nonlinear operation that intervals do not bound exactly; of a
+    ReLU's, where it may be of either sign.
 
     Args:
         graph: the network.
