@@ -121,8 +121,8 @@ def test_inputs_are_split_with_and_without_descents(
 
 
 SETTINGS = SearchSettings()
-ROOM_OR_TIME = ("timeout", "give_up", "max_bytes", "batch", "attack")
-"""Fields of the search that say how much room or time there is, or stand elsewhere in the key."""
+ROOM_OR_TIME = ("timeout", "give_up", "max_bytes", "batch")
+"""Fields of the search that say how much room or time there is."""
 
 
 def changed(value: Any) -> list[Any]:
