@@ -25,7 +25,7 @@ BOUND_OPTIONS = {
 
 
 class AutoLirpaBounder:
-    """Bounds of a torch module, whose parameters and running statistics it shares.
+    """Bounds a torch module, and shares its parameters and running statistics.
 
     Args:
         module: maps ``N x *X`` to ``N x K``. Its last layer must be linear so that the margin

@@ -1,4 +1,4 @@
-"""A network as a graph of operations, on which certification works for every source of networks."""
+"""A network as a graph of operations. Certification works on it, wherever the network came from."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Final layers that keep the order of the outputs, such as a softmax.
 
-Keras classifiers often end in a softmax. Its inputs already decide which class is the greater, and
-bounds of the inputs are far more useful than bounds of probabilities.
+Keras classifiers often end in a softmax. Its inputs already decide which class wins, and bounds of
+these inputs are far more useful than bounds of probabilities.
 """
 
 from __future__ import annotations

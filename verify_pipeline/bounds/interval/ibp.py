@@ -172,7 +172,7 @@ def _unless_it_overflows(bounds: Interval, terms: Tensor) -> Interval:
 def _(op: Scale, *inputs: Interval) -> Interval:
     """Computed from the ends.
 
-    Beside large bounds, centre and radius would lose a normalisation's small ε.
+    If bounds are large, centre and radius would lose the small ε of a normalisation.
     """
     lower, upper = inputs[0]
     positive, negative = op.scale.clamp(min=0), op.scale.clamp(max=0)

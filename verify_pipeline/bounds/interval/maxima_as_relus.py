@@ -1,10 +1,9 @@
 """Which maxima can be written with ReLUs without loss of precision.
 
 Branch and bound can split ReLUs, but not maxima. In float64, ``b + relu(a - b)`` equals
-``max(a, b)`` up to a rounding error that is relative to the greater of ``|a|`` and ``|b|``. If the
-maximum itself may be much smaller, this error is no longer negligible in a bound. Only a value far
-below zero can be much larger in size than the maximum. Interval bounds over all inputs in question
-show whether there is such a value.
+``max(a, b)`` up to a rounding error that is relative to the greater of ``|a|`` and ``|b|``. This
+error matters if the maximum is much smaller in size than a or b, which requires that a or b is far
+below zero. Interval bounds over all inputs in question show whether this is possible.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def lower_bounds(
 def concretise(coefficients: Tensor, constants: Tensor, box: Box) -> MarginBounds:
     """Minimise linear functions over boxes: ``A⁺·l + A⁻·u + c``.
 
-    If the box is cut by a half-space, the multiplied half-space is added to the functions first.
+    If the box is cut by a half-space, λ times its function is added to A and c first.
 
     Args:
         coefficients: A, ``N x S x *X``.

@@ -32,7 +32,7 @@ class FixedMultipliers(Choice):
         return pulled if self.charges is None else pulled - self.charges
 
     def positions(self) -> Tensor | None:
-        """α, unchanged."""
+        """α as plane positions, unchanged."""
         return self.alpha
 
 

@@ -84,7 +84,7 @@ def optimise_intermediate(
     has_time: Callable[[], bool] = always,
     splits: Splits | None = None,
 ) -> NodeBounds:
-    """Tighten bounds of the inputs of nonlinear nodes, with an own α for each bound.
+    """Tighten bounds of the inputs of nonlinear nodes, with a separate α for each bound.
 
     As ``crown_intermediate``, but every functional is optimised over the tightened layers before
     it. This is several times as expensive, and meant for instances that cheaper bounds leave open.
@@ -100,8 +100,8 @@ def optimise_intermediate(
         has_time: called before each batch and each step. Once it returns False, the best α so far
             are used, and the remaining neurons keep their bounds in ``start`` or their intervals.
         splits: splits of (leaky) ReLUs whose inputs ``start`` bounds; None: none. The result then
-            bounds the domains that satisfy the splits, and each bound has an own β for every split
-            of an earlier layer.
+            bounds the domains that satisfy the splits, and each bound has a separate β for every
+            split of an earlier layer.
 
     Returns:
         Bounds of every node, nowhere looser than ``start``.

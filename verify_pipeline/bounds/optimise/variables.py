@@ -144,7 +144,7 @@ class ReluVariables(Choice):
         return pulled
 
     def variables(self) -> list[Variable]:
-        """α and β, as far as they exist."""
+        """α and β, without those that are None."""
         return [variable for variable in (self.alpha, self.beta) if variable is not None]
 
     def gradients(self, coefficients: Tensor, inputs: Sequence[Tensor | None]) -> list[Tensor]:
