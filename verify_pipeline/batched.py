@@ -1,7 +1,7 @@
-"""Value objects that hold many things of one kind: one field for each property of them.
+"""Value objects that hold a batch of items, with one field for each property of an item.
 
-Every tensor of such an object has the batch axis first, also those inside dictionaries and inside
-other batched objects. What is no tensor (a graph, a number) belongs to all things together.
+The batch axis is the first axis of every tensor, including tensors in dictionaries and in nested
+batched objects. A field that is not a tensor (a graph, a number) belongs to the whole batch.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import torch
 from torch import Tensor
 
 Index = slice | Tensor
-"""Picks some of the things, in its own order, and repeats what it repeats."""
+"""Selects items, in any order and with repetitions: a slice, indices, or booleans."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batched:
-    """N things; the first tensor of the first field tells how many."""
+    """A batch of N items; its first tensor determines N."""
 
     def __len__(self) -> int:
-        """N; 0 if there is no tensor."""
+        """N, or 0 if there is no tensor."""
         first = next(_tensors(list(_values(self))), None)
         return 0 if first is None else first.shape[0]
 
     def __getitem__(self, index: Index) -> Self:
-        """Some of them."""
+        """The selected items."""
         return self.map(lambda values: values[index])
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The same with each tensor changed."""
+        """The same object with ``change`` applied to each tensor."""
         return type(self)(**{f.name: _mapped(getattr(self, f.name), change) for f in fields(self)})
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
-        """All of one or more batches, in order; of empty ones nothing is looked at."""
+        """Concatenate one or more batches in order; empty batches are ignored."""
         some = [part for part in parts if len(part)]
         if len(some) <= 1:
             return some[0] if some else parts[0]
@@ -45,23 +45,23 @@ class Batched:
         return cls(*(_joined(list(column)) for column in columns))
 
     def with_more(self, other: Self) -> Self:
-        """These and others, in order."""
+        """Append the items of ``other``."""
         return self.cat([self, other])
 
     def put(self, index: Tensor, others: Self) -> None:
-        """Write ``others`` over those at ``index``, in place."""
+        """Overwrite the items at ``index`` with ``others``, in place."""
         for mine, new in zip(_tensors([self]), _tensors([others]), strict=True):
             mine[index] = new
 
     def with_put(self, index: Tensor, others: Self) -> Self:
-        """The same with ``others`` instead of those at ``index``."""
+        """A copy in which ``others`` replace the items at ``index``."""
         changed = self.map(torch.clone)
         changed.put(index, others)
         return changed
 
     @property
     def bytes_each(self) -> int:
-        """What one of them takes."""
+        """Memory of one item in bytes."""
         return sum(v.element_size() * math.prod(v.shape[1:]) for v in _tensors([self]))
 
 
@@ -70,7 +70,7 @@ def _values(batch: Batched) -> Iterator[Any]:
 
 
 def _tensors(values: Sequence[Any]) -> Iterator[Tensor]:
-    """Every tensor in some values, in a fixed order."""
+    """All tensors in the values, in a fixed order."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
@@ -89,7 +89,7 @@ def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def _joined(values: list[Any]) -> Any:
-    """One property of several batches."""
+    """One property, concatenated over several batches."""
     first = values[0]
     if isinstance(first, Tensor):
         return torch.cat(values)

@@ -1,9 +1,9 @@
-"""The words of verification as value objects: box, specification, counterexample, verdict.
+"""The terms of verification as value objects: box, specification, counterexample, verdict.
 
-Shape letters (defined for the whole package in ARCHITECTURE.md): ``N`` instances (images) or
-domains in a batch, ``*X`` the network's input shape, ``K`` its outputs, ``S`` rows of a
-specification. Sign convention: a row *holds* on an output ``f`` iff ``C f + d > 0``; a tie does
-not hold. A *margin* is a row's value ``C f + d``.
+Shape letters (ARCHITECTURE.md defines them for the whole package): ``N`` instances (images) or
+domains in a batch, ``*X`` the network's input shape, ``K`` its number of outputs, ``S`` rows of a
+specification. A *margin* is the value ``C f + d`` of a row at an output ``f``. Sign convention: a
+row *holds* iff its margin is > 0; a tie does not hold.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Box(Batched):
 
     Attributes:
         lower: ``N x *X``, finite.
-        upper: ``N x *X``, finite, nowhere below ``lower``.
+        upper: ``N x *X``, finite, >= ``lower`` everywhere.
 
     Raises:
         DataError: shapes differ, a value is NaN or infinite, or an interval is empty.
@@ -43,8 +43,8 @@ class Box(Batched):
             )
         if self.lower.numel() == 0:
             return
-        # a NaN makes the least or greatest value NaN: boxes are made in every training step, and
-        # this looks at each limit once
+        # Every training step makes boxes, so each tensor is reduced only once. A NaN makes the
+        # minimum and the maximum NaN.
         if not math.isfinite(float(self.lower.min())) or not math.isfinite(float(self.upper.max())):
             raise DataError(
                 "box", expected="finite limits", got="NaN or infinity", remedy="Check the images."
@@ -60,12 +60,15 @@ class Box(Batched):
     def around(
         images: Tensor, epsilon: float | Tensor, clip: tuple[float, float] | None = (0.0, 1.0)
     ) -> Box:
-        """The L∞ ball of half-width ``epsilon`` around each image, cut with ``clip``.
+        """The L∞ ball of half-width ``epsilon`` around each image, intersected with ``clip``.
 
         Args:
             images: ``N x *X``.
-            epsilon: half-width, a number or a tensor that broadcasts against ``N x *X``; >= 0.
-            clip: the range of valid inputs, or None for no cut.
+            epsilon: half-width >= 0, a number or a tensor that broadcasts against ``N x *X``.
+            clip: the range of valid inputs; None: unlimited.
+
+        Raises:
+            ConfigError: epsilon is negative or NaN.
         """
         if not bool((torch.as_tensor(epsilon) >= 0).all()):
             raise ConfigError("epsilon", expected="a number >= 0", got=str(epsilon))
@@ -76,7 +79,7 @@ class Box(Batched):
 
     @property
     def center(self) -> Tensor:
-        """``N x *X``."""
+        """Centres of the boxes, ``N x *X``."""
         return (self.lower + self.upper) / 2
 
     @property
@@ -89,7 +92,7 @@ class Box(Batched):
         return Box(self.lower.to(target), self.upper.to(target))
 
     def contains(self, points: Tensor) -> Tensor:
-        """Whether each point ``N x *X`` lies in its box, exactly; ``N`` booleans."""
+        """Whether each point ``N x *X`` lies in its box, without tolerance; ``N`` booleans."""
         inside = (points >= self.lower) & (points <= self.upper)
         return inside.flatten(1).all(1)
 
@@ -99,12 +102,12 @@ class Specification(Batched):
     """A batch of linear output specifications: each holds iff ``C f(x) + d > 0`` in every row.
 
     Attributes:
-        rows: ``N x S x K``, the matrices C.
-        offsets: ``N x S``, the vectors d.
-        spare: how many rows may fail at an input, any of them; fewer than S.
+        rows: the matrices C, ``N x S x K``.
+        offsets: the vectors d, ``N x S``.
+        spare: how many rows, whichever they are, may fail at an input; from 0 to S - 1.
 
     Raises:
-        DataError: shapes that do not fit, or a value that is not finite.
+        DataError: shapes do not match, a value is not finite, or ``spare`` is out of range.
     """
 
     rows: Tensor
@@ -139,10 +142,13 @@ class Specification(Batched):
         Args:
             labels: ``N`` integers in ``[0, outputs)``.
             outputs: K, at least 2.
-            dtype: of the rows.
+            dtype: dtype of the rows.
 
         Returns:
-            ``S = K - 1`` rows per instance, in the order of the classes with y left out.
+            ``S = K - 1`` rows for each instance, in the order of the classes without y.
+
+        Raises:
+            DataError: there are fewer than 2 outputs, or a label is out of range.
         """
         if outputs < 2:
             raise DataError("specification", expected="at least 2 outputs", got=str(outputs))
@@ -151,14 +157,18 @@ class Specification(Batched):
         return Specification(rows, rows.new_zeros(rows.shape[:2]))
 
     def values(self, outputs: Tensor) -> Tensor:
-        """The margins ``C f + d``, ``N x S``, of outputs ``N x K``."""
+        """The margins ``C f + d`` of outputs ``N x K``: ``N x S``."""
         return torch.einsum("nsk,nk->ns", self.rows, outputs) + self.offsets
 
     def least(self, values: Tensor) -> Tensor:
-        """The row that decides, ``N``: the least of ``N x S``, those that may fail left out.
+        """The least value after the ``spare`` least ones are left out, ``N``.
 
-        Of the rows' values it is positive iff the specification holds; of their lower bounds over a
-        box it is one of it. NaN in any row makes it NaN.
+        Given margins, the result is positive iff the specification holds. Given lower bounds of
+        the margins over a box, it is a lower bound of that value. If any row is NaN, so is the
+        result.
+
+        Args:
+            values: margins or their bounds, ``N x S``.
         """
         if self.spare == 0:
             return values.amin(1)
@@ -166,10 +176,11 @@ class Specification(Batched):
         return torch.where(values.isnan().any(1), torch.nan, chosen)
 
     def without_spare(self, lower: Tensor) -> Specification:
-        """One with no row to spare, which is enough for this one to hold.
+        """A specification in which no row may fail, and which implies this one.
 
         Args:
-            lower: ``N x S``; the rows that are least here are left out.
+            lower: lower bounds of the margins, ``N x S``. The ``spare`` rows with the least bounds
+                are left out.
         """
         if self.spare == 0:
             return self
@@ -183,7 +194,16 @@ class Specification(Batched):
 
 
 def margin_matrix(labels: Tensor, outputs: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """C of the margins ``z_j = f_y - f_j``, j ≠ y: ``N x (K-1) x K``, classes in order."""
+    """The matrix C of the margins ``z_j = f_y - f_j``, j ≠ y.
+
+    Args:
+        labels: ``N`` integers y in ``[0, outputs)``.
+        outputs: K.
+        dtype: dtype of the matrix.
+
+    Returns:
+        ``N x (K-1) x K``, in the order of the classes without y.
+    """
     eye = torch.eye(outputs, dtype=dtype, device=labels.device)
     differences = eye[labels].unsqueeze(1) - eye.unsqueeze(0)
     others = torch.arange(outputs, device=labels.device) != labels.unsqueeze(1)
@@ -191,17 +211,17 @@ def margin_matrix(labels: Tensor, outputs: int, dtype: torch.dtype = torch.float
 
 
 def margins_of_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """The margins ``z_j = f_y - f_j``, j ≠ y, of outputs: what losses are functions of.
+    """The margins ``z_j = f_y - f_j``, j ≠ y, which losses take as their argument.
 
     Args:
-        logits: ``N x K``, K at least 2; gradients go through them.
-        labels: ``N`` integers in ``[0, K)``.
+        logits: outputs ``N x K``, K at least 2; gradients flow through them.
+        labels: ``N`` integers y in ``[0, K)``.
 
     Returns:
-        ``N x (K-1)``, in the order of the classes with y left out.
+        ``N x (K-1)``, in the order of the classes without y.
 
     Raises:
-        DataError: shapes do not fit, or a label is out of range.
+        DataError: shapes do not match, or a label is out of range.
     """
     if logits.dim() != 2 or labels.shape != logits.shape[:1] or labels.is_floating_point():
         raise DataError(
@@ -225,7 +245,7 @@ def _check_labels(labels: Tensor, outputs: int) -> None:
 
 
 class Status(enum.Enum):
-    """What is known of an instance."""
+    """What is known about an instance."""
 
     VERIFIED = "verified"
     FALSIFIED = "falsified"
@@ -233,7 +253,7 @@ class Status(enum.Enum):
 
 
 class Reason(enum.Enum):
-    """Why an instance is UNKNOWN; the values are the messages a user reads."""
+    """Why an instance is UNKNOWN; the values are the messages that users read."""
 
     TIMEOUT = "the deadline passed; allow more seconds"
     MEMORY = "memory ran out even for a single instance; use a smaller network or more memory"
@@ -250,11 +270,12 @@ class Reason(enum.Enum):
 
 
 TIED = "tied as deployed"
-"""In the detail of what is VERIFIED of a network before its end: the file's own outputs tie, or are
-in the wrong order, at an input of the box, where its end has come to its limits."""
+"""Part of the detail of an instance that was VERIFIED without the network's final layers, such as a
+sigmoid: at an input of the box, these layers saturate, and the outputs of the file itself tie or
+are in the wrong order."""
 
 OF_TIME = (Reason.TIMEOUT, Reason.GIVEN_UP)
-"""Reasons that more seconds may do away with."""
+"""Reasons that more seconds may remove."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,9 +283,12 @@ class Counterexample:
     """An input of the box whose replayed output breaks the specification.
 
     Attributes:
-        input: ``*X``, inside the instance's box, exactly as replayed.
-        output: ``K``, what onnxruntime answered, float32 or float64 as the file has it.
-        margin: the least row value of the specification at that output, <= 0.
+        input: the replayed input inside the instance's box, ``*X``.
+        output: onnxruntime's output, ``K``, in the file's dtype (float32 or float64).
+        margin: the deciding margin at this output (:meth:`Specification.least`), <= 0.
+
+    Raises:
+        ValueError: a value is not finite, or the margin is > 0.
     """
 
     input: Tensor
@@ -282,19 +306,19 @@ class Counterexample:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What a stage or a search found out about one instance; evidence as in :class:`Verdict`.
+    """The result of a stage or a search for one instance, with evidence as in :class:`Verdict`.
 
     Attributes:
-        place: of the instance in its batch.
-        status: UNKNOWN leaves it open to whatever comes next.
+        place: index of the instance in its batch.
+        status: VERIFIED, FALSIFIED, or UNKNOWN, which leaves the instance to the next stage.
         bound: a lower bound of the least margin, if the stage has one.
-        counterexample: for FALSIFIED, replayed.
-        reason: why the stage could not say more, if there is more to say than that it did not.
-        detail: for a reader.
-        seconds: charged by the stage itself; None: an equal share of the time the task took.
-        final: whether no later stage shall look at an instance that is UNKNOWN.
-        claimed_by: for VERIFIED on the word of another tool, its name.
-        subproblems: that a search bounded for it.
+        counterexample: the replayed counterexample, for FALSIFIED.
+        reason: why the stage did not decide the instance, if it knows a specific reason.
+        detail: a text for users.
+        seconds: time that the stage charges; None: an equal share of the task's time.
+        final: whether later stages skip the instance although it is UNKNOWN.
+        claimed_by: the name of the other tool if VERIFIED rests only on that tool's result.
+        subproblems: how many subproblems a search bounded for the instance.
     """
 
     place: int
@@ -311,19 +335,24 @@ class Decision:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What is known of one instance, and the evidence; one without evidence cannot be made.
+    """What is known about one instance, and the evidence for it.
+
+    A verdict without evidence cannot be constructed.
 
     Attributes:
         status: VERIFIED, FALSIFIED or UNKNOWN.
-        stage: the name of the stage that decided it, or of the last that tried.
-        seconds: time charged to the instance, its share of every batch that it was in.
-        bound: the best lower bound of the least margin, if there is one. VERIFIED: finite and > 0,
-            re-evaluated in float64, unless another tool claims it.
-        counterexample: for FALSIFIED.
-        reason: for UNKNOWN.
-        detail: anything more a reader should know (an exception's text, a count of domains).
-        claimed_by: the other tool on whose word alone VERIFIED rests; empty where it rests on
-            ``bound``. Tables count the two apart.
+        stage: the name of the stage that decided the instance, or of the last one that tried.
+        seconds: time charged to the instance: its shares of the batches that contained it.
+        bound: the best lower bound of the least margin, if there is one. For VERIFIED, it is finite
+            and > 0 and was evaluated in float64, unless another tool claims the result.
+        counterexample: the counterexample, for FALSIFIED.
+        reason: the reason, for UNKNOWN.
+        detail: further information for users (an exception's text, a number of domains).
+        claimed_by: the name of the other tool if VERIFIED rests only on that tool's result; empty
+            if it rests on ``bound``. Tables count the two cases separately.
+
+    Raises:
+        ValueError: there is no evidence for the status.
     """
 
     status: Status

@@ -1,1 +1,1 @@
-"""Attacks: inputs of a box at which a network does badly, for training and for certification."""
+"""Attacks that search a box for adversarial inputs, for training and for certification."""

@@ -1,11 +1,13 @@
 """The attack of certification: search each box for an input that breaks the specification.
 
-Projected gradient descent (Madry et al. 2018, arXiv:1706.06083) on margins themselves, not on a
-loss of them: each row of the specification is descended from its own point, because the input that
-breaks the closest row is often not on the way to the least margin (the targeted attacks of Gowal et
-al. 2019, arXiv:1910.09338). Where rows may fail, a point descends on the greatest of as many rows
-as must fail at once. Shape letters: ``N`` instances, ``T`` targets, ``R`` rows of a target (one, if
-none may fail), ``*X`` the input's shape, ``S`` rows.
+The attack is projected gradient descent (Madry et al. 2018, arXiv:1706.06083) on the margins
+themselves, not on a loss. Each targeted row of the specification is attacked from its own point,
+because descent on the least margin can miss the input that breaks another row (multi-targeted
+attack: Gowal et al. 2019, arXiv:1910.09338). If some rows may fail, more rows must fail together to
+break the specification; a point then descends on the greatest margin of such a set of rows.
+
+Shape letters: ``N`` instances, ``T`` targets, ``R`` rows of a target (one, if no row may fail),
+``*X`` the input's shape, ``S`` rows of the specification.
 """
 
 from __future__ import annotations
@@ -27,17 +29,20 @@ class FalsifySettings:
     """How hard the attack tries.
 
     Attributes:
-        restarts: rounds, each from a new random start; the first starts at the given points.
-        steps: gradient steps of a round.
-        targets: rows with the least margins that a round descends on, each from its own point.
-        step_size: the first step, times the half-width of the box.
-        last_step: the last step as a share of the first; steps shrink geometrically between.
-        momentum: share of the earlier direction that a step keeps (Dong et al. 2018,
+        restarts: number of rounds. The first round starts at the given points, each other round at
+            new random points.
+        steps: gradient steps in each round.
+        targets: how many of the rows with the least margins are attacked in a round, each from its
+            own point.
+        step_size: the first step, in half-widths of the box.
+        last_step: the last step as a share of the first; step sizes decrease geometrically.
+        momentum: share of the previous direction that a step keeps (Dong et al. 2018,
             arXiv:1710.06081); 0 for none.
-        seed: of the random starts.
-        samples: random points of a property's box, of which the first round starts at the best;
-            images have their own pixels to start from.
-        samples_up_to: inputs up to which they are drawn; a box with more starts from its middle.
+        seed: seed of the random starts.
+        samples: number of random points in a property's box; the first round starts at the best of
+            them. For images, the first round starts at the image.
+        samples_up_to: largest number of inputs for which these points are drawn. For a box with
+            more inputs, the first round starts at its centre.
     """
 
     restarts: PositiveCount = 1
@@ -51,19 +56,19 @@ class FalsifySettings:
     samples_up_to: Count = 32
 
     def step(self, number: int) -> float:
-        """The size of step ``number``, counted from 0, times the half-width."""
+        """The size of step ``number`` (counted from 0) in half-widths of the box."""
         last = max(self.last_step, 1e-6)
         return float(self.step_size * last ** (number / max(self.steps - 1, 1)))
 
 
 @plain_dataclass(frozen=True, eq=False)
 class Attacked:
-    """What the attack found.
+    """The results of an attack.
 
     Attributes:
-        points: the input of least margin met in each box, ``N x *X``.
-        margins: of a row that is so low there, as the graph computed it, ``N``; no proof of
-            anything before the point is replayed.
+        points: the input with the least margin found in each box, ``N x *X``.
+        margins: the margin of an attacked row at this input, ``N``, as computed by the graph. It
+            proves nothing until the input is replayed.
     """
 
     points: Tensor
@@ -81,17 +86,17 @@ def falsify(
 ) -> Attacked:
     """Search each box for an input with a margin <= 0.
 
-    An instance leaves the batch as soon as one is found. The random starts of an instance depend on
-    its own seed and the settings' alone, not on the batch that it is in.
+    An instance leaves the batch as soon as such an input is found. The random starts of an instance
+    depend only on its own seed and on the settings' seed, not on the batch.
 
     Args:
-        graph: in the dtype of the boxes.
+        graph: the network, in the dtype of the boxes.
         box: ``N`` boxes.
         spec: ``N`` specifications.
-        start: ``N x *X``, where the first round starts; inside the boxes.
+        start: starting points of the first round inside the boxes, ``N x *X``.
         settings: how hard to try.
-        seeds: one of each instance.
-        has_time: asked before each step; the attack ends once it says no.
+        seeds: one seed for each instance.
+        has_time: called before each step; the attack ends once it returns False.
     """
     best = Attacked(start.clone(), least_margins(graph, spec, start))
     open_ = (best.margins > 0).nonzero().flatten()
@@ -111,7 +116,10 @@ def falsify(
 
 
 def least_margins(graph: Graph, spec: Specification, points: Tensor) -> Tensor:
-    """The row that decides each instance's specification at its point; NaN reads as +inf."""
+    """The value of the row that decides each instance's specification at its point, ``N``.
+
+    NaN counts as +inf.
+    """
     with torch.no_grad():
         values = spec.least(spec.values(graph(points)))
     return values.nan_to_num(nan=torch.inf, neginf=torch.inf)
@@ -125,9 +133,9 @@ def _round(
     settings: FalsifySettings,
     has_time: Callable[[], bool],
 ) -> Attacked:
-    """One descent from ``start`` on each instance's most promising rows.
+    """One round of descent from ``start`` on each instance's rows with the least margins.
 
-    There is a point for each instance and targeted row; ``owner`` says whose it is.
+    There is one point for each instance and targeted row; ``owner`` holds the instance of a point.
     """
     rows, offsets = _closest_rows(graph, spec, start, settings.targets)
     owner = torch.arange(len(spec), device=start.device).repeat_interleave(rows.shape[1])
@@ -154,7 +162,7 @@ def _closest_rows(
 ) -> tuple[Tensor, Tensor]:
     """The rows with the least margins at ``points``: ``N x T x R x K``, offsets ``N x T x R``.
 
-    Each target has the rows that may fail and are least, and one more of its own.
+    Each target consists of the least rows, as many as may fail, and of one more row of its own.
     """
     with torch.no_grad():
         values = spec.values(graph(points))
@@ -168,7 +176,7 @@ def _closest_rows(
 
 
 def _descent(graph: Graph, rows: Tensor, offsets: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Each point's targeted margin, and its gradient; a margin that is NaN reads as +inf."""
+    """Each point's targeted margin and its gradient; a NaN margin counts as +inf."""
     with torch.enable_grad():
         points = points.detach().requires_grad_()
         margins = ((rows * graph(points).unsqueeze(1)).sum(2) + offsets).amax(1)
@@ -177,7 +185,7 @@ def _descent(graph: Graph, rows: Tensor, offsets: Tensor, points: Tensor) -> tup
 
 
 def _keep_best(best: Attacked, owner: Tensor, points: Tensor, margins: Tensor) -> None:
-    """Note, in place, the points with lower margins than their owners' best."""
+    """Update ``best`` in place with the points whose margins are lower than their owners' best."""
     least = best.margins.scatter_reduce(0, owner, margins, "amin")
     improved = (margins < best.margins[owner]) & (margins == least[owner])
     best.points[owner[improved]] = points.detach()[improved]
@@ -185,13 +193,13 @@ def _keep_best(best: Attacked, owner: Tensor, points: Tensor, margins: Tensor) -
 
 
 def _unit(gradient: Tensor) -> Tensor:
-    """Each gradient divided by its mean absolute value; zero and NaN become zero."""
+    """Each gradient divided by its mean absolute value; zero and NaN give zero."""
     size = gradient.flatten(1).abs().mean(1).clamp_min(torch.finfo(gradient.dtype).tiny)
     return (gradient / size.reshape(-1, *[1] * (gradient.dim() - 1))).nan_to_num(0.0, 0.0, 0.0)
 
 
 def _random_points(box: Box, seeds: Sequence[int], number: int) -> Tensor:
-    """A uniform point of each box, drawn from its own generator, ``N x *X``."""
+    """A uniformly random point of each box, drawn with its own generator, ``N x *X``."""
     shape = box.lower.shape[1:]
     shares = []
     for seed in seeds:

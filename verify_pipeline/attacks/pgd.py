@@ -1,7 +1,7 @@
-"""Projected gradient ascent in a box: the attack inside a training step.
+"""Projected gradient ascent in a box: the attack of a training step.
 
-FGSM is one step of it from a random start (Wong et al. 2020, arXiv:2001.03994); PGD is Madry et
-al. 2018 (arXiv:1706.06083).
+PGD: Madry et al. 2018 (arXiv:1706.06083). FGSM with a random start is one step of it: Wong et al.
+2020 (arXiv:2001.03994).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from verify_pipeline.problem import Box
 
 Objective = Callable[[Tensor], Tensor]
-"""From points ``N x *X`` to a value per instance, ``N``, that the attack makes great."""
+"""Maps points ``N x *X`` to one value per instance, ``N``, which the attack maximises."""
 
 
 def pgd(
@@ -26,23 +26,23 @@ def pgd(
     restarts: int = 1,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Points of the boxes with a great objective.
+    """Points of the boxes that approximately maximise an objective.
 
-    Each restart begins at a uniformly random point of the box and makes ``steps`` steps of
-    ``step_size`` half-widths along the gradient's sign, projected into the box. One step and one
-    restart return the final point without looking at its value (one gradient, no further forward);
-    otherwise the iterate of greatest objective is kept, per instance.
+    Each restart starts at a uniformly random point of the box. It makes ``steps`` steps of
+    ``step_size`` half-widths along the sign of the gradient, each projected into the box. With one
+    step and one restart, the final point is returned without an evaluation, which saves a forward
+    pass. Otherwise, the iterate with the greatest objective is returned for each instance.
 
     Args:
-        objective: differentiable; instances must not influence each other.
+        objective: a differentiable function in which instances do not influence each other.
         box: ``N`` boxes.
         steps: at least 1.
-        step_size: in half-widths of the box, per coordinate.
+        step_size: step size in half-widths of the box, for each coordinate.
         restarts: at least 1.
-        generator: of the random starts.
+        generator: random generator of the starting points; None: torch's global generator.
 
     Returns:
-        ``N x *X``, inside the boxes, without gradient.
+        Points inside the boxes, ``N x *X``, without gradient.
     """
     step = step_size * box.radius
     best = best_value = None
@@ -72,7 +72,7 @@ def _project(points: Tensor, box: Box) -> Tensor:
 def _keep(
     best: Tensor | None, best_value: Tensor | None, points: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Per instance the better of the kept point and the new one; the kept one where equal."""
+    """For each instance, the better of the kept and the new point; if equal, the kept one."""
     if best is None or best_value is None:
         return points, value
     better = value > best_value

@@ -1,22 +1,29 @@
-"""Sound bounds of a graph's values over boxes, for many instances and domains at once.
+"""Sound bounds of a network's values over boxes, for many instances and domains at once.
 
-Three things are kept apart, and methods put them together:
+Each room imports only from the rooms above it:
 
-* the walk through the graph: forward with intervals (``interval``), backward with linear
-  functionals (``backward``), down to the box where they are minimised;
-* what an operation does: to an interval (``interval.enclose``, ``elementwise``), to a functional if
-  it is affine (``adjoint``), else through a relaxation (``linearise.relax``), which is one of lines
-  (``lines``: ReLU), chords and tangents (``curves``, ``tangents``), ``products``, ``shares``
-  (softmax), selections (``pooling``) or plain constants;
-* what is free: α and β (``lines.Given``, ``variables``), and their ascent (``ascent``).
+* ``interval/``: interval bound propagation. ``ibp`` walks the graph forward, ``elementwise`` bounds
+  smooth functions, and ``maxima_as_relus`` decides which maxima can be written with ReLUs.
+* ``relaxations/``: linear bounds of one nonlinear operation. ``relaxed_graph.relax`` selects the
+  relaxation: ``relu``, ``smooth`` (chords and tangents), ``tangents`` (optimisable tangents),
+  ``bilinear`` (products), ``softmax``, ``max_pool``, ``clipping``, or constants (``base``).
+* ``linear/``: backward bound propagation. ``backward`` walks linear functionals from a node to the
+  input, ``adjoint`` takes them through affine operations, and ``crown`` bounds margins.
+  ``halfspace_box`` restricts a box to the part where a linear function is at most zero, and
+  ``relaxation_gap`` measures how much each relaxation loses.
+* ``intermediate/``: CROWN bounds of the neurons inside. ``needed_neurons`` selects them,
+  ``neuron_batches`` lays them out, and ``receptive_field`` cuts out the part of a convolutional
+  network that a neuron depends on.
+* ``optimise/``: α-CROWN and β-CROWN (``alpha_beta``), projected ascent (``ascent``) on the values
+  in ``variables`` and ``plane_positions``, and bounds where a margin is at most zero
+  (``objective_cutoff``).
 
-Two modules bound less than whole boxes: ``cuts`` the part where a linear function is at most zero,
-``cutoffs`` the inputs whose margin is. ``slack`` tells where a bound loses most.
+``types`` defines inputs, results and sign conventions. ``relu_splits``, ``memory``, ``precision``
+and ``broadcasting`` serve all rooms.
 
-Bounds of neurons inside are found by ``intermediate``, for planes through what each neuron sees
-(``locality``), as many at once as ``chunks`` allows. A new operation needs a rule in ``enclose``,
-and to be more than constants to CROWN, one in ``adjoint`` or in ``linearise.reads`` and ``relax``.
-``contract`` defines what goes in and out, and the signs.
+A new operation needs a rule in ``interval.ibp.enclose``. CROWN then bounds it by constants. For
+linear bounds, an affine operation also needs a rule in ``linear.adjoint``, and a nonlinear
+operation needs rules in ``relaxations.relaxed_graph``: ``reads`` and ``relax``.
 """
 
 from verify_pipeline.bounds.intermediate.tighten import crown_activations, crown_intermediate

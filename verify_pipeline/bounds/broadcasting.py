@@ -1,4 +1,4 @@
-"""The adjoint of broadcasting: sums over the axes that were repeated."""
+"""The adjoint of broadcasting: it sums over the axes that broadcasting repeated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Shape = tuple[int, ...]
 
 
 def sum_to(coefficients: Tensor, shape: Shape) -> Tensor:
-    """The adjoint of broadcasting: ``B x *V`` summed to ``B x *shape``."""
+    """Apply the adjoint of broadcasting: sum ``B x *V`` to ``B x *shape``."""
     added = coefficients.dim() - 1 - len(shape)
     if added > 0:
         coefficients = coefficients.sum(tuple(range(1, 1 + added)))
@@ -21,6 +21,6 @@ def sum_to(coefficients: Tensor, shape: Shape) -> Tensor:
 
 
 def broadcast_back(coefficients: Tensor, shape: Shape) -> Tensor:
-    """The adjoint of broadcasting: ``N x S x *V`` summed to ``N x S x *shape``."""
+    """Apply the adjoint of broadcasting: sum ``N x S x *V`` to ``N x S x *shape``."""
     summed = sum_to(coefficients.flatten(0, 1), shape)
     return summed.reshape(*coefficients.shape[:2], *shape)

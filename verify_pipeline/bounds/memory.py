@@ -1,4 +1,7 @@
-"""How many functionals go together: memory is planned from a budget, and halved when it fails."""
+"""How many functionals fit into memory at once, and how to continue when memory runs out.
+
+Batches are planned from a budget. After an out-of-memory error, the budget is halved.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,12 @@ from verify_pipeline.network.ops import MatMul, Mul, size
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 
-# Tensors of a step's size that live at once beside the coefficients themselves: the products and
-# selections inside a relaxation, and what a convolution takes as its workspace.
+# How many tensors of the coefficients' size one step holds at the same time: the coefficients, the
+# products and selections inside a relaxation, and a convolution's workspace.
 _TEMPORARIES = 3
 
-# What torch's allocators, CUDA's libraries and onnxruntime say, in lower case.
+# Phrases in out-of-memory errors of torch's allocators, CUDA's libraries and onnxruntime, in lower
+# case.
 _SIGNS = (
     "out of memory",
     "not enough memory",
@@ -29,7 +33,10 @@ _SIGNS = (
 
 
 def functionals_that_fit(graph: Graph, place: int, budget: MemoryBudget, dtype: torch.dtype) -> int:
-    """How many functionals of the node at ``place`` may be walked back at once; at least 1."""
+    """How many functionals of the node with index ``place`` fit into one backward pass.
+
+    The number is at least 1.
+    """
     live, peak = {place}, 0
     for current in range(place, 0, -1):
         if current in live:
@@ -45,13 +52,16 @@ def functionals_that_fit(graph: Graph, place: int, budget: MemoryBudget, dtype: 
 def functionals_with_gradients(
     graph: Graph, place: int, budget: MemoryBudget, dtype: torch.dtype
 ) -> int:
-    """As :func:`functionals_that_fit`, when every step is kept for a gradient."""
+    """As :func:`functionals_that_fit`, if every step is kept for the gradient."""
     total = sum(size(node.shape) + _pairs_of(graph, node) for node in graph.nodes[: place + 1])
     return max(1, budget.bytes // (dtype.itemsize * 2 * _TEMPORARIES * max(total, 1)))
 
 
 def pairs(graph: Graph) -> int:
-    """How many pairs of factors the graph's products multiply: variables of one functional."""
+    """How many pairs of factors the graph's products multiply.
+
+    One functional has one plane position for each pair.
+    """
     return sum(_pairs_of(graph, node) for node in graph.nodes)
 
 
@@ -62,11 +72,12 @@ def _pairs_of(graph: Graph, node: Node) -> int:
 
 
 def within_memory(run: Callable[[MemoryBudget], Result], budget: MemoryBudget) -> Result:
-    """``run(budget)``, begun anew with half of the budget each time that memory runs out.
+    """Return ``run(budget)``; start again with half of the budget whenever memory runs out.
 
     Args:
-        run: what needs memory.
-        budget: to begin with; below a 64th of it the failure is passed on.
+        run: the computation.
+        budget: the first budget. The budget is never reduced below 1/64 of this; then the error is
+            passed on.
     """
     least = budget.bytes // 64
     while True:
@@ -81,9 +92,9 @@ def within_memory(run: Callable[[MemoryBudget], Result], budget: MemoryBudget) -
 def unless_memory_ends(
     run: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Result | None:
-    """``run(*args, **kwargs)``, or None where memory ran out.
+    """Return ``run(*args, **kwargs)``, or None if memory ran out.
 
-    By then the frames of the failure, and the tensors that they held, are gone.
+    When None is returned, the frames of the failed call and their tensors are released.
     """
     try:
         return run(*args, **kwargs)
@@ -94,7 +105,7 @@ def unless_memory_ends(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on whatever device."""
+    """Whether an exception reports that memory ran out, on any device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()

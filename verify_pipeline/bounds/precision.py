@@ -1,4 +1,4 @@
-"""Full float32: no reduced-precision arithmetic (TF32, bfloat16) inside bounds, on any device."""
+"""Full float32: bounds never use reduced-precision arithmetic (TF32, bfloat16), on any device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-# Every backend that may take float32 operands with fewer bits, whichever of them is built in.
+# Every backend that may round float32 operands to fewer bits. Some may not be built in.
 _SWITCHES = (
     torch.backends.cuda.matmul,
     torch.backends.cudnn.conv,  # type: ignore[attr-defined]
@@ -18,7 +18,7 @@ _SWITCHES = (
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """While it lasts, float32 products are those of IEEE float32; then all is as it was."""
+    """Compute float32 products in IEEE float32 inside the context, and restore the settings."""
     before = [switch.fp32_precision for switch in _SWITCHES]
     for switch in _SWITCHES:
         switch.fp32_precision = "ieee"

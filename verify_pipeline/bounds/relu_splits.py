@@ -1,4 +1,4 @@
-"""Splits of ReLU neurons: what they say about bounds."""
+"""What splits of ReLU neurons imply for the bounds of their inputs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from verify_pipeline.network.graph import Graph
 
 
 def clamp_to_splits(bounds: NodeBounds, graph: Graph, splits: Splits) -> NodeBounds:
-    """Cut the bounds of split neurons at 0: ``lower >= 0`` if active, ``upper <= 0`` if not.
+    """Clamp the bounds of split neurons at 0: ``lower >= 0`` if active, ``upper <= 0`` if inactive.
 
-    A domain whose split contradicts its bounds gets a lower bound above an upper one, which
-    ``NodeBounds.empty`` reports; every bound that is computed from it is valid, for it holds no
-    input.
+    If a split contradicts the bounds, a lower bound of the domain exceeds its upper bound, and
+    ``NodeBounds.empty`` reports the domain. Every bound computed from it is valid, because the
+    domain contains no input.
 
     Args:
-        bounds: of the ReLUs' inputs at least, ``N`` domains.
+        bounds: bounds of ``N`` domains, at least of the ReLUs' inputs.
         graph: the network.
-        splits: of the same domains.
+        splits: the splits of the same domains.
     """
     lower, upper = dict(bounds.lower), dict(bounds.upper)
     for place, split in splits.items():

@@ -1,4 +1,4 @@
-"""The one adapter to auto_LiRPA: differentiable IBP and CROWN margins of a torch module."""
+"""The adapter to auto_LiRPA: differentiable IBP and CROWN bounds of a torch module's margins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from verify_pipeline.lirpa import shims
 from verify_pipeline.lirpa.quick_ops import fold_batch_norms, quick_ops
 from verify_pipeline.problem import Box
 
-# What release 0.3 needs to be right on current torch (see ARCHITECTURE.md); later ones accept them.
+# Release 0.3 needs these options to be correct on current torch (see ARCHITECTURE.md). Later
+# releases accept them.
 BOUND_OPTIONS = {
     "conv_mode": "matrix",
     "sparse_features_alpha": False,
@@ -24,11 +25,11 @@ BOUND_OPTIONS = {
 
 
 class AutoLirpaBounder:
-    """A torch module with bounds; it shares the module's parameters and running statistics.
+    """Bounds a torch module, and shares its parameters and running statistics.
 
     Args:
-        module: of inputs ``N x *X`` to ``N x K``; the last layer must be linear for the margin
-            matrix to be merged into it.
+        module: maps ``N x *X`` to ``N x K``. Its last layer must be linear so that the margin
+            matrix can be merged into it.
         input_shape: ``*X``.
         options: auto_LiRPA's ``bound_opts``.
 
@@ -56,7 +57,7 @@ class AutoLirpaBounder:
         custom_ops = quick_ops() if lirpa.version.startswith("0.3") else {}
         try:
             with warnings.catch_warnings():
-                # tracing warns of deprecated parts of torch's exporter
+                # tracing warns about deprecated parts of torch's exporter
                 warnings.simplefilter("ignore")
                 module.eval()
                 self._bounded = lirpa.module.BoundedModule(
@@ -79,26 +80,31 @@ class AutoLirpaBounder:
         self.train(training)
 
     def _share_buffers(self) -> None:
-        """Let running statistics be the module's own: auto_LiRPA takes copies of buffers."""
+        """Share the module's running statistics, because auto_LiRPA copies buffers."""
         buffers = dict(self._module.named_buffers())
         for node in self._bounded._modules.values():
             if type(node).__name__ == "BoundBuffers" and node.ori_name in buffers:
                 node.buffer = buffers[node.ori_name]
 
     def train(self, mode: bool) -> None:
-        """Train mode (batch statistics) or eval mode (running statistics), the module's too."""
+        """Set train mode (batch statistics) or eval mode (running statistics), also of the module.
+
+        Args:
+            mode: True for train mode.
+        """
         self._module.train(mode)
         self._bounded.train(mode)
         for node in self._bounded._modules.values():
             if type(node).__name__ == "BoundParams":
-                # in eval mode it would switch the shared parameters' gradients off
+                # in eval mode, it would disable the gradients of the shared parameters
                 node.train(True)
 
     def use_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        """Bound with these means and variances in train mode, until the next :meth:`forward`.
+        """Use these means and variances for bounds in train mode, until the next :meth:`forward`.
 
         Args:
-            statistics: by the layer's name in the module, ``C`` each; gradients go through them.
+            statistics: name of a batch-norm layer in the module -> mean and variance, ``C`` each.
+                Gradients flow through them.
         """
         for node in self._bounded._modules.values():
             if type(node).__name__.endswith("BatchNormalization"):
@@ -106,15 +112,19 @@ class AutoLirpaBounder:
                 node.current_mean, node.current_var = statistics[layer]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs ``N x K``; in train mode the statistics of ``x`` are those later bounds use."""
+        """Outputs ``N x K``; in train mode, later bounds use the batch statistics of ``x``."""
         out: Tensor = self._bounded(x)
         return out
 
     def ibp(self, box: Box, rows: Tensor) -> Tensor:
-        """IBP lower bounds of ``rows · f`` (``N x S x K``) over the box: ``N x S``.
+        """IBP lower bounds of ``rows · f`` over the box, ``N x S``.
 
-        In train mode batch normalisation uses the mean and variance of the last :meth:`forward`
-        or those that :meth:`use_statistics` was given; gradients go through them.
+        In train mode, batch normalisation uses the statistics of the last :meth:`forward` or of
+        :meth:`use_statistics`. Gradients flow through them.
+
+        Args:
+            box: ``N`` boxes.
+            rows: ``N x S x K``.
         """
         lower, _ = self._bounded.compute_bounds(
             x=(self._input(box),), C=rows, method="IBP", bound_upper=False
@@ -123,15 +133,27 @@ class AutoLirpaBounder:
         return bound
 
     def crown_ibp(self, box: Box, rows: Tensor) -> Tensor:
-        """CROWN lower bounds ``N x S`` with IBP bounds inside (Zhang et al. 2020)."""
+        """CROWN lower bounds ``N x S`` with intermediate bounds by IBP.
+
+        CROWN-IBP: Zhang et al. 2020 (arXiv:1906.06316). Arguments as for :meth:`ibp`.
+
+        Raises:
+            NetworkError: auto_LiRPA cannot bound an operation backward.
+        """
         return self._backward(box, rows, "CROWN-IBP")
 
     def crown(self, box: Box, rows: Tensor) -> Tensor:
-        """CROWN lower bounds ``N x S``, CROWN inside too (Zhang et al. 2018)."""
+        """CROWN lower bounds ``N x S`` with intermediate bounds by CROWN.
+
+        Zhang et al. 2018 (arXiv:1811.00866). Arguments as for :meth:`ibp`.
+
+        Raises:
+            NetworkError: auto_LiRPA cannot bound an operation backward.
+        """
         return self._backward(box, rows, "CROWN")
 
     def relu_inputs(self) -> list[tuple[Tensor, Tensor]]:
-        """Lower and upper bounds ``N x *V`` of each ReLU's input, from the last bounds computed."""
+        """Lower and upper bounds ``N x *V`` of each ReLU's input, from the last computation."""
         return [
             (node.inputs[0].lower, node.inputs[0].upper)
             for node in self._bounded._modules.values()

@@ -1,11 +1,13 @@
-"""Interval rules for auto_LiRPA 0.3: the same in fewer passes over memory, and a finite softmax.
+"""Interval rules for auto_LiRPA 0.3: faster convolution and batch norm, and a finite softmax.
 
-On a CPU the rules of release 0.3 cost as much as the convolutions they surround. Two of these do
-the same arithmetic: halving weights instead of sums of bounds, folding batch normalisation into the
-convolution before it, and taking a batch's statistics from the normalisation that computes them
-anyway. The third is there because release 0.3 divides exponentials that overflow. auto_LiRPA takes
-such rules as ``custom_ops``. They are for L∞ boxes and fixed weights, which is all that the adapter
-asks for.
+On a CPU, the rules of release 0.3 cost as much as the convolutions themselves. The rules for
+convolution and batch normalisation compute the same bounds in fewer passes over memory. They halve
+the weights instead of sums of bounds, fold a batch normalisation into the convolution before it,
+and take the batch statistics from the forward pass, which computes them anyway. The rule for
+softmax is needed because release 0.3 divides exponentials that overflow.
+
+auto_LiRPA accepts such rules as ``custom_ops``. They support L∞ boxes and fixed weights, which is
+all that the adapter uses.
 """
 
 from __future__ import annotations
@@ -22,20 +24,21 @@ from torch.nn import functional as F
 
 
 class BatchStatistics(torch.autograd.Function):
-    """Gives known per-channel mean and variance of ``x`` the gradients they have in ``x``.
+    """Attach gradients with respect to ``x`` to its known per-channel mean and variance.
 
-    ``d mean / d x = 1/n`` and ``d var / d x = 2 (x - mean) / n`` (biased variance of n values).
+    ``d mean / d x = 1/n`` and ``d var / d x = 2 (x - mean) / n``, for the biased variance of n
+    values.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance, ``C`` each, of ``x`` ``N x C x …`` as they are given."""
+        """The given mean and variance, ``C`` each, of ``x`` ``N x C x …``, unchanged."""
         ctx.save_for_backward(x, mean)
         return mean.clone(), variance.clone()
 
     @staticmethod
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """The gradient in ``x``, ``N x C x …``, from those in both, ``C`` each."""
+        """The gradient for ``x``, ``N x C x …``, from those of mean and variance, ``C`` each."""
         x, mean = ctx.saved_tensors  # type: ignore[attr-defined]
         of_mean, of_variance = gradients
         slope = of_variance * (2 * mean.numel() / x.numel())
@@ -44,14 +47,14 @@ class BatchStatistics(torch.autograd.Function):
 
 
 def _channels(values: Tensor, like: Tensor) -> Tensor:
-    """One value per channel, shaped to broadcast against ``N x C x …``."""
+    """Reshape values ``C`` so that they broadcast against ``N x C x …``."""
     return values.view(1, -1, *[1] * (like.dim() - 2))
 
 
 def batch_norm_interval(
     lower: Tensor, upper: Tensor, scale: Tensor, shift: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Bounds of ``scale x + shift`` per channel."""
+    """Bounds of ``scale x + shift``, with one scale and shift for each channel."""
     rising, shift = _channels(scale.clamp_min(0), lower), _channels(shift, lower)
     low, high = torch.addcmul(shift, rising, lower), torch.addcmul(shift, rising, upper)
     if bool((scale < 0).any()):
@@ -61,10 +64,10 @@ def batch_norm_interval(
 
 
 def softmax_interval(lower: Tensor, upper: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Exact bounds of each output of a softmax, finite however wide its inputs' bounds are.
+    """Exact bounds of each output of a softmax, which are finite for inputs of any width.
 
-    An output rises in its own input and falls in every other: its least value is
-    ``sigmoid(l_i - log Σ_{j≠i} exp u_j)``, its greatest the same with l and u exchanged.
+    An output increases in its own input and decreases in every other input. Its minimum is
+    ``sigmoid(l_i - log Σ_{j≠i} exp u_j)``, and its maximum the same with l and u exchanged.
     """
     lower, upper = lower.movedim(axis, -1), upper.movedim(axis, -1)
     least = torch.sigmoid(lower - _log_sum_of_others(upper))
@@ -80,10 +83,10 @@ def _log_sum_of_others(x: Tensor) -> Tensor:
 
 
 def fold_batch_norms(nodes: Iterable[Any]) -> None:
-    """Let each batch normalisation after a convolution bound both at once.
+    """Bound each convolution together with the batch normalisation that follows it.
 
-    The normalisation scales the convolution's weights instead of its bounds, which are larger by
-    far. The convolution hands its input's bounds on; nothing else may ask for its own.
+    The normalisation then scales the convolution's weights instead of its bounds, which are much
+    larger tensors. The convolution passes on its input's bounds, so it must have no other user.
     """
     rules = quick_ops()
     every = list(nodes)
@@ -94,13 +97,13 @@ def fold_batch_norms(nodes: Iterable[Any]) -> None:
         users = sum(before is each for user in every for each in user.inputs)
         if isinstance(before, rules["onnx::Conv"]) and users == 1:
             before.is_folded = True
-            # not as a submodule: it is one of the whole network already
+            # not registered as a submodule, because the whole network already contains it
             object.__setattr__(node, "convolution", before)
 
 
 @cache
 def quick_ops() -> dict[str, Any]:
-    """The rules by ONNX operator, as subclasses of auto_LiRPA's own."""
+    """ONNX operator -> rule, as a subclass of auto_LiRPA's own class."""
     operators = importlib.import_module("auto_LiRPA.bound_ops")
     return {
         "onnx::Conv": _quick_conv(operators),
@@ -111,7 +114,7 @@ def quick_ops() -> dict[str, Any]:
 
 def _quick_conv(operators: Any) -> type:
     class QuickConv(operators.BoundConv):  # type: ignore[misc]
-        """Convolution: centre and radius with halved weights."""
+        """Convolution, bounded by centre and radius with halved weights."""
 
         is_folded = False
 
@@ -123,7 +126,7 @@ def _quick_conv(operators: Any) -> type:
         def bounds(
             self, interval: Any, weight: Tensor, bias: Tensor | None
         ) -> tuple[Tensor, Tensor]:
-            """With any weights of the right shape."""
+            """Bounds with the given weights and bias instead of the convolution's own."""
             (lower, upper), half = interval, weight / 2
             where = (self.stride, self.padding, self.dilation, self.groups)
             center = F.conv2d(upper + lower, half, bias, *where)
@@ -135,7 +138,7 @@ def _quick_conv(operators: Any) -> type:
 
 def _quick_batch_norm(operators: Any) -> type:
     class QuickBatchNormalization(operators.BoundBatchNormalization):  # type: ignore[misc]
-        """Batch normalisation: statistics at no extra pass, folded into the convolution before."""
+        """Batch norm, folded into the convolution before it; statistics need no extra pass."""
 
         convolution: Any = None
 
@@ -173,7 +176,7 @@ def _quick_batch_norm(operators: Any) -> type:
 
 def _finite_softmax(operators: Any) -> type:
     class FiniteSoftmax(operators.BoundSoftmax):  # type: ignore[misc]
-        """Softmax as one operation, not as exponentials and a quotient; IBP only."""
+        """Softmax as one operation instead of exponentials and a quotient; IBP only."""
 
         def __init__(self, attr: Any, inputs: Any, output_index: int, options: Any) -> None:
             super().__init__(attr, inputs, output_index, {**options, "softmax": "whole"})

@@ -1,7 +1,7 @@
-"""auto_LiRPA, imported: any release that runs, the 0.3 of PyPI with small repairs.
+"""Import of auto_LiRPA: any release that works, and release 0.3 from PyPI with small repairs.
 
-Release 0.3 (2022) expects parts of torch and numpy that have since moved. Each repair below
-restores one name before the import; later releases need none.
+Release 0.3 (2022) uses parts of torch and numpy that have moved since. Each repair restores one
+name. Later releases need no repairs.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ INSTALL = "pip install --no-deps auto_LiRPA==0.3"
 
 @dataclass(frozen=True)
 class Lirpa:
-    """The imported package.
+    """The imported package auto_LiRPA.
 
     Attributes:
-        module: ``auto_LiRPA``.
+        module: the module ``auto_LiRPA``.
         version: its release.
-        shims: the repairs that were made for it, by name.
+        shims: names of the repairs that were made for it.
     """
 
     module: types.ModuleType
@@ -57,7 +57,7 @@ def load() -> Lirpa:
     old = version.startswith("0.") and int(version.split(".")[1]) < 4
     shims = tuple(name for name, repair in SHIMS.items() if repair()) if old else ()
     try:
-        # recorded and dropped: a filter would not do, because release 0.3 sets its own on import
+        # warnings are recorded and dropped, because release 0.3 replaces filters on import
         with warnings.catch_warnings(record=True):
             module = importlib.import_module("auto_LiRPA")
             importlib.import_module("auto_LiRPA.perturbations")
@@ -87,11 +87,11 @@ def _numpy_arraysetops() -> bool:
 def _opset_setter() -> bool:
     from torch.onnx._internal.torchscript_exporter import _globals
 
-    # by its module name: the attribute of torch.onnx is another module of the same name
+    # imported by name, because the attribute of torch.onnx is another module of the same name
     symbolic_helper = importlib.import_module("torch.onnx.symbolic_helper")
 
     def set_opset_version(version: int) -> None:
-        # the attribute behind the property, which refuses versions the exporter no longer writes
+        # sets the attribute behind the property, which refuses versions the exporter has dropped
         _globals.GLOBALS.export_onnx_opset_version = version
 
     symbolic_helper._set_opset_version = set_opset_version  # type: ignore[attr-defined]
@@ -105,7 +105,7 @@ def _node_getitem() -> bool:
 
 
 def _accept_remove_duplicate(module: types.ModuleType) -> None:
-    """torch now passes ``remove_duplicate`` to ``_named_members``, which 0.3 overrides without."""
+    """Let 0.3's ``_named_members`` accept torch's new argument ``remove_duplicate``."""
     original: Callable[..., Iterator[tuple[str, Any]]] = module.BoundedModule._named_members
 
     def named_members(

@@ -1,4 +1,4 @@
-"""Losses as functions of margins; see ``base`` for the contract and one file for each family."""
+"""Losses as functions of margins: the contract in ``base``, and one file for each family."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ __all__ = [
 
 
 def get(name: str) -> Loss:
-    """The loss of that name.
+    """The loss with this name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such loss.
     """
     if name not in LOSSES:
         raise ConfigError(f"loss {name!r}", expected="one of " + ", ".join(LOSSES))

@@ -1,11 +1,11 @@
-"""The contract of losses, and the one formula under all of them.
+"""The contract of losses, and the formula that all of them share.
 
-De Palma et al. 2024 (arXiv:2305.13991) write every loss as a function of margins
-``z_j = f_y - f_j``, j ≠ y (``S = K - 1`` of them): of the margins at an attack point, of lower
-bounds of the margins over a box, or of both.
+De Palma et al. 2024 (arXiv:2305.13991) write every loss as a function of the ``S = K - 1`` margins
+``z_j = f_y - f_j``, j ≠ y. It depends on margins at an attack point, on lower bounds of the margins
+over a box, or on both.
 
-Each loss is a plain function of tensors, ``<name>_loss``, for anybody's training loop, and a
-:class:`Loss` that tells this package's loop what the function needs.
+Each loss exists twice: as a plain function of tensors, ``<name>_loss``, for any training loop, and
+as a :class:`Loss`, which tells this package's training loop what the function needs.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ from verify_pipeline.problem import Box
 
 
 def margin_cross_entropy(margins: Tensor) -> Tensor:
-    """``L(z) = log(1 + Σ_j exp(-z_j))``: cross-entropy in terms of margins, per instance.
+    """``L(z) = log(1 + Σ_j exp(-z_j))``: cross-entropy of each instance in terms of its margins.
+
+    It is computed as ``softplus(logsumexp(-z))``, which does not overflow and keeps small values.
 
     Args:
         margins: ``N x S``.
 
     Returns:
-        ``N``, >= 0. ``log(1 + Σ exp(-z)) = softplus(logsumexp(-z))``, which neither overflows nor
-        loses the small values.
+        Losses, ``N``, >= 0.
     """
     return F.softplus((-margins).logsumexp(dim=-1))
 
 
 @dataclass(frozen=True, eq=False)
 class LossMargins:
-    """The margins a loss may look at; it names those it needs, the others may be missing.
+    """The margins that a loss can use. Margins that it does not need may be None.
 
     Attributes:
-        clean: at the images themselves, ``N x S``.
-        adversarial: at the attack's points, ``N x S``.
+        clean: margins at the images, ``N x S``.
+        adversarial: margins at the attack's points, ``N x S``.
         ibp: IBP lower bounds over the loss's box, ``N x S``.
         crown: CROWN-IBP lower bounds over the loss's box, ``N x S``.
     """
@@ -51,13 +52,13 @@ class LossMargins:
 
 @dataclass(frozen=True, eq=False)
 class Perturbed:
-    """The images of a step and what surrounds them.
+    """The images of a training step with their perturbations.
 
     Attributes:
         images: ``N x *X``, pixels in [0, 1].
         epsilon: half-width of the boxes that are bounded, >= 0.
-        attack_epsilon: half-width of the boxes that the attack looks in, >= 0.
-        points: the attack's points, ``N x *X``, where the loss needs them.
+        attack_epsilon: half-width of the boxes that the attack searches, >= 0.
+        points: the attack's points, ``N x *X``; None if the loss does not need them.
     """
 
     images: Tensor
@@ -67,25 +68,25 @@ class Perturbed:
 
 
 def whole_box(perturbed: Perturbed, share: float) -> Box:
-    """Bounds over the whole perturbation box: what every loss but SABR asks for."""
+    """The whole perturbation box, over which every loss except SABR is bounded."""
     return Box.around(perturbed.images, perturbed.epsilon)
 
 
 Value = Callable[[LossMargins, float], Tensor]
-"""Of (margins, α), a scalar."""
+"""Maps (margins, α) to a scalar."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss and what it asks of a training step.
+    """A loss, and what it needs from a training step.
 
     Attributes:
-        name: in recipes.
-        value: of (margins, α), a scalar: the mean over the batch.
-        needs_attack: margins at the attack's points.
-        needs_bounds: IBP lower bounds.
-        needs_crown: CROWN-IBP lower bounds too.
-        bounded_box: of (what surrounds the images, λ), the box to bound.
+        name: its name in recipes.
+        value: maps (margins, α) to a scalar, the mean over the batch.
+        needs_attack: whether it needs margins at the attack's points.
+        needs_bounds: whether it needs IBP lower bounds.
+        needs_crown: whether it also needs CROWN-IBP lower bounds.
+        bounded_box: maps (perturbed images, λ) to the boxes over which margins are bounded.
     """
 
     name: str
@@ -97,7 +98,11 @@ class Loss:
 
 
 def required(margins: Tensor | None, kind: str) -> Tensor:
-    """The margins, or an error that says which kind a loss was called without."""
+    """The margins, unless they are missing.
+
+    Raises:
+        ValueError: they are missing; the message names their kind.
+    """
     if margins is None:
         raise ValueError(f"this loss is a function of {kind} margins, which were not given")
     return margins
@@ -114,7 +119,7 @@ def of_adversarial(loss: Callable[[Tensor], Tensor]) -> Value:
 
 
 def of_ibp(loss: Callable[[Tensor], Tensor]) -> Value:
-    """A loss of IBP bounds of the margins."""
+    """A loss of the margins' IBP bounds."""
     return lambda margins, alpha: loss(required(margins.ibp, "IBP"))
 
 
@@ -126,7 +131,7 @@ def of_adversarial_and_ibp(loss: Callable[[Tensor, Tensor, float], Tensor]) -> V
 
 
 def of_crown_and_ibp(loss: Callable[[Tensor, Tensor, float], Tensor]) -> Value:
-    """A loss of CROWN-IBP and IBP bounds of the margins, and the weight of the former."""
+    """A loss of the margins' CROWN-IBP bounds, their IBP bounds, and the weight of the former."""
     return lambda margins, alpha: loss(
         required(margins.crown, "CROWN"), required(margins.ibp, "IBP"), alpha
     )

@@ -1,4 +1,4 @@
-"""Losses that look at bounds only: IBP and CROWN-IBP."""
+"""Losses that depend on bounds only: IBP and CROWN-IBP."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from verify_pipeline.losses.base import Loss, margin_cross_entropy, of_crown_and
 def ibp_loss(ibp: Tensor) -> Tensor:
     """``mean L(z_ibp)``: cross-entropy of the margins' IBP bounds.
 
-    Gowal et al. 2018 (arXiv:1810.12715), eq. 12 with all weight on bounds. Of bounds over
-    ``sabr_box`` it is the loss of SABR (Müller et al. 2023, arXiv:2210.04871).
+    Gowal et al. 2018 (arXiv:1810.12715), eq. 12 with all weight on the bounds. With bounds over
+    ``sabr_box``, it is the loss of SABR (Müller et al. 2023, arXiv:2210.04871).
 
     Args:
         ibp: IBP lower bounds of the margins, ``N x S``; see ``AutoLirpaBounder.ibp``.
@@ -30,7 +30,8 @@ def crown_ibp_loss(crown: Tensor, ibp: Tensor, weight: float) -> Tensor:
     Args:
         crown: CROWN-IBP lower bounds of the margins, ``N x S``; see ``AutoLirpaBounder.crown_ibp``.
         ibp: IBP lower bounds of the margins, ``N x S``.
-        weight: β in [0, 1], which goes from 1 to 0 while training; α in this package's settings.
+        weight: β in [0, 1], which decreases from 1 to 0 during training. This package's settings
+            call it α.
 
     Returns:
         A scalar, >= 0.

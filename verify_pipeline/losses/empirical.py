@@ -1,4 +1,4 @@
-"""Losses that look at points only: natural and adversarial training."""
+"""Losses that depend on single points only: natural and adversarial training."""
 
 from __future__ import annotations
 

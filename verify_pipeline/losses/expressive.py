@@ -1,7 +1,8 @@
 """Expressive losses: De Palma et al. 2024 (arXiv:2305.13991).
 
-Each goes from the adversarial loss at α = 0 to the IBP loss at α = 1, monotonically. For equal
-margins CC-IBP <= MTL-IBP (L is convex) and Exp-IBP <= MTL-IBP (weighted means).
+Each loss increases monotonically from the adversarial loss at α = 0 to the IBP loss at α = 1. For
+equal margins and α, CC-IBP <= MTL-IBP, since L is convex, and Exp-IBP <= MTL-IBP, by the inequality
+of arithmetic and geometric means.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import Tensor
 from verify_pipeline.losses.base import Loss, margin_cross_entropy, of_adversarial_and_ibp
 
 SMALLEST = 1.2e-38
-"""What stands for a mean that underflows: about float32's smallest normal number."""
+"""Replaces a mean that underflows to 0: about float32's smallest normal number."""
 
 
 def cc_ibp_loss(adversarial: Tensor, ibp: Tensor, alpha: float) -> Tensor:
@@ -50,9 +51,9 @@ def mtl_ibp_loss(adversarial: Tensor, ibp: Tensor, alpha: float) -> Tensor:
 def exp_ibp_loss(adversarial: Tensor, ibp: Tensor, alpha: float) -> Tensor:
     """``(mean L(z_ibp))^α (mean L(z_adv))^(1 - α)``: Exp-IBP, a combination of logarithms.
 
-    De Palma et al. 2024 (arXiv:2305.13991), eq. 7. Of the two batch means, as the authors compute
-    it. Where a mean underflows to 0, the smallest normal number stands in its place, so that the
-    power's gradient stays finite.
+    De Palma et al. 2024 (arXiv:2305.13991), eq. 7. Like the authors' code, it combines the means
+    over the batch. A mean that underflows to 0 is replaced by the smallest normal number, so that
+    the power's gradient stays finite.
 
     Args:
         adversarial: margins at the attack's points, ``N x S``; see ``margins_of_logits``.

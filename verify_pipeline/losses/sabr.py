@@ -1,4 +1,4 @@
-"""SABR: Müller et al. 2023 (arXiv:2210.04871)."""
+"""SABR, small adversarial bounding regions: Müller et al. 2023 (arXiv:2210.04871)."""
 
 from __future__ import annotations
 
@@ -11,32 +11,36 @@ from verify_pipeline.problem import Box
 
 
 def sabr_box(images: Tensor, points: Tensor, epsilon: float, share: float) -> Box:
-    """The box of half-width ``τ = λ ε`` around the attack's point, moved into the whole box.
+    """The box of half-width ``τ = λ ε`` around the attack's point, shifted into the whole box.
 
-    The whole box goes from ``l = max(0, x - ε)`` to ``u = min(1, x + ε)``. The centre is
-    ``clip(x_adv, l + τ, u - τ)``: Müller et al. 2023 (arXiv:2210.04871), eq. 4, with the box cut
-    to [0, 1] as De Palma et al. 2024 (arXiv:2305.13991) compute it, so that the small box has its
-    full width beside black and white too. Where [l, u] is narrower than 2τ, the small box is
-    [l, u]; their code leaves the whole box there. (CTBench takes λ times the half-width of [l, u]
-    for τ.)
+    The whole box is [l, u] with ``l = max(0, x - ε)`` and ``u = min(1, x + ε)``. The small box's
+    centre is ``clip(x_adv, l + τ, u - τ)``: Müller et al. 2023 (arXiv:2210.04871), eq. 4. The whole
+    box is cut to [0, 1] first, as in the code of De Palma et al. 2024 (arXiv:2305.13991), so that
+    the small box keeps its full width near black and white. Where [l, u] is narrower than 2τ, the
+    small box is [l, u], while their code leaves the whole box there. (In CTBench, τ is λ times the
+    half-width of [l, u].)
 
     Args:
         images: ``N x *X``, pixels in [0, 1].
-        points: the attack's points, ``N x *X``, in the whole box.
+        points: the attack's points inside the whole box, ``N x *X``.
         epsilon: ε of the attack, >= 0.
-        share: λ, in (0, 1].
+        share: λ in (0, 1].
     """
     whole = Box.around(images, epsilon)
     tau = share * epsilon
-    # where the two bounds cross, the lower one: both sides are cut to [l, u] below
+    # if the two limits cross, the lower limit wins; both sides are cut to [l, u] below
     center = torch.maximum(torch.minimum(points, whole.upper - tau), whole.lower + tau)
-    # rounding may push a side over the whole box's
+    # rounding may move a side beyond the whole box
     lower = torch.maximum(center - tau, whole.lower)
     return Box(lower, torch.maximum(torch.minimum(center + tau, whole.upper), lower))
 
 
 def small_box(perturbed: Perturbed, share: float) -> Box:
-    """The :func:`sabr_box` of a training step, in the box that its attack looks in."""
+    """The :func:`sabr_box` of a training step, inside the box that its attack searches.
+
+    Raises:
+        ValueError: there are no attack points.
+    """
     points = perturbed.points
     if points is None:
         raise ValueError("SABR bounds a box around the attack's points, which were not given")

@@ -1,1 +1,1 @@
-"""Networks as graphs of operations, and the architectures that can be trained."""
+"""Networks as graphs of operations, and the architectures that recipes can train."""

@@ -1,7 +1,7 @@
-"""Softmax written with the differences of its scores, for bounds.
+"""Softmax as a function of the differences of its scores, which gives tighter bounds.
 
-Output i is ``1 / Σ_j exp(x_j - x_i)``: it depends on differences alone, and the bounds of a
-difference, asked for as one functional, are narrower than the difference of two scores' bounds.
+Output i is ``1 / Σ_j exp(x_j - x_i)``, so it depends only on differences. A difference that is
+bounded as one functional has tighter bounds than the difference of two bounded scores.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Op, Softmax, Transpose
 
 MOST_SCORES = 5
-"""The longest axis that is rewritten: K scores have ``K (K - 1) / 2`` differences, 2 K of 5."""
+"""The greatest number of scores for which softmax is rewritten.
+
+K scores have ``K (K - 1) / 2`` differences, which is 2 K for K = 5.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class SoftmaxOfDifferences(Op):
-    """Softmax of K scores ``x`` over the last axis, given as their differences.
+    """Softmax over the last axis of K scores ``x``, which are given by their differences.
 
-    The input's last axis holds ``x_j - x_i`` of all pairs ``i < j`` in the order of
-    ``torch.triu_indices``, ``K (K - 1) / 2`` of them; the value's last axis is K long.
+    The last axis of the input holds the ``K (K - 1) / 2`` differences ``x_j - x_i`` of all pairs
+    ``i < j``, in the order of ``torch.triu_indices``. The last axis of the value has length K.
 
     Attributes:
         scores: K.
@@ -35,11 +38,11 @@ class SoftmaxOfDifferences(Op):
         return self.one_against_all(inputs[0], -inputs[0]).softmax(-1).diagonal(dim1=-2, dim2=-1)
 
     def one_against_all(self, above: Tensor, below: Tensor) -> Tensor:
-        """Rows i and columns j of ``N x *W x K x K``; 0 on the diagonal.
+        """Arrange values of pairs as matrices ``N x *W x K x K`` with 0 on the diagonal.
 
         Args:
-            above: ``N x *W x K(K-1)/2``, what stands at ``i < j``.
-            below: what stands at ``(j, i)``, likewise.
+            above: entries (row i, column j) of the pairs ``i < j``, ``N x *W x K(K-1)/2``.
+            below: entries (row j, column i) of the same pairs, likewise.
         """
         i, j = torch.triu_indices(self.scores, self.scores, 1, device=above.device)
         matrix = above.new_zeros(*above.shape[:-1], self.scores, self.scores)
@@ -48,9 +51,10 @@ class SoftmaxOfDifferences(Op):
 
 
 def with_score_differences(graph: Graph) -> Graph:
-    """A graph of the same function whose short softmaxes take differences of their scores.
+    """Rewrite each softmax of at most :data:`MOST_SCORES` scores as a function of differences.
 
-    The same graph if it has none of at most :data:`MOST_SCORES` scores.
+    Returns:
+        A graph of the same function; ``graph`` itself if it has no such softmax.
     """
     if not any(_is_short(graph, place) for place in range(len(graph.nodes))):
         return graph
@@ -71,7 +75,11 @@ def _is_short(graph: Graph, place: int) -> bool:
 
 
 def _softmax(builder: GraphBuilder, axis: int, source: int, name: str) -> int:
-    """Softmax over ``axis`` of the value at ``source``, in nodes of which the last has ``name``."""
+    """Add a softmax over ``axis`` of node ``source``; its last node is called ``name``.
+
+    Returns:
+        The index of the last node.
+    """
     order = list(range(len(builder.shape(source))))
     order[axis], order[-1] = order[-1], order[axis]
     swap = Transpose(tuple(order))

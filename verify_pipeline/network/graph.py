@@ -1,4 +1,4 @@
-"""A network as a graph of operations: what certification works on, whatever file it came from."""
+"""A network as a graph of operations. Certification works on it, wherever the network came from."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from verify_pipeline.network.ops import Input, Op
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One value of the graph.
+    """A node: one value of the graph and how it is computed.
 
     Attributes:
-        name: unique in the graph; from the ONNX file where there is one.
-        op: how it is computed.
-        inputs: places, in :attr:`Graph.nodes`, of the values it is computed from.
-        shape: of its value without the batch axis, ``*V``.
+        name: a name that is unique in the graph; taken from the ONNX file if there is one.
+        op: the operation that computes the value.
+        inputs: indices in :attr:`Graph.nodes` of the operation's inputs.
+        shape: shape of the value without the batch axis, ``*V``.
     """
 
     name: str
@@ -47,8 +47,11 @@ class Graph:
     """A network with one input (node 0) and one output (the last node), ``N x *X`` to ``N x K``.
 
     Attributes:
-        nodes: in topological order; node 0 is the :class:`Input`, the last node is the output, and
-            every other node is used by a later one.
+        nodes: the nodes in topological order. Node 0 is the :class:`Input`, the last node is the
+            output, and every other node is used by a later one.
+
+    Raises:
+        NetworkError: the first node is not an input, or a node does not follow its inputs.
     """
 
     nodes: tuple[Node, ...]
@@ -67,7 +70,7 @@ class Graph:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """``*X``."""
+        """Shape of the input without the batch axis, ``*X``."""
         return self.nodes[0].shape
 
     @property
@@ -80,14 +83,14 @@ class Graph:
         return self.values(x)[-1]
 
     def values(self, x: Tensor) -> list[Tensor]:
-        """Every node's value, in the order of :attr:`nodes`."""
+        """The value of every node at inputs ``N x *X``, in the order of :attr:`nodes`."""
         values: list[Tensor] = [x]
         for node in self.nodes[1:]:
             values.append(node.op(*(values[i] for i in node.inputs)))
         return values
 
     def users(self) -> list[list[int]]:
-        """For each node, the places of the nodes that take it as an input."""
+        """For each node, the indices of the nodes that have it as an input."""
         users: list[list[int]] = [[] for _ in self.nodes]
         for place, node in enumerate(self.nodes):
             for i in node.inputs:
@@ -116,7 +119,7 @@ class Graph:
         return all(node.is_finite() for node in self.nodes)
 
     def digest(self) -> str:
-        """SHA-256 of structure and weights, in hexadecimal; names do not count."""
+        """SHA-256 of structure and weights in hexadecimal; names of nodes do not count."""
         sha = hashlib.sha256()
         for node in self.nodes:
             sha.update(f"{type(node.op).__name__}{node.inputs}{node.shape}".encode())
@@ -131,14 +134,14 @@ class Graph:
 
 
 class GraphBuilder:
-    """Collects nodes in order and works out their shapes by running each operation once.
+    """Collects nodes in order, and determines their shapes by running each operation once.
 
-    A subclass may run something else than the operation whose results have the same shapes.
+    A subclass may run a cheaper computation whose results have the same shapes.
 
     Args:
         input_shape: ``*X``.
-        name: of the input's node.
-        dtype: of the operations' tensors.
+        name: name of the input node.
+        dtype: dtype of the operations' tensors.
     """
 
     def __init__(
@@ -151,7 +154,7 @@ class GraphBuilder:
         self._values: list[Tensor] = [torch.zeros(1, *input_shape, dtype=dtype)]
 
     def add(self, op: Op, *inputs: int, name: str | None = None) -> int:
-        """Append ``op`` of the nodes at ``inputs``; returns its place."""
+        """Append a node that applies ``op`` to the nodes ``inputs``; return the node's index."""
         with torch.no_grad():
             value = self._run(op, *(self._values[i] for i in inputs))
         place = len(self._nodes)
@@ -164,15 +167,19 @@ class GraphBuilder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the operations' tensors."""
+        """The dtype of the operations' tensors."""
         return self._values[0].dtype
 
     def shape(self, place: int) -> tuple[int, ...]:
-        """``*V`` of a node added before."""
+        """The shape ``*V`` of the node with index ``place``."""
         return self._nodes[place].shape
 
     def build(self, output: int | None = None) -> Graph:
-        """The graph that ends in node ``output`` (the last added one), without unused nodes."""
+        """The graph that ends in node ``output``, without unused nodes.
+
+        Args:
+            output: index of the output node; None: the node that was added last.
+        """
         output = len(self._nodes) - 1 if output is None else output
         used = {0, output}
         for place in range(output, 0, -1):
@@ -187,7 +194,7 @@ class GraphBuilder:
 
 
 class GraphModule(nn.Module):
-    """A graph as a torch module, for tools that want one; weights are buffers, not trained."""
+    """A graph as a torch module, for tools that need one. Its weights cannot be trained."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()

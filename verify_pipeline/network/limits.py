@@ -1,8 +1,9 @@
-"""Maxima, and rounding to float32, as operations of their own.
+"""Maxima, limits and rounding to float32, as operations of their own.
 
-``max(a, b) = b + relu(a - b)`` in real numbers. In floating point the sum loses ``a`` where ``b``
-is far below it: with ``b = -1e38`` nothing is left of ``a = 1``. So a file's limits and maxima are
-read as what they are. Where the sum loses nothing ``bounds/interval`` writes them with ReLUs.
+In real numbers, ``max(a, b) = b + relu(a - b)``. In floating point, the sum loses ``a`` if ``b`` is
+far below it: with ``b = -1e38``, nothing is left of ``a = 1``. Limits and maxima of a file are
+therefore read as separate operations. ``bounds/interval`` replaces them with ReLUs where the sum
+loses no precision.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from verify_pipeline.network.ops import Op
 
 @dataclass(frozen=True, eq=False)
 class AtLeast(Op):
-    """``max(x, limit)`` with a constant that broadcasts against ``*V`` without changing it.
+    """``max(x, limit)`` with a constant that broadcasts to the shape ``*V`` of the input.
 
-    ``min(x, limit)`` is the negative of ``max(-x, -limit)``, exactly.
+    ``min(x, limit)`` equals ``-max(-x, -limit)`` exactly.
     """
 
     limit: Tensor
@@ -30,7 +31,7 @@ class AtLeast(Op):
 
 @dataclass(frozen=True, eq=False)
 class Maximum(Op):
-    """The greater of two inputs of one shape, element by element."""
+    """The elementwise maximum of two inputs of the same shape."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return torch.maximum(inputs[0], inputs[1])
@@ -38,7 +39,7 @@ class Maximum(Op):
 
 @dataclass(frozen=True, eq=False)
 class Single(Op):
-    """The nearest float32 number, in the input's own dtype: what a cast to float32 leaves."""
+    """Rounding to the nearest float32 number, as by a cast; the dtype stays the input's."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0].to(torch.float32).to(inputs[0].dtype)

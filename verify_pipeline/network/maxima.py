@@ -1,9 +1,10 @@
-"""Maxima written with ReLU, for methods that split ReLUs or encode them.
+"""Maxima written with ReLUs, for methods that split or encode ReLUs.
 
-``max(a, b) = b + relu(a - b)``, pair by pair. Branch and bound can then split each comparison, and
-linear programs know it exactly, as with any other ReLU. In floating point the sum is as precise as
-the greater of ``|a|`` and ``|b|`` is, which may be less than the maximum is:
-``bounds/interval/maxima_as_relus.py`` says where it is precise enough.
+A maximum of several values is computed pair by pair, as ``max(a, b) = b + relu(a - b)``. Branch and
+bound can then split each comparison, and a linear program can encode it exactly, like any other
+ReLU. In floating point, the rounding error of the sum is relative to the greater of ``|a|`` and
+``|b|``, which may be much larger than the maximum. ``bounds/interval/maxima_as_relus.py`` decides
+where this is precise enough.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ from verify_pipeline.network.ops import (
 
 
 def without_max_pooling(graph: Graph) -> Graph:
-    """A graph of the same function without :class:`MaxPool2d`; the same graph if it has none."""
+    """A graph of the same function without :class:`MaxPool2d`; ``graph`` itself if it has none."""
     pools = [p for p, node in enumerate(graph.nodes) if isinstance(node.op, MaxPool2d)]
     return with_relus(graph, pools, {}) if pools else graph
 
 
 def with_relus(graph: Graph, maxima: Collection[int], limits: Mapping[int, Tensor | None]) -> Graph:
-    """A graph of the same function that has ReLUs in place of some of its maxima.
+    """A graph of the same function in which ReLUs replace some of the maxima and limits.
 
     Args:
         graph: the network.
-        maxima: places of nodes :class:`MaxPool2d` and :class:`Maximum` to be rewritten.
-        limits: place of an ``AtLeast`` to be rewritten -> its limit, or None for one that the
-            values never reach.
+        maxima: indices of the :class:`MaxPool2d` and :class:`Maximum` nodes to rewrite.
+        limits: index of an ``AtLeast`` node to rewrite -> its limit, or None if its input never
+            reaches the limit.
     """
     rewriter = _Rewriter()
     new_place: list[int] = []
@@ -62,9 +63,17 @@ def with_relus(graph: Graph, maxima: Collection[int], limits: Mapping[int, Tenso
 
 
 def greater_of(graph: Graph, place: int) -> tuple[int, int] | None:
-    """The two places whose maximum a node is, if it is ``b + relu(a - b)``; else None.
+    """The indices of a and b if a node computes ``b + relu(a - b)``, which is their maximum.
 
-    Bounds that look at one operation at a time cannot see it, and need not: it rises in both.
+    Interval bounds of the single operations are loose for such a node. The maximum increases in
+    both a and b, so it is easily bounded as a whole.
+
+    Args:
+        graph: the network.
+        place: index of the node.
+
+    Returns:
+        The indices of a and b; None if the node computes something else.
     """
     node = graph.nodes[place]
     if not isinstance(node.op, Add):
@@ -82,12 +91,12 @@ def greater_of(graph: Graph, place: int) -> tuple[int, int] | None:
 
 
 def windows(op: MaxPool2d, plane: tuple[int, int], count: tuple[int, int]) -> Tensor:
-    """Places in the flattened plane of each window's elements, ``P x k``; -1: in the padding.
+    """Indices of each window's elements in the flattened plane, ``P x k``; -1 in the padding.
 
     Args:
         op: the pooling.
         plane: height and width of its input.
-        count: of windows, along height and width; ``P`` is their product.
+        count: number of windows along height and width; ``P`` is their product.
     """
     widths = []
     for axis in (1, 0):
@@ -117,20 +126,20 @@ class _Rewriter:
         return len(self.nodes) - 1
 
     def graph(self, output: int) -> Graph:
-        """The new graph, which ends in the value at ``output``."""
-        if output != len(self.nodes) - 1:  # the last node was a limit that is gone
+        """The new graph, whose output is the node with index ``output``."""
+        if output != len(self.nodes) - 1:  # the output was a limit that has been removed
             shape = self.nodes[output].shape
             self.add(Reshape(shape), (output,), shape, f"{self.nodes[output].name}/output")
         return Graph(tuple(self.nodes))
 
     def greater(self, a: int, b: int, shape: tuple[int, ...], name: str) -> int:
-        """``b + relu(a - b)``."""
+        """Add ``b + relu(a - b)``; return the index of the last node."""
         gap = self.add(Sub(), (a, b), shape, f"{name}/gap")
         more = self.add(Relu(), (gap,), shape, f"{name}/relu")
         return self.add(Add(), (b, more), shape, name)
 
     def at_least(self, limit: Tensor | None, source: int, node: Node) -> int:
-        """``limit + relu(x - limit)``; x itself without a limit."""
+        """Add ``limit + relu(x - limit)``, or nothing if ``limit`` is None; return the index."""
         if limit is None:
             return source
         one = torch.ones((), dtype=limit.dtype, device=limit.device)
@@ -140,14 +149,17 @@ class _Rewriter:
         return self.add(Scale(one, limit), (more,), shape, name)
 
     def pool(self, op: MaxPool2d, source: int, node: Node) -> int:
-        """The greatest of each window of the value at ``source``; ends in a node like ``node``."""
+        """Add the maximum over each window of node ``source``; return the index of the last node.
+
+        The last node has the name and shape of ``node``.
+        """
         inside = not op.ceil_mode and op.padding == (0, 0)
         elements = self._slices if inside else self._gathered
         values = elements(op, source, node)
         shape = self.nodes[values[0]].shape
         step = 0
         while len(values) > 1:
-            # neighbours first, so that the tree is as low as it can be
+            # neighbours are paired, so that the tree has the least possible depth
             pairs = zip(values[::2], values[1::2], strict=False)
             left_over = [values[-1]] if len(values) % 2 else []
             values = []
@@ -160,7 +172,7 @@ class _Rewriter:
         return self.add(Reshape(node.shape), (values[0],), node.shape, node.name)
 
     def _slices(self, op: MaxPool2d, source: int, node: Node) -> list[int]:
-        """For each place of the kernel the elements there of all windows, ``C x h x w``."""
+        """Add one node ``C x h x w`` for each kernel position, with this element of each window."""
         channels, height, width = node.shape
         in_width = self.nodes[source].shape[2]
         found = []
@@ -176,7 +188,10 @@ class _Rewriter:
         return found
 
     def _gathered(self, op: MaxPool2d, source: int, node: Node) -> list[int]:
-        """The same where windows reach into padding, ``C x P``; padding repeats another element."""
+        """As :meth:`_slices` for windows that reach into the padding, ``C x P``.
+
+        An element in the padding is replaced by another element of the window.
+        """
         channels, height, width = self.nodes[source].shape
         count = (node.shape[1], node.shape[2])
         places = windows(op, (height, width), count)

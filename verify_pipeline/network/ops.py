@@ -1,18 +1,18 @@
-"""The operations a network's graph is made of: what each computes, and nothing about bounds.
+"""The operations of a network's graph: what each one computes, and nothing about bounds.
 
-An operation is a frozen value object that is called on its inputs' values. Values carry the batch
-axis first; shapes, axes and permutations in an operation's attributes leave the batch axis out, so
-``axis=0`` is the first axis after it. How an operation is bounded stands in ``bounds/``; how it is
-read from ONNX, in ``onnx/``.
+An operation is a frozen value object that is called on the values of its inputs. The batch axis is
+the first axis of a value. Shapes, axes and permutations in an operation's attributes do not count
+the batch axis, so ``axis=0`` is the first axis after it. ``bounds/`` says how operations are
+bounded, and ``onnx/`` how they are read from files.
 
-Families (what bounds need to know):
+Bounds distinguish these families:
 
-* :class:`LinearOp` of one input: affine in its input. Its linear part without the constant is
-  ``linear``; ``linear_abs`` is the same map with absolute coefficients, for radii.
+* :class:`LinearOp`: affine in its one input. ``linear`` is the linear part without the constant,
+  and ``linear_abs`` the same map with absolute coefficients, which propagates radii.
 * :class:`Add`, :class:`Sub`, :class:`Concat`: linear in several inputs.
-* :class:`Relu`, :class:`LeakyRelu`, :class:`MaxPool`: piecewise linear.
+* :class:`Relu`, :class:`LeakyRelu`, :class:`MaxPool2d`: piecewise linear.
 * :class:`Elementwise` (sigmoid, tanh, …), :class:`Mul`, :class:`Div`, :class:`MatMul`,
-  :class:`Softmax`: the rest.
+  :class:`Softmax`: other nonlinear operations.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, eq=False)
 class Op(ABC):
-    """An operation: called on batched values, it returns a batched value."""
+    """An operation, which maps batched values to a batched value."""
 
     @abstractmethod
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """The value, ``N x *V``, at the inputs' values, each ``N x *V_i``."""
+        """The value ``N x *V`` at the values of the inputs, ``N x *V_i`` each."""
 
     def to(self, target: torch.dtype | torch.device | str) -> Self:
         """The same operation with its tensors in another dtype or on another device."""
@@ -48,7 +48,7 @@ class Op(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Input(Op):
-    """The network's input; it has no inputs of its own and is never called."""
+    """The network's input. It has no inputs of its own and is never called."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         raise AssertionError("the input node holds the network's input and is not computed")
@@ -56,7 +56,7 @@ class Input(Op):
 
 @dataclass(frozen=True, eq=False)
 class LinearOp(Op):
-    """Affine in its one input: ``op(x) = linear(x) + constant``."""
+    """An operation that is affine in its one input: ``op(x) = linear(x) + constant``."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return self.linear(inputs[0])
@@ -66,13 +66,16 @@ class LinearOp(Op):
         """The linear part, without the constant."""
 
     def linear_abs(self, x: Tensor) -> Tensor:
-        """The linear part with absolute coefficients; as it is where no coefficient is negative."""
+        """The linear part with absolute coefficients.
+
+        This default is for operations without negative coefficients.
+        """
         return self.linear(x)
 
 
 @dataclass(frozen=True, eq=False)
 class Linear(LinearOp):
-    """``x W^T + b`` over the last axis; weight ``O x I``, bias ``O`` or None."""
+    """``x W^T + b`` over the last axis, with weight ``O x I`` and bias ``O`` or None."""
 
     weight: Tensor
     bias: Tensor | None = None
@@ -91,9 +94,9 @@ class Linear(LinearOp):
 
 @dataclass(frozen=True, eq=False)
 class Conv2d(LinearOp):
-    """2-D convolution as torch's; weight ``O x I/groups x kh x kw``, symmetric zero padding.
+    """2-D convolution as in torch, with weight ``O x I/groups x kh x kw``.
 
-    Other paddings are a :class:`Pad` before it.
+    Zero padding is symmetric. Other padding is a separate :class:`Pad` before the convolution.
     """
 
     weight: Tensor
@@ -122,7 +125,7 @@ class Conv2d(LinearOp):
 class Scale(LinearOp):
     """``x * scale + shift`` with constants that broadcast against ``*V`` (no batch axis).
 
-    The result has the shape that ``*V`` and the constants broadcast to.
+    The value has the common shape to which the input and the constants broadcast.
     """
 
     scale: Tensor
@@ -142,7 +145,7 @@ class Scale(LinearOp):
 
 @dataclass(frozen=True, eq=False)
 class Reshape(LinearOp):
-    """To ``shape`` (batch axis left out, no -1)."""
+    """Reshape to ``shape``, which does not contain the batch axis or -1."""
 
     shape: tuple[int, ...]
 
@@ -153,18 +156,18 @@ class Reshape(LinearOp):
 
 @dataclass(frozen=True, eq=False)
 class Transpose(LinearOp):
-    """Permute the axes after the batch axis: ``axes[i]`` is the old place of new axis i."""
+    """Permute the axes after the batch axis: new axis i is old axis ``axes[i]``."""
 
     axes: tuple[int, ...]
 
     def linear(self, x: Tensor) -> Tensor:
-        """``N x *V_in`` to ``N x *V``, axis i of which is axis ``axes[i]`` of ``*V_in``."""
+        """``N x *V_in`` to ``N x *V``: axis i of ``*V`` is axis ``axes[i]`` of ``*V_in``."""
         return x.permute(0, *(axis + 1 for axis in self.axes))
 
 
 @dataclass(frozen=True, eq=False)
 class Pad(LinearOp):
-    """Zero padding; ``widths`` as torch.nn.functional.pad takes them (last axis first)."""
+    """Zero padding, with ``widths`` as in torch.nn.functional.pad (last axis first)."""
 
     widths: tuple[int, ...]
 
@@ -191,13 +194,13 @@ class Slice(LinearOp):
 
 @dataclass(frozen=True, eq=False)
 class Gather(LinearOp):
-    """Constant integer ``indices`` (any shape, 0-d drops the axis) of one axis."""
+    """Elements of one axis at constant integer ``indices`` of any shape; 0-d drops the axis."""
 
     axis: int
     indices: Tensor
 
     def linear(self, x: Tensor) -> Tensor:
-        """``N x *V_in`` to ``N x *V``: the indices' shape stands in the place of ``axis``."""
+        """``N x *V_in`` to ``N x *V``: the shape of the indices replaces ``axis``."""
         picked = x.index_select(self.axis + 1, self.indices.reshape(-1).to(x.device))
         shape = x.shape[: self.axis + 1] + self.indices.shape + x.shape[self.axis + 2 :]
         return picked.reshape(shape)
@@ -205,7 +208,7 @@ class Gather(LinearOp):
 
 @dataclass(frozen=True, eq=False)
 class AvgPool2d(LinearOp):
-    """Average pooling as torch's."""
+    """Average pooling as in torch."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -228,7 +231,7 @@ class Mean(LinearOp):
     keepdim: bool = True
 
     def linear(self, x: Tensor) -> Tensor:
-        """``N x *V_in`` to ``N x *V``: ``axes`` are 1 long, or gone without ``keepdim``."""
+        """``N x *V_in`` to ``N x *V``: ``axes`` have length 1 if ``keepdim``, else are dropped."""
         return x.mean([axis + 1 for axis in self.axes], keepdim=self.keepdim)
 
 
@@ -240,13 +243,13 @@ class Sum(LinearOp):
     keepdim: bool = True
 
     def linear(self, x: Tensor) -> Tensor:
-        """``N x *V_in`` to ``N x *V``: ``axes`` are 1 long, or gone without ``keepdim``."""
+        """``N x *V_in`` to ``N x *V``: ``axes`` have length 1 if ``keepdim``, else are dropped."""
         return x.sum([axis + 1 for axis in self.axes], keepdim=self.keepdim)
 
 
 @dataclass(frozen=True, eq=False)
 class Add(Op):
-    """Sum of two inputs that broadcast."""
+    """Sum of two inputs, with broadcasting."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0] + inputs[1]
@@ -254,7 +257,7 @@ class Add(Op):
 
 @dataclass(frozen=True, eq=False)
 class Sub(Op):
-    """Difference of two inputs that broadcast."""
+    """Difference of two inputs, with broadcasting."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0] - inputs[1]
@@ -272,7 +275,7 @@ class Concat(Op):
 
 @dataclass(frozen=True, eq=False)
 class Constant(Op):
-    """A constant ``*V``, expanded to the batch; its one input gives the batch size only."""
+    """A constant ``*V``, expanded to the batch. Its one input only determines the batch size."""
 
     value: Tensor
 
@@ -282,7 +285,7 @@ class Constant(Op):
 
 @dataclass(frozen=True, eq=False)
 class Relu(Op):
-    """max(x, 0)."""
+    """``max(x, 0)``."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0].relu()
@@ -290,7 +293,7 @@ class Relu(Op):
 
 @dataclass(frozen=True, eq=False)
 class LeakyRelu(Op):
-    """x where x >= 0, ``slope * x`` elsewhere; 0 <= slope <= 1."""
+    """``x`` where x >= 0, otherwise ``slope * x``; 0 <= slope <= 1."""
 
     slope: float = 0.01
 
@@ -300,7 +303,7 @@ class LeakyRelu(Op):
 
 @dataclass(frozen=True, eq=False)
 class MaxPool2d(Op):
-    """Max pooling as torch's."""
+    """Max pooling as in torch."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -316,7 +319,7 @@ class MaxPool2d(Op):
 
 @dataclass(frozen=True, eq=False)
 class Elementwise(Op):
-    """A smooth function of each element, by name: see :data:`FUNCTIONS`."""
+    """A function of each element, given by its name in :data:`FUNCTIONS`."""
 
     function: str
 
@@ -325,7 +328,7 @@ class Elementwise(Op):
 
 
 SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
-"""SELU's constants as ONNX has them, in float32 (Klambauer et al. 2017, arXiv:1706.02515)."""
+"""SELU's constants in float32, as in ONNX (Klambauer et al. 2017, arXiv:1706.02515)."""
 
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -343,7 +346,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mish": lambda x: x * F.softplus(x, threshold=50).tanh(),
     "hardswish": F.hardswish,
     "erf": torch.erf,
-    # torch's own switch to the identity at 20 is a step down that breaks its monotony
+    # torch's default switch to the identity at 20 is a step down, so softplus would not be monotone
     "softplus": lambda x: F.softplus(x, threshold=50),
     "sin": torch.sin,
     "cos": torch.cos,
@@ -354,7 +357,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True, eq=False)
 class Mul(Op):
-    """Product of two inputs that broadcast."""
+    """Elementwise product of two inputs, with broadcasting."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0] * inputs[1]
@@ -362,7 +365,7 @@ class Mul(Op):
 
 @dataclass(frozen=True, eq=False)
 class Div(Op):
-    """Quotient of two inputs that broadcast."""
+    """Elementwise quotient of two inputs, with broadcasting."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0] / inputs[1]
@@ -370,7 +373,7 @@ class Div(Op):
 
 @dataclass(frozen=True, eq=False)
 class MatMul(Op):
-    """Matrix product of two inputs over their last two axes (batch axis kept)."""
+    """Matrix product of two inputs over their last two axes; the batch axis is kept."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0] @ inputs[1]

@@ -1,7 +1,7 @@
-"""Ends of networks that do not change which output is greater: a softmax, most of all.
+"""Final layers that keep the order of the outputs, such as a softmax.
 
-keras's classifiers end in one. Whether one class beats another is decided by its inputs, and bounds
-of these say far more than bounds of probabilities.
+Keras classifiers often end in a softmax. Its inputs already decide which class wins, and bounds of
+these inputs are far more useful than bounds of probabilities.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from verify_pipeline.network.ops import (
 )
 
 INCREASING = frozenset({"sigmoid", "tanh", "softplus", "erf", "atan"})
-"""Functions that rise everywhere, strictly; in floating point they come to limits. An exponential
-does not: it overflows."""
+"""Functions that increase strictly and, in floating point, saturate at a limit. The exponential is
+not included, because it overflows."""
 
 
 @dataclass(frozen=True, eq=False)
 class Beginning:
-    """A network without an end that keeps the order of its outputs.
+    """A network without final layers that keep the order of its outputs.
 
-    In exact numbers: where the end comes to its limits in floating point, outputs may tie.
+    The order is kept in exact arithmetic. In floating point, outputs may tie where these layers
+    saturate.
 
     Attributes:
-        graph: ``N x *X`` to ``N x K``.
-        name: of the node whose value it ends in.
-        saturates: whether functions of single outputs are left out, of which two may come to the
-            same limit; of a softmax alone the greatest output stays apart from the others.
+        graph: the network, ``N x *X`` to ``N x K``.
+        name: name of the node that is its output.
+        saturates: whether functions of single outputs are left out. Two outputs can saturate at the
+            same limit, while a softmax alone keeps the greatest output apart from the others.
     """
 
     graph: Graph
@@ -43,15 +44,16 @@ class Beginning:
 
 
 def beginning(graph: Graph) -> Beginning | None:
-    """A network of which output a is greater than output b wherever it is so of ``graph``.
+    """The network without final layers that keep the order of its outputs.
 
-    For comparisons of outputs with each other only: values and differences are others.
+    Output a exceeds output b exactly where it does so for ``graph``. The result is only valid for
+    comparing outputs with each other, because values and differences change.
 
     Args:
-        graph: ``N x *X`` to ``N x K``.
+        graph: the network, ``N x *X`` to ``N x K``.
 
     Returns:
-        What stands before its end; None where that is needed.
+        The network without these layers; None if there are none.
     """
     place, found, saturates = len(graph.nodes) - 1, 0, False
     while place:
@@ -69,13 +71,13 @@ def beginning(graph: Graph) -> Beginning | None:
 
 
 def without_order_keeping_end(graph: Graph) -> Graph:
-    """The graph of its :func:`beginning`; ``graph`` itself where its end is needed."""
+    """The graph of :func:`beginning`; ``graph`` itself if nothing can be left out."""
     begun = beginning(graph)
     return graph if begun is None else begun.graph
 
 
 def _same_order(graph: Graph, place: int) -> int:
-    """The place of a value of K elements in the same order as those at ``place``; 0 for none."""
+    """The index of an earlier node with K elements in the same order as at ``place``; 0: none."""
     node, count = graph.nodes[place], graph.outputs
     shapes = [graph.nodes[i].shape for i in node.inputs]
     match node.op:
@@ -86,7 +88,7 @@ def _same_order(graph: Graph, place: int) -> int:
         case Elementwise(function=function):
             return node.inputs[0] if function in INCREASING else 0
         case Add() | Sub() if size(shapes[1]) == 1 and size(shapes[0]) == count:
-            kept, shift = node.inputs  # all outputs are shifted by the same
+            kept, shift = node.inputs  # all outputs are shifted by the same number
         case Add() if size(shapes[0]) == 1 and size(shapes[1]) == count:
             shift, kept = node.inputs
         case _:
@@ -95,11 +97,11 @@ def _same_order(graph: Graph, place: int) -> int:
 
 
 def _has_a_value(graph: Graph, place: int, kept: int, label: str) -> bool:
-    """Whether a value is a number wherever the one at ``kept`` is.
+    """Whether the value at ``place`` is defined wherever the value at ``kept`` is.
 
-    What is computed for it alone may be undefined, or overflow, where the rest is not: then it is
-    needed. Nodes of one label are of one operation of the file, such as a log-softmax, which has a
-    value for any scores.
+    Nodes that only ``place`` depends on could be undefined or overflow, and then must not be left
+    out. Nodes with the same label stem from one operation of the file, such as a log-softmax, which
+    is defined for all scores.
     """
     alone = _ancestors(graph, place) - _ancestors(graph, kept)
     nodes = [graph.nodes[at] for at in alone]
@@ -107,7 +109,7 @@ def _has_a_value(graph: Graph, place: int, kept: int, label: str) -> bool:
 
 
 def _ancestors(graph: Graph, place: int) -> set[int]:
-    """A node, the input, and all that the node is computed of."""
+    """The indices of the node, of the input, and of all nodes on which the node depends."""
     found = {0, place}
     for at in range(place, 0, -1):
         if at in found:
@@ -116,12 +118,12 @@ def _ancestors(graph: Graph, place: int) -> set[int]:
 
 
 def _label(node: Node) -> str:
-    """The name of the file's value that a node was made for."""
+    """The name of the value in the file for which the node was made."""
     return node.name.partition("#")[0]
 
 
 def _ending_in(graph: Graph, place: int) -> Graph:
-    """The network that ends in the value at ``place``, flattened."""
+    """The network whose output is the flattened value of node ``place``."""
     order = sorted(_ancestors(graph, place))
     new = {old: i for i, old in enumerate(order)}
     kept = [graph.nodes[old] for old in order]

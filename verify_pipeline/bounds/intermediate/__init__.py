@@ -1,1 +1,1 @@
-"""Bounds of the neurons inside a network."""
+"""Intermediate bounds: bounds of the neurons inside a network."""

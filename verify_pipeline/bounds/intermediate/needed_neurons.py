@@ -1,4 +1,4 @@
-"""Which neurons inside a network need bounds."""
+"""Which neurons inside a network need tighter bounds than intervals."""
 
 from __future__ import annotations
 
@@ -29,14 +29,19 @@ from verify_pipeline.network.ops import (
     size,
 )
 
-# A product whose error is a smaller part of its range gains nothing from tighter factors.
+# If the error of a product's relaxation is at most this share of the product's range, tighter
+# bounds of its factors gain nothing.
 _WORTH_TIGHTENING = 0.02
 
 
 def nearly_linear_products(graph: Graph, start: NodeBounds) -> set[int]:
-    """Places of products that are nearly linear over the bounds of their factors.
+    """Indices of products that are nearly linear over the bounds of their factors.
 
-    The error is the product of the factors' radii, of the second order.
+    The relaxation error is the product of the factors' radii, a second-order term.
+
+    Args:
+        graph: the network.
+        start: bounds of some nodes. Products of other nodes are left out.
     """
     found = set()
     for place, node in enumerate(graph.nodes):
@@ -51,14 +56,14 @@ def nearly_linear_products(graph: Graph, start: NodeBounds) -> set[int]:
 
 
 def needed_neurons(graph: Graph, known_well: Collection[int] = ()) -> dict[int, bool]:
-    """Places whose bounds relaxations are made of, where intervals are loose.
+    """Nodes whose bounds determine relaxations and whose intervals are loose.
 
     Args:
         graph: the network.
-        known_well: places of nodes whose relaxations need no better bounds.
+        known_well: indices of nonlinear nodes whose relaxations need no better bounds.
 
     Returns:
-        Place -> whether only neurons of either sign matter there.
+        Index of a node -> whether only its neurons of undetermined sign matter.
     """
     exact = _exact_by_interval(graph)
     asked: dict[int, bool] = {}
@@ -68,7 +73,7 @@ def needed_neurons(graph: Graph, known_well: Collection[int] = ()) -> dict[int, 
         for i in node.inputs:
             only_signs = isinstance(node.op, (Relu, LeakyRelu))
             while isinstance(graph.nodes[i].op, (Relu, LeakyRelu)):
-                # its lines say no more of its value than bounds of its input do
+                # bounds of a ReLU's value follow from bounds of its input
                 i = graph.nodes[i].inputs[0]
                 only_signs = False
             source = graph.nodes[i].op
@@ -79,13 +84,18 @@ def needed_neurons(graph: Graph, known_well: Collection[int] = ()) -> dict[int, 
 
 
 def are_loose(only_signs: bool, interval: Interval) -> Tensor:
-    """Neurons ``N x *V`` that better bounds may help: of either sign, or wherever not a point."""
+    """Neurons for which tighter bounds may help, ``N x *V`` booleans.
+
+    Args:
+        only_signs: True: neurons whose sign is undetermined; False: all that are not constant.
+        interval: their bounds, ``N x *V`` each.
+    """
     lower, upper = interval
     return (lower < 0) & (upper > 0) if only_signs else lower < upper
 
 
 def _exact_by_interval(graph: Graph) -> set[int]:
-    """Places whose interval bounds are exact: at most one layer that mixes lies before them."""
+    """Indices of nodes whose intervals are exact, because at most one layer before them mixes."""
     boxes, exact = {0}, {0}
     for place, node in enumerate(graph.nodes[1:], 1):
         op, source = node.op, node.inputs[0]

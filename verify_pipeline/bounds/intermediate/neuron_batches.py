@@ -1,4 +1,4 @@
-"""Neurons of a node laid out as problems: which network, boxes and functionals bound them."""
+"""Batches of neurons of one node, as bounding problems: a network, boxes and functionals."""
 
 from __future__ import annotations
 
@@ -19,37 +19,39 @@ Problem = tuple[Tensor, Tensor, tuple[LinearGraph, Box, Functional]]
 """Instances ``R``, their neurons ``R x U``, and the problem: a network, boxes, functionals."""
 
 Sides = tuple[Tensor, ...]
-"""For each functional of a neuron, the sides of all neurons ``N x V``: 1 from below, else -1."""
+"""For each functional of a neuron, the sides of all neurons, ``N x V``: 1 from below, -1 from
+above."""
 
 NeuronBatches = Callable[[Tensor, Sides], Iterator[Problem]]
-"""Problems of the neurons that a mask ``N x V`` picks, bounded on these sides."""
+"""From a mask of neurons ``N x V`` and sides to the problems that bound these neurons."""
 
 
 class BoundingMethod(Protocol):
-    """How functionals are bounded, and how many go together."""
+    """A method that bounds functionals, and how many it can bound at once."""
 
     def through(self, linear: LinearGraph) -> LinearGraph:
-        """The relaxed network as :meth:`solve` takes parts of it."""
+        """The relaxed network in the form whose parts :meth:`solve` takes."""
 
     def solve(self, linear: LinearGraph, box: Box, functional: Functional) -> Tensor:
-        """Lower bounds ``N x S`` of functionals over boxes."""
+        """Lower bounds of functionals over boxes, ``N x S``."""
 
     def capacity(self, graph: Graph, place: int) -> int:
-        """How many functionals of the node at ``place`` may be solved at once."""
+        """How many functionals of the node with index ``place`` can be solved at once."""
 
 
 def neuron_batches(
     linear: LinearGraph, box: Box, place: int, method: BoundingMethod
 ) -> NeuronBatches:
-    """How neurons of the node at ``place`` are bounded.
+    """How neurons of the node with index ``place`` are batched.
 
-    Through the network that a single one sees, where that is a small part; else through the whole.
+    If a neuron's receptive field is a small part of the network, each neuron is bounded through its
+    own receptive field. Otherwise neurons are bounded through the whole network.
 
     Args:
         linear: the relaxed network, ``N`` instances.
         box: ``N`` boxes.
-        place: of the node.
-        method: see there.
+        place: index of the node.
+        method: the method that will bound the neurons.
     """
     field = receptive_field(linear.graph, place)
     if field is None:
@@ -60,7 +62,7 @@ def neuron_batches(
 def _in_rows(
     linear: LinearGraph, box: Box, place: int, method: BoundingMethod, mask: Tensor, sides: Sides
 ) -> Iterator[Problem]:
-    """Problems of the whole network, in which an instance's neurons go together."""
+    """Problems over the whole network, in which neurons of one instance share a row."""
     functionals = method.capacity(linear.graph, place)
     rows = Rows(mask, max(1, functionals // len(sides)))
     for part in rows.parts(functionals, len(sides)):
@@ -78,8 +80,8 @@ def _alone(
     mask: Tensor,
     sides: Sides,
 ) -> Iterator[Problem]:
-    """Problems of what a neuron sees, in which every neuron is an instance."""
-    # windows of bounds are as large as two functionals
+    """Problems over receptive fields, in which every neuron is an instance of its own."""
+    # a neuron's windows of lower and upper bounds take as much memory as two functionals
     capacity = method.capacity(field.graph, len(field.graph.nodes) - 1)
     step = max(1, capacity // (2 + len(sides)))
     instances, all_neurons = mask.nonzero(as_tuple=True)
@@ -91,18 +93,18 @@ def _alone(
 
 
 class Rows:
-    """Neurons of many instances laid out as rows of equal length, for few padded places.
+    """Neurons of many instances as rows of equal length, with little padding.
 
-    An instance with many neurons has several rows; one without any has none.
+    An instance with many neurons has several rows, and one without any neurons has none.
 
     Attributes:
         instance: the instance of each row, ``R``.
-        neurons: places of its neurons in the flattened value, ``R x U``; a row that is not full
-            repeats its first.
+        neurons: indices of its neurons in the flattened value, ``R x U``. A row that is not full
+            repeats its first neuron.
     """
 
     def __init__(self, mask: Tensor, longest: int) -> None:
-        """Lay out the neurons that ``mask`` ``N x *V`` picks, at most ``longest`` in a row."""
+        """Lay out the neurons that ``mask`` ``N x *V`` selects, at most ``longest`` in a row."""
         instance, neuron = mask.flatten(1).nonzero(as_tuple=True)
         counts = torch.bincount(instance, minlength=mask.shape[0])
         width = _best_width(counts, longest)
@@ -118,16 +120,16 @@ class Rows:
         self.neurons[row, column] = neuron
 
     def parts(self, functionals: int, each: int) -> Iterator[slice]:
-        """Slices of the rows, each with at most that many functionals, ``each`` for a neuron."""
+        """Slices of the rows with at most ``functionals`` functionals, ``each`` per neuron."""
         step = max(1, functionals // (each * self.neurons.shape[1])) if len(self.instance) else 1
         for first in range(0, len(self.instance), step):
             yield slice(first, first + step)
 
 
 def _best_width(counts: Tensor, longest: int) -> int:
-    """The length of rows that costs least: places in all rows, and what each row costs besides."""
+    """The row length of least cost: the elements of all rows plus an overhead for each row."""
     widths = [1 << power for power in range(7) if 1 << power <= longest]
-    overhead = 2  # a row gathers its instance's relaxations: about what two neurons cost
+    overhead = 2  # a row gathers its instance's relaxations, at the cost of about two neurons
 
     def cost(width: int) -> int:
         rows = int((counts + width - 1).div(width, rounding_mode="floor").sum())

@@ -1,11 +1,12 @@
-"""What single neurons of a convolutional network see: the network cut down to their view.
+"""Receptive fields: the part of a convolutional network that a single neuron depends on.
 
-A neuron of a plane depends on a window of each plane before it. All neurons of a node see windows
-of one size, at places that differ by the neuron's own. So the part of the network that computes one
-neuron is a small network of its own, the same for all neurons of the node: convolutions without
-padding over windows. Bounds of a neuron over an instance are bounds of that small network over the
-window of the instance's box, with the relaxations' windows; every method that bounds a graph bounds
-it. What a window covers outside of the plane is zero, as padding is.
+A neuron of a plane depends on a window of each earlier plane. For all neurons of a node, the
+windows have one size, and their positions follow from the neuron's position. The part of the
+network that computes one neuron is therefore a small network, the same for all neurons of the node:
+convolutions without padding, applied to windows. To bound a neuron, this small network is bounded
+over a window of the instance's box, with windows of the relaxations. Every method that bounds a
+graph can bound it. Outside the plane, a window is zero, like padding. (The patches mode of
+auto_LiRPA uses the same locality: Xu et al. 2020, arXiv:2002.12920.)
 """
 
 from __future__ import annotations
@@ -43,18 +44,18 @@ from verify_pipeline.problem import Box
 
 Pair = tuple[int, int]
 
-# A view of more than this share of the network is not worth cutting out.
+# A receptive field larger than this share of the network is not worth cutting out.
 _WORTHWHILE = 0.4
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of a plane: that of the neuron at ``(y, x)`` starts at ``step * (y, x) + start``.
+    """Windows of a plane: the window of the neuron at ``(y, x)`` starts at ``step (y, x) + start``.
 
     Attributes:
-        extent: height and width.
-        step: between windows of neighbours.
-        start: of the window of the neuron at (0, 0); may be negative.
+        extent: height and width of a window.
+        step: distance between the windows of neighbouring neurons.
+        start: start of the window of the neuron at (0, 0); may be negative.
     """
 
     extent: Pair = (1, 1)
@@ -62,7 +63,7 @@ class Windows:
     start: Pair = (0, 0)
 
     def through(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Windows:
-        """The windows of the input that a convolution's windows are computed from."""
+        """The windows of a convolution's input from which these windows of its output follow."""
         return Windows(
             extent=_pair(
                 (self.extent[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1
@@ -73,7 +74,7 @@ class Windows:
         )
 
     def union(self, other: Windows) -> Windows | None:
-        """The least windows that hold both; None where they move apart."""
+        """The smallest windows that contain both; None if their steps differ."""
         if self.step != other.step:
             return None
         start = _pair(min(self.start[i], other.start[i]) for i in range(2))
@@ -81,21 +82,21 @@ class Windows:
         return Windows(_pair(e - s for e, s in zip(end, start, strict=True)), self.step, start)
 
     def margins(self, base: Pair, plane: Pair) -> tuple[int, int, int, int]:
-        """How far windows of all neurons of ``base`` reach beyond ``plane``: as F.pad takes it."""
+        """How far the windows of all neurons of ``base`` extend beyond ``plane``, as for F.pad."""
         before = [max(0, -self.start[i]) for i in range(2)]
         ends = [(base[i] - 1) * self.step[i] + self.start[i] + self.extent[i] for i in range(2)]
         after = [max(0, ends[i] - plane[i]) for i in range(2)]
         return before[1], after[1], before[0], after[0]
 
     def cut(self, planes: Tensor, base: Pair, which: Tensor, y: Tensor, x: Tensor) -> Tensor:
-        """The windows of neurons, with zeros outside of the plane.
+        """The windows of neurons, with zeros outside the plane.
 
         Args:
             planes: ``N x C x H x W``.
             base: height and width of the neurons' plane.
-            which: the instance of each of ``Q`` neurons.
-            y: its row.
-            x: its column.
+            which: instance of each neuron, ``Q``.
+            y: row of each neuron, ``Q``.
+            x: column of each neuron, ``Q``.
 
         Returns:
             ``Q x C x h x w``.
@@ -103,8 +104,8 @@ class Windows:
         left, right, top, bottom = self.margins(base, (planes.shape[2], planes.shape[3]))
         padded = F.pad(planes, (left, right, top, bottom))
         channels, height, width = padded.shape[1:]
-        # a window's rows are picked among all stretches of their length, four times as fast as
-        # windows are among all windows
+        # selecting a window's rows among all stretches of their length is four times as fast as
+        # selecting windows among all windows
         first = (which * (channels * height) + y * self.step[0] + self.start[0] + top) * width
         first += x * self.step[1] + self.start[1] + left
         plane = torch.arange(channels, device=planes.device) * height
@@ -121,7 +122,7 @@ def _pair(values: Iterable[int]) -> Pair:
 
 @dataclass(frozen=True, eq=False)
 class _Inside(Op):
-    """Keeps what lies inside the plane and makes the rest zero; its relaxation says which."""
+    """Sets values outside the plane to zero; its relaxation says which ones these are."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         raise AssertionError("what lies inside differs from neuron to neuron")
@@ -129,14 +130,15 @@ class _Inside(Op):
 
 @dataclass(frozen=True, eq=False)
 class ReceptiveField:
-    """The network that computes one neuron of a node, whichever neuron it is.
+    """The small network that computes a neuron of a node, the same for every neuron.
 
     Attributes:
-        graph: over windows; its output is the neuron's pixel, all channels.
-        base: ``C x H x W`` of the node.
-        views: place in ``graph`` -> the windows that its value is.
-        relaxed: place in ``graph`` of a nonlinear node -> its place in the whole network.
-        insides: places in ``graph`` where the outside is made zero -> the plane's height, width.
+        graph: the network over windows. Its output is the neuron's pixel with all channels.
+        base: shape of the node, ``C x H x W``.
+        views: index in ``graph`` -> the windows that the value consists of.
+        relaxed: index of a nonlinear node in ``graph`` -> its index in the whole network.
+        insides: index in ``graph`` of a node that sets the outside of a plane to zero -> height and
+            width of the plane.
     """
 
     graph: Graph
@@ -148,14 +150,14 @@ class ReceptiveField:
     def of_neurons(
         self, linear: LinearGraph, box: Box, instance: Tensor, neurons: Tensor, sides: Tensor
     ) -> tuple[LinearGraph, Box, Functional]:
-        """The problem of bounding single neurons, each an instance of its own.
+        """The problem of bounding single neurons, each as an instance of its own.
 
         Args:
             linear: the relaxed network, ``N`` instances.
             box: ``N`` boxes.
-            instance: of each neuron, ``Q``, in order.
-            neurons: places in the node's flattened value, ``Q``.
-            sides: ``Q x S``: 1 where a bound from below is wanted, -1 from above.
+            instance: instance of each neuron, ``Q``, in ascending order.
+            neurons: indices into the node's flattened value, ``Q``.
+            sides: ``Q x S``: 1 to bound a neuron from below, -1 from above.
 
         Returns:
             The small network, boxes and functionals of ``Q`` instances, ``S`` rows each.
@@ -163,7 +165,7 @@ class ReceptiveField:
         height, width = self.base[1:]
         channel = neurons.div(height * width, rounding_mode="floor")
         y, x = neurons.div(width, rounding_mode="floor") % height, neurons % width
-        # only the instances that are asked for are padded and cut
+        # only instances with a neuron in the batch are padded and cut
         some, which = instance.unique_consecutive(return_inverse=True)
 
         def cut(place: int, planes: Tensor) -> Tensor:
@@ -184,10 +186,10 @@ class ReceptiveField:
 
 
 def receptive_field(graph: Graph, place: int) -> ReceptiveField | None:
-    """The network that computes one neuron of the node at ``place``.
+    """The small network that computes one neuron of the node with index ``place``.
 
     Returns:
-        None where an operation before it is not local, or its view is most of the network.
+        None if an earlier operation is not local, or if the receptive field is most of the network.
     """
     views = _views(graph, place)
     if views is None:
@@ -198,7 +200,10 @@ def receptive_field(graph: Graph, place: int) -> ReceptiveField | None:
 
 
 def _views(graph: Graph, place: int) -> dict[int, Windows] | None:
-    """What a neuron of ``place`` sees of each node before it; None where it is no window."""
+    """The windows of all earlier nodes that a neuron of ``place`` depends on.
+
+    None if the neuron depends on a part of a node that is not a window.
+    """
     views = {place: Windows()}
     for current in range(place, 0, -1):
         if current not in views:
@@ -219,7 +224,10 @@ def _views(graph: Graph, place: int) -> dict[int, Windows] | None:
 
 @singledispatch
 def view_of_input(op: Op, view: Windows) -> Windows | None:
-    """The windows of its inputs that an operation computes ``view`` from; None: not windows."""
+    """The windows of an operation's inputs from which it computes ``view``.
+
+    None if these parts of its inputs are not windows.
+    """
     return None
 
 
@@ -250,7 +258,7 @@ def _(op: AtLeast, view: Windows) -> Windows | None:
 
 
 def _by_channel(constant: Tensor) -> bool:
-    """Whether it is the same all over a plane."""
+    """Whether a constant has one value for each channel."""
     return constant.numel() == 1 or (constant.dim() == 3 and constant.shape[1:].numel() == 1)
 
 
@@ -277,7 +285,7 @@ def _(op: AvgPool2d, view: Windows) -> Windows | None:
 
 
 def _over_windows(op: Op, view: Windows) -> Op:
-    """The operation on windows ``view`` of its input instead of planes."""
+    """The operation, applied to windows ``view`` of its input instead of planes."""
     if isinstance(op, (Conv2d, AvgPool2d)):
         return replace(op, padding=(0, 0))
     if isinstance(op, Slice):
@@ -286,7 +294,7 @@ def _over_windows(op: Op, view: Windows) -> Op:
 
 
 class _Cutter:
-    """Collects the nodes of a local network."""
+    """Collects the nodes of a small network."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -300,7 +308,7 @@ class _Cutter:
         return place
 
     def narrow(self, source: int, view: Windows) -> int:
-        """The part ``view`` of the windows of the node at ``source``."""
+        """Cut the windows of node ``source`` down to ``view``; return the new node's index."""
         have, channels = self.views[source], self.nodes[source].shape[0]
         for i in range(2):
             if have.extent[i] == view.extent[i]:
@@ -314,7 +322,7 @@ class _Cutter:
         return source
 
     def keep_inside(self, source: int, plane: Pair) -> int:
-        """The windows of the node at ``source`` with zeros outside of the plane."""
+        """Set the windows of node ``source`` to zero outside the plane; return the new index."""
         channels, view = self.nodes[source].shape[0], self.views[source]
         place = self.add(_Inside(), (source,), channels, view)
         self.insides[place] = plane
@@ -335,7 +343,7 @@ def _cut_out(graph: Graph, place: int, views: dict[int, Windows]) -> ReceptiveFi
             source = cutter.narrow(new_place[i], needed)
             plane = _pair(graph.nodes[i].shape[1:])
             mixes = isinstance(node.op, (Conv2d, AvgPool2d))
-            # lines of a nonlinear node are zero outside already, and so is the input's box
+            # outside the plane, lines of nonlinear nodes and the input's box are already zero
             leaks = is_affine(graph.nodes[i].op) and i != 0
             if mixes and leaks and any(needed.margins((height, width), plane)):
                 source = cutter.keep_inside(source, plane)

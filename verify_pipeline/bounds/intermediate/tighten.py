@@ -1,4 +1,7 @@
-"""CROWN bounds of the neurons inside a network, of the unstable ones only."""
+"""CROWN bounds of the neurons inside a network, for unstable neurons only.
+
+Intermediate bounds are computed layer by layer, as in CROWN: Zhang et al. 2018 (arXiv:1811.00866).
+"""
 
 from __future__ import annotations
 
@@ -35,19 +38,19 @@ from verify_pipeline.network.ops import (
 )
 from verify_pipeline.problem import Box
 
-# Outputs of softmax, in [0, 1], whose intervals are narrower are not asked for.
+# Outputs of softmax lie in [0, 1]. Narrower intervals than this are not tightened.
 _WIDE_SHARE = 0.05
 
-# Whether an instance's bounds suffice is asked where it has more neurons to bound than this.
+# ``wanted`` is called only before layers with more neurons to bound per instance than this.
 _WORTH_ASKING = 8
 
 Wanted = Callable[[NodeBounds], Tensor]
-"""Which instances' bounds are to be made tighter still, ``N`` booleans, from bounds so far."""
+"""From the bounds so far, which instances' bounds are to be tightened further, ``N`` booleans."""
 
 
 @dataclass(frozen=True)
 class _Crown:
-    """Plain CROWN bounds."""
+    """Plain CROWN bounds, without optimisation."""
 
     budget: MemoryBudget
     dtype: torch.dtype
@@ -74,23 +77,24 @@ def crown_intermediate(
 ) -> NodeBounds:
     """Tighten bounds of the inputs of nonlinear nodes by CROWN, layer by layer.
 
-    Only neurons whose bounds matter are asked for, instance by instance: those of a ReLU's input
-    that may be of either sign, those of any other operation's input that are not a point. Each
-    layer is bounded through the tightened layers before it.
+    For each instance, only neurons whose bounds matter are bounded: unstable neurons if ReLUs take
+    the value, and neurons that are not constant otherwise. Each layer is bounded through the
+    tightened layers before it.
 
     Args:
         graph: the network.
         box: ``N`` boxes.
         start: valid bounds, such as interval bounds.
-        budget: of memory for the functionals that are walked back at once; halved if it fails.
-        has_time: asked before each such batch; once it says no, the neurons that are left are
-            bounded by intervals only.
-        behind: neurons of places up to this one are not asked for.
-        wanted: asked before each layer, with the bounds of all places so far; None: all are.
+        budget: memory for the functionals of one backward pass; halved when memory runs out.
+        has_time: called before each batch. Once it returns False, the remaining neurons are bounded
+            by intervals only.
+        behind: nodes up to this index are not tightened.
+        wanted: called before layers with many neurons, with the bounds of all nodes so far; selects
+            the instances to tighten. None: all instances.
 
     Returns:
-        Bounds of every place, nowhere looser than ``start`` or than intervals of the tightened
-        bounds; infinite at all places where a value of the instance cannot be bounded.
+        Bounds of every node, nowhere looser than ``start`` or than intervals of the tightened
+        bounds. If a value of an instance cannot be bounded, all its bounds are infinite.
     """
 
     def run(allowed: MemoryBudget) -> NodeBounds:
@@ -109,22 +113,22 @@ def crown_activations(
     budget: MemoryBudget,
     has_time: Callable[[], bool] = always,
 ) -> RelaxedBounds:
-    """Tighten bounds of some inputs of (leaky) ReLUs by CROWN, and of nothing else.
+    """Tighten bounds of selected inputs of (leaky) ReLUs by CROWN, and of nothing else.
 
-    For boxes or domains that are parts of those that ``start`` is of: relaxations that no ReLU's
-    input is read by stay as they are there.
+    The boxes may be parts of the boxes for which ``start`` was computed. Relaxations that do not
+    depend on a ReLU's input are reused.
 
     Args:
         graph: the network.
-        box: ``N`` boxes, cut or not.
-        start: valid bounds of ``needed_places``, with relaxations.
-        asked: place of a (leaky) ReLU -> which of its neurons, ``N x *V`` booleans.
-        budget: of memory for the functionals that are walked back at once; halved if it fails.
-        has_time: asked before each such batch; once it says no, the neurons that are left keep
-            their bounds.
+        box: ``N`` boxes, with or without a half-space.
+        start: valid bounds of the nodes of ``needed_places``, with relaxations.
+        asked: index of a (leaky) ReLU -> the neurons to tighten, ``N x *V`` booleans.
+        budget: memory for the functionals of one backward pass; halved when memory runs out.
+        has_time: called before each batch. Once it returns False, the remaining neurons keep their
+            bounds.
 
     Returns:
-        Bounds of the same places, nowhere looser than ``start``, with its relaxations.
+        Bounds of the same nodes, nowhere looser than ``start``, with its relaxations.
     """
 
     def run(allowed: MemoryBudget) -> RelaxedBounds:
@@ -162,13 +166,19 @@ def tighten(
     Args:
         graph: the network.
         box: ``N`` boxes.
-        start: valid bounds of some or all places.
-        method: see there.
-        has_time: once it says no, the neurons that are left keep their intervals, and nothing is
-            asked or made for them.
-        splits: of ReLUs, which ``start`` obeys; ``method`` may charge for them. None: none.
-        behind: neurons of places up to this one are not asked for.
-        wanted: asked before each layer for which much is to be done; None: all instances are.
+        start: valid bounds of some or all nodes.
+        method: the method that bounds neurons.
+        has_time: called before each batch. Once it returns False, the remaining neurons keep their
+            intervals.
+        splits: splits of ReLUs that ``start`` satisfies; ``method`` may use multipliers for them.
+            None: none.
+        behind: nodes up to this index are not tightened.
+        wanted: called before layers with many neurons; selects the instances to tighten. None: all
+            instances.
+
+    Returns:
+        Bounds of every node. If a value of an instance cannot be bounded, all its bounds are
+        infinite.
     """
     splits = splits or {}
     asked = needed_neurons(graph, nearly_linear_products(graph, start))
@@ -199,7 +209,7 @@ def tighten(
 
 
 def _with_intervals(graph: Graph, known: NodeBounds, start: NodeBounds) -> NodeBounds:
-    """``known`` of the first places, and of all others intervals that follow from them."""
+    """``known`` bounds of the first nodes, and intervals that follow from them for all others."""
     lower, upper = dict(known.lower), dict(known.upper)
     for place in range(len(known.lower), len(graph.nodes)):
         interval = node_interval(graph, place, lambda i: (lower[i], upper[i]))
@@ -218,10 +228,11 @@ def _solve_neurons(
     method: BoundingMethod,
     has_time: Callable[[], bool],
 ) -> Interval:
-    """``interval`` with the neurons of ``mask`` ``N x *V`` bounded by ``method`` as well.
+    """``interval``, tightened by ``method`` at the neurons of ``mask`` ``N x *V``.
 
-    Where only ReLUs read it, a neuron is bounded on its likelier side first, and on the other only
-    if it is not inactive by then: how far below 0 it goes changes nothing behind a ReLU.
+    If only ReLUs take the value, a neuron is first bounded on the side where it is more likely to
+    become stable. The other side follows only if the neuron may still be active, because a ReLU's
+    value does not depend on how negative its input is.
     """
     readers = [node.op for node in linear.graph.nodes if place in node.inputs]
     of_relus = all(isinstance(op, Relu) for op in readers)
@@ -245,7 +256,7 @@ def _solve_neurons(
 
 
 def _meet(first: Interval, second: Interval) -> Interval:
-    """The intersection of two valid intervals; where rounding made them miss, a point of it."""
+    """The intersection of two valid intervals; a point if rounding has separated them."""
     lower, upper = torch.maximum(first[0], second[0]), torch.minimum(first[1], second[1])
     lower = torch.minimum(lower, first[1])
     return lower, torch.maximum(lower, upper)

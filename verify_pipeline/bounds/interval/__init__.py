@@ -1,1 +1,1 @@
-"""Interval bounds, and what intervals tell about a graph."""
+"""Interval bound propagation, and decisions about a graph that follow from intervals."""

@@ -1,4 +1,4 @@
-"""The range of each smooth function of one variable over an interval."""
+"""Ranges of functions of one variable over intervals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from verify_pipeline.network.ops import FUNCTIONS
 
 Range = tuple[Tensor, Tensor]
 
-# Where functions that fall and then rise are least, and just below the value there.
+# For each function that decreases and then increases: the argument of its minimum, and a number
+# just below the minimum.
 _LEAST = {
     "gelu": (-0.7517915269, -0.1699712075),
     "gelu_tanh": (-0.7524614243, -0.1700407506),
@@ -21,18 +22,18 @@ _LEAST = {
     "hardswish": (-1.5, -0.375),
 }
 
-# What is nearer to 0 may be 0 in float32.
+# Numbers closer to 0 than this may be rounded to 0 in float32.
 _LEAST_NORMAL = torch.finfo(torch.float32).tiny
 
-# Beyond this an argument of sine or cosine is too coarse to tell where in the period it lies.
+# Arguments of sine and cosine beyond this are too coarse to locate within a period.
 _PERIODIC_LIMIT = 1e4
 
 
 def elementwise_range(function: str, lower: Tensor, upper: Tensor) -> Range:
-    """Bounds over [lower, upper] of the function of that name (see ``network.ops.FUNCTIONS``).
+    """Bounds over [lower, upper] of the named function (see ``network.ops.FUNCTIONS``).
 
-    Exact up to the rounding of the function itself; NaN or infinite where the function is not
-    defined on all of the interval.
+    The bounds are exact up to the rounding of the function itself. They are NaN or infinite where
+    the function is not defined on the whole interval.
     """
     return _RANGES.get(function, _increasing)(function, lower, upper)
 
@@ -58,14 +59,14 @@ def _falling_then_rising(function: str, lower: Tensor, upper: Tensor) -> Range:
 
 
 def _log(function: str, lower: Tensor, upper: Tensor) -> Range:
-    """Undefined at 0 too, to which float32 may round a number below its least normal one."""
+    """The logarithm, also undefined below float32's least normal number, which may round to 0."""
     low, high = _from_zero(function, lower, upper)
     undefined = lower < _LEAST_NORMAL
     return low.masked_fill(undefined, -torch.inf), high.masked_fill(undefined, torch.inf)
 
 
 def _from_zero(function: str, lower: Tensor, upper: Tensor) -> Range:
-    """Of a function that rises, and is not defined below 0."""
+    """The range of an increasing function that is undefined below 0."""
     undefined = lower < 0
     f = FUNCTIONS[function]
     low, high = f(lower.clamp(min=0)), f(upper.clamp(min=0))
@@ -79,7 +80,10 @@ def _reciprocal(function: str, lower: Tensor, upper: Tensor) -> Range:
 
 
 def _periodic(peak: float) -> Callable[[str, Tensor, Tensor], Range]:
-    """Of a function of period 2π and range [-1, 1], with a maximum at ``peak`` (minimum π on)."""
+    """Ranges of a function of period 2π with values in [-1, 1] and a maximum at ``peak``.
+
+    Its minimum is at ``peak + π``.
+    """
 
     def enclose(function: str, lower: Tensor, upper: Tensor) -> Range:
         f = FUNCTIONS[function]
@@ -96,7 +100,7 @@ def _periodic(peak: float) -> Callable[[str, Tensor, Tensor], Range]:
 
 
 def _holds_a_turn(lower: Tensor, upper: Tensor) -> Tensor:
-    """Whether a multiple of 2π may lie in the interval; rounding makes it say yes, never no."""
+    """Whether a multiple of 2π may lie in the interval; True if rounding leaves it undecided."""
     slack = 1e-6 * (1 + torch.maximum(lower.abs(), upper.abs()))
     return ((upper + slack) / math.tau).floor() >= ((lower - slack) / math.tau).ceil()
 

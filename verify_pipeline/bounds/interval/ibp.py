@@ -1,6 +1,6 @@
-"""Interval bound propagation (IBP): Gowal et al. 2018, arXiv:1810.12715.
+"""Interval bound propagation (IBP): Gowal et al. 2018 (arXiv:1810.12715).
 
-:func:`enclose` says what one operation does to intervals; :func:`interval_bounds` walks the graph.
+:func:`enclose` bounds the value of one operation, and :func:`interval_bounds` walks the graph.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from verify_pipeline.network.ops import (
 from verify_pipeline.problem import Box, Specification
 
 Interval = tuple[Tensor, Tensor]
-"""Lower and upper bounds ``N x *V`` of a value."""
+"""Lower and upper bounds of a value, ``N x *V`` each."""
 
 
 def interval_bounds(graph: Graph, box: Box) -> NodeBounds:
@@ -59,7 +59,8 @@ def interval_bounds(graph: Graph, box: Box) -> NodeBounds:
         box: ``N`` boxes.
 
     Returns:
-        Bounds of all places; infinite at each of them where an operation cannot be bounded.
+        Bounds of all nodes. If any value of an instance cannot be bounded, all its bounds are
+        infinite.
     """
     intervals: list[Interval] = [(box.lower, box.upper)]
     for place in range(1, len(graph.nodes)):
@@ -71,12 +72,12 @@ def interval_bounds(graph: Graph, box: Box) -> NodeBounds:
 
 
 def node_interval(graph: Graph, place: int, known: Callable[[int], Interval]) -> Interval:
-    """Bounds of one node's value; sound also where bounds of others are infinite.
+    """Bounds of one node's value, which are sound even if bounds of earlier nodes are infinite.
 
     Args:
         graph: the network.
-        place: of the node.
-        known: the bounds of any node before it.
+        place: index of the node.
+        known: returns the bounds of an earlier node, given its index.
     """
     node = graph.nodes[place]
     pair = greater_of(graph, place)
@@ -91,8 +92,8 @@ def node_interval(graph: Graph, place: int, known: Callable[[int], Interval]) ->
 def interval_margins(graph: Graph, box: Box, spec: Specification) -> Tensor:
     """Lower bounds of the margins ``C f(x) + d`` over each instance's box, ``N x S``.
 
-    A final linear layer is merged with C before it is bounded, which is tighter than differences of
-    the outputs' bounds. ``-inf`` where nothing is known.
+    A final linear layer is merged with C before it is bounded. This is tighter than a combination
+    of the outputs' bounds. A bound is ``-inf`` where nothing is known.
     """
     bounds = interval_bounds(graph, box)
     rows, offsets, place = spec.rows, spec.offsets, len(graph.nodes) - 1
@@ -102,26 +103,31 @@ def interval_margins(graph: Graph, box: Box, spec: Specification) -> Tensor:
             offsets = offsets + rows @ last.bias
         rows, place = rows @ last.weight, graph.nodes[place].inputs[0]
     lower, upper = bounds.lower[place].unsqueeze(2), bounds.upper[place].unsqueeze(2)
-    # from the ends: centre and radius would lose the small end of a wide interval
+    # computed from the ends, because centre and radius lose the small end of a wide interval
     margins = rows.clamp(min=0) @ lower + rows.clamp(max=0) @ upper
     return sound_lower(margins.squeeze(2) + offsets)
 
 
 @singledispatch
 def enclose(op: Op, *inputs: Interval) -> Interval:
-    """Bounds of ``op``'s value from bounds of its inputs; may hold NaN where those are infinite."""
+    """Bounds of ``op``'s value from bounds of its inputs; NaN is possible if these are infinite.
+
+    Raises:
+        NotImplementedError: there is no rule for the operation.
+    """
     raise NotImplementedError(f"no interval bounds for {type(op).__name__}")
 
 
 MODERATE = 2.0**20
-"""Values and weights up to which intervals are handled by centre and radius.
+"""Intervals are handled by centre and radius if values and weights are at most this large.
 
-Their rounding is relative to the greater end, so the smaller end of a wide interval would be lost.
+Rounding errors of centre and radius are relative to the larger end of an interval. They would
+destroy the smaller end of a very wide interval.
 """
 
 
 def _largest(*values: Tensor) -> float:
-    """The greatest absolute value; NaN if there is one."""
+    """The greatest absolute value; NaN if any value is NaN."""
     return max((float(v.detach().abs().amax()) for v in values if v.numel()), default=0.0)
 
 
@@ -148,13 +154,13 @@ def _weighted(op: Linear | Conv2d, *inputs: Interval) -> Interval:
 
 
 def _unless_it_overflows(bounds: Interval, terms: Tensor) -> Interval:
-    """Infinite where a sum may leave float32's range on its way, in whatever order it is summed.
+    """Make bounds of sums infinite where a partial sum may overflow float32, in any order.
 
     Args:
-        bounds: of the sums, ``N x *V``.
-        terms: the sums of the absolute values of their terms, ``N x *V``.
+        bounds: bounds of the sums, ``N x *V``.
+        terms: sums of the absolute values of the terms, ``N x *V``.
     """
-    # not >, so that NaN counts as an overflow
+    # written without ">", so that NaN counts as an overflow
     overflows = ~(terms <= LARGEST)
     return (
         bounds[0].masked_fill(overflows, -torch.inf),
@@ -164,7 +170,10 @@ def _unless_it_overflows(bounds: Interval, terms: Tensor) -> Interval:
 
 @enclose.register
 def _(op: Scale, *inputs: Interval) -> Interval:
-    """From the ends: centre and radius would lose a normalisation's small ε beside large bounds."""
+    """Computed from the ends.
+
+    If bounds are large, centre and radius would lose the small ε of a normalisation.
+    """
     lower, upper = inputs[0]
     positive, negative = op.scale.clamp(min=0), op.scale.clamp(max=0)
     return (
@@ -188,7 +197,7 @@ def _(op: Scale, *inputs: Interval) -> Interval:
 @enclose.register(Slice)
 @enclose.register(Gather)
 def _increasing(op: Op, *inputs: Interval) -> Interval:
-    """Of an operation that does not fall in any of its inputs."""
+    """Bounds of an operation that is non-decreasing in each of its inputs."""
     return op(*(lower for lower, _ in inputs)), op(*(upper for _, upper in inputs))
 
 
@@ -196,7 +205,7 @@ def _increasing(op: Op, *inputs: Interval) -> Interval:
 @enclose.register(Mean)
 @enclose.register(Sum)
 def _summing(op: AvgPool2d | Mean | Sum, *inputs: Interval) -> Interval:
-    """Of an operation that sums elements of its input, and may divide the sum."""
+    """Bounds of an operation that sums elements of its input and may divide the sum."""
     lower, upper = inputs[0]
     bounds = op(lower), op(upper)
     if _largest(lower, upper) <= MODERATE:
@@ -224,7 +233,7 @@ def _(op: Mul, *inputs: Interval) -> Interval:
 def _product(left: Interval, right: Interval) -> Interval:
     first, second = left[0] * right[0], left[0] * right[1]
     third, fourth = left[1] * right[0], left[1] * right[1]
-    # minimum and maximum keep a NaN (0 times infinity), which then counts as not bounded
+    # minimum and maximum propagate NaN (0 times infinity), which later counts as unbounded
     lower = torch.minimum(torch.minimum(first, second), torch.minimum(third, fourth))
     upper = torch.maximum(torch.maximum(first, second), torch.maximum(third, fourth))
     return lower, upper
@@ -237,7 +246,7 @@ def _(op: Div, *inputs: Interval) -> Interval:
 
 @enclose.register
 def _(op: MatMul, *inputs: Interval) -> Interval:
-    """By centre and radius (Rump 1999, Fast and parallel interval arithmetic)."""
+    """By centre and radius: Rump 1999, Fast and parallel interval arithmetic, BIT 39."""
     (left_lower, left_upper), (right_lower, right_upper) = inputs
     left, left_radius = (left_lower + left_upper) / 2, (left_upper - left_lower) / 2
     right, right_radius = (right_lower + right_upper) / 2, (right_upper - right_lower) / 2
@@ -246,16 +255,16 @@ def _(op: MatMul, *inputs: Interval) -> Interval:
     if _largest(left, left_radius, right, right_radius) <= MODERATE:
         return center - radius, center + radius
     terms = (left.abs() + left_radius) @ (right.abs() + right_radius)
-    # what rounding may have taken from the radius, for products of up to 2^10 elements
+    # adds back what rounding may have removed from the radius, for sums of up to 2^10 products
     radius = radius + terms * 2.0**-40
     return _unless_it_overflows((center - radius, center + radius), terms)
 
 
 @enclose.register
 def _(op: Softmax, *inputs: Interval) -> Interval:
-    """Exact: each output rises in its own input and falls in every other.
+    """Exact bounds: output i is ``sigmoid(x_i - log Σ_j≠i exp(x_j))``.
 
-    Output i is ``sigmoid(x_i - log Σ_j≠i exp(x_j))``.
+    It increases in its own input and decreases in every other input.
     """
     lower, upper = inputs[0]
     axis = op.axis + 1
@@ -265,14 +274,14 @@ def _(op: Softmax, *inputs: Interval) -> Interval:
 
 @enclose.register
 def _(op: SoftmaxOfDifferences, *inputs: Interval) -> Interval:
-    """Exact where differences are independent: output i falls in every ``x_j - x_i``."""
+    """Exact if the differences are independent: output i decreases in every ``x_j - x_i``."""
     lower, upper = inputs[0]
     most = op.one_against_all(lower, -upper).logsumexp(-1).neg().exp()
     return op.one_against_all(upper, -lower).logsumexp(-1).neg().exp(), most
 
 
 def _log_of_others(x: Tensor, axis: int) -> Tensor:
-    """For each element the log of the sum of exponentials of all others along the axis."""
+    """For each element, the log-sum-exp of all other elements along the axis."""
     before = x.logcumsumexp(axis).roll(1, axis)
     after = x.flip(axis).logcumsumexp(axis).flip(axis).roll(-1, axis)
     before.narrow(axis, 0, 1).fill_(-torch.inf)

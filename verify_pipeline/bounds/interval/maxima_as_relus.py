@@ -1,9 +1,9 @@
-"""Where maxima may be written with ReLUs, which branch and bound splits, without losing anything.
+"""Which maxima can be written with ReLUs without loss of precision.
 
-``b + relu(a - b)`` is ``max(a, b)`` up to a rounding of float64 that is relative to the greater of
-``|a|`` and ``|b|``. Where the maximum itself may be far smaller, the rounding would be a part of a
-bound. Interval bounds over all inputs that are asked about tell: only what reaches far below zero
-can be greater than the maximum.
+Branch and bound can split ReLUs, but not maxima. In float64, ``b + relu(a - b)`` equals
+``max(a, b)`` up to a rounding error that is relative to the greater of ``|a|`` and ``|b|``. This
+error matters if the maximum is much smaller in size than a or b, which requires that a or b is far
+below zero. Interval bounds over all inputs in question show whether this is possible.
 """
 
 from __future__ import annotations
@@ -22,26 +22,28 @@ from verify_pipeline.network.ops import AvgPool2d, Elementwise, MaxPool2d, Op, R
 from verify_pipeline.problem import Box
 
 ORDINARY = 2.0**12
-"""Size up to which a value is an ordinary one: it is rounded by less than 5e-13."""
+"""Values up to this size are unproblematic: rounding changes them by less than 5e-13."""
 
 RATIO = 2.0**20
-"""Sizes that differ by less go together: what is lost is below 1.2e-10 of the smaller."""
+"""Values whose sizes have at most this ratio can be added: the error is below 1.2e-10 of the
+smaller value."""
 
 NOT_NEGATIVE = frozenset({"sigmoid", "exp", "square", "sqrt", "softplus"})
 
 
 def with_splittable_maxima(graph: Graph, reach: Callable[[], Box | None]) -> Graph:
-    """The same function with ReLUs in place of maxima and limits, where that loses nothing.
+    """The same function with ReLUs instead of maxima and limits, where no precision is lost.
 
-    Limits that no input reaches are left out. What stays is bounded as it is and cannot be split.
+    Limits that no input reaches are removed. Other maxima and limits are kept: they can be bounded,
+    but not split.
 
     Args:
         graph: the network.
-        reach: one box of all inputs that bounds are asked of; None: any input. It is called only
-            where the graph has maxima of which more has to be known.
+        reach: returns one box that contains all inputs in question; None: any input. It is called
+            only if the graph has maxima whose decision needs intervals.
 
     Returns:
-        A graph that is right over ``reach``; the same graph if there is nothing to write anew.
+        A graph that is equivalent over ``reach``; ``graph`` itself if nothing is rewritten.
     """
     places = Ranges(graph, reach)
     maxima = [place for place in range(len(graph.nodes)) if _may_be_added(places, place)]
@@ -54,11 +56,11 @@ def with_splittable_maxima(graph: Graph, reach: Callable[[], Box | None]) -> Gra
 
 
 class Ranges:
-    """Intervals of a graph's values over all inputs, worked out when they are first asked for.
+    """Intervals of a graph's values over all inputs, computed on first use.
 
     Args:
         graph: the network.
-        reach: one box of all inputs; None: any input.
+        reach: returns one box that contains all inputs; None: any input.
     """
 
     def __init__(self, graph: Graph, reach: Callable[[], Box | None]) -> None:
@@ -79,7 +81,7 @@ class Ranges:
         return found
 
     def __getitem__(self, place: int) -> Interval:
-        """Bounds ``1 x *V`` of a value; infinite where nothing is known."""
+        """Bounds of a node's value, ``1 x *V`` each; infinite where nothing is known."""
         return self._intervals[place]
 
     def size(self, place: int) -> Tensor:
@@ -88,15 +90,15 @@ class Ranges:
         return torch.maximum(lower.abs(), upper.abs())
 
     def below_zero(self, place: int) -> Tensor:
-        """How far the value reaches below zero, ``1 x *V``."""
+        """How far the value extends below zero, ``1 x *V``, >= 0."""
         return (-self._intervals[place][0]).clamp(min=0)
 
     def lower(self, place: int) -> Tensor:
-        """The least value, ``1 x *V``."""
+        """The lower bound of the value, ``1 x *V``."""
         return self._intervals[place][0]
 
     def never_negative(self, place: int) -> bool:
-        """Whether the operation alone says that the value is not below zero."""
+        """Whether the operation alone guarantees that the value is not negative."""
         node = self.graph.nodes[place]
         if isinstance(node.op, Reshape | MaxPool2d | AvgPool2d):
             return self.never_negative(node.inputs[0])
@@ -110,7 +112,7 @@ def _not_negative(op: Op) -> bool:
 
 
 def _may_be_added(ranges: Ranges, place: int) -> bool:
-    """Whether a node is a maximum, and no value is lost beside one that is far below zero."""
+    """Whether a node is a maximum that ReLUs can compute without loss of precision."""
     node = ranges.graph.nodes[place]
     if not isinstance(node.op, MaxPool2d | Maximum):
         return False
@@ -128,18 +130,18 @@ def _may_be_added(ranges: Ranges, place: int) -> bool:
 
 
 def sum_is_precise(below_zero: Tensor, size: Tensor) -> Tensor:
-    """Where ``b + relu(a - b)`` is as precise as the greater of a and b is.
+    """Where ``b + relu(a - b)`` is as precise as the greater of a and b.
 
     Args:
-        below_zero: how far the deeper of the two reaches below zero.
-        size: the lesser of their greatest absolute values.
+        below_zero: how far a or b extends below zero, whichever is farther.
+        size: the lesser of the greatest absolute values of a and b.
     """
     relative = torch.isfinite(below_zero) & (below_zero <= RATIO * size)
     return (below_zero <= ORDINARY) | relative
 
 
 def _limits(ranges: Ranges) -> dict[int, Tensor | None]:
-    """The limit of each :class:`AtLeast` as it may be written; None for one that is not reached."""
+    """For each :class:`AtLeast` the limit to write; None if no value reaches it."""
     return {
         place: _raised(ranges, node.inputs[0], node.op.limit)
         for place, node in enumerate(ranges.graph.nodes)
@@ -148,9 +150,9 @@ def _limits(ranges: Ranges) -> dict[int, Tensor | None]:
 
 
 def _raised(ranges: Ranges, source: int, limit: Tensor) -> Tensor | None:
-    """A limit, raised to where the range of a value begins if it is large beside the value.
+    """The limit, raised to the value's lower bound if it is much larger in size than the value.
 
-    One of zero or more is no greater than the maximum.
+    A limit of zero or more is never greater than the maximum and stays as it is.
     """
     if bool((limit >= 0).all()):
         return limit

@@ -1,1 +1,1 @@
-"""Linear functionals walked backward through a relaxed graph."""
+"""Backward bound propagation: linear functionals walk backwards through a relaxed graph."""

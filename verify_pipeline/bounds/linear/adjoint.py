@@ -1,7 +1,7 @@
-"""Linear functionals pulled back through affine operations.
+"""How affine operations transform linear functionals.
 
-A functional ``A · y`` of ``y = op(x)`` is ``adjoint(A) · x + constant(A)``. Everything here can be
-differentiated twice, as optimised bounds need.
+If ``y = op(x)`` is affine, a functional ``A · y`` equals ``adjoint(A) · x + constant(A)``.
+Everything here can be differentiated twice.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from verify_pipeline.network.ops import (
     Transpose,
 )
 
-# Into so few channels a product and a sum of columns are faster than a transposed convolution.
+# With at most this many input channels, a matrix product followed by ``fold`` is faster than a
+# transposed convolution.
 _FEW_CHANNELS = 4
 
 
 @singledispatch
 def adjoint(op: LinearOp, coefficients: Tensor, shape: Shape) -> Tensor:
-    """The functional of the input: ``B x *V_in`` from ``coefficients`` ``B x *V_out``.
+    """Transform functionals of the output into functionals of the input, ``B x *V_in``.
 
     Args:
         op: the operation.
-        coefficients: of its output.
-        shape: ``*V_in``, of its input.
+        coefficients: functionals of its output, ``B x *V_out``.
+        shape: the shape of its input, ``*V_in``.
     """
     with torch.enable_grad():
         x = coefficients.new_zeros(coefficients.shape[0], *shape, requires_grad=True)
@@ -56,7 +57,7 @@ def _(op: Conv2d, coefficients: Tensor, shape: Shape) -> Tensor:
         return F.fold(columns, shape[1:], kernel, op.dilation, op.padding, op.stride)
     if _has_phases(op) and coefficients.dtype == torch.float64:
         return _by_phases(op, coefficients, shape)
-    # what strides leave over at the end of each axis: rows that no kernel touches at its last place
+    # rows and columns at the end of each axis that the kernel does not reach with this stride
     left_over = [
         shape[axis]
         - (coefficients.shape[axis + 1] - 1) * op.stride[axis - 1]
@@ -71,21 +72,21 @@ def _(op: Conv2d, coefficients: Tensor, shape: Shape) -> Tensor:
 
 
 def _has_phases(op: Conv2d) -> bool:
-    """Whether strides are above 1 and every input element is read at two places of each axis."""
+    """Whether strides exceed 1 and every element is read by two kernel positions on each axis."""
     axes = zip(op.weight.shape[2:], op.stride, strict=True)
     overlapping = all(stride > 1 and 2 * stride <= kernel for kernel, stride in axes)
     return overlapping and op.groups == 1 and op.dilation == (1, 1)
 
 
 def _by_phases(op: Conv2d, coefficients: Tensor, shape: Shape) -> Tensor:
-    """A transposed convolution of stride ``s`` as a few products of matrices.
+    """Compute a transposed convolution of stride ``s`` as a few matrix products.
 
-    For float64, for which torch has no fast one on a processor.
+    This is for float64, for which torch has no fast transposed convolution on CPUs.
 
-    Input element ``s q + r`` of an axis, padding counted, belongs to phase ``r < s``. It has a
-    part of outputs ``q - j`` only, by the kernel's elements ``s j + r``. So for each ``j`` of both
-    axes all phases are one product with the plane of coefficients moved by ``j``; where planes are
-    padded and flattened, a move is an offset.
+    With padding included, element ``s q + r`` of an input axis belongs to phase ``r < s``. It
+    contributes only to outputs ``q - j``, through elements ``s j + r`` of the kernel. For each pair
+    of ``j`` on both axes, one product with the coefficient plane shifted by ``j`` thus computes all
+    phases. Because planes are padded and flattened, a shift is an offset.
     """
     (stride_y, stride_x), (rows, columns) = op.stride, coefficients.shape[2:]
     outputs, channels, kernel_y, kernel_x = op.weight.shape
@@ -95,7 +96,7 @@ def _by_phases(op: Conv2d, coefficients: Tensor, shape: Shape) -> Tensor:
     weight = weight.view(outputs, channels, most_y + 1, stride_y, most_x + 1, stride_x)
     # j_y, j_x, phases and channels, outputs
     weight = weight.permute(2, 4, 3, 5, 1, 0).flatten(2, 4)
-    # one row more below, for the offsets of the last row
+    # one extra row at the bottom, for the offsets of the last row
     planes = F.pad(coefficients, (most_x, most_x, most_y, most_y + 1)).flatten(2)
     width, high, wide = columns + 2 * most_x, rows + most_y, columns + most_x
     pulled: Tensor | None = None
@@ -135,7 +136,7 @@ def _(op: Pad, coefficients: Tensor, shape: Shape) -> Tensor:
 
 @singledispatch
 def constant(op: LinearOp, coefficients: Tensor) -> Tensor | None:
-    """``A · op(0)``, ``B``; None where the operation has no constant."""
+    """``A · op(0)``, ``B``; None if the operation has no constant."""
     return None
 
 
@@ -156,16 +157,16 @@ def _(op: Scale, coefficients: Tensor) -> Tensor | None:
 
 @singledispatch
 def picked_rows(op: LinearOp, indices: Tensor, shape: Shape, in_shape: Shape) -> Tensor | None:
-    """Rows of the operation's matrix: the functionals of single elements of its output.
+    """Rows of the operation's matrix, which are the functionals of single output elements.
 
     Args:
         op: the operation.
-        indices: ``Q`` places in its flattened output ``*V_out``.
+        indices: ``Q`` indices into its flattened output ``*V_out``.
         shape: ``*V_out``.
         in_shape: ``*V_in``.
 
     Returns:
-        ``Q x *V_in``; None where there is no shorter way than :func:`adjoint` of one-hot vectors.
+        ``Q x *V_in``; None if nothing is faster than :func:`adjoint` of one-hot vectors.
     """
     return None
 
@@ -177,7 +178,7 @@ def _(op: Linear, indices: Tensor, shape: Shape, in_shape: Shape) -> Tensor | No
 
 @picked_rows.register
 def _(op: Conv2d, indices: Tensor, shape: Shape, in_shape: Shape) -> Tensor | None:
-    """Each row is one filter, laid where its output element looks; most of it is zero."""
+    """Each row holds one filter at the window of its output element and zeros elsewhere."""
     if op.groups != 1:
         return None
     height, width = shape[1:]

@@ -1,7 +1,8 @@
-"""Backward bound propagation: linear functionals walked from a node down to the input.
+"""Backward bound propagation: linear functionals walk from a node back to the input.
 
-Three things are kept apart (Zhang et al. 2018, arXiv:1811.00866): the walk here, what an affine
-operation does to a functional (``adjoint``), and what a nonlinear one does (``relaxation``).
+The method is that of Zhang et al. 2018 (arXiv:1811.00866) and Xu et al. 2020 (arXiv:2002.12920).
+This module holds the walk. ``adjoint`` transforms functionals through affine operations, and
+``relaxations`` through nonlinear ones.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Functional(Batched):
     """Linear functionals ``A · z + c`` of the value ``z`` of one node.
 
     Attributes:
-        place: of the node.
+        place: index of the node.
         coefficients: A, ``N x S x *V``.
         constants: c, ``N x S``.
     """
@@ -44,27 +45,30 @@ class Functional(Batched):
     constants: Tensor
 
     def to(self, dtype: torch.dtype) -> Functional:
-        """The same in another dtype, rounded to nearest."""
+        """The same functionals in another dtype, rounded to nearest."""
         return Functional(self.place, self.coefficients.to(dtype), self.constants.to(dtype))
 
 
 def of_margins(graph: Graph, spec: Specification) -> Functional:
-    """The margins ``C f + d`` as functionals of the output."""
+    """The margins ``C f + d`` as functionals of the output node."""
     return Functional(len(graph.nodes) - 1, spec.rows, spec.offsets)
 
 
 def of_neurons(graph: Graph, place: int, indices: Tensor, sides: Tensor) -> Functional:
-    """Single neurons, each times its side: lower bounds bound it from below (1) or above (-1).
+    """Functionals of single neurons, each multiplied by its side.
+
+    A lower bound of such a functional bounds the neuron from below (side 1) or from above (side
+    -1).
 
     Args:
         graph: the network.
-        place: of the neurons' node.
-        indices: ``N x U`` places in its flattened value.
-        sides: ``N x U``, 1 or -1, of the functionals' dtype.
+        place: index of the neurons' node.
+        indices: ``N x U`` indices into its flattened value.
+        sides: ``N x U``, 1 or -1, in the functionals' dtype.
 
     Returns:
-        ``S = U`` rows. They stand at the node's input where rows of its matrix are at hand, so that
-        no one-hot vectors are needed.
+        ``S = U`` rows. If rows of the operation's matrix are available, the functionals are of the
+        node's input, and no one-hot vectors are needed.
     """
     node = graph.nodes[place]
     flat = indices.flatten()
@@ -84,7 +88,7 @@ def of_neurons(graph: Graph, place: int, indices: Tensor, sides: Tensor) -> Func
 
 
 def _nothing(place: int, coefficients: Tensor) -> None:
-    """Visit a node and do nothing."""
+    """Do nothing at a visited node."""
 
 
 def lower_bounds(
@@ -101,10 +105,12 @@ def lower_bounds(
         linear: the relaxed network, ``N`` instances.
         box: ``N`` boxes.
         functional: ``N x S`` functionals.
-        choices: place of a (leaky) ReLU -> what is free there; the others are adaptive.
-        visit: told the place and the coefficients ``N x S x *V`` that arrive at each node's value.
-        inner: place of an earlier node -> coefficients ``N x S x *V`` of its value, which are added
-            to the functionals; None: there are none.
+        choices: index of a nonlinear node -> values of its free parameters. Other nodes have their
+            default lines.
+        visit: called for each node with its index and the coefficients ``N x S x *V`` that arrive
+            at its value.
+        inner: index of an earlier node -> coefficients ``N x S x *V`` of its value, which are added
+            to the functionals; None: nothing is added.
     """
     nodes = linear.graph.nodes
     choices = choices or {}
@@ -132,9 +138,14 @@ def lower_bounds(
 
 
 def concretise(coefficients: Tensor, constants: Tensor, box: Box) -> MarginBounds:
-    """Minimise linear functions ``N x S x *X`` plus ``N x S`` over boxes: ``A⁺·l + A⁻·u + c``.
+    """Minimise linear functions over boxes: ``A⁺·l + A⁻·u + c``.
 
-    Over cut boxes, with the half-space's multiplier in the functions.
+    If the box is cut by a half-space, λ times its function is added to A and c first.
+
+    Args:
+        coefficients: A, ``N x S x *X``.
+        constants: c, ``N x S``.
+        box: ``N`` boxes.
     """
     if isinstance(box, HalfspaceBox):
         coefficients, constants = box.charged(coefficients, constants)
@@ -146,7 +157,7 @@ def concretise(coefficients: Tensor, constants: Tensor, box: Box) -> MarginBound
 
 @singledispatch
 def pull_back(op: Op, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
-    """Functionals ``N x S x *V`` of an affine operation's value, as functionals of its inputs.
+    """Transform functionals of an affine operation's value into functionals of its inputs.
 
     Args:
         op: the operation.
@@ -154,7 +165,11 @@ def pull_back(op: Op, coefficients: Tensor, shapes: list[Shape]) -> Pulled:
         shapes: ``*V_in`` of each input.
 
     Returns:
-        The functional of each input (None: it has no part) and the constants ``N x S`` (None: 0).
+        The functionals of each input (None: the input does not matter) and the constants ``N x S``
+        (None: 0).
+
+    Raises:
+        NotImplementedError: the operation is not affine.
     """
     raise NotImplementedError(f"{type(op).__name__} is not affine")
 

@@ -1,4 +1,7 @@
-"""CROWN bounds of margins: Zhang et al. 2018, arXiv:1811.00866; with β: Wang et al. 2021."""
+"""CROWN bounds of margins: Zhang et al. 2018 (arXiv:1811.00866).
+
+The multipliers β of splits are those of β-CROWN: Wang et al. 2021 (arXiv:2103.06624).
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,12 @@ from verify_pipeline.problem import Box, Specification
 
 
 def needed_places(graph: Graph) -> tuple[int, ...]:
-    """Places whose bounds CROWN bounds of the margins are made of, in order.
+    """Indices of the nodes whose bounds CROWN needs to bound the margins, in order.
 
-    Inputs of nonlinear nodes that have linear bounds, values of those that have constants only. A
-    search need keep the bounds of these places only. Where there are none the output is named,
-    whose bounds tell whether every value is defined (:meth:`NodeBounds.where_defined`).
+    These are the inputs of nonlinear nodes with linear bounds, and nonlinear nodes that are bounded
+    by constants. A search keeps the bounds of these nodes only. In a network without nonlinear
+    nodes, the result is the output's index, whose bounds show whether every value is defined
+    (:meth:`NodeBounds.where_defined`).
     """
     nodes = enumerate(graph.nodes)
     read = {i for place, node in nodes for i in reads(node.op, place, node.inputs)}
@@ -37,18 +41,20 @@ def crown_margins(
     multipliers: Multipliers | None = None,
     splits: Splits | None = None,
 ) -> MarginBounds:
-    """Lower bounds of the margins ``C f(x) + d``, of many instances or domains at once.
+    """Lower bounds of the margins ``C f(x) + d`` for many instances or domains at once.
 
-    Each has its own box, specification, bounds and splits. Valid for every x of the box that obeys
-    the splits, whatever the multipliers; α is cut to [0, 1] and β to >= 0.
+    Every instance or domain has its own box, specification, bounds and splits. The bounds hold for
+    every x in the box that satisfies the splits, for any multipliers: α is clamped to [0, 1] and β
+    to >= 0.
 
     Args:
         graph: the network.
         box: ``N`` boxes.
         spec: ``N`` specifications of ``S`` rows.
-        bounds: of :func:`needed_places` at least, valid on the domains.
+        bounds: bounds that are valid on the domains, at least of the nodes of
+            :func:`needed_places`.
         multipliers: α and β; None: adaptive α, no β.
-        splits: of (leaky) ReLUs; None: none. Split neurons count as linear.
+        splits: splits of (leaky) ReLUs; None: none. A split neuron is linear.
     """
     linear = linearise(graph, bounds, splits)
     found = lower_bounds(
@@ -58,13 +64,15 @@ def crown_margins(
 
 
 def of_defined(margins: MarginBounds, bounds: NodeBounds) -> MarginBounds:
-    """The margins' bounds, ``-inf`` for instances of which some value may be undefined.
+    """The margins' bounds, with ``-inf`` for instances in which a value may be undefined.
 
-    Relaxations of such an instance give no finite bound; an affine path past them would.
+    Relaxations of such an instance give no finite bound, but an affine path that bypasses them
+    would.
 
     Args:
-        margins: of ``N`` instances.
-        bounds: of some places, after :meth:`NodeBounds.where_defined`: one place tells of all.
+        margins: bounds of ``N`` instances.
+        bounds: bounds of some nodes after :meth:`NodeBounds.where_defined`. They are infinite at
+            all nodes of an instance or at none, so one node is checked.
     """
     lower = next(iter(bounds.lower.values()), None)
     if lower is None:
@@ -82,12 +90,14 @@ def relu_coefficients(
     multipliers: Multipliers | None = None,
     splits: Splits | None = None,
 ) -> dict[int, Tensor]:
-    """Coefficients of each nonlinear node's value in the bound that :func:`crown_margins` finds.
+    """Coefficients of each nonlinear node's value in the bound of :func:`crown_margins`.
 
-    What branching scores are made of (BaBSR: Bunel et al. 2020, JMLR 21). Arguments as there.
+    Branching scores are computed from them (BaBSR: Bunel et al. 2020, JMLR 21, arXiv:1909.06588).
+    The arguments are those of :func:`crown_margins`.
 
     Returns:
-        Place of a nonlinear node -> ``N x S x *V``; nodes that the margins do not reach are absent.
+        Index of a nonlinear node -> ``N x S x *V``. Nodes that the margins do not depend on are
+        absent.
     """
     linear = linearise(graph, bounds, splits)
     found: dict[int, Tensor] = {}

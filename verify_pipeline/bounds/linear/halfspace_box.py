@@ -1,12 +1,12 @@
-"""Boxes cut by a half-space: the part of a box where a linear bound is not above zero.
+"""Boxes cut by a half-space: the part of a box where a linear function is at most zero.
 
-Whoever looks for an input whose margin is at most zero need look only where a lower bound of the
-margin ``A · x + c`` is at most zero. Over that part bounds of neurons are tighter, and through them
-the bound of the margin, which cuts again (Kotha et al. 2023, Provably bounding neural network
-preimages, arXiv:2302.01404; in integer programming an objective cutoff).
+An input with a margin of at most zero can only be where a linear lower bound ``A · x + c`` of the
+margin is at most zero. Over this part of the box, bounds of neurons are tighter. They give a
+tighter bound of the margin, which cuts the box again (Kotha et al. 2023, Provably bounding neural
+network preimages, arXiv:2302.01404). Integer programming calls this an objective cutoff.
 
-A functional ``a · x + b`` is at least ``a · x + b + λ (A · x + c)`` on the part, for every λ >= 0,
-whose least value over the box is a bound.
+On this part, ``a · x + b >= a · x + b + λ (A · x + c)`` for every λ >= 0. The minimum of the right
+side over the whole box is therefore a lower bound of the left side.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor
 
 from verify_pipeline.problem import Box
 
-# The search for λ: by factors from where both functionals vary equally much over the box, which
-# shrink from the first one and reach as far as its third power.
+# The search for λ starts where both functionals vary equally much over the box. Each step
+# multiplies or divides λ by a factor; the factors shrink, and their product is about _FACTOR³.
 _STEPS, _FACTOR, _SHRINKS = 12, 8.0, 0.7
 
 
 @dataclass(frozen=True, eq=False)
 class HalfspaceBox(Box):
-    """The part of each box where ``normal · x + offset <= 0``; it may be empty.
+    """The part of each box where ``normal · x + offset <= 0``. It may be empty.
 
     Attributes:
         normal: ``N x *X``.
@@ -36,20 +36,25 @@ class HalfspaceBox(Box):
     offset: Tensor
 
     def to(self, target: torch.dtype | torch.device | str) -> HalfspaceBox:
-        """The same elsewhere; the half-space rounded to nearest: for directions, not verdicts."""
+        """The same in another dtype or on another device.
+
+        The half-space is rounded to nearest, so a verdict must not depend on a conversion.
+        """
         return HalfspaceBox(
             *(t.to(target) for t in (self.lower, self.upper, self.normal, self.offset))
         )
 
     def charged(self, coefficients: Tensor, constants: Tensor) -> tuple[Tensor, Tensor]:
-        """Functionals that are nowhere on the part above those given, with λ about the best.
+        """Add the half-space, with a nearly optimal λ, to functionals ``a · x + b``.
+
+        On the cut part of the box, the result is at most the given functional.
 
         Args:
             coefficients: a, ``N x S x *X``.
             constants: b, ``N x S``.
 
         Returns:
-            ``a + λ A`` and ``b + λ c``; those given where no λ that was tried gains anything.
+            ``a + λ A`` and ``b + λ c``, with λ = 0 where the search finds no improvement.
         """
         flat, normal = coefficients.flatten(2), self.normal.flatten(1).unsqueeze(1)
         center, radius = (t.flatten(1).unsqueeze(1) for t in (self.center, self.radius))

@@ -1,4 +1,4 @@
-"""What a relaxation loses at each neuron: where cutting an interval in two can help most."""
+"""The relaxation gap of each neuron, which shows where splitting an interval helps most."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from verify_pipeline.network.ops import Elementwise, LeakyRelu, Op, Relu
 from verify_pipeline.problem import Box, Specification
 
 _AT = (0.25, 0.5, 0.75)
-"""Where in an interval a function is compared with its line."""
+"""The points of an interval, as shares of its width, where a function is compared with its line."""
 
 
 def is_curved(op: Op) -> bool:
-    """Whether the operation is a function of one variable whose lines narrower intervals better."""
+    """Whether the operation has one variable and a relaxation that a narrower interval improves."""
     return isinstance(op, Relu | LeakyRelu | AtLeast) or (
         isinstance(op, Elementwise) and has_curve(op.function)
     )
@@ -37,21 +37,21 @@ def margins_and_gaps(
     bounds: NodeBounds,
     multipliers: Multipliers | None = None,
 ) -> tuple[MarginBounds, dict[int, Tensor]]:
-    """CROWN bounds of the margins, and what the worst row of each instance loses where.
+    """CROWN bounds of the margins, and the relaxation gaps of each instance's worst row.
 
-    A functional's coefficient at a function's value, times the distance between the function and
-    the line that stands for it, is what the bound loses there if the input takes that value.
+    The bound loses the coefficient at a function's value times the distance between the function
+    and its line. The gap of a neuron is the sum of this loss over three points of its interval.
 
     Args:
         graph: the network.
         box: ``N`` boxes.
         spec: ``N`` specifications of ``S`` rows.
-        bounds: of ``needed_places`` at least.
-        multipliers: α, such as positions of tangents; None: the usual lines.
+        bounds: bounds of the nodes of ``needed_places`` at least.
+        multipliers: α, such as positions of tangents; None: the default lines.
 
     Returns:
-        The margins' bounds; and place of a function -> ``N x *V``, its loss over its interval (the
-        sum over three points of it), not below 0 but for rounding; 0 where it is not finite.
+        The margins' bounds, and a dictionary: index of a function's node -> gaps, ``N x *V``. Up to
+        rounding, a gap is >= 0. A gap that is not finite is set to 0.
     """
     linear = linearise(graph, bounds)
     arriving: dict[int, Tensor] = {}

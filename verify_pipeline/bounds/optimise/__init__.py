@@ -1,1 +1,1 @@
-"""What is free in a relaxation, and its ascent."""
+"""Optimised bounds: the free parameters of relaxations, and projected ascent on them."""

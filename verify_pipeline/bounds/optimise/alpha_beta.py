@@ -1,6 +1,6 @@
-"""α-CROWN and β-CROWN: bounds of margins, and of neurons, with the best slopes and multipliers.
+"""α-CROWN and β-CROWN: bounds of margins and neurons with optimised slopes and multipliers.
 
-α-CROWN: Xu et al. 2021, arXiv:2011.13824; β-CROWN: Wang et al. 2021, arXiv:2103.06624.
+α-CROWN: Xu et al. 2021 (arXiv:2011.13824). β-CROWN: Wang et al. 2021 (arXiv:2103.06624).
 """
 
 from __future__ import annotations
@@ -47,21 +47,22 @@ def optimise(
     start: Multipliers | None = None,
     until: StopRule | None = None,
 ) -> tuple[MarginBounds, Multipliers]:
-    """Lower bounds of the margins, each row with the α and β that are best for it.
+    """Lower bounds of the margins, with α and β optimised for each row.
 
     Args:
         graph: the network.
         box: ``N`` boxes.
         spec: ``N`` specifications of ``S`` rows.
-        bounds: of ``needed_places`` at least, valid on the domains.
-        settings: steps and rates.
-        splits: of (leaky) ReLUs; None: none.
-        start: where to begin, such as a parent domain's; what it leaves out starts at its default.
-        until: when to stop earlier. None: an instance rests when it is verified, above 0.
+        bounds: bounds that are valid on the domains, at least of the nodes of ``needed_places``.
+        settings: number of steps and learning rates.
+        splits: splits of (leaky) ReLUs; None: none.
+        start: the starting point, such as the parent domain's multipliers. Nodes without an entry
+            start at their defaults.
+        until: when to stop earlier. None: an instance stops once it is verified (above 0).
 
     Returns:
-        The best bounds found, nowhere below those at ``start``, and the multipliers that give
-        them: ``crown_margins`` with these answers the same.
+        The best bounds found, nowhere below those at ``start``, and their multipliers.
+        ``crown_margins`` with these multipliers returns the same bounds.
     """
     linear, margins = linearise(graph, bounds, splits), of_margins(graph, spec)
     if settings.lr_planes == 0 and start is not None:
@@ -83,26 +84,27 @@ def optimise_intermediate(
     has_time: Callable[[], bool] = always,
     splits: Splits | None = None,
 ) -> NodeBounds:
-    """Tighten bounds of the inputs of nonlinear nodes, each bound with an α of its own.
+    """Tighten bounds of the inputs of nonlinear nodes, with a separate α for each bound.
 
-    As ``crown_intermediate``, but every functional is optimised over the layers before it, which
-    are already tightened. Several times dearer: for the instances that cheaper bounds leave open.
-    The α are looked for in float32, whatever the box's dtype; any α is valid, so the bounds that
-    count are evaluated with them in that dtype.
+    As ``crown_intermediate``, but every functional is optimised over the tightened layers before
+    it. This is several times as expensive, and meant for instances that cheaper bounds leave open.
+    The α are optimised in float32. Since every α is valid, the final bounds are then evaluated with
+    these α in the box's dtype.
 
     Args:
         graph: the network.
         box: ``N`` boxes.
         start: valid bounds, such as CROWN bounds.
-        settings: steps and rates.
-        budget: of memory for the functionals that are optimised at once; halved if it fails.
-        has_time: asked before each such batch and each step; once it says no, the best α so far
-            count and the neurons that are left keep their bounds of ``start``, or intervals.
-        splits: of (leaky) ReLUs, of which ``start`` knows the inputs: bounds are of the domains
-            that they leave, and each has a β of its own for every split before it. None: none.
+        settings: number of steps and learning rates.
+        budget: memory for the functionals of one batch; halved when memory runs out.
+        has_time: called before each batch and each step. Once it returns False, the best α so far
+            are used, and the remaining neurons keep their bounds in ``start`` or their intervals.
+        splits: splits of (leaky) ReLUs whose inputs ``start`` bounds; None: none. The result then
+            bounds the domains that satisfy the splits, and each bound has a separate β for every
+            split of an earlier layer.
 
     Returns:
-        Bounds of every place, nowhere looser than ``start``.
+        Bounds of every node, nowhere looser than ``start``.
     """
     if splits:
         start = clamp_to_splits(start, graph, splits)
@@ -116,7 +118,7 @@ def optimise_intermediate(
 
 @dataclass(frozen=True)
 class _Ascent:
-    """Each functional optimised on its own."""
+    """The bounding method that optimises each functional separately."""
 
     settings: OptimiseSettings
     budget: MemoryBudget
@@ -147,7 +149,7 @@ def begin(
     start: Multipliers | None,
     splits: Splits | None,
 ) -> Choices:
-    """The variables of every node that has a choice, at ``start`` or at their defaults."""
+    """The variables of every node with free parameters, at ``start`` or at their defaults."""
     start, splits = start or Multipliers({}, {}), splits or {}
     rows = functional.constants.shape[1]
     choices: Choices = {}
@@ -171,7 +173,10 @@ def _listed(
     start_beta: Tensor | None,
     split: Tensor | None,
 ) -> ReluVariables:
-    """The variables of one (leaky) ReLU, for so many rows; its own sides where none are given."""
+    """The variables of one (leaky) ReLU for ``rows`` rows.
+
+    If ``split`` is None, the relaxation's own ``sides`` are used.
+    """
     split = relaxation.sides if split is None else split
     usual = relaxation.adaptive.unsqueeze(1)
     alpha, beta, sides = None, None, None
@@ -191,7 +196,7 @@ def _listed(
 
 
 def _multipliers(linear: LinearGraph, choices: Choices) -> Multipliers:
-    """The choices as dense tensors, adaptive α and no β where there is none."""
+    """The choices as dense tensors, with adaptive α and zero β elsewhere."""
     beta: dict[int, Tensor] = {}
     alpha = {
         place: relaxation.usual

@@ -1,12 +1,14 @@
-"""Projected ascent on what is free in a bound.
+"""Projected ascent on the free parameters of a bound.
 
-Every iterate is a valid bound, so the best of each instance and row is kept and nothing has to
-converge. The gradient needs no automatic differentiation. A bound is ``A_0 · x̂ + c`` with ``x̂`` the
-corner of the box that minimises it. Let ``z`` be the value of a ReLU's input when ``x̂`` is sent
-forward through the lines that the walk back chose. The bound depends on the slope of that ReLU's
-line as on ``a · slope · z`` (``a`` the coefficient that arrives at its output) and on its β as on
-``-β s z``. One walk back and one walk forward give every derivative of every row. Positions of the
-planes of products, and of tangents, are variables in the same way (``plane_positions``).
+Every iterate is a valid bound, so the best one for each instance and row is kept, and convergence
+is not required.
+
+The gradient needs no automatic differentiation. A bound is ``A_0 · x̂ + c``, where ``x̂`` is the
+corner of the box that minimises it. Send ``x̂`` forward through the lines that the backward pass
+selected, and let ``z`` be the resulting value of a ReLU's input. The bound depends on the slope of
+this ReLU's lower line through ``a · slope · z``, where ``a`` is the coefficient that arrives at its
+output, and on its β through ``-β s z``. One backward and one forward pass thus give all derivatives
+of all rows. Positions of planes and tangents are handled in the same way (``plane_positions``).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from verify_pipeline.bounds.types import (
 )
 from verify_pipeline.problem import Box
 
-# Resting instances are dropped from the batch once they are this share of it.
+# Instances that have stopped are removed once they are at least this share of the batch.
 _WORTH_DROPPING = 0.25
 
 
@@ -43,15 +45,18 @@ def ascend(
     choices: Choices,
     until: StopRule,
 ) -> tuple[MarginBounds, Choices]:
-    """Lower bounds of any functionals of any node, with the choices that are best for each row.
+    """Lower bounds of any functionals of any node, with parameters optimised for each row.
 
     Args:
         linear: the relaxed network, ``N`` instances.
         box: ``N`` boxes.
         functional: ``N x S`` functionals.
-        settings: steps and rates.
-        choices: where to begin; they are changed.
+        settings: number of steps and learning rates.
+        choices: the starting point; changed in place.
         until: when to stop earlier.
+
+    Returns:
+        The bounds, and the choices that give them.
     """
     best = climb(linear, box, functional, settings, choices, until)
     return lower_bounds(linear, box, functional, best), best
@@ -66,7 +71,7 @@ def climb(
     choices: Choices,
     until: StopRule,
 ) -> Choices:
-    """The choices that :func:`ascend`, whose arguments these are, finds best for each row."""
+    """The best choices found for each row; the arguments are those of :func:`ascend`."""
     best = Best(functional.constants, choices)
     going = torch.arange(len(until.above), device=until.above.device)
     now, rest, ask = choices, (linear, box), functional
@@ -87,7 +92,7 @@ def climb(
 def step_up(
     choices: Choices, gradients: dict[int, list[Tensor]], settings: OptimiseSettings, step: int
 ) -> None:
-    """One step of every variable that has a gradient."""
+    """Make one step with every variable that has a gradient; ``step`` counts from 0."""
     decay = settings.decay**step
     for place, found in gradients.items():
         for variable, gradient in zip(choices[place].variables(), found, strict=True):
@@ -97,7 +102,7 @@ def step_up(
 
 
 class Best:
-    """The best bound of each instance and row so far, and the choices that gave it."""
+    """The best bound so far of each instance and row, and the choices that gave it."""
 
     def __init__(self, constants: Tensor, choices: Choices) -> None:
         self.lower = torch.full_like(constants, -torch.inf)
@@ -105,7 +110,7 @@ class Best:
         self.choices = {place: choice.only(everything) for place, choice in choices.items()}
 
     def keep(self, instances: Tensor, lower: Tensor, choices: Choices) -> None:
-        """Take over the rows of ``instances`` that are better than before."""
+        """Keep those rows of ``instances`` whose bounds have improved."""
         before = self.lower[instances]
         better = lower > before
         self.lower[instances] = torch.maximum(lower, before)
@@ -124,10 +129,12 @@ def evaluate(
     choices: Choices,
     inner: Mapping[int, Tensor] | None = None,
 ) -> tuple[Tensor, dict[int, list[Tensor]], dict[int, Tensor]]:
-    """The bounds ``N x S``, at each place the gradients of its variables, and values.
+    """Bounds, gradients and values; the arguments are those of ``lower_bounds``.
 
-    Arguments as those of ``lower_bounds``. The values ``N x S x *V`` are of the nodes that the
-    functionals depend on, at the point and on the lines that the bounds are made of.
+    Returns:
+        The bounds, ``N x S``; index of a node -> gradients with respect to its variables; index of
+        a node -> its values, ``N x S x *V``, where the bounds are attained. Values are given for
+        the nodes on which the functionals depend.
     """
     arrived: dict[int, Tensor | None] = {}
 
@@ -135,7 +142,7 @@ def evaluate(
         arrived[place] = coefficients if place in linear.relaxations else None
 
     bounds = lower_bounds(linear, box, functional, choices, visit, inner)
-    # the corner where each bound is least, up to rounding; a direction needs no more
+    # the minimising corner, up to rounding, which suffices for a direction
     signs = bounds.coefficients.sign()
     corners = box.center.unsqueeze(1).addcmul(signs, box.radius.unsqueeze(1), value=-1)
     values = _follow(linear, corners, arrived, choices)
@@ -151,7 +158,11 @@ def evaluate(
 def _follow(
     linear: LinearGraph, corners: Tensor, arrived: dict[int, Tensor | None], choices: Choices
 ) -> dict[int, Tensor]:
-    """Send ``N x S x *X`` forward through the lines chosen: values of the nodes in ``arrived``."""
+    """Send corners ``N x S x *X`` forward through the selected lines.
+
+    Returns:
+        Index of a node in ``arrived`` -> its values, ``N x S x *V``.
+    """
     values = {0: corners}
     for place in sorted(arrived):
         node, coefficients = linear.graph.nodes[place], arrived[place]

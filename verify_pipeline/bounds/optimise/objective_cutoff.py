@@ -1,15 +1,17 @@
-"""Bounds of neurons where a margin is small, which is where counterexamples are.
+"""Bounds of neurons at the inputs whose margin is at most zero, where all counterexamples are.
 
 Wherever a margin ``m`` is at most 0, a functional ``z`` of neurons is at least ``z + γ m``, for
-every γ >= 0. The lower bound of that over the whole domain, walked back as one functional, bounds
-``z`` at all inputs that matter, and the tighter the less ``m``'s own bound lacks to zero. (Output
-constraints in bounds of neurons: Kotha et al. 2023, INVPROP, arXiv:2302.01404, section 3; in
-integer programming, bound tightening with an objective cutoff: Gleixner et al. 2017, J. Global
-Optimization 67. ``cuts`` cuts boxes by a linear bound of ``m`` instead: cheaper, and weaker, as its
-slopes are fixed before it is known what they are for.)
+every γ >= 0. A lower bound of ``z + γ m`` over the whole domain, propagated as one functional,
+therefore bounds ``z`` at all inputs that matter. The closer the bound of ``m`` is to zero, the
+tighter is the bound of ``z``.
 
-γ is optimised together with α and β. The derivative by γ is the margin's value where the lines that
-make up the bound are least.
+Kotha et al. 2023 (INVPROP, arXiv:2302.01404, section 3) use output constraints in bounds of neurons
+in this way. Integer programming calls it bound tightening with an objective cutoff (Gleixner et al.
+2017, J. Global Optimization 67). ``halfspace_box`` cuts boxes by a linear bound of ``m`` instead.
+This is cheaper, but weaker, because the slopes are fixed before the functional is known.
+
+γ is optimised together with α and β. The derivative with respect to γ is the margin's value where
+the bound is attained.
 """
 
 from __future__ import annotations
@@ -31,19 +33,20 @@ from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
 RATE = 1.3
-"""Adam's rate for γ, in units of where it begins."""
+"""Adam's learning rate for γ, relative to its starting value."""
 
 
 @dataclass(frozen=True, eq=False)
 class MarginProblem:
-    """N domains, each with the one margin that is looked at.
+    """``N`` domains, each with the one margin whose cutoff is used.
 
     Attributes:
         graph: the network.
         box: ``N`` boxes.
-        spec: ``N x 1 x K``.
-        bounds: of ``needed_places``; they need hold only where the margin is at most 0.
-        splits: of the domains.
+        spec: ``N`` specifications of one row.
+        bounds: bounds of the nodes of ``needed_places``, valid at least where the margin is at
+            most 0.
+        splits: splits of the domains.
     """
 
     graph: Graph
@@ -63,18 +66,18 @@ def lower_below_cutoff(
     settings: OptimiseSettings,
     start: Multipliers,
 ) -> Tensor:
-    """Lower bounds ``N x S`` of functionals of neurons, where their domain's margin is at most 0.
+    """Lower bounds of functionals of neurons where their domain's margin is at most 0, ``N x S``.
 
-    Where no input of a domain has such a margin, bounds of a functional and its negative may miss
-    each other.
+    If no input of a domain has such a margin, the bounds of a functional and of its negative may
+    contradict each other.
 
     Args:
         exact: the domains in the dtype of the bounds.
-        fast: the same in the dtype in which α, β and γ are looked for.
-        inner: place of a node -> coefficients ``N x S x *V`` of its value.
-        gamma: ``N x S`` > 0, where γ begins.
-        settings: steps and rates of α and β.
-        start: α to begin with, such as those of the margin's bound, ``N x 1 x *V``.
+        fast: the same domains in the dtype in which α, β and γ are optimised.
+        inner: index of a node -> coefficients of its value, ``N x S x *V``.
+        gamma: the starting values of γ, ``N x S``, > 0.
+        settings: number of steps, and learning rates of α and β.
+        start: the starting values of α, such as those of the margin's bound, ``N x 1 x *V``.
     """
     linear = linearise(fast.graph, fast.bounds, fast.splits)
     margin = of_margins(fast.graph, fast.spec)
@@ -104,6 +107,6 @@ def lower_below_cutoff(
 
 
 def _times(functional: Functional, factors: Tensor) -> Functional:
-    """One functional for each instance, ``N x 1``, times each of ``N x S`` numbers."""
+    """Multiply each instance's one functional by ``S`` factors: ``N x S`` functionals."""
     coefficients = functional.coefficients * factors.unsqueeze(2)
     return Functional(functional.place, coefficients, functional.constants * factors)

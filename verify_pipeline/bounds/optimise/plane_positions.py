@@ -1,4 +1,4 @@
-"""Where planes of products and tangents stand, as numbers that the ascent changes."""
+"""Positions of product planes and tangents, as variables of the ascent."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from verify_pipeline.bounds.relaxations.relaxed_graph import LinearGraph
 
 @dataclass(frozen=True, eq=False)
 class PlanePositions(Choice):
-    """Positions of planes, each row's own.
+    """Positions of the planes of one relaxation, for each row.
 
     Attributes:
-        relaxation: whose planes.
-        alpha: variables in [0, 1], ``N x S x *P``: an instance is one cell.
+        relaxation: the relaxation with these planes.
+        alpha: variables in [0, 1], ``N x S x *P``; each instance is one cell.
     """
 
     relaxation: OptimisableRelaxation
@@ -27,7 +27,7 @@ class PlanePositions(Choice):
 
     @staticmethod
     def of(relaxation: OptimisableRelaxation, rows: int, start: Tensor | None) -> PlanePositions:
-        """Positions that begin at ``start`` ``N x S x *P`` or ``N x 1 x *P``; None: midway."""
+        """Positions that start at ``start`` (``N x S x *P`` or ``N x 1 x *P``), or midway."""
         value = relaxation.midway(rows)
         if start is not None:
             value = value.copy_(start.clamp(0, 1))
@@ -36,34 +36,37 @@ class PlanePositions(Choice):
         return PlanePositions(relaxation, Variable.at(cells, 1.0, value))
 
     def positions(self) -> Tensor:
-        """The variables' values."""
+        """The current positions, ``N x S x *P``."""
         return self.alpha.value
 
     def variables(self) -> list[Variable]:
-        """The positions."""
+        """The positions, as the only variable."""
         return [self.alpha]
 
     def gradients(self, coefficients: Tensor, inputs: Sequence[Tensor | None]) -> list[Tensor]:
-        """Of the bounds with respect to :meth:`variables`; as ``OptimisableRelaxation.slope``."""
+        """Gradients of the bounds with respect to :meth:`variables`.
+
+        The arguments are those of ``OptimisableRelaxation.slope``.
+        """
         return [self.relaxation.slope(coefficients, inputs, self.alpha.value)]
 
     def to(self, dtype: torch.dtype) -> PlanePositions:
-        """The same in another dtype."""
+        """The same positions in another dtype."""
         return PlanePositions(
             self.relaxation.map(lambda values: values.to(dtype)), self.alpha.to(dtype)
         )
 
     def only(self, still: Tensor) -> PlanePositions:
-        """The same for some instances, ``N`` booleans."""
+        """The positions of the instances in ``still``, ``N`` booleans."""
         return PlanePositions(self.relaxation[still], self.alpha.only(still))
 
 
 def hold(linear: LinearGraph, positions: dict[int, Tensor]) -> LinearGraph:
-    """The graph with the planes that can be moved where ``positions`` say, and nothing free there.
+    """Make the given positions the default positions of their relaxations.
 
     Args:
         linear: the relaxed network.
-        positions: place of a node -> ``N x S x *P`` or ``N x 1 x *P`` in [0, 1].
+        positions: index of a node -> positions in [0, 1], ``N x S x *P`` or ``N x 1 x *P``.
     """
     held = {
         place: replace(relaxation, usual=positions[place].clamp(0, 1))

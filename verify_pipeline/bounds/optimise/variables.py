@@ -1,7 +1,7 @@
-"""The numbers that the ascent changes: α of unstable neurons, β of split ones, and nothing else.
+"""The variables of the ascent: α of unstable neurons and β of split neurons.
 
-Few neurons of few instances have a choice, so theirs are kept in lists and written into the dense
-tensors that a walk needs.
+Only some neurons of an instance are unstable or split. Their values are kept in lists, and written
+into dense tensors for each backward pass.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import Tensor
 
 from verify_pipeline.bounds.relaxations.base import Choice
 
-# Adam's running means and its guard against division by zero (Kingma & Ba 2015, arXiv:1412.6980).
+# Adam's decay rates β₁ and β₂, and its ε (Kingma & Ba 2015, arXiv:1412.6980).
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True, eq=False)
 class NeuronIndex:
-    """Neurons of one node that have a number each for every row.
+    """``L`` cells: neurons of one node that have a variable for every row.
 
     Attributes:
-        instance: of each of ``L`` neurons.
-        neuron: its place in the flattened value.
+        instance: the instance of each cell, ``L``.
+        neuron: its index in the flattened value, ``L``.
     """
 
     instance: Tensor
@@ -32,19 +32,19 @@ class NeuronIndex:
 
     @staticmethod
     def where(mask: Tensor) -> NeuronIndex:
-        """Those that ``mask`` ``N x *V`` picks."""
+        """The neurons that ``mask`` ``N x *V`` selects."""
         return NeuronIndex(*mask.unsqueeze(1).flatten(1).nonzero(as_tuple=True))
 
     def read(self, dense: Tensor) -> Tensor:
-        """Their rows of a tensor ``N x S x *V``: ``L x S``."""
+        """The values of the cells in a tensor ``N x S x *V``: ``L x S``."""
         return dense.unsqueeze(2).flatten(2)[self.instance, :, self.neuron]
 
     def write(self, dense: Tensor, rows: Tensor) -> None:
-        """Put rows ``L x S`` into a contiguous tensor ``N x S x *V``."""
+        """Write the cells' values ``L x S`` into a contiguous tensor ``N x S x *V``."""
         dense.view(*dense.shape[:2], -1)[self.instance, :, self.neuron] = rows
 
     def subtract(self, dense: Tensor, rows: Tensor) -> None:
-        """Take rows ``L x S`` from a contiguous tensor ``N x S x *V``."""
+        """Subtract values ``L x S`` at the cells of a contiguous tensor ``N x S x *V``."""
         dense.view(*dense.shape[:2], -1)[self.instance, :, self.neuron] -= rows
 
     def __len__(self) -> int:
@@ -53,17 +53,17 @@ class NeuronIndex:
 
 @dataclass(frozen=True, eq=False)
 class Variable:
-    """Numbers of some cells with Adam's moments, ``L x S`` each; changed in place.
+    """Variables of some cells with Adam's moments, ``L x S`` each; changed in place.
 
-    A cell may also have several numbers: then each is ``L x S x *P``.
+    If a cell has several variables for a row, the tensors are ``L x S x *P``.
 
     Attributes:
-        cells: whose.
-        greatest: of the range from 0 that they stay in; None: no limit.
-        value: where they stand.
+        cells: the cells.
+        greatest: upper end of the allowed range, which starts at 0; None: no limit.
+        value: the current values.
         first: running mean of the gradient.
-        second: running mean of its square.
-        origin: of each cell its place in the list that the ascent began with, ``L``.
+        second: running mean of the squared gradient.
+        origin: index of each cell in the list at the start of the ascent, ``L``.
     """
 
     cells: NeuronIndex
@@ -75,13 +75,13 @@ class Variable:
 
     @staticmethod
     def at(cells: NeuronIndex, greatest: float | None, value: Tensor) -> Variable:
-        """Variables that start at ``value`` ``L x S``, which they take over."""
+        """Variables that start at ``value`` ``L x S``; the tensor is not copied."""
         origin = torch.arange(len(cells), device=value.device)
         zeros = torch.zeros_like(value)
         return Variable(cells, greatest, value, zeros, zeros.clone(), origin)
 
     def only(self, still: Tensor) -> Variable:
-        """Those of some instances (``N`` booleans), which are numbered anew."""
+        """The variables of the instances in ``still`` (``N`` booleans), which are renumbered."""
         kept = still[self.cells.instance]
         number = still.cumsum(0) - 1
         cells = NeuronIndex(number[self.cells.instance[kept]], self.cells.neuron[kept])
@@ -89,19 +89,19 @@ class Variable:
         return Variable(cells, self.greatest, *moved)
 
     def to(self, dtype: torch.dtype) -> Variable:
-        """The same in another dtype; any value in range is valid, so rounding does no harm."""
+        """The same variables in another dtype; every value in range is valid."""
         value, first, second = (t.to(dtype) for t in (self.value, self.first, self.second))
         return Variable(self.cells, self.greatest, value, first, second, self.origin)
 
     def climb(self, gradient: Tensor, rate: float, step: int) -> None:
-        """The ``step``-th step of Adam upward (from 1), and back into the range.
+        """Make one ascent step of Adam and project the values into their range.
 
         Args:
             gradient: ``L x S``.
-            rate: Adam's.
-            step: how many steps this is.
+            rate: the learning rate.
+            step: number of this step, from 1.
         """
-        # where a bound is infinite there is no direction
+        # an infinite bound has no direction
         gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
         self.first.lerp_(gradient, 1 - _FIRST)
         self.second.mul_(_SECOND).addcmul_(gradient, gradient, value=1 - _SECOND)
@@ -112,14 +112,14 @@ class Variable:
 
 @dataclass(frozen=True, eq=False)
 class ReluVariables(Choice):
-    """α and β of one node as variables.
+    """α and β of one (leaky) ReLU node as variables.
 
     Attributes:
-        slope: of the (leaky) ReLU below 0.
-        shape: ``N x S x *V``.
-        alpha: variables in [0, 1]; None: the usual slopes.
+        slope: the function's slope below 0.
+        shape: shape of the coefficients, ``N x S x *V``.
+        alpha: variables in [0, 1]; None: the default slopes.
         beta: variables >= 0; None: no splits.
-        sides: s of each of β's cells, ``L x 1``.
+        sides: the sign s of each cell of β, ``L x 1``.
     """
 
     slope: float
@@ -129,7 +129,7 @@ class ReluVariables(Choice):
     sides: Tensor | None
 
     def slopes(self, least: Tensor, span: Tensor, usual: Tensor) -> Tensor:
-        """The usual slopes with those of α's cells in their places, ``N x S x *V``."""
+        """The default slopes, replaced by those of α at its cells, ``N x S x *V``."""
         if self.alpha is None:
             return usual
         slopes = usual.expand(self.shape).contiguous()
@@ -138,21 +138,21 @@ class ReluVariables(Choice):
         return slopes
 
     def charge(self, pulled: Tensor) -> Tensor:
-        """The coefficients ``N x S x *V``, less ``β s`` at β's cells, in place."""
+        """Subtract ``β s`` at β's cells from coefficients ``N x S x *V``, in place."""
         if self.beta is not None and self.sides is not None:
             self.beta.cells.subtract(pulled, self.beta.value * self.sides)
         return pulled
 
     def variables(self) -> list[Variable]:
-        """Those that there are."""
+        """α and β, without those that are None."""
         return [variable for variable in (self.alpha, self.beta) if variable is not None]
 
     def gradients(self, coefficients: Tensor, inputs: Sequence[Tensor | None]) -> list[Tensor]:
-        """Of the bounds with respect to :meth:`variables`.
+        """Gradients of the bounds with respect to :meth:`variables`, ``L x S`` each.
 
         Args:
-            coefficients: ``N x S x *V`` that arrive at the node's value.
-            inputs: ``N x S x *V``, its input's value at the point where the bound is least.
+            coefficients: the coefficients that arrive at the node's value, ``N x S x *V``.
+            inputs: the value of its input where the bound is attained, ``N x S x *V``.
         """
         (z,) = inputs
         assert z is not None
@@ -166,7 +166,7 @@ class ReluVariables(Choice):
         return found
 
     def only(self, still: Tensor) -> ReluVariables:
-        """The same for some instances, ``N`` booleans."""
+        """The variables of the instances in ``still``, ``N`` booleans."""
         sides = self.sides
         if self.beta is not None and sides is not None:
             sides = sides[still[self.beta.cells.instance]]
@@ -175,7 +175,7 @@ class ReluVariables(Choice):
         return ReluVariables(self.slope, shape, alpha, beta, sides)
 
     def to(self, dtype: torch.dtype) -> ReluVariables:
-        """The same in another dtype."""
+        """The same variables in another dtype."""
         alpha, beta = (v and v.to(dtype) for v in (self.alpha, self.beta))
         sides = None if self.sides is None else self.sides.to(dtype)
         return ReluVariables(self.slope, self.shape, alpha, beta, sides)

@@ -1,1 +1,1 @@
-"""Linear relaxations of nonlinear operations, a file for each kind."""
+"""Linear relaxations of nonlinear operations, one file for each kind."""

@@ -1,8 +1,8 @@
-"""What a relaxation of a nonlinear operation is: linear bounds of its value.
+"""The interface of relaxations: linear bounds of a nonlinear operation's value.
 
-A relaxation knows how a functional ``A · y`` of the operation's value is bounded from below by
-functionals of its inputs: where a coefficient is positive the value's lower line counts, where it
-is negative the upper line.
+A relaxation bounds a functional ``A · y`` of the operation's value from below by functionals of its
+inputs. Where a coefficient is positive, it uses the lower line of ``y``; where it is negative, the
+upper line.
 """
 
 from __future__ import annotations
@@ -18,104 +18,106 @@ from verify_pipeline.batched import Batched
 
 
 class Choice:
-    """What is free in a relaxation: slopes of lower lines (α), and charges for splits (β).
+    """The free parameters of a relaxation: slopes (α), multipliers of splits (β), plane positions.
 
-    A choice speaks of what its relaxation has; the rest is as usual.
+    A subclass overrides the methods of the parameters that its relaxation has. The others return
+    defaults.
     """
 
     def slopes(self, least: Tensor, span: Tensor, usual: Tensor) -> Tensor:
-        """The slopes of the lower lines: ``N x S x *V`` or ``N x 1 x *V``.
+        """The slopes of the lower lines, ``N x S x *V`` or ``N x 1 x *V``.
 
         Args:
-            least: at α = 0, ``N x 1 x *V``.
-            span: what α = 1 adds, ``N x 1 x *V``.
-            usual: the slopes where nothing is chosen, ``N x 1 x *V``.
+            least: the slopes at α = 0, ``N x 1 x *V``.
+            span: what α = 1 adds to them, ``N x 1 x *V``.
+            usual: the default slopes, ``N x 1 x *V``.
         """
         return usual
 
     def charge(self, pulled: Tensor) -> Tensor:
-        """Coefficients ``N x S x *V`` of the input less ``β s``; may change them in place."""
+        """Subtract ``β s`` from coefficients of the input ``N x S x *V``, possibly in place."""
         return pulled
 
     def positions(self) -> Tensor | None:
-        """Where planes stand between their two extremes: ``N x S x *P`` in [0, 1]; None: midway."""
+        """Positions of planes between their two extremes, ``N x S x *P`` in [0, 1]; None: 0.5."""
         return None
 
 
 @dataclass(frozen=True, eq=False)
 class Relaxation(Batched, ABC):
-    """How functionals of one nonlinear node's value are bounded by functionals of its inputs.
+    """Linear bounds of one nonlinear node, for ``N`` instances.
 
-    Every tensor attribute has the batch axis ``N`` first.
+    The batch axis ``N`` is the first axis of every tensor attribute.
     """
 
     @abstractmethod
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
-        """Functionals of the inputs, and constants, whose sum is a lower bound.
+        """Functionals of the inputs and constants, whose sum is a lower bound of the functionals.
 
         Args:
-            coefficients: ``N x S x *V``, of the node's value.
-            choice: of what is free; None: the relaxation's own.
+            coefficients: functionals of the node's value, ``N x S x *V``.
+            choice: the free parameters; None: the defaults.
 
         Returns:
-            For each input ``N x S x *V_in`` (None: it has no part), and ``N x S`` constants.
+            Coefficients of each input, ``N x S x *V_in`` (None: the input does not matter), and the
+            constants, ``N x S``.
         """
 
     @abstractmethod
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
-        """The value of the lines that :meth:`pull_back` chose, ``N x S x *V``.
+        """The values of the lines that :meth:`pull_back` selects, ``N x S x *V``.
 
         Args:
-            coefficients: ``N x S x *V``, whose signs chose them.
-            choice: as there.
-            inputs: values ``N x S x *V_in`` of the inputs (None: those that have no part).
+            coefficients: as in :meth:`pull_back`, ``N x S x *V``; their signs select the lines.
+            choice: as in :meth:`pull_back`.
+            inputs: values of the inputs, ``N x S x *V_in`` (None: the input does not matter).
         """
 
 
 @dataclass(frozen=True, eq=False)
 class OptimisableRelaxation(Relaxation):
-    """A relaxation whose planes stand at positions in [0, 1] that every row may choose.
+    """A relaxation whose planes have positions in [0, 1], which can be optimised for every row.
 
     Attributes:
-        usual: positions ``N x S x *P`` where none are chosen; None: 0.5.
+        usual: default positions, ``N x S x *P``; None: 0.5.
     """
 
     usual: Tensor | None = field(default=None, kw_only=True)
 
     def positions(self, choice: Choice | None) -> Tensor | None:
-        """The chosen positions, or the usual ones; None: 0.5 everywhere."""
+        """The positions of the choice, or the defaults without one; None: 0.5 everywhere."""
         chosen = None if choice is None else choice.positions()
         return self.usual if chosen is None else chosen
 
     @abstractmethod
     def midway(self, rows: int) -> Tensor:
-        """Positions of 0.5, which change nothing, for so many rows: ``N x S x *P``."""
+        """Positions of 0.5, which give the default planes, for ``rows`` rows: ``N x S x *P``."""
 
     @abstractmethod
     def slope(
         self, coefficients: Tensor, inputs: Sequence[Tensor | None], positions: Tensor
     ) -> Tensor:
-        """Derivatives of a bound with respect to positions, ``N x S x *P``.
+        """Derivatives of the bound with respect to the positions, ``N x S x *P``.
 
         Args:
-            coefficients: ``N x S x *V`` that arrive at the node's value.
-            inputs: values ``N x S x *V_in`` of the inputs, where the bound is least.
-            positions: where they stand, ``N x S x *P``.
+            coefficients: the coefficients that arrive at the node's value, ``N x S x *V``.
+            inputs: values of the inputs where the bound is attained, ``N x S x *V_in``.
+            positions: the current positions, ``N x S x *P``.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class Constants(Relaxation):
-    """Of any operation: its value lies between two constants, whatever its inputs do.
+    """The relaxation of any operation by two constants that do not depend on its inputs.
 
     Attributes:
-        lower: ``N x *V``.
-        upper: ``N x *V``.
-        inputs: how many the operation has.
+        lower: lower bounds of the value, ``N x *V``.
+        upper: upper bounds of the value, ``N x *V``.
+        inputs: how many inputs the operation has.
     """
 
     lower: Tensor
@@ -125,19 +127,19 @@ class Constants(Relaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
-        """No part of any input, and ``N x S`` constants: ``lower`` or ``upper`` by sign."""
+        """No coefficients of any input, and constants ``N x S``: ``lower`` or ``upper`` by sign."""
         least = inner(coefficients.clamp(min=0), self.lower)
         return (None,) * self.inputs, least + inner(coefficients.clamp(max=0), self.upper)
 
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
-        """``lower`` where the coefficient is > 0, else ``upper``: ``N x S x *V``."""
+        """``lower`` where the coefficient is > 0, otherwise ``upper``: ``N x S x *V``."""
         return torch.where(coefficients > 0, self.lower.unsqueeze(1), self.upper.unsqueeze(1))
 
 
 def inner(coefficients: Tensor, values: Tensor) -> Tensor:
-    """``N x S`` inner products of ``N x S x *V`` with ``N x *V``."""
+    """Inner products of ``N x S x *V`` with ``N x *V``: ``N x S``."""
     row = values.unsqueeze(1).flatten(1).unsqueeze(1)
     products: Tensor = torch.linalg.vecdot(coefficients.unsqueeze(2).flatten(2), row)
     return products

@@ -1,11 +1,17 @@
 """Linear bounds of products and quotients of two activations.
 
-With centres ``c`` and radii ``r`` of both factors, ``x y = c_y x + c_x y - c_x c_y + (x - c_x)(y -
-c_y)``, whose last term is within ``± r_x r_y``. These are the means of McCormick's two planes on
-each side (McCormick 1976), exact where a factor is known, and hold for matrix products as well.
+Let ``c`` be the centres and ``r`` the radii of both factors. Then
 
-Between the two planes of a side each stands at a τ of its own in [-1, 1]: with ``u = (x - c_x) /
-r_x`` and ``v = (y - c_y) / r_y`` in [-1, 1], ``u v >= τ (u + v) - 1`` and ``u v <= τ (u - v) + 1``.
+    x y = c_y x + c_x y - c_x c_y + (x - c_x)(y - c_y),
+
+and the last term lies within ``± r_x r_y``. On each side, the resulting plane is the mean of
+McCormick's two planes (McCormick 1976, Computability of global solutions to factorable nonconvex
+programs, Mathematical Programming 10). It is exact if one factor is constant, and it holds for
+matrix products as well. Shi et al. 2020 (arXiv:2002.06622) bound attention by such planes.
+
+A position τ in [-1, 1] interpolates between McCormick's two planes of a side: with
+``u = (x - c_x) / r_x`` and ``v = (y - c_y) / r_y`` in [-1, 1], ``u v >= τ (u + v) - 1`` and
+``u v <= τ (u - v) + 1``.
 """
 
 from __future__ import annotations
@@ -30,15 +36,17 @@ class Bilinear:
     """A product, its adjoints, and the pairs ``*P`` of elements that it multiplies.
 
     Attributes:
-        apply: the product of both factors.
-        pull_left: the functional of the left factor, from that of the product and the right one.
-        pull_right: that of the right factor, from that of the product and the left one.
-        pair_left: the left factor so that it broadcasts against pairs.
-        pair_right: the right factor, likewise.
-        pair_value: the product, likewise.
-        sum_left: pairs added up for each element of the left factor.
-        sum_right: for each of the right factor.
-        sum_value: for each of the product.
+        apply: computes the product of both factors.
+        pull_left: from a functional of the product and the right factor to a functional of the left
+            factor.
+        pull_right: from a functional of the product and the left factor to a functional of the
+            right factor.
+        pair_left: reshapes the left factor so that it broadcasts against pairs.
+        pair_right: the same for the right factor.
+        pair_value: the same for the product.
+        sum_left: sums over the pairs of each element of the left factor.
+        sum_right: the same for the right factor.
+        sum_value: the same for the product.
     """
 
     apply: Binary
@@ -67,7 +75,7 @@ ELEMENTWISE = Bilinear(
     sum_right=_same,
     sum_value=_same,
 )
-MATRIX = Bilinear(  # of I x J and J x K, whose pairs are I x J x K
+MATRIX = Bilinear(  # I x J times J x K; the pairs are I x J x K
     apply=torch.matmul,
     pull_left=lambda a, y: a @ y.mT,
     pull_right=lambda a, x: x.mT @ a,
@@ -82,14 +90,14 @@ MATRIX = Bilinear(  # of I x J and J x K, whose pairs are I x J x K
 
 @dataclass(frozen=True, eq=False)
 class Product(OptimisableRelaxation):
-    """Of a product of two inputs.
+    """The relaxation of a product of two inputs.
 
     Attributes:
-        kind: which product.
+        kind: which product it is.
         left: centre of the left factor, ``N x *L``.
         right: centre of the right factor, ``N x *R``.
-        left_radius: of the left factor, ``N x *L``; >= 0.
-        right_radius: of the right factor, ``N x *R``; >= 0.
+        left_radius: radius of the left factor, ``N x *L``; >= 0.
+        right_radius: radius of the right factor, ``N x *R``; >= 0.
         middle: the product of the centres, ``N x *V``.
         slack: the product of the radii, ``N x *V``; >= 0.
     """
@@ -105,9 +113,10 @@ class Product(OptimisableRelaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
-        """Each factor's functional, by the other's centre: ``N x S x *L`` and ``N x S x *R``.
+        """The functional of each factor, ``N x S x *L`` and ``N x S x *R``.
 
-        With positions in the choice, each is tilted by the other's radius.
+        It is computed with the other factor's centre. Positions tilt it by the other factor's
+        radius.
         """
         to_left = self.kind.pull_left(coefficients, self.right.unsqueeze(1))
         to_right = self.kind.pull_right(coefficients, self.left.unsqueeze(1))
@@ -127,7 +136,7 @@ class Product(OptimisableRelaxation):
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
-        """The planes that were chosen, at the inputs' values: ``N x S x *V``."""
+        """The values of the selected planes at the inputs, ``N x S x *V``."""
         x, y = inputs
         assert x is not None
         assert y is not None
@@ -146,7 +155,7 @@ class Product(OptimisableRelaxation):
     def slope(
         self, coefficients: Tensor, inputs: Sequence[Tensor | None], positions: Tensor
     ) -> Tensor:
-        """Derivatives of a bound with respect to positions, the same wherever they stand."""
+        """Derivatives of the bound with respect to the positions, which do not depend on them."""
         x, y = inputs
         assert x is not None
         assert y is not None
@@ -155,7 +164,7 @@ class Product(OptimisableRelaxation):
         return torch.addcmul(paired * of_left, paired.abs(), of_right)
 
     def midway(self, rows: int) -> Tensor:
-        """0.5 for so many rows, ``N x S x *P``."""
+        """Positions of 0.5 for ``rows`` rows, ``N x S x *P``."""
         return self.left.new_full((len(self.left), rows, *self.pairs()), 0.5)
 
     def pairs(self) -> tuple[int, ...]:
@@ -172,7 +181,7 @@ class Product(OptimisableRelaxation):
         return self.kind.pair_right(self.right_radius).unsqueeze(1)
 
     def _turns(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """``r_y (x - c_x)`` and ``r_x (y - c_y)`` of all pairs, ``N x S x *P``."""
+        """``r_y (x - c_x)`` and ``r_x (y - c_y)`` for all pairs, ``N x S x *P`` each."""
         from_left = self.kind.pair_left(x - self.left.unsqueeze(1))
         from_right = self.kind.pair_right(y - self.right.unsqueeze(1))
         return from_left * self._paired_right, from_right * self._paired_left
@@ -185,7 +194,7 @@ class Product(OptimisableRelaxation):
 
 
 def product(kind: Bilinear, left: Interval, right: Interval) -> Product:
-    """The relaxation of a product from bounds of its factors."""
+    """The relaxation of a product, given bounds of its factors."""
     (x, x_radius), (y, y_radius) = (
         ((lower + upper) / 2, (upper - lower) / 2) for lower, upper in (left, right)
     )
@@ -195,11 +204,11 @@ def product(kind: Bilinear, left: Interval, right: Interval) -> Product:
 
 @dataclass(frozen=True, eq=False)
 class Quotient(Relaxation):
-    """Of ``x / y``: the product of x with the reciprocal of y.
+    """The relaxation of ``x / y`` as the product of x and the reciprocal of y.
 
     Attributes:
-        times: that product.
-        reciprocal: lines of ``1 / y``.
+        times: the relaxation of the product.
+        reciprocal: the lines of ``1 / y``.
     """
 
     times: Product
@@ -208,7 +217,7 @@ class Quotient(Relaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
-        """Through the product, then through the lines of the reciprocal: ``N x S x *V_in``."""
+        """Functionals of x and y, ``N x S x *V_in``: through the product, then the reciprocal."""
         (to_x, to_reciprocal), constants = self.times.pull_back(coefficients, None)
         assert to_reciprocal is not None
         (to_y,), more = self.reciprocal.pull_back(to_reciprocal, None)
@@ -217,7 +226,7 @@ class Quotient(Relaxation):
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
-        """The product's lines at x and at the reciprocal's line of y: ``N x S x *V``."""
+        """The product's planes at x and at the reciprocal's line of y, ``N x S x *V``."""
         x, y = inputs
         (_, to_reciprocal), _ = self.times.pull_back(coefficients, None)
         assert to_reciprocal is not None
@@ -226,7 +235,7 @@ class Quotient(Relaxation):
 
 
 def quotient(over: Interval, under: Interval) -> Quotient:
-    """The relaxation of ``over / under``; unbounded where ``under`` may be 0."""
+    """The relaxation of ``over / under``, which gives no finite bound where ``under`` may be 0."""
     reciprocal = curve("reciprocal", *under)
     ends = under[1].reciprocal(), under[0].reciprocal()
     crosses = ~((under[0] > 0) | (under[1] < 0))

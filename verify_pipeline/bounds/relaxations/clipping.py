@@ -1,4 +1,4 @@
-"""Linear bounds of maxima and of rounding to float32 that hold for values of any size."""
+"""Linear bounds of maxima, limits and rounding to float32, which hold for values of any size."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner
 from verify_pipeline.bounds.relaxations.smooth import Curve
 
 _OUTWARD = 2.0**-50
-"""What a chord is raised by, relative to the terms it is computed from: a few roundings of float64.
+"""A chord is raised by this, relative to the terms it is computed from: a few float64 roundings.
 
-In float32, where nothing is decided, it rounds to nothing.
+It has no effect in float32, in which no verdict is decided.
 """
 
 _HALF_STEP = 2.0**-24
 """Greatest relative error of rounding to float32."""
 
 _LEAST_HALF_STEP = 2.0**-150
-"""Greatest absolute error of rounding to float32 where its numbers are subnormal."""
+"""Greatest absolute error of rounding to a subnormal float32 number."""
 
 
 def at_least(limit: Tensor, lower: Tensor, upper: Tensor) -> Curve:
-    """Lines around ``max(x, limit)`` over ``[lower, upper]``, ``N x *V``.
+    """Lines of ``max(x, limit)`` over ``[lower, upper]``, ``N x *V``.
 
-    Where the limit is never reached, or always, both are the function itself. Elsewhere the upper
-    one is the chord, the lower one the input or the limit, whichever leaves the lesser area.
+    If the limit applies nowhere or everywhere, both lines equal the function. Otherwise, the upper
+    line is the chord. The lower line is the input or the limit, whichever encloses the smaller
+    area.
     """
     limit = limit.expand_as(lower)
     free, held = lower >= limit, upper <= limit
@@ -49,7 +50,7 @@ def at_least(limit: Tensor, lower: Tensor, upper: Tensor) -> Curve:
 
 
 def rounded(lower: Tensor, upper: Tensor) -> Curve:
-    """Lines around rounding to float32 over ``[lower, upper]``: the input, and half a step."""
+    """Lines of rounding to float32 over ``[lower, upper]``: the input plus or minus half a step."""
     step = _HALF_STEP * torch.maximum(lower.abs(), upper.abs()) + _LEAST_HALF_STEP
     step = step * (1 + _OUTWARD)
     too_large = ~(torch.maximum(lower.abs(), upper.abs()) <= torch.finfo(torch.float32).max)
@@ -60,14 +61,16 @@ def rounded(lower: Tensor, upper: Tensor) -> Curve:
 
 @dataclass(frozen=True, eq=False)
 class Greater(Relaxation):
-    """Of the greater of two: at least the one of greater lower bound, at most that or a constant.
+    """The relaxation of the maximum of two inputs.
 
-    No two numbers are added here, so that bounds hold for inputs of very different size.
+    The maximum is at least the input with the greater lower bound. It is at most this input if the
+    other one cannot exceed it, and otherwise at most a constant. The inputs are never added, so the
+    bounds also hold for inputs of very different size.
 
     Attributes:
-        first: 1 where the first input has the greater lower bound, else 0, ``N x *V``.
-        decided: 1 where the other cannot exceed it, else 0, ``N x *V``.
-        upper: the greater upper bound where not decided, else 0, ``N x *V``.
+        first: 1 where the first input has the greater lower bound, otherwise 0, ``N x *V``.
+        decided: 1 where the other input cannot exceed this one, otherwise 0, ``N x *V``.
+        upper: the greater upper bound where undecided, otherwise 0, ``N x *V``.
     """
 
     first: Tensor
@@ -77,7 +80,7 @@ class Greater(Relaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
-        """Coefficients go to the chosen input; negative ones to the constant if undecided."""
+        """Coefficients apply to the selected input; negative ones to the constant if undecided."""
         negative = coefficients.clamp(max=0)
         kept = coefficients.clamp(min=0) + negative * self.decided.unsqueeze(1)
         first = self.first.unsqueeze(1)
@@ -86,7 +89,7 @@ class Greater(Relaxation):
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
-        """The chosen input, or ``upper`` where undecided under a coefficient < 0."""
+        """The selected input, or ``upper`` where undecided and the coefficient is < 0."""
         one, other = inputs
         assert one is not None
         assert other is not None
@@ -96,7 +99,7 @@ class Greater(Relaxation):
 
 
 def greater(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Greater:
-    """The relaxation of the greater of two inputs from their bounds, ``N x *V``."""
+    """The relaxation of the maximum of two inputs, given their bounds, ``N x *V`` each."""
     first = one[0] >= other[0]
     least = torch.where(first, one[0], other[0])
     decided = torch.where(first, other[1], one[1]) <= least

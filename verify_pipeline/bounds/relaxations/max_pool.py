@@ -1,4 +1,8 @@
-"""Linear bounds of max pooling over the bounds of its input."""
+"""Linear bounds of max pooling.
+
+They are those of DeepPoly: Singh et al. 2019, An abstract domain for certifying neural networks,
+POPL.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +21,17 @@ from verify_pipeline.network.ops import MaxPool2d
 
 @dataclass(frozen=True, eq=False)
 class Selection(Relaxation):
-    """Of max pooling: at least one element of the window, at most that element or a constant.
+    """The relaxation of max pooling.
 
-    The element j is the one of greatest lower bound. Where no other can exceed it the value is
-    that element; elsewhere it is at most the greatest upper bound of the window.
+    Let j be the element of a window with the greatest lower bound. The window's maximum is at least
+    element j. If no other element can exceed j, it equals element j. Otherwise it is at most the
+    greatest upper bound in the window.
 
     Attributes:
-        element: place of j in the flattened plane, ``N x C x P`` for P windows.
-        decided: 1 where the value is element j, else 0, ``N x C x P``; NaN in a window that is not
-            bounded.
-        upper: greatest upper bound of the window where not decided, else 0, ``N x C x P``.
+        element: index of j in the flattened plane, ``N x C x P`` for P windows.
+        decided: 1 where the maximum equals element j, otherwise 0, ``N x C x P``; NaN in a window
+            that is not bounded.
+        upper: greatest upper bound in the window where undecided, otherwise 0, ``N x C x P``.
         plane: height and width of the input.
     """
 
@@ -38,7 +43,7 @@ class Selection(Relaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
-        """Each window's coefficient goes to its element: ``N x S x C x H x W``."""
+        """Add each window's coefficient to its element j: ``N x S x C x H x W``."""
         flat = coefficients.flatten(3)
         negative = flat.clamp(max=0)
         kept = flat.clamp(min=0) + negative * self.decided.unsqueeze(1)
@@ -50,7 +55,7 @@ class Selection(Relaxation):
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
-        """The element, or ``upper`` where undecided under a coefficient < 0: ``N x S x *V``."""
+        """Element j, or ``upper`` where undecided and the coefficient is < 0: ``N x S x *V``."""
         (z,) = inputs
         assert z is not None
         flat = coefficients.flatten(3)
@@ -61,7 +66,7 @@ class Selection(Relaxation):
 
 
 def selection(op: MaxPool2d, lower: Tensor, upper: Tensor) -> Selection:
-    """The relaxation of max pooling from bounds ``N x C x H x W`` of its input."""
+    """The relaxation of max pooling, given bounds of its input, ``N x C x H x W`` each."""
     greatest, element = F.max_pool2d(
         lower, op.kernel, op.stride, op.padding, op.dilation, op.ceil_mode, return_indices=True
     )

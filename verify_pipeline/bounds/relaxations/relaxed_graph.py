@@ -1,4 +1,4 @@
-"""Which relaxation each nonlinear operation gets, and a whole graph relaxed."""
+"""The relaxation of each nonlinear operation, and the relaxation of a whole graph."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ from verify_pipeline.network.ops import (
 
 @dataclass(frozen=True, eq=False)
 class LinearGraph(Batched):
-    """A graph whose nonlinear nodes are relaxed, for each of ``N`` instances.
+    """A graph with a relaxation of each nonlinear node, for ``N`` instances.
 
     Attributes:
         graph: the network.
-        relaxations: place of a nonlinear node -> its relaxation.
+        relaxations: index of a nonlinear node -> its relaxation.
     """
 
     graph: Graph
     relaxations: dict[int, Relaxation]
 
     def to(self, dtype: torch.dtype) -> LinearGraph:
-        """The same in another dtype, rounded to nearest: for directions, not for verdicts."""
+        """The same in another dtype, rounded to nearest, so a verdict must not depend on it."""
 
         def move(values: Tensor) -> Tensor:
             return values.to(dtype) if values.is_floating_point() else values
@@ -66,17 +66,17 @@ class LinearGraph(Batched):
 
 @dataclass(frozen=True, eq=False)
 class RelaxedBounds(NodeBounds):
-    """Bounds, with relaxations made of them that splits of ReLUs do not change.
+    """Bounds, together with the relaxations that do not change when ReLUs are split.
 
     Attributes:
-        relaxations: place of a nonlinear node -> its relaxation, ``N`` instances.
+        relaxations: index of a nonlinear node -> its relaxation, for ``N`` instances.
     """
 
     relaxations: dict[int, Relaxation] = field(default_factory=dict)
 
     @staticmethod
     def of(graph: Graph, bounds: NodeBounds) -> RelaxedBounds:
-        """Those of a graph: of each nonlinear node that reads no (leaky) ReLU's input."""
+        """Add the relaxations of all nodes that depend on no bounds of a (leaky) ReLU's input."""
         split = {n.inputs[0] for n in graph.nodes if isinstance(n.op, Relu | LeakyRelu)}
         relaxations = {
             place: relax_node(graph, place, bounds)
@@ -87,7 +87,17 @@ class RelaxedBounds(NodeBounds):
 
 
 def linearise(graph: Graph, bounds: NodeBounds, splits: Splits | None = None) -> LinearGraph:
-    """Relax every nonlinear node over its bounds, cut by the splits."""
+    """Relax every nonlinear node over its bounds, which are clamped to the splits.
+
+    Args:
+        graph: the network.
+        bounds: bounds of ``N`` instances, at least of the nodes that :func:`reads` names. Contained
+            relaxations (:class:`RelaxedBounds`) are reused.
+        splits: splits of (leaky) ReLUs; None: none.
+
+    Raises:
+        KeyError: bounds of a node are missing.
+    """
     known = bounds.relaxations if isinstance(bounds, RelaxedBounds) else {}
     if splits:
         bounds = clamp_to_splits(bounds, graph, splits)
@@ -101,7 +111,7 @@ def linearise(graph: Graph, bounds: NodeBounds, splits: Splits | None = None) ->
 
 @singledispatch
 def reads(op: Op, place: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
-    """Places whose bounds the relaxation of the node at ``place`` is made of."""
+    """Indices of the nodes whose bounds determine the relaxation of the node ``place``."""
     return (place,)
 
 
@@ -136,17 +146,20 @@ def _(op: Op, place: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def is_affine(op: Op) -> bool:
-    """Whether the operation is affine in all its inputs together, so needs no relaxation."""
+    """Whether the operation is jointly affine in all its inputs and needs no relaxation."""
     return isinstance(op, (Input, LinearOp, Add, Sub, Concat, Constant))
 
 
 def relax_node(graph: Graph, place: int, bounds: NodeBounds) -> Relaxation:
-    """The relaxation of the nonlinear node at ``place``.
+    """The relaxation of one nonlinear node.
 
     Args:
         graph: the network.
-        place: of the node.
-        bounds: of the places that :func:`reads` names.
+        place: index of the node.
+        bounds: bounds of the nodes that :func:`reads` names.
+
+    Raises:
+        KeyError: bounds of one of these nodes are missing.
     """
     node = graph.nodes[place]
     read = reads(node.op, place, node.inputs)
@@ -159,12 +172,12 @@ def relax_node(graph: Graph, place: int, bounds: NodeBounds) -> Relaxation:
 
 @singledispatch
 def relax(op: Op, read: list[Interval], inputs: int) -> Relaxation:
-    """The relaxation of ``op``.
+    """The relaxation of one operation.
 
     Args:
         op: the operation.
-        read: bounds ``N x *V`` of the places that it :func:`reads`.
-        inputs: how many inputs it has.
+        read: bounds of the nodes that :func:`reads` names, ``N x *V`` each.
+        inputs: how many inputs the operation has.
     """
     return Constants(*read[0], inputs)
 

@@ -1,11 +1,13 @@
 """Linear bounds of smooth functions: chords and tangents (Zhang et al. 2018, arXiv:1811.00866).
 
-Over an interval a convex function lies above its tangents and below its chord, a concave one the
-other way round. A function that is convex below 0 and concave above (sigmoid, tanh, erf) lies below
-the chord where that ends in the convex part, else below a tangent of the concave part that passes
-above the interval's lower end; its lower line is the mirror image. A function that turns from
-convex to concave elsewhere (GELU and its like) gets lines of a few slopes, each moved to where it
-touches; the one that is nearest in the middle of the interval is taken.
+* Over an interval, a convex function lies above its tangents and below its chord. A concave
+  function lies below its tangents and above its chord.
+* Sigmoid, tanh, erf and atan are convex below 0 and concave above. The upper line is a tangent of
+  the concave part that passes above the function at the interval's lower end. If there is none,
+  it is the chord. The lower line is constructed in the same way on the mirrored function.
+* Other functions change between convex and concave elsewhere (GELU and similar ones). For a few
+  slopes, the line is shifted until it touches the function. The line that is nearest to the
+  function in the middle of the interval is used.
 """
 
 from __future__ import annotations
@@ -56,24 +58,27 @@ _TURNS = {
     "hardswish": (-3.0, 3.0),
     "selu": (0.0,),
 }
-"""Where a function turns from convex to concave or back: in between its slope rises or falls.
+"""Where a function changes between convex and concave; its slope is monotone in between.
 
-There it may also have a bend: that of SELU falls from its slope on the left to 1.
+It may have a kink there: at 0, the slope of SELU jumps down to 1 (its factor γ is left out).
 """
 
-# Below this width, relative to the ends, a chord's slope is mostly rounding and constants do.
+# Below this width, relative to the ends, a chord's slope is mostly rounding error, and constants
+# are used instead.
 _NARROW = 1e-5
 
-# Halvings in the search for a tangent; each result is safe, more only bring it closer.
+# Bisection steps in the search for a tangent. Every result is sound; more steps make it tighter.
 _HALVINGS = 24
 
-# Halvings in the search for where a line touches: the height there is right to float64's digits.
+# Bisection steps in the search for the touching point; the offset there is then exact in float64.
 _TO_THE_DIGIT = 36
 
 
 @dataclass(frozen=True, eq=False)
 class Curve(Relaxation):
-    """Of a smooth function ``y`` of each element: ``low z + low_offset <= y <= up z + up_offset``.
+    """The relaxation of a smooth elementwise function by two lines.
+
+    They are ``low z + low_offset <= y <= up z + up_offset``.
 
     Attributes:
         low: slope of the lower line, ``N x *V``.
@@ -90,7 +95,7 @@ class Curve(Relaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
-        """The lower line's slope where a coefficient is > 0, else the upper's: ``N x S x *V``."""
+        """Coefficients times the lower slope where > 0, else the upper slope: ``N x S x *V``."""
         positive, negative = coefficients.clamp(min=0), coefficients.clamp(max=0)
         constants = inner(positive, self.low_offset) + inner(negative, self.up_offset)
         return (positive * self.low.unsqueeze(1) + negative * self.up.unsqueeze(1),), constants
@@ -98,7 +103,7 @@ class Curve(Relaxation):
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
-        """The lower line at ``z`` where the coefficient is > 0, else the upper: ``N x S x *V``."""
+        """The lower line where the coefficient is > 0, else the upper line: ``N x S x *V``."""
         (z,) = inputs
         assert z is not None
         below = self.low.unsqueeze(1) * z + self.low_offset.unsqueeze(1)
@@ -107,15 +112,15 @@ class Curve(Relaxation):
 
 
 def has_curve(function: str) -> bool:
-    """Whether :func:`curve` knows lines of the function of that name."""
+    """Whether :func:`curve` can bound the named function by lines."""
     return function in SLOPES
 
 
 def curve(function: str, lower: Tensor, upper: Tensor) -> Curve:
-    """Lines of the function of that name over intervals ``N x *V``.
+    """Lines of the named function over intervals ``N x *V``.
 
-    Constants where an interval is a point or nearly; infinite ones where it is not bounded or
-    leaves the function's domain.
+    They are constants where an interval is a point or nearly one, and infinite where the interval
+    is unbounded or leaves the function's domain.
     """
     return curve_and_tangents(function, lower, upper)[0]
 
@@ -123,12 +128,13 @@ def curve(function: str, lower: Tensor, upper: Tensor) -> Curve:
 def curve_and_tangents(
     function: str, lower: Tensor, upper: Tensor
 ) -> tuple[Curve, tuple[Range, Range]]:
-    """Lines, and where tangents may touch that are lines as well.
+    """Lines of the named function, and the intervals in which tangents are valid lines as well.
 
     Returns:
-        The lines; and for the lower one and the upper one the ends ``N x *V`` of an interval. Any
-        tangent there is on that side of the function; the line is the one nearest to the middle of
-        [lower, upper]. Where the line is none of them the interval is a point.
+        The lines, and two intervals (ends ``N x *V``), one for lower and one for upper lines. Every
+        tangent at a point of the interval is a valid line on that side. The returned line is the
+        tangent nearest to the middle of [lower, upper]. If the returned line is not a tangent, the
+        interval is a single point.
     """
     least, most = elementwise_range(function, lower, upper)
     unknown = ~(is_bounded(lower, upper) & is_bounded(least, most))
@@ -166,10 +172,10 @@ def curve_and_tangents(
 def _touching(
     f: Function, slope: Function, turns: Sequence[float], lower: Tensor, upper: Tensor
 ) -> tuple[Line, Line]:
-    """A line below and one above a function whose slope is monotone between its turns.
+    """A lower and an upper line of a function whose slope is monotone between its turns.
 
-    Over an interval ``f(x) - s x`` is least, and most, at an end, at a turn, or where the slope is
-    s, of which there is one point at most between two turns.
+    Over an interval, ``f(x) - s x`` attains its minimum and maximum at an end, at a turn, or where
+    the slope of f is s. Between two turns, there is at most one such point.
     """
     middle = (lower + upper) / 2
     chord = (f(upper) - f(lower)) / (upper - lower)
@@ -192,13 +198,13 @@ def _touching(
 
 
 def _normal_below(x: Tensor) -> Tensor:
-    """The share of the normal distribution below x."""
+    """The standard normal distribution function at x."""
     share: Tensor = torch.special.ndtr(x)
     return share
 
 
 def _tanh_gate(x: Tensor) -> Tensor:
-    """What the tanh form of GELU multiplies x by."""
+    """The factor by which the tanh form of GELU multiplies x."""
     return (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)).tanh()) / 2
 
 
@@ -212,22 +218,25 @@ def _mish_gate(x: Tensor) -> Tensor:
 
 
 def _chord(f: Function, lower: Tensor, upper: Tensor, highest: bool) -> Line:
-    """The chord, kept above (``highest``) or below both ends against rounding."""
+    """The chord, shifted so that rounding leaves it above (``highest``) or below both ends."""
     slope = (f(upper) - f(lower)) / (upper - lower)
     ends = f(lower) - slope * lower, f(upper) - slope * upper
     return slope, torch.maximum(*ends) if highest else torch.minimum(*ends)
 
 
 def _above_s(f: Function, slope: Function, lower: Tensor, upper: Tensor) -> tuple[Line, Tensor]:
-    """A line above a function that is convex below 0 and concave above.
+    """An upper line of a function that is convex below 0 and concave above.
 
     Returns:
-        The line, and the first point whose tangent is one, which all up to ``upper`` are then;
-        ``upper`` where none is.
+        The line, and the first point whose tangent is a valid upper line; the tangents of all
+        points from there to ``upper`` are valid, too. If there is no such point, ``upper``.
     """
 
     def passes(point: Tensor) -> Tensor:
-        """Whether the tangent at ``point`` (>= 0) passes above the lower end; so do later ones."""
+        """Whether the tangent at ``point`` (>= 0) passes above the lower end.
+
+        If so, the tangents at all later points do.
+        """
         return f(point) + slope(point) * (lower - point) >= f(lower)
 
     early, late = lower.clamp(min=0), upper.clamp(min=0)
@@ -236,7 +245,7 @@ def _above_s(f: Function, slope: Function, lower: Tensor, upper: Tensor) -> tupl
         middle = (early + late) / 2
         safe = passes(middle)
         early, late = torch.where(safe, early, middle), torch.where(safe, middle, late)
-    # a later point than the first is safe too, and nearer where the interval is mostly concave
+    # a later point is valid, too, and its tangent is nearer if the interval is mostly concave
     point = torch.maximum(late, (lower + upper) / 2)
     chord = _chord(f, lower, upper, highest=True)
     line = (

@@ -1,14 +1,19 @@
-"""Linear bounds of softmax: Wei et al. 2023, Convex bounds on the softmax function,
-arXiv:2303.01713 (the bounds by exponentials and their reciprocal, made linear).
+"""Linear bounds of softmax.
 
-Output i is ``1 / q_i`` with ``q_i = 1 + Σ_j≠i exp(x_j - x_i)``. From above, each exponential lies
-below its chord, which makes ``q_i`` at most linear, and ``1 / q`` lies above a tangent. From below,
-each lies above a tangent, and ``1 / q`` lies below its chord.
+They are the bounds by exponentials and their reciprocal of Wei et al. 2023 (Convex bounds on the
+softmax function, arXiv:2303.01713), made linear.
 
-The outputs of an axis sum to 1, so a functional ``Σ A_j y_j`` is ``c + Σ (A_j - c) y_j`` for any c:
-coefficients that are nearly equal, as those of an attention's values often are, then cost nearly
-nothing. The c of least slack is the median of the coefficients, weighted by the distances of their
-planes; one output is then written as 1 less the others.
+Output i is ``1 / q_i`` with ``q_i = 1 + Σ_j≠i exp(x_j - x_i)``:
+
+* Lower plane: each exponential lies below its chord, so ``q_i`` is at most a linear function, and
+  ``1 / q`` lies above a tangent.
+* Upper plane: each exponential lies above a tangent, so ``q_i`` is at least a linear function, and
+  ``1 / q`` lies below its chord.
+
+The outputs along the axis sum to 1, so ``Σ A_j y_j = c + Σ (A_j - c) y_j`` for any c. If the
+coefficients are nearly equal, as is common in attention, the relaxation then loses almost nothing.
+The best c is the weighted median of the coefficients, where the weights are the distances between
+the planes. One output is thereby replaced by 1 minus the others.
 """
 
 from __future__ import annotations
@@ -26,17 +31,18 @@ from verify_pipeline.network.differences import SoftmaxOfDifferences
 
 @dataclass(frozen=True, eq=False)
 class SoftmaxBounds(Relaxation):
-    """Of softmax over one axis, ``K`` long; ``*W`` is ``*V`` with that axis last.
+    """The relaxation of softmax over one axis of length ``K``.
 
-    The input's axis is ``Q`` long: of K scores, or of ``K (K - 1) / 2`` differences.
+    ``*W`` is ``*V`` with this axis last. The input's axis has length ``Q``: it holds K scores, or
+    their ``K (K - 1) / 2`` differences.
 
     Attributes:
-        axis: of ``N x *V``.
-        low: rows of the lower planes, ``N x *W x Q``.
+        axis: the axis in ``N x *V``.
+        low: coefficients of the lower planes, ``N x *W x Q``.
         low_offset: their values at 0, ``N x *W``.
-        up: rows of the upper planes, ``N x *W x Q``.
+        up: coefficients of the upper planes, ``N x *W x Q``.
         up_offset: their values at 0, ``N x *W``.
-        distance: of the two planes at the centre of the box, ``N x *W``; >= 0.
+        distance: distance of the two planes at the centre of the box, ``N x *W``; > 0.
     """
 
     axis: int
@@ -49,7 +55,10 @@ class SoftmaxBounds(Relaxation):
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
-        """The planes' rows by the sign of coefficients less their level: ``N x S x *V``."""
+        """Functionals of the input, ``N x S x *V_in``.
+
+        The weighted median is subtracted from the coefficients, and their signs select the planes.
+        """
         moved = coefficients.movedim(self.axis + 1, -1)
         level = moved.gather(-1, self._replaced(moved))
         moved = moved - level
@@ -61,7 +70,10 @@ class SoftmaxBounds(Relaxation):
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
-        """The planes chosen at ``z``, and 1 less their sum at the level: ``N x S x *V``."""
+        """The values of the selected planes, ``N x S x *V``.
+
+        The output with the median coefficient is 1 minus the sum of the others.
+        """
         (z,) = inputs
         assert z is not None
         moved = coefficients.movedim(self.axis + 1, -1)
@@ -74,7 +86,7 @@ class SoftmaxBounds(Relaxation):
         return chosen.movedim(-1, self.axis + 1)
 
     def _replaced(self, moved: Tensor) -> Tensor:
-        """The place on the axis of the weighted median of coefficients: ``N x S x … x 1``."""
+        """The index along the axis of the coefficients' weighted median, ``N x S x … x 1``."""
         order = moved.argsort(-1)
         weight = self.distance.unsqueeze(1).expand_as(moved).gather(-1, order).cumsum(-1)
         rank = (weight < weight[..., -1:] / 2).sum(-1, keepdim=True)
@@ -82,14 +94,14 @@ class SoftmaxBounds(Relaxation):
 
 
 def shares(axis: int, lower: Tensor, upper: Tensor, least: Tensor, most: Tensor) -> SoftmaxBounds:
-    """Planes of softmax over ``axis`` of ``N x *V``.
+    """The relaxation of softmax over ``axis``.
 
     Args:
-        axis: counted with the batch axis.
-        lower: of the input, ``N x *V``.
-        upper: of the input.
-        least: of the softmax itself, for where planes are not finite.
-        most: of the softmax itself.
+        axis: the axis of ``N x *V``, counted with the batch axis.
+        lower: lower bounds of the input, ``N x *V``.
+        upper: upper bounds of the input, ``N x *V``.
+        least: lower bounds of the softmax, ``N x *V``; used where planes are not finite.
+        most: upper bounds of the softmax, likewise.
     """
     least, most = _where_bounded(is_bounded(lower, upper).all(axis, keepdim=True), least, most)
     low, high, least, most = (t.movedim(axis, -1) for t in (lower, upper, least, most))
@@ -106,14 +118,14 @@ def shares(axis: int, lower: Tensor, upper: Tensor, least: Tensor, most: Tensor)
 def shares_of_differences(
     op: SoftmaxOfDifferences, lower: Tensor, upper: Tensor, least: Tensor, most: Tensor
 ) -> SoftmaxBounds:
-    """As :func:`shares`, of differences of scores: ``N x *W x Q`` with ``Q = K (K - 1) / 2``.
+    """The relaxation of softmax, given differences of scores; ``Q = K (K - 1) / 2``.
 
     Args:
-        op: which knows the differences' order.
-        lower: of the differences, ``N x *W x Q``.
-        upper: of the differences.
-        least: of the softmax itself, ``N x *W x K``.
-        most: of the softmax itself.
+        op: the operation, which defines the order of the differences.
+        lower: lower bounds of the differences, ``N x *W x Q``.
+        upper: upper bounds of the differences, ``N x *W x Q``.
+        least: lower bounds of the softmax, ``N x *W x K``; used where planes are not finite.
+        most: upper bounds of the softmax, likewise.
     """
     least, most = _where_bounded(is_bounded(lower, upper).all(-1, keepdim=True), least, most)
     start, end = op.one_against_all(lower, -upper), op.one_against_all(upper, -lower)
@@ -123,22 +135,26 @@ def shares_of_differences(
 
 
 def _where_bounded(bounded: Tensor, least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
-    """The range of a softmax, infinite where its input is not bounded."""
+    """The bounds of a softmax, infinite where its input is not bounded."""
     return torch.where(bounded, least, -torch.inf), torch.where(bounded, most, torch.inf)
 
 
 def _times(rows: Tensor, matrix: Tensor) -> Tensor:
-    """``N x S x *W x B``: rows ``N x S x *W x A`` times matrices ``N x *W x A x B``.
+    """Multiply rows ``N x S x *W x A`` by matrices ``N x *W x A x B``: ``N x S x *W x B``.
 
-    As products of ``S x A`` with ``A x B``: nothing is repeated for each of the S.
+    Products of ``S x A`` with ``A x B`` avoid copying a matrix for each of the S rows.
     """
     return (rows.movedim(1, -2) @ matrix).movedim(-2, 1)
 
 
 def _of_pairs(slope: Tensor) -> Tensor:
-    """Rows ``N x *W x K x Q`` of pairs from what falls in ``x_j - x_i``, ``N x *W x K x K``.
+    """Coefficients of the differences, ``N x *W x K x Q``.
 
-    The pair ``i < j`` is ``x_j - x_i``, in which output i falls and output j rises.
+    The difference of the pair ``i < j`` is ``x_j - x_i``: output i decreases in it, and output j
+    increases.
+
+    Args:
+        slope: how steeply output i decreases in ``x_j - x_i``, ``N x *W x K x K``.
     """
     count = slope.shape[-1]
     i, j = torch.triu_indices(count, count, 1, device=slope.device)
@@ -149,14 +165,16 @@ def _of_pairs(slope: Tensor) -> Tensor:
 
 
 def _planes(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """How steeply each output's lower plane falls in differences ``x_j - x_i``, and its value at 0.
+    """The lower and upper plane of each output as functions of the differences ``x_j - x_i``.
 
     Args:
-        start: of the differences, rows i and columns j, ``N x *W x K``; 0 on the diagonal.
-        end: of the differences.
+        start: lower bounds of the differences, row i and column j, ``N x *W x K``; 0 on the
+            diagonal.
+        end: upper bounds of the differences, likewise.
 
     Returns:
-        Of the lower plane and of the upper one ``N x *W x K`` and ``N x *W``.
+        For the lower plane, then for the upper plane: how steeply it decreases in each difference,
+        ``N x *W x K``, and its value at 0, ``N x *W``.
     """
     itself = torch.eye(start.shape[-1], dtype=torch.bool, device=start.device)
     others = (~itself).to(start)
@@ -183,7 +201,7 @@ def _where_finite(
     least: Tensor,
     most: Tensor,
 ) -> SoftmaxBounds:
-    """The relaxation with those planes, or constants ``least`` and ``most`` ``N x *W``."""
+    """The relaxation with these planes, or with constants where planes are not finite."""
     below, below_offset, above, above_offset = planes
     finite = torch.isfinite(torch.cat([below, above], -1)).all(-1)
     finite &= torch.isfinite(below_offset) & torch.isfinite(above_offset)
@@ -193,6 +211,6 @@ def _where_finite(
     above_offset = torch.where(finite, above_offset, most)
     column = centre.nan_to_num(0.0, 0.0, 0.0).unsqueeze(-1)
     distance = ((above - below) @ column).squeeze(-1) + above_offset - below_offset
-    # never 0 altogether, so that the median of an axis without any slack is one of its elements
+    # weights are positive, so that the weighted median always exists
     distance = distance.clamp(torch.finfo(below.dtype).eps, 1.0)
     return SoftmaxBounds(axis, below, below_offset, above, above_offset, distance)

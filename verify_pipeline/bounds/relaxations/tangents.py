@@ -1,9 +1,10 @@
-"""Linear bounds of smooth functions by tangents that each row of functionals may choose.
+"""Linear bounds of smooth functions by tangents that can be optimised for each row.
 
-Where a function is convex every tangent lies below it, where it is concave above; one of an s from
-the first that passes above the interval's other end (``curves``). Which is best depends on the
-functional: optimised tangents are to smooth functions what α is to ReLU (Xu et al. 2020,
-arXiv:2002.12920; Shi et al. 2024, GenBaB, arXiv:2405.21063).
+Every tangent of a convex function lies below it, and every tangent of a concave function above it.
+For an s-shaped function, a tangent is valid from the first point whose tangent passes the
+interval's other end (``smooth``). The best tangent depends on the functional: optimised tangents
+are to smooth functions what α is to ReLU (Xu et al. 2020, arXiv:2002.12920; Shi et al. 2024,
+GenBaB, arXiv:2405.21063).
 """
 
 from __future__ import annotations
@@ -30,25 +31,26 @@ _BENDS: dict[str, Function] = {
     "log": lambda x: -x.square().reciprocal(),
     "atan": lambda x: -2 * x * (1 + x.square()).reciprocal().square(),
 }
-"""Second derivatives of the functions whose tangents can be chosen."""
+"""Second derivatives of the functions with optimisable tangents."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tangents(OptimisableRelaxation):
-    """Of a smooth function of each element: tangents where there are any, else fixed lines.
+    """The relaxation of a smooth elementwise function by optimisable tangents.
 
-    The position 0 is the first point at which a tangent may touch, 1 the last one and 0.5 the one
-    of the fixed lines. A position moves the lower line where a coefficient is positive, else the
-    upper one: a row has no use for the other.
+    Position 0 is the first point whose tangent is valid, 1 the last such point, and 0.5 the point
+    of the default line. Where no tangent is valid, the default line is used. A position moves the
+    lower line where the coefficient is positive, otherwise the upper line, because a row uses only
+    one of them.
 
     Attributes:
-        function: its name in ``FUNCTIONS``.
-        lines: the fixed lines.
-        middle: of the interval, ``N x *V``.
-        low_first: first point of a tangent below, ``N x *V``.
-        low_last: last one, >= ``low_first``; where they are equal the line is fixed.
-        up_first: first point of a tangent above, ``N x *V``.
-        up_last: last one, likewise.
+        function: the function's name in ``FUNCTIONS``.
+        lines: the default lines.
+        middle: middle of the interval, ``N x *V``.
+        low_first: first point whose tangent is a lower line, ``N x *V``.
+        low_last: last such point, >= ``low_first``; if they are equal, the line is fixed.
+        up_first: first point whose tangent is an upper line, ``N x *V``.
+        up_last: last such point, likewise.
     """
 
     function: str
@@ -60,13 +62,13 @@ class Tangents(OptimisableRelaxation):
     up_last: Tensor
 
     def midway(self, rows: int) -> Tensor:
-        """0.5 for so many rows, ``N x S x *V``."""
+        """Positions of 0.5 for ``rows`` rows, ``N x S x *V``."""
         return self.middle.new_full((len(self.middle), rows, *self.middle.shape[1:]), 0.5)
 
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
     ) -> tuple[tuple[Tensor | None, ...], Tensor]:
-        """The slope of the line that is chosen, times the coefficient: ``N x S x *V``."""
+        """Coefficients times the slopes of the selected lines, ``N x S x *V``."""
         positions = self.positions(choice)
         if positions is None:
             return self.lines.pull_back(coefficients, None)
@@ -77,7 +79,7 @@ class Tangents(OptimisableRelaxation):
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
-        """The line that is chosen at ``z``: ``N x S x *V``."""
+        """The values of the selected lines at ``z``, ``N x S x *V``."""
         positions = self.positions(choice)
         if positions is None:
             return self.lines.follow(coefficients, None, inputs)
@@ -89,10 +91,12 @@ class Tangents(OptimisableRelaxation):
     def slope(
         self, coefficients: Tensor, inputs: Sequence[Tensor | None], positions: Tensor
     ) -> Tensor:
-        """As the tangent at ``x`` has ``d/dx (f(x) + f'(x) (z - x)) = f''(x) (z - x)``.
+        """Ascent directions for the positions, ``N x S x *V``.
 
-        Times the way from the first point to the last on both sides of the middle, one of which
-        may have none: a direction, which points back to the other side where that is better.
+        The tangent at ``x`` satisfies ``d/dx (f(x) + f'(x) (z - x)) = f''(x) (z - x)``. This is
+        multiplied by the distance from the first to the last point. The result is not the exact
+        derivative, since positions below and above 0.5 have different scales. It also points away
+        from a side on which no tangent is valid.
         """
         (z,) = inputs
         assert z is not None
@@ -101,7 +105,7 @@ class Tangents(OptimisableRelaxation):
         return (coefficients * span * turn).masked_fill(span <= 0, 0.0)
 
     def _chosen(self, coefficients: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Slopes and values at 0 of the lines, ``N x S x *V``."""
+        """Slopes of the selected lines and their values at 0, ``N x S x *V`` each."""
         below = coefficients > 0
         touch, span = self._touch(below, positions)
         steep = SLOPES[self.function](touch)
@@ -113,7 +117,7 @@ class Tangents(OptimisableRelaxation):
         return torch.where(fixed, slope, steep), torch.where(fixed, offset, height)
 
     def _touch(self, below: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Where tangents touch, and how far they could be moved altogether, ``N x S x *V``."""
+        """Where the tangents touch, and the distance from first to last point, ``N x S x *V``."""
         first = torch.where(below, self.low_first.unsqueeze(1), self.up_first.unsqueeze(1))
         last = torch.where(below, self.low_last.unsqueeze(1), self.up_last.unsqueeze(1))
         usual = self.middle.unsqueeze(1).maximum(first).minimum(last)
@@ -123,12 +127,12 @@ class Tangents(OptimisableRelaxation):
 
 
 def has_tangents(op: Op) -> bool:
-    """Whether the operation is a function whose tangents can be chosen."""
+    """Whether the operation is a function with optimisable tangents."""
     return isinstance(op, Elementwise) and op.function in _BENDS
 
 
 def tangents(function: str, lower: Tensor, upper: Tensor) -> Curve | Tangents:
-    """Lines of the function of that name over intervals ``N x *V``; see ``curves.curve``."""
+    """The relaxation of the named function over intervals ``N x *V``; see ``smooth.curve``."""
     lines, (under, over) = curve_and_tangents(function, lower, upper)
     if function not in _BENDS:
         return lines

@@ -1,4 +1,4 @@
-"""The networks that recipes can name; pixels in [0, 1] in, K logits out."""
+"""The networks that recipes can name. They map pixels in [0, 1] to K logits."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def build(
     width: float = 1.0,
     batch_norm: bool | None = None,
 ) -> nn.Module:
-    """A network with fresh weights from torch's global generator, in train mode.
+    """A network in train mode, with initial weights from torch's global random generator.
 
     Args:
         name: one of :func:`names`.
         input_shape: ``C x H x W``.
         classes: K, at least 2.
-        mean: of the pixels, one per channel or one for all.
-        std: likewise, > 0.
-        width: multiplies channels and hidden neurons.
-        batch_norm: with or without; None: as the network is defined.
+        mean: mean of the pixels, one per channel or one for all.
+        std: standard deviation of the pixels, likewise, > 0.
+        width: factor of the numbers of channels and hidden neurons.
+        batch_norm: with or without batch normalisation; None: the network's default.
 
     Raises:
-        ConfigError: an unknown name, or images too small for the network.
+        ConfigError: the name is unknown, or images are too small for the network.
     """
     if name not in BUILDERS:
         raise ConfigError(f"network {name!r}", expected="one of " + ", ".join(BUILDERS))

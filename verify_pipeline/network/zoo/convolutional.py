@@ -26,7 +26,7 @@ def _stack(
 
 
 def mlp(plan: LayerPlan) -> nn.Module:
-    """Three hidden layers of 256."""
+    """Three hidden layers of 256 neurons."""
     return _stack(plan, [], [256, 256, 256], batch_norm=False)
 
 
@@ -47,9 +47,10 @@ def cnn5(plan: LayerPlan) -> nn.Module:
 
 
 def cnn7(plan: LayerPlan) -> nn.Module:
-    """CNN7 of Shi et al. 2021 as De Palma et al. 2024 use it; 17.19 M parameters on CIFAR-10.
+    """CNN7 of Shi et al. 2021 (arXiv:2103.17268), as used by De Palma et al. 2024.
 
-    Inputs of 64 pixels and more take the ImageNet variant, whose fifth convolution has stride 2.
+    It has 17.19 M parameters on CIFAR-10. Images with 64 or more pixels per side use the ImageNet
+    variant, whose fifth convolution has stride 2.
     """
     last_stride = 2 if plan.input_shape[-1] >= 64 else 1
     convolutions = [

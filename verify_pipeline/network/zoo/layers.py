@@ -1,4 +1,4 @@
-"""Pieces that the zoo's networks are put together from."""
+"""Layers from which the zoo's networks are built."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 
 class Normalise(nn.Module):
-    """``(x - mean) / std`` per channel: the first layer, so that inputs are pixels in [0, 1].
+    """``(x - mean) / std`` per channel, as the first layer, so that inputs are pixels in [0, 1].
 
     Args:
-        mean: one per channel.
-        std: one per channel, > 0.
+        mean: mean of the pixels, one per channel.
+        std: standard deviation of the pixels, one per channel, > 0.
     """
 
     mean: Tensor
@@ -25,14 +25,14 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pixels ``N x C x H x W`` in [0, 1], normalised."""
+        """Normalise pixels ``N x C x H x W`` in [0, 1]."""
         return (x - self.mean) / self.std
 
 
 def convolution(
     channels: tuple[int, int], kernel: int, stride: int, padding: int, batch_norm: bool
 ) -> list[nn.Module]:
-    """Conv (from, to) [+ BatchNorm2d] + ReLU; the convolution keeps its bias in either case."""
+    """Conv (from, to) [+ BatchNorm2d] + ReLU. The convolution has a bias in both cases."""
     layers: list[nn.Module] = [nn.Conv2d(*channels, kernel, stride, padding)]
     if batch_norm:
         layers.append(nn.BatchNorm2d(channels[1]))
@@ -48,7 +48,7 @@ def dense(features: tuple[int, int], batch_norm: bool) -> list[nn.Module]:
 
 
 def scaled(number: int, width: float) -> int:
-    """``number`` channels or neurons times ``width``, at least 1."""
+    """``number`` times ``width``, rounded to an integer, at least 1."""
     return max(1, round(number * width))
 
 

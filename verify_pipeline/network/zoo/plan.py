@@ -1,4 +1,4 @@
-"""What every network of the zoo is built from: the contract of its builders."""
+"""The contract of the zoo's builders."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import nn
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What a builder needs to know.
+    """The parameters of a builder.
 
     Attributes:
         input_shape: ``C x H x W``.
         classes: K.
-        mean: of the pixels, one per channel.
-        std: of the pixels, one per channel.
-        width: multiplies channels and hidden neurons.
-        batch_norm: with or without batch normalisation; None: as the network's definition says.
+        mean: mean of the pixels, one per channel.
+        std: standard deviation of the pixels, one per channel.
+        width: factor of the numbers of channels and hidden neurons.
+        batch_norm: with or without batch normalisation; None: the network's default.
     """
 
     input_shape: tuple[int, ...]

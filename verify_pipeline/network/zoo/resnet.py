@@ -9,9 +9,10 @@ from verify_pipeline.network.zoo.plan import LayerPlan
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut, which is 1×1 where shapes differ; ReLU after.
+    """Two 3×3 convolutions with a shortcut, followed by a ReLU.
 
-    He et al. 2016 (arXiv:1512.03385), the basic block.
+    The shortcut is a 1×1 convolution if shapes differ. This is the basic block of He et al. 2016
+    (arXiv:1512.03385).
     """
 
     def __init__(self, channels: tuple[int, int], stride: int, batch_norm: bool) -> None:

@@ -1,9 +1,9 @@
-"""A small vision transformer made of operations that bounds can pass through.
+"""A small vision transformer whose operations can be bounded.
 
-Dosovitskiy et al. 2021 (arXiv:2010.11929) with three changes that certified training asks for (as
-the transformers of VNN-COMP 2023 have them): batch normalisation, which is affine when bounded, in
-the place of layer normalisation; ReLU in the place of GELU; and the mean over tokens in the place
-of a class token.
+It follows Dosovitskiy et al. 2021 (arXiv:2010.11929), with the three changes of the transformers of
+VNN-COMP 2023, which make certified training possible: batch normalisation instead of layer
+normalisation, because it is affine when it is bounded; ReLU instead of GELU; and the mean over
+tokens instead of a class token.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class TokenNorm(nn.Module):
         self.norm = nn.BatchNorm1d(features) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``N x tokens x features``, normalised."""
+        """Normalise ``N x tokens x features``."""
         normalised: Tensor = self.norm(x.transpose(1, 2))
         return normalised.transpose(1, 2)
 
 
 class Attention(nn.Module):
-    """Softmax attention with several heads (Vaswani et al. 2017, arXiv:1706.03762, eq. 1)."""
+    """Multi-head softmax attention (Vaswani et al. 2017, arXiv:1706.03762, eq. 1)."""
 
     def __init__(self, features: int, tokens: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then two dense layers, each normalised before and added to its input."""
+    """Attention, then two dense layers. Each part normalises its input and has a shortcut."""
 
     def __init__(self, features: int, tokens: int, batch_norm: bool) -> None:
         super().__init__()
