@@ -61,6 +61,9 @@ def values() -> dict[str, object]:
 
 # These print as dataclasses do: single numbers, texts, and settings that can be typed again.
 PLAIN = {
+    "AlphaCrownSettings",
+    "FewInputSettings",
+    "StageShares",
     "AbcrownSetup",
     "CertifySettings",
     "ChannelBalls",
