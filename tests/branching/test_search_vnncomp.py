@@ -23,7 +23,7 @@ ANSWER = {"unsat": Status.VERIFIED, "sat": Status.FALSIFIED}
 
 
 def read_property(path: Path) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """SearchLimits of the inputs and the label of a property of the set mnist_fc."""
+    """Limits of the inputs and the label of a property of the set mnist_fc."""
     text = path.read_text(encoding="utf-8")
     limits = {"<=": torch.zeros(784), ">=": torch.zeros(784)}
     for side, place, value in re.findall(r"\(assert \((<=|>=) X_(\d+) ([-\d.e]+)\)\)", text):
