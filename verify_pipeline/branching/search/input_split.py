@@ -16,7 +16,7 @@ from verify_pipeline.bounds import MemoryBudget, NodeBounds, crown_intermediate,
 from verify_pipeline.bounds.linear.relaxation_gap import margins_and_gaps
 from verify_pipeline.bounds.types import sound_lower
 from verify_pipeline.branching.config.search_settings import SearchSettings
-from verify_pipeline.branching.evaluate.candidate_points import evaluate
+from verify_pipeline.branching.evaluate.candidate_points import evaluate, representable
 from verify_pipeline.branching.evaluate.corner_attack import descend
 from verify_pipeline.branching.evaluate.input_scores import input_scores
 from verify_pipeline.branching.heuristics import HEURISTICS, Candidates
@@ -62,14 +62,14 @@ class InputSplits:
         budget: of functionals that are bounded at once.
     """
 
-    exhausted, refuted = Reason.EXHAUSTED, Reason.NOT_REPLAYED
+    exhausted, refuted = Reason.EXHAUSTED, None  # parts that hold other points go on
 
     def __init__(
         self, query: SearchQuery, settings: SearchSettings, batch: int, budget: MemoryBudget
     ) -> None:
         self.batch = max(1, batch // 2)  # parents, whose parts are bounded
         self._exact = query.instances(query.spec)
-        self._deployed = self._exact.to(query.input_dtype)
+        self._input_dtype = query.input_dtype
         self._settings, self._budget = settings, budget
         self._pick = HEURISTICS[settings.branching.inputs]
         self._needed = needed_places(query.graph)
@@ -143,7 +143,9 @@ class InputSplits:
         steps = self._settings.inputs.descent
         low = descend(self._exact, instance, spec, centre[descends], steps)
         whose = torch.cat([parts.instance.repeat(2), instance])
-        found = evaluate(self._deployed, self._exact, whose, torch.cat([corner, centre, low]))
+        box = self._exact.box[whose]
+        points = representable(torch.cat([corner, centre, low]), box, self._input_dtype)
+        found = evaluate(self._exact, self._exact, whose, points.double())
         # no part helps where the file's value is not defined
         self.unbounded[whose[~found.defined]] = True
         return found.worst(whose)

@@ -72,14 +72,18 @@ class SplitKind(Protocol[S]):
     Attributes:
         batch: subproblems that may be split at once, at most.
         exhausted: why an instance is UNKNOWN that has nothing left to split.
-        refuted: why one is UNKNOWN whose proof is ruled out by a point that is no counterexample.
+        refuted: why one is UNKNOWN whose proof is ruled out by a point that is no counterexample;
+            None: such a point ends nothing.
         unbounded: ``N`` booleans, instances that no bound can be made for; there may become more.
     """
 
     batch: int
     exhausted: Reason
-    refuted: Reason
     unbounded: Tensor
+
+    @property
+    def refuted(self) -> Reason | None:
+        """Why an instance is UNKNOWN that a point refutes which is no counterexample."""
 
     def roots(self) -> Roots[S]:
         """The instances' whole boxes."""
@@ -251,7 +255,7 @@ class Search(Generic[S]):
         """
         for n, point in (broken or {}).items():
             if not self.books.ended[n]:
-                yield self._broken(n, point)
+                yield from self._broken(n, point)
         for n in _places(self._kind.unbounded & ~self.books.ended):
             yield self._end(n, Reason.NOT_FINITE)
         for n in self.books.complete():
@@ -301,13 +305,15 @@ class Search(Generic[S]):
         if len(batch) == 1:
             yield self._end(int(batch.instance), Reason.MEMORY)
 
-    def _broken(self, n: int, point: Tensor) -> Decision:
+    def _broken(self, n: int, point: Tensor) -> Iterator[Decision]:
+        """The end of an instance that a point breaks, if it is one."""
         counterexample = self._replay(n, point)
-        if counterexample is None:
-            return self._end(n, self._kind.refuted)
-        self.frontier.drop(n)
-        at_root = float(self._at_root[n])
-        return self.books.end(n, Status.FALSIFIED, at_root, counterexample=counterexample)
+        if counterexample is not None:
+            self.frontier.drop(n)
+            at_root = float(self._at_root[n])
+            yield self.books.end(n, Status.FALSIFIED, at_root, counterexample=counterexample)
+        elif self._kind.refuted is not None:
+            yield self._end(n, self._kind.refuted)
 
     def _complete(self, n: int) -> Decision:
         """The end of an instance without open subproblems."""
