@@ -133,7 +133,7 @@ def lifts_both(lower: Tensor, before: Tensor) -> Tensor:
 
 
 def _gains(lower: Tensor, before: Tensor) -> Tensor:
-    """Children's gains, ``D x C x 2`` in [0, 1], as shares of their parents' distance below zero."""
+    """Gains of children, ``D x C x 2`` in [0, 1], as shares of their parents' distance to zero."""
     before = before.view(-1, 1, 1)
     missing = (-before).clamp(min=torch.finfo(lower.dtype).tiny)
     return ((lower - before) / missing).nan_to_num(0.0).clamp(0.0, 1.0)

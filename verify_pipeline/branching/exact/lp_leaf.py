@@ -136,7 +136,7 @@ def _phase(graph: Graph, place: int, bounds: NodeBounds, splits: Splits) -> _Pha
 def _affine_domain(
     graph: Graph, box: Box, spec: Specification, phases: dict[int, _Phase]
 ) -> tuple[Polytope, Tensor, Tensor]:
-    """The polytope of a domain, and the specification's rows ``S x I`` and constants ``S`` on it."""
+    """A domain's polytope, and the specification's rows ``S x I`` and constants ``S`` on it."""
     inputs = math.prod(graph.input_shape)
     eye = torch.eye(inputs, dtype=box.lower.dtype, device=box.lower.device)
     parts = [
