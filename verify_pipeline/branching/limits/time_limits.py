@@ -30,7 +30,7 @@ class Deadlines(Batched):
         return Deadlines(seconds, torch.arange(len(seconds), device=seconds.device))
 
     def shared(self) -> Tensor:
-        """Seconds that each instance may be charged if it gets all those of its group, ``N``."""
+        """Seconds that each instance may be charged if it gets all seconds of its group, ``N``."""
         _, place = self.group.unique(return_inverse=True)
         total = torch.zeros_like(self.seconds).index_add_(0, place, self.seconds)
         return total[place]

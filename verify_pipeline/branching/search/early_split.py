@@ -41,8 +41,8 @@ from verify_pipeline.branching.tree.subproblems import Neurons
 from verify_pipeline.problem import Reason
 
 AT_ONCE, BYTES = 8, 1 << 28
-"""Largest number of cells that are cut at once, and of bytes for neurons that are bounded at once; a
-turn can end in between."""
+"""Largest number of cells that are cut at once, and of bytes for neurons that are bounded at once:
+a turn can end in between."""
 
 
 def are_promising(exact: SearchInstances, settings: EarlySplitSettings) -> Tensor:
