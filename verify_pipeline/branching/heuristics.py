@@ -79,7 +79,7 @@ HEURISTICS: dict[str, Heuristic] = {
 
 def _best(values: Tensor, allowed: Tensor, count: int) -> Tensor:
     """The ``count`` best allowed columns of each row; the best is repeated if fewer are allowed."""
-    # every finite score is above the score of a column that is not allowed
+    # finite scores stay above the -inf of columns that are not allowed
     values = values.nan_to_num(nan=0.0, neginf=torch.finfo(values.dtype).min)
     best = torch.where(allowed, values, -torch.inf).topk(min(count, values.shape[1]), 1)
     return torch.where(best.values > -torch.inf, best.indices, best.indices[:, :1])

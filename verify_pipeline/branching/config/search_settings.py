@@ -63,8 +63,8 @@ class CutoffSettings:
         layers: number of last activation layers that are considered; bounds of earlier layers
             hardly depend on the row.
         ascent: ascent for each bound; 6 steps gain no more than 2.
-        gamma: initial multiplier of the row, times the width of the neuron's interval divided by
-            what the domain lacks.
+        gamma: initial multiplier of the row, in units of the width of the neuron's interval divided
+            by what the domain lacks.
         enough: a gain of more than this share of what a domain lacks is always worth it.
         cost: cost for one domain, in splits.
         tries: number of domains of a size class that are tried before the measured gain decides.

@@ -74,7 +74,7 @@ class RootOptimisation:
         until = meter.now + float(seconds)
         better = unless_memory_ends(self._optimised, bounder, chosen, until, meter)
         meter.spent_on(chosen.nonzero().squeeze(1).repeat_interleave(functionals))
-        meter.start()  # the size of batches must not depend on these seconds
+        meter.start()  # the time per subproblem must not include this step
         return bounder if better is None else better  # out of memory: nothing changes
 
     @torch.no_grad()

@@ -118,7 +118,7 @@ class Turns:
 def search_in_turns(
     query: SearchQuery, settings: SearchSettings, replay: ReplayAt, clock: Callable[[], float]
 ) -> Iterator[Decision]:
-    """Decide instances by splits of ReLUs and, if they last, also in cells; each is decided once.
+    """Decide each instance once: by splits of ReLUs and, in a long search, in cells, too.
 
     Args:
         query: the instances; their sufficient specifications are proved.

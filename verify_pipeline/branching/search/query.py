@@ -44,6 +44,6 @@ class SearchQuery(Batched):
         return SearchInstances(self.graph, self.box, spec, root).to(torch.float64)
 
     def with_share(self, share: float) -> SearchQuery:
-        """The same query with that share of each instance's seconds."""
+        """The same query with the share ``share`` of each instance's seconds."""
         deadlines = Deadlines(self.deadlines.seconds * share, self.deadlines.group)
         return replace(self, deadlines=deadlines)

@@ -127,7 +127,7 @@ class OpenRows:
         instance: ``G``, the instance of each open row.
         row: ``G``, its row in the instance's specification.
         columns: ``G x U`` indices in ``0 .. R``; R pads open rows with fewer unstable neurons.
-        live: ``G x U`` booleans, columns whose neurons are unstable; better bounds may reduce them.
+        live: ``G x U`` booleans, columns whose neurons are unstable; better bounds may leave fewer.
     """
 
     neurons: Neurons
