@@ -1,6 +1,6 @@
-"""The keys of α,β-CROWN's configuration files that only that tool follows, by section.
+"""The keys of α,β-CROWN's configuration files that the built-in search ignores, by section.
 
-Those of release 0.7.0, and some that only earlier releases have.
+They are the keys of release 0.7.0, and some keys of earlier releases.
 """
 
 from __future__ import annotations
@@ -85,4 +85,4 @@ KEYS: dict[str, str] = {
         sanity_check save_minimal_config save_minimal_config_omit_keys test_optimized_bounds
         test_optimized_bounds_after_n_iterations view_model z_split_enabled""",
 }
-"""Section -> its keys, with blanks between them."""
+"""Section -> its keys, separated by blanks."""

@@ -1,7 +1,7 @@
-"""α,β-CROWN's YAML schema, read for the built-in search: one file drives either engine.
+"""Reads α,β-CROWN's YAML schema for the built-in search: one file configures either engine.
 
 The built-in search follows the keys in :data:`USED`. It accepts the schema's other keys and lists
-them as ignored, so that the command line can say that they have no effect. Any other key is an
+them as ignored, so that the command line can report that they have no effect. Any other key is an
 error. Names and defaults: github.com/Verified-Intelligence/alpha-beta-CROWN, release 0.7.0.
 """
 
@@ -47,11 +47,11 @@ _SECTIONS = {
 
 @dataclass(frozen=True)
 class SearchFile:
-    """What a configuration file means for the built-in search.
+    """A configuration file as the built-in search understands it.
 
     Attributes:
-        settings: the search's, with this package's defaults where the file says nothing.
-        ignored: dotted keys of the file that only α,β-CROWN follows, and values of others that the
+        settings: settings of the search; this package's defaults where the file sets nothing.
+        ignored: dotted keys that only α,β-CROWN follows, and ``key: value`` of settings that the
             built-in search does not follow.
     """
 
@@ -60,10 +60,11 @@ class SearchFile:
 
 
 def read_search(source: Path | str) -> SearchFile:
-    """Read a file of α,β-CROWN's schema, or the text of one.
+    """Read a file in α,β-CROWN's schema, or the text of such a file.
 
     Raises:
-        ConfigError: not YAML, an unknown key, or a value out of range; all at once, with lines.
+        ConfigError: not YAML, an unknown key, or a value out of range. It lists all problems with
+            their lines.
     """
     document = parse(source)
     leaves = dict(_leaves(document.value, ()))
@@ -85,23 +86,23 @@ def read_search(source: Path | str) -> SearchFile:
 
 
 def ignored_values(settings: SearchSettings) -> tuple[str, ...]:
-    """What settings ask for that the built-in search does not do, as ``key: value`` of the schema.
+    """Settings that the built-in search does not follow, as ``key: value`` of the schema.
 
-    Its attack runs before the bounds at the root, or not at all.
+    The attack of the built-in engine runs before the bounds at the root, or not at all.
     """
     order = settings.attack.order
     return () if order in ("before", "skip") else (f"attack.pgd_order: {order}",)
 
 
 def _leaves(value: Any, path: KeyPath) -> list[tuple[KeyPath, Any]]:
-    """Values below the schema's sections, by their path."""
+    """The values inside the schema's sections, with their paths."""
     if isinstance(value, dict) and (not path or dotted(path) in _SECTIONS):
         return [leaf for key, child in value.items() for leaf in _leaves(child, (*path, key))]
     return [(path, value)]
 
 
 def _fields(leaves: dict[KeyPath, Any]) -> dict[str, Any]:
-    """The search's fields that the file sets, nested."""
+    """The nested fields of :class:`SearchSettings` that the file sets."""
     fields: dict[str, Any] = {}
     for path, value in leaves.items():
         field = USED.get(dotted(path))

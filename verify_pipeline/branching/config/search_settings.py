@@ -1,7 +1,7 @@
-"""What a search can be told, as value objects; ``abcrown_schema`` reads them from YAML.
+"""Settings of a search, as value objects; ``abcrown_schema`` reads them from YAML.
 
-Everything here decides which verdicts an instance can get, and is part of a run's key in the
-ledger, but for time and memory. A mechanism whose settings are None is off.
+All settings except time and memory can change verdicts; therefore they are part of a run's key in
+the ledger. A mechanism whose settings are None is off.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ HeuristicName = Annotated[Text, AfterValidator(_heuristic)]
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BranchingSettings:
-    """How what a subproblem is split at is chosen: names of ``branching.heuristics``.
+    """The branching heuristics, by their names in ``branching.heuristics``.
 
     Attributes:
-        method: for ReLUs. ``babsr`` takes the neuron of the best score; ``kfsb`` bounds the
-            children of the best few and takes the best of these; ``fsb`` does so layer by layer.
-        candidates: neurons of each of both scores whose children kFSB and FSB bound.
-        lookahead: ascent on the children of candidates where their first bounds tell none from
-            another; None: the first bounds decide.
-        wider: times as many candidates there.
-        intervals: for intervals of smooth neurons.
-        inputs: for inputs.
+        method: heuristic for ReLUs. ``babsr`` takes the neuron with the best score. ``kfsb`` bounds
+            the children of a few candidates and takes the best one. ``fsb`` does the same with
+            candidates of every layer.
+        candidates: number of neurons per score whose children kFSB and FSB bound.
+        lookahead: ascent on the children of candidates if their first bounds do not distinguish
+            them; None: the first bounds decide.
+        wider: the look-ahead considers this many times ``candidates``.
+        intervals: heuristic for intervals of smooth neurons.
+        inputs: heuristic for inputs.
     """
 
     method: HeuristicName = "kfsb"
@@ -52,19 +53,22 @@ class BranchingSettings:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CutoffSettings:
-    """Bounds of neurons where a domain's row is at most zero (``improve.cutoff_on_neurons``).
+    """The objective cutoff on neurons: bounds of neurons where a domain's row is at most zero.
+
+    See ``improve.cutoff_on_neurons``. A domain *lacks* the distance of its bound below zero.
 
     Attributes:
-        neurons: of a domain that are bounded; 48 gain a quarter more than 12, in four times the
-            time.
-        layers: of activations, counted from the last: bounds of earlier ones hardly depend on the
-            row.
-        ascent: for each bound; 6 steps gain no more than 2.
-        gamma: where the row's factor begins, in widths of the neuron by what the row's bound lacks.
-        enough: the share of what domains lack that is worth it in any case.
-        cost: what it costs, in splits.
-        tries: domains of a kind that are tried before their gain is believed.
-        memory: what of an old mean stays when there is something new.
+        neurons: number of neurons that are bounded for a domain; 48 gain a quarter more than 12, in
+            four times the time.
+        layers: number of last activation layers that are considered; bounds of earlier layers
+            hardly depend on the row.
+        ascent: ascent for each bound; 6 steps gain no more than 2.
+        gamma: initial multiplier of the row, in units of the width of the neuron's interval divided
+            by what the domain lacks.
+        enough: a gain of more than this share of what a domain lacks is always worth it.
+        cost: cost for one domain, in splits.
+        tries: number of domains of a size class that are tried before the measured gain decides.
+        memory: weight of the old mean when a new gain is averaged in.
     """
 
     neurons: PositiveCount = 12
@@ -78,23 +82,28 @@ class CutoffSettings:
 
     @property
     def steps(self) -> int:
-        """Steps of bounds that it takes for a domain."""
+        """Bound evaluations for one domain."""
         return 2 * self.neurons * (self.ascent.iterations + 1)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BoxCutoffSettings:
-    """Bounds over the part of a box where a row may be at most zero (``improve.cutoff_on_box``).
+    """The objective cutoff on the box: bounds over the part where a row may be at most zero.
+
+    See ``improve.cutoff_on_box``. A domain *lacks* the distance of its bound below zero.
 
     Attributes:
-        rounds: for a domain, at most.
-        full_rounds: of those in which all operations are relaxed again.
-        share: of what a bound lacks, what a neuron's line costs it for the neuron to be bounded.
-        most_blame: relax other operations again if ReLUs explain less than this share of the lack.
-        iterations: of the ascent in a round, which goes on where the last one ended.
-        least_gain: of what a bound lacks, what a round has to bring for another one.
-        tries: domains of a batch that are tried, at most: they took 0.1 to 0.4 s each.
-        steps: of bounds that a try counts for, about.
+        rounds: largest number of rounds for a domain.
+        full_rounds: largest number of rounds in which all operations are relaxed again.
+        share: a neuron is bounded if its relaxation costs more than this share of what the domain
+            lacks.
+        most_blame: all operations are relaxed again if ReLUs explain less than this share of what
+            the domain lacks.
+        iterations: ascent steps per round; each round starts from the multipliers of the last one.
+        least_gain: another round follows if a round gains at least this share of what the domain
+            lacked.
+        tries: largest number of domains of a batch that are tried; each took 0.1 to 0.4 s.
+        steps: approximate bound evaluations that a try counts as.
     """
 
     rounds: PositiveCount = 12
@@ -109,20 +118,20 @@ class BoxCutoffSettings:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EarlySplitSettings:
-    """Splits of early ReLUs with new bounds of all neurons (``search.early_split``).
+    """Early splits: splits of early ReLUs with new bounds of all neurons (``search.early_split``).
 
     Attributes:
-        few: unstable neurons of the first layer up to which splitting there settles it soon.
-        most: open parts of an instance at which the splitting ends.
+        few: early splits are promising up to this number of unstable neurons in the first layer
+            that has any.
+        most: largest number of open cells of an instance; then no more cells are made.
         neurons: ascent for each bound of a neuron.
         margins: ascent for the margins.
-        first: work on an instance before its turn comes, in domains.
-        first_parts: the same in parts by their cost; the greater of both counts.
-        better: share of the work for the search that looks better.
-        growth: of all work on an instance so far, what is added before each search has had its
-            share again.
-        late: times as much work before where early splits do not look better.
-        until: of an instance's time, after which its parts are searched and not split any more.
+        first: work of ReLU splits on an instance before its first cells, in domains.
+        first_parts: the same in cells; the greater of the two counts.
+        better: share of the work for the search that is more promising.
+        growth: the turns of a round add this share of all work on the instance so far.
+        late: multiple of ``first`` and ``first_parts`` if early splits are not promising.
+        until: share of an instance's time after which cells are only searched, not cut any more.
     """
 
     few: PositiveCount = 64
@@ -142,15 +151,15 @@ class InputSplitSettings:
     """Splits of inputs (``search.input_split``).
 
     Attributes:
-        descent: gradient steps in search of a counterexample, from parts' middles.
-        first_descents: parts of an instance after which there are descents, and again whenever
-            they have doubled.
-        slopes: weight of what the linear bound varies by along an input, beside what relaxations
-            lose by it: of half the input one half gains.
-        widths: weight of the inputs' own widths, for what neither of both sees.
-        few: free inputs up to which splits of inputs get a part of the time behind other splits;
-            of more inputs they get what is left.
-        share: of an instance's time, what a kind of split has before the next one begins.
+        descent: gradient steps of the attacks from the middles of parts; 0: none.
+        first_descents: number of bounded parts of an instance at which descents begin; they are
+            repeated whenever the number has doubled.
+        slopes: weight of the linear bound's range along an input, relative to the relaxation gap
+            that the input is responsible for.
+        widths: weight of the inputs' widths, for effects that neither of the other terms sees.
+        few: up to this number of free inputs, splits of ReLUs or intervals leave a part of the time
+            to splits of inputs; with more free inputs, these get only what is left over.
+        share: share of an instance's time for a kind of split before the next one begins.
     """
 
     descent: Count = 50
@@ -163,12 +172,12 @@ class InputSplitSettings:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class AttackChoice:
-    """The attack that the file asks for; stages before the search carry it out.
+    """The attack that the file asks for; stages before the search run it.
 
     Attributes:
-        order: when, relative to the bounds at the root.
-        steps: of projected gradient descent.
-        restarts: random starts.
+        order: when it runs, relative to the bounds at the root.
+        steps: steps of projected gradient descent.
+        restarts: number of random starts.
     """
 
     order: Literal["before", "after", "middle", "input_bab", "skip"] = "before"
@@ -178,27 +187,27 @@ class AttackChoice:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SearchSettings:
-    """Branch and bound, whole.
+    """Settings of branch and bound.
 
     Attributes:
-        batch: domains that are split at once, of all instances together.
+        batch: largest number of domains that are split at once, of all instances together.
         root: ascent on α before the first split.
         domain: ascent on α and β in each domain.
-        branching: what is split.
-        descent: gradient steps from where a domain's bound is least, in search of a counterexample;
-            0 for none (see ``evaluate.corner_attack``).
+        branching: the branching heuristics.
+        descent: gradient steps of the corner attack (``evaluate.corner_attack``); 0: none.
         timeout: seconds that one instance may be charged.
-        tighten: ascent on an α of its own for each bound of each unstable neuron, for
-            instances that turn out to be worth it (see ``improve.optimise_at_root``).
-        cutoff: better bounds of a domain's neurons; None: none.
-        box_cutoff: better bounds of a domain over a part of its box; None: none.
-        early: splits of early ReLUs in turns with the others; None: none.
+        tighten: ascent on a separate α for each bound of each unstable neuron at the root, for
+            instances with a long search (``improve.optimise_at_root``).
+        cutoff: the objective cutoff on neurons; None: off.
+        box_cutoff: the objective cutoff on the box; None: off.
+        early: early splits, in turns with the usual splits of ReLUs; None: off.
         inputs: splits of inputs.
-        max_domains: of one instance, after which it is given up; None for no limit.
-        give_up: an instance is given up once its search is expected to take more than so many times
-            its seconds (see ``limits.progress_estimate``); None: never.
-        max_bytes: of all open domains together; the instance that holds most of them is given up.
-        budget: for the intermediate tensors of one call.
+        max_domains: an instance is given up after this number of domains; None: no limit.
+        give_up: an instance is given up once its search is expected to take more than this multiple
+            of its seconds (``limits.progress_estimate``); None: never.
+        max_bytes: limit for all open domains together; beyond it, the instance with most open
+            domains is given up.
+        budget: memory for the intermediate tensors of one call.
         attack: the attack that the same file asks for.
     """
 

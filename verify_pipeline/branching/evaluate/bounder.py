@@ -1,7 +1,7 @@
-"""What splits of ReLUs do with a batch of domains: bound, confirm, score, solve leaves.
+"""The operations on a batch of domains of ReLU splits: bound, confirm, score, solve leaves.
 
-The search thinks in float32 and is believed in float64: a bound counts only after the same
-multipliers were evaluated again with the float64 network over the float64 bounds of the root.
+The search computes in float32, but only float64 proves: a bound counts only after the same
+multipliers have been evaluated again with the float64 network and the float64 bounds at the root.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
 CONFIRMABLE = 1e-5
-"""The float32 bound at which the ascent rests; float64 finds nearly the same and confirms it."""
+"""The float32 bound at which the ascent stops; float64 gives nearly the same and confirms it."""
 
 
 @dataclass(frozen=True, eq=False)
 class DomainProblem(Batched):
-    """A batch of domains as the bounds take them: every one with its own box, row and splits.
+    """A batch of domains as arguments of the bounds: each has its own box, row and splits.
 
     Attributes:
         graph: the network.
         box: ``D x *X``.
         spec: ``D x 1 x K``.
-        bounds: of the domains' instances at the root.
-        splits: of the domains.
-        multipliers: their best known ones.
+        bounds: bounds at the root, intersected with the domains' own bounds of neurons.
+        splits: the splits of the domains.
+        multipliers: the best known multipliers of the domains.
     """
 
     graph: Graph
@@ -59,7 +59,7 @@ class DomainProblem(Batched):
     multipliers: Multipliers
 
     def margins(self) -> MarginBounds:
-        """The bounds that the multipliers give, ``D x 1``."""
+        """The bounds of the rows with these multipliers, ``D x 1``."""
         return crown_margins(
             self.graph, self.box, self.spec, self.bounds, self.multipliers, self.splits
         )
@@ -67,12 +67,13 @@ class DomainProblem(Batched):
 
 @dataclass(frozen=True, eq=False)
 class Bounded:
-    """Domains after their bounds were optimised.
+    """Domains whose bounds were optimised.
 
     Attributes:
-        domains: with the bounds and multipliers that were found, in float32.
-        confirmed: ``D``, their bounds in float64; ``-inf`` where float32 saw none above zero.
-        corners: ``D x *X``, where the linear bound is least in the box.
+        domains: the domains with the bounds and multipliers that were found, in float32.
+        confirmed: ``D``, their bounds in float64; ``-inf`` where the float32 bound is not above
+            zero.
+        corners: ``D x *X``, the corners of the box at which the linear bound is least.
     """
 
     domains: Domains
@@ -85,9 +86,9 @@ class Bounder:
     """Bounds domains of some open rows.
 
     Attributes:
-        open_rows: whose domains.
+        open_rows: the open rows.
         fast: the instances in float32.
-        exact: the same in float64.
+        exact: the instances in float64.
     """
 
     open_rows: OpenRows
@@ -99,8 +100,8 @@ class Bounder:
         """Optimise the bounds of all domains and confirm those above zero.
 
         Args:
-            domains: whose bounds may only rise.
-            settings: of the ascent, which starts from the domains' multipliers.
+            domains: the domains; their bounds never become worse.
+            settings: settings of the ascent, which starts from the domains' multipliers.
         """
         if len(domains) == 0:
             return Bounded(domains, domains.lower.double(), self.fast.box.lower[:0])
@@ -136,7 +137,7 @@ class Bounder:
 
     @torch.no_grad()
     def candidates(self, domains: Domains) -> Candidates:
-        """The neurons that domains can be split at, with BaBSR and intercept scores."""
+        """The neurons at which domains can be split, with BaBSR and intercept scores."""
         view = self.view(self.fast, domains)
         inside = clamp_to_splits(view.bounds, view.graph, view.splits)
         gain, loss = self.scores(view, inside)
@@ -148,7 +149,12 @@ class Bounder:
         )
 
     def scores(self, view: DomainProblem, bounds: NodeBounds) -> tuple[Tensor, Tensor]:
-        """BaBSR and intercept of all neurons, ``D x R``, for bounds of the activations' inputs."""
+        """BaBSR and intercept scores of all neurons, ``D x R``.
+
+        Args:
+            view: the domains.
+            bounds: bounds of the activations' inputs, ``D``.
+        """
         arriving = relu_coefficients(
             view.graph, view.box, view.spec, view.bounds, view.multipliers, view.splits
         )
@@ -156,7 +162,7 @@ class Bounder:
         return scores(view.graph, self.open_rows.neurons, bounds, rows)
 
     def leaf(self, domain: Domains) -> Leaf:
-        """The exact end of one domain whose every activation is decided."""
+        """Solve one domain in which every activation is decided."""
         view = self.view(self.exact, domain.without_limits())
         return lp_leaf(view.graph, view.box, view.spec, view.bounds, view.splits)
 
@@ -188,7 +194,7 @@ class Bounder:
         )
 
     def _compress(self, open_row: Tensor, values: dict[int, Tensor]) -> Tensor:
-        """``D x U`` from multipliers ``D x 1 x *V``; 0 where a bound had none."""
+        """``D x U`` from multipliers ``D x 1 x *V``; 0 where a bound had no multiplier."""
         rows = {place: value[:, 0] for place, value in values.items()}
         like = self.fast.spec.offsets[self.open_rows.instance[open_row]]
         return self.open_rows.compress(open_row, self.open_rows.neurons.flatten(rows, like))

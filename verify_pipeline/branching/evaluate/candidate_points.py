@@ -1,4 +1,4 @@
-"""Candidate counterexamples: points that the file's input type can hold, inside their boxes."""
+"""Candidate counterexamples: points inside their boxes that the file's input type can represent."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Evaluated:
     """Points after evaluation.
 
     Attributes:
-        points: ``D x *X``, of the file's input type, in their boxes where ``breaks`` says so.
-        margins: ``D``, what decides of the specification, in float64.
-        breaks: ``D`` booleans: it is not above zero, neither in float64 nor in the input type.
+        points: ``D x *X``, in the file's input type; in their boxes where ``breaks`` is true.
+        margins: ``D`` float64, the margin that decides the specification.
+        breaks: ``D`` booleans: the margin is at most zero in float64 and in the input type.
         defined: ``D`` booleans: all outputs are finite in float64.
     """
 
@@ -29,7 +29,7 @@ class Evaluated:
     defined: Tensor
 
     def worst(self, instance: Tensor) -> dict[int, Tensor]:
-        """The worst of the points that break their instances' specifications, by instance."""
+        """The worst point that breaks the specification of each instance, by instance."""
         order = self.margins.argsort(descending=True)
         order = order[self.breaks[order]]
         return dict(zip(instance[order].tolist(), self.points[order], strict=True))
@@ -43,8 +43,8 @@ def evaluate(
 
     Args:
         deployed: N instances in the file's input type.
-        exact: the same in float64.
-        instance: ``D``, whose box each point is of.
+        exact: the same instances in float64.
+        instance: ``D``, the instance of each point.
         points: ``D x *X``.
     """
     box, spec = exact.box[instance], exact.spec[instance]
@@ -59,7 +59,7 @@ def evaluate(
 
 
 def representable(points: Tensor, box: Box, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The points in that dtype, each element a step inward where the cast left the float64 box."""
+    """The points in that dtype; an element that the cast moved out of the box is moved back in."""
     cast = points.to(dtype)
     cast = torch.where(cast.double() > box.upper, next_down(cast), cast)
     return torch.where(cast.double() < box.lower, next_up(cast), cast)

@@ -1,8 +1,8 @@
 """Counterexamples from the bounds: gradient descent from where a linear bound is least.
 
-A subproblem's linear bound is least at a corner of its box. Where it is open because it does break
-the specification, that corner is a far better start than a random point: on MNIST's fully connected
-networks one descent from there broke what 64 random starts did not.
+A subproblem's linear bound is least at a corner of its box. If the subproblem contains a
+counterexample, that corner is a far better start than a random point: on fully connected MNIST
+networks, one descent from it found counterexamples that 64 random starts missed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.problem import Specification
 
 PER_DESCENT = 16
-"""Subproblems that are bounded for each descent, so that descents take a small part of the time."""
+"""Bounded subproblems per descent, so that descents take a small part of the time."""
 
 
 def descend(
     instances: SearchInstances, instance: Tensor, spec: Specification, corners: Tensor, steps: int
 ) -> Tensor:
-    """Points ``D x *X`` of instances' whole boxes, low in a specification.
+    """Points ``D x *X`` of instances' whole boxes at which a specification's margin is small.
 
     Args:
-        instances: N.
-        instance: ``D``, whose box each descent stays in.
+        instances: N instances.
+        instance: ``D``, the instance of each descent, which stays in its box.
         spec: ``D`` specifications, of one row or several.
         corners: ``D x *X``, where descents begin.
-        steps: of each; 0: they stay where they begin.
+        steps: gradient steps of each descent; 0: the corners are returned.
     """
     if len(instance) == 0 or steps == 0:
         return corners
@@ -40,10 +40,10 @@ def descend(
 
 
 class DescentTurns:
-    """Which instance is descended from, in turns: from its worst subproblem.
+    """Chooses starts of descents: the worst subproblems of instances, which take turns.
 
     Args:
-        count: N, the instances.
+        count: N, the number of instances.
     """
 
     def __init__(self, count: int) -> None:
@@ -51,7 +51,7 @@ class DescentTurns:
         self._owed = 1.0
 
     def next(self, subproblems: Subproblems) -> Tensor:
-        """Places of the subproblems, of ``D`` that were just bounded, to descend from."""
+        """Indices of the subproblems to descend from, among ``D`` that were just bounded."""
         self._owed += len(subproblems) / PER_DESCENT
         order = subproblems.lower.argsort(stable=True)
         order = order[subproblems.instance[order].argsort(stable=True)]

@@ -1,12 +1,13 @@
-"""Which input a part of a box is best cut at: the one that moves what the bound loses most by.
+"""Scores of inputs for a split: how much of the relaxation gap each input is responsible for.
 
-A bound loses at every function that lines stand for, and a line's error shrinks with the interval
-of its function's input. The inputs' shares in that interval are first-order: how far the network,
-its functions replaced by their chords, moves the neuron along the width of each input. An input's
-score is the sum over all functions of what the bound loses there times the input's share, and a
-quarter of what the linear bound itself varies by along the input, of which one half gains. (The
-slopes of the bound alone, as smart branching has them, Wang et al. 2018, arXiv:1804.10829, overlook
-inputs that cancel in the bound and yet make it loose.)
+A bound loses something at every function that is relaxed, and the loss shrinks with the interval of
+the function's input. An input's share in that interval is estimated to first order: how far the
+network, with chords instead of functions, moves the neuron along the input's width. The score of an
+input has two summands. The first one is the loss at each function times the input's share, summed
+over all functions. The second one is a quarter of the range of the linear bound along the input,
+since one half of a split raises the bound by that range. The slopes of the bound alone (smart
+branching, Wang et al. 2018, arXiv:1804.10829) miss inputs that cancel in the bound but make it
+loose.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ def input_scores(
     whole: Box,
     settings: InputSplitSettings,
 ) -> Tensor:
-    """How much cutting each input is expected to bring, ``D x I`` numbers >= 0, sum about 1.
+    """The expected gain of a split at each input, ``D x I`` numbers >= 0 whose sum is about 1.
 
     Args:
         graph: the network.
         box: ``D`` parts of boxes.
-        bounds: of ``needed_places`` at least, over the parts.
-        lost: place of a function -> ``D x *V``, what the bound loses there.
-        slopes: ``D x *X``, of the linear bound.
+        bounds: bounds over the parts, of ``needed_places`` at least.
+        lost: node index of a function -> ``D x *V``, what the bound loses there.
+        slopes: ``D x *X``, the coefficients of the linear bound.
         whole: the ``D`` whole boxes.
-        settings: weights of what is summed.
+        settings: weights of the summands.
     """
     width = box.upper - box.lower
     scores = settings.slopes * slopes.abs() * width
@@ -58,7 +59,7 @@ def input_scores(
 
 
 def _moved(graph: Graph, step: Tensor, bounds: NodeBounds, lost: dict[int, Tensor]) -> Tensor:
-    """What is lost where inputs' steps ``D x *X`` lead, in proportion to how far: ``D``."""
+    """The losses at all functions, each weighted by how far the step ``D x *X`` moves it: ``D``."""
     moved, total = {0: step}, torch.zeros_like(step.flatten(1)[:, 0])
     for place, node in enumerate(graph.nodes[1:], 1):
         inputs = [moved[i] for i in node.inputs]
@@ -72,13 +73,13 @@ def _moved(graph: Graph, step: Tensor, bounds: NodeBounds, lost: dict[int, Tenso
 
 
 def _along(node: Node, steps: list[Tensor], bounds: NodeBounds) -> Tensor:
-    """How far the value of a node moves with its inputs, ``D x *V``, functions as their chords."""
+    """How far the value of a node moves with its inputs, ``D x *V``; chords replace functions."""
     if isinstance(node.op, Constant):
         return torch.zeros_like(node.op(*steps))
     if isinstance(node.op, LinearOp):
         return node.op.linear(*steps)
     if is_affine(node.op):
-        return node.op(*steps)  # of several inputs: sums and the like
+        return node.op(*steps)  # operations of several inputs, such as sums
     ends = [(bounds.lower[i], bounds.upper[i]) for i in node.inputs]
     if is_curved(node.op):
         ((lower, upper),) = ends
@@ -90,7 +91,7 @@ def _along(node: Node, steps: list[Tensor], bounds: NodeBounds) -> Tensor:
 
 
 def _shares(values: Tensor) -> Tensor:
-    """Values >= 0, ``D x I``, so that each row's sum is 1 (rows of zeros stay)."""
+    """Values >= 0, ``D x I``, scaled so that each row's sum is 1; rows of zeros stay zero."""
     return values / values.sum(1, keepdim=True).clamp_min(_TINY)
 
 

@@ -1,9 +1,10 @@
-"""The ReLU that a domain is split at: a heuristic's candidates, and bounds of their children.
+"""Choice of the ReLU that a domain is split at: a heuristic's candidates, and their children.
 
-kFSB's authors take the candidate whose worse child is best; here the product of what both children
-gain decides, as in integer programming (Achterberg 2009, Constraint integer programming, section
-5.4), because the better child is work as well. Where every candidate leaves a child where it was,
-more of them are bounded after a few steps of ascent (strong branching, the same section).
+kFSB takes the candidate whose worse child has the best bound. Here the product of both children's
+gains decides, as in integer programming (Achterberg 2009, Constraint Integer Programming, section
+5.4), because the better child costs work, too. If every candidate has a child that gains almost
+nothing, more candidates are compared after a few steps of ascent (look-ahead; strong branching in
+the same section).
 """
 
 from __future__ import annotations
@@ -21,26 +22,26 @@ from verify_pipeline.branching.heuristics import HEURISTICS
 from verify_pipeline.branching.tree.subproblems import Domains, split
 
 NO_GAIN = 1e-6
-"""What a child's gain counts at least, as a share of what its parent's bound was below zero."""
+"""A child's gain counts at least this much, as a share of its parent's distance below zero."""
 
 LITTLE = 1e-3
-"""A child that gains a smaller share of what its parent lacks is not lifted."""
+"""A child that gains a smaller share of its parent's distance below zero is not lifted."""
 
 
 @torch.no_grad()
 def choose(
     bounder: Bounder, domains: Domains, settings: SearchSettings, at_once: int
 ) -> tuple[Tensor, Tensor]:
-    """The column of the neuron that each domain is split at, ``D``.
+    """Choose the neuron at which each domain is split.
 
     Args:
-        bounder: of the domains.
-        domains: ``D``, each with an undecided column.
-        settings: which heuristic picks candidates, and how many.
+        bounder: bounds the children.
+        domains: ``D`` domains, each with an undecided column.
+        settings: the heuristic that picks candidates, and their number.
         at_once: how many children may be bounded at once.
 
     Returns:
-        The columns; and the steps of bounds that each choice took, ``D`` float64.
+        The column of each neuron, ``D``; the bound evaluations of each choice, ``D`` float64.
     """
     steps = torch.zeros_like(domains.share)
     branching = settings.branching
@@ -91,11 +92,11 @@ def _children(
     """Bounds of both children of each candidate, ``D x C x 2`` float32.
 
     Args:
-        bounder: of the domains.
-        domains: ``D``.
+        bounder: prepares the children for ``bounds``.
+        domains: ``D`` domains.
         columns: ``D x C``, the candidates.
         at_once: how many children may be bounded at once.
-        bounds: of the domains of a view.
+        bounds: computes the bounds of a batch of domains.
     """
     count = columns.shape[1]
     repeated = torch.arange(len(domains), device=columns.device).repeat_interleave(count)
@@ -106,23 +107,23 @@ def _children(
 
 
 def best_candidate(lower: Tensor, columns: Tensor, before: Tensor) -> Tensor:
-    """The candidate whose children are best, ``D`` columns.
+    """The candidate whose children have the best bounds, ``D`` columns.
 
     Args:
         lower: ``D x C x 2``, the bounds of both children of each candidate.
         columns: ``D x C``.
         before: ``D``, the domains' own bounds.
     """
-    # a child that gains nothing counts a little: the other one's gain still tells candidates apart
+    # a gain of zero counts a little, so that the other child's gain still distinguishes candidates
     gain = _gains(lower, before).clamp(min=NO_GAIN)
     return columns.gather(1, gain.prod(2).argmax(1, keepdim=True)).squeeze(1)
 
 
 def lifts_both(lower: Tensor, before: Tensor) -> Tensor:
-    """Domains one of whose candidates lifts the bounds of both children, ``D`` booleans.
+    """Domains with a candidate that lifts the bounds of both children, ``D`` booleans.
 
-    Where none does, bounds that are not optimised hardly tell candidates apart: what one child of
-    a good one gains is often seen only once its β has grown.
+    Without such a candidate, bounds that are not optimised hardly distinguish candidates: the gain
+    of a child often shows only after its β has grown.
 
     Args:
         lower: ``D x C x 2``, the bounds of both children of each candidate.
@@ -132,7 +133,7 @@ def lifts_both(lower: Tensor, before: Tensor) -> Tensor:
 
 
 def _gains(lower: Tensor, before: Tensor) -> Tensor:
-    """What children gain, ``D x C x 2``, as shares of what their parents lack; 1 at most."""
+    """Gains of children, ``D x C x 2`` in [0, 1], as shares of their parents' distance to zero."""
     before = before.view(-1, 1, 1)
     missing = (-before).clamp(min=torch.finfo(lower.dtype).tiny)
     return ((lower - before) / missing).nan_to_num(0.0).clamp(0.0, 1.0)

@@ -1,13 +1,13 @@
-"""What splitting a ReLU is expected to bring, from one walk back through the network.
+"""Scores of ReLUs: the expected gain of a split, from one backward pass through the network.
 
-The walk shows of each neuron its coefficient ``A`` in the row's lower bound, the lines of its
-relaxation, and the constant ``b`` that reaches its input when all activations before it are 0. With
-the upper line's slope ``s`` and offset ``o``, a neuron adds ``A s b + min(A, 0) o`` to the bound;
-once it is split it adds ``A b`` (active) or 0 (inactive):
+The pass gives the coefficient ``A`` of each neuron in the row's lower bound and the lines of its
+relaxation. The constant ``b`` is the neuron's input when the network's input and all activations
+before it are 0. With slope ``s`` and offset ``o`` of the upper line, a neuron adds
+``A s b + min(A, 0) o`` to the bound. After a split it adds ``A b`` (active) or 0 (inactive).
 
 * BaBSR (Bunel et al. 2020, arXiv:1909.06588, section 4.2; for backward bounds Wang et al. 2021,
-  arXiv:2103.06624, appendix B): the lesser of both gains.
-* Intercept: ``-min(A, 0) o`` alone, which BaBSR falls back on.
+  arXiv:2103.06624, appendix B): the lesser gain of the two parts.
+* Intercept: ``-min(A, 0) o`` alone, the score that BaBSR falls back on.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def scores(
 
     Args:
         graph: the network.
-        neurons: its neurons.
-        bounds: of the activations' inputs, cut by the splits, ``D`` domains.
-        coefficients: ``D x *V`` that arrive at activations' values in the row's lower bound; 0 at
-            those that are left out.
+        neurons: the neurons of the graph.
+        bounds: bounds of the activations' inputs, clamped to the splits, ``D`` domains.
+        coefficients: node index of an activation -> its coefficients ``D x *V`` in the row's lower
+            bound; an activation that is missing has coefficients 0.
     """
     like = next(iter(bounds.lower.values()))
     constants, babsr, intercept = _constants(graph, like), {}, {}
@@ -53,7 +53,7 @@ def scores(
 
 
 def _constants(graph: Graph, like: Tensor) -> list[Tensor]:
-    """Every node's value, ``1 x *V``, where the input and all activations are 0."""
+    """The value of every node, ``1 x *V``, when the input and all activations are 0."""
     values: list[Tensor] = []
     for node in graph.nodes:
         if isinstance(node.op, LinearOp | Add | Sub | Concat | Constant):

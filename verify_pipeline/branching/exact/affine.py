@@ -1,7 +1,7 @@
-"""A graph's values as affine expressions of some columns, once its activations are replaced.
+"""The values of a graph as affine expressions of variables, after its activations are replaced.
 
-The columns are the variables of a linear or integer program. An expression carries its columns
-where a value carries its batch, so that an operation's linear part maps all of them at once.
+The columns are the variables of a linear or integer program. They take the place of the batch axis,
+so that the linear part of an operation maps all columns at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Affine:
     """``constant + Σ_j column_j * coefficients_j``.
 
     Attributes:
-        coefficients: ``J x *V``, one per column.
+        coefficients: ``J x *V``, one for each column.
         constant: ``1 x *V``.
     """
 
@@ -31,20 +31,21 @@ class Affine:
 
 
 Rule = Callable[[int, float, Affine], Affine]
-"""Replaces the activation at a place, ``max(x, slope * x)``, of its input's expression."""
+"""Replaces an activation ``max(x, slope * x)``: (node index, slope, expression of x) -> its
+expression."""
 
 
 def propagate(graph: Graph, columns: Affine, activation: Rule) -> Affine:
-    """The output's expression, from the input's, with every activation replaced by the rule.
+    """The expression of the output from that of the input; the rule replaces every activation.
 
     Args:
-        graph: of linear operations, ReLU and leaky ReLU.
-        columns: the input's expression, ``J x *X`` and ``1 x *X``.
-        activation: called at each activation with its place, its slope and its input's expression.
+        graph: a graph of linear operations, ReLU and leaky ReLU.
+        columns: the expression of the input, ``J x *X`` and ``1 x *X``.
+        activation: called with the node index, slope and input expression of each activation.
 
     Raises:
-        UnsupportedOperatorError: the graph has an operation that is not piecewise linear, or none
-            that this encoding knows.
+        UnsupportedOperatorError: an operation is not piecewise linear, or this encoding does not
+            know it.
     """
     values = [columns]
     for place, node in enumerate(graph.nodes[1:], 1):

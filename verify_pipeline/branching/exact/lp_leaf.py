@@ -1,12 +1,13 @@
-"""The exact end of the search: a domain in which every activation is decided is a linear program.
+"""LP leaves: a domain in which every activation is decided is a linear program.
 
-There the network is affine, ``c x + c0`` for a row of the specification, over the polytope of the
-box and the splits' half-spaces ``A x + b >= 0``. The solver's answer holds within its tolerances
-only, so that none of it is taken as evidence: from its multipliers ``λ`` the dual bound
+In such a domain the network is affine. A row of the specification is ``c x + c0`` over a polytope:
+the box and the half-spaces ``A x + b >= 0`` of the splits. The answer of the LP solver is no
+evidence, since it holds only within the solver's tolerances. From its multipliers ``λ``, the dual
+bound
 
     c x + c0  >=  c x + c0 - λ (A x + b)  >=  min over the box of (c - λ A) x  +  c0 - λ b
 
-is evaluated here in float64. By weak duality it holds for any ``λ >= 0``; with ``c = c0 = 0``, a
+is evaluated here in float64. By weak duality it holds for every ``λ >= 0``. With ``c = c0 = 0``, a
 bound above zero shows that the polytope is empty (Farkas).
 """
 
@@ -48,12 +49,12 @@ class Polytope:
 
 @dataclass(frozen=True, eq=False)
 class Leaf:
-    """What is known of a domain without open activations.
+    """The solution of a domain in which every activation is decided.
 
     Attributes:
-        lower: ``S``, float64 bounds of each row's least value; infinite if the domain is empty.
-        points: ``S x *X``, where the solver found the least value (in the box, else as it came);
-            None if the domain is empty.
+        lower: ``S``, float64 lower bounds of the rows; infinite if the domain is empty.
+        points: ``S x *X``, the solver's minimisers, clamped to the box; they are no evidence. None
+            if the domain is empty.
     """
 
     lower: Tensor
@@ -70,8 +71,8 @@ def lp_leaf(
         graph: in float64, piecewise linear.
         box: one box, ``1 x *X``.
         spec: one specification, ``1 x S x K``.
-        bounds: of that instance, before the splits; they show which activations are stable.
-        splits: of the domain, ``1 x *V``; every activation that is not stable must be split.
+        bounds: bounds of the instance without splits; they show which activations are stable.
+        splits: splits of the domain, ``1 x *V``; every activation that is not stable must be split.
 
     Raises:
         UnsupportedOperatorError: the graph is not piecewise linear.
@@ -96,10 +97,10 @@ def lp_leaf(
 def dual_bound(
     polytope: Polytope, row: Tensor, constant: Tensor | float, multipliers: Tensor
 ) -> Tensor:
-    """A lower bound of ``row x + constant`` over the polytope, whatever the multipliers.
+    """A lower bound of ``row x + constant`` over the polytope, valid for all multipliers.
 
     Args:
-        polytope: of I inputs and M half-spaces.
+        polytope: a polytope with I inputs and M half-spaces.
         row: ``I``.
         constant: one number.
         multipliers: ``M``; negative ones count as 0.
@@ -112,11 +113,11 @@ def dual_bound(
 
 @dataclass(frozen=True, eq=False)
 class _Phase:
-    """On which side of zero an activation's input is, and where only a split says so.
+    """The signs of an activation's inputs in a domain.
 
     Attributes:
-        active: ``*V`` booleans.
-        split: ``*V`` booleans.
+        active: ``*V`` booleans, neurons whose input is at least 0.
+        split: ``*V`` booleans, neurons that are split.
     """
 
     active: Tensor
@@ -135,7 +136,7 @@ def _phase(graph: Graph, place: int, bounds: NodeBounds, splits: Splits) -> _Pha
 def _affine_domain(
     graph: Graph, box: Box, spec: Specification, phases: dict[int, _Phase]
 ) -> tuple[Polytope, Tensor, Tensor]:
-    """The polytope, and the rows ``S x I`` and constants ``S`` of the specification over it."""
+    """A domain's polytope, and the specification's rows ``S x I`` and constants ``S`` on it."""
     inputs = math.prod(graph.input_shape)
     eye = torch.eye(inputs, dtype=box.lower.dtype, device=box.lower.device)
     parts = [
@@ -153,7 +154,7 @@ def _affine_domain(
 
 
 def _columns(graph: Graph, columns: Tensor, phases: dict[int, _Phase]) -> tuple[Affine, Affine]:
-    """Expressions of the half-spaces, ``J x M``, and of the output, ``J x K``, in some columns."""
+    """Expressions of the half-spaces, ``J x M``, and of the output, ``J x K``, in J inputs."""
     zero = torch.zeros_like(columns[:1])
     coefficients, constants = [columns.new_zeros(len(columns), 0)], [columns.new_zeros(1, 0)]
 
@@ -170,10 +171,10 @@ def _columns(graph: Graph, columns: Tensor, phases: dict[int, _Phase]) -> tuple[
 
 
 def _is_empty(polytope: Polytope) -> bool:
-    """Whether multipliers show that no point of the box is in every half-space.
+    """Whether multipliers prove that no point of the box lies in all half-spaces.
 
-    They come from the program that makes the worst half-space as little violated as it can:
-    least ``t`` with ``A x + b + t >= 0``.
+    The multipliers are those of the program that minimises the largest violation of a half-space:
+    the least ``t`` with ``A x + b + t >= 0``.
     """
     if len(polytope.offset) == 0:
         return False
@@ -194,9 +195,10 @@ def _is_empty(polytope: Polytope) -> bool:
 
 
 def _minimise(polytope: Polytope, row: Tensor) -> tuple[Tensor, Tensor]:
-    """A point ``I`` of least ``row x`` and multipliers ``M`` of the half-spaces, by HiGHS.
+    """Minimise ``row x`` with HiGHS: a point ``I``, and multipliers ``M`` of the half-spaces.
 
-    Where the solver has no answer, both are what it has, or zeros: they are not evidence.
+    They are no evidence. If the solver has no answer, the point is the middle of the box, and the
+    multipliers are zeros.
     """
     solver = highspy.Highs()
     solver.silent()

@@ -1,1 +1,1 @@
-"""Better bounds of a subproblem than those that splits give."""
+"""Bounds of subproblems that are better than those from splits alone."""

@@ -1,16 +1,17 @@
-"""Better bounds of a domain, of the part of its box where its row may be at most zero.
+"""The objective cutoff on the box: bounds over the part of it where the row may be at most zero.
 
-Where a domain's linear bound of its row is above zero, so is the row. What is left is a corner of
-the box, the smaller the closer the bound is to zero. Over that part (``HalfspaceBox``; Kotha et al.
-2023, arXiv:2302.01404) the inputs of ReLUs are bounded, most of them turn out to be of one sign,
-the row's bound rises and cuts off more. Rounds follow each other until nothing is left or little
-changes.
+The row is above zero wherever its linear bound is. A corner of the box remains, and it is smaller
+if the bound is closer to zero. Over this part (``HalfspaceBox``; Kotha et al. 2023,
+arXiv:2302.01404), the inputs of ReLUs are bounded again. Most of them then have only one sign. The
+row's bound rises, and the next round cuts off more. Rounds continue until nothing is left or the
+bound hardly changes.
 
-A round costs as much as many domains, and from far below zero it gains nothing. So each open row
-has a reach: what a bound may lack for a try. A failure halves it, a success widens it.
+A round costs as much as many domains, and gains nothing if the bound is far below zero. Therefore
+each open row has a *reach*: the largest distance below zero at which a domain is tried. A failure
+halves it; a success widens it.
 
-This is for networks that multiply activations (attention), where a smaller box also tightens
-softmax and products. Elsewhere ``cutoff_on_neurons`` bounds neurons with the row.
+This mechanism is for networks that multiply activations (attention): there a smaller box also
+tightens softmax and products. On other networks, ``cutoff_on_neurons`` is used instead.
 """
 
 from __future__ import annotations
@@ -48,24 +49,26 @@ from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box
 
 NARROWER, WIDER = 0.5, 1.25
-"""A row's reach after a failure and after a success, times what that domain's bound lacked."""
+"""A row's reach after a failure and after a success, as a multiple of the domain's distance below
+zero."""
 
 AT_ONCE = 1 << 26
-"""Bytes at most for the neurons that are bounded together; a processor's caches like it small."""
+"""Largest number of bytes for neurons that are bounded together; small batches suit caches."""
 
 Rebound = Callable[
     [Bounder, DomainProblem, Tensor, MemoryBudget, Callable[[], bool]], RelaxedBounds
 ]
-"""Bounds neurons over what boxes are cut to; told which neurons cost something, ``D x R``."""
+"""Bounds neurons over the boxes that were cut; the third argument, ``D x R``, says which neurons
+have a costly relaxation."""
 
 
 class BoxCutoff:
-    """Who is tried, and what was learned of that.
+    """Chooses the domains that are tried, and learns from the results.
 
     Args:
-        open_rows: G, how many there are.
-        graph: of the domains.
-        settings: of the search.
+        open_rows: G, the number of open rows.
+        graph: the network.
+        settings: settings of the search.
     """
 
     def __init__(self, open_rows: int, graph: Graph, settings: SearchSettings) -> None:
@@ -74,12 +77,12 @@ class BoxCutoff:
         self._how = settings.box_cutoff if pairs(graph) else None
 
     def improved(self, bounder: Bounder, bounded: Bounded, meter: Meter) -> Bounded:
-        """The domains; those for which a try was worth it with better bounds.
+        """The domains, some of them with better bounds.
 
         Args:
-            bounder: of the domains.
+            bounder: bounds the domains.
             bounded: the domains.
-            meter: is told what it cost.
+            meter: records the cost.
         """
         chosen = self._near(bounded, meter.left)
         if self._how is None or not len(chosen):
@@ -100,7 +103,7 @@ class BoxCutoff:
         return replace(bounded, domains=domains, confirmed=confirmed)
 
     def _near(self, bounded: Bounded, left: Tensor) -> Tensor:
-        """Places of open domains that are within reach, those that lack most first."""
+        """Indices of open domains that are within reach, the lowest bounds first."""
         if self._how is None:
             return bounded.domains.instance[:0]
         domains = bounded.domains
@@ -117,7 +120,7 @@ class BoxCutoff:
         how: BoxCutoffSettings,
         has_time: Callable[[], bool],
     ) -> tuple[Domains, Tensor]:
-        """Bound ReLUs' inputs first, and all operations' where ReLUs are not to blame."""
+        """Bound the inputs of ReLUs, then those of all operations if ReLUs explain too little."""
         rounds = _Rounds(bounder, self._settings, how, has_time)
         tried, lower = rounds.contract(domains, activations, how.rounds)
         stalled = rounds.not_for_relus(tried, lower)[:1]
@@ -127,7 +130,7 @@ class BoxCutoff:
         return tried, lower
 
     def _learn(self, tried: Domains, lower: Tensor) -> None:
-        """Widen or narrow the reach of every open row, by what became of most of its domains."""
+        """Widen or narrow the reach of each open row: the result of most of its domains decides."""
         closed, lacked = (lower > 0).cpu(), -tried.lower.cpu()
         for row in tried.open_row.unique().tolist():
             own = tried.open_row.cpu() == row
@@ -139,7 +142,7 @@ class BoxCutoff:
 
 
 class _Rounds:
-    """Rounds of smaller boxes and better bounds."""
+    """Rounds in which boxes become smaller and bounds better."""
 
     def __init__(
         self,
@@ -154,15 +157,15 @@ class _Rounds:
 
     @torch.no_grad()
     def contract(self, domains: Domains, rebound: Rebound, rounds: int) -> tuple[Domains, Tensor]:
-        """Better bounds of domains and of their neurons.
+        """Improve the bounds of domains and of their neurons.
 
-        All bounds in here hold for the inputs of a domain whose row is at most LEVEL: those lie in
-        every part that is looked at.
+        All bounds here hold for the inputs of a domain at which its row is at most LEVEL: these lie
+        in every box that a round cuts.
 
         Args:
-            domains: ``D``, open.
-            rebound: what is bounded in each round.
-            rounds: at most; none begins once there is no time.
+            domains: ``D`` open domains.
+            rebound: bounds neurons in each round.
+            rounds: largest number of rounds; no round begins once the time is used up.
 
         Returns:
             The domains, and float64 bounds of their rows, ``D``, at most LEVEL.
@@ -196,18 +199,18 @@ class _Rounds:
         return replace(domains, lower=lower, below=below, above=above), best.clamp(max=LEVEL)
 
     def not_for_relus(self, domains: Domains, lower: Tensor) -> Tensor:
-        """Open domains whose ReLUs explain too little of their lack, the best first."""
+        """Open domains whose ReLUs explain too little of their distance to zero, the best first."""
         cost = self._costs(self._bounder.view(self._bounder.fast, domains)).sum(1)
         order = lower.argsort(descending=True)
         found = ~(lower > 0) & (cost < self._how.most_blame * -lower)
         return order[found[order]]
 
     def _costs(self, view: DomainProblem) -> Tensor:
-        """What the line of each ReLU costs the row's bound, ``D x R``."""
+        """How much the upper line of each ReLU lowers the row's bound, ``D x R``."""
         return self._bounder.scores(view, view.bounds)[1]
 
     def _ascended(self, view: DomainProblem, rough: NodeBounds) -> Multipliers:
-        """The multipliers after a short ascent with the float32 graph and bounds; in float64."""
+        """The float64 multipliers after a short ascent with the float32 graph and bounds."""
         single = torch.float32
         _, found = optimise(
             self._bounder.fast.graph,
@@ -229,7 +232,7 @@ def activations(
     budget: MemoryBudget,
     has_time: Callable[[], bool],
 ) -> RelaxedBounds:
-    """Bound the inputs of ReLUs whose lines cost something; see :data:`Rebound`."""
+    """Bound the inputs of ReLUs whose relaxation is costly; see :data:`Rebound`."""
     asked = bounder.open_rows.neurons.unflatten(costly)
     return crown_activations(view.graph, view.box, view.bounds, asked, budget, has_time)
 
@@ -241,12 +244,12 @@ def everything(
     budget: MemoryBudget,
     has_time: Callable[[], bool],
 ) -> RelaxedBounds:
-    """Bound the inputs of all operations, and relax these again; see :data:`Rebound`."""
+    """Bound the inputs of all operations, and relax all of them again; see :data:`Rebound`."""
     found = crown_intermediate(view.graph, view.box, view.bounds, budget, has_time)
     return RelaxedBounds.of(view.graph, found.only(view.bounds.lower))
 
 
 def cut(box: Box, margins: MarginBounds) -> HalfspaceBox:
-    """What is left of boxes where the rows' linear bounds are at most LEVEL."""
+    """The parts of boxes where the linear bounds of the rows are at most LEVEL."""
     normal, offset = margins.coefficients[:, 0], margins.constants[:, 0]
     return HalfspaceBox(box.lower, box.upper, normal, offset - LEVEL)

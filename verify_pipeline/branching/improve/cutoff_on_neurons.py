@@ -1,17 +1,18 @@
-"""Better bounds of a domain's neurons, of the inputs where its row is at most zero.
+"""The objective cutoff on neurons: bounds of a domain's neurons where its row is at most zero.
 
-The bounds of neurons that a search works with are those of the whole box. When a domain's bound is
-close to zero, it suffices to look at the inputs where its row is at most zero, where neurons vary
-far less (``bounds.optimise.objective_cutoff``; in integer programming an objective cutoff). Before
-a domain is split, the few neurons whose upper lines cost its bound most are bounded there. Its
-descendants inherit these bounds and have a few more neurons bounded.
+A search uses bounds of neurons over the whole box. When a domain's bound is close to zero, it
+suffices to consider the inputs at which its row is at most zero. Neurons vary far less there
+(``bounds.optimise.objective_cutoff``; integer programming calls this an objective cutoff). Before a
+domain is split, the few neurons whose upper lines lower its bound most are bounded over these
+inputs. Its descendants inherit these bounds, and further neurons are bounded for them.
 
-It takes as long as a split or two and gains nothing far below zero. So each open row learns which
-share of their lack it brings its domains, by how large that lack is. It is done where the share is
-large, or where it is expected to shorten the tree enough: if a split gains g, a domain that lacks
-m has n = m / g levels below it, and a share f of m at each leaves n / (1 + f n) of them.
+This takes as long as one or two splits, and gains nothing if the bound is far below zero. A domain
+*lacks* the distance of its bound below zero. Each open row learns which share of it a domain gains,
+in classes of that distance. A domain is tried if the share is large, or if the tree is expected to
+become short enough: if a split gains g, a domain that lacks m has n = m / g levels below it, and a
+gain of a share f of m at each level leaves n / (1 + f n) of them.
 
-Networks that multiply activations are left alone: there bounds of few neurons change little.
+Networks that multiply activations are excluded: there bounds of a few neurons change little.
 """
 
 from __future__ import annotations
@@ -39,19 +40,20 @@ from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Specification
 
 AT_ONCE = 1 << 28
-"""Bytes at most for the functionals of the domains that are looked at together."""
+"""Largest number of bytes for the functionals of domains that are bounded together."""
 
 SIZES = 24
-"""Kinds of domains: what they lack, in halvings of 256."""
+"""Number of size classes of what domains lack; each class halves the one before, beginning at 256.
+"""
 
 
 class NeuronCutoff:
-    """Whose neurons are bounded, and what was learned about that.
+    """Chooses the domains whose neurons are bounded, and learns from the results.
 
     Args:
-        open_rows: G, how many there are.
-        graph: of the domains.
-        settings: of the search.
+        open_rows: G, the number of open rows.
+        graph: the network.
+        settings: settings of the search.
     """
 
     def __init__(self, open_rows: int, graph: Graph, settings: SearchSettings) -> None:
@@ -64,16 +66,16 @@ class NeuronCutoff:
         self._most = settings.cutoff.tries if settings.cutoff else 0
 
     def improved(self, bounder: Bounder, domains: Domains, meter: Meter) -> Domains:
-        """The domains; those for which it is worth it with better bounds of them and their neurons.
+        """The domains, some of them with better bounds of the row and of neurons.
 
         Args:
-            bounder: of the domains.
-            domains: ``D``, to be split.
-            meter: is told what it cost.
+            bounder: bounds the domains.
+            domains: ``D`` domains that are about to be split.
+            meter: records the cost.
         """
         if self._settings is None:
             return domains
-        # a batch's size follows what the last one took, so that more are done step by step
+        # the number of tries at most doubles from batch to batch
         chosen = self._worth(domains, self._settings).nonzero().flatten()[: self._most]
         chosen = chosen.to(domains.open_row.device)
         self._most = max(self._settings.tries, 2 * len(chosen))
@@ -81,7 +83,7 @@ class NeuronCutoff:
             return domains
         some = domains[chosen]
         found = unless_memory_ends(self._bounded, bounder, some, self._settings)
-        if found is None:  # without the room, the search does without
+        if found is None:  # out of memory: the search goes on without this mechanism
             self._settings = None
             return domains
         meter.spent_on(some.instance, self._settings.steps / (self._iterations + 1))
@@ -89,7 +91,7 @@ class NeuronCutoff:
         return domains.with_put(chosen, found)
 
     def learn(self, before: Domains, after: Domains) -> None:
-        """Take in what splits gained: children with their parents' bounds, and with their own."""
+        """Learn the gain of splits from children with their parents' bounds, and with their own."""
         if self._settings is None:
             return
         gained = (after.lower.clamp(max=0) - before.lower).clamp(min=0).cpu()
@@ -117,7 +119,7 @@ class NeuronCutoff:
         return fresh | (share > settings.enough) | (saved > math.log2(1 + settings.cost))
 
     def _note(self, before: Domains, after: Domains, settings: CutoffSettings) -> None:
-        """Take in what it brought to some domains."""
+        """Average in the gains of domains that were tried."""
         lacking = -before.lower.cpu()
         share = 1 + after.lower.cpu().clamp(max=0) / lacking.clamp(min=1e-9)
         kinds = zip(before.open_row.tolist(), _kind(lacking).tolist(), share.tolist(), strict=True)
@@ -130,13 +132,13 @@ class NeuronCutoff:
 
 
 def gain_of_splits(gained: Tensor) -> float:
-    """The gain g of a split such that a tree in which each child gains g is as large.
+    """The mean gain g of splits: a tree in which every child gains g has the same size.
 
-    A tree whose splits gain a and b in their children needs ``2^(m / g)`` leaves for what lacks m,
-    with ``2^(-a / g) + 2^(-b / g) = 1`` (Le Bodic & Nemhauser 2017, Math. Programming 166).
+    A tree whose splits gain a and b in their children needs ``2^(m / g)`` leaves to gain m, where
+    ``2^(-a / g) + 2^(-b / g) = 1`` (Le Bodic & Nemhauser 2017, Math. Programming 166).
 
     Args:
-        gained: of both children of each split, ``D`` numbers >= 0.
+        gained: gains of both children of each split, ``D`` numbers >= 0.
     """
     low, high = 0.0, float(gained.max()) if len(gained) else 0.0
     for _ in range(20):
@@ -147,18 +149,18 @@ def gain_of_splits(gained: Tensor) -> float:
 
 
 def _kind(lacking: Tensor) -> Tensor:
-    """Which of SIZES kinds of domains each is of."""
+    """The size class of each domain, of SIZES."""
     return (8 - lacking.clamp(min=1e-9).log2()).long().clamp(0, SIZES - 1)
 
 
 @torch.no_grad()
 def bound_below_cutoff(bounder: Bounder, domains: Domains, settings: CutoffSettings) -> Domains:
-    """Domains with bounds of some neurons of their own, and the better bounds that these give.
+    """Bound some neurons of each domain, and the domain's row with them.
 
     Args:
-        bounder: of the domains.
-        domains: ``D``, open.
-        settings: how many neurons, and how.
+        bounder: prepares the domains.
+        domains: ``D`` open domains.
+        settings: the number of neurons, and the ascent.
     """
     exact, fast = bounder.view(bounder.exact, domains), bounder.view(bounder.fast, domains)
     columns = _costly(bounder, domains, settings)
@@ -176,7 +178,7 @@ def bound_below_cutoff(bounder: Bounder, domains: Domains, settings: CutoffSetti
         settings.ascent,
         Multipliers(fast.multipliers.alpha, {}),
     ).chunk(2, 1)
-    known = NodeBounds({0: lower}, {0: -upper}).to(torch.float32)  # of one place, as it were
+    known = NodeBounds({0: lower}, {0: -upper}).to(torch.float32)  # the conversion rounds outwards
     found = replace(
         domains,
         below=domains.below.scatter_reduce(1, columns, known.lower[0], "amax"),
@@ -187,13 +189,13 @@ def bound_below_cutoff(bounder: Bounder, domains: Domains, settings: CutoffSetti
 
 
 def _problem(view: DomainProblem) -> MarginProblem:
-    """Of the row less LEVEL."""
+    """The margin problem of the row minus LEVEL."""
     spec = Specification(view.spec.rows, view.spec.offsets - LEVEL)
     return MarginProblem(view.graph, view.box, spec, view.bounds, view.splits)
 
 
 def _costly(bounder: Bounder, domains: Domains, settings: CutoffSettings) -> Tensor:
-    """Columns of the neurons whose upper lines cost the bounds most, ``D x C``."""
+    """Columns of the neurons whose upper lines lower the bounds most, ``D x C``."""
     candidates = bounder.candidates(domains)
     late = candidates.layer >= len(bounder.open_rows.neurons.places) - settings.layers
     score = torch.where(candidates.allowed & late, candidates.loss, -1.0)
@@ -201,7 +203,7 @@ def _costly(bounder: Bounder, domains: Domains, settings: CutoffSettings) -> Ten
 
 
 def _singles(bounder: Bounder, domains: Domains, columns: Tensor) -> dict[int, Tensor]:
-    """Functionals of single neurons and their negatives, ``D x 2C x *V`` float64 at their nodes."""
+    """Functionals of single neurons and their negatives: node index -> ``D x 2C x *V`` float64."""
     neurons, count = bounder.open_rows.neurons, columns.shape[1]
     places = bounder.open_rows.columns[domains.open_row].gather(1, columns)
     found, first = {}, 0

@@ -1,10 +1,10 @@
-"""Intermediate bounds of whole boxes, optimised where the search turns out to be long.
+"""Intermediate bounds of whole boxes, optimised once a search turns out to be long.
 
-Optimised bounds of the neurons (α-CROWN for each, Xu et al. 2021, arXiv:2011.13824) lift every
-domain of an instance, but cost as much as many domains, and most instances need few. An instance's
-are optimised once as many domains were bounded for it as that is expected to cost: then no instance
-pays more than twice what the better choice in hindsight would have cost. Cost is counted in
-domains, not measured, so that a busy machine decides as an idle one does.
+Optimised bounds of the neurons (α-CROWN for each neuron, Xu et al. 2021, arXiv:2011.13824) raise
+the bounds of all domains of an instance. They cost as much as many domains, and most instances need
+only few domains. They are optimised once the instance has had as many domains as they are expected
+to cost. Then no instance pays more than twice the cost of the better choice in hindsight. The cost
+is counted in domains and not measured, so that a busy machine decides as an idle one does.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.subproblems import Neurons
 
 AT_ONCE = 1 << 28
-"""Bytes at most for the bounds that are optimised together: time is looked at in between."""
+"""Largest number of bytes for bounds that are optimised together; the time is checked in between.
+"""
 
 
 class RootOptimisation:
-    """Whose bounds are optimised, and when.
+    """Decides whose bounds are optimised, and when.
 
-    Networks that multiply activations are left alone: there such bounds decide so much that they
-    are optimised before the search, or are too expensive for it.
+    Networks that multiply activations are excluded: there such bounds matter so much that they are
+    optimised before the search, or they are too expensive.
 
     Args:
-        neurons: of the graph.
+        neurons: the neurons of the graph.
         exact: the instances, in float64.
-        settings: of the search.
+        settings: settings of the search.
 
     Attributes:
-        expected: ``N``, cost of each instance's bounds, in domains.
+        expected: ``N``, the expected cost of optimising each instance's bounds, in domains.
     """
 
     def __init__(self, neurons: Neurons, exact: SearchInstances, settings: SearchSettings) -> None:
@@ -53,12 +54,12 @@ class RootOptimisation:
         self.expected = in_domains(self._functionals, steps, settings)
 
     def after(self, bounder: Bounder, instance: Tensor, meter: Meter) -> Bounder:
-        """The bounder of the next step, with optimised bounds of instances that became worth it.
+        """The bounder of the next step, with optimised bounds of instances that are due.
 
         Args:
-            bounder: of the domains.
-            instance: of each domain that is split next, ``D``.
-            meter: of the search.
+            bounder: the bounder of the last step.
+            instance: the instance of each domain that is split next, ``D``.
+            meter: the meter of the search.
         """
         turn = torch.zeros_like(self._waiting)
         turn[instance] = True
@@ -68,19 +69,19 @@ class RootOptimisation:
             return bounder
         self._waiting = self._waiting & ~chosen
         functionals = self._functionals[chosen]
-        # half of what each has left
+        # half of the seconds that each instance has left
         seconds = (meter.left[chosen] / functionals).amin() * functionals.sum() / 2
         until = meter.now + float(seconds)
         better = unless_memory_ends(self._optimised, bounder, chosen, until, meter)
         meter.spent_on(chosen.nonzero().squeeze(1).repeat_interleave(functionals))
-        meter.start()  # of this step, batches need not learn
-        return bounder if better is None else better  # without the room, all stays as it is
+        meter.start()  # the time per subproblem must not include this step
+        return bounder if better is None else better  # out of memory: nothing changes
 
     @torch.no_grad()
     def _optimised(self, bounder: Bounder, chosen: Tensor, until: float, meter: Meter) -> Bounder:
-        """The bounder with optimised bounds for the instances ``chosen``, ``N`` booleans.
+        """The bounder with optimised bounds of the instances ``chosen``, ``N`` booleans.
 
-        Once the clock reaches ``until``, the bounds that are not optimised yet stay as they are.
+        Bounds that are not optimised when the clock reaches ``until`` stay as they are.
         """
         exact, settings = bounder.exact, self._settings
         some = exact[chosen]

@@ -1,7 +1,8 @@
-"""Where planes of products stand, and tangents touch, in every domain: as at the root, if it pays.
+"""Plane positions of products and tangent points: every domain uses those of the root.
 
-Splits of ReLUs hardly move the best positions, but each walk through a product with positions costs
-as much as the rest of its layer. Those that lift no bound are left out.
+Splits of ReLUs hardly change the best positions. But a backward pass through a product with
+positions costs as much as the rest of its layer. Therefore positions that raise no bound are left
+out.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.splittable import activations
 
 LEAST_GAIN = 0.01
-"""Of what a row lacks at the root, what the positions of a product have to bring it."""
+"""Positions of a node are kept if they gain a row this share of its distance below zero."""
 
 
 @torch.no_grad()
 def with_planes(exact: SearchInstances, start: Multipliers | None) -> SearchInstances:
-    """The instances with those positions of ``start`` that bring some row something.
+    """The instances with those positions of ``start`` that raise the bound of some row.
 
     Args:
         exact: N instances in float64.
-        start: multipliers of their bounds, ``N x S x …``; None: there are none.
+        start: multipliers of their bounds, ``N x S x …``; None: none are known.
     """
     if start is None:
         return exact
@@ -46,7 +47,7 @@ def with_planes(exact: SearchInstances, start: Multipliers | None) -> SearchInst
 
 
 def _lower(exact: SearchInstances, alpha: dict[int, Tensor]) -> Tensor:
-    """``N x S`` bounds at the root."""
+    """Bounds of the rows at the root, ``N x S``."""
     found = [
         crown_margins(
             exact.graph,

@@ -1,4 +1,4 @@
-"""What a search keeps of every instance: time, work, subproblems, and what is proved so far."""
+"""The records of a search for each instance: time, work, subproblems, and what is proved so far."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from verify_pipeline.branching.limits.time_limits import Deadlines
 from verify_pipeline.problem import Counterexample, Decision, Reason, Status
 
 LEAST_STEP = 0.02
-"""Share of its time that an instance's part of a batch may take, however little it has left."""
+"""An instance's part of a batch may always take this share of its time, however little is left."""
 
 
 class Bookkeeping:
-    """The books of N instances.
+    """The records of N instances.
 
     Args:
         at_root: ``N x S`` float64, lower bounds of the rows before any split; ``-inf``: unknown.
         deadlines: of the ``N`` instances.
 
     Attributes:
-        charged: ``N`` seconds.
+        charged: seconds charged to each instance, ``N``.
         bounded: ``N``, how many subproblems were bounded.
-        work: ``N`` float64, counted: 1 for the steps of one subproblem's bound.
+        work: ``N`` float64, counted work: bounding one subproblem counts 1.
         open: ``N``, how many subproblems are neither closed nor split.
-        proved: ``N``, the least float64 bound of closed rows and subproblems; at most 0 once one
-            had to be closed without a proof.
-        ended: ``N`` booleans.
+        proved: ``N``, the least float64 bound of closed rows and subproblems; at most 0 once a
+            subproblem was closed without a proof.
+        ended: ``N`` booleans, instances that have a decision.
     """
 
     def __init__(self, at_root: Tensor, deadlines: Deadlines) -> None:
@@ -43,7 +43,7 @@ class Bookkeeping:
 
     @property
     def used(self) -> Tensor:
-        """The share of its deadline that each instance has used up, ``N``."""
+        """The share of its seconds that each instance has used, ``N``."""
         return self.charged / self._deadlines.seconds
 
     @property
@@ -59,7 +59,8 @@ class Bookkeeping:
     def for_a_batch(self, going: Tensor) -> float:
         """Seconds that one batch of the open instances among ``going``, ``N`` booleans, may take.
 
-        Each of them may use up half of what it has left, and in any case a small part of its time.
+        Each instance may use half of the seconds it has left, or ``LEAST_STEP`` of its time if that
+        is more.
         """
         open_ = going & self.going
         if not bool(open_.any()):
@@ -68,21 +69,21 @@ class Bookkeeping:
         return float(each.min()) * int(open_.sum())
 
     def for_a_step(self, served: Tensor) -> float:
-        """Seconds after which a step has used up what one of the instances it serves has left.
+        """Seconds after which one of the instances that share a step has no time left.
 
         Args:
-            served: the instance of each of ``D`` subproblems, which share the step.
+            served: the instance of each of the step's ``D`` subproblems.
         """
         shares = self.count(served) / len(served)
         return float((self.left / shares)[served].min())
 
     def charge(self, instance: Tensor, seconds: float) -> None:
-        """Divide seconds among the instances of ``D`` subproblems, a part for each of these."""
+        """Charge seconds to the instances of ``D`` subproblems, an equal part per subproblem."""
         if len(instance):
             self.charged += self.count(instance) * (seconds / len(instance))
 
     def count(self, instance: Tensor) -> Tensor:
-        """How often each of the N instances is named, ``N``."""
+        """How often each of the N instances occurs, ``N``."""
         return torch.bincount(instance, minlength=len(self.open))
 
     def opened(self, instance: Tensor) -> None:
@@ -90,7 +91,7 @@ class Bookkeeping:
         self.open += self.count(instance)
 
     def split(self, instance: Tensor, parts: int) -> None:
-        """Count ``D`` open subproblems as so many parts each, which are open instead."""
+        """Replace ``D`` open subproblems by ``parts`` open subproblems each."""
         self.open += (parts - 1) * self.count(instance)
 
     def close(self, instance: Tensor, bounds: Tensor) -> None:
@@ -103,11 +104,11 @@ class Bookkeeping:
         return _places((self.open == 0) & ~self.ended)
 
     def overdue(self) -> list[int]:
-        """Instances that have not ended and were charged as much as they may."""
+        """Instances that have not ended and have no seconds left."""
         return _places((self.left <= 0) & ~self.ended)
 
     def over(self, subproblems: int) -> list[int]:
-        """Instances that have not ended and have had more than that many subproblems."""
+        """Instances that have not ended and for which more subproblems than that were bounded."""
         return _places((self.bounded > subproblems) & ~self.ended)
 
     def end(
@@ -118,7 +119,7 @@ class Bookkeeping:
         reason: Reason | None = None,
         counterexample: Counterexample | None = None,
     ) -> Decision:
-        """Close an instance's books; what it leaves of its time goes to its group."""
+        """End an instance; its group gets the time that it has not used."""
         self.ended[n] = True
         self._deadlines = self._deadlines.after(n, self.charged, ~self.ended)
         return Decision(

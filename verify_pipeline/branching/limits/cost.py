@@ -1,7 +1,7 @@
-"""What bounds cost, counted: the same on a busy machine and on an idle one.
+"""The cost of bounds, counted: it is the same on a busy machine and on an idle one.
 
-Walks back are counted in multiplications, and compared with seconds by the speed of a device.
-Inside a search, work is counted in domains: 1 for the steps of one domain's bound.
+Backward passes are counted in multiplications; a device's speed converts these to seconds.
+Inside a search, work is counted in domains: bounding one domain counts 1.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.network.ops import Conv2d, Linear, MatMul, size
 
 SPEED = {"cpu": 4e9, "cuda": 4e11}
-"""Multiplications a second in walks back through networks, by device. One processor core was
-measured at 4e9 (convolutions) to 1.3e10 (linear layers)."""
+"""Multiplications per second of backward passes, by device. One processor core was measured at 4e9
+(convolutions) to 1.3e10 (linear layers)."""
 
 
 OF_A_DOMAIN = 0.1
-"""What a step of one neuron's bound costs, in steps of one domain's: 0.04 to 0.13 were measured on
-fully connected networks, small convolutional ones and ResNets."""
+"""The cost of an ascent step for one neuron's bound, relative to a step for one domain's bound:
+0.04 to 0.13 were measured on fully connected networks, small convolutional ones and ResNets."""
 
 
 def walk_cost(graph: Graph, place: int) -> int:
-    """Multiplications of walking one functional of the node at ``place`` back to the input."""
+    """Multiplications that propagate one functional of node ``place`` back to the input."""
     reached, total = {place}, 0
     for at in range(place, 0, -1):
         if at in reached:
@@ -36,7 +36,7 @@ def walk_cost(graph: Graph, place: int) -> int:
 
 
 def _multiplications(graph: Graph, node: Node) -> int:
-    """Of one functional that passes an operation; at least one for each element of its value."""
+    """Multiplications for one functional at an operation; at least one per element of its value."""
     elements = size(node.shape)
     match node.op:
         case Linear(weight=weight):
@@ -51,12 +51,12 @@ def _multiplications(graph: Graph, node: Node) -> int:
 def crown_cost(graph: Graph, bounds: NodeBounds) -> Tensor:
     """Multiplications of CROWN bounds of all neurons that matter, ``N``.
 
-    Both bounds of each input of a nonlinear operation that intervals do not bound exactly; of a
-    ReLU's, where it may be of either sign.
+    Counted are both bounds of each input of a nonlinear operation that intervals do not bound
+    exactly. Inputs of ReLUs count only if they may have either sign.
 
     Args:
         graph: the network.
-        bounds: of the inputs of nonlinear operations, ``N`` instances.
+        bounds: bounds of the inputs of nonlinear operations, for ``N`` instances.
     """
     total = torch.zeros(len(bounds), dtype=torch.float64)
     for place, only_signs in needed_neurons(graph).items():
@@ -68,16 +68,16 @@ def crown_cost(graph: Graph, bounds: NodeBounds) -> Tensor:
 
 
 def in_domains(functionals: Tensor, steps: int, settings: SearchSettings) -> Tensor:
-    """What optimised bounds of neurons cost, in domains of a search.
+    """The cost of optimised bounds of neurons, in domains of a search.
 
     Args:
         functionals: how many bounds, any shape.
-        steps: of the ascent for each of them.
-        settings: of the search, whose domains they are.
+        steps: ascent steps for each bound.
+        settings: settings of the search; they determine the cost of a domain.
     """
     return functionals * (OF_A_DOMAIN * (steps + 1) / (settings.domain.iterations + 1))
 
 
 def seconds_of(multiplications: float, device: torch.device) -> float:
-    """About how long so many take, if nothing else runs."""
+    """About how many seconds so many multiplications take if nothing else runs."""
     return multiplications / SPEED.get(device.type, SPEED["cpu"])

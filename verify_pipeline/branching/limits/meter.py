@@ -1,4 +1,4 @@
-"""The clock of a search: how large batches are, and who pays for what was done in them."""
+"""The clock of a search: how large batches are, and which instances pay for their seconds."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ FIRST_SIZE = 8
 
 
 class Meter:
-    """Batches that grow up to what time allows, and their seconds.
+    """Doubles the size of batches while time allows it, and charges their seconds.
 
-    Until then sizes do not depend on the clock, so that a busy machine takes the same subproblems
-    together as an idle one.
+    As long as time does not limit them, sizes do not depend on the clock: a busy machine forms the
+    same batches as an idle one.
 
     Args:
-        books: of the instances that pay.
-        limit: subproblems in a batch, at most.
-        clock: in seconds.
+        books: the records of the instances that are charged.
+        limit: the largest number of subproblems in a batch.
+        clock: returns seconds.
 
     Attributes:
-        size: of the next batch.
+        size: number of subproblems in the next batch.
     """
 
     def __init__(self, books: Bookkeeping, limit: int, clock: Callable[[], float]) -> None:
@@ -38,7 +38,7 @@ class Meter:
 
     @property
     def now(self) -> float:
-        """The clock's seconds."""
+        """The clock's time in seconds."""
         return self._clock()
 
     @property
@@ -47,32 +47,32 @@ class Meter:
         return self._books.left
 
     def start(self, seconds: float = math.inf) -> None:
-        """A batch begins; it should take no more than so many seconds."""
+        """Begin a batch, which should take at most so many seconds."""
         self._since = self._lap = self._clock()
         if self._seconds_each > 0 and seconds < self.size * self._seconds_each:
             self.size = max(1, int(seconds / self._seconds_each))
 
     def serve(self, instance: Tensor, until: float) -> None:
-        """Say whom the batch's step is for.
+        """Set the time limit of the batch's step from the instances that it serves.
 
         Args:
-            instance: of each of its ``D`` subproblems.
-            until: the clock's seconds at which the search pauses.
+            instance: the instance of each of its ``D`` subproblems.
+            until: the clock's time at which the search pauses.
         """
         self._until = min(until, self._since + self._books.for_a_step(instance))
 
     def has_time(self) -> bool:
-        """Whether the step has not used up what one of the instances that it serves has left."""
+        """Whether every instance that the step serves still has time left."""
         return self._clock() < self._until
 
     def spent_on(self, instance: Tensor, steps: float | Tensor = 0.0) -> None:
         """Charge the seconds since the last charge, or since the batch began, to instances.
 
         Args:
-            instance: ``D``, an instance for each of the things that it was spent on; none: whoever
-                is charged next pays for it.
-            steps: of bounds that it took for each, as work: 1 for the steps of a subproblem's
-                bound; ``D`` or one number.
+            instance: ``D`` instances, which share the seconds equally; if there are none, the next
+                charge includes these seconds.
+            steps: counted work to add for each of them, ``D`` or one number; bounding one
+                subproblem counts 1.
         """
         if len(instance) == 0:
             return
@@ -83,11 +83,11 @@ class Meter:
         self._books.work.index_add_(0, instance, units.expand(len(instance)))
 
     def stop(self, served: Tensor, bounded: Tensor) -> None:
-        """A batch ends: its last seconds are charged, its subproblems counted.
+        """End a batch: charge its remaining seconds and count its subproblems.
 
         Args:
-            served: the instance of each subproblem that it took.
-            bounded: the instance of each subproblem that it bounded.
+            served: the instance of each subproblem that the batch took.
+            bounded: the instance of each subproblem that the batch bounded.
         """
         self.spent_on(served)
         self._seconds_each = (self._lap - self._since) / max(len(served), len(bounded), 1)
@@ -97,6 +97,6 @@ class Meter:
         self.size = max(1, min(self._limit, 2 * self.size))
 
     def limit_to(self, count: int) -> None:
-        """From now on, no batch is larger."""
+        """Limit the size of all later batches."""
         self._limit = count
         self.size = min(self.size, count)

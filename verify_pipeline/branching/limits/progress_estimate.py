@@ -1,11 +1,11 @@
-"""Whether a search will end in its time, as far as its progress so far can tell.
+"""Estimates from its progress so far whether a search will end in time.
 
-Progress is the weight of the closed part of the trees: a domain of d splits weighs 2^-d of its root
-(the tree weight of Hendel et al. 2022, "Estimating the size of branch-and-bound trees", INFORMS J.
-Computing 34). It rises fast while easy parts are closed and slowly at the end, so what counts is
-how it rose over about the last half of the time: at that rate, the rest is expected to take
-``(1 - p) (t - t0) / (p - p0)`` seconds. Nothing of it touches a verdict: an instance that is given
-up is UNKNOWN.
+Progress p is the weight of the closed part of the trees: a domain of d splits weighs 2^-d of its
+root (the tree weight of Hendel et al. 2022, "Estimating the size of branch-and-bound trees",
+INFORMS J. Computing 34). It rises fast while easy parts are closed and slowly at the end. Therefore
+the rate over about the last half of the time counts: at that rate, the rest is expected to take
+``(1 - p) (t - t0) / (p - p0)`` seconds. The estimate proves nothing: an instance that is given up
+is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ import torch
 from torch import Tensor
 
 SURE = 0.15
-"""Share of its time that every instance gets before it may be given up."""
+"""Every instance gets this share of its time before it may be given up."""
 
 EARLIEST, AGAIN, LOOKS = 0.02, 1.1, 7
-"""An instance is looked at first after such a share of its time, then whenever it has taken so many
-times the seconds that it had at the last look; it is compared with that many looks earlier, which
-was at about half of its seconds."""
+"""The first look at an instance is after ``EARLIEST`` of its time, each later one after ``AGAIN``
+times the seconds of the look before. A look compares with the one ``LOOKS`` earlier, which was at
+about half of the seconds."""
 
 
 class ProgressEstimate:
-    """Who of N instances is given up, looked at from time to time.
+    """Decides from time to time which of N instances are given up.
 
     Args:
-        allowed: seconds that each may take, with what it may get of others, ``N``.
-        factor: times these seconds that it may be expected to take; infinite: any.
+        allowed: seconds that each instance may take, including those its group may leave, ``N``.
+        factor: an instance is given up once it is expected to take more than this multiple of its
+            seconds; infinite: never.
     """
 
     def __init__(self, allowed: Tensor, factor: float) -> None:
@@ -42,13 +43,13 @@ class ProgressEstimate:
     def hopeless(
         self, seconds: Tensor, going: Tensor, open_share: Callable[[], Tensor]
     ) -> list[int]:
-        """The places of instances that are to be given up, of those that are due for a look.
+        """The instances that are due for a look and are to be given up.
 
         Args:
-            seconds: that each has taken, ``N``.
+            seconds: seconds that each instance has taken, ``N``.
             going: instances that have not ended, ``N`` booleans.
-            open_share: makes the share of each instance's trees that is open, ``N`` in [0, 1];
-                asked where somebody is due.
+            open_share: returns the open share of each instance's trees, ``N`` in [0, 1]; called
+                only if an instance is due.
         """
         due = going & (seconds >= self._next)
         if not bool(due.any()):
@@ -66,14 +67,14 @@ class ProgressEstimate:
 
 
 class ProgressRate:
-    """Of one search of one instance, in counted work; by its rate over the last half or more.
+    """The progress of one search of one instance per counted work, over the last half or more.
 
-    Easy parts are closed first, so a search looks near its end for a long time. It is believed
-    until the end that it has promised has passed.
+    Easy parts are closed first, so a search looks near its end for a long time. An estimate is
+    believed until the end that it predicted has passed.
 
     Attributes:
-        work: done so far.
-        expected: work that is left, at that rate; infinite before there is any progress.
+        work: counted work so far.
+        expected: work that is left at this rate; infinite before there is any progress.
     """
 
     def __init__(self) -> None:
@@ -82,7 +83,7 @@ class ProgressRate:
         self.work, self.expected = 0.0, math.inf
 
     def note(self, work: float, open_share: float) -> None:
-        """Take in how much work was done in all, and what share of the box is open."""
+        """Record the total work so far, and the share of the box that is open."""
         earlier = [one for one in self._noted if one[0] <= work / 2]
         then, open_then = earlier[-1]
         closed = open_then - open_share
@@ -93,10 +94,10 @@ class ProgressRate:
 
     @property
     def ends_soon(self) -> bool:
-        """Whether no more work is expected than was done so far, and no promise was broken."""
+        """Whether the expected work is at most the work so far, and no predicted end has passed."""
         return self.expected <= self.work <= self._promised
 
 
 def _pushed(looks: Tensor, new: Tensor) -> Tensor:
-    """``LOOKS x N``, the first left out and ``new`` behind the last."""
+    """``LOOKS x N``: the first row removed, ``new`` appended."""
     return torch.cat([looks[1:], new.unsqueeze(0)])

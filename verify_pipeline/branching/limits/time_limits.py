@@ -1,4 +1,4 @@
-"""Until when an instance may be worked on, where some share their time."""
+"""Time limits of instances, some of which share their time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LEAST = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Deadlines(Batched):
-    """Seconds that instances may be charged; what one leaves unused goes to its group.
+    """Seconds that instances may be charged; a group shares what its instances leave unused.
 
     Attributes:
         seconds: ``N``, > 0, each instance's own part.
-        group: ``N`` integers >= 0, equal for instances that share.
+        group: ``N`` integers >= 0, equal for instances that share their time.
     """
 
     seconds: Tensor
@@ -26,22 +26,22 @@ class Deadlines(Batched):
 
     @staticmethod
     def alone(seconds: Tensor) -> Deadlines:
-        """Each instance for itself, ``N`` seconds."""
+        """Deadlines of ``N`` instances that share nothing, from the seconds of each."""
         return Deadlines(seconds, torch.arange(len(seconds), device=seconds.device))
 
     def shared(self) -> Tensor:
-        """Seconds that each instance may be charged if it gets all of its group's, ``N``."""
+        """Seconds that each instance may be charged if it gets all seconds of its group, ``N``."""
         _, place = self.group.unique(return_inverse=True)
         total = torch.zeros_like(self.seconds).index_add_(0, place, self.seconds)
         return total[place]
 
     def after(self, ended: int, charged: Tensor, open_: Tensor) -> Deadlines:
-        """With what an instance leaves unused handed to the open ones of its group, in equal parts.
+        """Divide the unused seconds of an instance equally among the open instances of its group.
 
         Args:
-            ended: the instance's place.
-            charged: ``N`` seconds.
-            open_: ``N`` booleans, instances that go on; the ended one is none of them.
+            ended: index of the instance.
+            charged: seconds charged to each instance, ``N``.
+            open_: ``N`` booleans, instances that go on; ``ended`` is not among them.
         """
         heirs = open_ & (self.group == self.group[ended])
         left = float(self.seconds[ended] - charged[ended])
@@ -50,7 +50,7 @@ class Deadlines(Batched):
         return Deadlines(self.seconds + heirs * (left / int(heirs.sum())), self.group)
 
     def less(self, seconds: float) -> Deadlines:
-        """With so many seconds used up of each; something positive stays."""
+        """Deadlines with so many seconds less for each instance, but still positive."""
         return Deadlines((self.seconds - seconds).clamp_min(_LEAST), self.group)
 
     def to(self, target: torch.device | torch.dtype) -> Deadlines:

@@ -1,4 +1,4 @@
-"""One instance in cells: cut early, then searched cell by cell by splits of ReLUs."""
+"""The search of one instance in cells: early splits, then splits of ReLUs in each cell."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from verify_pipeline.problem import Decision, Status
 
 
 class CellSearch:
-    """It can pause and go on; its time is looked after elsewhere.
+    """A search that can pause and resume; its caller limits its time.
 
     Args:
-        instance: one, in float64.
-        settings: of the search.
-        early: of early splits.
-        replay: asked of every point that breaks the specification.
-        clock: in seconds.
+        instance: one instance, in float64.
+        settings: settings of the search.
+        early: settings of early splits.
+        replay: called for the points that break the specification.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -47,25 +47,25 @@ class CellSearch:
 
     @property
     def bounded(self) -> int:
-        """How many subproblems were bounded: cells, and domains in them."""
+        """How many subproblems were bounded: cells, and domains of cells."""
         inside = 0 if self._inside is None else int(self._inside.books.bounded.sum())
         return int(self._cutting.books.bounded) + inside
 
     def work(self, cost: float) -> float:
-        """Counted work so far; ``cost``: of a cell, in domains."""
+        """Counted work so far, in domains; a cell counts ``cost`` domains."""
         inside = 0.0 if self._inside is None else float(self._inside.books.work.sum())
         return cost * float(self._cutting.books.bounded) + inside
 
     @property
     def count(self) -> int:
-        """How many cells are open."""
+        """How many cells are open; at least 1 until their search begins."""
         if self._inside is not None:
             return int((~self._inside.books.ended).sum())
         return max(len(self._cutting.frontier), 1)
 
     @property
     def can_be_cut(self) -> bool:
-        """Whether more cells can be made; once they are searched they stay as they are."""
+        """Whether more cells can be made; not once their search has begun."""
         if self._inside is not None or len(self._cutting.frontier) >= self._early.most:
             return False
         begun = int(self._cutting.books.bounded) > 0
@@ -73,34 +73,34 @@ class CellSearch:
 
     @property
     def open_share(self) -> float:
-        """Of the instance's box, what is not proved."""
+        """The share of the instance's box that is not proved."""
         if self._inside is None or self._cells is None:
             return float(self._cutting.open_share)
         return float((self._inside.open_share * self._cells.share).sum())
 
     def cut(self, count: int, until: float) -> Decision | None:
-        """Cut the worst cells until so many more are bounded, or enough are open.
+        """Cut the worst cells until ``count`` more are bounded, or enough cells are open.
 
         Args:
-            count: of cells.
-            until: the clock's seconds at which to pause.
+            count: number of cells.
+            until: the clock's time at which to pause.
 
         Returns:
-            The instance's end, if it has come.
+            The decision, if the instance has ended.
         """
         room = self._early.most - len(self._cutting.frontier)
         allowed = self._cutting.books.work + min(count, max(room, 1))
         return next(iter(self._cutting.run(allowed, until)), None) if self.can_be_cut else None
 
     def search(self, domains: int, until: float) -> Decision | None:
-        """Search the open cells, which are not cut any more.
+        """Search the open cells by splits of ReLUs; from then on no more cells are made.
 
         Args:
-            domains: work for each cell, as of so many domains.
-            until: the clock's seconds at which to pause.
+            domains: work for each cell, in domains.
+            until: the clock's time at which to pause.
 
         Returns:
-            The instance's end, if it has come. UNKNOWN: the cells do not decide it.
+            The decision, if the instance has ended. UNKNOWN: the cells do not decide it.
         """
         if self._inside is None:
             if not int(self._cutting.books.bounded):
@@ -118,13 +118,13 @@ class CellSearch:
         return Decision(0, Status.VERIFIED, bound=self._proved)
 
     def forget(self) -> None:
-        """Let go of all cells: their search is over."""
+        """Release all cells: their search is over."""
         self._cutting.frontier.drop(0)
         self._inside = self._cells = None
 
     def _search_inside(self, cells: Cells) -> Search[Domains]:
-        """A search of the cells as instances."""
-        # the cells' bounds are optimised already, and so are, nearly, their margins
+        """A search whose instances are the cells."""
+        # the bounds of cells are optimised already, and those of the margins nearly so
         settings = replace(
             self._settings,
             root=self._settings.domain,

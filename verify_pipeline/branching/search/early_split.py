@@ -1,14 +1,14 @@
-"""Early splits: a box is cut at early ReLUs, and all neurons behind are bounded anew.
+"""Early splits: a box is cut at early ReLUs, and all later neurons are bounded again.
 
-A split in the usual search tells the neurons behind it nothing: their bounds are those of the whole
-box. In deep networks with few unstable neurons in the first layers and many in the last, that is
-most of what there is to gain. There a box is cut into *cells*: at the first layer that has an
-unstable neuron, the one with the best BaBSR score. The neurons of each cell are bounded under its
-splits, each bound with an α and β of its own. Cells are no leaves: what they leave open is searched
-by splits of ReLUs, cell by cell (``search.portfolio``).
+In the usual search, a split does not change the bounds of later neurons: they stay those of the
+whole box. In deep networks with few unstable neurons in the first layers and many in the last ones,
+this loses most of the possible gain. There a box is cut into *cells*. The cut is at the neuron with
+the best BaBSR score in the first layer that has an unstable neuron. The neurons of each cell are
+bounded under its splits, and each bound has its own α and β. Open cells are searched further by
+splits of ReLUs, cell by cell (``search.portfolio``).
 
-(Splits that tighten later layers: Wang et al. 2018, Neurify, arXiv:1809.08098; the relaxations are
-those of α-CROWN, Xu et al. 2021, arXiv:2011.13824.)
+Splits that tighten later layers: Wang et al. 2018 (Neurify, arXiv:1809.08098). The bounds are those
+of α-CROWN (Xu et al. 2021, arXiv:2011.13824) with β for the splits.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ from verify_pipeline.branching.tree.subproblems import Neurons
 from verify_pipeline.problem import Reason
 
 AT_ONCE, BYTES = 8, 1 << 28
-"""Cells that are cut together, and bytes for what is bounded together: a turn ends in between."""
+"""Largest number of cells that are cut at once, and of bytes for neurons that are bounded at once:
+a turn can end in between."""
 
 
 def are_promising(exact: SearchInstances, settings: EarlySplitSettings) -> Tensor:
-    """Instances with few unstable neurons in the first layer that has any, and more behind it.
+    """Instances for which early splits are promising, ``N`` booleans.
 
-    There few splits settle the layer, and each tightens all bounds of the others. ``N`` booleans.
+    They have few unstable neurons in the first layer that has any, and more in later layers. Few
+    splits then decide that layer, and each split tightens the bounds of all later layers.
     """
     neurons = Neurons.of(exact.graph)
     unstable = neurons.unstable(exact.bounds)
@@ -60,12 +62,12 @@ def are_promising(exact: SearchInstances, settings: EarlySplitSettings) -> Tenso
 
 @dataclass(frozen=True, eq=False)
 class Cells(Subproblems):
-    """Parts of boxes, each with bounds of its own.
+    """Parts of boxes, each with its own bounds of neurons.
 
     Attributes:
-        bounds: of the neurons, under the cells' splits; float64.
-        splits: of the cells.
-        neuron: that each is cut at next, of all R; -1 where none is unstable.
+        bounds: float64 bounds of the neurons under the splits of the cells.
+        splits: the splits of the cells.
+        neuron: ``D``, the neuron among all R at which each cell is cut next; -1: none is unstable.
     """
 
     bounds: NodeBounds
@@ -74,7 +76,7 @@ class Cells(Subproblems):
 
     @property
     def can_be_split(self) -> Tensor:
-        """``D`` booleans."""
+        """Whether a neuron is left at which the cell can be cut, ``D`` booleans."""
         return self.neuron >= 0
 
 
@@ -83,8 +85,8 @@ class EarlySplits:
 
     Args:
         exact: the instances, in float64.
-        settings: of early splits.
-        budget: for what is bounded at once.
+        settings: settings of early splits.
+        budget: memory for the neurons that are bounded at once.
     """
 
     batch = AT_ONCE
@@ -99,7 +101,7 @@ class EarlySplits:
         self.unbounded = ~exact.are_finite()
 
     def roots(self) -> Roots[Cells]:
-        """The whole boxes, without a split."""
+        """The whole boxes, without splits."""
         unknown = torch.full_like(self._exact.spec.offsets, -torch.inf)
         everything = torch.arange(len(unknown), device=unknown.device)
         nowhere = {
@@ -122,7 +124,7 @@ class EarlySplits:
 
     @torch.no_grad()
     def bound(self, roots: Cells, meter: Meter) -> Step[Cells]:
-        """Bound the neurons of cells, and the margins."""
+        """Bound the neurons of cells, then their margins."""
         exact, settings, instance = self._exact, self._settings, roots.instance
         box, spec = exact.box[instance], exact.spec[instance]
         found = optimise_intermediate(
@@ -148,7 +150,7 @@ class EarlySplits:
         return Step(cells, lower, torch.zeros_like(lower, dtype=torch.bool))
 
     def _neuron(self, bounds: NodeBounds, rows: dict[int, Tensor]) -> Tensor:
-        """The neuron that each cell is cut at, ``C``: the best of the first unstable layer."""
+        """The neuron at which each cell is cut, ``D``: the best of the first unstable layer."""
         babsr, _ = scores(self._fast.graph, self._neurons, bounds, rows)
         score = torch.where(self._neurons.unstable(bounds), babsr, -torch.inf)
         chosen = torch.full((len(bounds),), -1, dtype=torch.long, device=score.device)

@@ -1,8 +1,8 @@
-"""Splits of inputs, for boxes with few inputs that vary: a part of a box is halved along one.
+"""Splits of inputs, for boxes with few free inputs: a part of a box is halved along one input.
 
-A part is bounded by CROWN in float64; one that is not proved is halved (Bunel et al. 2018,
-arXiv:1711.00455, compare rules for the input). Every network can be searched so, and no value stays
-undefined for ever: bounds of small parts show that it is not.
+CROWN bounds a part in float64; a part that is not proved is halved (Bunel et al. 2018,
+arXiv:1711.00455, compare rules that choose the input). This works for every network. Bounds that
+are not finite over the whole box may become finite on small parts.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ class BoxParts(Subproblems):
 
     Attributes:
         low: lower limits of the inputs, ``D x *X``.
-        high: upper limits, ``D x *X``.
-        rows: lower bounds ``D x S``, float64.
-        bounds: of the nodes that CROWN needs.
-        axis: the input that each is halved along; -1: float64 has no number in between.
+        high: upper limits of the inputs, ``D x *X``.
+        rows: lower bounds of the rows, ``D x S`` float64.
+        bounds: bounds of the nodes that CROWN needs.
+        axis: ``D``, the input along which each part is halved next; -1: float64 has no number
+            between the limits of any input.
     """
 
     low: Tensor
@@ -56,10 +57,10 @@ class InputSplits:
     """Parts of the boxes of N instances; a :class:`SplitKind`.
 
     Args:
-        query: the instances; of their specifications, rows may fail.
-        settings: of the search.
-        batch: parts that are bounded at once, at most.
-        budget: of functionals that are bounded at once.
+        query: the instances; rows of their specifications may be allowed to fail.
+        settings: settings of the search.
+        batch: largest number of parts that are bounded at once.
+        budget: memory for the functionals that are bounded at once.
     """
 
     exhausted, refuted = Reason.EXHAUSTED, None  # parts that hold other points go on
@@ -67,7 +68,7 @@ class InputSplits:
     def __init__(
         self, query: SearchQuery, settings: SearchSettings, batch: int, budget: MemoryBudget
     ) -> None:
-        self.batch = max(1, batch // 2)  # parents, whose parts are bounded
+        self.batch = max(1, batch // 2)  # counts parents; both parts of each are bounded
         self._exact = query.instances(query.spec)
         self._input_dtype = query.input_dtype
         self._settings, self._budget = settings, budget
@@ -89,9 +90,9 @@ class InputSplits:
         return Roots(unknown, whole)
 
     def bound(self, roots: BoxParts, meter: Meter) -> Step[BoxParts]:
-        """Bound parts, and find the input to halve each open one along.
+        """Bound parts, and choose the input along which each open part is halved next.
 
-        Once there is no time, neurons keep the bounds of the part that theirs was cut from.
+        Once the time is used up, neurons keep the bounds over the part that was halved.
         """
         graph, spec = self._exact.graph, self._exact.spec[roots.instance]
         bounds = crown_intermediate(graph, roots.box, roots.bounds, self._budget, meter.has_time)
@@ -118,7 +119,7 @@ class InputSplits:
         return self.bound(replace(twice, low=low, high=high, share=twice.share / 2), meter)
 
     def _count(self, instance: Tensor) -> Tensor:
-        """Count parts ``D``; instances whose number has doubled since the last descents, ``N``."""
+        """Count ``D`` parts. Return the instances for which descents are due, ``N`` booleans."""
         first = self._settings.inputs.first_descents
         before = (self._bounded / first).log2().floor()
         self._bounded += torch.bincount(instance, minlength=len(self._bounded))
@@ -128,9 +129,9 @@ class InputSplits:
     def _broken(
         self, parts: BoxParts, slopes: Tensor, row: Tensor, descends: Tensor
     ) -> dict[int, Tensor]:
-        """Counterexamples at the corners where the linear bounds are least, and at the middles.
+        """Points that break specifications: corners where linear bounds are least, and middles.
 
-        Where ``descends`` (``D`` booleans) says so, descents of a row begin at the middles, too.
+        Descents also start from the middles of the parts ``descends`` (``D`` booleans).
         """
         corner = torch.where(slopes > 0, parts.low, parts.high)
         centre = middle(parts.low, parts.high)
@@ -146,12 +147,12 @@ class InputSplits:
         box = self._exact.box[whose]
         points = representable(torch.cat([corner, centre, low]), box, self._input_dtype)
         found = evaluate(self._exact, self._exact, whose, points.double())
-        # no part helps where the file's value is not defined
+        # splits do not help where the file's output is not defined
         self.unbounded[whose[~found.defined]] = True
         return found.worst(whose)
 
     def _axis(self, parts: BoxParts, lost: dict[int, Tensor], slopes: Tensor) -> Tensor:
-        """The input that each part is halved along next; -1: none can be."""
+        """The input along which each part is halved next; -1: none is left."""
         whole, settings = self._exact.box[parts.instance], self._settings.inputs
         scores = input_scores(
             self._exact.graph, parts.box, parts.bounds, lost, slopes, whole, settings

@@ -1,13 +1,13 @@
-"""Splits of intervals: a smooth neuron's interval is cut, and everything behind is bounded anew.
+"""Splits of intervals: a smooth neuron's interval is cut, and later neurons are bounded again.
 
-Sigmoid, tanh and their like have no finite set of linear pieces to split into. But over half of an
-interval their lines lie much closer, and so do the bounds of every neuron behind. A *piece* is the
-part of a box where some neurons lie in given intervals. Cutting one of them makes two pieces whose
-union is the first (branching on general nonlinearities: Shi et al. 2024, GenBaB, arXiv:2405.21063;
-here without multipliers for the cuts, but with bounds of neurons that know of them). A heuristic
-picks the neuron from what the relaxation loses at each. The cut is at its interval's middle, or
-where a ReLU bends in networks that have some as well. Everything is float64. The search is not
-complete: a cut tells the neurons behind it, but not the input.
+Functions such as sigmoid and tanh do not consist of linear pieces. But over half of an interval
+their linear bounds are much closer, and the bounds of all later neurons are tighter. A *piece* is
+the part of a box where some neurons lie in given intervals. Cutting one interval gives two pieces
+whose union is the original one. This is branching on general nonlinearities (Shi et al. 2024,
+GenBaB, arXiv:2405.21063). Here the cuts have no multipliers, but the bounds of neurons use them. A
+heuristic picks the neuron by the relaxation gap at each. The cut is in the middle of the interval,
+or at zero if a ReLU's interval contains zero. All computations are in float64. The search is not
+complete: a cut tightens the bounds of later neurons, but does not restrict the input.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from verify_pipeline.network.ops import Elementwise, LeakyRelu, Relu
 from verify_pipeline.problem import Box, Reason
 
 NARROW = 1e-6
-"""Intervals whose width, relative to their ends, is less are not cut."""
+"""Intervals with a smaller width, relative to their ends, are not cut."""
 
 
 def can_be_cut(graph: Graph) -> bool:
-    """Whether all that bends is smooth and has lines: then there is nothing else to split."""
+    """Whether all nonlinear operations, at least one, are smooth and have intervals to cut."""
     bent = [node.op for node in graph.nodes if not is_affine(node.op)]
     return bool(bent) and all(isinstance(op, Elementwise) and is_curved(op) for op in bent)
 
 
 def has_smooth_neurons(graph: Graph) -> bool:
-    """Whether something that bends is smooth and has lines, so that its intervals can be cut."""
+    """Whether some nonlinear operation is smooth and has intervals to cut."""
     return any(isinstance(node.op, Elementwise) and is_curved(node.op) for node in graph.nodes)
 
 
@@ -56,9 +56,9 @@ class Pieces(Subproblems):
     """Parts of boxes where some neurons lie in given intervals.
 
     Attributes:
-        rows: lower bounds ``D x S``, float64.
-        bounds: of the neurons.
-        column: the neuron that each is cut at; -1: none can be.
+        rows: lower bounds of the rows, ``D x S`` float64.
+        bounds: bounds of the neurons over the pieces.
+        column: ``D``, the neuron at which each piece is cut next; -1: no cut is left.
     """
 
     rows: Tensor
@@ -71,7 +71,7 @@ class IntervalSplits:
 
     Args:
         query: the instances.
-        settings: of the search.
+        settings: settings of the search.
     """
 
     exhausted = Reason.EXHAUSTED
@@ -94,7 +94,7 @@ class IntervalSplits:
         self._sizes = tuple(math.prod(graph.nodes[place].shape) for place in self._places)
 
     def roots(self) -> Roots[Pieces]:
-        """The whole boxes, of which nothing is known but their neurons' bounds."""
+        """The whole boxes, with the bounds of neurons at the root."""
         unknown = torch.full_like(self._exact.spec.offsets, -torch.inf)
         everything = torch.arange(len(unknown), device=unknown.device)
         whole = Pieces(
@@ -108,7 +108,7 @@ class IntervalSplits:
         return Roots(unknown, whole)
 
     def bound(self, roots: Pieces, meter: Meter) -> Step[Pieces]:
-        """Bound whole boxes, and descend from where the bounds of open ones are least."""
+        """Bound whole boxes, and descend from the corners of those that stay open."""
         pieces, corners = self._bounded(roots)
         step = self._step(pieces, corners)
         open_ = (~(pieces.lower > 0)).nonzero().flatten().tolist()
@@ -121,7 +121,7 @@ class IntervalSplits:
         return replace(step, broken=step.broken | self._broken(instance, points))
 
     def split(self, parents: Pieces, meter: Meter) -> Step[Pieces]:
-        """Cut each piece, and bound all neurons behind the cut, node by node of the cuts."""
+        """Cut each piece, and bound all later neurons; pieces cut at the same node form a batch."""
         parts, corners, first = [], [], 0
         for place, size in zip(self._places, self._sizes, strict=True):
             here = (parents.column >= first) & (parents.column < first + size)
@@ -136,9 +136,9 @@ class IntervalSplits:
     def _cut(
         self, parents: Pieces, place: int, neuron: Tensor, meter: Meter
     ) -> tuple[Pieces, Tensor]:
-        """Both parts of pieces that are cut at neurons ``D`` of one node, and corners.
+        """Both parts of pieces that are cut at neurons ``D`` of one node, and their corners.
 
-        Once there is no time, neurons behind keep their bounds, or intervals.
+        Once the time is used up, later neurons keep their bounds, or get interval bounds.
         """
         graph, pieces = self._exact.graph, parents.with_more(parents)
         (source,) = graph.nodes[place].inputs
@@ -150,14 +150,14 @@ class IntervalSplits:
         return self._bounded(replace(pieces, bounds=bounds, share=pieces.share / 2))
 
     def _box(self, instance: Tensor, bounds: NodeBounds) -> Box:
-        """The boxes of pieces, which are cut themselves where an activation reads the input."""
+        """The boxes of pieces; a box is cut itself if an activation reads the input."""
         if 0 not in bounds.lower:
             return self._exact.box[instance]
         return Box(bounds.lower[0], bounds.upper[0])
 
     @torch.no_grad()
     def _bounded(self, pieces: Pieces) -> tuple[Pieces, Tensor]:
-        """Bounds of the margins, which only rise, and the next cut; the worst rows' corners."""
+        """The pieces with bounds of their rows and next cuts, and the corners of the worst rows."""
         bounds, spec = pieces.bounds, self._exact.spec[pieces.instance]
         box = self._box(pieces.instance, bounds)
         multipliers = self._multipliers[pieces.instance]
@@ -169,7 +169,7 @@ class IntervalSplits:
         return replace(pieces, rows=rows, lower=rows.amin(1), column=column), corners
 
     def _column(self, bounds: NodeBounds, gaps: dict[int, Tensor]) -> Tensor:
-        """The neuron that each piece is cut at next; -1: no line that can be improved loses."""
+        """The neuron at which each piece is cut next; -1: no neuron that can be cut has a gap."""
         wide, lost = [], []
         for place, source in zip(self._places, self._sources, strict=True):
             low, high = bounds.lower[source].flatten(1), bounds.upper[source].flatten(1)
@@ -190,7 +190,7 @@ class IntervalSplits:
 
 
 def cut(bounds: NodeBounds, source: int, neuron: Tensor, where: Where = middle) -> NodeBounds:
-    """Bounds of both parts of pieces, ``2 D``, that are cut at neurons ``D`` of one node."""
+    """Bounds of both parts, ``2 D``, of pieces that are cut at neurons ``D`` of one node."""
     twice = bounds.with_more(bounds)
     lower, upper = (side[source].flatten(1) for side in (bounds.lower, bounds.upper))
     below, above = halved(lower, upper, neuron, where)

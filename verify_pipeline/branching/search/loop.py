@@ -1,10 +1,10 @@
 """The search: one loop for every kind of split, over the subproblems of many instances at once.
 
-A kind of split says what a subproblem is, how it is bounded, and what its two parts are. The loop
-takes the worst subproblems of every instance, lets them be split, closes parts whose bounds were
-confirmed above zero in float64, keeps the others, and ends instances: with a counterexample, with
-nothing left open, or at a limit. An instance is VERIFIED only if every part of its box is closed.
-It can pause, for other searches of the same instances, and go on.
+A kind of split defines what a subproblem is, how it is bounded, and what its two parts are. The
+loop takes the worst subproblems of every instance and has them split. It closes parts whose bounds
+are confirmed above zero in float64, and keeps the others. An instance ends with a counterexample,
+when nothing is open, or at a limit. It is VERIFIED only if every part of its box is closed. The
+loop can pause while other searches work on the same instances, and resume.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from verify_pipeline.branching.tree.frontier import Frontier, S
 from verify_pipeline.problem import Counterexample, Decision, Reason, Status
 
 ReplayAt = Callable[[int, Tensor], Counterexample | None]
-"""Replays a point ``*X`` of an instance's box, by its place: a counterexample, or None."""
+"""Replays a point ``*X`` of the box of an instance, given by index: a counterexample, or None."""
 
 PARTS = 2
-"""What a split makes of a subproblem."""
+"""Number of parts that a split makes of a subproblem."""
 
 
 @dataclass(frozen=True, eq=False)
 class Roots(Generic[S]):
-    """Where a search begins.
+    """The start of a search.
 
     Attributes:
-        lower: ``N x S`` float64, bounds of the rows that are known by then; ``-inf``: unknown.
-        subproblems: of the instances' whole boxes, not bounded yet.
+        lower: ``N x S`` float64, bounds of the rows that are known already; ``-inf``: unknown.
+        subproblems: subproblems for the instances' whole boxes, not bounded yet.
     """
 
     lower: Tensor
@@ -48,15 +48,16 @@ class Roots(Generic[S]):
 
 @dataclass(frozen=True, eq=False)
 class Step(Generic[S]):
-    """What became of a batch of subproblems.
+    """The result of a step on a batch of subproblems.
 
     Attributes:
-        parts: all of theirs, ``D``, bounded.
-        proved: ``D`` float64, lower bounds that hold; ``-inf``: none is confirmed. A part whose
-            bound is above zero is closed.
-        leaves: ``D`` booleans, parts that are closed without a proof, since no split is left.
-        broken: an instance's place -> a point ``*X`` that breaks its specification.
-        empty: ``D`` booleans, parts that are shown to hold no input, which closes them; None: none.
+        parts: all ``D`` parts of the batch's subproblems, with their bounds.
+        proved: ``D`` float64, confirmed lower bounds; ``-inf``: none. A part whose bound is above
+            zero is closed.
+        leaves: ``D`` booleans, parts that cannot be split. A leaf is closed in any case; without a
+            proof, its instance cannot be VERIFIED.
+        broken: index of an instance -> a point ``*X`` that breaks its specification.
+        empty: ``D`` booleans, parts that provably contain no input; they are closed. None: no part.
     """
 
     parts: S
@@ -70,11 +71,11 @@ class SplitKind(Protocol[S]):
     """A kind of split.
 
     Attributes:
-        batch: subproblems that may be split at once, at most.
-        exhausted: why an instance is UNKNOWN that has nothing left to split.
-        refuted: why one is UNKNOWN whose proof is ruled out by a point that is no counterexample;
-            None: such a point ends nothing.
-        unbounded: ``N`` booleans, instances that no bound can be made for; there may become more.
+        batch: largest number of subproblems that may be split at once.
+        exhausted: the reason for UNKNOWN if nothing is left to split.
+        refuted: the reason for UNKNOWN if a point rules out a proof, but its replay gives no
+            counterexample; None: such a point ends nothing.
+        unbounded: ``N`` booleans, instances that cannot be bounded; their number may grow.
     """
 
     batch: int
@@ -83,27 +84,30 @@ class SplitKind(Protocol[S]):
 
     @property
     def refuted(self) -> Reason | None:
-        """Why an instance is UNKNOWN that a point refutes which is no counterexample."""
+        """The reason for UNKNOWN if a point rules out a proof, but is no counterexample."""
 
     def roots(self) -> Roots[S]:
-        """The instances' whole boxes."""
+        """The subproblems for the instances' whole boxes."""
 
     def bound(self, roots: S, meter: Meter) -> Step[S]:
-        """Bound roots, each of which is its own only part."""
+        """Bound roots without splitting them: each root is its own part."""
 
     def split(self, parents: S, meter: Meter) -> Step[S]:
-        """Split each subproblem in two, and bound the parts."""
+        """Split each subproblem into two parts, and bound these."""
 
 
 @dataclass(frozen=True)
 class SearchLimits:
-    """When a search leaves an instance.
+    """Limits at which a search leaves an instance.
 
     Attributes:
-        subproblems: of one instance that may be bounded; None: any number.
-        bytes: of all open subproblems together; the instance that holds most of them is left.
-        give_up: times its seconds that an instance may be expected to take; infinite: any.
-        patience: the same once half of its seconds are used; what is left goes to other searches.
+        subproblems: largest number of bounded subproblems of an instance; None: no limit.
+        bytes: limit for all open subproblems together; beyond it, the instance with most of them
+            is left.
+        give_up: an instance is given up if it is expected to take more than this multiple of its
+            seconds; infinite: never.
+        patience: the same once ``GIVES_WAY`` of its seconds are used; the instance is then left to
+            other searches.
     """
 
     subproblems: int | None = None
@@ -115,24 +119,25 @@ class SearchLimits:
 _LOST = "a split lost or made up a part of an instance's box"
 
 GIVES_WAY = 0.5
-"""Share of its seconds that an instance has before it may be left to another search."""
+"""An instance gets this share of its seconds before it may be left to another search."""
 
 
 class Search(Generic[S]):
-    """One kind of split, applied to N instances until each has come to an end.
+    """Searches N instances with one kind of split until each has a decision.
 
     Args:
-        kind: of split.
-        limits: other than time.
-        deadlines: of the instances.
-        replay: asked of every point that breaks a specification.
-        clock: in seconds; what the caller does between two decisions is not charged.
+        kind: the kind of split.
+        limits: limits other than time.
+        deadlines: time limits of the instances.
+        replay: called for the points that break a specification.
+        clock: returns seconds; the caller's work between two decisions is not charged.
 
     Attributes:
-        books: of the instances.
+        books: the records of the instances.
         frontier: the open subproblems.
-        open_elsewhere: ``N``, the share of each instance's box that another search has left open;
-            1 where there is none. The lesser share tells whether an instance is given up.
+        open_elsewhere: ``N``, the share of each instance's box that another search has left open; 1
+            if there is no other search. The lesser of the two open shares decides whether an
+            instance is given up.
     """
 
     def __init__(
@@ -166,21 +171,22 @@ class Search(Generic[S]):
 
     @property
     def open_share(self) -> Tensor:
-        """Of each instance's box, what is not closed here, ``N`` float64."""
+        """The share of each instance's box that this search has not closed, ``N`` float64."""
         waiting = torch.zeros_like(self.books.charged)
         waiting.index_add_(0, self._waiting.instance, self._waiting.share)
         return self.frontier.shares + waiting
 
     def run(self, allowed: Tensor | None = None, until: float = math.inf) -> Iterator[Decision]:
-        """Search until every instance has come to an end, or had the work that it is allowed.
+        """Search until every instance has ended or has used its allowed work.
 
         Args:
-            allowed: ``N``, of ``books.work``, counted from the beginning on; an instance that has
-                had so much rests, whole, until it is allowed more. None: any.
-            until: the clock's seconds from which on no batch begins: all instances rest.
+            allowed: ``N``, the largest total ``books.work`` of each instance. An instance that has
+                used it keeps all its subproblems and waits until it is allowed more. None: no
+                limit.
+            until: the clock's time after which no batch begins; then all instances wait.
 
         Yields:
-            The instances' decisions, each once.
+            One decision for each instance that ends.
         """
         if allowed is None:
             allowed = torch.full_like(self.books.work, math.inf)
@@ -211,18 +217,18 @@ class Search(Generic[S]):
                 yield from self.ends(broken)
 
     def _is_waiting(self) -> bool:
-        """Whether there are roots that are not bounded, of instances that have not ended."""
+        """Whether some instances that have not ended have roots that are not bounded yet."""
         self._waiting = self._waiting[~self.books.ended[self._waiting.instance]]
         return len(self._waiting) > 0
 
     def _step(
         self, step: Callable[[S, Meter], Step[S]], batch: S, parts: int, until: float
     ) -> dict[int, Tensor] | None:
-        """Take in what becomes of a batch.
+        """Run a step on a batch, and record its result.
 
         Returns:
             Points that break their instance's specification; None if memory did not suffice: then
-            the batch is as it was.
+            nothing has changed.
         """
         self._meter.serve(batch.instance, until)
         found = unless_memory_ends(step, batch, self._meter)
@@ -231,7 +237,7 @@ class Search(Generic[S]):
         whose, proved = found.parts.instance, sound_lower(found.proved)
         if not torch.equal(self.books.count(whose), parts * self.books.count(batch.instance)):
             raise RuntimeError(_LOST)
-        if found.empty is not None:  # only here does an infinite bound mean something
+        if found.empty is not None:  # only an empty part may have an infinite bound
             proved = proved.masked_fill(found.empty, math.inf)
         closed = proved > 0
         leaves = found.leaves & ~closed
@@ -241,17 +247,17 @@ class Search(Generic[S]):
         self.frontier.push(found.parts[~closed & ~leaves])
         if parts == 1:
             least = self.books.proved.scatter_reduce(0, whose, proved, "amin")
-            # bounds of some of an instance's trees are no bounds of its box
+            # bounds of only some of an instance's trees do not bound its box
             known = least.isfinite() & (self.books.count(whose) == self._trees)
             self._at_root = torch.where(known, least, self._at_root)
         self._meter.stop(batch.instance, whose)
         return found.broken
 
     def ends(self, broken: Mapping[int, Tensor] | None = None) -> Iterator[Decision]:
-        """Instances that have come to an end by now.
+        """Decisions of the instances that end now.
 
         Args:
-            broken: points that break their instance's specification.
+            broken: points that break their instance's specification, by instance.
         """
         for n, point in (broken or {}).items():
             if not self.books.ended[n]:
@@ -275,31 +281,31 @@ class Search(Generic[S]):
             yield self._end(int(self.frontier.counts.argmax()), Reason.BUDGET)
 
     def searched_elsewhere(self, n: int, seconds: float, parts: int, open_share: float) -> None:
-        """Another search has worked on an instance, to whose time that belongs.
+        """Record the work of another search on an instance, and charge its time.
 
         Args:
-            n: the instance.
-            seconds: that it took.
-            parts: of the box that it has bounded since the last time.
-            open_share: of the box that it has left open.
+            n: index of the instance.
+            seconds: seconds that the other search took.
+            parts: number of subproblems that it has bounded since the last call.
+            open_share: share of the box that it has left open.
         """
         self.books.charged[n] += seconds
         self.books.bounded[n] += parts
         self.open_elsewhere[n] = min(open_share, float(self.open_elsewhere[n]))
 
     def end_elsewhere(self, n: int, found: Decision) -> Decision:
-        """The end of an instance that another search has decided, with its evidence."""
+        """End an instance that another search has decided, with the evidence of ``found``."""
         self.frontier.drop(n)
         proved = found.bound if found.status is Status.VERIFIED else None
         bound = float(self._at_root[n]) if proved is None else proved
         return self.books.end(n, found.status, bound, found.reason, found.counterexample)
 
     def _open_anywhere(self) -> Tensor:
-        """What neither this search nor another one has closed, ``N``."""
+        """The lesser share of each box that this search and the other one have left open, ``N``."""
         return torch.minimum(self.open_share, self.open_elsewhere)
 
     def _out_of_memory(self, batch: S) -> Iterator[Decision]:
-        """Go on with smaller batches, or without the instance that is too large alone."""
+        """Go on with smaller batches, or end an instance whose single subproblem is too large."""
         self._meter.spent_on(batch.instance)
         self._meter.limit_to(max(1, len(batch) // 2))
         if len(batch) == 1:
@@ -316,7 +322,7 @@ class Search(Generic[S]):
             yield self._end(n, self._kind.refuted)
 
     def _complete(self, n: int) -> Decision:
-        """The end of an instance without open subproblems."""
+        """End an instance that has no open subproblem."""
         proved = float(self.books.proved[n])
         if 0 < proved < math.inf:
             return self.books.end(n, Status.VERIFIED, proved)

@@ -1,12 +1,12 @@
-"""Two searches of the same instances, in turns: splits of ReLUs, and cells made by early splits.
+"""A portfolio of two searches that take turns: splits of ReLUs, and cells made by early splits.
 
-Neither suits every network: cells decide deep networks with few unstable neurons in their first
-layers, splits of ReLUs decide most others. So both are paused and resumed (restarts with growing
-shares, as algorithm portfolios have them: Gomes & Selman 2001, Artificial Intelligence 126). Splits
-of ReLUs begin. Whose turn is next, and how long it is, follows from counted work alone, which is
-the same on a busy machine and on an idle one: a cell counts as many domains as its bounds cost. The
-search that looks better has three quarters of the work. A search that is expected to end soon keeps
-its turn, as long as it has not promised that before in vain.
+Neither suits every network: cells decide deep networks with few unstable neurons in the first
+layers, and splits of ReLUs decide most others. Therefore both are paused and resumed, with turns
+that grow (algorithm portfolios: Gomes & Selman 2001, Artificial Intelligence 126). Splits of ReLUs
+begin. Counted work alone decides which search is next and how long its turn is. It is the same on a
+busy machine and on an idle one; a cell counts as many domains as its bounds cost. The more
+promising search gets three quarters of the work. A search that is expected to end soon keeps its
+turn unless an earlier prediction of its end has failed.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from verify_pipeline.branching.tree.subproblems import Domains, Neurons
 from verify_pipeline.problem import Counterexample, Decision, Reason, Status
 
 STILL_UNSTABLE = 0.5
-"""Of the box's unstable neurons, those that are unstable in a cell, about."""
+"""The approximate share of the box's unstable neurons that are still unstable in a cell."""
 
 
 OUT_OF_MEMORY = (Decision(0, Status.UNKNOWN, reason=Reason.MEMORY),)
-"""Of cells; splits of ReLUs may fit."""
+"""The decision of a search in cells that runs out of memory; splits of ReLUs may still fit."""
 
 
 def relu_search(
     query: SearchQuery, settings: SearchSettings, replay: ReplayAt, clock: Callable[[], float]
 ) -> Search[Domains]:
-    """The search that splits ReLUs, for the sufficient specifications of a query."""
+    """The search by splits of ReLUs for the sufficient specifications of a query."""
     refuted = Reason.EXHAUSTED if query.spec.spare else Reason.NOT_REPLAYED
     exact = query.instances(query.sufficient)
     kind = ReluSplits(exact, settings, query.start, refuted, query.input_dtype)
@@ -53,15 +53,15 @@ def relu_search(
 
 @dataclass
 class Turns:
-    """The two searches of one instance.
+    """The turns of the two searches of one instance.
 
     Attributes:
         cells: the search in cells.
-        settings: of early splits.
-        cost: of a cell, in domains.
-        share: of the work that is for cells.
-        splits: progress of splits of ReLUs, in domains.
-        in_cells: progress in cells, likewise.
+        settings: settings of early splits.
+        cost: cost of a cell, in domains.
+        share: share of the work for cells.
+        splits: progress of splits of ReLUs, in domains of work.
+        in_cells: progress of cells, in domains of work.
         are_over: whether cells have ended without a decision.
     """
 
@@ -75,7 +75,7 @@ class Turns:
 
     @property
     def is_for_cells(self) -> bool:
-        """Whether it is the turn of cells: they had less than their share, or end soon."""
+        """Whether it is the turn of cells: they have had less than their share, or end sooner."""
         if self.are_over:
             return False
         if self.splits.ends_soon or self.in_cells.ends_soon:
@@ -89,7 +89,7 @@ class Turns:
 
     @property
     def of_splits(self) -> float:
-        """Length of the next turn of splits of ReLUs; without end where cells are over."""
+        """Length of the next turn of splits of ReLUs, in domains; infinite once cells are over."""
         return math.inf if self.are_over else self._length(1 - self.share, self.splits.work)
 
     def _length(self, share: float, had: float) -> float:
@@ -97,15 +97,15 @@ class Turns:
         return max(share * (1 + self.settings.growth) * total - had, self.cost)
 
     def take(self, used: float, left: float, now: float) -> tuple[Decision | None]:
-        """One turn of cells: they are cut, or in the end searched.
+        """Run one turn of cells: cut cells, or search them once cutting is over.
 
         Args:
             used: the share of its time that the instance has used.
-            left: seconds.
-            now: the clock's.
+            left: seconds that the instance has left.
+            now: the clock's time in seconds.
 
         Returns:
-            The instance's end, if it has come.
+            The decision, if the instance has ended; a tuple with one element.
         """
         last = self.settings.until
         if self.cells.can_be_cut and used < last:
@@ -118,13 +118,13 @@ class Turns:
 def search_in_turns(
     query: SearchQuery, settings: SearchSettings, replay: ReplayAt, clock: Callable[[], float]
 ) -> Iterator[Decision]:
-    """Decide instances by splits of ReLUs, some of them in cells, too; each is decided once.
+    """Decide each instance once: by splits of ReLUs and, in a long search, in cells, too.
 
     Args:
-        query: the instances, of which the sufficient specifications are proved.
-        settings: of the search.
-        replay: asked of every point that breaks a specification.
-        clock: in seconds; what the caller does between two decisions is not charged.
+        query: the instances; their sufficient specifications are proved.
+        settings: settings of the search.
+        replay: called for the points that break a specification.
+        clock: returns seconds; the caller's work between two decisions is not charged.
     """
     usual = relu_search(query, settings, replay, clock)
     early = settings.early if is_splittable(query.graph) else None
@@ -159,7 +159,7 @@ class _Portfolio:
         self._turns: dict[int, Turns] = {}
 
     def run(self) -> Iterator[Decision]:
-        """Every instance's end."""
+        """The decision of every instance."""
         books = self._usual.books
         while True:
             yield from self._usual.run(self._allowed)
@@ -187,14 +187,14 @@ class _Portfolio:
         return self._turns[n]
 
     def _in_cells(self, n: int, turns: Turns) -> Iterator[Decision]:
-        """The turns of an instance's cells, until it is the usual search's or the end."""
+        """Run turns of an instance's cells until the other search is next or the instance ends."""
         usual, books, cells = self._usual, self._usual.books, turns.cells
         while turns.is_for_cells and not bool(books.ended[n]):
             began, parts = self._clock(), cells.bounded
             used, left = float(books.used[n]), float(books.left[n])
             (ended,) = unless_memory_ends(turns.take, used, left, began) or OUT_OF_MEMORY
             turns.are_over = ended is not None and ended.status is Status.UNKNOWN
-            # what ended without a decision has closed nothing that counts
+            # parts that cells closed do not count if cells end without a decision
             share = 1.0 if turns.are_over else cells.open_share
             usual.searched_elsewhere(n, self._clock() - began, cells.bounded - parts, share)
             turns.in_cells.note(cells.work(turns.cost), share)

@@ -1,4 +1,4 @@
-"""What a search is asked: instances of one network, and until when each may be worked on."""
+"""The input of a search: instances of one network, and their time limits."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class SearchQuery(Batched):
     """N instances of one network.
 
     Attributes:
-        graph: in float64.
+        graph: the network in float64.
         box: ``N`` boxes.
-        spec: ``N`` specifications, some of whose rows may fail.
-        sufficient: ``N`` specifications without such rows that are enough for ``spec`` to hold.
+        spec: ``N`` specifications, some of whose rows may be allowed to fail.
+        sufficient: ``N`` specifications whose rows must all hold; each implies that of ``spec``.
         root: float64 bounds over the boxes, of ``bounds.needed_places`` at least.
-        deadlines: of the instances.
-        start: multipliers of the root's bounds for the rows of ``sufficient``, where known.
-        input_dtype: of the file's input, which counterexamples have to have.
+        deadlines: time limits of the instances.
+        start: multipliers of the root's bounds for the rows of ``sufficient``; None: unknown.
+        input_dtype: input type of the file; counterexamples must have this type.
     """
 
     graph: Graph
@@ -39,11 +39,11 @@ class SearchQuery(Batched):
     input_dtype: torch.dtype = torch.float32
 
     def instances(self, spec: Specification) -> SearchInstances:
-        """Its instances with that specification, in float64."""
+        """The instances with the specification ``spec``, in float64."""
         root = self.root.only(needed_places(self.graph))
         return SearchInstances(self.graph, self.box, spec, root).to(torch.float64)
 
     def with_share(self, share: float) -> SearchQuery:
-        """The same with that share of each instance's seconds."""
+        """The same query with the share ``share`` of each instance's seconds."""
         deadlines = Deadlines(self.deadlines.seconds * share, self.deadlines.group)
         return replace(self, deadlines=deadlines)

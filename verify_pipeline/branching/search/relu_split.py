@@ -1,9 +1,9 @@
-"""Splits of ReLUs: active or inactive, with a multiplier β for each (β-CROWN).
+"""Splits of ReLUs: active or inactive, with a multiplier β for each split (β-CROWN).
 
-β-CROWN (Wang et al. 2021, arXiv:2103.06624) bounds domains of whatever images together. A linear
-program ends a domain whose every ReLU is decided, which makes the search complete on piecewise
-linear networks up to the rounding of float64. Each open row of a specification has a tree of its
-own. The search thinks in float32; bounds count once they are confirmed in float64.
+β-CROWN (Wang et al. 2021, arXiv:2103.06624) bounds domains of different images in one batch. A
+linear program solves a domain in which every ReLU is decided. This makes the search complete on
+piecewise-linear networks, up to rounding in float64. Each open row of a specification has its own
+tree. The search computes in float32; bounds count once they are confirmed in float64.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ class ReluSplits:
     """Domains of N instances; a :class:`SplitKind`.
 
     Args:
-        exact: the instances in float64, with specifications that no row of may fail.
-        settings: of the search.
-        start: multipliers of the bounds of the whole boxes, ``N x S x *V`` or ``N x 1 x *V``, where
-            they are known; None: they are optimised here.
-        refuted: why an instance is UNKNOWN that a point refutes, which is no counterexample.
-        input_dtype: of counterexamples.
+        exact: the instances in float64; every row of their specifications must hold.
+        settings: settings of the search.
+        start: multipliers of the bounds at the root, ``N x S x *V`` or ``N x 1 x *V``; None: they
+            are optimised here.
+        refuted: the reason for UNKNOWN if a point refutes a specification, but its replay gives no
+            counterexample.
+        input_dtype: dtype of counterexamples.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class ReluSplits:
 
     @torch.no_grad()
     def roots(self) -> Roots[Domains]:
-        """Every row's bound in float64, and a domain without a split for each open row."""
+        """The float64 bound of every row, and a domain without splits for each open row."""
         exact = with_planes(self._exact, self._start)
         instances, rows = exact.spec.offsets.shape
         parts = torch.arange(instances).split(max(1, self._settings.batch // rows))
@@ -103,14 +104,14 @@ class ReluSplits:
         return Roots(lower, domains)
 
     def bound(self, roots: Domains, meter: Meter) -> Step[Domains]:
-        """Optimise the bounds of roots, and descend from the corners of all that stay open."""
+        """Optimise the bounds of roots, and descend from the corners of those that stay open."""
         bounded = self._bounder.bound(roots, self._ascent)
         meter.spent_on(roots.instance)
         bounded = self._box_cutoff.improved(self._bounder, bounded, meter)
         return self._step(bounded, _open(bounded), meter)
 
     def split(self, parents: Domains, meter: Meter) -> Step[Domains]:
-        """Split domains at their best neuron and optimise the bounds of both parts."""
+        """Split domains at their best neurons, and optimise the bounds of both parts."""
         self._bounder = self._root_optimisation.after(self._bounder, parents.instance, meter)
         parents = self._neuron_cutoff.improved(self._bounder, parents, meter)
         columns, steps = choose(self._bounder, parents, self._settings, 2 * meter.size)
@@ -124,7 +125,7 @@ class ReluSplits:
         return self._step(bounded, open_[self._turns.next(bounded.domains[open_])], meter)
 
     def _step(self, bounded: Bounded, descended: Tensor, meter: Meter) -> Step[Domains]:
-        """Look for counterexamples, and solve domains without an undecided ReLU."""
+        """Search for counterexamples, and solve domains in which every ReLU is decided."""
         domains, proved = bounded.domains, bounded.confirmed.clone()
         broken = self._broken(domains.instance, bounded.corners)
         if not broken:
@@ -143,7 +144,7 @@ class ReluSplits:
         return Step(domains, proved, leaves, broken, empty)
 
     def _descend(self, bounded: Bounded, chosen: Tensor) -> dict[int, Tensor]:
-        """Points that break a specification, from the corners of some open domains."""
+        """Descend from the corners of some open domains to points that break a specification."""
         if self._settings.descent == 0 or len(chosen) == 0:
             return {}
         some = bounded.domains[chosen]
@@ -162,14 +163,14 @@ class ReluSplits:
 
 
 def _open(bounded: Bounded) -> Tensor:
-    """Places of the domains that are not closed."""
+    """Indices of the domains that are not closed."""
     return (~(bounded.confirmed > 0)).nonzero().squeeze(1)
 
 
 def _alpha(
     exact: SearchInstances, open_rows: OpenRows, start: Multipliers | None
 ) -> dict[int, Tensor]:
-    """The open rows' α at each activation, ``G x *V``: given, or adaptive."""
+    """The α of open rows at each activation, ``G x *V``: those of ``start``, or adaptive ones."""
     given = {} if start is None else start.alpha
     alpha = {}
     for place, source in zip(open_rows.neurons.places, open_rows.neurons.sources, strict=True):

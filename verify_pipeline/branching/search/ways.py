@@ -1,9 +1,9 @@
-"""All kinds of splits, one after the other: where one has nothing left to split, the next begins.
+"""All kinds of splits, one after the other: if one cannot decide an instance, the next continues.
 
-ReLUs are split first (and boxes cut into cells), intervals of smooth neurons are cut next, and in
-the end inputs are halved, which every network allows. A kind that does not suffice on its own has a
-part of an instance's time if another one may. An instance goes on until it is decided or its time
-is used.
+ReLUs are split first (and boxes are cut into cells), then intervals of smooth neurons are cut, and
+finally inputs are halved, which every network allows. A *way* is a kind of split with a share of an
+instance's time. A kind that may not suffice leaves a part of the time to the next one. An instance
+ends when it is decided or its time is used up.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ ENDS_OF_A_PART = (
     Reason.BUDGET,
     Reason.MEMORY,
 )
-"""Ends of a way that has a part of the time, which say nothing of the next one."""
+"""Reasons for UNKNOWN of a way with a part of the time, after which the next way continues."""
 
 ENDS_OF_ALL = (Reason.EXHAUSTED,)
-"""Ends of a way that has all of it, which the next one takes up."""
+"""Reasons for UNKNOWN of a way with all of the time, after which the next way continues."""
 
 Decide = Callable[[SearchQuery, ReplayAt], Iterator[Decision]]
-"""Decides instances, each once; replays are asked for by the places among these."""
+"""Decides each instance of a query once; replays get the index of an instance in this query."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """A kind of split and the time that it has.
+    """A kind of split and its share of the time.
 
     Attributes:
-        decide: splits so.
-        share: of an instance's time that it may use.
+        decide: runs the search with this kind of split.
+        share: the share of an instance's time that it may use.
     """
 
     decide: Decide
@@ -60,20 +60,20 @@ class Way:
 
     @property
     def left_open(self) -> tuple[Reason, ...]:
-        """Why an instance may be UNKNOWN here that the next way goes on with."""
+        """Reasons for UNKNOWN after which the next way continues with an instance."""
         return ENDS_OF_A_PART if self.share < 1 else ENDS_OF_ALL
 
 
 @dataclass(frozen=True)
 class InputSplitRoom:
-    """What splits of inputs may use.
+    """Resources of splits of inputs.
 
     Attributes:
-        batch: parts of boxes that are bounded at once, at most.
-        bytes: of all open parts.
-        budget: of functionals bounded at once.
-        patience: times its seconds that an instance may be expected to take once half of them are
-            gone; then it is left to other searches.
+        batch: largest number of parts of boxes that are bounded at once.
+        bytes: limit for all open parts.
+        budget: memory for the functionals that are bounded at once.
+        patience: once half of its seconds are used, an instance is left to other searches if it is
+            expected to take more than this multiple of its seconds.
     """
 
     batch: int
@@ -89,7 +89,7 @@ def split_inputs(
     replay: ReplayAt,
     clock: Callable[[], float],
 ) -> Iterator[Decision]:
-    """Decide instances by splits of inputs alone; arguments and order as of :func:`search`."""
+    """Decide instances by splits of inputs only; arguments and order as in :func:`search`."""
     kind = InputSplits(query, settings, room.batch, room.budget)
     give_up = math.inf if settings.give_up is None else settings.give_up
     limits = SearchLimits(None, room.bytes, give_up, room.patience)
@@ -99,7 +99,7 @@ def split_inputs(
 def split_intervals(
     query: SearchQuery, settings: SearchSettings, replay: ReplayAt, clock: Callable[[], float]
 ) -> Iterator[Decision]:
-    """Decide instances by splits of intervals alone; arguments and order as of :func:`search`."""
+    """Decide instances by splits of intervals only; arguments and order as in :func:`search`."""
     give_up = math.inf if settings.give_up is None else settings.give_up
     limits = SearchLimits(settings.max_domains, settings.max_bytes, give_up)
     kind = IntervalSplits(query, settings)
@@ -113,14 +113,14 @@ def search(
     replay: ReplayAt,
     clock: Callable[[], float],
 ) -> Iterator[Decision]:
-    """Decide instances, in the order in which they come to an end; each is decided once.
+    """Decide each instance once, in the order in which the instances end.
 
     Args:
         query: the instances.
-        settings: of the searches.
-        room: of splits of inputs.
-        replay: asked of every point that breaks a specification.
-        clock: in seconds; what the caller does between two decisions is not charged.
+        settings: settings of the searches.
+        room: resources of splits of inputs.
+        replay: called for the points that break a specification.
+        clock: returns seconds; the caller's work between two decisions is not charged.
     """
     return in_order(ways(query, settings, room, clock), query, replay)
 
@@ -128,7 +128,7 @@ def search(
 def ways(
     query: SearchQuery, settings: SearchSettings, room: InputSplitRoom, clock: Callable[[], float]
 ) -> list[Way]:
-    """Those that fit a network, the ones that decide most first."""
+    """The ways that suit a network; those that decide most instances come first."""
 
     def relus(some: SearchQuery, replay: ReplayAt) -> Iterator[Decision]:
         return search_in_turns(some, settings, replay, clock)
@@ -152,12 +152,12 @@ def ways(
 
 
 def in_order(chosen: list[Way], query: SearchQuery, replay: ReplayAt) -> Iterator[Decision]:
-    """Decide instances by one way after the other; each is decided once.
+    """Decide each instance once, by one way after the other.
 
     Args:
         chosen: the ways, at least one.
         query: the instances.
-        replay: asked of every point that breaks a specification.
+        replay: called for the points that break a specification.
     """
     places = list(range(len(query)))
     before: dict[int, Decision] = {}
@@ -190,12 +190,12 @@ def in_order(chosen: list[Way], query: SearchQuery, replay: ReplayAt) -> Iterato
 
 
 def _left_of_groups(deadlines: Deadlines, spent: Tensor, going: list[int]) -> Tensor:
-    """Seconds that instances which go on have left, ``N``: equal parts of what is their group's.
+    """Seconds left for instances that go on, ``N``: equal parts of what their group has left.
 
     Args:
-        deadlines: of the ``N`` instances.
-        spent: seconds of each, ``N``.
-        going: the places of those that go on.
+        deadlines: time limits of the ``N`` instances.
+        spent: seconds that each instance has used, ``N``.
+        going: indices of the instances that go on.
     """
     _, group = deadlines.group.unique(return_inverse=True)
     total = torch.zeros_like(spent).index_add_(0, group, deadlines.seconds - spent)
@@ -204,7 +204,7 @@ def _left_of_groups(deadlines: Deadlines, spent: Tensor, going: list[int]) -> Te
 
 
 def _together(before: Decision | None, found: Decision) -> Decision:
-    """What two searches of an instance found, the second one last."""
+    """Combine the decisions of two successive searches of an instance."""
     if before is None:
         return found
     bounds = [one.bound for one in (before, found) if one.bound is not None]

@@ -1,4 +1,4 @@
-"""The open subproblems of many instances at once, and which of them come next."""
+"""The open subproblems of many instances at once, and the order in which they are taken."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from verify_pipeline.batched import Batched
 
 @dataclass(frozen=True, eq=False)
 class Subproblems(Batched):
-    """Parts of instances' boxes that are not proved; each kind of split adds what it knows of them.
+    """Parts of instances' boxes that are not proved; each kind of split derives a class from this.
 
     Attributes:
-        instance: ``D``, whose box each is a part of.
-        lower: ``D``, a lower bound of what has to become positive; the worst comes first.
-        share: ``D`` float64, of the instance's whole: a split halves it.
+        instance: ``D``, the instance of each subproblem.
+        lower: ``D``, a lower bound of the value that has to become positive; the worst comes first.
+        share: ``D`` float64, the share of the instance's trees; a split halves it.
     """
 
     instance: Tensor
@@ -27,7 +27,7 @@ class Subproblems(Batched):
 
     @property
     def can_be_split(self) -> Tensor:
-        """``D`` booleans; what cannot be split stays open, for another search."""
+        """``D`` booleans; a subproblem that cannot be split stays open for another search."""
         return torch.ones_like(self.instance, dtype=torch.bool)
 
 
@@ -35,14 +35,14 @@ S = TypeVar("S", bound=Subproblems)
 
 
 class Frontier(Generic[S]):
-    """Open subproblems in slots that are used again.
+    """Open subproblems in slots that are reused.
 
-    Whatever was pushed comes out once, unless it is dropped before. Sharing is fair: every
-    instance's worst subproblem comes before any instance's second worst, and so on; among those of
-    one rank the instance that was served least comes first.
+    Every subproblem that is pushed is popped once, unless it is dropped before. The order is fair:
+    every instance's worst subproblem comes before any instance's second worst, and so on. Among
+    subproblems of one rank, the instance that was served least comes first.
 
     Args:
-        like: subproblems of the kind that it will hold.
+        like: subproblems of the kind that the frontier will hold.
         instances: N.
     """
 
@@ -56,7 +56,7 @@ class Frontier(Generic[S]):
 
     @property
     def bytes(self) -> int:
-        """What the open subproblems take."""
+        """Bytes that the open subproblems take."""
         return len(self) * self._slots.bytes_each
 
     @property
@@ -66,13 +66,13 @@ class Frontier(Generic[S]):
 
     @property
     def shares(self) -> Tensor:
-        """Of each instance, what is open, ``N`` float64."""
+        """The open share of each instance's trees, ``N`` float64."""
         nothing = torch.zeros(self._instances, dtype=torch.float64, device=self._used.device)
         used = self._used
         return nothing.index_add_(0, self._slots.instance[used], self._slots.share[used])
 
     def push(self, subproblems: S) -> None:
-        """Take subproblems in."""
+        """Add subproblems."""
         missing = len(subproblems) - int((~self._used).sum())
         if missing > 0:
             self._grow(max(missing, len(self._used)), subproblems)
@@ -81,12 +81,12 @@ class Frontier(Generic[S]):
         self._used[free] = True
 
     def pop(self, count: int, served: Tensor, going: Tensor) -> S:
-        """Hand out at most ``count`` subproblems that can be split.
+        """Remove and return at most ``count`` subproblems that can be split.
 
         Args:
             count: at least 1.
-            served: ``N``, how much each instance has had; less goes first.
-            going: ``N`` booleans, the instances whose subproblems may be handed out.
+            served: ``N``, how much each instance was served; the least served comes first.
+            going: ``N`` booleans, the instances whose subproblems may be returned.
         """
         slots = (self._used & self._slots.can_be_split).nonzero().squeeze(1)
         slots = slots[going[self._slots.instance[slots]]]
@@ -96,11 +96,11 @@ class Frontier(Generic[S]):
         return self._slots[chosen]
 
     def drop(self, instance: int) -> None:
-        """Forget all subproblems of an instance."""
+        """Remove all subproblems of an instance."""
         self._used &= self._slots.instance != instance
 
     def all(self) -> S:
-        """The open subproblems, which stay open."""
+        """Return the open subproblems and keep them open."""
         return self._slots[self._used]
 
     def _grow(self, more: int, like: S) -> None:
@@ -110,12 +110,12 @@ class Frontier(Generic[S]):
 
 
 def in_turn(instance: Tensor, lower: Tensor, served: Tensor) -> Tensor:
-    """The order in which open subproblems are to be taken, ``D`` places.
+    """The order in which open subproblems are taken, ``D`` indices.
 
     Args:
-        instance: of each subproblem, ``D``.
-        lower: their bounds, ``D``; of an instance's subproblems the worst comes first.
-        served: ``N``, how much each instance has had; less goes first.
+        instance: the instance of each subproblem, ``D``.
+        lower: their bounds, ``D``; an instance's worst subproblem comes first.
+        served: ``N``, how much each instance was served; the least served comes first.
     """
     order = lower.argsort(stable=True)
     order = order[instance[order].argsort(stable=True)]

@@ -22,9 +22,9 @@ class SearchInstances(Batched):
         graph: the network.
         box: ``N x *X``.
         spec: ``N x S x K``.
-        bounds: at the root, of the places that bounds of the margins need.
-        planes: where the planes of products stand and the lines of smooth activations touch, in
-            every domain: place -> ``N x S x *P`` float32.
+        bounds: bounds at the root of the nodes that bounds of the margins need.
+        planes: positions of the planes of products and of the tangents of smooth activations, the
+            same in every domain: node index -> ``N x S x *P`` float32.
     """
 
     graph: Graph
@@ -34,7 +34,7 @@ class SearchInstances(Batched):
     planes: dict[int, Tensor] = field(default_factory=dict)
 
     def to(self, dtype: torch.dtype) -> SearchInstances:
-        """The same in another precision."""
+        """The same instances in another precision."""
         return SearchInstances(
             self.graph.to(dtype),
             self.box.to(dtype),
@@ -49,7 +49,7 @@ class SearchInstances(Batched):
         return RelaxedBounds.of(self.graph, self.bounds)
 
     def are_finite(self) -> Tensor:
-        """Instances all of whose bounds are finite, ``N`` booleans."""
+        """Instances whose bounds are all finite, ``N`` booleans."""
         finite = torch.ones(len(self.box), dtype=torch.bool, device=self.box.lower.device)
         for side in (self.bounds.lower, self.bounds.upper):
             for value in side.values():

@@ -1,4 +1,4 @@
-"""Which operations of a graph can be split: (leaky) ReLUs, at zero."""
+"""The operations of a graph that can be split at zero: ReLU and leaky ReLU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def slope(node: Node) -> float:
 
 
 def activations(graph: Graph) -> tuple[int, ...]:
-    """Places of the nodes that can be split at zero: ReLU and leaky ReLU."""
+    """Indices of the nodes that can be split at zero: ReLU and leaky ReLU."""
     return tuple(
         place for place, node in enumerate(graph.nodes) if isinstance(node.op, Relu | LeakyRelu)
     )

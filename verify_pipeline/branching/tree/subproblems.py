@@ -1,9 +1,9 @@
-"""Domains as columns of numbers, one per neuron that its instance can still split.
+"""Domains in a compact layout: one column per unstable neuron.
 
-A network has R neurons under activations, of which an instance's bounds leave few unstable. A row
-of an instance's specification that is open has a tree of domains, which has to be closed. They keep
-splits and multipliers of the instance's U unstable neurons only; :meth:`OpenRows.expand` lays them
-out as the bounds want them, layer by layer.
+A network has R neurons that feed activations, but only few of them are unstable for an instance.
+Each open row of an instance's specification has a tree of domains, which must be closed. Domains
+store splits and multipliers of the instance's U unstable neurons only. :meth:`OpenRows.expand`
+converts them to the layout that the bounds need, layer by layer.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from verify_pipeline.network.graph import Graph
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
-    """The R neurons under a graph's activations, end to end.
+    """The R inputs of a graph's activations, concatenated.
 
     Attributes:
-        places: of the activations, in the graph's order.
-        sources: of their inputs.
-        shapes: ``*V`` of each.
+        places: node indices of the activations, in the graph's order.
+        sources: node indices of their inputs.
+        shapes: shape ``*V`` of each activation.
     """
 
     places: tuple[int, ...]
@@ -37,7 +37,7 @@ class Neurons:
 
     @staticmethod
     def of(graph: Graph) -> Neurons:
-        """Those of a graph."""
+        """The neurons of a graph."""
         places = activations(graph)
         return Neurons(
             places,
@@ -47,15 +47,15 @@ class Neurons:
 
     @property
     def sizes(self) -> list[int]:
-        """Number of neurons under each activation; R is their sum."""
+        """Number of neurons of each activation; their sum is R."""
         return [math.prod(shape) for shape in self.shapes]
 
     def flatten(self, values: dict[int, Tensor], like: Tensor) -> Tensor:
-        """``N x R`` from ``N x *V`` at some places; 0 at the others.
+        """``N x R`` from ``N x *V`` at some activations; 0 at the others.
 
         Args:
-            values: place -> its neurons' values.
-            like: ``N x …``, of the zeros' dtype and device.
+            values: node index -> values of its neurons.
+            like: ``N x …``, with the dtype and device of the zeros.
         """
         parts = [
             values[place].flatten(1) if place in values else like.new_zeros(len(like), size)
@@ -64,7 +64,7 @@ class Neurons:
         return torch.cat(parts, 1) if parts else like.new_zeros(len(like), 0)
 
     def unflatten(self, values: Tensor) -> dict[int, Tensor]:
-        """``N x *V`` at each place from ``N x R``."""
+        """``N x *V`` at each activation from ``N x R``."""
         parts = values.split(self.sizes, 1)
         return {
             place: part.reshape(-1, *shape)
@@ -82,22 +82,22 @@ class Neurons:
 
 
 LEVEL = 1e-6
-"""What is known of one domain's neurons alone is known of inputs whose margin is at most this."""
+"""A domain's own bounds of neurons hold for inputs at which the row is at most this."""
 
 
 @dataclass(frozen=True, eq=False)
 class Domains(Subproblems):
-    """D domains: parts of a box that splits of ReLUs leave, for one open row.
+    """D domains: parts of a box defined by splits of ReLUs, each for one open row.
 
     Attributes:
-        lower: ``D``, the best known bound of the row over it, in float32.
-        open_row: ``D``, whose tree it is of.
+        lower: ``D``, the best known bound of the row over the domain, in float32.
+        open_row: ``D``, the open row whose tree the domain belongs to.
         splits: ``D x U`` int8, -1, 0 or +1 for each of the instance's unstable neurons.
-        alpha: ``D x U``, the multipliers that gave the bound.
-        beta: ``D x U``.
-        below: ``D x U``, lower bounds of the neurons' inputs that are known of this domain, where
-            the margin is at most :data:`LEVEL`; ``-inf`` where none are.
-        above: ``D x U``, upper bounds, likewise; ``+inf`` where none are.
+        alpha: ``D x U``, the slopes α that gave the bound.
+        beta: ``D x U``, the multipliers β of the splits that gave the bound.
+        below: ``D x U``, the domain's own lower bounds of the ReLUs' inputs, for inputs at which
+            the row is at most :data:`LEVEL`; ``-inf`` where there is none.
+        above: ``D x U``, upper bounds, likewise; ``+inf`` where there is none.
     """
 
     open_row: Tensor
@@ -109,26 +109,25 @@ class Domains(Subproblems):
 
     @property
     def limited(self) -> Tensor:
-        """Domains of whose neurons something is known that the root does not know, ``D``."""
+        """Domains that have bounds of neurons of their own, ``D`` booleans."""
         return (self.below.isfinite() | self.above.isfinite()).any(1)
 
     def without_limits(self) -> Domains:
-        """The same, of whose neurons no more is known than at the root."""
+        """The same domains without bounds of neurons of their own."""
         below = torch.full_like(self.below, -torch.inf)
         return replace(self, below=below, above=torch.full_like(self.above, torch.inf))
 
 
 @dataclass(frozen=True, eq=False)
 class OpenRows:
-    """G open rows, and which neurons their domains' columns stand for.
+    """G open rows, and the neurons that the columns of their domains stand for.
 
     Attributes:
-        neurons: of the graph.
-        instance: ``G``, whose row it is.
-        row: ``G``, which row of its specification.
-        columns: ``G x U`` into ``0 .. R``; R itself fills up open rows with fewer unstable neurons.
-        live: ``G x U`` booleans, columns whose neurons are unstable; bounds that are tightened
-            later may leave fewer.
+        neurons: the neurons of the graph.
+        instance: ``G``, the instance of each open row.
+        row: ``G``, its row in the instance's specification.
+        columns: ``G x U`` indices in ``0 .. R``; R pads open rows with fewer unstable neurons.
+        live: ``G x U`` booleans, columns whose neurons are unstable; better bounds may leave fewer.
     """
 
     neurons: Neurons
@@ -139,23 +138,23 @@ class OpenRows:
 
     @staticmethod
     def of(neurons: Neurons, unstable: Tensor, open_rows: Tensor) -> OpenRows:
-        """One open row for each open row.
+        """The open rows of N instances.
 
         Args:
-            neurons: of the graph.
-            unstable: ``N x R`` booleans.
-            open_rows: ``N x S`` booleans.
+            neurons: the neurons of the graph.
+            unstable: the unstable neurons, ``N x R`` booleans.
+            open_rows: the rows that are open, ``N x S`` booleans.
         """
         instance, row = open_rows.nonzero(as_tuple=True)
         unstable = unstable[instance]
         width = int(unstable.sum(1).max()) if len(unstable) else 0
-        # a stable sort brings the unstable neurons to the front, in their own order
+        # a stable sort moves the unstable neurons to the front and keeps their order
         order = unstable.to(torch.int8).argsort(stable=True, dim=1, descending=True)[:, :width]
         live = unstable.gather(1, order)
         return OpenRows(neurons, instance, row, torch.where(live, order, unstable.shape[1]), live)
 
     def tightened(self, unstable: Tensor) -> OpenRows:
-        """The same open rows where fewer neurons, ``N x R``, are unstable."""
+        """The same open rows when only the neurons ``unstable``, ``N x R``, are still unstable."""
         padded = torch.cat([unstable, torch.zeros_like(unstable[:, :1])], 1)
         live = padded[self.instance].gather(1, self.columns)
         return replace(self, live=live & self.live)
@@ -164,23 +163,23 @@ class OpenRows:
         return len(self.instance)
 
     def compress(self, open_row: Tensor, values: Tensor) -> Tensor:
-        """``D x U`` from ``D x R``: the open rows' own neurons, 0 in the columns that fill up."""
+        """``D x U`` from ``D x R``: the neurons of each open row; 0 in the padding."""
         padded = torch.cat([values, values.new_zeros(len(values), 1)], 1)
         return padded.gather(1, self.columns[open_row])
 
     def expand(self, open_row: Tensor, values: Tensor, stable: float = 0) -> dict[int, Tensor]:
-        """``D x *V`` at each place from ``D x U``; ``stable`` at neurons that are stable."""
+        """``D x *V`` at each activation from ``D x U``; ``stable`` at neurons without a column."""
         total = sum(self.neurons.sizes)
         flat = values.new_full((len(values), total + 1), stable)
         flat.scatter_(1, self.columns[open_row], values)
         return self.neurons.unflatten(flat[:, :total])
 
     def splits(self, domains: Domains) -> Splits:
-        """As the bounds take them."""
+        """The splits of domains, in the layout that the bounds need."""
         return self.expand(domains.open_row, domains.splits)
 
     def multipliers(self, domains: Domains) -> Multipliers:
-        """As the bounds take them, ``D x 1 x *V``; always in the range in which they are valid."""
+        """The multipliers of domains, ``D x 1 x *V``, clamped to the range where they are valid."""
         alpha = self.expand(domains.open_row, domains.alpha.clamp(0, 1))
         beta = self.expand(domains.open_row, domains.beta.clamp(min=0))
         return Multipliers(
@@ -189,11 +188,11 @@ class OpenRows:
         )
 
     def narrowed(self, domains: Domains, bounds: NodeBounds) -> NodeBounds:
-        """Bounds of the domains' instances, cut to what is known of each domain's neurons.
+        """Bounds at the root, intersected with each domain's own bounds of neurons.
 
         Args:
             domains: ``D``.
-            bounds: at the root, ``D``.
+            bounds: bounds at the root for the instances of the domains, ``D``.
         """
         if not bool(domains.limited.any()):
             return bounds
@@ -206,7 +205,7 @@ class OpenRows:
         return NodeBounds(lower, upper)
 
     def limits(self, open_row: Tensor, bounds: NodeBounds) -> tuple[Tensor, Tensor]:
-        """``Domains.below`` and ``above`` ``D x U`` as ``bounds`` have them, ``D`` float32."""
+        """``Domains.below`` and ``Domains.above``, ``D x U``, from ``bounds`` of ``D`` domains."""
         sources = dict(zip(self.neurons.places, self.neurons.sources, strict=True))
         below, above = (
             self.neurons.flatten({p: side[s] for p, s in sources.items()}, side[min(side)])
@@ -215,21 +214,21 @@ class OpenRows:
         return self.compress(open_row, below), self.compress(open_row, above)
 
     def layers(self, open_row: Tensor) -> Tensor:
-        """Which activation, counted from 0, each column belongs to, ``D x U``."""
+        """The activation, counted from 0, that each column belongs to, ``D x U``."""
         ends = torch.tensor(self.neurons.sizes, device=open_row.device).cumsum(0)
         return torch.bucketize(self.columns[open_row], ends, right=True)
 
     def undecided(self, domains: Domains) -> Tensor:
-        """Columns that a domain can still be split at, ``D x U`` booleans."""
+        """Columns at which a domain can still be split, ``D x U`` booleans."""
         return self.live[domains.open_row] & (domains.splits == 0)
 
 
 def split(domains: Domains, columns: Tensor) -> Domains:
-    """Two children for each domain, ``2 D``, as :func:`parts.both_signs` has them.
+    """Two children for each domain, ``2 D``, in the order of :func:`splitting.both_signs`.
 
     Args:
-        domains: to split.
-        columns: ``D``, at which neuron.
+        domains: the domains to split.
+        columns: ``D``, the column at which each is split.
     """
     twice = Domains.cat([domains, domains])
     return replace(twice, share=twice.share / 2, splits=both_signs(domains.splits, columns))
