@@ -15,7 +15,7 @@ from verify_pipeline.branching.limits.bookkeeping import Bookkeeping
 from verify_pipeline.branching.limits.meter import Meter
 from verify_pipeline.branching.limits.time_limits import Deadlines
 from verify_pipeline.branching.search.early_split import AT_ONCE, Cells, EarlySplits
-from verify_pipeline.branching.search.loop import Limits, Search
+from verify_pipeline.branching.search.loop import Search, SearchLimits
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.problem import Reason, Status
 
@@ -108,7 +108,7 @@ def test_cells_alone_end_only_what_they_prove(make_case: Any, make_mlp: Any) -> 
     case = make_case(make_mlp(2), 12, 2, (1.0, -1.0))
     exact = instances(case)
     deadlines = Deadlines.alone(torch.full((12,), 1e9, dtype=F64))
-    search = Search(splits_of(exact), Limits(), deadlines, lambda *_: None, time.perf_counter)
+    search = Search(splits_of(exact), SearchLimits(), deadlines, lambda *_: None, time.perf_counter)
     found = list(search.run())
     assert {one.status for one in found} == {Status.VERIFIED}
     for one in found:
@@ -128,7 +128,7 @@ def test_an_instance_without_finite_bounds_is_not_cut(make_case: Any, make_mlp: 
     place = min(exact.bounds.upper)
     exact.bounds.upper[place][1] = torch.inf
     deadlines = Deadlines.alone(torch.full((2,), 1e9, dtype=F64))
-    search = Search(splits_of(exact), Limits(), deadlines, lambda *_: None, time.perf_counter)
+    search = Search(splits_of(exact), SearchLimits(), deadlines, lambda *_: None, time.perf_counter)
     found = {one.place: one for one in search.run()}
     assert (found[1].status, found[1].reason) == (Status.UNKNOWN, Reason.NOT_FINITE)
     assert found[1].subproblems == 0

@@ -23,7 +23,7 @@ from verify_pipeline.branching.search.interval_split import (
     can_be_cut,
     has_smooth_neurons,
 )
-from verify_pipeline.branching.search.loop import Limits, Search, Step
+from verify_pipeline.branching.search.loop import Search, SearchLimits, Step
 from verify_pipeline.branching.search.ways import split_intervals
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Elementwise, Linear, Mul, Op, Relu, Sub
@@ -231,7 +231,7 @@ def test_shares_of_pieces_are_of_the_box() -> None:
 
     kind = Watched(query, QUICK)
     replay = by_graph(query.spec, query.graph)
-    searched = Search(kind, Limits(60), query.deadlines, replay, time.perf_counter)
+    searched = Search(kind, SearchLimits(60), query.deadlines, replay, time.perf_counter)
     while not bool(searched.books.ended.all()):
         seen.append(closed[0] + float(searched.open_share))
         list(searched.run(searched.books.work + 1))
@@ -291,7 +291,7 @@ def test_bounds_of_parts_are_no_worse_than_those_of_the_whole() -> None:
     query = query_of(deep().with_least(1e-7))
     kind = IntervalSplits(query, QUICK)
     replay = by_graph(query.spec, query.graph)
-    books = Search(kind, Limits(), query.deadlines, replay, time.perf_counter).books
+    books = Search(kind, SearchLimits(), query.deadlines, replay, time.perf_counter).books
     meter = Meter(books, 4, time.perf_counter)
     whole = kind.bound(kind.roots().subproblems, meter).parts
     parts = kind.split(whole, meter).parts

@@ -20,7 +20,7 @@ from verify_pipeline.branching.limits.meter import Meter
 from verify_pipeline.branching.search.early_split import EarlySplits
 from verify_pipeline.branching.search.input_split import InputSplits
 from verify_pipeline.branching.search.interval_split import IntervalSplits
-from verify_pipeline.branching.search.loop import Limits, Search, SplitKind, Step
+from verify_pipeline.branching.search.loop import Search, SearchLimits, SplitKind, Step
 from verify_pipeline.branching.search.portfolio import search_in_turns
 from verify_pipeline.branching.search.query import SearchQuery
 from verify_pipeline.branching.search.relu_split import ReluSplits
@@ -79,7 +79,7 @@ def case(make_mlp: Callable[..., Graph]) -> Case:
 def search_of(make: Callable[[SearchQuery], SplitKind[Any]], problem: Problem) -> Search[Any]:
     query = query_of(problem)
     replay = by_graph(query.spec, query.graph)
-    limits = Limits(subproblems=MOST)
+    limits = SearchLimits(subproblems=MOST)
     return Search(make(query), limits, query.deadlines, replay, time.perf_counter)
 
 
@@ -200,7 +200,7 @@ def test_parts_are_two_of_each_parent(make: Any, case: Case) -> None:
 @each_kind
 def test_points_that_do_not_replay_prove_and_refute_nothing(make: Any, case: Case) -> None:
     query = query_of(case.problem)
-    limits = Limits(subproblems=MOST)
+    limits = SearchLimits(subproblems=MOST)
     search = Search(make(query), limits, query.deadlines, lambda *_: None, time.perf_counter)
     found = {one.place: one for one in search.run()}
     for n in range(len(NEVER_VERIFIED)):
@@ -249,7 +249,7 @@ def test_bounds_of_neurons_that_are_not_finite_prove_nothing(make: Any, case: Ca
     query.root.upper[place] = query.root.upper[place].clone()
     query.root.upper[place][-1] = torch.inf
     replay = by_graph(query.spec, query.graph)
-    search = Search(make(query), Limits(MOST), query.deadlines, replay, time.perf_counter)
+    search = Search(make(query), SearchLimits(MOST), query.deadlines, replay, time.perf_counter)
     found = {one.place: one for one in search.run()}
     last = found[len(WANTED) - 1]
     assert (last.status, last.reason) == (Status.UNKNOWN, Reason.NOT_FINITE)

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from verify_pipeline.branching.limits.meter import Meter
 from verify_pipeline.branching.limits.time_limits import Deadlines
-from verify_pipeline.branching.search.loop import Limits, Roots, Search, Step
+from verify_pipeline.branching.search.loop import Roots, Search, SearchLimits, Step
 from verify_pipeline.branching.tree.frontier import Subproblems
 from verify_pipeline.problem import Counterexample, Decision, Reason, Status
 
 F64 = torch.float64
-NO_LIMITS = Limits()
+NO_LIMITS = SearchLimits()
 FLAT = 1.0
 """How much worse a bound is than the minimum, for each unit of an interval's width."""
 
@@ -102,7 +102,7 @@ class Valleys:
 
 def searching(
     kind: Valleys,
-    limits: Limits = NO_LIMITS,
+    limits: SearchLimits = NO_LIMITS,
     seconds: float | list[float] = 1e9,
     clock: Callable[[], float] | None = None,
     replay: Any = None,
@@ -357,7 +357,7 @@ def test_bounds_of_some_rows_are_no_bounds_of_the_box() -> None:
 
 
 def test_the_roots_own_bound_is_told_of_what_is_not_verified() -> None:
-    found = decided(searching(Valleys([0.25, -0.3]), Limits(subproblems=2)))
+    found = decided(searching(Valleys([0.25, -0.3]), SearchLimits(subproblems=2)))
     assert found[0].reason is Reason.BUDGET
     assert found[0].bound == 0.25 - FLAT
     assert found[1].bound == -0.3 - FLAT
@@ -520,7 +520,7 @@ def test_what_one_leaves_of_its_time_is_its_groups() -> None:
 
 
 def test_one_that_took_its_number_of_subproblems_ends() -> None:
-    found = decided(searching(Valleys([0.0, 2.0, 0.0]), Limits(subproblems=7)))
+    found = decided(searching(Valleys([0.0, 2.0, 0.0]), SearchLimits(subproblems=7)))
     assert [found[n].reason for n in range(3)] == [Reason.BUDGET, None, Reason.BUDGET]
     assert 7 < found[0].subproblems <= 7 + 2 * 4
 
@@ -535,7 +535,7 @@ def test_the_instance_that_holds_most_ends_where_there_is_no_room() -> None:
             return replace(step, proved=torch.where(wide, -1.0, step.proved))
 
     kind = Wide([1e-3, 1.0], narrowest=0.0)
-    search = searching(kind, Limits(bytes=40 * kind.roots().subproblems.bytes_each))
+    search = searching(kind, SearchLimits(bytes=40 * kind.roots().subproblems.bytes_each))
     found = decided(search)
     assert (found[1].status, found[1].reason) == (Status.UNKNOWN, Reason.BUDGET)
     assert found[0].status is Status.VERIFIED
@@ -544,13 +544,13 @@ def test_the_instance_that_holds_most_ends_where_there_is_no_room() -> None:
 @pytest.mark.parametrize(
     ("limits", "reason", "earliest"),
     [
-        (Limits(give_up=1e-9), Reason.GIVEN_UP, 0.15),
-        (Limits(patience=1e-9), Reason.NOT_DECIDED, 0.5),
-        (Limits(), Reason.TIMEOUT, 1.0),
+        (SearchLimits(give_up=1e-9), Reason.GIVEN_UP, 0.15),
+        (SearchLimits(patience=1e-9), Reason.NOT_DECIDED, 0.5),
+        (SearchLimits(), Reason.TIMEOUT, 1.0),
     ],
 )
 def test_one_without_hope_is_given_up_or_left_to_others(
-    limits: Limits, reason: Reason, earliest: float
+    limits: SearchLimits, reason: Reason, earliest: float
 ) -> None:
     watch = Watch()
     found = decided(searching(Slow([0.0, 2.0], watch, 0.1), limits, [20, 20], watch))
@@ -562,7 +562,7 @@ def test_one_without_hope_is_given_up_or_left_to_others(
 
 def test_one_that_another_search_has_nearly_closed_is_not_given_up() -> None:
     watch = Watch()
-    search = searching(Slow([0.0], watch, 0.1), Limits(give_up=1.0), 20, watch)
+    search = searching(Slow([0.0], watch, 0.1), SearchLimits(give_up=1.0), 20, watch)
     found: dict[int, Decision] = {}
     while not found:
         found = decided(search, allowed=search.books.work + 1)
@@ -660,7 +660,7 @@ def test_nothing_to_search_is_nothing_found() -> None:
 def test_every_instance_has_a_part_in_each_batch_before_any_has_two() -> None:
     kind = Valleys([0.0] * 3)
     kind.batch = 6
-    decided(searching(kind, Limits(subproblems=60)))
+    decided(searching(kind, SearchLimits(subproblems=60)))
     for step in kind.steps[2:8]:
         counts = [step.count(n) for n in range(3)]
         assert max(counts) - min(counts) <= 2  # parts come in pairs
@@ -670,7 +670,7 @@ def test_the_one_that_was_served_least_comes_first() -> None:
     watch = Watch()
     kind = Slow([0.0] * 3, watch)
     kind.batch = 1
-    search = searching(kind, Limits(subproblems=30), [100.0, 200.0, 400.0], watch)
+    search = searching(kind, SearchLimits(subproblems=30), [100.0, 200.0, 400.0], watch)
     decided(search)
     served = [step[0] for step in kind.steps[3:]]
     first = served[:14]

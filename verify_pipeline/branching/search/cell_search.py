@@ -11,7 +11,7 @@ import torch
 from verify_pipeline.branching.config.search_settings import EarlySplitSettings, SearchSettings
 from verify_pipeline.branching.limits.time_limits import Deadlines
 from verify_pipeline.branching.search.early_split import Cells, EarlySplits
-from verify_pipeline.branching.search.loop import Limits, ReplayAt, Search
+from verify_pipeline.branching.search.loop import ReplayAt, Search, SearchLimits
 from verify_pipeline.branching.search.relu_split import ReluSplits
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.subproblems import Domains
@@ -40,7 +40,7 @@ class CellSearch:
         self._instance, self._settings, self._early = instance, settings, early
         self._replay, self._clock = replay, clock
         kind = EarlySplits(instance, early, settings.budget)
-        self._cutting = Search(kind, Limits(), _patience(1), replay, clock)
+        self._cutting = Search(kind, SearchLimits(), _patience(1), replay, clock)
         self._inside: Search[Domains] | None = None
         self._cells: Cells | None = None
         self._proved = math.inf
@@ -132,7 +132,7 @@ class CellSearch:
         )
         parts = replace(self._instance[cells.instance], bounds=cells.bounds)
         kind = ReluSplits(parts, settings, None)
-        return Search(kind, Limits(), _patience(len(cells)), self._replay, self._clock)
+        return Search(kind, SearchLimits(), _patience(len(cells)), self._replay, self._clock)
 
 
 def _patience(count: int) -> Deadlines:

@@ -92,7 +92,7 @@ class SplitKind(Protocol[S]):
 
 
 @dataclass(frozen=True)
-class Limits:
+class SearchLimits:
     """When a search leaves an instance.
 
     Attributes:
@@ -134,7 +134,7 @@ class Search(Generic[S]):
     def __init__(
         self,
         kind: SplitKind[S],
-        limits: Limits,
+        limits: SearchLimits,
         deadlines: Deadlines,
         replay: ReplayAt,
         clock: Callable[[], float],

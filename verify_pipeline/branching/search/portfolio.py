@@ -24,7 +24,7 @@ from verify_pipeline.branching.limits.cost import in_domains
 from verify_pipeline.branching.limits.progress_estimate import ProgressRate
 from verify_pipeline.branching.search.cell_search import CellSearch
 from verify_pipeline.branching.search.early_split import are_promising
-from verify_pipeline.branching.search.loop import Limits, ReplayAt, Search
+from verify_pipeline.branching.search.loop import ReplayAt, Search, SearchLimits
 from verify_pipeline.branching.search.query import SearchQuery
 from verify_pipeline.branching.search.relu_split import ReluSplits
 from verify_pipeline.branching.tree.splittable import is_splittable
@@ -47,7 +47,7 @@ def relu_search(
     exact = query.instances(query.sufficient)
     kind = ReluSplits(exact, settings, query.start, refuted, query.input_dtype)
     give_up = math.inf if settings.give_up is None else settings.give_up
-    limits = Limits(settings.max_domains, settings.max_bytes, give_up)
+    limits = SearchLimits(settings.max_domains, settings.max_bytes, give_up)
     return Search(kind, limits, query.deadlines, replay, clock)
 
 

@@ -24,7 +24,7 @@ from verify_pipeline.branching.search.interval_split import (
     can_be_cut,
     has_smooth_neurons,
 )
-from verify_pipeline.branching.search.loop import Limits, ReplayAt, Search
+from verify_pipeline.branching.search.loop import ReplayAt, Search, SearchLimits
 from verify_pipeline.branching.search.portfolio import search_in_turns
 from verify_pipeline.branching.search.query import SearchQuery
 from verify_pipeline.branching.tree.splittable import is_splittable
@@ -92,7 +92,7 @@ def split_inputs(
     """Decide instances by splits of inputs alone; arguments and order as of :func:`search`."""
     kind = InputSplits(query, settings, room.batch, room.budget)
     give_up = math.inf if settings.give_up is None else settings.give_up
-    limits = Limits(None, room.bytes, give_up, room.patience)
+    limits = SearchLimits(None, room.bytes, give_up, room.patience)
     return Search(kind, limits, query.deadlines, replay, clock).run()
 
 
@@ -101,7 +101,7 @@ def split_intervals(
 ) -> Iterator[Decision]:
     """Decide instances by splits of intervals alone; arguments and order as of :func:`search`."""
     give_up = math.inf if settings.give_up is None else settings.give_up
-    limits = Limits(settings.max_domains, settings.max_bytes, give_up)
+    limits = SearchLimits(settings.max_domains, settings.max_bytes, give_up)
     kind = IntervalSplits(query, settings)
     return Search(kind, limits, query.deadlines, replay, clock).run()
 
