@@ -156,3 +156,12 @@ def test_forbidden_things_are_not_used(path: Path) -> None:
             assert allowed is None or part_of(path) in allowed, (
                 f"{path}:{node.lineno}: {node.func.id}() is not used in this project"
             )
+
+
+def test_no_two_public_classes_have_the_same_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in modules():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

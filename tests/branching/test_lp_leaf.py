@@ -11,7 +11,7 @@ from verify_pipeline.bounds import NodeBounds, Splits
 from verify_pipeline.branching.exact import lp_leaf as leaf_module
 from verify_pipeline.branching.exact.lp_leaf import Polytope, dual_bound, lp_leaf
 from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.ops import Linear, Relu
+from verify_pipeline.network.ops import LeakyRelu, Linear, Relu
 from verify_pipeline.problem import Box, Specification
 
 F64 = torch.float64
@@ -45,6 +45,17 @@ def test_the_least_value_lies_where_the_splits_meet() -> None:
 
 def test_a_stable_activation_needs_no_split() -> None:
     assert solve(0.5, 2, [0, 0]).lower.item() == pytest.approx(0.25, abs=1e-12)
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.2, 0.3, 0.7])
+def test_a_slope_is_not_rounded_to_float32(slope: float) -> None:
+    builder = GraphBuilder((1,))
+    scaled = builder.add(Linear(torch.tensor([[1.0]])), 0)
+    builder.add(LeakyRelu(slope), scaled)
+    graph = builder.build().to(F64)
+    box = Box(torch.tensor([[-2.0]], dtype=F64), torch.tensor([[-1.0]], dtype=F64))
+    leaf = lp_leaf(graph, box, SPEC, NodeBounds({1: box.lower}, {1: box.upper}), {})
+    assert leaf.lower.item() == pytest.approx(-2 * slope, abs=1e-14)
 
 
 def test_an_open_activation_is_refused() -> None:

@@ -163,7 +163,8 @@ def _columns(graph: Graph, columns: Tensor, phases: dict[int, _Phase]) -> tuple[
         side = torch.where(phase.active[phase.split], 1.0, -1.0).to(columns.dtype)
         coefficients.append(value.coefficients[:, phase.split] * side)
         constants.append(value.constant[:, phase.split] * side)
-        gain = torch.where(phase.active, 1.0, slope).to(columns.dtype)
+        # torch.where of two Python numbers would round the slope to float32
+        gain = torch.full_like(value.constant[0], slope).masked_fill(phase.active, 1.0)
         return Affine(value.coefficients * gain, value.constant * gain)
 
     output = propagate(graph, Affine(columns, zero), decided)
