@@ -219,3 +219,22 @@ def test_cells_that_refuse_a_point_decide_nothing(make_case: Any, make_mlp: Any)
         ended = cells.search(50, math.inf)
     assert (ended.status, ended.reason) == (Status.UNKNOWN, Reason.NOT_REPLAYED)
     assert isinstance(cells._inside, Search)
+
+
+def test_the_bound_is_no_better_than_that_of_a_cell_closed_while_cutting(
+    make_case: Any, make_mlp: Any
+) -> None:
+    """A cell that was closed before the others were searched counts as well."""
+    case = make_case(make_mlp(2), 12, 2, NUDGES)
+    closed_at, verified = 1e-9, 0
+    for n in range(12):
+        cells = cells_of(case, n)
+        if case.exact[n] <= 0 or cells.cut(1, math.inf) is not None:
+            continue
+        cells._cutting.books.proved.fill_(closed_at)
+        ended = None
+        while ended is None:
+            ended = cells.search(50, math.inf)
+        assert (ended.status, ended.bound) == (Status.VERIFIED, closed_at)
+        verified += 1
+    assert verified >= 1
