@@ -225,7 +225,7 @@ class OpenRows:
 
 
 def split(domains: Domains, columns: Tensor) -> Domains:
-    """Two children for each domain, ``2 D``, as :func:`parts.both_signs` has them.
+    """Two children for each domain, ``2 D``, as :func:`splitting.both_signs` has them.
 
     Args:
         domains: to split.
