@@ -1,4 +1,4 @@
-"""Mutants of the search and the bounds: each is a fault put in on purpose that some test has to notice.
+"""Mutants of the search and the bounds: faults put in on purpose, which some test has to notice.
 
     python benchmarks/mutants.py [NUMBER …]
 

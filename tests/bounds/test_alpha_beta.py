@@ -14,11 +14,13 @@ from verify_pipeline.bounds import (
     OptimiseSettings,
     clamp_to_splits,
     crown_intermediate,
+    crown_margins,
     interval_bounds,
+    optimise,
     optimise_intermediate,
 )
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.problem import Box
+from verify_pipeline.problem import Box, Specification
 
 SETTINGS = OptimiseSettings(iterations=15, lr_alpha=0.3, lr_beta=0.2, decay=0.95)
 
@@ -73,3 +75,24 @@ def widths(bounds: NodeBounds, source: int) -> float:
     """The sum of all widths behind a place."""
     pairs = ((bounds.lower[p], bounds.upper[p]) for p in bounds.lower if p > source)
     return sum(float((upper - lower).sum()) for lower, upper in pairs)
+
+
+def test_an_ascent_that_overshoots_keeps_its_best_slopes() -> None:
+    """Steps as long as the range of α: later ones are worse, and none of them is taken."""
+    overshot = 0
+    for seed in range(4):
+        graph = dense(seed).to(torch.float64)
+        box = Box.around(torch.full((1, 3), 0.5, dtype=torch.float64), 0.4, clip=None)
+        spec = Specification.margins(torch.tensor([0]), 2, torch.float64)
+        spec = Specification(spec.rows, spec.offsets - 10)  # no row is ever verified
+        bounds = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
+        lowers = []
+        for steps in range(10):
+            settings = OptimiseSettings(iterations=steps, lr_alpha=5.0, decay=1.0)
+            found, slopes = optimise(graph, box, spec, bounds, settings)
+            again = crown_margins(graph, box, spec, bounds, slopes).lower
+            assert float(found.lower) == pytest.approx(float(again), abs=1e-12)
+            lowers.append(float(found.lower))
+        assert lowers == sorted(lowers)
+        overshot += len(set(lowers)) < len(lowers)
+    assert overshot
