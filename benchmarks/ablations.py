@@ -1,6 +1,6 @@
 """What each mechanism of the bounds and the search is worth: the same tasks with it and without.
 
-    python benchmarks/ablations.py [TASKS.yaml] [--only NAME …] [--fresh] [--work runs/ablations]
+    python benchmarks/ablations.py [TASKS.yaml] [--only NAME …] [--fresh | --table]
 
 Every task is done with everything on, twice, and with each mechanism off in turn, in a process of
 its own that has one thread. A task in which a mechanism has no part is not repeated without it.

@@ -253,7 +253,7 @@ MUTANTS = (
     ),
     Mutant(
         "bounds: windows are one pixel off",
-        "bounds/intermediate/receptive_field.py",
+        "bounds/intermediate/windows.py",
         "first += x * self.step[1] + self.start[1] + left",
         "first += x * self.step[1] + self.start[1] + left + 1",
         ("bounds/test_receptive_field.py",),

@@ -38,6 +38,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("tasks", type=Path, nargs="?", default=TASKS, help="a file of tasks")
     add("--only", nargs="*", default=[], metavar="NAME", help="mechanisms, by their names' begin")
+    add("--table", action="store_true", help="only write the page, of what was measured")
     add("--fresh", action="store_true", help="measure what was measured already, too")
     add("--work", type=Path, default=Path("runs/ablations"), help="what was measured")
     add("--out", type=Path, default=Path("docs/ablations.md"), help="the page")
@@ -51,11 +52,12 @@ def _run(asked: argparse.Namespace) -> None:
     if asked.one is not None:
         measure_pass(asked.one, measured)
         return
-    for job in jobs:
-        check(job)
     if asked.fresh:
         shutil.rmtree(asked.work, ignore_errors=True)
-    measure_all(asked.tasks, measured, asked.only)
+    if not asked.table:
+        for job in jobs:
+            check(job)
+        measure_all(asked.tasks, measured, asked.only)
     named = [] if asked.tasks == TASKS else [str(asked.tasks)]
     text = page(measured, shlex.join(["python", "benchmarks/ablations.py", *named]))
     write_whole(asked.out, text)

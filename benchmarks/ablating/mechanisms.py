@@ -153,7 +153,7 @@ MECHANISMS = (
         "receptive fields",
         "",
         "bounds.intermediate.neuron_batches.receptive_field",
-        ("bounds/intermediate/receptive_field.py",),
+        ("bounds/intermediate/receptive_field.py", "bounds/intermediate/windows.py"),
         instead=lambda graph, place: None,
     ),
     Mechanism(

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from verify_pipeline.bounds import MemoryBudget, interval_bounds
-from verify_pipeline.bounds.intermediate.receptive_field import Windows, receptive_field
+from verify_pipeline.bounds.intermediate.receptive_field import receptive_field
 from verify_pipeline.bounds.intermediate.tighten import crown_intermediate
+from verify_pipeline.bounds.intermediate.windows import Windows
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.maxima import without_max_pooling
 from verify_pipeline.network.ops import (

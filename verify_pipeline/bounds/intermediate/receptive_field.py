@@ -11,14 +11,13 @@ auto_LiRPA uses the same locality: Xu et al. 2020, arXiv:2002.12920.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import singledispatch
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from verify_pipeline.bounds.intermediate.windows import Pair, Windows, pair
 from verify_pipeline.bounds.linear.backward import Functional, of_neurons
 from verify_pipeline.bounds.relaxations.base import Relaxation
 from verify_pipeline.bounds.relaxations.relaxed_graph import LinearGraph, is_affine
@@ -42,82 +41,8 @@ from verify_pipeline.network.ops import (
 )
 from verify_pipeline.problem import Box
 
-Pair = tuple[int, int]
-
 # A receptive field larger than this share of the network is not worth cutting out.
 _WORTHWHILE = 0.4
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows of a plane: the window of the neuron at ``(y, x)`` starts at ``step (y, x) + start``.
-
-    Attributes:
-        extent: height and width of a window.
-        step: distance between the windows of neighbouring neurons.
-        start: start of the window of the neuron at (0, 0); may be negative.
-    """
-
-    extent: Pair = (1, 1)
-    step: Pair = (1, 1)
-    start: Pair = (0, 0)
-
-    def through(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Windows:
-        """The windows of a convolution's input from which these windows of its output follow."""
-        return Windows(
-            extent=_pair(
-                (self.extent[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1
-                for i in range(2)
-            ),
-            step=_pair(self.step[i] * stride[i] for i in range(2)),
-            start=_pair(self.start[i] * stride[i] - padding[i] for i in range(2)),
-        )
-
-    def union(self, other: Windows) -> Windows | None:
-        """The smallest windows that contain both; None if their steps differ."""
-        if self.step != other.step:
-            return None
-        start = _pair(min(self.start[i], other.start[i]) for i in range(2))
-        end = (max(v.start[i] + v.extent[i] for v in (self, other)) for i in range(2))
-        return Windows(_pair(e - s for e, s in zip(end, start, strict=True)), self.step, start)
-
-    def margins(self, base: Pair, plane: Pair) -> tuple[int, int, int, int]:
-        """How far the windows of all neurons of ``base`` extend beyond ``plane``, as for F.pad."""
-        before = [max(0, -self.start[i]) for i in range(2)]
-        ends = [(base[i] - 1) * self.step[i] + self.start[i] + self.extent[i] for i in range(2)]
-        after = [max(0, ends[i] - plane[i]) for i in range(2)]
-        return before[1], after[1], before[0], after[0]
-
-    def cut(self, planes: Tensor, base: Pair, which: Tensor, y: Tensor, x: Tensor) -> Tensor:
-        """The windows of neurons, with zeros outside the plane.
-
-        Args:
-            planes: ``N x C x H x W``.
-            base: height and width of the neurons' plane.
-            which: instance of each neuron, ``Q``.
-            y: row of each neuron, ``Q``.
-            x: column of each neuron, ``Q``.
-
-        Returns:
-            ``Q x C x h x w``.
-        """
-        left, right, top, bottom = self.margins(base, (planes.shape[2], planes.shape[3]))
-        padded = F.pad(planes, (left, right, top, bottom))
-        channels, height, width = padded.shape[1:]
-        # selecting a window's rows among all stretches of their length is four times as fast as
-        # selecting windows among all windows
-        first = (which * (channels * height) + y * self.step[0] + self.start[0] + top) * width
-        first += x * self.step[1] + self.start[1] + left
-        plane = torch.arange(channels, device=planes.device) * height
-        rows = plane.unsqueeze(1) + torch.arange(self.extent[0], device=planes.device)
-        places = first.unsqueeze(1) + rows.flatten() * width
-        stretches = padded.flatten().unfold(0, self.extent[1], 1)
-        return stretches.index_select(0, places.flatten()).view(-1, channels, *self.extent)
-
-
-def _pair(values: Iterable[int]) -> Pair:
-    first, second = values
-    return first, second
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,7 +193,7 @@ def _(op: Slice, view: Windows) -> Windows | None:
         return None
     stride, start = [1, 1], [0, 0]
     stride[op.axis - 1], start[op.axis - 1] = op.step, op.start
-    return view.through((1, 1), _pair(stride), _pair(-first for first in start), (1, 1))
+    return view.through((1, 1), pair(stride), pair(-first for first in start), (1, 1))
 
 
 @view_of_input.register
@@ -316,7 +241,7 @@ class _Cutter:
             first = view.start[i] - have.start[i]
             extent, start = list(have.extent), list(have.start)
             extent[i], start[i] = view.extent[i], view.start[i]
-            have = Windows(_pair(extent), view.step, _pair(start))
+            have = Windows(pair(extent), view.step, pair(start))
             cut = Slice(i + 1, first, first + view.extent[i])
             source = self.add(cut, (source,), channels, have)
         return source
@@ -341,7 +266,7 @@ def _cut_out(graph: Graph, place: int, views: dict[int, Windows]) -> ReceptiveFi
         for i in node.inputs:
             assert needed is not None
             source = cutter.narrow(new_place[i], needed)
-            plane = _pair(graph.nodes[i].shape[1:])
+            plane = pair(graph.nodes[i].shape[1:])
             mixes = isinstance(node.op, (Conv2d, AvgPool2d))
             # outside the plane, lines of nonlinear nodes and the input's box are already zero
             leaks = is_affine(graph.nodes[i].op) and i != 0
