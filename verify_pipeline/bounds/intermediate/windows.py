@@ -80,5 +80,6 @@ class Windows:
 
 
 def pair(values: Iterable[int]) -> Pair:
+    """Two numbers as a pair: of rows, then of columns."""
     first, second = values
     return first, second
