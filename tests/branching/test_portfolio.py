@@ -100,10 +100,9 @@ def test_cells_that_decide_nothing_leave_splits_of_relus_their_share(
     assert idled
 
 
-def test_splits_of_relus_without_progress_leave_cells_theirs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The usual search counts domains and closes none; cells decide all the same."""
+@pytest.fixture
+def idle_splits(monkeypatch: pytest.MonkeyPatch) -> list[Search[Any]]:
+    """The usual searches, which count domains and bound none: only cells decide."""
     honest_portfolio, usual = _Portfolio.run, []
     honest_run = Search.run
 
@@ -120,9 +119,34 @@ def test_splits_of_relus_without_progress_leave_cells_theirs(
 
     monkeypatch.setattr(_Portfolio, "run", noted)
     monkeypatch.setattr(Search, "run", run)
+    return usual
+
+
+def test_splits_of_relus_without_progress_leave_cells_theirs(
+    idle_splits: list[Search[Any]],
+) -> None:
+    """The usual search counts domains and closes none; cells decide all the same."""
     (found,) = decide(Instances(3, [1e-3]), 1e6, ticking(1e-6))
     assert found.status is Status.VERIFIED
-    assert usual[0].open_share.tolist() == [1.0]
+    assert idle_splits[0].open_share.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cells_give_points_of_the_files_type(
+    dtype: torch.dtype, idle_splits: list[Search[Any]]
+) -> None:
+    """A file that takes float64 is given the points themselves, not their roundings."""
+    query = replace(query_of(Instances(3, [-1e-3])), input_dtype=dtype)
+    honest, given = by_graph(query.spec, query.graph), []
+
+    def replay(n: int, point: torch.Tensor) -> Counterexample | None:
+        given.append(point.dtype)
+        return honest(n, point)
+
+    (found,) = search_in_turns(query, SHORT, replay, ticking(1e-6))
+    assert found.status is Status.FALSIFIED
+    assert set(given) == {dtype}
+    assert len(idle_splits) == 1
 
 
 def test_the_end_in_cells_is_that_of_the_instance(monkeypatch: pytest.MonkeyPatch) -> None:

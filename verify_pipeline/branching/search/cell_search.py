@@ -27,6 +27,7 @@ class CellSearch:
         early: settings of early splits.
         replay: called for the points that break the specification.
         clock: returns seconds.
+        input_dtype: dtype of counterexamples.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class CellSearch:
         early: EarlySplitSettings,
         replay: ReplayAt,
         clock: Callable[[], float],
+        input_dtype: torch.dtype = torch.float32,
     ) -> None:
         self._instance, self._settings, self._early = instance, settings, early
+        self._input_dtype = input_dtype
         self._replay, self._clock = replay, clock
         kind = EarlySplits(instance, early, settings.budget)
         self._cutting = Search(kind, SearchLimits(), _patience(1), replay, clock)
@@ -131,7 +134,7 @@ class CellSearch:
             tighten=replace(self._settings.tighten, iterations=0),
         )
         parts = replace(self._instance[cells.instance], bounds=cells.bounds)
-        kind = ReluSplits(parts, settings, None)
+        kind = ReluSplits(parts, settings, None, input_dtype=self._input_dtype)
         return Search(kind, SearchLimits(), _patience(len(cells)), self._replay, self._clock)
 
 

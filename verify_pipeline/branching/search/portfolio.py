@@ -147,6 +147,7 @@ class _Portfolio:
         clock: Callable[[], float],
     ) -> None:
         self._exact, self._usual = query.instances(query.sufficient), usual
+        self._input_dtype = query.input_dtype
         self._settings, self._early = settings, early
         self._replay, self._clock = replay, clock
         unstable = Neurons.of(query.graph).unstable(self._exact.bounds).sum(1)
@@ -181,7 +182,12 @@ class _Portfolio:
                 return self._replay(n, point)
 
             cells = CellSearch(
-                self._exact[n : n + 1], self._settings, self._early, replay, self._clock
+                self._exact[n : n + 1],
+                self._settings,
+                self._early,
+                replay,
+                self._clock,
+                self._input_dtype,
             )
             self._turns[n] = Turns(cells, self._early, float(self._cost[n]), share)
         return self._turns[n]
