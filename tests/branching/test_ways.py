@@ -289,3 +289,11 @@ def test_ways_fit_the_network(
     chosen = ways(query_of(Problem(graph, box, spec)), settings, ROOM, ticking(1.0))
     assert [way.share for way in chosen] == shares
     assert chosen[-1].share == 1.0
+
+
+def test_a_query_without_instances_has_no_decisions() -> None:
+    graph = network(0, None)
+    box = Box.around(random_image(0, 2), 0.01, clip=None)
+    query = query_of(Problem(graph, box, Specification.margins(torch.zeros(1).long(), 3, F64)))
+    none = query[torch.tensor([], dtype=torch.long)]
+    assert list(search(none, QUICK, ROOM, by_graph(none.spec, graph), ticking(1.0))) == []

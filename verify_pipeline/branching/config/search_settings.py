@@ -6,6 +6,7 @@ the ledger. A mechanism whose settings are None is off.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
@@ -227,3 +228,8 @@ class SearchSettings:
     max_bytes: PositiveCount = 1 << 31
     budget: MemoryBudget = MemoryBudget()
     attack: AttackChoice = AttackChoice()
+
+    @property
+    def allowed_multiple(self) -> float:
+        """Multiple of its seconds that a search may be expected to take; infinite: any."""
+        return math.inf if self.give_up is None else self.give_up

@@ -46,8 +46,7 @@ def relu_search(
     refuted = Reason.EXHAUSTED if query.spec.spare else Reason.NOT_REPLAYED
     exact = query.instances(query.sufficient)
     kind = ReluSplits(exact, settings, query.start, refuted, query.input_dtype)
-    give_up = math.inf if settings.give_up is None else settings.give_up
-    limits = SearchLimits(settings.max_domains, settings.max_bytes, give_up)
+    limits = SearchLimits(settings.max_domains, settings.max_bytes, settings.allowed_multiple)
     return Search(kind, limits, query.deadlines, replay, clock)
 
 

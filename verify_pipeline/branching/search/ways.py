@@ -91,8 +91,7 @@ def split_inputs(
 ) -> Iterator[Decision]:
     """Decide instances by splits of inputs only; arguments and order as in :func:`search`."""
     kind = InputSplits(query, settings, room.batch, room.budget)
-    give_up = math.inf if settings.give_up is None else settings.give_up
-    limits = SearchLimits(None, room.bytes, give_up, room.patience)
+    limits = SearchLimits(None, room.bytes, settings.allowed_multiple, room.patience)
     return Search(kind, limits, query.deadlines, replay, clock).run()
 
 
@@ -100,8 +99,7 @@ def split_intervals(
     query: SearchQuery, settings: SearchSettings, replay: ReplayAt, clock: Callable[[], float]
 ) -> Iterator[Decision]:
     """Decide instances by splits of intervals only; arguments and order as in :func:`search`."""
-    give_up = math.inf if settings.give_up is None else settings.give_up
-    limits = SearchLimits(settings.max_domains, settings.max_bytes, give_up)
+    limits = SearchLimits(settings.max_domains, settings.max_bytes, settings.allowed_multiple)
     kind = IntervalSplits(query, settings)
     return Search(kind, limits, query.deadlines, replay, clock).run()
 
@@ -116,19 +114,21 @@ def search(
     """Decide each instance once, in the order in which the instances end.
 
     Args:
-        query: the instances.
+        query: the instances; there may be none.
         settings: settings of the searches.
         room: resources of splits of inputs.
         replay: called for the points that break a specification.
         clock: returns seconds; the caller's work between two decisions is not charged.
     """
+    if len(query) == 0:
+        return iter(())
     return in_order(ways(query, settings, room, clock), query, replay)
 
 
 def ways(
     query: SearchQuery, settings: SearchSettings, room: InputSplitRoom, clock: Callable[[], float]
 ) -> list[Way]:
-    """The ways that suit a network; those that decide most instances come first."""
+    """The ways that suit at least one instance of a network; those that decide most come first."""
 
     def relus(some: SearchQuery, replay: ReplayAt) -> Iterator[Decision]:
         return search_in_turns(some, settings, replay, clock)
