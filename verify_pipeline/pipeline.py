@@ -6,6 +6,7 @@ was interrupted continues when it is made again with the same arguments.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -329,6 +330,7 @@ def _notes(settings: TrainSettings) -> dict[str, str]:
         "alpha": repr(settings.loss.alpha),
         "epsilon": repr(settings.epsilon.target),
         "seed": str(settings.seed),
+        "training": json.dumps(asdict(settings), ensure_ascii=False),
     }
 
 

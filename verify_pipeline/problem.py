@@ -333,6 +333,21 @@ class Decision:
     subproblems: int = 0
 
 
+@dataclass(frozen=True)
+class StageResult:
+    """What one stage did with one instance.
+
+    Attributes:
+        stage: its name.
+        seconds: that it charged.
+        bound: its lower bound of the least margin; None: it has none.
+    """
+
+    stage: str
+    seconds: float
+    bound: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Verdict:
     """What is known about one instance, and the evidence for it.
@@ -350,6 +365,7 @@ class Verdict:
         detail: further information for users (an exception's text, a number of domains).
         claimed_by: the name of the other tool if VERIFIED rests only on that tool's result; empty
             if it rests on ``bound``. Tables count the two cases separately.
+        stages: what each stage did that saw the instance, in order.
 
     Raises:
         ValueError: there is no evidence for the status.
@@ -363,6 +379,7 @@ class Verdict:
     reason: Reason | None = None
     detail: str = ""
     claimed_by: str = ""
+    stages: tuple[StageResult, ...] = ()
 
     def __post_init__(self) -> None:
         if self.claimed_by and self.status is not Status.VERIFIED:

@@ -67,6 +67,17 @@ def test_each_stage_is_given_what_the_ones_before_left_open(
     assert (verdicts[3].reason, verdicts[3].stage) == (Reason.NOT_DECIDED, "last")
 
 
+def test_a_verdict_says_what_each_stage_did(certify: Callable[..., Verdicts], fake: Stages) -> None:
+    def bound(task: Task) -> Iterator[Decision]:
+        yield Decision(0, Status.UNKNOWN, bound=-2.0, seconds=0.5)
+
+    verdicts = certify(1, fake(bound), fake(verify(), name="last"))
+    first, last = verdicts[0].stages
+    assert (first.stage, first.seconds, first.bound) == ("fake", 0.5, -2.0)
+    assert (last.stage, last.bound) == ("last", None)
+    assert first.seconds + last.seconds == pytest.approx(verdicts[0].seconds)
+
+
 def test_stages_that_have_nothing_left_are_not_run(
     certify: Callable[..., Verdicts], fake: Stages
 ) -> None:

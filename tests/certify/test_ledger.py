@@ -26,7 +26,7 @@ from verify_pipeline.certify.records import (
     unpack,
 )
 from verify_pipeline.errors import LedgerError
-from verify_pipeline.problem import Counterexample, Reason, Status, Verdict
+from verify_pipeline.problem import Counterexample, Reason, StageResult, Status, Verdict
 
 SETTINGS = '{"stages": ["clean", "ibp", "attack", "crown"]}'
 RUN = Run("a" * 64, "digits", "test", "linf 0.1", "margins", settings_digest(SETTINGS))
@@ -295,3 +295,38 @@ def test_two_processes_write_one_is_killed_and_each_image_is_decided_once(tmp_pa
             )
         assert written["victim"] <= {r.index for r in records if r.detail == "victim"}
         assert append(ledger, entry(count)) == 1
+
+
+def test_what_the_stages_did_and_what_the_file_notes_is_kept(tmp_path: Path) -> None:
+    stages = (StageResult("ibp", 0.25, -1.5), StageResult("crown", 0.5, None))
+    verdict = Verdict(Status.UNKNOWN, "crown", 0.75, reason=Reason.NOT_DECIDED, stages=stages)
+    info = replace(INFO, notes={"loss": "cc-ibp", "seed": "3"})
+    with Ledger.open(tmp_path / "l.sqlite") as ledger:
+        ledger.register(info, Extent.of(range(1)))
+        ledger.append(RUN, [Entry(0, DIGEST, 1, verdict)], 1.0, "")
+        (record,) = ledger.records(RUN)
+        (read,) = ledger.runs()
+    assert record.stages == stages
+    assert read.notes == {"loss": "cc-ibp", "seed": "3"}
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("stages", '[["ibp", -1, null]]'),
+        ("stages", '[["sorcery", 1, null]]'),
+        ("stages", '[["ibp", 1]]'),
+        ("stages", "no JSON"),
+        ("notes", "[]"),
+        ("notes", '{"seed": 3}'),
+    ],
+)
+def test_what_no_stage_did_is_refused(tmp_path: Path, column: str, text: str) -> None:
+    verdict = Verdict(Status.UNKNOWN, "ibp", 0.75, reason=Reason.NOT_DECIDED)
+    with Ledger.open(tmp_path / "l.sqlite") as ledger:
+        ledger.register(INFO, Extent.of(range(1)))
+        ledger.append(RUN, [Entry(0, DIGEST, 1, verdict)], 1.0, "")
+        table = "runs" if column == "notes" else "verdicts"
+        ledger._connection.execute(f"UPDATE {table} SET {column} = ?", (text,))
+        with pytest.raises(LedgerError, match="expected"):
+            ledger.records(RUN)

@@ -38,10 +38,10 @@ def test_it_is_brought_up_to_date_once(old: Path) -> None:
     for _ in range(2):
         Ledger.open(old).close()
     with sqlite3.connect(old) as raw:
-        assert raw.execute("PRAGMA user_version").fetchone() == (2,)
+        assert raw.execute("PRAGMA user_version").fetchone() == (3,)
         columns = [row[1] for row in raw.execute("PRAGMA table_info(runs)")]
     raw.close()
-    assert columns[-3:] == ["outputs", "input_shape", "asked"]
+    assert columns[-4:] == ["outputs", "input_shape", "asked", "notes"]
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ def test_it_goes_together_with_a_new_one(old: Path, tmp_path: Path) -> None:
 
 def test_ledgers_of_a_newer_version_are_refused(old: Path) -> None:
     with sqlite3.connect(old) as raw:
-        raw.execute("PRAGMA user_version = 3")
+        raw.execute("PRAGMA user_version = 4")
     raw.close()
-    with pytest.raises(LedgerError, match="up to 2; got 3"):
+    with pytest.raises(LedgerError, match="up to 3; got 4"):
         Ledger.existing(old)
 
 

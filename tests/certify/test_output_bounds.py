@@ -1,7 +1,7 @@
 """Bounds of outputs and of rows: sound, as tight as the method says, never NaN."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -222,6 +222,7 @@ class InMemory:
     graph: Graph
     path: Path | None = None
     digest: str = "0" * 64
+    metadata: Mapping[str, str] = field(default_factory=dict)
     input_dtype: torch.dtype = torch.float32
     compared: bool = False
 

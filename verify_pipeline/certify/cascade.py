@@ -22,7 +22,7 @@ from verify_pipeline.certify.shared_time import SharedTimeBudget
 from verify_pipeline.certify.stage_settings import StageShares
 from verify_pipeline.certify.time_accounting import TimeShares
 from verify_pipeline.errors import UnsupportedOperatorError
-from verify_pipeline.problem import Decision, Reason, Status, Verdict
+from verify_pipeline.problem import Decision, Reason, StageResult, Status, Verdict
 
 Sink = Callable[[int, Verdict], None]
 """Stores the final verdict of the image with that index."""
@@ -66,18 +66,29 @@ class _Failure:
 
 @dataclass
 class _Progress:
-    """State of one open instance: seconds charged, best bound, and why it is open, if known.
+    """State of one open instance: what the stages did, best bound, and why it is open, if known.
 
     ``hurried`` is set once a stage was told that the time of some instance of its task is up. A
     stage that has used up only its share leaves time for the next stages.
     """
 
-    seconds: float = 0.0
+    stages: list[StageResult] = field(default_factory=list)
     hurried: bool = False
     bound: float | None = None
     stage: str = ""
     reason: Reason | None = None
     detail: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds charged by all stages so far."""
+        return sum(each.seconds for each in self.stages)
+
+    def charge(self, stage: str, seconds: float, bound: float | None) -> None:
+        """Record the seconds of a stage, and its bound if it has one."""
+        if self.stages and self.stages[-1].stage == stage:  # memory ran out, and it was repeated
+            seconds += self.stages.pop().seconds
+        self.stages.append(StageResult(stage, seconds, bound))
 
     def note(self, stage: str, decision: Decision) -> None:
         """Record what a stage found out about an instance that stays open."""
@@ -195,11 +206,12 @@ class Cascade:
             index = chunk[decision.place]
             del left[index]
             seconds = shares.leave()
-            self._charge(index, seconds if decision.seconds is None else decision.seconds)
+            seconds = seconds if decision.seconds is None else decision.seconds
+            self._charge(stage, index, seconds, decision.bound)
             self._take(stage, index, decision)
         rest = shares.so_far()
         for index in left:
-            self._charge(index, rest)
+            self._charge(stage, index, rest)
         return list(left), failure
 
     def _decisions(self, stage: Stage, chunk: list[int], shares: TimeShares) -> Iterator[Decision]:
@@ -244,8 +256,8 @@ class Cascade:
                 self._open[index].hurried = True
         return passed < share * least
 
-    def _charge(self, index: int, seconds: float) -> None:
-        self._open[index].seconds += seconds
+    def _charge(self, stage: Stage, index: int, seconds: float, bound: float | None = None) -> None:
+        self._open[index].charge(stage.name, seconds, bound)
         if index in self._room.purses:
             self._room.purses[index].pay(seconds)
 
@@ -265,6 +277,7 @@ class Cascade:
                 counterexample=decision.counterexample,
                 detail=decision.detail,
                 claimed_by=decision.claimed_by,
+                stages=tuple(progress.stages),
             )
         except ValueError as error:  # a stage that claims a verdict without evidence has failed
             self._stays_open(stage, index, _failure(error))
@@ -292,6 +305,7 @@ class Cascade:
             bound=progress.bound,
             reason=progress.reason or Reason.NOT_DECIDED,
             detail=progress.detail,
+            stages=tuple(progress.stages),
         )
         self._settle(index, verdict)
 

@@ -8,7 +8,7 @@ input's shape, ``K`` outputs, ``S`` rows of the specification.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -49,6 +49,11 @@ class Certifiable(Protocol):
     @property
     def digest(self) -> str:
         """SHA-256 of its file, in hexadecimal."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What its exporter noted in the file."""
         ...
 
     @property

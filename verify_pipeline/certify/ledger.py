@@ -9,6 +9,7 @@ needs a local disk: on a network file system, use one ledger per machine.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,14 +41,14 @@ from verify_pipeline.problem import OF_TIME, Counterexample, Status
 
 # A row that is decided stays as it is; an UNKNOWN one gives way to a later attempt.
 _APPEND = """
-INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run, image, instance) DO UPDATE SET
     verdict = excluded.verdict, reason = excluded.reason, stage = excluded.stage,
     bound = excluded.bound, seconds = verdicts.seconds + excluded.seconds,
     timeout = excluded.timeout, attempts = verdicts.attempts + 1,
     input = excluded.input, input_shape = excluded.input_shape, output = excluded.output,
     margin = excluded.margin, detail = excluded.detail, versions = excluded.versions,
-    decided_at = excluded.decided_at
+    decided_at = excluded.decided_at, stages = excluded.stages
 WHERE verdicts.verdict = 'unknown'
 """
 
@@ -116,7 +117,8 @@ class Ledger:
             row = self._connection.execute(_SELECT_RUN, _key(info.run)).fetchone()
             if row is None:
                 values = (*_key(info.run), info.network_name, info.epsilon, info.settings)
-                self._connection.execute(_REGISTER, (*values, info.outputs, shape, asked.text))
+                known = (info.outputs, shape, _json(dict(info.notes)), asked.text)
+                self._connection.execute(_REGISTER, (*values, *known))
                 return
             decided = self._connection.execute(
                 "SELECT DISTINCT image FROM verdicts WHERE run = ?", row
@@ -124,9 +126,10 @@ class Ledger:
             extent = asked_again(
                 self.asked(info.run), Extent.of(int(image) for (image,) in decided), asked
             )
+            text = None if extent is None else extent.text
             self._connection.execute(
-                "UPDATE runs SET asked = ?, outputs = ?, input_shape = ? WHERE id = ?",
-                (None if extent is None else extent.text, info.outputs, shape, *row),
+                "UPDATE runs SET asked = ?, outputs = ?, input_shape = ?, notes = ? WHERE id = ?",
+                (text, info.outputs, shape, _json(dict(info.notes)), *row),
             )
 
     def runs(self) -> list[RunInfo]:
@@ -289,7 +292,7 @@ _SELECT_RUN = (
     "SELECT id FROM runs WHERE network = ? AND data_set = ? AND split = ? AND perturbation = ?"
     " AND specification = ? AND settings_digest = ?"
 )
-_REGISTER = f"INSERT INTO runs ({RUN_COLUMNS}, asked) VALUES ({', '.join('?' * 12)})"
+_REGISTER = f"INSERT INTO runs ({RUN_COLUMNS}, asked) VALUES ({', '.join('?' * 13)})"
 
 
 def _key(run: Run) -> tuple[str, ...]:
@@ -324,4 +327,9 @@ def _row(run_id: int, entry: Entry, timeout: float, versions: str) -> tuple[Any,
         verdict.detail,
         versions,
         time.time(),
+        _json([[each.stage, each.seconds, each.bound] for each in verdict.stages]),
     )
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

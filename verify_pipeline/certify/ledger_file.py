@@ -11,7 +11,7 @@ from pathlib import Path
 from verify_pipeline.errors import LedgerError
 
 APPLICATION_ID = 0x5650_4C47
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_SECONDS = 120.0
 
 _SCHEMA = """
@@ -20,7 +20,7 @@ CREATE TABLE runs (
     network TEXT NOT NULL, data_set TEXT NOT NULL, split TEXT NOT NULL,
     perturbation TEXT NOT NULL, specification TEXT NOT NULL, settings_digest TEXT NOT NULL,
     network_name TEXT NOT NULL, epsilon REAL, settings TEXT NOT NULL,
-    outputs INTEGER, input_shape TEXT, asked TEXT,
+    outputs INTEGER, input_shape TEXT, asked TEXT, notes TEXT,
     UNIQUE (network, data_set, split, perturbation, specification, settings_digest)
 );
 CREATE TABLE verdicts (
@@ -29,13 +29,16 @@ CREATE TABLE verdicts (
     verdict TEXT NOT NULL, reason TEXT, stage TEXT NOT NULL, bound REAL,
     seconds REAL NOT NULL, timeout REAL NOT NULL, attempts INTEGER NOT NULL,
     input BLOB, input_shape TEXT, output BLOB, margin REAL,
-    detail TEXT NOT NULL, versions TEXT NOT NULL, decided_at REAL NOT NULL,
+    detail TEXT NOT NULL, versions TEXT NOT NULL, decided_at REAL NOT NULL, stages TEXT,
     PRIMARY KEY (run, image, instance)
 ) WITHOUT ROWID;
 """
 
-_SINCE_VERSION_1 = ("outputs INTEGER", "input_shape TEXT", "asked TEXT")
-"""Columns of ``runs`` that ledgers of version 1 lack; NULL after migration, meaning unknown."""
+_ADDED: dict[int, dict[str, tuple[str, ...]]] = {
+    2: {"runs": ("outputs INTEGER", "input_shape TEXT", "asked TEXT")},
+    3: {"runs": ("notes TEXT",), "verdicts": ("stages TEXT",)},
+}
+"""What each version of the schema added; NULL in older rows, meaning unknown."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -176,10 +179,12 @@ def _update(connection: sqlite3.Connection) -> None:
     if _version(connection) == SCHEMA_VERSION:
         return
     with transaction(connection):
-        if _version(connection) < SCHEMA_VERSION:
-            for column in _SINCE_VERSION_1:
-                connection.execute(f"ALTER TABLE runs ADD COLUMN {column}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        before = _version(connection)
+        for version in range(before + 1, SCHEMA_VERSION + 1):
+            for table, columns in _ADDED[version].items():
+                for column in columns:
+                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+            connection.execute(f"PRAGMA user_version = {version}")
 
 
 def _version(connection: sqlite3.Connection) -> int:

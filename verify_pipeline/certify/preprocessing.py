@@ -9,6 +9,7 @@ float64's rounding.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -131,6 +132,7 @@ class Prepared:
         graph: of pixels.
         path: of the network's file.
         digest: of the network's file.
+        metadata: notes in the network's file.
         replay: float32 preprocessing, then the file.
         input_dtype: of the pixels: float32 where they are normalised, else as the file takes them.
         compared: whether graph and replay are compared before anything is certified.
@@ -141,6 +143,7 @@ class Prepared:
     graph: Graph
     path: Path | None
     digest: str
+    metadata: Mapping[str, str]
     replay: Replay
     input_dtype: torch.dtype = torch.float32
     compared: bool = True
@@ -198,6 +201,7 @@ def _as_it_is(network: Certifiable) -> Prepared:
         network.graph,
         network.path,
         network.digest,
+        network.metadata,
         network.replay,
         network.input_dtype,
         network.compared,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from verify_pipeline.errors import LedgerError
-from verify_pipeline.problem import TIED, Counterexample, Reason, Status, Verdict
+from verify_pipeline.problem import TIED, Counterexample, Reason, StageResult, Status, Verdict
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class RunInfo:
         settings: the settings as JSON.
         outputs: K of the network; None: unknown, as in ledgers of older versions.
         input_shape: ``*X`` of the images; None: unknown likewise.
+        notes: what the network's exporter noted in the file, such as loss, α and seed; empty:
+            nothing, or unknown likewise.
     """
 
     run: Run
@@ -55,6 +58,7 @@ class RunInfo:
     settings: str
     outputs: int | None = None
     input_shape: tuple[int, ...] | None = None
+    notes: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +97,8 @@ class Record:
         detail: more for a reader.
         versions: of the packages that decided it.
         decided_at: Unix time in seconds.
+        stages: what each stage of the last attempt did; empty in ledgers of older versions.
+        counterexample: short SHA-256 of its pixels, for FALSIFIED (16 hexadecimal digits).
     """
 
     index: int
@@ -109,6 +115,8 @@ class Record:
     detail: str
     versions: str
     decided_at: float
+    stages: tuple[StageResult, ...] = ()
+    counterexample: str = ""
 
     @property
     def tied(self) -> bool:
@@ -133,6 +141,11 @@ def instance_digest(*tensors: Tensor) -> str:
         sha.update(str((tensor.dtype, tuple(tensor.shape))).encode())
         sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()[:32]
+
+
+def input_digest(pixels: Tensor) -> str:
+    """Short SHA-256 of a counterexample's pixels, in hexadecimal (16 digits)."""
+    return hashlib.sha256(_bytes(pixels)).hexdigest()[:16]
 
 
 FLOAT64_MARK = b"d"

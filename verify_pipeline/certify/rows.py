@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,21 +23,22 @@ from verify_pipeline.certify.records import (
     Record,
     Run,
     RunInfo,
+    input_digest,
     settings_digest,
     unpack,
 )
 from verify_pipeline.certify.specifications import OutputSpecification
 from verify_pipeline.certify.stage_verdicts import CLAIMING_STAGES, DECIDES, IN_PLACE_OF
 from verify_pipeline.errors import DataError, LedgerError
-from verify_pipeline.problem import Counterexample, Reason, Status
+from verify_pipeline.problem import Counterexample, Reason, StageResult, Status
 
 RUN_COLUMNS = (
     "network, data_set, split, perturbation, specification, settings_digest, network_name, epsilon,"
-    " settings, outputs, input_shape"
+    " settings, outputs, input_shape, notes"
 )
 VERDICT_COLUMNS = (
     "image, instance, label, verdict, reason, stage, bound, margin, seconds, timeout, attempts, "
-    "detail, versions, decided_at, input, input_shape, output"
+    "detail, versions, decided_at, stages, input, input_shape, output"
 )
 _SHAPE = re.compile(r"\d{1,9}(?:,\d{1,9})*")
 
@@ -62,7 +63,7 @@ def read_run(row: Sequence[Any]) -> RunInfo:
     Raises:
         UnfoundedError: a column is invalid.
     """
-    network, _, _, _, _, digest, name, epsilon, settings, outputs, shape = row
+    network, _, _, _, _, digest, name, epsilon, settings, outputs, shape, notes = row
     for text in (*row[:7], settings):
         _need(isinstance(text, str), "texts that name the run", text)
     run = Run(*row[:6])
@@ -76,7 +77,7 @@ def read_run(row: Sequence[Any]) -> RunInfo:
     _need(outputs is None or _is_count(outputs, 1), "the number of outputs", outputs)
     _need(shape is None or _is_shape(shape), "the shape of an image", shape)
     axes = None if shape is None else tuple(int(axis) for axis in shape.split(","))
-    return RunInfo(run, name, epsilon, settings, outputs, axes)
+    return RunInfo(run, name, epsilon, settings, outputs, axes, _notes(notes))
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,14 @@ class RowReader:
         *values, packed_input, shape, output = row
         _check_values(values)
         status, reason = Status(values[3]), None if values[4] is None else Reason[values[4]]
-        record = Record(values[0], values[1], values[2], status, reason, *values[5:])
+        record = Record(values[0], values[1], values[2], status, reason, *values[5:14])
+        record = replace(record, stages=_stage_results(values[14]))
         self._check_label(record)
         self._check_stage(record)
         evidence = (packed_input, shape, output)
         if status is Status.FALSIFIED:
-            self._check_counterexample(record, evidence)
+            found = self._check_counterexample(record, evidence)
+            record = replace(record, counterexample=input_digest(found.input))
         else:
             held = [one for one in (*evidence, record.margin) if one is not None]
             _need(not held, f"no counterexample of a {status.value} image", "one")
@@ -138,7 +141,7 @@ class RowReader:
             able = sorted(name for name in self._allowed if status in DECIDES[name])
             _need(stage in able, f"{status.value} by one of {', '.join(able)}", stage)
 
-    def _check_counterexample(self, record: Record, evidence: Sequence[Any]) -> None:
+    def _check_counterexample(self, record: Record, evidence: Sequence[Any]) -> Counterexample:
         """A whole one, of the network's sizes, at which the specification does not hold."""
         packed, shape, output = evidence
         stored = isinstance(packed, bytes) and isinstance(output, bytes) and _is_shape(shape)
@@ -156,6 +159,7 @@ class RowReader:
         count, outputs = found.output.numel(), self.info.outputs
         _need(outputs in (None, count), f"{outputs} outputs at the counterexample", count)
         self._check_margin(record, found)
+        return found
 
     def _check_margin(self, record: Record, found: Counterexample) -> None:
         """Check that the outputs break the run's specification, if its text defines it."""
@@ -175,7 +179,7 @@ class RowReader:
 def _check_values(values: Sequence[Any]) -> None:
     """Check that each column holds a value of its type."""
     index, instance, label, verdict, reason, stage, bound, margin, seconds, timeout = values[:10]
-    attempts, detail, versions, decided_at = values[10:]
+    attempts, detail, versions, decided_at = values[10:14]
     _need(_is_count(index), "the place of an image", index)
     digest = isinstance(instance, str) and re.fullmatch("[0-9a-f]{32}", instance)
     _need(digest, "an instance's digest", instance)
@@ -204,6 +208,37 @@ def _stages(settings: str) -> tuple[str, ...]:
         return ()
     known = isinstance(named, list) and all(isinstance(n, str) and n in DECIDES for n in named)
     return tuple(named) if known else ()
+
+
+def _notes(text: object) -> dict[str, str]:
+    """The notes of a network's file, from JSON; none in ledgers of older versions."""
+    found = {} if text is None else _parsed(text)
+    are_texts = isinstance(found, dict) and all(isinstance(one, str) for one in found.values())
+    _need(are_texts, "notes of a network's file as JSON", text)
+    return found
+
+
+def _stage_results(text: object) -> tuple[StageResult, ...]:
+    """What the stages did, from JSON; nothing in ledgers of older versions."""
+    found = [] if text is None else _parsed(text)
+    _need(isinstance(found, list) and all(map(_is_result, found)), "results of stages", text)
+    return tuple(StageResult(*each) for each in found)
+
+
+def _is_result(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != 3:
+        return False
+    stage, seconds, bound = value
+    timed = _is_number(seconds) and 0 <= seconds < math.inf
+    return stage in DECIDES and timed and (bound is None or _is_number(bound))
+
+
+def _parsed(text: object) -> Any:
+    """The value of a JSON text; None if it is none."""
+    try:
+        return json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_number(value: object) -> bool:

@@ -94,7 +94,8 @@ def certify_set(
         settings=made.digest,
     )
     shape, outputs = tuple(images.shape), prepared.graph.outputs
-    info = RunInfo(run, network_name(network), asked.epsilon, made.tried, outputs, shape)
+    name, notes = network_name(network), network.metadata
+    info = RunInfo(run, name, asked.epsilon, made.tried, outputs, shape, notes)
     deployed = None if begun is None else Deployed(begun, prepared.replay, prepared.input_dtype)
     job = _Job(asked.instances, info, made, settings.retry, subject.device, deployed)
     other = None if abcrown is None else partial(abcrown, made, subject, prepared)

@@ -60,6 +60,7 @@ class Summary:
             * ``margin``: at the counterexample, <= 0; NaN if there is none.
             * ``seconds``: charged to the image over all attempts.
             * ``attempts``: how often it was tried.
+            * ``counterexample``: short SHA-256 of its pixels; empty if there is none.
             * ``tied``: whether it is verified before the network's end only, where the file itself
               ties.
             * ``detail``: more for a reader.
