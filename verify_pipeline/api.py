@@ -59,6 +59,7 @@ from verify_pipeline.certify.output_bounds import OutputBounds
 from verify_pipeline.certify.perturbations import ChannelBalls, LinfBall, PixelBalls
 from verify_pipeline.certify.preprocessing import Preprocessing
 from verify_pipeline.certify.questions import Question
+from verify_pipeline.certify.radii import ImageRadius, Radii
 from verify_pipeline.certify.settings import CertifySettings
 from verify_pipeline.certify.specifications import LinearRows, Margins, Targeted, TopK
 from verify_pipeline.certify.stage_settings import (
@@ -99,6 +100,7 @@ from verify_pipeline.problem import (
     margins_of_logits,
 )
 from verify_pipeline.queries import bounds, verify, verify_batch
+from verify_pipeline.radius import radius
 from verify_pipeline.reports import Evidence, publish, read_ledgers, recheck_ledger, tabulate
 from verify_pipeline.training import Trained, TrainObserver, TrainSettings
 from verify_pipeline.training import restore as load_trained
@@ -117,6 +119,7 @@ __all__ = [
     "Evidence",
     "ExportReport",
     "FewInputSettings",
+    "ImageRadius",
     "ImageSet",
     "Ledger",
     "LinearRows",
@@ -128,6 +131,7 @@ __all__ = [
     "PixelBalls",
     "Preprocessing",
     "Question",
+    "Radii",
     "Reason",
     "Recipe",
     "Specification",
@@ -164,6 +168,7 @@ __all__ = [
     "network_from_module",
     "pgd",
     "publish",
+    "radius",
     "read_ledgers",
     "read_search",
     "recheck_ledger",

@@ -52,7 +52,8 @@ class AskedQuestion:
     Attributes:
         network: of pixels: the network's file behind its preprocessing.
         instances: boxes and specifications.
-        perturbation: as in a ledger's run.
+        box: how the boxes are made, such as ``linf 0.1``.
+        preprocessing: what is done to pixels; empty: nothing.
         specification: as in a ledger's run.
         epsilon: half-width of the boxes, where it is one number.
         compares: whether only comparisons of outputs are asked for.
@@ -60,10 +61,27 @@ class AskedQuestion:
 
     network: Prepared
     instances: Instances
-    perturbation: str
+    box: str
+    preprocessing: str
     specification: str
     epsilon: float | None
     compares: bool
+
+    @property
+    def perturbation(self) -> str:
+        """Boxes and preprocessing as in a ledger's run."""
+        return perturbation_text(self.box, self.preprocessing)
+
+
+def perturbation_text(box: str, preprocessing: str) -> str:
+    """What a ledger's run says of boxes and of what is done to pixels, both as texts."""
+    return f"{box}; {preprocessing}" if preprocessing else box
+
+
+def perturbation_parts(text: str) -> tuple[str, str]:
+    """The two texts of which :func:`perturbation_text` made one."""
+    box, _, preprocessing = text.partition("; ")
+    return box, preprocessing
 
 
 def ask(
@@ -100,8 +118,7 @@ def ask(
         instances = RobustImages(images, chosen, perturbation, spec, prepared.input_dtype)
         instances.check_fits(prepared.graph)
         box, width = perturbation.name, perturbation.epsilon
-    name = f"{box}; {words}" if words else box
-    return AskedQuestion(prepared, instances, name, spec.name, width, spec.needs_labels)
+    return AskedQuestion(prepared, instances, box, words, spec.name, width, spec.needs_labels)
 
 
 def _concerned(

@@ -20,6 +20,7 @@ from verify_pipeline.cli.crosschecking import crosscheck
 from verify_pipeline.cli.framework import Command, Group
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument, folder
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
+from verify_pipeline.cli.radius import radius
 
 if TYPE_CHECKING:
     from verify_pipeline.run_folders import Begun
@@ -141,6 +142,7 @@ def export(
 
 _command()(certify)
 _command()(recheck)
+_command()(radius)
 _command()(vnnlib)
 _command()(vnncomp)
 _command()(crosscheck)
