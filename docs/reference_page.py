@@ -35,7 +35,7 @@ WITH_METHODS = (
     "ImageSet",
     "Ledger",
     "Network",
-    "Radii",
+    "RobustnessDistribution",
     "Specification",
     "Summary",
     "Tally",
@@ -85,7 +85,7 @@ SECTIONS = {
         "AbcrownSetup",
         "find_abcrown",
     ),
-    "Radii": ("radius", "Radii", "ImageRadius"),
+    "Radii": ("radius", "RobustnessDistribution", "ImageRadius"),
     "Questions": (
         "Question",
         "LinfBall",

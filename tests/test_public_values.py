@@ -35,11 +35,11 @@ def summary() -> api.Summary:
     return api.Summary(info, records, asked=Extent.of(range(3)))
 
 
-def radii() -> api.Radii:
+def radii() -> api.RobustnessDistribution:
     proved = Bracket().with_proof(0.025)
     brackets = (proved, proved.with_counterexample(0.05), Bracket().with_counterexample(0.0))
     images = [api.ImageRadius(n, n, bracket, 0.1) for n, bracket in enumerate(brackets)]
-    return api.Radii(summary().info, (0.05, 0.1), tuple(images))
+    return api.RobustnessDistribution(summary().info, (0.05, 0.1), tuple(images))
 
 
 def values() -> dict[str, object]:
@@ -59,7 +59,7 @@ def values() -> dict[str, object]:
         "OutputBounds": api.bounds(network, api.Box.around(IMAGES, 0.1)),
         "PixelBalls": api.PixelBalls(IMAGES[0]),
         "Question": api.Question(api.PixelBalls(IMAGES[0]), api.Targeted(LABELS)),
-        "Radii": radii(),
+        "RobustnessDistribution": radii(),
         "Recipe": recipe,
         "Specification": api.Specification.margins(LABELS, 3),
         "Summary": summary(),
@@ -116,8 +116,9 @@ def test_reprs_say_what_it_is() -> None:
     assert made["ImageRadius"] == (
         "ImageRadius(1: verified up to 0.025, falsified from 0.05, step)"
     )
-    assert made["Radii"] == (
-        "Radii(net on toy test: 3 images, 2 ε up to 0.1, average certified radius 0.01667 to 0.05)"
+    assert made["RobustnessDistribution"] == (
+        "RobustnessDistribution(net on toy test: 3 images, 2 ε up to 0.1, "
+        "average radius 0.01667 to 0.05)"
     )
     assert made["Summary"] == (
         "Summary(net on toy test, linf 0.1: 3 images, 3 right, 1 verified, 1 undecided)"

@@ -151,7 +151,7 @@ def test_a_stopped_search_continues_and_decides_nothing_twice(
     assert third.decided_images == []
 
 
-def pd_equal(first: api.Radii, second: api.Radii) -> None:
+def pd_equal(first: api.RobustnessDistribution, second: api.RobustnessDistribution) -> None:
     columns = ["image", "label", "verified_up_to", "falsified_from", "gap"]
     assert first.to_frame()[columns].equals(second.to_frame()[columns])
     assert first.curve().equals(second.curve())

@@ -59,7 +59,7 @@ from verify_pipeline.certify.output_bounds import OutputBounds
 from verify_pipeline.certify.perturbations import ChannelBalls, LinfBall, PixelBalls
 from verify_pipeline.certify.preprocessing import Preprocessing
 from verify_pipeline.certify.questions import Question
-from verify_pipeline.certify.radii import ImageRadius, Radii
+from verify_pipeline.certify.radii import ImageRadius, RobustnessDistribution
 from verify_pipeline.certify.settings import CertifySettings
 from verify_pipeline.certify.specifications import LinearRows, Margins, Targeted, TopK
 from verify_pipeline.certify.stage_settings import (
@@ -131,9 +131,9 @@ __all__ = [
     "PixelBalls",
     "Preprocessing",
     "Question",
-    "Radii",
     "Reason",
     "Recipe",
+    "RobustnessDistribution",
     "Specification",
     "StageShares",
     "Status",

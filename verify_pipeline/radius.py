@@ -13,7 +13,7 @@ from verify_pipeline.certify.contract import Observer
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.questions import Question
-from verify_pipeline.certify.radii import Radii
+from verify_pipeline.certify.radii import RobustnessDistribution
 from verify_pipeline.certify.radius_search import search_radii
 from verify_pipeline.certify.run import ask_settings, borrowed
 from verify_pipeline.certify.settings import CertifySettings
@@ -38,7 +38,7 @@ def radius(
     observer: Observer | None = None,
     device: str = "auto",
     progress: bool = False,
-) -> Radii:
+) -> RobustnessDistribution:
     """For each image, the largest ε that is verified and the least one that is falsified.
 
     All images are bisected together over a grid of ε: each round certifies those whose interval is
@@ -88,7 +88,7 @@ def _check(settings: CertifySettings, question: Question) -> None:
         raise ConfigError("radius", expected="stages of this package", got="abcrown")
 
 
-def _like_guessing(radii: Radii, question: Question) -> tuple[str, ...]:
+def _like_guessing(radii: RobustnessDistribution, question: Question) -> tuple[str, ...]:
     """A remark on a network that is right no more often than by guessing."""
     info = radii.info
     if info.run.specification != MARGINS.name:

@@ -164,16 +164,25 @@ def question_of(run: Run, given: Question | None = None) -> Question | None:
     Returns:
         None if something stays open. What was given may be another question than the run's.
     """
-    box, separator, rest = run.perturbation.partition("; ")
-    found = _PREPROCESSING.fullmatch(separator + rest)
+    box, _ = perturbation_parts(run.perturbation)
+    preprocessing = preprocessing_of(run)
     perturbation = ball_of(box) or (None if given is None else given.perturbation)
     spec = specification_of(run.specification) or (None if given is None else given.specification)
-    if found is None or spec is None or (perturbation is None and box != BOXES):
+    if preprocessing is None or spec is None or (perturbation is None and box != BOXES):
+        return None
+    return Question(perturbation, spec, preprocessing)
+
+
+def preprocessing_of(run: Run) -> Preprocessing | None:
+    """What a run says is done to pixels; None: its text is none that :func:`ask` gives."""
+    _, separator, rest = run.perturbation.partition("; ")
+    found = _PREPROCESSING.fullmatch(separator + rest)
+    if found is None:
         return None
     mean, std = (_numbers(found[name] or "") for name in ("mean", "std"))
     # without a layout, the axis order is unchanged
     layout: Layout = "nhwc" if found["layout"] else "nchw"
-    return Question(perturbation, spec, Preprocessing(mean, std, layout))
+    return Preprocessing(mean, std, layout)
 
 
 _DIGEST = "[0-9a-f]{32}"

@@ -1,4 +1,4 @@
-"""Radii of images: for each the interval that holds it, and what follows for the whole set."""
+"""The radii of images: for each the interval that holds it, and what follows for a whole set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MISCLASSIFIED, AT_LARGEST, STEP, CONTRADICTED = (
     "step",
     "contradicted",
 )
-"""Why an interval ends where it does, unless attempts in it failed; see :meth:`Radii.to_frame`."""
+"""Why an interval ends where it does, unless attempts in it failed; ``to_frame`` explains them."""
 
 COLUMNS = {
     "image": "int64",
@@ -72,7 +72,7 @@ class ImageRadius:
 
     @property
     def gap(self) -> str:
-        """Why the interval is not smaller; see :meth:`Radii.to_frame`."""
+        """Why the interval is not smaller; see ``RobustnessDistribution.to_frame``."""
         if self.misclassified:
             return MISCLASSIFIED
         if self.bracket.contradicted:
@@ -85,8 +85,8 @@ class ImageRadius:
 
 
 @dataclass(frozen=True, eq=False)
-class Radii:
-    """The radii of some images of a set, each as an interval.
+class RobustnessDistribution:
+    """The radii of some images of a set, each as an interval (term: Bosman et al. 2025).
 
     Attributes:
         info: the run of the largest ε; the other runs differ from it in ε alone.
@@ -103,9 +103,9 @@ class Radii:
     def __repr__(self) -> str:
         run, (lower, upper) = self.info.run, self.average
         return (
-            f"Radii({self.info.network_name} on {run.data_set} {run.split}: {len(self.images)} "
-            f"images, {len(self.grid)} ε up to {self.largest:.6g}, average certified radius "
-            f"{lower:.4g} to {upper:.4g})"
+            f"RobustnessDistribution({self.info.network_name} on {run.data_set} {run.split}: "
+            f"{len(self.images)} images, {len(self.grid)} ε up to {self.largest:.6g}, average "
+            f"radius {lower:.4g} to {upper:.4g})"
         )
 
     @property

@@ -19,7 +19,7 @@ from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.perturbations import LinfBall, OwnBalls
 from verify_pipeline.certify.questions import perturbation_parts, perturbation_text
-from verify_pipeline.certify.radii import ImageRadius, Radii
+from verify_pipeline.certify.radii import ImageRadius, RobustnessDistribution
 from verify_pipeline.certify.records import Record, RunInfo
 from verify_pipeline.certify.stage_verdicts import CLAIMING_STAGES
 from verify_pipeline.problem import OF_TIME, Status
@@ -31,7 +31,7 @@ def search_radii(
     grid: Sequence[float],
     ledger: Ledger,
     observer: Observer,
-) -> Radii:
+) -> RobustnessDistribution:
     """Bisect the radius of every image until no ε of the grid is open.
 
     Args:
@@ -56,7 +56,7 @@ def search_radii(
         ImageRadius(index, images.label(index), bracket, grid[-1])
         for index, bracket in sorted(brackets.items())
     )
-    return Radii(certifier.info, tuple(grid), found, _contradictions(found))
+    return RobustnessDistribution(certifier.info, tuple(grid), found, _contradictions(found))
 
 
 def _next_epsilons(brackets: Mapping[int, Bracket], grid: Sequence[float]) -> dict[int, float]:

@@ -21,6 +21,7 @@ from verify_pipeline.cli.framework import Command, Group
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument, folder
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
 from verify_pipeline.cli.radius import radius
+from verify_pipeline.cli.showing import show
 
 if TYPE_CHECKING:
     from verify_pipeline.run_folders import Begun
@@ -143,6 +144,7 @@ def export(
 _command()(certify)
 _command()(recheck)
 _command()(radius)
+_command()(show)
 _command()(vnnlib)
 _command()(vnncomp)
 _command()(crosscheck)

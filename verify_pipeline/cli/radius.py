@@ -23,7 +23,7 @@ from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from verify_pipeline.certify.radii import Radii
+    from verify_pipeline.certify.radii import RobustnessDistribution
     from verify_pipeline.data import Split
     from verify_pipeline.pipeline import Certification
 
@@ -212,7 +212,7 @@ def _job(
     )
 
 
-def _show(found: Radii, ledger: Path) -> None:
+def _show(found: RobustnessDistribution, ledger: Path) -> None:
     """Print the tables with their notes; remarks go to standard error."""
     from rich.console import Console
 

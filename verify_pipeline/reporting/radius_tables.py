@@ -12,7 +12,7 @@ from rich.table import Table
 
 from verify_pipeline.atomic_write import write_all
 from verify_pipeline.certify.boxes import spread
-from verify_pipeline.certify.radii import AT_LARGEST, MISCLASSIFIED, STEP, Radii
+from verify_pipeline.certify.radii import AT_LARGEST, MISCLASSIFIED, STEP, RobustnessDistribution
 from verify_pipeline.problem import Reason
 from verify_pipeline.reporting.tables import asked_text, epsilon_text
 
@@ -23,7 +23,9 @@ FILES = ("{}.csv", "{}-curve.csv", "{}.md")
 """Names of the files: a row for each image, the curve, and the page."""
 
 
-def write_radii(radii: Radii, folder: Path, name: str, command: str) -> tuple[Path, ...]:
+def write_radii(
+    radii: RobustnessDistribution, folder: Path, name: str, command: str
+) -> tuple[Path, ...]:
     """Write ``<name>.csv``, ``<name>-curve.csv`` and ``<name>.md``.
 
     Args:
@@ -47,7 +49,7 @@ def write_radii(radii: Radii, folder: Path, name: str, command: str) -> tuple[Pa
     )
 
 
-def radii_title(radii: Radii) -> str:
+def radii_title(radii: RobustnessDistribution) -> str:
     """One line: the network, the images, the question and the ε."""
     run = radii.info.run
     asked = asked_text(radii.info)
@@ -60,14 +62,14 @@ def radii_title(radii: Radii) -> str:
     return ", ".join(words)
 
 
-def curve_rows(radii: Radii) -> list[tuple[str, str, str]]:
+def curve_rows(radii: RobustnessDistribution) -> list[tuple[str, str, str]]:
     """ε, verified % and robust at most %, at a few ε of the grid."""
     shown = spread((0.0, *radii.grid), SHOWN_EPSILONS)
     rows = radii.curve(shown).itertuples(index=False)
     return [(_epsilon(radii, e), f"{verified:.2f}", f"{most:.2f}") for e, verified, most in rows]
 
 
-def quantile_rows(radii: Radii) -> list[tuple[str, str, str]]:
+def quantile_rows(radii: RobustnessDistribution) -> list[tuple[str, str, str]]:
     """The share of images, and both ends of that quantile of their radius."""
     rows = radii.quantiles().itertuples(index=False)
     return [
@@ -75,7 +77,7 @@ def quantile_rows(radii: Radii) -> list[tuple[str, str, str]]:
     ]
 
 
-def radii_notes(radii: Radii) -> list[str]:
+def radii_notes(radii: RobustnessDistribution) -> list[str]:
     """Sentences under the tables: the average, the radii that are cut off, the open intervals."""
     lower, upper = radii.average
     cut = sum(image.verified >= radii.largest for image in radii.images)
@@ -96,7 +98,7 @@ def radii_notes(radii: Radii) -> list[str]:
     return told
 
 
-def radii_as_rich(radii: Radii) -> list[Table]:
+def radii_as_rich(radii: RobustnessDistribution) -> list[Table]:
     """The certified accuracies and the quantiles, for a terminal."""
     tables = []
     for headings, rows in (
@@ -112,7 +114,7 @@ def radii_as_rich(radii: Radii) -> list[Table]:
     return tables
 
 
-def radii_as_markdown(radii: Radii, command: str) -> str:
+def radii_as_markdown(radii: RobustnessDistribution, command: str) -> str:
     """A page: both tables, the average, and how it was made."""
     return "\n".join(
         [
@@ -140,7 +142,7 @@ def _markdown(headings: tuple[str, ...], rows: list[tuple[str, str, str]]) -> li
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def _epsilon(radii: Radii, value: float) -> str:
+def _epsilon(radii: RobustnessDistribution, value: float) -> str:
     """ε as a fraction like 2/255 if all of the grid are such, else as a decimal."""
     fractions = all("/" in epsilon_text(each) for each in radii.grid)
     return epsilon_text(value) if fractions and value else f"{value:.6g}"
