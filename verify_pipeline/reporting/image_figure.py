@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from verify_pipeline.errors import DependencyError
-from verify_pipeline.reporting.pictures import Picture, Pictures
+from verify_pipeline.reporting.pictures import Picture, ImagePictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ class Caption:
     adversarial: Sequence[str] = ()
 
 
-def image_png(pictures: Pictures, caption: Caption, command: str) -> bytes:
+def image_png(pictures: ImagePictures, caption: Caption, command: str) -> bytes:
     """A PNG file's content: one picture, or three where there is a counterexample.
 
     Args:
@@ -55,7 +55,7 @@ def image_png(pictures: Pictures, caption: Caption, command: str) -> bytes:
     if pictures.adversarial is not None and pictures.difference is not None:
         amplified = (f"difference × {pictures.factor:.3g}", "grey: not changed")
         panels += [(pictures.difference, amplified), (pictures.adversarial, caption.adversarial)]
-    figure = Figure(figsize=(SIDE * max(len(panels), 2), SIDE + 1.1), layout="constrained")
+    figure = Figure(figsize=(SIDE * max(len(panels), 2), SIDE + 0.8), layout="constrained")
     FigureCanvasAgg(figure)
     for place, (picture, words) in enumerate(panels, 1):
         _draw(figure.add_subplot(1, len(panels), place), picture, words)
