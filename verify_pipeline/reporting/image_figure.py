@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from verify_pipeline.errors import DependencyError
-from verify_pipeline.reporting.pictures import Picture, ImagePictures
+from verify_pipeline.reporting.pictures import ImagePictures, Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
