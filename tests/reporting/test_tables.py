@@ -22,9 +22,10 @@ from verify_pipeline.reporting import (
     write_images,
     write_table,
 )
+from verify_pipeline.reporting.facts import epsilon_text
 from verify_pipeline.reporting.notes import notes
 from verify_pipeline.reporting.render import HEADINGS
-from verify_pipeline.reporting.tables import PERCENTAGES, epsilon_text
+from verify_pipeline.reporting.tables import PERCENTAGES
 
 ALL = '["clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound"]'
 INFO = RunInfo(

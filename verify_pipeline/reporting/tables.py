@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from verify_pipeline.certify.records import RunInfo
 from verify_pipeline.certify.tally import Summary
+from verify_pipeline.reporting.facts import asked_text, epsilon_text
 
 KEYS = ("network", "data_set", "split", "epsilon", "asked", "images")
 """Columns that identify a row, in both tables. ``asked`` is omitted if all runs ask the default
@@ -77,23 +77,6 @@ def seconds_table(summaries: Sequence[Summary]) -> pd.DataFrame:
             }
         )
     return _without_the_usual(pd.DataFrame(rows))
-
-
-def epsilon_text(epsilon: float | None) -> str:
-    """ε as a fraction like ``2/255`` if it equals one, otherwise as the shortest decimal."""
-    if epsilon is None:
-        return ""
-    numerator = round(epsilon * 255)
-    if numerator > 0 and numerator / 255 == epsilon and epsilon < 1:
-        return f"{numerator}/255"
-    return f"{epsilon:g}" if float(f"{epsilon:g}") == epsilon else repr(epsilon)
-
-
-def asked_text(info: RunInfo) -> str:
-    """The parts of a run's question that differ from the default: preprocessing, specification."""
-    _, *words = info.run.perturbation.split("; ")
-    specification = info.run.specification
-    return "; ".join([*words, *([] if specification == "margins" else [specification])])
 
 
 def _without_the_usual(frame: pd.DataFrame) -> pd.DataFrame:
