@@ -148,6 +148,7 @@ def test_a_picture(folder: Path) -> None:
         (0, ("--epsilon", "2/255"), "1 (linf 0.1); got ε = 0.00784"),
         (0, ("--epsilon", "x"), "--epsilon: expected a finite number"),
         (0, ("--png", "@x.png"), "images pairs arrays; expected a known data set"),
+        (0, ("--png", "@x.bmp"), "figure's format; expected pdf or svg or png; got 'bmp'"),
         (0, ("--png", ""), "--png; expected a path that ends in a file's name"),
         (0, ("--images", "@pairs.npy", "--labels", "@others.npy"), "the image and label that were"),
         (0, ("--labels", "@labels.npy"), "both or neither"),
@@ -201,8 +202,7 @@ def test_flat_images_are_shown_but_not_drawn(folder: Path) -> None:
 
 
 def test_a_missing_matplotlib_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, out, err = shown(folder, 0, *own(folder), "--png", folder / "x.png")
     assert (code, out) == (2, "")
     assert "pip install 'verify_pipeline[plots]'" in err

@@ -15,6 +15,7 @@ from verify_pipeline.cli.options import DataRoot
 from verify_pipeline.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
     from verify_pipeline.data import ImageSet
@@ -54,7 +55,8 @@ NetworkOption = Annotated[
 Png = Annotated[
     Path | None,
     typer.Option(
-        help="Draw the image, the counterexample and their amplified difference into this file.",
+        help="Draw the image, the counterexample and their amplified difference into this file, "
+        "which may also end in .pdf or .svg.",
         rich_help_panel=panels.OUTPUT,
     ),
 ]
@@ -86,11 +88,13 @@ def show(
     chooses one.
     """
     from verify_pipeline.certify.ledger import Ledger
+    from verify_pipeline.figures.files import check_formats
     from verify_pipeline.reporting.image_details import RunChoice, image_rows
     from verify_pipeline.reporting.image_text import rows_as_lines
 
     if png is not None:
         named("--png", png)
+        check_formats((png.suffix.removeprefix(".").lower(),))
     with Ledger.existing(ledger) as book:
         rows = image_rows(book, image, RunChoice(shown.run, _epsilon(shown.epsilon)))
     if len(rows) == 1:
@@ -122,6 +126,7 @@ def _show_one(row: ImageRow, shown: ShownRun, png: Path | None) -> None:
     from verify_pipeline import onnx
     from verify_pipeline.reporting.image_details import change_of, outputs_at
     from verify_pipeline.reporting.image_text import (
+        caption_title,
         counterexample_as_lines,
         outputs_as_lines,
         row_as_lines,
@@ -144,7 +149,7 @@ def _show_one(row: ImageRow, shown: ShownRun, png: Path | None) -> None:
         outputs = outputs_at(network, row, pixels)
     found = row.counterexample
     change = None if pixels is None or found is None else change_of(found, pixels)
-    content = None if png is None or pixels is None else _drawn(row, pixels, outputs)
+    figure = None if png is None or pixels is None else _drawn(row, pixels, outputs)
     lines = row_as_lines(row)
     if outputs is not None:
         lines += ["", "at the image"]
@@ -154,10 +159,12 @@ def _show_one(row: ImageRow, shown: ShownRun, png: Path | None) -> None:
     if pixels is None:
         lines += ["", f"The image itself is not known: {problem}"]
     typer.echo("\n".join(lines))
-    if png is not None and content is not None:
-        from verify_pipeline.atomic_write import write_whole
+    if png is not None and figure is not None:
+        from verify_pipeline.figures.files import save_figure
 
-        typer.echo(f"wrote {write_whole(png, content)}")
+        title = " ".join(caption_title(row))
+        for path in save_figure(figure, png, title=title, command=this_command()):
+            typer.echo(f"wrote {path}")
 
 
 def _pixels(row: ImageRow, shown: ShownRun, download: bool) -> Tensor:
@@ -194,17 +201,23 @@ def _own_images(row: ImageRow, shown: ShownRun) -> ImageSet | None:
     return data.from_arrays(own.images, own.labels, classes, own.name, "arrays")
 
 
-def _drawn(row: ImageRow, pixels: Tensor, outputs: Tensor | None) -> bytes:
-    """The PNG file of an image."""
-    from verify_pipeline.reporting.image_figure import Caption, image_png
+def _drawn(row: ImageRow, pixels: Tensor, outputs: Tensor | None) -> Figure:
+    """The figure of an image.
+
+    Raises:
+        DataError: the image cannot be drawn.
+        DependencyError: matplotlib is not installed.
+    """
+    from verify_pipeline.figures.draw.image import ImageCaption, draw_image
+    from verify_pipeline.figures.style import styled
     from verify_pipeline.reporting.image_text import caption_lines, caption_title
     from verify_pipeline.reporting.pictures import pictures_of
 
-    found = row.counterexample
+    found, label = row.counterexample, row.record.label
     adversarial = None if found is None else found.input.reshape(pixels.shape)
-    after = [] if found is None else caption_lines(found.output, row.record.label)
-    label = row.record.label
+    after = [] if found is None else caption_lines(found.output, label)
     before = [] if label is None else [f"label {label}"]
     before += [] if outputs is None else caption_lines(outputs, label)
-    caption = Caption(caption_title(row), before, after)
-    return image_png(pictures_of(pixels, adversarial), caption, this_command())
+    pictures = pictures_of(pixels, adversarial)
+    with styled():
+        return draw_image(pictures, ImageCaption(caption_title(row), before, after))

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from verify_pipeline.certify.records import Record
 from verify_pipeline.problem import Status
+from verify_pipeline.reporting.facts import epsilon_text
 from verify_pipeline.reporting.image_details import Change, ImageRow
-from verify_pipeline.reporting.tables import epsilon_text
 
 WIDTH = 14
 """Columns of the names of facts."""
@@ -125,11 +125,11 @@ def outputs_as_lines(outputs: Tensor, label: int | None, name: str) -> list[str]
     return [_fact("  predicted", f"class {predicted}{wrong}"), *lines]
 
 
-def caption_title(row: ImageRow) -> str:
-    """One line about an image and its verdict, for a figure."""
+def caption_title(row: ImageRow) -> list[str]:
+    """Two lines about an image and its verdict, for a figure."""
     run = row.info.run
     where = f"{row.info.network_name}, {run.data_set} {run.split}, image {row.record.index}"
-    return f"{where}\n{_box(row)}: {_verdict(row.record)} by {row.record.stage}"
+    return [where, f"{_box(row)}: {_verdict(row.record)} by {row.record.stage}"]
 
 
 def caption_lines(outputs: Tensor, label: int | None) -> list[str]:

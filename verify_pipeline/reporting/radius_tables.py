@@ -14,7 +14,7 @@ from verify_pipeline.atomic_write import write_all
 from verify_pipeline.certify.boxes import spread
 from verify_pipeline.certify.radii import AT_LARGEST, MISCLASSIFIED, STEP, RobustnessDistribution
 from verify_pipeline.problem import Reason
-from verify_pipeline.reporting.tables import asked_text, epsilon_text
+from verify_pipeline.reporting.facts import asked_text, epsilon_text
 
 SHOWN_EPSILONS = 9
 """Rows of the table of certified accuracies, at most."""
