@@ -1,6 +1,7 @@
 """Radii of images: exact ones by hand, brute force, resumption, and what is not claimed."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,6 +156,34 @@ def pd_equal(first: api.RobustnessDistribution, second: api.RobustnessDistributi
     columns = ["image", "label", "verified_up_to", "falsified_from", "gap"]
     assert first.to_frame()[columns].equals(second.to_frame()[columns])
     assert first.curve().equals(second.curve())
+
+
+class Meanwhile(Count):
+    """Lets another process certify everything at one ε once a stage of the first round begins."""
+
+    def __init__(self, certify: Callable[[], object]) -> None:
+        super().__init__()
+        self._certify = certify
+        self.in_first_round = 0
+
+    def stage_started(self, stage: str, images: int) -> None:
+        if stage == "ibp" and self.rounds == 1:
+            self._certify()
+
+    def finished(self) -> None:
+        if self.rounds == 1:
+            self.in_first_round = len(self.decided_images)
+
+
+def test_what_another_process_decides_meanwhile_is_left_out(
+    small: tuple[api.Network, api.ImageSet], tmp_path: Path
+) -> None:
+    network, images = small
+    alone = api.radius(network, images, 0.5, steps=10)
+    ledger, middle = tmp_path / "ledger.sqlite", alone.grid[5]
+    other = Meanwhile(lambda: api.certify(network, images, middle, ledger=ledger))
+    pd_equal(api.radius(network, images, 0.5, steps=10, ledger=ledger, observer=other), alone)
+    assert other.in_first_round == 2  # the misclassified images, before the others were decided
 
 
 def test_what_certify_decided_is_used_whatever_its_settings(

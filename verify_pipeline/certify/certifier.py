@@ -36,7 +36,7 @@ from verify_pipeline.certify.stages import build_stages, for_few_inputs
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.network.outputs import Beginning, beginning
-from verify_pipeline.problem import Status, Verdict
+from verify_pipeline.problem import Verdict
 
 StageMaker = Callable[[Plan, Subject, Prepared], Stage]
 """Makes the stage that asks an external tool."""
@@ -156,20 +156,20 @@ class Certifier:
             entry = Entry(index, digests[index], instances.label(index), verdict)
             ledger.append(runs[index], [entry], timeout, versions_now)
 
-        def held() -> list[tuple[Record, ...]]:
-            return [_records(ledger, part, digests) for part in parts]
-
         def decided_elsewhere() -> set[int]:
-            known = (record for records in held() for record in records)
-            return {record.index for record in known if record.status is not Status.UNKNOWN}
+            return {
+                index
+                for part in parts
+                for index, digest in ledger.decided(part.info.run)
+                if runs.get(index) == part.info.run and digests[index] == digest
+            }
 
         room = CascadeLimits(timeout, self.plan.memory, self.device, shares=self.plan.shares)
         cascade = Cascade(instances, self.stages, room, sink, observer, self.clock)
         cascade.run(sorted(open_), decided_elsewhere)
         observer.finished()
         return [
-            Summary(part.info, records, asked=part.asked)
-            for part, records in zip(parts, held(), strict=True)
+            Summary(part.info, _records(ledger, part, digests), asked=part.asked) for part in parts
         ]
 
 
