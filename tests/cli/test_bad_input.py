@@ -322,7 +322,19 @@ RADII = {
     f"radius two.onnx {OWN} --up-to 0.1 --top-k 2": "below the number of classes",
 }
 
-CASES = {**RECIPES, **QUESTIONS, **DATA, **LEDGERS, **PROPERTIES, **RADII}
+SHOWN = {
+    "show good.sqlite": "Missing option '--image'",
+    "show gone.sqlite --image 0": "ledger gone.sqlite; expected a file; got none",
+    "show text.sqlite --image 0": "expected an undamaged ledger",
+    "show edited.sqlite --image 0": "run 1, image 0; expected a finite bound",
+    "show bare.sqlite --image 0": "image 0; expected verdicts; got none of it in the ledger",
+    "show good.sqlite --image 9": "image 9; expected one with a verdict: 0:4; got none of it",
+    "show good.sqlite --image -1": "Invalid value for",
+    "show good.sqlite --image 0 --run 0": "Invalid value for",
+    "show good.sqlite --image 0 --png x.png": "expected a known data set; got your own images",
+}
+
+CASES = {**RECIPES, **QUESTIONS, **DATA, **LEDGERS, **PROPERTIES, **RADII, **SHOWN}
 
 
 def digests(folder: Path) -> dict[Path, str]:
