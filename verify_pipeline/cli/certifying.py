@@ -196,10 +196,12 @@ def recheck(
 
 def about(info: RunInfo) -> str:
     """One line that describes a run: its images and the question."""
+    from verify_pipeline.reporting.facts import epsilon_text
+
     run = info.run
     box, separator, preprocessing = run.perturbation.partition("; ")
     if info.epsilon is not None:
-        box = f"ε = {info.epsilon}"
+        box = f"ε = {epsilon_text(info.epsilon)}"
     words = [f"{run.data_set} {run.split}", box + separator + preprocessing]
     return ", ".join(words if run.specification == "margins" else [*words, run.specification])
 

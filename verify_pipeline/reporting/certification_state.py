@@ -52,6 +52,7 @@ class StageState:
         counts: its verdicts, by outcome.
         decided_at: the clock's time of each verdict.
         began: the clock's time of its beginning.
+        batch_ended: the clock's time at which the last task was done.
         ended: the clock's time of its end; None: it runs.
     """
 
@@ -62,10 +63,16 @@ class StageState:
     counts: Counter[str] = field(default_factory=Counter)
     decided_at: list[float] = field(default_factory=list)
     began: float = 0.0
+    batch_ended: float = 0.0
     ended: float | None = None
 
     def __post_init__(self) -> None:
-        self.began = self.clock()
+        self.began = self.batch_ended = self.clock()
+
+    def batch_done(self, images: int) -> None:
+        """Count the images of a task that is done."""
+        self.batch_ended = self.clock()
+        self.looked_at += images
 
     @property
     def done(self) -> int:
@@ -85,8 +92,10 @@ class StageState:
     def recent(self) -> tuple[int, float]:
         """How many images were done in how many seconds, as the rate is told."""
         seconds = self.seconds
-        if not self.searches or self.ended is not None:
+        if self.ended is not None:
             return self.done, seconds
+        if not self.searches:
+            return self.looked_at, self.batch_ended - self.began
         window = RECENT * seconds
         before = bisect_right(self.decided_at, self.began + seconds - window)
         return len(self.decided_at) - before, window
@@ -104,13 +113,15 @@ class StageState:
             limit: the seconds that images may still take, all together.
         """
         images, seconds = self.recent()
-        remaining = self.images - self.done
         if self.searches:
-            low = remaining * seconds / images if images else 0.0
+            low = (self.images - self.done) * seconds / images if images else 0.0
             return TimeRange(min(low, limit), limit)
         if not images:
             return None
-        expected = min(remaining * seconds / images, limit)
+        # of the batch that runs, the clock knows only how long it has run
+        since = self.clock() - self.batch_ended
+        remaining = (self.images - self.looked_at) * seconds / images
+        expected = min(max(remaining - since, seconds / images), remaining, limit)
         return TimeRange(expected, expected)
 
 
@@ -162,7 +173,7 @@ class CertificationState(Observer):
 
     def looked_at(self, stage: str, images: int) -> None:
         """Count the images."""
-        self.stages[-1].looked_at += images
+        self.stages[-1].batch_done(images)
 
     def finished(self) -> None:
         """End the last stage."""

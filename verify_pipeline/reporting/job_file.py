@@ -40,7 +40,7 @@ Ending = Literal["running", "finished", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
-class Process:
+class JobProcess:
     """A process of some host.
 
     Attributes:
@@ -54,9 +54,9 @@ class Process:
     born: str | None
 
     @staticmethod
-    def own() -> Process:
+    def own() -> JobProcess:
         """This process."""
-        return Process(os.getpid(), socket.gethostname(), _born(os.getpid()))
+        return JobProcess(os.getpid(), socket.gethostname(), _born(os.getpid()))
 
     def runs(self, silent: float) -> bool:
         """Whether it runs, as far as can be told here.
@@ -108,7 +108,7 @@ class JobNote:
     """
 
     job: Kind
-    process: Process
+    process: JobProcess
     command: str
     began: float
     updated: float
@@ -127,7 +127,7 @@ class JobNote:
     def begun(job: Kind) -> JobNote:
         """The note of a job that this process begins now."""
         now = time.time()
-        return JobNote(job, Process.own(), _command(), now, now)
+        return JobNote(job, JobProcess.own(), _command(), now, now)
 
     @property
     def runs(self) -> bool:

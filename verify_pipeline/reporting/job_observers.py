@@ -60,7 +60,7 @@ class TrainingNotes(TrainLines):
             of=self.steps,
             rate=self.rate,
             left=None if left is None else (left.low, left.high),
-            left_text="not known before the first step" if left is None else left.text,
+            left_text="not known before the first steps" if left is None else left.text,
             line=self._line,
             **fields,
         )

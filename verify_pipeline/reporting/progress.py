@@ -140,4 +140,4 @@ def footer(state: CertificationState) -> str:
     counts = ", ".join(f"{state.counts[name]:,} {name}" for name in OUTCOMES)
     line = f"{counts}, {state.open:,} open"
     going = state.open and state.stage is not None and state.stage.ended is None
-    return f"{line}\n{left_text(state)}" if going else line
+    return f"{line}\ntime left: {left_text(state)}" if going else line

@@ -92,20 +92,20 @@ def progress_line(state: CertificationState, stage: StageState) -> str:
         parts.append(stage.rate)
     if stage.counts.total():
         parts.append(counts_text(stage.counts))
-    return f"{stage.name}: {', '.join(parts)}; {left_text(state)}"
+    return f"{stage.name}: {', '.join(parts)}; time left: {left_text(state)}"
 
 
 def left_text(state: CertificationState) -> str:
     """The time that is left: of the whole run where it is known, else of the stage that runs."""
     stage, whole = state.stage, state.left()
     if stage is None or whole is None:
-        return "time left not known before the first batch"
+        return "not known before the first batch"
     if not state.waiting:
-        return f"{whole.text} left"
+        return whole.text
     if whole.high is not None:
-        return f"{whole.text} left, by a sample"
+        return f"{whole.text}, by a sample"
     of_stage = stage.left(state.limit) or whole
-    return f"{of_stage.text} left of {stage.name}; {_listed(state.waiting)} not known yet"
+    return f"{of_stage.text} of {stage.name}; later stages not known yet"
 
 
 def expected_lines(state: CertificationState, batch: int) -> Iterator[str]:
@@ -138,9 +138,3 @@ def expected_lines(state: CertificationState, batch: int) -> Iterator[str]:
             )
     elif (left := stage.left(state.limit)) is not None and left.low >= WORTH_TELLING:
         yield f"{stage.name}: {left.text} expected for {stage.images:,} images"
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    """``attack, crown and branch-and-bound``."""
-    *rest, last = names
-    return f"{', '.join(rest)} and {last}" if rest else last
