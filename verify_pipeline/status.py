@@ -25,6 +25,9 @@ from verify_pipeline.reporting.training_state import epoch_line
 from verify_pipeline.run_folders import LEDGER
 from verify_pipeline.training.checkpoint import read_progress
 
+SQLITE = b"SQLite format 3\0"
+"""The first bytes of a ledger."""
+
 JobState = Literal["never started", "running", "finished", "stopped", "failed", "killed"]
 """``stopped``: by Ctrl-C, or nobody knows how; ``killed``: its process is gone without a word."""
 
@@ -188,13 +191,7 @@ def _training(folder: Path) -> TrainingStatus:
 
 def _certifications(path: Path) -> Iterator[CertificationStatus]:
     """The runs of a ledger, or one that never started."""
-    if path.name.endswith(CERTIFICATION):
-        raise LedgerError(
-            f"ledger {path}",
-            expected="a ledger, or the folder of a run",
-            got="a job's file",
-            remedy=f"Name {path.name.removesuffix(CERTIFICATION)} beside it.",
-        )
+    _refuse_foreign(path)
     note = read_note(certification_file(path))
     with Ledger.existing(path) as ledger:
         found = summaries(ledger)
@@ -203,6 +200,24 @@ def _certifications(path: Path) -> Iterator[CertificationStatus]:
     for summary in found:
         own = note if note is not None and note.run == astuple(summary.info.run) else None
         yield CertificationStatus(_state(own, finished=summary.complete), path, summary, own)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a file that does not begin as a ledger does, before it is called a damaged one."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(SQLITE))
+    except OSError as error:
+        raise LedgerError(
+            f"ledger {path}", expected="a file that can be read", got=str(error)
+        ) from None
+    if begins and begins != SQLITE:
+        raise LedgerError(
+            f"file {path}",
+            expected="a ledger, or the folder of a run",
+            got="another kind of file",
+            remedy="Certifications write ledger.sqlite beside the network if nothing else is said.",
+        )
 
 
 def _state(note: JobNote | None, *, finished: bool) -> JobState:

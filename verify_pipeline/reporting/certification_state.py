@@ -38,6 +38,11 @@ def counts_text(counts: Counter[str]) -> str:
     return ", ".join(f"{counts[name]:,} {name}" for name in OUTCOMES if counts[name])
 
 
+def images_text(images: int) -> str:
+    """A number of images: ``1 image``, ``10,000 images``."""
+    return f"{images:,} image" if images == 1 else f"{images:,} images"
+
+
 @dataclass
 class StageState:
     """How far one stage is.

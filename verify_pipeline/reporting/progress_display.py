@@ -120,7 +120,7 @@ def noted_training(folder: Path | None, observer: TrainObserver) -> Iterator[Tra
         return
     notes = TrainingNotes(folder)
     with _noting(notes):
-        yield Several(observer, notes)
+        yield Several(notes, observer)
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def noted_certification(ledger: Path | None, observer: Observer) -> Iterator[Obs
         return
     notes = CertificationNotes(ledger)
     with _noting(notes):
-        yield Observers([observer, notes])
+        yield Observers([notes, observer])
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from verify_pipeline.reporting.certification_state import (
     CertificationState,
     StageState,
     counts_text,
+    images_text,
 )
 from verify_pipeline.reporting.durations import duration, pace
 
@@ -82,12 +83,12 @@ def stage_line(stage: StageState) -> str:
     seconds = stage.seconds
     rate = f" ({pace(stage.images, seconds)})" if seconds > 0 else ""
     counts = counts_text(stage.counts) or "none decided"
-    return f"{stage.name}: {stage.images:,} images in {duration(seconds)}{rate}: {counts}"
+    return f"{stage.name}: {images_text(stage.images)} in {duration(seconds)}{rate}: {counts}"
 
 
 def progress_line(state: CertificationState, stage: StageState) -> str:
     """How far the running stage and the whole are."""
-    parts = [f"{stage.done:,} of {stage.images:,} images"]
+    parts = [f"{stage.done:,} of {images_text(stage.images)}"]
     if stage.rate:
         parts.append(stage.rate)
     if stage.counts.total():
@@ -122,7 +123,7 @@ def expected_lines(state: CertificationState, batch: int) -> Iterator[str]:
     if stage is None or whole is None or not stage.looked_at == batch < stage.images:
         return
     if len(state.stages) == 1:
-        images = f"{state.images - state.before:,} images"
+        images = images_text(state.images - state.before)
         sample = None if state.plan is None else state.plan.sample
         if not state.waiting:
             yield f"expected: {whole.text} for {images}"
@@ -137,4 +138,4 @@ def expected_lines(state: CertificationState, batch: int) -> Iterator[str]:
                 "time after its first batch"
             )
     elif (left := stage.left(state.limit)) is not None and left.low >= WORTH_TELLING:
-        yield f"{stage.name}: {left.text} expected for {stage.images:,} images"
+        yield f"{stage.name}: {left.text} expected for {images_text(stage.images)}"

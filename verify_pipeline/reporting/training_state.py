@@ -118,7 +118,7 @@ def epoch_line(metrics: dict[str, Any], epochs: int) -> str:
     if "seconds" in metrics:
         seconds = metrics["seconds"]
         parts.append(f"{seconds:.1f} s" if seconds < 100 else f"{seconds:.0f} s")
-    line = "  ".join(parts)
+    line = "  ".join(parts).rstrip()
     return line if len(line) <= LINE else " ".join(part.strip() for part in parts)
 
 
