@@ -7,7 +7,7 @@ it does at the moment, and whether its process is still there (``reporting/job_f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +15,9 @@ from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.tally import Summary, summaries
 from verify_pipeline.errors import LedgerError
 from verify_pipeline.reporting.job_file import (
-    CERTIFICATION,
     JobNote,
     certification_file,
+    ledgers_with_jobs,
     read_note,
     training_file,
 )
@@ -40,7 +40,7 @@ class TrainingStatus:
         state: of the job.
         epochs: of the whole training; None: unknown before its first checkpoint.
         metrics: of the epochs that are done.
-        note: what its file says; None: there is none.
+        note: what the job's file says; None: there is none, as of a job that finished.
     """
 
     state: JobState
@@ -72,7 +72,7 @@ class CertificationStatus:
         state: of the job.
         ledger: its path.
         summary: its verdicts so far; None: it never began.
-        note: what the file of its last job says; None: there is none, or it is of another run.
+        note: what the job's file says; None: there is none, as of a job that finished.
     """
 
     state: JobState
@@ -86,6 +86,13 @@ class CertificationStatus:
         if self.summary is None or self.summary.requested is None:
             return None
         return self.summary.missing
+
+    @property
+    def last_verdict(self) -> float | None:
+        """Unix time of the last verdict; None: there is none."""
+        if self.summary is None:
+            return None
+        return max((record.decided_at for record in self.summary.records), default=None)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -118,6 +125,7 @@ class CertificationStatus:
                 "requested": self.summary.requested,
                 "done": self.summary.tally.images,
                 "open": self.open,
+                "last_verdict": self.last_verdict,
                 **self.counts,
             }
         ledger = str(self.ledger)
@@ -171,11 +179,7 @@ def status_of(place: Path) -> PlaceStatus:
 
 def _ledgers(folder: Path) -> set[Path]:
     """The ledgers of a folder: that of its run, and others with a job's file beside them."""
-    beside = {
-        path.with_name(path.name.removesuffix(CERTIFICATION))
-        for path in folder.glob(f"*{CERTIFICATION}")
-    }
-    return {path for path in {folder / LEDGER, *beside} if path.is_file()}
+    return {path for path in {folder / LEDGER, *ledgers_with_jobs(folder)} if path.is_file()}
 
 
 def _training(folder: Path) -> TrainingStatus:
@@ -192,14 +196,13 @@ def _training(folder: Path) -> TrainingStatus:
 def _certifications(path: Path) -> Iterator[CertificationStatus]:
     """The runs of a ledger, or one that never started."""
     _refuse_foreign(path)
-    note = read_note(certification_file(path))
     with Ledger.existing(path) as ledger:
         found = summaries(ledger)
     if not found:
         yield CertificationStatus("never started", path)
     for summary in found:
-        own = note if note is not None and note.run == astuple(summary.info.run) else None
-        yield CertificationStatus(_state(own, finished=summary.complete), path, summary, own)
+        note = read_note(certification_file(path, summary.info.run))
+        yield CertificationStatus(_state(note, finished=summary.complete), path, summary, note)
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -226,7 +229,7 @@ def _state(note: JobNote | None, *, finished: bool) -> JobState:
         return "running"
     if finished:
         return "finished"
-    if note is None or note.ending == "finished":
+    if note is None:
         return "stopped"
     return "killed" if note.ending == "running" else note.ending
 

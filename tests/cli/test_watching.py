@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from tests.cli.bad_input import RECIPE
 from tests.cli.typed import command, write_network
+from tests.documents import ROOT, text_of
 from verify_pipeline import reports
 
 pytest.importorskip("sklearn")
@@ -156,3 +158,29 @@ def test_a_ledger_with_a_finished_sample_gives_an_estimate(tmp_path: Path) -> No
     assert code == 0
     assert "100 of 200 images are decided already" in err
     assert "for 100 images, if none is harder than the 100 that were certified before" in err
+
+
+def documented() -> dict[tuple[str, str | None], set[str]]:
+    """The fields of each event and job on docs/watching.md."""
+    table = text_of(ROOT / "docs" / "watching.md").split("## For programs")[1]
+    found = {}
+    for name, job, text in re.findall(r"(?m)^\| `([a-z ]+)`(?: of a (\w+))? \| (.+) \|$", table):
+        before_colons = " ".join(part.partition(":")[0] for part in text.split(";"))
+        fields = set(re.findall(r"`(\w+)`", before_colons))
+        kind = {"training": "train", "certification": "certify", "": None}[job]
+        found[name, kind] = fields
+    return found
+
+
+def test_every_field_is_documented(recipe: Path, tmp_path: Path, own: tuple[object, ...]) -> None:
+    known = documented()
+    sets = ("--set", "train.data.validation=20", "--set", "train.watch.every=1")
+    _, of_run, err = command("run", recipe, "--out", tmp_path / "run", "--json", *sets)
+    assert not err
+    seen = set()
+    for event in lines(of_run) + lines(command(*own, "--json")[1]):
+        key = event["event"], event.get("job")
+        seen.add(key)
+        told = set(event) - {"event", "time"}
+        assert told <= known[key] if key[0] == "epoch" else told == known[key]
+    assert seen == set(known)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from verify_pipeline.certify.records import Run
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.reporting import job_file
 from verify_pipeline.reporting.job_file import (
@@ -18,30 +19,41 @@ from verify_pipeline.reporting.job_file import (
     JobProcess,
     JobWriter,
     certification_file,
+    ledgers_with_jobs,
     read_note,
 )
 
+RUN = Run("0" * 64, "mnist", "test", "linf 0.1", "margins", "1")
 ELSEWHERE = JobProcess(1, "another-host", "12345")
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    path = certification_file(tmp_path / "ledger.sqlite")
-    assert path.name == "ledger.sqlite.job.json"
+    path = certification_file(tmp_path / "ledger.sqlite", RUN)
+    assert ledgers_with_jobs(tmp_path) == set()
     assert read_note(path) is None
     note = JobNote.begun("certify")
     writer = JobWriter(path, note)
-    writer.write(phase="crown", done=3, of=5, left=(1.0, None), line="ε", run=("a", "b"))
+    writer.write(phase="crown", done=3, of=5, left=(1.0, None), line="ε")
     found = read_note(path)
     assert found is not None
     assert replace(found, updated=0.0) == replace(
-        note, updated=0.0, phase="crown", done=3, of=5, left=(1.0, None), line="ε", run=("a", "b")
+        note, updated=0.0, phase="crown", done=3, of=5, left=(1.0, None), line="ε"
     )
     assert found.runs
-    writer.write(ending="finished")
+    writer.write(ending="stopped")
     ended = read_note(path)
     assert ended is not None
     assert (ended.phase, ended.runs) == ("crown", False)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    assert ledgers_with_jobs(tmp_path) == {tmp_path / "ledger.sqlite"}
+    writer.remove()
+    assert not path.exists()
+
+
+def test_each_run_of_a_ledger_has_its_file(tmp_path: Path) -> None:
+    other = replace(RUN, perturbation="linf 0.2")
+    first, second = (certification_file(tmp_path / "a", run) for run in (RUN, other))
+    assert first != second
 
 
 def test_nothing_is_written_while_nothing_changes(
@@ -101,8 +113,9 @@ def test_the_first_of_several_processes_writes(tmp_path: Path) -> None:
     path.write_text(json.dumps(asdict(first)), encoding="utf-8")
     writer = JobWriter(path, JobNote.begun("certify"))
     writer.write(line="second")
+    writer.remove()
     assert read_note(path) == first
-    path.write_text(json.dumps(asdict(replace(first, ending="finished"))), encoding="utf-8")
+    path.write_text(json.dumps(asdict(replace(first, ending="stopped"))), encoding="utf-8")
     writer.write(line="third")
     found = read_note(path)
     assert found is not None

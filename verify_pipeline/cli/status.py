@@ -72,7 +72,7 @@ def _of_training(found: TrainingStatus) -> Iterator[tuple[str, str]]:
 def _of_certification(found: CertificationStatus) -> Iterator[tuple[str, str]]:
     from verify_pipeline.cli.certifying import about
 
-    yield "state", _state_text(found.state, found.note)
+    yield "state", _state_text(found.state, found.note, found.last_verdict)
     yield "ledger", str(found.ledger)
     summary = found.summary
     if summary is None:
@@ -99,21 +99,23 @@ def _now(note: JobNote, things: str) -> Iterator[tuple[str, str]]:
     yield "rate", note.rate or "not known yet"
 
 
-def _state_text(state: JobState, note: JobNote | None) -> str:
-    """The state, since when, whose process, and how it goes on."""
-    from verify_pipeline.reporting.durations import duration
-
+def _state_text(state: JobState, note: JobNote | None, last: float | None = None) -> str:
+    """The state, since when, whose process, and how it goes on; ``last``: of the last verdict."""
+    if state == "finished":
+        return state if last is None else f"{state}, {_since(last)} ago"
     if note is None:
         return f"{state}; the command that began it continues it" if state == "stopped" else state
     process = f"process {note.process.number} on {note.process.host}"
-    ago = f"{duration(max(0.0, time.time() - note.updated))} ago"
-    took = duration(max(0.0, note.updated - note.began))
-    told = {
-        "running": f"{process}, for {duration(max(0.0, time.time() - note.began))}",
-        "finished": f"{ago}, after {took}",
-        "killed": f"{process} is gone; last sign {ago}",
-        "stopped": f"{ago}, after {took}",
-        "failed": f"{ago}: {note.error}",
-    }
-    text = f"{state} ({told[state]})" if state in told else state
-    return text if state in ("running", "finished") else f"{text}; continue with: {note.command}"
+    if state == "running":
+        return f"{state} ({process}, for {_since(note.began)})"
+    ago = f"{_since(note.updated)} ago"
+    told = f"{process} is gone; last sign {ago}" if state == "killed" else ago
+    error = f": {note.error}" if note.error else ""
+    return f"{state} ({told}){error}; continue with: {note.command}"
+
+
+def _since(moment: float) -> str:
+    """The time since a Unix time."""
+    from verify_pipeline.reporting.durations import duration
+
+    return duration(max(0.0, time.time() - moment))

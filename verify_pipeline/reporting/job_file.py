@@ -1,33 +1,37 @@
 """A job's file: what it does now, for other processes to read; and whether the job still runs.
 
 The file is small JSON, written whole at most once a second by a thread of its own, so that it slows
-nothing down. A process that was killed leaves it as it was: its process number, together with the
-time at which the process began, tells that the job is gone.
+nothing down. A job that finishes removes it, since the checkpoint or the ledger says the rest. A
+process that was killed leaves it as it was: its number, together with the time at which it began,
+tells that the job is gone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shlex
 import socket
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from verify_pipeline.atomic_write import write_whole
+from verify_pipeline.certify.records import Run
 from verify_pipeline.errors import ConfigError, VerifyPipelineError
 
 TRAINING = "job.json"
 """Name of a training's file, in its folder."""
 
-CERTIFICATION = ".job.json"
-"""What the name of a certification's file has behind the name of its ledger."""
+CERTIFICATION = re.compile(r"(?P<ledger>.+)\.[0-9a-f]{8}\.job\.json")
+"""Name of a certification's file: its ledger's name, and a digest of the run."""
 
 HEARTBEAT = 20.0
 """Seconds after which a file is written again, even if nothing has changed."""
@@ -36,7 +40,7 @@ SILENCE = 120.0
 """Seconds without a sign after which a job on another host is not believed to run."""
 
 Kind = Literal["train", "certify"]
-Ending = Literal["running", "finished", "stopped", "failed"]
+Ending = Literal["running", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class JobNote:
         command: that was typed.
         began: Unix time in seconds.
         updated: Unix time of the last writing.
-        ending: ``running`` until it ends; ``finished``; ``stopped`` by Ctrl-C; ``failed``.
+        ending: ``running``, ``stopped`` by Ctrl-C, or ``failed``.
         error: why it failed; empty: it did not.
         phase: the stage, or the epoch.
         done: images of the stage, or steps of the epoch, that are done.
@@ -104,7 +108,6 @@ class JobNote:
         left: seconds of the whole job that are left, at least and at most; None: not known.
         left_text: the same for people, with what is not known.
         line: the last line that was told.
-        run: of a certification, the key of its run in the ledger; of a training, empty.
     """
 
     job: Kind
@@ -121,7 +124,6 @@ class JobNote:
     left: tuple[float, float | None] | None = None
     left_text: str = ""
     line: str = ""
-    run: tuple[str, ...] = ()
 
     @staticmethod
     def begun(job: Kind) -> JobNote:
@@ -146,9 +148,16 @@ def training_file(folder: Path) -> Path:
     return folder / TRAINING
 
 
-def certification_file(ledger: Path) -> Path:
-    """Where a certification writes."""
-    return ledger.with_name(f"{ledger.name}{CERTIFICATION}")
+def certification_file(ledger: Path, run: Run) -> Path:
+    """Where the certification of a run writes; others may use the same ledger meanwhile."""
+    digest = hashlib.sha256("\0".join(astuple(run)).encode()).hexdigest()[:8]
+    return ledger.with_name(f"{ledger.name}.{digest}.job.json")
+
+
+def ledgers_with_jobs(folder: Path) -> set[Path]:
+    """The ledgers of a folder beside which files of jobs are."""
+    names = (CERTIFICATION.fullmatch(path.name) for path in folder.glob("*.job.json"))
+    return {folder / name["ledger"] for name in names if name is not None}
 
 
 def read_note(path: Path) -> JobNote | None:
@@ -176,7 +185,7 @@ _NOTE: TypeAdapter[JobNote] = TypeAdapter(JobNote)
 class JobWriter:
     """Writes a job's file; a place that cannot be written is no reason to stop a job.
 
-    Where several processes share a ledger, the first of them that runs writes.
+    Where several processes work on the same run, the first of them writes.
 
     Args:
         path: of the file.
@@ -199,6 +208,12 @@ class JobWriter:
         text = json.dumps(asdict(replace(note, updated=now)), ensure_ascii=False, indent=1)
         with suppress(VerifyPipelineError):
             write_whole(self._path, f"{text}\n")
+
+    def remove(self) -> None:
+        """Remove the file of a job that is finished."""
+        if not self._is_anothers():
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
     def _is_anothers(self) -> bool:
         try:

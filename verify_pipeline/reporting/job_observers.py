@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +43,11 @@ class TrainingNotes(TrainLines):
         self._write()
 
     def ended(self, error: BaseException | None) -> None:
-        """Write how the training ended."""
-        self._write(**_ending(error))
+        """Write how the training ended, or remove the file if it is finished."""
+        if self._writer is not None and error is None:
+            self._writer.remove()
+        else:
+            self._write(**_ending(error))
 
     def _keep(self, line: str) -> None:
         self._line = line.strip()
@@ -75,14 +77,15 @@ class CertificationNotes(ProgressLines):
 
     def __init__(self, ledger: Path) -> None:
         super().__init__(self._keep)
-        self._path = certification_file(ledger)
+        self._ledger = ledger
         self._writer: JobWriter | None = None
         self._line = ""
 
     def planned(self, plan: JobPlan) -> None:
         """Write the file."""
         super().planned(plan)
-        self._writer = JobWriter(self._path, JobNote.begun("certify"))
+        path = certification_file(self._ledger, plan.info.run)
+        self._writer = JobWriter(path, JobNote.begun("certify"))
         self._write()
 
     def tick(self) -> None:
@@ -91,14 +94,17 @@ class CertificationNotes(ProgressLines):
         self._write()
 
     def ended(self, error: BaseException | None) -> None:
-        """Write how the certification ended."""
-        self._write(**_ending(error))
+        """Write how the certification ended, or remove the file if it is finished."""
+        if self._writer is not None and error is None:
+            self._writer.remove()
+        else:
+            self._write(**_ending(error))
 
     def _keep(self, line: str) -> None:
         self._line = line
 
     def _write(self, **fields: Any) -> None:
-        if self._writer is None or self.plan is None:
+        if self._writer is None:
             return
         stage, left = self.stage, self.left()
         self._writer.write(
@@ -109,15 +115,11 @@ class CertificationNotes(ProgressLines):
             left=None if left is None else (left.low, left.high),
             left_text=left_text(self),
             line=self._line,
-            run=astuple(self.plan.info.run),
             **fields,
         )
 
 
 def _ending(error: BaseException | None) -> dict[str, Any]:
-    """How a job ended, as fields of its note."""
-    ending: Ending = "finished"
-    if error is not None:
-        ending = "failed" if isinstance(error, Exception) else "stopped"
-    told = str(error) if isinstance(error, Exception) else ""
-    return {"ending": ending, "error": told}
+    """How a job ended that did not finish, as fields of its note."""
+    ending: Ending = "failed" if isinstance(error, Exception) else "stopped"
+    return {"ending": ending, "error": str(error) if isinstance(error, Exception) else ""}
