@@ -39,8 +39,8 @@ class Bar:
 
     def begin(self, description: str, total: int) -> None:
         """Replace the bar by a new one."""
-        self._progress.start()
-        self._progress.reset(self._task, description=description, total=total)
+        self._progress.reset(self._task, description=description, total=total, note="")
+        self._progress.start()  # draws at once
 
     def show(self, description: str, done: int, note: str) -> None:
         """Change the texts beside the bar, and how far it is."""
