@@ -50,8 +50,10 @@ class TrainingStatus:
 
     @property
     def line(self) -> str:
-        """The line of the last epoch; empty before it."""
-        return epoch_line(self.metrics[-1], self.epochs or 0) if self.metrics else ""
+        """The line of the last epoch; before it, the last that was told, or nothing."""
+        if self.metrics:
+            return epoch_line(self.metrics[-1], self.epochs or 0)
+        return "" if self.note is None else self.note.line
 
     def fields(self) -> dict[str, Any]:
         """For programs; docs/watching.md says what each is."""
@@ -59,7 +61,7 @@ class TrainingStatus:
             "state": self.state,
             "epochs": self.epochs,
             "done": len(self.metrics),
-            "line": self.line,
+            "last_line": self.line,
             **_of_note(self.note, self.state),
         }
 
@@ -86,6 +88,17 @@ class CertificationStatus:
         if self.summary is None or self.summary.requested is None:
             return None
         return self.summary.missing
+
+    @property
+    def line(self) -> str:
+        """The last line that the job told, or its last verdict; empty: there is neither."""
+        if self.note is not None and self.note.line:
+            return self.note.line
+        records = () if self.summary is None else self.summary.records
+        if not records:
+            return ""
+        last = max(records, key=lambda record: record.decided_at)
+        return f"image {last.index}: {last.status.value} by {last.stage}"
 
     @property
     def last_verdict(self) -> float | None:
@@ -126,6 +139,7 @@ class CertificationStatus:
                 "done": self.summary.tally.images,
                 "open": self.open,
                 "last_verdict": self.last_verdict,
+                "last_line": self.line,
                 **self.counts,
             }
         ledger = str(self.ledger)
@@ -245,7 +259,6 @@ def _of_note(note: JobNote | None, state: JobState) -> dict[str, Any]:
         "began": note.began,
         "updated": note.updated,
         "error": note.error,
-        "last_line": note.line,
     }
     if state != "running":
         return facts

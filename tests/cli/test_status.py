@@ -116,6 +116,7 @@ def test_a_finished_run(done: Path) -> None:
     assert shown["certification"]["question"] == "digits test, ε = 0.03125"
     assert shown["certification"]["done"] == "2 of 2 images"
     assert shown["certification"]["open"] == "0"
+    assert shown["certification"]["last line"].startswith("image ")
     (summary,) = reports.read_ledgers([done / LEDGER])
     assert shown["certification"]["verified"] == str(summary.tally.proved)
     assert shown["certification"]["wrong"] == str(summary.tally.wrong)

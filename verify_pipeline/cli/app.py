@@ -28,6 +28,7 @@ from verify_pipeline.cli.options import (
     Shown,
     folder,
 )
+from verify_pipeline.cli.plotting import plot
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
 from verify_pipeline.cli.status import status
 from verify_pipeline.cli.tabulating import table
@@ -162,6 +163,7 @@ _command()(recheck)
 _command()(vnnlib)
 _command()(vnncomp)
 _command()(crosscheck)
+_command()(plot)
 _command("vnncomp-table")(vnncomp_table)
 _command()(status)
 

@@ -36,7 +36,7 @@ def status(
     """Show where a job stands: running, finished, stopped, failed, killed or never started.
 
     For a job that runs, in whatever terminal: the stage or epoch, the verdicts so far, the rate and
-    the time left. Nothing is changed or slowed down.
+    the time left. The job is not slowed down.
     """
     from verify_pipeline.status import status_of
 
@@ -65,8 +65,6 @@ def _of_training(found: TrainingStatus) -> Iterator[tuple[str, str]]:
         yield "time left", found.note.left_text
     if found.line:
         yield "last line", found.line
-    elif found.note is not None and found.note.line:
-        yield "last line", found.note.line
 
 
 def _of_certification(found: CertificationStatus) -> Iterator[tuple[str, str]]:
@@ -89,8 +87,8 @@ def _of_certification(found: CertificationStatus) -> Iterator[tuple[str, str]]:
     if found.state == "running" and found.note is not None:
         yield from _now(found.note, "images")
         yield "time left", found.note.left_text
-    if found.note is not None and found.note.line:
-        yield "last line", found.note.line
+    if found.line:
+        yield "last line", found.line
 
 
 def _now(note: JobNote, things: str) -> Iterator[tuple[str, str]]:
