@@ -17,7 +17,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         cli
         api
         pipeline queries radius
-        reports
+        reports status
         run_folders
         conversions
         config doctor

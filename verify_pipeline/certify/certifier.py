@@ -27,6 +27,7 @@ from verify_pipeline.certify.file_checks import (
     refuse_bad_weights,
 )
 from verify_pipeline.certify.instances import Instances, reach, vary_little
+from verify_pipeline.certify.job_plan import JobPlan, Sample
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.certify.questions import AskedQuestion
@@ -142,11 +143,13 @@ class Certifier:
         digests = {index: instances.digest(index) for part in parts for index in part.indices}
         runs = {index: part.info.run for part in parts for index in part.indices}
         timeout = self.plan.timeout
+        job = self._job(parts, ledger)  # before the parts are registered
         open_: list[int] = []
         for part in parts:
             ledger.register(part.info, part.asked)
             own = {index: digests[index] for index in part.indices}
             open_ += ledger.open_indices(part.info.run, own, timeout, self.retry)
+        observer.planned(job)
         observer.started(len(digests), len(digests) - len(open_))
         versions_now = versions()
 
@@ -171,6 +174,14 @@ class Certifier:
         return [
             Summary(part.info, _records(ledger, part, digests), asked=part.asked) for part in parts
         ]
+
+    def _job(self, parts: Sequence[RunPart], ledger: Ledger) -> JobPlan:
+        """What observers are told; a sample of seconds only if there is one run."""
+        info = parts[0].info if len(parts) == 1 else self.info
+        sample, timeout = None, self.plan.timeout
+        if len(parts) == 1 and not self.retry:
+            sample = Sample.of(ledger.records(info.run), ledger.asked(info.run), timeout)
+        return JobPlan(info, tuple(stage.name for stage in self.stages), timeout, sample)
 
 
 def versions() -> str:
