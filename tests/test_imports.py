@@ -16,7 +16,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         __main__
         cli
         api
-        pipeline queries
+        pipeline queries radius
         reports status
         run_folders
         conversions

@@ -60,6 +60,7 @@ from verify_pipeline.certify.output_bounds import OutputBounds
 from verify_pipeline.certify.perturbations import ChannelBalls, LinfBall, PixelBalls
 from verify_pipeline.certify.preprocessing import Preprocessing
 from verify_pipeline.certify.questions import Question
+from verify_pipeline.certify.radii import ImageRadius, RobustnessDistribution
 from verify_pipeline.certify.settings import CertifySettings
 from verify_pipeline.certify.specifications import LinearRows, Margins, Targeted, TopK
 from verify_pipeline.certify.stage_settings import (
@@ -109,6 +110,7 @@ from verify_pipeline.problem import (
     margins_of_logits,
 )
 from verify_pipeline.queries import bounds, verify, verify_batch
+from verify_pipeline.radius import radius
 from verify_pipeline.reports import Evidence, publish, read_ledgers, recheck_ledger, tabulate
 from verify_pipeline.training import Trained, TrainObserver, TrainSettings
 from verify_pipeline.training import restore as load_trained
@@ -127,6 +129,7 @@ __all__ = [
     "Evidence",
     "ExportReport",
     "FewInputSettings",
+    "ImageRadius",
     "ImageSet",
     "Ledger",
     "LinearRows",
@@ -140,6 +143,7 @@ __all__ = [
     "Question",
     "Reason",
     "Recipe",
+    "RobustnessDistribution",
     "Specification",
     "StageShares",
     "Status",
@@ -181,6 +185,7 @@ __all__ = [
     "plot_stages",
     "plot_training",
     "publish",
+    "radius",
     "read_ledgers",
     "read_search",
     "recheck_ledger",
