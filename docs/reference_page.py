@@ -124,6 +124,17 @@ SECTIONS = {
         "Evidence",
         "VerifyPipelineError",
     ),
+    "Sweeps, tunings and fronts": (
+        "sweep",
+        "SweepResult",
+        "SweepRun",
+        "tune",
+        "TuneResult",
+        "TuneTrial",
+        "front",
+        "FrontComparison",
+        "MethodFront",
+    ),
 }
 
 

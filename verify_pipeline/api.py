@@ -100,6 +100,9 @@ from verify_pipeline.problem import (
 )
 from verify_pipeline.queries import bounds, verify, verify_batch
 from verify_pipeline.reports import Evidence, publish, read_ledgers, recheck_ledger, tabulate
+from verify_pipeline.sweeps.comparison import FrontComparison, MethodFront
+from verify_pipeline.sweeps.interface import front, sweep, tune
+from verify_pipeline.sweeps.results import SweepResult, SweepRun, TuneResult, TuneTrial
 from verify_pipeline.training import Trained, TrainObserver, TrainSettings
 from verify_pipeline.training import restore as load_trained
 
@@ -117,11 +120,13 @@ __all__ = [
     "Evidence",
     "ExportReport",
     "FewInputSettings",
+    "FrontComparison",
     "ImageSet",
     "Ledger",
     "LinearRows",
     "LinfBall",
     "Margins",
+    "MethodFront",
     "Network",
     "Outcome",
     "OutputBounds",
@@ -134,12 +139,16 @@ __all__ = [
     "StageShares",
     "Status",
     "Summary",
+    "SweepResult",
+    "SweepRun",
     "Tally",
     "Targeted",
     "TopK",
     "TrainObserver",
     "TrainSettings",
     "Trained",
+    "TuneResult",
+    "TuneTrial",
     "Verdict",
     "VerifyPipelineError",
     "adversarial_loss",
@@ -150,6 +159,7 @@ __all__ = [
     "exp_ibp_loss",
     "export_onnx",
     "find_abcrown",
+    "front",
     "ibp_loss",
     "load_arrays",
     "load_images",
@@ -170,8 +180,10 @@ __all__ = [
     "recipe_names",
     "run",
     "sabr_box",
+    "sweep",
     "tabulate",
     "train",
+    "tune",
     "verify",
     "verify_batch",
 ]

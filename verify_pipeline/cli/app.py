@@ -20,6 +20,7 @@ from verify_pipeline.cli.crosschecking import crosscheck
 from verify_pipeline.cli.framework import Command, Group
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument, folder
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
+from verify_pipeline.cli.sweeping import front, sweep, tune
 
 if TYPE_CHECKING:
     from verify_pipeline.run_folders import Begun
@@ -145,6 +146,9 @@ _command()(vnnlib)
 _command()(vnncomp)
 _command()(crosscheck)
 _command("vnncomp-table")(vnncomp_table)
+_command()(sweep)
+_command()(tune)
+_command()(front)
 
 
 @_command()
