@@ -15,7 +15,7 @@ from verify_pipeline.run_folders import RECIPE
 from verify_pipeline.sweeps import folders
 from verify_pipeline.sweeps.grid import Grid, GridRun, check_runs, full_name, runs_of
 from verify_pipeline.sweeps.locks import FileLock
-from verify_pipeline.sweeps.processes import Ended, RunJob, Machine, run_all
+from verify_pipeline.sweeps.processes import Ended, Machine, RunJob, run_all
 from verify_pipeline.sweeps.results import SweepResult, SweepRun, finished_test
 from verify_pipeline.sweeps.watching import JobWatcher, seconds_left
 from verify_pipeline.sweeps.worker import run_job

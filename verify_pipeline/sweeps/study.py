@@ -114,7 +114,7 @@ class Study:
                 directions=["maximize"] * self._objectives,
                 load_if_exists=True,
             )
-        except (OSError, ValueError, KeyError, AssertionError) as error:
+        except _DAMAGE as error:
             raise StudyError(
                 f"study {path}",
                 expected="Optuna's journal of this tuning",
@@ -214,6 +214,9 @@ _LOCKED = (
     "Another process works on the study, or holds its lock: wait for it, or end that process; a "
     "lock ends with its process."
 )
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError)
+"""What Optuna raises at a journal that it did not write."""
+
 _STATES: dict[str, TrialState] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 

@@ -17,7 +17,7 @@ from verify_pipeline.run_folders import RECIPE
 from verify_pipeline.sweeps import folders
 from verify_pipeline.sweeps.grid import full_name
 from verify_pipeline.sweeps.locks import FileLock
-from verify_pipeline.sweeps.processes import Ended, RunJob, Machine, run_all
+from verify_pipeline.sweeps.processes import Ended, Machine, RunJob, run_all
 from verify_pipeline.sweeps.pruning import PruningRule, watch_every
 from verify_pipeline.sweeps.results import TuneResult, TuneTrial, finished_test
 from verify_pipeline.sweeps.space import EPOCHS
