@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("verify_pipeline", "tests", "abcrown_configs", "benchmarks")
 FILES = ("setup.cfg", "pyproject.toml")
 
-LOOP = ("test_loop", "test_kinds", "test_relu_split")
+LOOP = ("test_loop", "test_loop_limits", "test_kinds", "test_relu_split")
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,6 @@ def test_an_installation_has_every_file_and_no_others(installed: Path) -> None:
             {path.relative_to(root).as_posix() for path in (root / name).rglob("*") if path.suffix}
             for root in (installed, ROOT)
         )
-        kept = {path for path in here if path.endswith((".py", ".yaml", ".typed", ".txt"))}
+        kept = {path for path in here if path.endswith((".py", ".yaml", ".typed", ".txt", ".bib"))}
         assert {path for path in there if not path.endswith(".pyc")} == kept
     assert {path.name for path in installed.iterdir() if "." not in path.name} <= {*FOLDERS, "bin"}

@@ -23,7 +23,8 @@ from verify_pipeline.config import load_recipe
 from verify_pipeline.data import BoxSet, ImageSet, Split
 from verify_pipeline.errors import ConfigError, LedgerError
 from verify_pipeline.onnx import Network
-from verify_pipeline.reporting import model_card, write_table
+from verify_pipeline.reporting import Layout, model_card, write_table
+from verify_pipeline.reporting.cells import PLAIN
 from verify_pipeline.run_folders import LEDGER, RECIPE, Begun, read_begun
 
 
@@ -164,19 +165,22 @@ def tabulate(
     folder: Path,
     name: str = "table",
     command: str = "verify_pipeline.api.tabulate",
+    layout: Layout = PLAIN,
 ) -> tuple[Path, ...]:
-    """Write the table of some certifications as CSV and Markdown; see ``reporting.write_table``.
+    """Write the table of some certifications as files; see ``reporting.write_table``.
 
     Args:
-        results: one row each.
+        results: the runs; those that differ in their seed only make one row.
         folder: of the files.
         name: of the files, without ending.
         command: what makes them, as they tell their reader.
+        layout: what the table shows.
 
     Raises:
         DataError: there is nothing to tabulate, or the folder cannot be written.
+        ConfigError: a name in the layout is unknown.
     """
-    return write_table(results, folder, name, command)
+    return write_table(results, folder, name, command, layout)
 
 
 def publish(

@@ -157,12 +157,6 @@ MECHANISMS = (
         instead=lambda graph, place: None,
     ),
     Mechanism(
-        "transposed convolutions by phases",
-        "",
-        "bounds.linear.adjoint._has_phases",
-        instead=lambda op: False,
-    ),
-    Mechanism(
         "optimised tangents",
         "GenBaB, arXiv:2405.21063",
         "bounds.relaxations.relaxed_graph.tangents",

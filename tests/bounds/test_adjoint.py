@@ -1,10 +1,10 @@
-"""Transposed convolutions by phases against the derivative of the convolution."""
+"""Transposed convolutions against the derivative of the convolution."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.linear.adjoint import _by_phases, _has_phases, adjoint
+from verify_pipeline.bounds.linear.adjoint import adjoint
 from verify_pipeline.network.ops import Conv2d, LinearOp
 
 # kernel, stride, padding, height and width of the input
@@ -18,7 +18,7 @@ CASES = (
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding", "plane"), CASES)
-def test_phases_are_the_derivative(
+def test_adjoints_are_the_derivative(
     kernel: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
@@ -26,20 +26,16 @@ def test_phases_are_the_derivative(
 ) -> None:
     torch.manual_seed(1)
     op = Conv2d(torch.randn(3, 7, *kernel, dtype=torch.float64), None, stride, padding)
-    assert _has_phases(op)
     x = torch.randn(2, 7, *plane, dtype=torch.float64)
     coefficients = torch.randn_like(op.linear(x))
     expected = adjoint.dispatch(LinearOp)(op, coefficients, (7, *plane))
-    for found in (
-        _by_phases(op, coefficients, (7, *plane)),
-        adjoint(op, coefficients, x.shape[1:]),
-    ):
-        torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    found = adjoint(op, coefficients, x.shape[1:])
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
     # what an adjoint is
     assert (found * x).sum().item() == pytest.approx((coefficients * op.linear(x)).sum().item())
 
 
-def test_phases_can_be_differentiated_twice() -> None:
+def test_adjoints_can_be_differentiated_twice() -> None:
     torch.manual_seed(1)
     op = Conv2d(torch.randn(2, 5, 4, 4, dtype=torch.float64), None, (2, 2), (1, 1))
     rows = torch.randn(2, 2, 2, 2, dtype=torch.float64, requires_grad=True)
@@ -49,12 +45,3 @@ def test_phases_can_be_differentiated_twice() -> None:
 
     assert torch.autograd.gradcheck(squared, rows)
     assert torch.autograd.gradgradcheck(squared, rows)
-
-
-def test_which_convolutions_have_phases() -> None:
-    weight = torch.randn(2, 8, 4, 4)
-    assert _has_phases(Conv2d(weight, None, (2, 2)))
-    assert not _has_phases(Conv2d(weight, None, (1, 2)))
-    assert not _has_phases(Conv2d(weight, None, (3, 3)))
-    assert not _has_phases(Conv2d(weight, None, (2, 2), (0, 0), (2, 2)))
-    assert not _has_phases(Conv2d(weight, None, (2, 2), groups=2))

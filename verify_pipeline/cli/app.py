@@ -21,6 +21,7 @@ from verify_pipeline.cli.framework import Command, Group
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument, folder
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
 from verify_pipeline.cli.sweeping import front, sweep, tune
+from verify_pipeline.cli.tabulating import table
 
 if TYPE_CHECKING:
     from verify_pipeline.run_folders import Begun
@@ -194,28 +195,7 @@ def demo(
     _run(begin("digits-cc-ibp", pairs_of(overrides), out, "cpu"), out, None)
 
 
-@_command()
-def table(
-    ledgers: Annotated[list[Path], typer.Argument(metavar="LEDGER...", help="SQLite files.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write OUT.csv, OUT.md and their -seconds companions, too.",
-            rich_help_panel=panels.OUTPUT,
-        ),
-    ] = None,
-) -> None:
-    """Tabulate the verdicts of ledgers: one row for each run."""
-    from verify_pipeline import reports
-    from verify_pipeline.cli.show import show_summaries
-
-    if out is not None:
-        named("--out", out)
-    results = reports.read_ledgers(ledgers)
-    show_summaries(results)
-    if out is not None:
-        for path in reports.tabulate(results, out.parent, out.name, this_command()):
-            typer.echo(f"wrote {path}")
+_command()(table)
 
 
 @_command()

@@ -33,8 +33,8 @@ def recipe_of(source: str, overrides: list[str] | None) -> Recipe:
     return load_recipe(source, pairs_of(overrides))
 
 
-def pairs_of(overrides: list[str] | None) -> dict[str, str]:
-    """The values of `--set`, by key.
+def pairs_of(overrides: list[str] | None, option: str = "--set") -> dict[str, str]:
+    """The values of an option that is given as `KEY=VALUE`, by key.
 
     Raises:
         ConfigError: an override is not `KEY=VALUE`, or a key has two different values.
@@ -43,9 +43,9 @@ def pairs_of(overrides: list[str] | None) -> dict[str, str]:
     for text in overrides or []:
         key, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError("--set", expected="KEY=VALUE", got=repr(text))
+            raise ConfigError(option, expected="KEY=VALUE", got=repr(text))
         if pairs.setdefault(key, value) != value:
-            raise ConfigError("--set", expected=f"one value of {key}", got=f"{pairs[key]}, {value}")
+            raise ConfigError(option, expected=f"one value of {key}", got=f"{pairs[key]}, {value}")
     return pairs
 
 

@@ -150,7 +150,7 @@ def _of_images(
     from verify_pipeline.conversions import choose_device
     from verify_pipeline.engines.crosscheck import Job, crosscheck_images
     from verify_pipeline.reporting import watched
-    from verify_pipeline.reporting.tables import epsilon_text
+    from verify_pipeline.reporting.facts import epsilon_text
 
     own = own_arrays(
         pictures.images,

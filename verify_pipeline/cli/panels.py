@@ -7,6 +7,7 @@ SEARCH = "How it is searched"
 CHECKS = "What is checked"
 ABCROWN = "How α,β-CROWN is run"
 MACHINE = "Where data is, and where it is computed"
+TABLE = "What the table shows"
 OUTPUT = "Where it is written"
 
-ALL = (RECIPE, IMAGES, QUESTION, SEARCH, CHECKS, ABCROWN, MACHINE, OUTPUT)
+ALL = (RECIPE, IMAGES, QUESTION, SEARCH, CHECKS, ABCROWN, MACHINE, TABLE, OUTPUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich import box
 from rich.console import Console
@@ -11,10 +12,15 @@ from rich.table import Table
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.onnx import ExportReport
-from verify_pipeline.reporting import as_rich
-
-WIDE = 150
-"""Columns that a table with one line for each run needs to be readable."""
+from verify_pipeline.reporting import (
+    Layout,
+    as_rich,
+    lifted,
+    narrowed,
+    seconds_by_stage,
+    terminal_table,
+)
+from verify_pipeline.reporting.cells import PLAIN
 
 
 def show_export(report: ExportReport) -> None:
@@ -27,14 +33,20 @@ def show_export(report: ExportReport) -> None:
     )
 
 
-def show_summaries(summaries: Sequence[Summary]) -> None:
+def show_summaries(summaries: Sequence[Summary], layout: Layout = PLAIN) -> None:
     """Print the table of some runs with its notes; remarks go to standard error."""
-    console = Console()
-    table = as_rich(summaries)
-    told, table.caption = table.caption, None  # a caption would be as narrow as the table
-    console.print(table if console.width >= WIDE else _turned(table))
-    if told:
-        console.print(told, highlight=False)
+    console = Console(highlight=False)
+    table = lifted(terminal_table(summaries, layout))
+    if len(table.rows) > 1:
+        table = narrowed(table, console.width)
+    if table.common:
+        console.print("; ".join(table.common), markup=False)
+    drawn = as_rich(replace(table, notes=()))  # a caption would be as narrow as the table
+    fits = drawn.__rich_measure__(console, console.options).maximum <= console.width
+    console.print(drawn if fits else _turned(drawn))
+    for note in [*table.notes, seconds_by_stage(summaries)]:
+        if note:
+            console.print(note, markup=False)
     for remark in (remark for summary in summaries for remark in summary.remarks):
         Console(stderr=True, highlight=False).print(
             f"warning: {remark}", markup=False, soft_wrap=True

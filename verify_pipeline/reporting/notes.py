@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.problem import Reason
-from verify_pipeline.reporting.tables import asked_text, epsilon_text
+from verify_pipeline.reporting.facts import asked_text, epsilon_text
 
 
 def notes(summaries: Sequence[Summary]) -> list[str]:

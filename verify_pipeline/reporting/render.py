@@ -5,90 +5,108 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from verify_pipeline.certify.tally import Summary
-from verify_pipeline.reporting.notes import notes, reasons
-from verify_pipeline.reporting.tables import KEYS, PERCENTAGES, seconds_table, verdict_table
-
-HEADINGS = {
-    "network": "Network",
-    "data_set": "Data",
-    "split": "Split",
-    "epsilon": "ε",
-    "asked": "Asked",
-    "images": "Images",
-    "standard": "Standard %",
-    "attack_robust": "Attack-robust %",
-    "ibp_verified": "IBP %",
-    "crown_verified": "CROWN %",
-    "alpha_crown_verified": "α-CROWN %",
-    "verified": "Verified %",
-    "with_abcrown": "… or by α,β-CROWN %",
-    "tied_as_deployed": "Tied as deployed %",
-    "robust_at_most": "Robust at most %",
-    "undecided": "Undecided",
-    "seconds": "Seconds",
-    "mean_seconds": "Mean s",
-    "most_seconds": "Most s",
-}
-MISSING = "–"
-TEXT_COLUMNS = frozenset({"network", "data_set", "split", "epsilon", "asked"})
+from verify_pipeline.reporting.cells import (
+    HEADINGS,
+    PLAIN,
+    TEXTS,
+    Layout,
+    result_table,
+    with_seconds,
+)
+from verify_pipeline.reporting.notes import reasons
+from verify_pipeline.reporting.table import MISSING, Table
+from verify_pipeline.reporting.tables import seconds_table, stage_seconds
 
 
-def as_rich(summaries: Sequence[Summary], title: str | None = None) -> Table:
-    """Verdicts and seconds for a terminal, one row for each run, with notes under it."""
-    seconds = seconds_table(summaries).drop(columns=list(KEYS), errors="ignore")
-    table = _rich(pd.concat([_shown(summaries), seconds], axis=1), title)
-    told = [*notes(summaries), *(f"Undecided: {reason}." for reason in reasons(summaries))]
-    table.caption, table.caption_justify = escape("\n".join(told)) or None, "left"
-    return table
+def terminal_table(summaries: Sequence[Summary], layout: Layout = PLAIN) -> Table:
+    """Verdicts and seconds of some runs, as a terminal shows them at its widest.
+
+    Raises:
+        ConfigError: a name in the layout is unknown.
+        DataError: verdicts of another tool are not of the images.
+    """
+    table = result_table(summaries, layout)
+    return table if layout.columns else with_seconds(table, summaries, layout.by)
+
+
+def as_rich(table: Table) -> RichTable:
+    """A table for rich to draw, with its notes under it."""
+    drawn = RichTable(box=box.SIMPLE_HEAD)
+    for column in table.columns:
+        drawn.add_column(
+            column.heading, justify="left" if column.is_text else "right", overflow="fold"
+        )
+    for row in table.rows:
+        texts = [escape(cell.text) for cell in row]
+        drawn.add_row(
+            *(
+                f"[bold]{text}[/bold]" if cell.best else text
+                for text, cell in zip(texts, row, strict=True)
+            )
+        )
+    drawn.caption, drawn.caption_justify = escape("\n".join(table.notes)) or None, "left"
+    return drawn
 
 
 def as_text(summaries: Sequence[Summary], width: int = 200) -> str:
-    """The same as plain text without colours."""
+    """The table of some runs as plain text without colours."""
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(as_rich(summaries))
+    table = terminal_table(summaries)
+    Console(file=out, width=width, color_system=None).print(as_rich(table))
     return out.getvalue()
 
 
-def as_markdown(summaries: Sequence[Summary], command: str) -> str:
+def as_markdown(summaries: Sequence[Summary], command: str, layout: Layout = PLAIN) -> str:
     """Verdicts as a Markdown page: the table, what its columns count, what stayed undecided.
 
     Args:
-        summaries: one row each.
+        summaries: the runs.
         command: what generates this page.
+        layout: what the table shows.
+
+    Raises:
+        ConfigError: a name in the layout is unknown.
+        DataError: verdicts of another tool are not of the images.
     """
-    frame = _shown(summaries)
-    lines = [_markdown_table(frame), ""]
-    lines += [
-        f"* **{HEADINGS[name]}**: {meaning}."
-        for name, meaning in PERCENTAGES.items()
-        if name in frame.columns
-    ]
+    table = result_table(summaries, layout)
+    lines = [markdown_table(table), ""]
+    meanings = {column.heading: column.meaning for column in table.columns if column.meaning}
+    lines += [f"* **{heading}**: {meaning}." for heading, meaning in meanings.items()]
     complete = all(summary.complete for summary in summaries)
     undecided = reasons(summaries)
     none_here = "; none here" if complete and not undecided else ""
+    if "undecided" in table.names:
+        lines += [
+            f"* **Undecided**: neither verified nor falsified{none_here}.",
+            *(f"  * {reason}" for reason in undecided),
+        ]
+    told = [note for note in table.notes if not note.startswith("Undecided: ")]
     of_all = ["Percentages are of all images."] if complete else []
-    lines += [
-        f"* **Undecided**: neither verified nor falsified{none_here}.",
-        *(f"  * {reason}" for reason in undecided),
-        "",
-        " ".join([*of_all, *notes(summaries), f"Generated by `{command}`."]),
-        "",
-    ]
+    lines += ["", " ".join([*of_all, *told, f"Generated by `{command}`."]), ""]
     return "\n".join(lines)
 
 
-def seconds_as_markdown(summaries: Sequence[Summary], command: str) -> str:
+def seconds_as_markdown(summaries: Sequence[Summary], command: str, by: Sequence[str] = ()) -> str:
     """Seconds as a Markdown page."""
+    frame = seconds_table(summaries, by)
+    heads = [HEADINGS.get(name, name.replace("_seconds", " s")) for name in frame.columns]
+    lines = [
+        heads,
+        ["---" if name in TEXTS else "---:" for name in frame.columns],
+        *(
+            [_plain(value) for value in row]
+            for row in frame.astype(object).itertuples(index=False, name=None)
+        ),
+    ]
     return "\n".join(
         [
-            _markdown_table(seconds_table(summaries)),
+            *(f"| {' | '.join(line)} |" for line in lines),
             "",
             "Seconds charged to the images, each its share of every batch it was in. Generated by "
             f"`{command}`.",
@@ -97,45 +115,27 @@ def seconds_as_markdown(summaries: Sequence[Summary], command: str) -> str:
     )
 
 
-def _shown(summaries: Sequence[Summary]) -> pd.DataFrame:
-    """The columns for display, with ``decided of requested`` images in unfinished runs."""
-    frame = verdict_table(summaries).drop(columns=["settings", "network_sha256", "requested"])
-    return frame.assign(images=[_images(summary) for summary in summaries])
+def seconds_by_stage(summaries: Sequence[Summary]) -> str:
+    """One line about the seconds of all runs by stage; empty where ledgers do not note them."""
+    spent = stage_seconds(summaries)
+    told = ", ".join(f"{stage} {seconds:.3g}" for stage, seconds in spent.items())
+    return f"Seconds by stage: {told}." if told else ""
 
 
-def _images(summary: Summary) -> str:
-    count = str(summary.tally.images)
-    if summary.requested is None:
-        return f"{count} of ?"
-    return f"{count} of {summary.requested}" if summary.missing else count
-
-
-def _cell(column: str, value: object) -> str:
-    if value is None or (isinstance(value, float) and pd.isna(value)):
-        return MISSING
-    return f"{value:.2f}" if column in PERCENTAGES else str(value)
-
-
-def _cells(frame: pd.DataFrame) -> list[list[str]]:
-    rows = frame.astype(object).to_dict("records")
-    return [[_cell(str(column), value) for column, value in row.items()] for row in rows]
-
-
-def _rich(frame: pd.DataFrame, title: str | None) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD)
-    for column in frame.columns:
-        table.add_column(
-            HEADINGS[column], justify="left" if column in TEXT_COLUMNS else "right", overflow="fold"
-        )
-    for row in _cells(frame):
-        table.add_row(*(escape(cell) for cell in row))
-    return table
-
-
-def _markdown_table(frame: pd.DataFrame) -> str:
+def markdown_table(table: Table) -> str:
+    """The table alone, best figures in bold."""
     lines = [
-        [HEADINGS[column] for column in frame.columns],
-        ["---" if column in TEXT_COLUMNS else "---:" for column in frame.columns],
-        *([cell.replace("|", "\\|") for cell in row] for row in _cells(frame)),
+        [column.heading for column in table.columns],
+        ["---" if column.is_text else "---:" for column in table.columns],
+        *(
+            [f"**{_plain(cell.text)}**" if cell.best else _plain(cell.text) for cell in row]
+            for row in table.rows
+        ),
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(value: object) -> str:
+    if value is None or value != value:  # NaN differs from itself
+        return MISSING
+    return str(value).replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""Tables of numbers from verdicts, one row for each run.
+"""Tables of numbers from verdicts, one row for each group of runs.
 
 Verdicts and seconds are separate tables: repeating a command reproduces the first but never the
 second.
@@ -10,12 +10,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from verify_pipeline.certify.records import RunInfo
 from verify_pipeline.certify.tally import Summary
-
-KEYS = ("network", "data_set", "split", "epsilon", "asked", "images")
-"""Columns that identify a row, in both tables. ``asked`` is omitted if all runs ask the default
-question."""
+from verify_pipeline.reporting.groups import NAMES, RunGroup, grouped
+from verify_pipeline.reporting.results import ResultRow, results
 
 PERCENTAGES = {
     "standard": "classified rightly as they are",
@@ -34,110 +31,119 @@ PERCENTAGES = {
 """Columns in % of the images, and what each counts. They are missing for unfinished runs, because
 early verdicts are not representative."""
 
-_NEEDS = {
-    "attack_robust": "attack",
-    "ibp_verified": "ibp",
-    "crown_verified": "crown",
-    "alpha_crown_verified": "alpha-crown",
-    "with_abcrown": "abcrown",
-}
+WITH_INTERVALS = ("standard", "verified")
+"""Percentages that are given with their spread."""
 
 
-def verdict_table(summaries: Sequence[Summary]) -> pd.DataFrame:
+def verdict_table(summaries: Sequence[Summary], by: Sequence[str] = ()) -> pd.DataFrame:
     """Accuracies in %, and the number of undecided images.
 
-    Columns: :data:`KEYS`, of which ``images`` counts those with a verdict; ``requested``, how many
-    were asked for (missing where that is unknown); :data:`PERCENTAGES` (rounded to 0.01; missing
-    where the run had no such stage, or is not finished); ``undecided`` (missing where it is not
-    finished), ``settings`` (the digest of what was tried) and ``network_sha256``. Where
-    no run asked α,β-CROWN there is no ``with_abcrown``, where nothing ties no
-    ``tied_as_deployed``.
+    Columns: what distinguishes the rows (``groups.NAMES``, and settings of trainings that differ);
+    ``seeds`` (how many; missing where unknown) and ``runs`` where a row has several; ``images``,
+    those with a verdict; ``requested``, how many were asked for (missing where that is unknown);
+    :data:`PERCENTAGES` (rounded to 0.01; means over runs; missing where a run had no such stage, or
+    is not finished); for :data:`WITH_INTERVALS` also ``…_deviation`` (over runs), or ``…_low`` and
+    ``…_high`` (95 % Wilson interval over images, where there is one run); ``undecided`` (missing
+    where a run is not finished), ``settings`` (the digest of what was tried) and
+    ``network_sha256`` (of a row with one run). A column without any value is left out.
+
+    Args:
+        summaries: the runs.
+        by: what rows are grouped by; see :func:`~verify_pipeline.reporting.groups.grouped`.
     """
-    frame = _without_the_usual(pd.DataFrame([_verdict_row(summary) for summary in summaries]))
-    frame = frame.astype({"requested": "Int64", "undecided": "Int64"})
-    needless = {
-        "with_abcrown": not any("abcrown" in summary.stages for summary in summaries),
-        "tied_as_deployed": not any(summary.tally.tied for summary in summaries),
-    }
-    unused = [name for name, needed_by_none in needless.items() if needed_by_none]
-    return frame.drop(columns=unused, errors="ignore")
+    rows = results(summaries, by)
+    frame = pd.DataFrame([_verdict_row(row) for row in rows])
+    frame = frame.astype({"requested": "Int64", "seeds": "Int64", "undecided": "Float64"})
+    if (frame["undecided"].dropna() % 1 == 0).all():
+        frame = frame.astype({"undecided": "Int64"})
+    return frame.drop(columns=_needless(frame, summaries), errors="ignore")
 
 
-def seconds_table(summaries: Sequence[Summary]) -> pd.DataFrame:
-    """Seconds charged to the images: in all, the mean, and the most that one took."""
+def seconds_table(summaries: Sequence[Summary], by: Sequence[str] = ()) -> pd.DataFrame:
+    """Seconds charged to the images: in all, the mean, the most that one took, and by stage.
+
+    Columns ``<stage>_seconds`` are missing for ledgers of older versions, which do not note them.
+    """
+    groups = grouped(summaries, by)
+    stages = dict.fromkeys(name for summary in summaries for name in stage_seconds([summary]))
     rows = []
-    for summary in summaries:
-        seconds = [record.seconds for record in summary.records]
+    for group in groups:
+        seconds = [record.seconds for run in group.summaries for record in run.records]
+        spent = stage_seconds(group.summaries)
         rows.append(
             {
-                **_keys(summary),
+                **_keys(group),
+                "images": min(run.tally.images for run in group.summaries),
                 "seconds": round(sum(seconds), 2),
                 "mean_seconds": round(sum(seconds) / max(len(seconds), 1), 4),
                 "most_seconds": round(max(seconds, default=0.0), 2),
+                **{f"{name}_seconds": _rounded(spent.get(name)) for name in stages},
             }
         )
-    return _without_the_usual(pd.DataFrame(rows))
+    frame = pd.DataFrame(rows)
+    return frame.drop(columns=_needless(frame, summaries), errors="ignore")
 
 
-def epsilon_text(epsilon: float | None) -> str:
-    """ε as a fraction like ``2/255`` if it equals one, otherwise as the shortest decimal."""
-    if epsilon is None:
-        return ""
-    numerator = round(epsilon * 255)
-    if numerator > 0 and numerator / 255 == epsilon and epsilon < 1:
-        return f"{numerator}/255"
-    return f"{epsilon:g}" if float(f"{epsilon:g}") == epsilon else repr(epsilon)
-
-
-def asked_text(info: RunInfo) -> str:
-    """The parts of a run's question that differ from the default: preprocessing, specification."""
-    _, *words = info.run.perturbation.split("; ")
-    specification = info.run.specification
-    return "; ".join([*words, *([] if specification == "margins" else [specification])])
-
-
-def _without_the_usual(frame: pd.DataFrame) -> pd.DataFrame:
-    asks = "asked" in frame and frame["asked"].any()
-    return frame if asks else frame.drop(columns="asked", errors="ignore")
-
-
-def _keys(summary: Summary) -> dict[str, object]:
-    info = summary.info
-    values = (
-        info.network_name,
-        info.run.data_set,
-        info.run.split,
-        epsilon_text(info.epsilon) or info.run.perturbation.split("; ")[0],
-        asked_text(info),
-        summary.tally.images,
-    )
-    return dict(zip(KEYS, values, strict=True))
-
-
-def _verdict_row(summary: Summary) -> dict[str, object]:
-    tally = summary.tally
-    counts = {
-        "standard": tally.right,
-        "attack_robust": tally.withstood,
-        "ibp_verified": tally.proved_up_to("ibp"),
-        "crown_verified": tally.proved_up_to("crown"),
-        "alpha_crown_verified": tally.proved_up_to("alpha-crown"),
-        "verified": tally.proved,
-        "with_abcrown": tally.proved + tally.claimed,
-        "tied_as_deployed": tally.tied,
-        "robust_at_most": tally.not_broken,
+def stage_seconds(summaries: Sequence[Summary]) -> dict[str, float]:
+    """Seconds that each stage charged to images of some runs, in the order of the stages."""
+    spent = {
+        stage: 0.0
+        for summary in summaries
+        if any(record.stages for record in summary.records)
+        for stage in summary.stages
     }
-    percentages = {
-        name: round(100 * count / tally.images, 2)
-        if not summary.missing and _NEEDS.get(name) in (None, *summary.stages)
-        else None
-        for name, count in counts.items()
-    }
+    for summary in summaries:
+        for record in summary.records:
+            for each in record.stages:
+                spent[each.stage] = spent.get(each.stage, 0.0) + each.seconds
+    return spent
+
+
+def _verdict_row(row: ResultRow) -> dict[str, object]:
+    numbers: dict[str, object] = {}
+    for name in PERCENTAGES:
+        share = row.shares.get(name)
+        numbers[name] = None if share is None else round(share.value, 2)
+        if name in WITH_INTERVALS:
+            for part in ("deviation", "low", "high"):
+                value = None if share is None else getattr(share, part)
+                numbers[f"{name}_{part}"] = _rounded(value)
+    runs = row.group.summaries
     return {
-        **_keys(summary),
-        "requested": summary.requested,
-        **percentages,
-        "undecided": None if summary.missing else tally.undecided,
-        "settings": summary.info.run.settings,
-        "network_sha256": summary.info.run.network,
+        **_keys(row.group),
+        "seeds": row.group.seeds,
+        "runs": len(runs),
+        "images": row.images,
+        "requested": row.requested,
+        **numbers,
+        "undecided": row.undecided,
+        "settings": runs[0].info.run.settings,
+        "network_sha256": runs[0].info.run.network if len(runs) == 1 else None,
     }
+
+
+def _keys(group: RunGroup) -> dict[str, object]:
+    return dict(group.keys)
+
+
+def _needless(frame: pd.DataFrame, summaries: Sequence[Summary]) -> list[str]:
+    """Columns that say nothing here."""
+    optional = (*NAMES, "seeds", *(f"{name}_deviation" for name in WITH_INTERVALS))
+    empty = [
+        name
+        for name in (*optional, *(f"{n}_{end}" for n in WITH_INTERVALS for end in ("low", "high")))
+        if name in frame and frame[name].isna().all()
+    ]
+    if "asked" in frame and not frame["asked"].fillna("").any():
+        empty.append("asked")
+    if "runs" in frame and (frame["runs"] == 1).all():
+        empty.append("runs")
+    if not any("abcrown" in summary.stages for summary in summaries):
+        empty.append("with_abcrown")
+    if not any(summary.tally.tied for summary in summaries):
+        empty.append("tied_as_deployed")
+    return empty
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

@@ -55,8 +55,6 @@ def _(op: Conv2d, coefficients: Tensor, shape: Shape) -> Tensor:
         columns = op.weight.flatten(1).T @ coefficients.flatten(2)
         kernel = op.weight.shape[2:]
         return F.fold(columns, shape[1:], kernel, op.dilation, op.padding, op.stride)
-    if _has_phases(op) and coefficients.dtype == torch.float64:
-        return _by_phases(op, coefficients, shape)
     # rows and columns at the end of each axis that the kernel does not reach with this stride
     left_over = [
         shape[axis]
@@ -69,48 +67,6 @@ def _(op: Conv2d, coefficients: Tensor, shape: Shape) -> Tensor:
     return F.conv_transpose2d(
         coefficients, op.weight, None, op.stride, op.padding, left_over, op.groups, op.dilation
     )
-
-
-def _has_phases(op: Conv2d) -> bool:
-    """Whether strides exceed 1 and every element is read by two kernel positions on each axis."""
-    axes = zip(op.weight.shape[2:], op.stride, strict=True)
-    overlapping = all(stride > 1 and 2 * stride <= kernel for kernel, stride in axes)
-    return overlapping and op.groups == 1 and op.dilation == (1, 1)
-
-
-def _by_phases(op: Conv2d, coefficients: Tensor, shape: Shape) -> Tensor:
-    """Compute a transposed convolution of stride ``s`` as a few matrix products.
-
-    This is for float64, for which torch has no fast transposed convolution on CPUs.
-
-    With padding included, element ``s q + r`` of an input axis belongs to phase ``r < s``. It
-    contributes only to outputs ``q - j``, through elements ``s j + r`` of the kernel. For each pair
-    of ``j`` on both axes, one product with the coefficient plane shifted by ``j`` thus computes all
-    phases. Because planes are padded and flattened, a shift is an offset.
-    """
-    (stride_y, stride_x), (rows, columns) = op.stride, coefficients.shape[2:]
-    outputs, channels, kernel_y, kernel_x = op.weight.shape
-    most_y, most_x = -(-kernel_y // stride_y) - 1, -(-kernel_x // stride_x) - 1  # greatest j
-    missing = (most_x + 1) * stride_x - kernel_x, (most_y + 1) * stride_y - kernel_y
-    weight = F.pad(op.weight, (0, missing[0], 0, missing[1]))
-    weight = weight.view(outputs, channels, most_y + 1, stride_y, most_x + 1, stride_x)
-    # j_y, j_x, phases and channels, outputs
-    weight = weight.permute(2, 4, 3, 5, 1, 0).flatten(2, 4)
-    # one extra row at the bottom, for the offsets of the last row
-    planes = F.pad(coefficients, (most_x, most_x, most_y, most_y + 1)).flatten(2)
-    width, high, wide = columns + 2 * most_x, rows + most_y, columns + most_x
-    pulled: Tensor | None = None
-    for j_y in range(most_y + 1):
-        for j_x in range(most_x + 1):
-            part = weight[j_y, j_x].expand(len(planes), -1, -1)
-            moved = planes.narrow(2, (most_y - j_y) * width + most_x - j_x, high * width)
-            pulled = part @ moved if pulled is None else pulled.baddbmm_(part, moved)
-    assert pulled is not None
-    pulled = pulled.view(-1, stride_y, stride_x, channels, high, width)[..., :wide]
-    pulled = pulled.permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)
-    (top, left), (height, width) = op.padding, shape[1:]
-    bottom, right = top + height - pulled.shape[2], left + width - pulled.shape[3]
-    return F.pad(pulled, (-left, right, -top, bottom))
 
 
 @adjoint.register

@@ -1,0 +1,153 @@
+"""What a table says: which figure is best, what is quoted, what fits into a narrow terminal."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.reporting.runs import run
+from verify_pipeline.errors import ConfigError, DataError
+from verify_pipeline.reporting import (
+    Layout,
+    as_html,
+    as_latex,
+    as_markdown,
+    lifted,
+    narrowed,
+    read_other_verdicts,
+    rendered,
+    result_table,
+    terminal_table,
+    write_table,
+)
+from verify_pipeline.reporting.table import Table
+
+THREE = [run(5), run(7, wrong=1, alpha=0.2), run(6, wrong=1, open_=2, loss="cc-ibp")]
+
+
+def column(table: Table, name: str) -> list[str]:
+    return [row[table.place(name)].text for row in table.rows]
+
+
+def best(table: Table, name: str) -> list[bool]:
+    return [row[table.place(name)].best for row in table.rows]
+
+
+def test_the_best_of_each_column_is_marked_among_rows_of_one_question() -> None:
+    table = result_table([*THREE, run(9, epsilon=0.2)])
+    assert best(table, "verified") == [False, True, False, False]
+    assert best(table, "standard") == [True, False, False, False]
+
+
+def test_open_images_make_a_range() -> None:
+    assert column(result_table(THREE), "robust") == ["50.00", "70.00", "[60.00, 80.00]"]
+
+
+def test_what_all_rows_share_stands_above_them() -> None:
+    table = lifted(result_table(THREE))
+    assert table.common == ("net", "conv-small", "mnist", "test", "ε = 0.1")
+    assert "network" not in table.names
+    assert lifted(result_table(THREE[:1])).common == ()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_table_is_narrowed_to_a_terminal_and_says_what_it_hides(width: int) -> None:
+    table = narrowed(lifted(terminal_table(THREE)), width)
+    assert {"method", "alpha", "seeds", "images", "standard", "verified"} <= set(table.names)
+    assert any(note.startswith("Not shown: ") for note in table.notes)
+    cells = [max(len(text) for text in column(table, name)) for name in table.names]
+    heads = [len(each.heading) for each in table.columns]
+    assert sum(map(max, cells, heads)) + 3 * len(cells) < width
+
+
+def test_columns_that_are_asked_for_are_shown_in_that_order() -> None:
+    table = result_table(THREE, Layout(columns=("verified", "method")))
+    assert table.names == ("verified", "method")
+    with pytest.raises(ConfigError, match="column 'colour'; expected some of network, method"):
+        result_table(THREE, Layout(columns=("colour",)))
+
+
+def test_rows_that_average_over_more_than_seeds_say_so() -> None:
+    (note,) = result_table(THREE[:2], Layout(by=("method",))).notes
+    assert note == "Rows are means over runs that differ in α, too."
+
+
+def test_published_results_are_rows_and_differences() -> None:
+    runs = [run(9, epsilon=0.1, loss="cc-ibp"), run(9, loss="ibp")]
+    table = result_table(runs, Layout(literature=True))
+    assert column(table, "method")[:3] == ["CC-IBP", "IBP", "CC-IBP"]
+    assert column(table, "verified_to_paper")[:3] == ["−8.43", "–", "–"]
+    assert column(table, "verified")[2] == "98.43†"
+    assert "depalma2024expressive" in table.sources
+    assert any(note.startswith("†: published") for note in table.notes)
+    assert "source" not in result_table(runs).names
+    with pytest.raises(ValueError, match="not in"):
+        result_table([run(9, epsilon=0.17)], Layout(literature=True)).place("source")
+
+
+def test_other_tools_are_columns_and_contradictions_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "tool.csv"
+    path.write_text("image,verdict\n0,safe-incomplete\n1,unsat\n6,verified\n9,timeout\n")
+    other = read_other_verdicts("α,β-CROWN", path)
+    table = result_table([run(5)], Layout(others=(other,)))
+    assert column(table, "α,β-CROWN") == ["30.00"]
+    assert "α,β-CROWN has no verdict on 6 images of net." in table.notes
+    assert "α,β-CROWN contradicts this package on net, image 6: one of the two is wrong." in (
+        table.notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a,b\n1,2\n", "columns image and verdict"),
+        ("image,verdict\n0,perhaps\n", "line 2; expected an image's place"),
+        ("image,verdict\nx,sat\n", "line 2"),
+        ("image,verdict\n0,sat\n0,unsat\n", "line 3; expected one verdict on image 0"),
+        ("", "a CSV file"),
+    ],
+)
+def test_a_bad_file_of_another_tool_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "tool.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=told):
+        read_other_verdicts("tool", path)
+
+
+def test_verdicts_of_another_network_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tool.csv"
+    path.write_text("network,image,verdict\nother,0,sat\n")
+    layout = Layout(others=(read_other_verdicts("tool", path),))
+    with pytest.raises(DataError, match="some on the images of net; got none"):
+        result_table([run(5)], layout)
+
+
+def test_every_format_escapes_names() -> None:
+    runs = [run(5, name="a_b&c|<i>"), run(6, name="d", alpha=0.3)]
+    table = result_table(runs)
+    assert r"a\_b\&c|<i>" in as_latex(table, "c")
+    assert "a_b&amp;c|&lt;i&gt;" in as_html(table)
+    assert "a_b&c\\|<i>" in as_markdown(runs, "c")
+    assert "<b>60.00" in as_html(table)
+    assert r"\textbf{60.00 [31.3, 83.2]}" in as_latex(table, "c")
+    assert "**60.00 [31.3, 83.2]**" in as_markdown(runs, "c")
+    assert rendered(runs, "csv", "c").startswith("network,method,alpha,")
+
+
+@pytest.mark.parametrize("layout", [Layout(), Layout(literature=True), Layout(by=("method",))])
+def test_a_table_compiles(tmp_path: Path, layout: Layout) -> None:
+    compiler = shutil.which("pdflatex") or shutil.which("tectonic")
+    if compiler is None:
+        pytest.skip("neither pdflatex nor tectonic is installed: LaTeX was not compiled")
+    runs = [*THREE, run(3, open_=1, loss="sabr", name="50%_{x}~#^$\\&")]
+    write_table(runs, tmp_path, "results", "verify-pipeline table a --out $x_%", layout)
+    text = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+    text += "\\input{results.tex}\\end{document}\n"
+    (tmp_path / "paper.tex").write_text(text)
+    words = [compiler, "paper.tex"]
+    if compiler.endswith("pdflatex"):
+        words = [compiler, "-halt-on-error", "-interaction=nonstopmode", "paper.tex"]
+    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-2000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 0

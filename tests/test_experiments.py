@@ -1,0 +1,75 @@
+"""The scripts of experiments/ measure what they say."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import properties
+import pytest
+import torch
+from torch import Tensor, nn
+
+from verify_pipeline.data import ImageSet
+
+pytest.importorskip("sklearn")
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+
+
+def images() -> ImageSet:
+    pixels = torch.randint(0, 255, (5, 1, 2, 2), generator=torch.Generator().manual_seed(1))
+    return ImageSet("own", "test", pixels.to(torch.uint8), torch.tensor([0, 1, 2, 0, 1]), 3)
+
+
+def counted() -> dict[str, properties.Count]:
+    return dict(properties.checks(network(), images(), 0.1))
+
+
+def test_the_losses_have_their_properties() -> None:
+    found = counted()
+    assert len(found) == 12
+    assert all(each.failed == 0 and each.checked > 0 for each in found.values())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "failing"),
+    [
+        (lambda adv, ibp, alpha: -alpha * ibp.sum() ** 2, "increases with α"),
+        (lambda adv, ibp, alpha: adv.logsumexp(1).mean() + 1, "adversarial and IBP loss"),
+    ],
+)
+def test_a_wrong_loss_is_noticed(
+    wrong: object, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(properties.EXPRESSIVE, "CC-IBP", wrong)  # type: ignore[arg-type]
+    assert any(
+        count.failed for name, count in counted().items() if name.startswith(f"CC-IBP: {failing}")
+    )
+
+
+def test_bounds_above_the_attacks_margins_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = properties.AutoLirpaBounder.ibp
+
+    def optimistic(self: object, box: object, rows: Tensor) -> Tensor:
+        return real(self, box, rows) + 10  # type: ignore[arg-type]
+
+    monkeypatch.setattr(properties.AutoLirpaBounder, "ibp", optimistic)
+    assert counted()["bound: z_ibp <= z_adv"].failed == 5
+
+
+def test_a_short_run_writes_its_table_and_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--data", "digits", "--networks", "mlp", "--losses", "cc-ibp", "--seeds", "1"]
+    words += ["--epochs", "1", "--images", "10", "--most", "200", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["properties.py", *words])
+    properties.main()
+    frame = pd.read_csv(tmp_path / "results" / "experiments" / "properties.csv")
+    assert (frame["failed"].sum(), len(frame)) == (0, 12)
+    assert str(tmp_path) not in frame["generated_by"][0]
+    page = (tmp_path / "docs" / "experiments" / "properties.md").read_text(encoding="utf-8")
+    assert "| CC-IBP: increases with α | 200 | 0 |" in page
+    assert "Nothing failed" in page

@@ -1,0 +1,124 @@
+"""What is known of a run: how its network was trained, and what was asked of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from verify_pipeline.certify.records import RunInfo
+from verify_pipeline.certify.tally import Summary
+
+METHODS = {
+    "natural": "Natural",
+    "adversarial": "Adversarial",
+    "ibp": "IBP",
+    "cc-ibp": "CC-IBP",
+    "mtl-ibp": "MTL-IBP",
+    "exp-ibp": "Exp-IBP",
+    "sabr": "SABR",
+    "crown-ibp": "CROWN-IBP",
+}
+"""A loss's name in recipes -> the method's name in papers."""
+
+_WITH_ALPHA = frozenset({"cc-ibp", "mtl-ibp", "exp-ibp", "crown-ibp"})
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What distinguishes a run from others.
+
+    Attributes:
+        file: name of the network's file, without ending.
+        method: of its training, as papers call it; empty: unknown.
+        alpha: α of the method; None: it has none, or it is unknown.
+        sabr_lambda: λ of SABR; None likewise.
+        seed: of the training; None: unknown.
+        network: the architecture; the file's name if it is unknown.
+        data: the data set.
+        split: of it.
+        epsilon: half-width of the boxes; None: they are no balls.
+        box: the boxes, as ε or in words.
+        asked: what else differs from the usual question; empty: nothing.
+        training: settings of the training by dotted key, such as ``train.optimiser.l1``; empty:
+            unknown.
+    """
+
+    file: str
+    method: str
+    alpha: float | None
+    sabr_lambda: float | None
+    seed: int | None
+    network: str
+    data: str
+    split: str
+    epsilon: float | None
+    box: str
+    asked: str
+    training: Mapping[str, object] = field(default_factory=dict, compare=False)
+
+
+def facts(summary: Summary) -> RunFacts:
+    """The facts of a run, from its key and from what its network's file notes."""
+    info = summary.info
+    # other exporters mean other things by the same words
+    notes = info.notes if "verify_pipeline" in info.notes else {}
+    training = _training(notes.get("training"))
+    loss = notes.get("loss", "")
+    return RunFacts(
+        file=info.network_name,
+        method=METHODS.get(loss, loss),
+        alpha=_number(notes.get("alpha")) if loss in _WITH_ALPHA else None,
+        sabr_lambda=_number(training.get("train.loss.sabr_lambda")) if loss == "sabr" else None,
+        seed=_seed(notes.get("seed")),
+        network=notes.get("network", info.network_name),
+        data=info.run.data_set,
+        split=info.run.split,
+        epsilon=info.epsilon,
+        box=epsilon_text(info.epsilon) or info.run.perturbation.split("; ")[0],
+        asked=asked_text(info),
+        training=training,
+    )
+
+
+def epsilon_text(epsilon: float | None) -> str:
+    """ε as a fraction like ``2/255`` if it equals one, otherwise as the shortest decimal."""
+    if epsilon is None:
+        return ""
+    numerator = round(epsilon * 255)
+    if numerator > 0 and numerator / 255 == epsilon and epsilon < 1:
+        return f"{numerator}/255"
+    return f"{epsilon:g}" if float(f"{epsilon:g}") == epsilon else repr(epsilon)
+
+
+def asked_text(info: RunInfo) -> str:
+    """The parts of a run's question that differ from the default: preprocessing, specification."""
+    _, *words = info.run.perturbation.split("; ")
+    specification = info.run.specification
+    return "; ".join([*words, *([] if specification == "margins" else [specification])])
+
+
+def _training(text: str | None) -> dict[str, object]:
+    """Settings of a training by dotted key, from a note's JSON."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return dict(_flattened("train", found)) if isinstance(found, dict) else {}
+
+
+def _flattened(prefix: str, value: object) -> list[tuple[str, object]]:
+    if not isinstance(value, dict):
+        return [(prefix, tuple(value) if isinstance(value, list) else value)]
+    return [pair for key, each in value.items() for pair in _flattened(f"{prefix}.{key}", each)]
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(value) if isinstance(value, str | int | float) else None
+    except ValueError:
+        return None
+
+
+def _seed(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
