@@ -15,6 +15,7 @@ from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from verify_pipeline.sweeps.results import TuneResult
     from verify_pipeline.sweeps.watching import JobWatcher
 
 Jobs = Annotated[
@@ -161,7 +162,8 @@ def tune(
     Trials are chosen on images that are held out of training, by complete verification if nothing
     else is said. The front's networks are then certified on the test images. Writes report.md,
     CSV files, and the front's recipes, which `run` takes. The same command continues what was
-    interrupted; several commands may work on one folder. Needs the extra `tune`.
+    interrupted; several commands may work on one folder. Exits with 2 if no trial is complete, or
+    if test images of the front are not certified. Needs the extra `tune`.
     """
     from verify_pipeline.sweeps import tune_plan, tuner
     from verify_pipeline.sweeps.processes import Machine
@@ -193,9 +195,26 @@ def tune(
     )
     _show([trial.summary for trial in result.front if trial.summary is not None], result.files)
     if result.files:
+        report = out / "report.md"
+        typer.echo(f"front: {len(result.front)} of {len(result.trials)} trials, {report}")
+        _tell_unfinished(result)
+
+
+def _tell_unfinished(result: TuneResult) -> None:
+    """Say what is missing of a tuning that has ended, and exit with 2 if something is."""
+    if not result.front:
+        errors = [trial.error for trial in result.trials if trial.error]
+        last = f"; the last one failed: {errors[-1]}" if errors else ""
+        typer.echo(f"no trial is complete{last}", err=True)
+        raise typer.Exit(2)
+    open_ = [str(trial.number) for trial in result.front if trial.summary is None]
+    if open_:
         typer.echo(
-            f"front: {len(result.front)} of {len(result.trials)} trials, {out / 'report.md'}"
+            f"test images are not certified, of trials {', '.join(open_)}; the same command tries "
+            "again",
+            err=True,
         )
+        raise typer.Exit(2)
 
 
 def front(
