@@ -60,7 +60,7 @@ def test_a_sweep_lists_what_failed_and_tabulates_the_rest(recipe: Path, tmp_path
 
 def test_a_stopped_sweep_is_continued_by_the_same_command(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    typed = ["sweep", str(recipe), "--seeds", "2", "--out", str(out)]
+    typed = ["sweep", str(recipe), "--out", str(out)]
     arguments = [sys.executable, "-m", "verify_pipeline", *typed]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
         while not (out / "seed=0" / "log.txt").exists():
@@ -73,7 +73,7 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(recipe: Path, tmp_path
     assert not (out / "seed=0" / "state.json").exists()
     code, _, told = command(*typed)
     assert code == 0, told
-    assert pd.read_csv(out / "runs.csv")["state"].tolist() == ["done", "done"]
+    assert pd.read_csv(out / "runs.csv")["state"].tolist() == ["done"]
 
 
 def test_a_tuning_by_hand(recipe: Path, tmp_path: Path) -> None:
