@@ -111,6 +111,16 @@ SECTIONS = {
         "AutoLirpaBounder",
         "pgd",
     ),
+    "Figures": (
+        "plot_accuracy",
+        "plot_epsilon",
+        "plot_training",
+        "plot_stages",
+        "plot_cactus",
+        "plot_margins",
+        "save_figure",
+        "inline_svg",
+    ),
     "Recipes, results, errors": (
         "recipe_names",
         "load_recipe",

@@ -23,6 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         conversions
         config doctor
         engines
+        figures
         reporting interop
         certify training
         branching

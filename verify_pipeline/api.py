@@ -12,6 +12,7 @@
     summary = api.certify("digits.onnx", test, recipe.certify)
     print(summary.tally.proved, "of", summary.tally.images, "verified")
     api.tabulate([summary], Path("results"))
+    api.save_figure(api.plot_stages([summary]), "results/stages.pdf")
 
 One image, or bounds alone, tensors in and out; ``summary`` as a table, a row for each image::
 
@@ -74,6 +75,15 @@ from verify_pipeline.data import load as load_images
 from verify_pipeline.engines import Setup as AbcrownSetup
 from verify_pipeline.engines import find_tool as find_abcrown
 from verify_pipeline.errors import VerifyPipelineError
+from verify_pipeline.figures.files import inline_svg, save_figure
+from verify_pipeline.figures.plots import (
+    plot_accuracy,
+    plot_cactus,
+    plot_epsilon,
+    plot_margins,
+    plot_stages,
+    plot_training,
+)
 from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.losses import (
     adversarial_loss,
@@ -161,6 +171,7 @@ __all__ = [
     "find_abcrown",
     "front",
     "ibp_loss",
+    "inline_svg",
     "load_arrays",
     "load_images",
     "load_network",
@@ -173,6 +184,12 @@ __all__ = [
     "natural_loss",
     "network_from_module",
     "pgd",
+    "plot_accuracy",
+    "plot_cactus",
+    "plot_epsilon",
+    "plot_margins",
+    "plot_stages",
+    "plot_training",
     "publish",
     "read_ledgers",
     "read_search",
@@ -180,6 +197,7 @@ __all__ = [
     "recipe_names",
     "run",
     "sabr_box",
+    "save_figure",
     "sweep",
     "tabulate",
     "train",

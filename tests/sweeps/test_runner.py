@@ -1,6 +1,7 @@
 """Sweeps: what is run, continued, retried and refused."""
 
 import json
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,7 @@ def request(recipe: Path, *alphas: str, seeds: int = 1) -> SweepRequest:
 
 
 def test_a_sweep_runs_each_combination_once(recipe: Path, tmp_path: Path, here: Here) -> None:
+    pytest.importorskip("matplotlib")
     told, out = Told(), tmp_path / "out"
     result = run_sweep(request(recipe, "0.1", "1", seeds=2), out, Machine(), told)
     names = ["alpha=0.1_seed=0", "alpha=0.1_seed=1", "alpha=1_seed=0", "alpha=1_seed=1"]
@@ -41,6 +43,8 @@ def test_a_sweep_runs_each_combination_once(recipe: Path, tmp_path: Path, here: 
     assert frame["verified"][3] == 100 * tally.proved / 20
     table = pd.read_csv(out / "table.csv")  # a row for each α, of two seeds
     assert table["alpha"].tolist() == [0.1, 1.0]
+    assert (out / "figure.pdf").read_bytes().startswith(b"%PDF")
+    assert "<svg" in (out / "figure.svg").read_text()
     written = pd.read_csv(out / "runs.csv", dtype=str)
     assert written["run"].tolist() == names
     # the same command does nothing again
@@ -118,6 +122,19 @@ def test_a_sweep_that_was_stopped_goes_on(recipe: Path, tmp_path: Path, here: He
     run_sweep(request(recipe, "0.1", "1"), out, Machine(), told)
     assert told.lines[0] == ("planned", 2, 1)
     assert told.names("started") == ["alpha=1_seed=0"]
+
+
+def test_a_missing_matplotlib_costs_the_figure_only(
+    recipe: Path, tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("matplotlib", "matplotlib.pyplot", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    told = Told()
+    result = run_sweep(request(recipe, "0.1"), tmp_path / "out", Machine(), told)
+    assert not result.failed
+    assert "figure.pdf" not in [path.name for path in result.files]
+    (note,) = told.names("noted")
+    assert str(note).startswith("No figure was drawn: matplotlib")
 
 
 def test_planning_writes_nothing(recipe: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from verify_pipeline.cli.certifying import certify, recheck
 from verify_pipeline.cli.crosschecking import crosscheck
 from verify_pipeline.cli.framework import Command, Group
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument, folder
+from verify_pipeline.cli.plotting import plot
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
 from verify_pipeline.cli.sweeping import front, sweep, tune
 from verify_pipeline.cli.tabulating import table
@@ -146,6 +147,7 @@ _command()(recheck)
 _command()(vnnlib)
 _command()(vnncomp)
 _command()(crosscheck)
+_command()(plot)
 _command("vnncomp-table")(vnncomp_table)
 _command()(sweep)
 _command()(tune)

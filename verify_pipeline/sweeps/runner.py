@@ -13,6 +13,7 @@ from verify_pipeline.config import Recipe, load_recipe
 from verify_pipeline.errors import StudyError
 from verify_pipeline.run_folders import RECIPE
 from verify_pipeline.sweeps import folders
+from verify_pipeline.sweeps.figure import draw_figure
 from verify_pipeline.sweeps.grid import Grid, GridRun, check_runs, full_name, runs_of
 from verify_pipeline.sweeps.locks import FileLock
 from verify_pipeline.sweeps.processes import Ended, Machine, RunJob, run_all
@@ -130,7 +131,7 @@ def run_sweep(
         _keep(made, folder)
         _do(made, folder, machine, watching)
         result = SweepResult(folder, tuple(plan_sweep(request, folder).known.values()))
-        return replace(result, files=_write(result, command))
+        return replace(result, files=_write(result, command, watching))
 
 
 def _check_data(made: SweepPlan, data_root: Path | None) -> None:
@@ -205,8 +206,8 @@ def _known(place: Path, run: GridRun, recipe: Recipe) -> SweepRun:
     return replace(nothing, state="done", seconds=seconds, summary=summary)
 
 
-def _write(result: SweepResult, command: str) -> tuple[Path, ...]:
-    """The table of the verdicts, and one of all runs, with those that failed."""
+def _write(result: SweepResult, command: str, watcher: JobWatcher) -> tuple[Path, ...]:
+    """The table of the verdicts and its figure, and a table of all runs, failed ones too."""
     summaries = [run.summary for run in result.runs if run.summary is not None]
     frame = result.to_frame().assign(generated_by=command)
     text = frame.to_csv(index=False, lineterminator="\n")
@@ -214,12 +215,4 @@ def _write(result: SweepResult, command: str) -> tuple[Path, ...]:
     if not summaries:
         return files
     files += reports.tabulate(summaries, result.folder, "table", command)
-    return files + figure_files(result)
-
-
-def figure_files(result: SweepResult) -> tuple[Path, ...]:
-    """Where the sweep's figure is to be drawn: standard against verified accuracy.
-
-    No figure is drawn yet. This is the only place that has to call the package of figures.
-    """
-    return ()
+    return files + draw_figure(summaries, result.folder, command, watcher)

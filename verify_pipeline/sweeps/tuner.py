@@ -15,6 +15,7 @@ from verify_pipeline.config import Recipe, load_recipe
 from verify_pipeline.errors import ConfigError, StudyError
 from verify_pipeline.run_folders import RECIPE
 from verify_pipeline.sweeps import folders
+from verify_pipeline.sweeps.figure import draw_figure
 from verify_pipeline.sweeps.grid import full_name
 from verify_pipeline.sweeps.locks import FileLock
 from verify_pipeline.sweeps.processes import Ended, Machine, RunJob, run_all
@@ -229,6 +230,7 @@ class _Tuner:
         summaries = [trial.summary for trial in result.front if trial.summary is not None]
         if summaries:
             files += reports.tabulate(summaries, self._folder, "table", command)
+            files += draw_figure(summaries, self._folder, command, self._watcher)
         return replace(result, files=files)
 
     def _recipe(self, trial: TuneTrial) -> Recipe:

@@ -19,17 +19,22 @@ class Averages:
 
     def count(self, result: StepResult, images: int) -> None:
         """Add a step's result, of so many images."""
-        measured = {
+        measured: dict[str, float | None] = {
             "loss": float(result.loss.detach()) * images,
             "clean": result.correct,
             "adversarial": result.adversarial_correct,
             "verified": result.verified,
         }
+        measured |= {f"{k}_loss": v * images for k, v in result.cross_entropies.items()}
         for name, value in measured.items():
             if value is not None:
                 self._sums[name] += value
                 self._images[name] += images
 
     def values(self) -> dict[str, float]:
-        """The means by name: ``loss``, and the shares ``clean``, ``adversarial``, ``verified``."""
+        """The means by name.
+
+        ``loss``; the shares ``clean``, ``adversarial``, ``verified``; and the cross-entropies
+        ``clean_loss``, ``adversarial_loss``, ``ibp_loss``.
+        """
         return {name: self._sums[name] / images for name, images in self._images.items()}

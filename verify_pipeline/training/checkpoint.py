@@ -18,6 +18,8 @@ from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.errors import DataError, TrainingError
 
 TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
+METRICS = "metrics.csv"
+"""Names of files in a training's folder."""
 
 
 @dataclass(frozen=True, eq=False)

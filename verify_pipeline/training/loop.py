@@ -227,7 +227,7 @@ class _Training:
             progress,
             self.identity,
         )
-        _write_csv(self.folder / "metrics.csv", progress.metrics)
+        _write_csv(self.folder / checkpoint.METRICS, progress.metrics)
 
 
 def _digest(images: ImageSet) -> str:

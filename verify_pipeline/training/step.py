@@ -12,7 +12,8 @@ batch normalisation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 
 from verify_pipeline.attacks.pgd import pgd
 from verify_pipeline.lirpa import AutoLirpaBounder
-from verify_pipeline.losses import Loss, LossMargins, Perturbed
+from verify_pipeline.losses import Loss, LossMargins, Perturbed, margin_cross_entropy
 from verify_pipeline.network.zoo.layers import Normalise
 from verify_pipeline.problem import Box, margin_matrix
 from verify_pipeline.training.initialise import l1_norm
@@ -56,12 +57,15 @@ class StepResult:
         correct: instances classified rightly without attack.
         adversarial_correct: under the attack; None where there was none.
         verified: with all IBP margins > 0; None if the loss uses no bounds.
+        cross_entropies: means over the instances, by what was measured: ``clean``, ``adversarial``
+            and ``ibp`` (of the lower bounds of the margins).
     """
 
     loss: Tensor
     correct: int
     adversarial_correct: int | None = None
     verified: int | None = None
+    cross_entropies: Mapping[str, float] = field(default_factory=dict)
 
 
 class LossStep:
@@ -109,11 +113,13 @@ class LossStep:
             if plan.regulariser and self._bounder is not None:
                 self._bounder.ibp(box, rows)
             loss = F.cross_entropy(logits, labels) + self._penalties(box, plan)
-            return StepResult(loss, correct, _positive(adversarial))
+            measured = _cross_entropies(logits, labels, adversarial)
+            return StepResult(loss, correct, _positive(adversarial), None, measured)
         box = self._loss.bounded_box(perturbed, self._settings.loss.sabr_lambda)
         margins = self._margins(adversarial, box, rows)
         loss = self._loss.value(margins, plan.alpha) + self._penalties(box, plan)
-        return StepResult(loss, correct, _positive(adversarial), _positive(margins.ibp))
+        measured = _cross_entropies(logits, labels, adversarial, margins.ibp)
+        return StepResult(loss, correct, _positive(adversarial), _positive(margins.ibp), measured)
 
     def _clean(self, images: Tensor, warming_up: bool) -> Tensor:
         """Logits of the images; with gradients only if the loss needs them."""
@@ -167,3 +173,16 @@ class LossStep:
 def _positive(margins: Tensor | None) -> int | None:
     """Instances whose margins are all > 0; None where there are no margins."""
     return None if margins is None else int((margins > 0).all(1).sum())
+
+
+@torch.no_grad()
+def _cross_entropies(
+    logits: Tensor, labels: Tensor, adversarial: Tensor | None, ibp: Tensor | None = None
+) -> dict[str, float]:
+    """Cross-entropies of the logits, and of the margins that there are."""
+    margins = {"adversarial": adversarial, "ibp": ibp}
+    return {"clean": float(F.cross_entropy(logits, labels))} | {
+        name: float(margin_cross_entropy(each).mean())
+        for name, each in margins.items()
+        if each is not None
+    }

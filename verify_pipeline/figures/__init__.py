@@ -1,0 +1,1 @@
+"""Figures of results and of trainings, for papers and for a page."""

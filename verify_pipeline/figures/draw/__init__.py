@@ -1,0 +1,1 @@
+"""One module for each figure: series in, a matplotlib figure out."""

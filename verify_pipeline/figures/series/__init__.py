@@ -1,0 +1,1 @@
+"""What figures draw, computed from verdicts and metrics; nothing here needs matplotlib."""
