@@ -162,7 +162,11 @@ def test_pruning_can_be_switched_off(recipe: Path, space: Path, tmp_path: Path, 
 
     here.before = ahead
     rule = PruningRule(active=False)
-    assert search(recipe, space, tmp_path / "out", 1, pruning=rule).trials[0].state == "complete"
+    result = search(recipe, space, tmp_path / "out", 2, pruning=rule)
+    assert [trial.state for trial in result.trials] == ["complete"] * 2
+    report = (tmp_path / "out" / "report.md").read_text()
+    # two trainings, so no three rivals
+    assert "The rule would have ended 0 of 2, 0 of them on the front, and saved 0 %" in report
 
 
 @pytest.mark.parametrize(

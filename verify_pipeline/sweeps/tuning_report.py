@@ -12,6 +12,7 @@ from verify_pipeline.certify.tally import Summary
 from verify_pipeline.config import Recipe, dump
 from verify_pipeline.sweeps.folders import Said
 from verify_pipeline.sweeps.pareto import front_indices, hypervolume_growth
+from verify_pipeline.sweeps.pruning import PruningRule, replay
 from verify_pipeline.sweeps.results import TuneResult, TuneTrial
 
 
@@ -97,6 +98,7 @@ def markdown(result: TuneResult, said: Said, validation: int, command: str) -> s
         f"* Objectives: {', '.join(result.objectives)}. {_measured(said)}",
         f"* Dominated by the front on the validation images, of 1: {dominated} (shares of the "
         "images; reference point 0).",
+        *_without_pruning(result, said),
         "",
         *_front_table(result),
         "",
@@ -116,6 +118,21 @@ def _measured(said: Mapping[str, object]) -> str:
         "ibp": "Verified accuracy in the search: an estimate by IBP bounds alone",
     }
     return f"{by[str(said['estimate'])]}, at most {said['timeout']:g} s for each image."
+
+
+def _without_pruning(result: TuneResult, said: Said) -> list[str]:
+    """What the rule would have ended, of a study whose trainings all went to the end."""
+    if said["pruning"]["active"]:
+        return []
+    rule = PruningRule(margin=said["pruning"]["margin"], rivals=said["pruning"]["rivals"])
+    complete = [trial for trial in result.trials if trial.outcome is not None]
+    found = replay([trial.outcome.rungs for trial in complete if trial.outcome], rule)
+    lost = sum(complete[place].on_front for place in found.ended)
+    return [
+        f"* No training was ended early. The rule would have ended {len(found.ended)} of "
+        f"{len(complete)}, {lost} of them on the front, and saved {100 * found.saved:.0f} % of all "
+        "epochs; the trials after the first of them would have been drawn otherwise."
+    ]
 
 
 def _front_table(result: TuneResult) -> list[str]:
