@@ -7,7 +7,7 @@ on to the end, were ahead of it in both by a margin on the same rung.
 
 IBP's accuracy is no estimate of what complete verification will prove: a network of small α has
 0 % by IBP, and may be the best of all. It is not ended for that, as its standard accuracy is high.
-docs/sweeps.md has what the rule saves, and that it takes no point off the fronts it was tried on.
+docs/sweeps.md has what the rule saved, and which other rules took a point off the front.
 """
 
 from __future__ import annotations
