@@ -18,7 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         api
         sweeps
         pipeline queries
-        reports
+        reports status
         run_folders
         conversions
         config doctor

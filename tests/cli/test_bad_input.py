@@ -213,7 +213,7 @@ LEDGERS = {
     f"{TWO} --ledger empty.sqlite": "ledger empty.sqlite; expected a ledger written by verify",
     f"{TWO} --ledger text.sqlite": "ledger text.sqlite; expected an undamaged ledger",
     f"{TWO} --ledger foreign.sqlite": "got another SQLite file",
-    f"{TWO} --ledger newer.sqlite": "a schema version up to 2; got 99",
+    f"{TWO} --ledger newer.sqlite": "a schema version up to 3; got 99",
     f"{TWO} --ledger half.sqlite": "ledger half.sqlite; expected an undamaged ledger",
     f"{TWO} --ledger file/x.sqlite": "expected a place that can be written",
     f"{TWO} --ledger empty-folder": "got a folder or a device",
@@ -222,7 +222,7 @@ LEDGERS = {
     "table empty.sqlite": "got an empty file",
     "table text.sqlite": "expected an undamaged ledger",
     "table foreign.sqlite": "got another SQLite file",
-    "table newer.sqlite": "a schema version up to 2; got 99",
+    "table newer.sqlite": "a schema version up to 3; got 99",
     "table half.sqlite": "expected an undamaged ledger",
     "table edited.sqlite --out x": "run 1, image 0; expected a finite bound > 0",
     "table empty-folder": "got a folder or a device",
@@ -230,6 +230,20 @@ LEDGERS = {
     "table good.sqlite --out file/x": "file file/x.csv; expected a place that can be written",
     "table good.sqlite --out ''": "--out; expected a path that ends in a file's name",
     "table good.sqlite --out ..": "--out; expected a path that ends in a file's name",
+    "table good.sqlite --by colour": "group by 'colour'; expected one of network, method",
+    "table good.sqlite --columns colour": "column 'colour'; expected some of network",
+    "table good.sqlite --verdicts-of tool": "--verdicts-of; expected KEY=VALUE",
+    "table good.sqlite --images-frame x.xlsx": "a file that ends in .csv or .parquet",
+    "plot gone.sqlite --out x": "ledger gone.sqlite; expected a file; got none",
+    "plot good.sqlite --out ''": "--out; expected a path that ends in a file's name",
+    "plot good.sqlite --out x --kind pie": "--kind; expected one of accuracy",
+    "plot good.sqlite --out x --format gif": "expected",
+    "plot good.sqlite --out x --width wide": "expected",
+    "plot empty-folder --out x --kind training": "metrics.csv",
+    "status text.onnx": "file text.onnx; expected a ledger, or the folder of a run; got another",
+    "status newer.sqlite": "a schema version up to 3; got 99",
+    "status edited.sqlite": "run 1, image 0; expected a finite bound > 0",
+    f"{TWO} --quiet --json": "--quiet and --json; expected one of them; got both",
     "recheck two.onnx --ledger gone.sqlite": "ledger gone.sqlite; expected a file; got none",
     "recheck one.onnx --ledger good.sqlite": "expected verdicts of this network file",
     "recheck two.onnx --ledger good.sqlite": "got only runs of images arrays. Name the arrays",
@@ -296,7 +310,22 @@ PROPERTIES = {
     "crosscheck --instances list.csv --out x --abcrown-home nowhere": "that --abcrown-home names",
 }
 
-CASES = {**RECIPES, **QUESTIONS, **DATA, **LEDGERS, **PROPERTIES}
+MANY_RUNS = {
+    f"sweep {TINY} --grid train.seed": "--grid; expected KEY=VALUE,VALUE,…; got 'train.seed'",
+    f"sweep {TINY} --grid train.loss.alpha=1,2,x": "--grid of tiny.yaml: 2 errors",
+    f"sweep {TINY} --grid train.sed=1": "train.sed (--grid): unknown key; expected",
+    f"sweep {TINY} --grid train.seed=1 --seeds 2": "expected seeds in one place",
+    f"sweep {TINY} --jobs 0": "--jobs; expected at least 1; got 0",
+    "sweep tiny.yaml --out file": "expected a folder that can be written; got",
+    f"tune {TINY} --objectives speed": "--objectives; expected some of standard,",
+    f"tune {TINY} --space torn.yaml": "torn.yaml, line 2; expected YAML",
+    f"tune {TINY} --space tiny.yaml": "train (line 2): unknown key; expected one of parameters",
+    f"tune {TINY} --trials 0": "--trials; expected at least 1; got 0",
+    "front empty-folder": "expected a sweep (sweep.json) or a tuning (tune.json); got neither",
+    "front gone": "folder gone; expected a sweep",
+    "front empty-folder --reference 0": "reference; expected two accuracies",
+}
+CASES = {**RECIPES, **QUESTIONS, **DATA, **LEDGERS, **PROPERTIES, **MANY_RUNS}
 
 
 def digests(folder: Path) -> dict[Path, str]:

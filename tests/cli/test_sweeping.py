@@ -15,7 +15,6 @@ import pytest
 
 from tests.cli.bad_input import RECIPE
 from tests.cli.typed import command
-from verify_pipeline.cli.job_lines import duration
 from verify_pipeline.sweeps import tuner
 from verify_pipeline.sweeps.processes import Ended, RunJob
 
@@ -132,10 +131,6 @@ def test_fronts_of_nothing_are_told(tmp_path: Path) -> None:
     code, _, told = command("front", tmp_path, "--reference", "a,b")
     assert code == 2
     assert "--reference; expected two numbers, in %" in told
-
-
-def test_durations_as_they_are_read() -> None:
-    assert [duration(x) for x in (0.4, 40, 720, 12600)] == ["0 s", "40 s", "12 min", "3.5 h"]
 
 
 def test_a_tuning_without_a_complete_trial_says_why(

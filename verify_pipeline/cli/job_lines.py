@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from verify_pipeline.reporting.durations import duration
 from verify_pipeline.sweeps.watching import JobWatcher
 
 
@@ -41,15 +42,6 @@ class JobLines(JobWatcher):
     def noted(self, line: str) -> None:
         """A remark."""
         _tell(f"note: {line}")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a reader likes them: ``40 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _tell(line: str) -> None:
