@@ -144,6 +144,7 @@ SECTIONS = {
         "front",
         "FrontComparison",
         "MethodFront",
+        "JobWatcher",
     ),
 }
 

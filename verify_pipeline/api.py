@@ -113,6 +113,7 @@ from verify_pipeline.reports import Evidence, publish, read_ledgers, recheck_led
 from verify_pipeline.sweeps.comparison import FrontComparison, MethodFront
 from verify_pipeline.sweeps.interface import front, sweep, tune
 from verify_pipeline.sweeps.results import SweepResult, SweepRun, TuneResult, TuneTrial
+from verify_pipeline.sweeps.watching import JobWatcher
 from verify_pipeline.training import Trained, TrainObserver, TrainSettings
 from verify_pipeline.training import restore as load_trained
 
@@ -132,6 +133,7 @@ __all__ = [
     "FewInputSettings",
     "FrontComparison",
     "ImageSet",
+    "JobWatcher",
     "Ledger",
     "LinearRows",
     "LinfBall",
