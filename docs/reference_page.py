@@ -136,6 +136,18 @@ SECTIONS = {
         "Evidence",
         "VerifyPipelineError",
     ),
+    "Sweeps, tunings and fronts": (
+        "sweep",
+        "SweepResult",
+        "SweepRun",
+        "tune",
+        "TuneResult",
+        "TuneTrial",
+        "front",
+        "FrontComparison",
+        "MethodFront",
+        "JobWatcher",
+    ),
 }
 
 

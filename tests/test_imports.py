@@ -16,6 +16,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         __main__
         cli
         api
+        sweeps
         pipeline queries radius
         reports status
         run_folders

@@ -42,6 +42,14 @@ def radii() -> api.RobustnessDistribution:
     return api.RobustnessDistribution(summary().info, (0.05, 0.1), tuple(images))
 
 
+def sweep_run() -> api.SweepRun:
+    return api.SweepRun("alpha=1_seed=0", {"train.loss.alpha": "1"}, "done", 2.0, None, summary())
+
+
+def tune_trial() -> api.TuneTrial:
+    return api.TuneTrial(3, "complete", {"train.loss.alpha": "0.123"}, (0.5,))
+
+
 def values() -> dict[str, object]:
     """One of each public class whose fields hold tensors, or more than a line."""
     recipe = api.load_recipe("digits-cc-ibp")
@@ -52,6 +60,7 @@ def values() -> dict[str, object]:
         "BoxSet": api.BoxSet("mine", "test", IMAGES, IMAGES, LABELS),
         "Counterexample": found,
         "Evidence": api.Evidence(summary().info, None),
+        "FrontComparison": api.FrontComparison((api.MethodFront("cc", (((0.5, 0.5),),), "test"),)),
         "ImageSet": api.ImageSet("mine", "test", IMAGES, LABELS, 3),
         "ImageRadius": radii().images[1],
         "LinearRows": api.LinearRows(torch.eye(3), torch.zeros(3)),
@@ -63,8 +72,12 @@ def values() -> dict[str, object]:
         "Recipe": recipe,
         "Specification": api.Specification.margins(LABELS, 3),
         "Summary": summary(),
+        "SweepResult": api.SweepResult(Path("out"), (sweep_run(),)),
+        "SweepRun": sweep_run(),
         "Targeted": api.Targeted(LABELS),
         "Trained": api.Trained(nn.Linear(16, 3), [{"epoch": 1}], recipe.train, None),
+        "TuneResult": api.TuneResult(Path("out"), ("verified",), (tune_trial(),), {}, {}),
+        "TuneTrial": tune_trial(),
         "Verdict": api.Verdict(api.Status.FALSIFIED, "attack", 0.1, counterexample=found),
     }
 
@@ -81,6 +94,7 @@ PLAIN = {
     "ExportReport",
     "LinfBall",
     "Margins",
+    "MethodFront",
     "Outcome",
     "Preprocessing",
     "Tally",

@@ -112,6 +112,10 @@ from verify_pipeline.problem import (
 from verify_pipeline.queries import bounds, verify, verify_batch
 from verify_pipeline.radius import radius
 from verify_pipeline.reports import Evidence, publish, read_ledgers, recheck_ledger, tabulate
+from verify_pipeline.sweeps.comparison import FrontComparison, MethodFront
+from verify_pipeline.sweeps.interface import front, sweep, tune
+from verify_pipeline.sweeps.results import SweepResult, SweepRun, TuneResult, TuneTrial
+from verify_pipeline.sweeps.watching import JobWatcher
 from verify_pipeline.training import Trained, TrainObserver, TrainSettings
 from verify_pipeline.training import restore as load_trained
 
@@ -129,12 +133,15 @@ __all__ = [
     "Evidence",
     "ExportReport",
     "FewInputSettings",
+    "FrontComparison",
     "ImageRadius",
     "ImageSet",
+    "JobWatcher",
     "Ledger",
     "LinearRows",
     "LinfBall",
     "Margins",
+    "MethodFront",
     "Network",
     "Outcome",
     "OutputBounds",
@@ -148,12 +155,16 @@ __all__ = [
     "StageShares",
     "Status",
     "Summary",
+    "SweepResult",
+    "SweepRun",
     "Tally",
     "Targeted",
     "TopK",
     "TrainObserver",
     "TrainSettings",
     "Trained",
+    "TuneResult",
+    "TuneTrial",
     "Verdict",
     "VerifyPipelineError",
     "adversarial_loss",
@@ -164,6 +175,7 @@ __all__ = [
     "exp_ibp_loss",
     "export_onnx",
     "find_abcrown",
+    "front",
     "ibp_loss",
     "inline_svg",
     "load_arrays",
@@ -193,8 +205,10 @@ __all__ = [
     "run",
     "sabr_box",
     "save_figure",
+    "sweep",
     "tabulate",
     "train",
+    "tune",
     "verify",
     "verify_batch",
 ]

@@ -348,7 +348,23 @@ SHOWN = {
     "show good.sqlite --image 0 --png x.png": "expected a known data set; got your own images",
 }
 
-CASES = {**RECIPES, **QUESTIONS, **DATA, **LEDGERS, **PROPERTIES, **RADII, **SHOWN}
+MANY_RUNS = {
+    f"sweep {TINY} --grid train.seed": "--grid; expected KEY=VALUE,VALUE,…; got 'train.seed'",
+    f"sweep {TINY} --grid train.loss.alpha=1,2,x": "--grid of tiny.yaml: 2 errors",
+    f"sweep {TINY} --grid train.sed=1": "train.sed (--grid): unknown key; expected",
+    f"sweep {TINY} --grid train.seed=1 --seeds 2": "expected seeds in one place",
+    f"sweep {TINY} --jobs 0": "--jobs; expected at least 1; got 0",
+    "sweep tiny.yaml --out file": "expected a folder that can be written; got",
+    f"tune {TINY} --objectives speed": "--objectives; expected some of standard,",
+    f"tune {TINY} --space torn.yaml": "torn.yaml, line 2; expected YAML",
+    f"tune {TINY} --space tiny.yaml": "train (line 2): unknown key; expected one of parameters",
+    f"tune {TINY} --trials 0": "--trials; expected at least 1; got 0",
+    "front empty-folder": "expected a sweep (sweep.json) or a tuning (tune.json); got neither",
+    "front gone": "folder gone; expected a sweep",
+    "front empty-folder --reference 0": "reference; expected two accuracies",
+}
+
+CASES = {**RECIPES, **QUESTIONS, **DATA, **LEDGERS, **PROPERTIES, **RADII, **SHOWN, **MANY_RUNS}
 
 
 def digests(folder: Path) -> dict[Path, str]:

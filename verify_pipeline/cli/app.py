@@ -33,6 +33,7 @@ from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
 from verify_pipeline.cli.radius import radius
 from verify_pipeline.cli.showing import show
 from verify_pipeline.cli.status import status
+from verify_pipeline.cli.sweeping import front, sweep, tune
 from verify_pipeline.cli.tabulating import table
 from verify_pipeline.cli.watching import Reporter, reporter
 
@@ -170,6 +171,9 @@ _command()(crosscheck)
 _command()(plot)
 _command("vnncomp-table")(vnncomp_table)
 _command()(status)
+_command()(sweep)
+_command()(tune)
+_command()(front)
 
 
 @_command()
