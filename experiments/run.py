@@ -1,0 +1,103 @@
+"""Runs an experiment: sweeps of recipes, a table of their test images, and figures.
+
+    python experiments/run.py alpha-zero --data digits --jobs 2 [--data-root …]
+
+EXPERIMENT.yaml beside this file says what is trained. The sweeps lie in runs/experiments/; the same
+command continues them. The table goes to results/experiments/, figures to docs/experiments/, whose
+pages say what can be read from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from verify_pipeline import api
+from verify_pipeline.errors import ConfigError, VerifyPipelineError
+from verify_pipeline.figures import drawings
+from verify_pipeline.figures.files import save_figure
+from verify_pipeline.reporting import Layout
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parent
+
+
+def experiments() -> list[str]:
+    """Names of the experiments that are sweeps."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read(name: str, data: str) -> dict[str, Any]:
+    """What an experiment does on a data set.
+
+    Raises:
+        ConfigError: there is no such experiment, or it is not for that data set.
+    """
+    if name not in experiments():
+        raise ConfigError("experiment", expected=f"one of {', '.join(experiments())}", got=name)
+    plan: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    if data not in plan["data"]:
+        raise ConfigError("--data", expected=f"one of {', '.join(plan['data'])}", got=data)
+    return plan
+
+
+def run(plan: dict[str, Any], asked: argparse.Namespace) -> list[api.Summary]:
+    """All sweeps of an experiment; what failed is told and left out."""
+    base = plan["data"][asked.data]
+    found: list[api.Summary] = []
+    for sweep in plan["sweeps"]:
+        folder = asked.runs / asked.experiment / asked.data / sweep["name"]
+        print(f"{sweep['name']}: {folder}", file=sys.stderr, flush=True)
+        result = api.sweep(
+            base["recipe"],
+            {key: list(values) for key, values in sweep["grid"].items()},
+            folder,
+            seeds=asked.seeds or plan["seeds"],
+            jobs=asked.jobs,
+            overrides={**base.get("set", {}), **sweep.get("set", {})},
+            data_root=asked.data_root,
+        )
+        for each in result.failed:
+            print(f"failed: {each.name}: {each.error}", file=sys.stderr, flush=True)
+        found += [each.summary for each in result.runs if each.summary is not None]
+    return found
+
+
+def write(plan: dict[str, Any], found: list[api.Summary], asked: argparse.Namespace) -> None:
+    """The table and the figures."""
+    name = f"{asked.experiment}-{asked.data}"
+    command = f"python experiments/run.py {asked.experiment} --data {asked.data}"
+    layout = Layout(by=tuple(plan.get("by", ())))
+    api.tabulate(found, asked.out / "results" / "experiments", name, command, layout)
+    for kind in plan["figures"]:
+        drawing = drawings.KINDS[kind](found, "column")
+        path = asked.out / "docs" / "experiments" / f"{name}-{kind}"
+        save_figure(drawing.figure, path, ["svg"], title=drawing.title, command=command)
+
+
+def main() -> None:
+    """Do what the command line says; exit 2 for a mistake."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    add = parser.add_argument
+    add("experiment", help=", ".join(experiments()))
+    add("--data", default="digits")
+    add("--jobs", type=int, default=1)
+    add("--seeds", type=int, default=0, help="0: as the experiment says")
+    add("--data-root", type=Path, default=None)
+    add("--runs", type=Path, default=ROOT / "runs" / "experiments")
+    add("--out", type=Path, default=ROOT)
+    asked = parser.parse_args()
+    try:
+        plan = read(asked.experiment, asked.data)
+        write(plan, run(plan, asked), asked)
+    except VerifyPipelineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
