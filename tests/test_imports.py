@@ -16,12 +16,14 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         __main__
         cli
         api
-        pipeline queries
+        pipeline queries report_page
+        run_evidence
         reports
         run_folders
         conversions
         config doctor
         engines
+        page
         figures
         reporting interop
         certify training

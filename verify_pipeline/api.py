@@ -109,6 +109,7 @@ from verify_pipeline.problem import (
     margins_of_logits,
 )
 from verify_pipeline.queries import bounds, verify, verify_batch
+from verify_pipeline.report_page import report
 from verify_pipeline.reports import Evidence, publish, read_ledgers, recheck_ledger, tabulate
 from verify_pipeline.training import Trained, TrainObserver, TrainSettings
 from verify_pipeline.training import restore as load_trained
@@ -185,6 +186,7 @@ __all__ = [
     "read_search",
     "recheck_ledger",
     "recipe_names",
+    "report",
     "run",
     "sabr_box",
     "save_figure",

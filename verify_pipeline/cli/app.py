@@ -21,6 +21,7 @@ from verify_pipeline.cli.framework import Command, Group
 from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument, folder
 from verify_pipeline.cli.plotting import plot
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
+from verify_pipeline.cli.reporting_page import report
 from verify_pipeline.cli.tabulating import table
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ def demo(
 
 
 _command()(table)
+_command()(report)
 
 
 @_command()
