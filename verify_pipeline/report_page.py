@@ -9,7 +9,7 @@ from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError, LedgerError
-from verify_pipeline.page import ClassNames, as_page, chosen, report_page
+from verify_pipeline.page import as_page, chosen, report_page
 from verify_pipeline.reporting import Layout
 from verify_pipeline.reporting.cells import PLAIN
 from verify_pipeline.reports import read_ledgers
@@ -46,7 +46,7 @@ def report(
         gallery: images of each kind that are shown, at most; 0: none.
         layout: of the table of results.
         images: those of the runs that name no known data set.
-        class_names: by class; empty: classes are called by their numbers.
+        class_names: by class; empty: those of the data set, where it has names.
         data_root: where data sets are looked for.
         command: what makes the page, as it tells its reader.
 
@@ -72,11 +72,10 @@ def report(
             got="none yet",
             remedy="Let the certification decide something first.",
         )
-    sources = Sources(tuple(ledgers), data_root, images)
+    sources = Sources(tuple(ledgers), data_root, images, tuple(class_names))
     galleries = [chosen(summary, gallery) for summary in summaries]
     runs = [
         (evidence_of(summary, shown, sources), shown)
         for summary, shown in zip(summaries, galleries, strict=True)
     ]
-    names = ClassNames(tuple(class_names))
-    return write_whole(Path(path), as_page(report_page(runs, command, title, layout, names)))
+    return write_whole(Path(path), as_page(report_page(runs, command, title, layout)))

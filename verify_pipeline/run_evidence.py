@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from verify_pipeline import onnx
+from verify_pipeline import data, onnx
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.questions import AskedQuestion, ask, question_of
 from verify_pipeline.certify.records import Record, RunInfo
@@ -22,7 +22,7 @@ from verify_pipeline.config import load_recipe
 from verify_pipeline.conversions import choose_device
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError, DataError, VerifyPipelineError
-from verify_pipeline.page import Gallery, RunEvidence
+from verify_pipeline.page import ClassNames, Gallery, RunEvidence
 from verify_pipeline.problem import Counterexample, Status
 from verify_pipeline.reporting.pictures import pictures_of
 from verify_pipeline.run_folders import LEDGER, RECIPE, Begun, read_begun
@@ -39,11 +39,13 @@ class Sources:
         ledgers: files; networks and recipes are looked for beside them.
         data_root: where data sets are looked for.
         images: of runs that name no known data set.
+        class_names: by class; empty: those of the data set.
     """
 
     ledgers: tuple[Path, ...]
     data_root: Path | None = None
     images: ImageSet | BoxSet | None = None
+    class_names: tuple[str, ...] = ()
 
 
 def ledger_of(run: Path) -> Path:
@@ -91,6 +93,7 @@ def evidence_of(summary: Summary, gallery: Gallery, sources: Sources) -> RunEvid
         pixels,
         outputs,
         tuple(dict.fromkeys(found.missing)),
+        ClassNames(sources.class_names or _class_names(summary.info.run.data_set)),
         commands,
         recipe,
         folder,
@@ -153,7 +156,11 @@ class _Finder:
         try:
             found = images_of(run, self.sources.data_root, self.sources.images, download=False)
         except VerifyPipelineError as error:
-            self.missing.append(f"There are no pictures, as the images are not found: {error}")
+            # only the name: the message has paths of this machine, and a page is published
+            self.missing.append(
+                f"There are no pictures, as the images are not found: {error.what}. When the page "
+                "is made, --data-root or VERIFY_PIPELINE_DATA names their folder."
+            )
             return None
         if found is None:
             self.missing.append(
@@ -246,6 +253,11 @@ class _Finder:
             command = {"Train, export, certify and tabulate": begun.command(Path("runs") / name)}
             return folder, command, text
         return None, {}, ""
+
+
+def _class_names(data_set: str) -> tuple[str, ...]:
+    """The names of a known data set's classes; empty where they have none."""
+    return data.info(data_set).class_names if data.knows(data_set) else ()
 
 
 def _answer(found: Counterexample, label: int) -> int:

@@ -48,7 +48,7 @@ def report(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Names of the classes: a text file with one a line.",
+            help="Names of the classes: a text file with one a line. Default: the data set's.",
             rich_help_panel=panels.IMAGES,
         ),
     ] = None,

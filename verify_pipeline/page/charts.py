@@ -12,6 +12,9 @@ from verify_pipeline.figures import drawings
 from verify_pipeline.figures.drawings import Drawing
 from verify_pipeline.figures.files import inline_svg
 
+_OF_SEVERAL = ("accuracy", "stages")
+"""Figures of one run alone would repeat its tiles and the table of its stages."""
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -53,7 +56,7 @@ def charts(results: Sequence[Summary], folders: Sequence[Path]) -> Charts:
     wanted: list[tuple[str, Callable[[], Drawing]]] = [
         (kind, lambda draw=draw: draw(results, "column"))  # type: ignore[misc]
         for kind, draw in drawings.KINDS.items()
-        if kind != "accuracy" or len(results) > 1
+        if len(results) > 1 or kind not in _OF_SEVERAL
     ]
     wanted += [
         (f"training-{number}", lambda folder=folder: drawings.training([folder], "column"))  # type: ignore[misc]

@@ -23,7 +23,7 @@ class Confusion:
 
     Attributes:
         caption: what is counted.
-        classes: names of the classes that occur, in order.
+        classes: the classes that occur, in order: their numbers and names.
         counts: a row for each class of the images, a column for each other class; empty if there
             are too many classes for a matrix.
         pairs: the most frequent pairs: class, other class, images.
@@ -32,7 +32,7 @@ class Confusion:
     """
 
     caption: str
-    classes: tuple[str, ...]
+    classes: tuple[tuple[int, str], ...]
     counts: tuple[tuple[int, ...], ...]
     pairs: tuple[tuple[str, str, int], ...]
     images: int
@@ -44,7 +44,7 @@ class Confusion:
         return max((count for _, _, count in self.pairs), default=0)
 
 
-def confusions(evidence: RunEvidence, classes: ClassNames) -> tuple[Confusion, ...]:
+def confusions(evidence: RunEvidence) -> tuple[Confusion, ...]:
     """What falsified images become, and what open images may become; those without images go."""
     records = evidence.summary.records
     falsified = (r for r in records if r.status is Status.FALSIFIED and r.stage != "clean")
@@ -53,12 +53,12 @@ def confusions(evidence: RunEvidence, classes: ClassNames) -> tuple[Confusion, .
         confusion(
             "Open images: the class whose margin has the least CROWN bound",
             _pairs(unknown, evidence.threats),
-            classes,
+            evidence.classes,
         ),
         confusion(
             "Falsified images: the class at the counterexample",
             _pairs(falsified, evidence.answers),
-            classes,
+            evidence.classes,
         ),
     )
     return tuple(each for each in found if each.images)
@@ -76,7 +76,7 @@ def confusion(caption: str, pairs: Iterable[tuple[int, int]], classes: ClassName
     images = sum(counted.values())
     return Confusion(
         caption,
-        tuple(map(classes.of, present)),
+        tuple((label, classes.of(label)) for label in present),
         matrix,
         listed,
         images,

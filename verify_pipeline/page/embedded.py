@@ -23,7 +23,7 @@ class EmbeddedPicture:
         width: in pixels.
         height: in pixels.
         alternative: what it shows, for those who do not see it.
-        caption: below it.
+        caption: below it; empty: none.
     """
 
     address: str

@@ -47,6 +47,7 @@ class RunEvidence:
         pixels: ``*X`` by image, of those that the gallery shows.
         outputs: ``K`` by image: the file's outputs at the image itself.
         missing: sentences on what was not found, and why.
+        classes: how classes are called.
         commands: what made the run, by what it does.
         recipe: as YAML; empty: unknown.
         folder: of the run's training; None: unknown.
@@ -59,6 +60,7 @@ class RunEvidence:
     pixels: Mapping[int, Tensor] = field(default_factory=dict)
     outputs: Mapping[int, Tensor] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    classes: ClassNames = BY_NUMBER
     commands: Mapping[str, str] = field(default_factory=dict)
     recipe: str = ""
     folder: Path | None = None

@@ -12,7 +12,7 @@ from torch import Tensor
 from verify_pipeline.certify.records import Record
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.page.embedded import EmbeddedPicture, embedded
-from verify_pipeline.page.evidence import ClassNames, RunEvidence
+from verify_pipeline.page.evidence import RunEvidence
 from verify_pipeline.page.numbers import number_text, seconds_text
 from verify_pipeline.problem import Status
 from verify_pipeline.reporting.facts import epsilon_text
@@ -48,7 +48,7 @@ class Exhibit:
         image: its place in the data set.
         heading: one line.
         pictures: none if its pixels are unknown.
-        facts: what is known of it: names and values.
+        facts: what is known of it: names, and values of one line or more.
     """
 
     image: int
@@ -76,38 +76,36 @@ def chosen(summary: Summary, count: int) -> Gallery:
     return Gallery(tuple(in_turn[:count]), tuple(verified[:count]), tuple(unknown[:count]))
 
 
-def exhibits(
-    records: Sequence[Record], evidence: RunEvidence, classes: ClassNames
-) -> tuple[Exhibit, ...]:
+def exhibits(records: Sequence[Record], evidence: RunEvidence) -> tuple[Exhibit, ...]:
     """Images of the gallery with their pictures and facts."""
-    return tuple(_exhibit(record, evidence, classes) for record in records)
+    return tuple(_exhibit(record, evidence) for record in records)
 
 
-def _exhibit(record: Record, evidence: RunEvidence, classes: ClassNames) -> Exhibit:
-    facts = tuple((name, value) for name, value in _facts(record, evidence, classes) if value)
-    heading = _heading(record, evidence, classes)
-    return Exhibit(record.index, heading, _pictures(record, evidence, classes), facts)
+def _exhibit(record: Record, evidence: RunEvidence) -> Exhibit:
+    facts = tuple((name, value) for name, value in _facts(record, evidence) if value)
+    heading = _heading(record, evidence)
+    return Exhibit(record.index, heading, _pictures(record, evidence), facts)
 
 
-def _heading(record: Record, evidence: RunEvidence, classes: ClassNames) -> str:
-    label = "" if record.label is None else f", class {classes.of(record.label)}"
+def _heading(record: Record, evidence: RunEvidence) -> str:
+    label = "" if record.label is None else f", class {evidence.classes.of(record.label)}"
     other = evidence.answers.get(record.index)
-    becomes = "" if other is None else f" → {classes.of(other)}"
+    becomes = "" if other is None else f" → {evidence.classes.of(other)}"
     return f"Image {record.index}{label}{becomes}"
 
 
-def _facts(record: Record, evidence: RunEvidence, classes: ClassNames) -> Iterator[tuple[str, str]]:
+def _facts(record: Record, evidence: RunEvidence) -> Iterator[tuple[str, str]]:
     outputs = evidence.outputs.get(record.index)
     if outputs is not None and record.label is not None:
-        yield "Margin at the image", number_text(_margin(outputs, record.label))
+        yield "Clean margin", number_text(_margin(outputs, record.label))
     if record.margin is not None:
-        yield "Margin at the counterexample", number_text(record.margin)
+        yield "Adversarial margin", number_text(record.margin)
     if record.status is not Status.FALSIFIED:
-        yield "Bound of the margin", "none" if record.bound is None else number_text(record.bound)
+        yield "Lower bound", "none" if record.bound is None else number_text(record.bound)
     threat = evidence.threats.get(record.index)
     if threat is not None:
-        yield "Threatened by class", classes.of(threat)
-    by = "Stage that tried last" if record.status is Status.UNKNOWN else "Decided by"
+        yield "Threatened by", evidence.classes.of(threat)
+    by = "Last stage" if record.status is Status.UNKNOWN else "Decided by"
     yield by, record.stage
     if record.reason is not None:
         yield "Reason", record.reason.value
@@ -119,7 +117,7 @@ def _facts(record: Record, evidence: RunEvidence, classes: ClassNames) -> Iterat
 def _bounds(record: Record) -> str:
     """The bound of each stage that has one, where there are several."""
     told = [f"{each.stage} {number_text(each.bound)}" for each in record.stages if each.bound]
-    return ", ".join(told) if len(told) > 1 else ""
+    return "\n".join(told) if len(told) > 1 else ""
 
 
 def _margin(outputs: Tensor, label: int) -> float:
@@ -133,26 +131,24 @@ def _bound(record: Record) -> float:
     return -math.inf if record.bound is None else record.bound
 
 
-def _pictures(
-    record: Record, evidence: RunEvidence, classes: ClassNames
-) -> tuple[EmbeddedPicture, ...]:
+def _pictures(record: Record, evidence: RunEvidence) -> tuple[EmbeddedPicture, ...]:
     pixels = evidence.pixels.get(record.index)
     if pixels is None:
         return ()
     found = evidence.counterexamples.get(record.index)
     made = pictures_of(pixels, None if found is None else found.input)
-    of_class = "" if record.label is None else f" of class {classes.of(record.label)}"
+    of_class = "" if record.label is None else f" of class {evidence.classes.of(record.label)}"
     name = f"Image {record.index}{of_class}"
-    shown = [embedded(made.image, f"{name}, as it is", "image")]
+    shown = [embedded(made.image, f"{name}, as it is", "" if found is None else "image")]
     answer = evidence.answers.get(record.index)
-    taken = "" if answer is None else f"; the network answers class {classes.of(answer)}"
+    taken = "" if answer is None else f"; the network answers class {evidence.classes.of(answer)}"
     width = epsilon_text(evidence.summary.info.epsilon)
     within = f"; no pixel changes by more than {width}" if width else ""
     if made.difference is not None:
         times = f"{made.factor:.3g}"
         about = f"{name}: what the counterexample changes, {times} times as large{within}"
-        shown.append(embedded(made.difference, about, f"difference × {times}"))
+        shown.append(embedded(made.difference, about, f"difference ×{times}"))
     if made.adversarial is not None:
         about = f"{name}: its counterexample{taken}"
-        shown.append(embedded(made.adversarial, about, "counterexample"))
+        shown.append(embedded(made.adversarial, about, "adversarial"))
     return tuple(shown)

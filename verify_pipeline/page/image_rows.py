@@ -85,9 +85,9 @@ def kind_of(record: Record) -> str:
     return "open" if record.status is Status.UNKNOWN else "verified"
 
 
-def image_table(evidence: RunEvidence, classes: ClassNames) -> ImageTable:
+def image_table(evidence: RunEvidence) -> ImageTable:
     """The table of a run's images; a column without any text is left out."""
-    records = evidence.summary.records
+    records, classes = evidence.summary.records, evidence.classes
     others = {**evidence.threats, **evidence.answers}
     reasons = [NONE if r.reason is None else _words(r.reason) for r in records]
     kinds = [KINDS[kind_of(record)] for record in records]

@@ -11,7 +11,8 @@ def number_text(value: float | None) -> str:
         return "–"
     if not math.isfinite(value):
         return "−∞" if value < 0 else "∞" if value > 0 else "not a number"
-    return f"{value:.4g}".replace("-", "−")
+    digits, exponent, power = f"{value:.4g}".partition("e")
+    return f"{digits}{exponent}{int(power) if power else ''}".replace("-", "−")
 
 
 def seconds_text(value: float | None) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from verify_pipeline.figures.series.labels import run_labels
 from verify_pipeline.page.charts import Charts, charts
-from verify_pipeline.page.evidence import BY_NUMBER, ClassNames, RunEvidence
+from verify_pipeline.page.evidence import RunEvidence
 from verify_pipeline.page.gallery import Gallery
 from verify_pipeline.page.run_section import RunSection, run_section
 from verify_pipeline.reporting.cells import PLAIN, Layout, result_table
+from verify_pipeline.reporting.notes import reasons
 from verify_pipeline.reporting.table import Table, lifted
 
 
@@ -46,7 +47,6 @@ def report_page(
     command: str,
     title: str = "",
     layout: Layout = PLAIN,
-    classes: ClassNames = BY_NUMBER,
 ) -> ReportPage:
     """The page of some runs.
 
@@ -55,7 +55,6 @@ def report_page(
         command: that makes the page.
         title: of the page; empty: it names the run, or their number.
         layout: of the table of results.
-        classes: how classes are called.
 
     Raises:
         ConfigError: a name in the layout is unknown.
@@ -63,12 +62,19 @@ def report_page(
     results = [evidence.summary for evidence, _ in runs]
     labels = run_labels(results)
     sections = tuple(
-        run_section(evidence, gallery, f"run-{number}", label, classes)
+        run_section(evidence, gallery, f"run-{number}", label)
         for number, ((evidence, gallery), label) in enumerate(zip(runs, labels, strict=True), 1)
     )
     warnings = tuple(warning for section in sections for warning in section.warnings)
-    table = lifted(result_table(results, layout))
-    notes = tuple(note for note in table.notes if note not in warnings)
+    table = result_table(results, layout)
+    if len(table.rows) == 1:  # the title and the lead say what it is of
+        lifting = lifted(table, kept=("network",))
+        table = lifting.only(name for name in lifting.names if name != "network")
+    else:
+        table = lifted(table)
+    # each run's section counts its open images by reason
+    known = (*warnings, *(f"Undecided: {reason}." for reason in reasons(results)))
+    notes = tuple(note for note in table.notes if note not in known)
     folders = dict.fromkeys(each.folder for each, _ in runs if each.folder is not None)
     return ReportPage(
         title=title or _title(runs),

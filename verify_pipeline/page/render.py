@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 
@@ -13,6 +14,7 @@ from markupsafe import Markup
 from verify_pipeline._version import __version__
 from verify_pipeline.page.page import ReportPage
 from verify_pipeline.reporting.html import as_html
+from verify_pipeline.reporting.table import Table
 
 
 def as_page(page: ReportPage) -> str:
@@ -21,7 +23,8 @@ def as_page(page: ReportPage) -> str:
     The Content-Security-Policy in it forbids every request, and every script but its own.
     """
     script = _text("report.js")
-    table = as_html(page.table, "Results: " + ("; ".join(page.table.common) or "one row a run"))
+    caption = "; ".join(page.table.common) or "Runs that differ in their seed only make one row"
+    table = as_html(_broken(page.table), caption)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -34,6 +37,15 @@ def as_page(page: ReportPage) -> str:
             version=__version__,
         )
     )
+
+
+def _broken(table: Table) -> Table:
+    """The table with intervals on lines of their own, so that more columns fit."""
+    rows = tuple(
+        tuple(replace(cell, text=cell.text.replace(" [", "\n[")) for cell in row)
+        for row in table.rows
+    )
+    return replace(table, rows=rows)
 
 
 @cache

@@ -6,9 +6,7 @@
   const KINDS = { "✓": "verified", "≈": "tied", "?": "open" };
 
   function significant(value, digits) {
-    let text = Number(value).toPrecision(digits);
-    if (!text.includes("e")) text = String(Number(text));
-    return text.replace("-", "−");
+    return String(Number(Number(value).toPrecision(digits))).replaceAll("-", "−").replace("+", "");
   }
 
   function textOf(column, value) {
@@ -157,6 +155,6 @@
 
   // Paper cannot unfold.
   window.addEventListener("beforeprint", () => {
-    for (const element of document.querySelectorAll("details")) element.open = true;
+    for (const element of document.querySelectorAll("details.plain")) element.open = true;
   });
 })();

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.figures.series.flow import StageFlow, stage_flows
 from verify_pipeline.page.confusion import Confusion, confusions
-from verify_pipeline.page.evidence import ClassNames, RunEvidence
+from verify_pipeline.page.evidence import RunEvidence
 from verify_pipeline.page.gallery import Exhibit, Gallery, exhibits
 from verify_pipeline.page.image_rows import KINDS, ImageTable, image_table, kind_of
-from verify_pipeline.page.numbers import number_text, percent_text, seconds_text
+from verify_pipeline.page.numbers import percent_text, seconds_text
 from verify_pipeline.page.reproduction import Reproduction, reproduction
 from verify_pipeline.reporting.facts import facts
 from verify_pipeline.reporting.notes import notes
@@ -94,9 +94,7 @@ class RunSection:
     reproduction: Reproduction
 
 
-def run_section(
-    evidence: RunEvidence, gallery: Gallery, name: str, title: str, classes: ClassNames
-) -> RunSection:
+def run_section(evidence: RunEvidence, gallery: Gallery, name: str, title: str) -> RunSection:
     """The section of a run.
 
     Args:
@@ -104,7 +102,6 @@ def run_section(
         gallery: the images that are shown.
         name: begins the ids of its elements; unique on the page.
         title: what distinguishes it.
-        classes: how classes are called.
     """
     summary, tally = evidence.summary, evidence.summary.tally
     return RunSection(
@@ -116,11 +113,11 @@ def run_section(
         kinds=_kinds(summary),
         reasons=_reasons(summary),
         funnel=_funnel(summary),
-        confusions=confusions(evidence, classes),
-        table=image_table(evidence, classes),
-        counterexamples=exhibits(gallery.counterexamples, evidence, classes),
-        hardest=exhibits(gallery.hardest, evidence, classes),
-        open=exhibits(gallery.open, evidence, classes),
+        confusions=confusions(evidence),
+        table=image_table(evidence),
+        counterexamples=exhibits(gallery.counterexamples, evidence),
+        hardest=exhibits(gallery.hardest, evidence),
+        open=exhibits(gallery.open, evidence),
         more=(
             sum(tally.falsified.values()),
             sum(tally.verified.values()) + tally.tied,
@@ -153,7 +150,7 @@ def _tiles(summary: Summary) -> tuple[Tile, ...]:
     seconds = Tile(
         "Time",
         f"{seconds_text(tally.seconds)} s",
-        f"{number_text(tally.seconds / images)} s an image" if images else "",
+        f"{seconds_text(tally.seconds / images)} s an image" if images else "",
     )
     if summary.missing or not images:
         of = summary.requested or 0
@@ -211,7 +208,7 @@ def _funnel(summary: Summary) -> tuple[FunnelRow, ...]:
             ),
             100 * flow.entered / most,
             seconds_text(flow.seconds),
-            number_text(None if flow.seconds is None else flow.seconds / flow.entered),
+            seconds_text(None if flow.seconds is None else flow.seconds / flow.entered),
             "–" if flow.seconds is None else percent_text(flow.seconds, spent),
         )
         for flow in flows
