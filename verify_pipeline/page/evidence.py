@@ -28,7 +28,7 @@ class ClassNames:
             return "–"
         if not 0 <= label < len(self.names):
             return str(label)
-        return f"{self.names[label]} ({label})"
+        return f"{self.names[label]}\N{NO-BREAK SPACE}({label})"
 
 
 BY_NUMBER = ClassNames()

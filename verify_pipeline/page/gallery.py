@@ -88,10 +88,11 @@ def _exhibit(record: Record, evidence: RunEvidence) -> Exhibit:
 
 
 def _heading(record: Record, evidence: RunEvidence) -> str:
-    label = "" if record.label is None else f", class {evidence.classes.of(record.label)}"
+    names = evidence.classes
+    of = "" if names.names else "class "
+    label = "" if record.label is None else f": {of}{names.of(record.label)}"
     other = evidence.answers.get(record.index)
-    becomes = "" if other is None else f" → {evidence.classes.of(other)}"
-    return f"Image {record.index}{label}{becomes}"
+    return f"Image {record.index}{label}" + ("" if other is None else f" → {names.of(other)}")
 
 
 def _facts(record: Record, evidence: RunEvidence) -> Iterator[tuple[str, str]]:

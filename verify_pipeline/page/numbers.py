@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 
 
-def number_text(value: float | None) -> str:
-    """Four significant digits, with a real minus sign; a dash where there is none."""
+def number_text(value: float | None, digits: int = 4) -> str:
+    """A number with so many significant digits, and a real minus sign; a dash if there is none."""
     if value is None:
         return "–"
     if not math.isfinite(value):
         return "−∞" if value < 0 else "∞" if value > 0 else "not a number"
-    digits, exponent, power = f"{value:.4g}".partition("e")
-    return f"{digits}{exponent}{int(power) if power else ''}".replace("-", "−")
+    mantissa, exponent, power = f"{value:.{digits}g}".partition("e")
+    return f"{mantissa}{exponent}{int(power) if power else ''}".replace("-", "−")
 
 
 def seconds_text(value: float | None) -> str:
     """Seconds with three significant digits, and none behind the point from 100 on."""
     if value is None:
         return "–"
-    return f"{value:,.0f}".replace(",", "\N{THIN SPACE}") if value >= 100 else f"{value:.3g}"
+    if value >= 100:
+        return f"{value:,.0f}".replace(",", "\N{THIN SPACE}")
+    return number_text(value, 3)
 
 
 def percent_text(part: float, whole: float) -> str:

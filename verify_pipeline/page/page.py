@@ -66,12 +66,7 @@ def report_page(
         for number, ((evidence, gallery), label) in enumerate(zip(runs, labels, strict=True), 1)
     )
     warnings = tuple(warning for section in sections for warning in section.warnings)
-    table = result_table(results, layout)
-    if len(table.rows) == 1:  # the title and the lead say what it is of
-        lifting = lifted(table, kept=("network",))
-        table = lifting.only(name for name in lifting.names if name != "network")
-    else:
-        table = lifted(table)
+    table = _headline(result_table(results, layout))
     # each run's section counts its open images by reason
     known = (*warnings, *(f"Undecided: {reason}." for reason in reasons(results)))
     notes = tuple(note for note in table.notes if note not in known)
@@ -85,6 +80,19 @@ def report_page(
         charts=charts(results, list[Path](folders)),
         runs=sections,
     )
+
+
+_LAST = ("attack_robust", "ibp_verified", "crown_verified", "alpha_crown_verified")
+"""Columns at the right end, which a narrow window hides first."""
+
+
+def _headline(table: Table) -> Table:
+    """The table as the page shows it; of a single row, title and lead say what it is of."""
+    single = len(table.rows) == 1
+    shown = lifted(table, kept=("network",) if single else ())
+    names = [name for name in shown.names if name not in _LAST]
+    names += [name for name in _LAST if name in shown.names]
+    return shown.only(name for name in names if not (single and name == "network"))
 
 
 def _title(runs: Sequence[tuple[RunEvidence, Gallery]]) -> str:

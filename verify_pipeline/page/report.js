@@ -5,15 +5,28 @@
   const DASH = "–";
   const KINDS = { "✓": "verified", "≈": "tied", "?": "open" };
 
+  // As the package writes numbers: a power of ten below 0.0001 and from 10^digits on.
   function significant(value, digits) {
-    return String(Number(Number(value).toPrecision(digits))).replaceAll("-", "−").replace("+", "");
+    const rounded = Number(value.toPrecision(digits));
+    const size = Math.abs(rounded);
+    let text = String(rounded);
+    if (size !== 0 && (size < 1e-4 || size >= 10 ** digits)) {
+      const [mantissa, power] = rounded.toExponential(digits - 1).split("e");
+      text = `${Number(mantissa)}e${Number(power)}`;
+    }
+    return text.replaceAll("-", "−");
+  }
+
+  function secondsOf(value) {
+    if (value < 100) return significant(value, 3);
+    return String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, "\u2009");
   }
 
   function textOf(column, value) {
     if (value === null) return DASH;
     if (column.choices.length) return column.choices[value];
     if (column.name === "image") return String(value);
-    return significant(value, column.name === "seconds" ? 3 : 4);
+    return column.name === "seconds" ? secondsOf(value) : significant(value, 4);
   }
 
   // "7, 20-29" as a test of numbers; null: the text is no such list.
@@ -134,7 +147,9 @@
       button.addEventListener("click", () => sortBy(heading.dataset.column));
       heading.replaceChildren(button);
     }
-    for (const field of filters) field.addEventListener("input", restart);
+    for (const field of filters) {
+      field.addEventListener(field.tagName === "SELECT" ? "change" : "input", restart);
+    }
     for (const button of root.querySelectorAll("[data-page]")) {
       button.addEventListener("click", () => {
         state.page += Number(button.dataset.page);
