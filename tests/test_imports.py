@@ -18,7 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         api
         pipeline queries report_page
         run_evidence
-        reports
+        reports status
         run_folders
         conversions
         config doctor

@@ -29,7 +29,7 @@ from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet, Split
 from verify_pipeline.engines import Setup
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.onnx import ExportReport, Network
-from verify_pipeline.reporting import watched
+from verify_pipeline.reporting import noted_certification, noted_training, watched
 from verify_pipeline.reports import tabulate
 from verify_pipeline.run_folders import LEDGER, RECIPE
 from verify_pipeline.training import Cascade, Trained, TrainObserver, TrainSettings
@@ -75,13 +75,16 @@ def train(
     if images is None:
         images = data.load(settings.data.full_name, "train", data_root)
     cascade = None if recipe is None else _cascade(recipe.certify, info, place)
-    with watched(progress, observer) as watching:
+    with (
+        watched(progress, observer) as watching,
+        noted_training(folder, watching.training) as told,
+    ):
         trained = training.train(
             settings,
             images,
             info,
             folder,
-            observer=watching.training,
+            observer=told,
             cascade=cascade,
             device=place,
         )
@@ -234,13 +237,17 @@ def certify(
     """
     place = choose_device(device)
     network, settings = network_of(network, images.shape), settings_of(settings)
-    with watched(progress, certification=observer) as watching:
+    path = ledger.path if isinstance(ledger, Ledger) else ledger
+    with (
+        watched(progress, certification=observer) as watching,
+        noted_certification(path, watching.certification) as told,
+    ):
         return certify_set(
             network,
             images,
             settings,
             ledger,
-            watching.certification,
+            told,
             place,
             question=question or Question(),
             abcrown=None if abcrown is None else abcrown.stage,

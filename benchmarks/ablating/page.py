@@ -20,8 +20,9 @@ HEAD = """# What each mechanism brings
 Every mechanism is turned off in turn; everything else stays on. A mechanism *helps* in a task where
 fewer instances are decided without it, or as many in at least {worth:.0%} more processor time (and
 {least:g} s more). It is *worse* where that is the other way round. Tasks in which it has no part
-are left out. Seconds are of one thread; an instance that is not decided takes all of its time. What
-differs between both passes with everything on is noise; – is not measured.
+are left out. Seconds, deadlines too, are processor time of one thread; an instance that is not
+decided takes all of its time. What differs between both passes with everything on is noise; – is
+not measured.
 
     {command}
 """

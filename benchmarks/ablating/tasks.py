@@ -59,9 +59,9 @@ def do(job: Job, without: Mechanism | None, count: bool) -> Done:
         if without is not None:
             stack.enter_context(without.off())
         answers = _of_images if job.data else _of_list
-        wall, seconds = time.perf_counter(), time.process_time()
+        wall, seconds = time.monotonic(), time.process_time()
         found = answers(job, _settings(job, without))
-        seconds, wall = time.process_time() - seconds, time.perf_counter() - wall
+        seconds, wall = time.process_time() - seconds, time.monotonic() - wall
     return Done(seconds, wall, found, tuple(sorted(calls)))
 
 

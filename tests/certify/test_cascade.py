@@ -141,10 +141,12 @@ def test_what_was_decided_before_memory_ran_out_stays_decided(
         if len(task) > 1:
             raise MemoryError
 
-    stage = fake(work)
-    verdicts = certify(4, stage)
+    stage, notes = fake(work), Notes()
+    verdicts = certify(4, stage, observer=notes)
     assert stage.seen == [(0, 1, 2, 3), (1,), (2,), (3,)]
     assert len(verdicts) == 4
+    looked = [event[2] for event in notes.events if event[1] == "looked"]
+    assert looked == [1, 1, 1, 1]  # every image once
 
 
 def test_an_exception_leaves_its_images_open_and_the_run_goes_on(

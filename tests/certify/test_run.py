@@ -18,12 +18,15 @@ from verify_pipeline.certify import (
     CertifySettings,
     Ledger,
     Observer,
+    Observers,
     RobustImages,
     certify_set,
     recheck,
     summaries,
 )
+from verify_pipeline.certify.job_plan import JobPlan
 from verify_pipeline.certify.perturbations import LinfBall
+from verify_pipeline.certify.settings import plan
 from verify_pipeline.data import ImageSet
 from verify_pipeline.errors import ConfigError, DataError, NetworkError
 from verify_pipeline.onnx import Network, export_onnx, load_network, network_from_module
@@ -252,6 +255,38 @@ def test_every_device_comes_to_the_same_verdicts(
     there = certify_set(network, digits, SETTINGS, device=device)
     here = certify_set(network, digits, SETTINGS, device="cpu")
     assert [r.status for r in there.records] == [r.status for r in here.records]
+
+
+class Plans(Observer):
+    """Notes what is planned."""
+
+    def __init__(self) -> None:
+        self.plans: list[JobPlan] = []
+
+    def planned(self, plan: JobPlan) -> None:
+        self.plans.append(plan)
+
+
+def test_observers_are_told_the_plan_and_what_a_finished_sample_took(
+    network: Network, digits: ImageSet
+) -> None:
+    notes, count = Plans(), 24
+    assert len(digits) > count
+    with Ledger.in_memory() as ledger:
+        for indices in (f":{count}", f":{count}", ":60"):
+            asked = replace(SETTINGS, indices=indices)
+            certify_set(network, digits, asked, ledger, Observers([notes]))
+        records = ledger.records(notes.plans[0].info.run)[:count]
+        certify_set(network, digits, replace(SETTINGS, retry=True), ledger, notes)
+    first, again, whole, retried = notes.plans
+    assert first.info.run == whole.info.run
+    assert (first.stages, first.timeout) == (SETTINGS.stages, plan(SETTINGS).timeout)
+    assert first.sample is None
+    assert again.sample == whole.sample
+    assert whole.sample is not None
+    assert whole.sample.images == count
+    assert whole.sample.mean == pytest.approx(sum(r.seconds for r in records) / count)
+    assert retried.sample is None  # only hard images are left
 
 
 RUNNER = """

@@ -73,7 +73,10 @@ def failing() -> None:
         raise ZeroDivisionError
 
 
-def test_bars_end_where_the_call_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bars_end_where_the_call_fails(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
     with pytest.raises(ZeroDivisionError):
         failing()
     with watched(progress=True) as watching:  # a console shows one set of bars at a time
@@ -92,4 +95,5 @@ def test_a_bar_of_a_training_moves_on_a_terminal() -> None:
     progress.epoch_done({"epoch": 1, "train_loss": 0.25})
     bar.stop()
     assert "epoch 1/2  loss 0.5000" in out.getvalue()
+    assert "1/3" in out.getvalue()
     assert "epoch 1/2  loss 0.25" in out.getvalue()

@@ -177,6 +177,8 @@ class Cascade:
             left, failure = self._attempt(stage, chunk)
             if failure is not None and failure.reason is Reason.MEMORY and len(left) > 1:
                 size = max(1, len(left) // 2)
+                if len(left) < len(chunk):
+                    self._observer.looked_at(stage.name, len(chunk) - len(left))
                 waiting.extendleft(reversed(left))
                 release(self._room.device)
                 continue

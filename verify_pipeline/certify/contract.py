@@ -18,6 +18,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.interval.maxima_as_relus import with_splittable_maxima
 from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.certify.job_plan import JobPlan
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.network.differences import with_score_differences
 from verify_pipeline.network.graph import Graph
@@ -202,6 +203,9 @@ class Stage(Protocol):
 class Observer:
     """Watches a certification; every hook does nothing here. Override those of interest."""
 
+    def planned(self, plan: JobPlan) -> None:
+        """What is certified, and how; told once, before :meth:`started`."""
+
     def started(self, images: int, decided: int) -> None:
         """Certification of ``images`` images starts; ``decided`` of them are decided already."""
 
@@ -223,6 +227,11 @@ class Observers(Observer):
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
+
+    def planned(self, plan: JobPlan) -> None:
+        """Each of them is told."""
+        for observer in self._observers:
+            observer.planned(plan)
 
     def started(self, images: int, decided: int) -> None:
         """Each of them is told."""

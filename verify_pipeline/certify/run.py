@@ -26,6 +26,7 @@ from verify_pipeline.certify.file_checks import (
     refuse_bad_weights,
 )
 from verify_pipeline.certify.instances import Instances, reach, vary_little
+from verify_pipeline.certify.job_plan import JobPlan, Sample
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.certify.questions import AskedQuestion, Question, ask
@@ -179,9 +180,12 @@ def _work(
 ) -> Summary:
     run, timeout = job.info.run, job.plan.timeout
     asked = Extent.of(job.instances.indices)
+    before = ledger.asked(run)
+    sample = None if job.retry else Sample.of(ledger.records(run), before, timeout)
     ledger.register(job.info, asked)
     digests = {index: job.instances.digest(index) for index in job.instances.indices}
     open_ = ledger.open_indices(run, digests, timeout, job.retry)
+    observer.planned(JobPlan(job.info, tuple(each.name for each in stages), timeout, sample))
     observer.started(len(digests), len(digests) - len(open_))
     versions_now = versions()
 

@@ -24,5 +24,8 @@ BOUNDING_STAGES = ("ibp", "crown", "alpha-crown", "branch-and-bound")
 CLAIMING_STAGES = ("abcrown",)
 """Their VERIFIED rests on another tool's claim, not on a float64 bound of this package."""
 
+SEARCHING_STAGES = ("input-split", "branch-and-bound", "abcrown")
+"""Stages of which one image may take thousands of times the seconds of another."""
+
 IN_PLACE_OF = {"input-split": "branch-and-bound"}
 """Stages that settings cannot name: each may run in addition to the stage it maps to."""

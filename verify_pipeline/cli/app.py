@@ -14,15 +14,26 @@ import typer
 
 from verify_pipeline._version import __version__
 from verify_pipeline.cli import panels
-from verify_pipeline.cli.arguments import named, pairs_of, tell_ignored, this_command
+from verify_pipeline.cli.arguments import named, pairs_of, this_command
 from verify_pipeline.cli.certifying import certify, recheck
 from verify_pipeline.cli.crosschecking import crosscheck
 from verify_pipeline.cli.framework import Command, Group
-from verify_pipeline.cli.options import DataRoot, Device, Out, Overrides, RecipeArgument, folder
+from verify_pipeline.cli.grouping import grouped
+from verify_pipeline.cli.options import (
+    DataRoot,
+    Device,
+    Out,
+    Overrides,
+    RecipeArgument,
+    Shown,
+    folder,
+)
 from verify_pipeline.cli.plotting import plot
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
 from verify_pipeline.cli.reporting_page import report
+from verify_pipeline.cli.status import status
 from verify_pipeline.cli.tabulating import table
+from verify_pipeline.cli.watching import Reporter, reporter
 
 if TYPE_CHECKING:
     from verify_pipeline.run_folders import Begun
@@ -81,9 +92,11 @@ def recipes(
 
 
 @_command()
+@grouped
 def train(
     recipe: RecipeArgument,
     out: Out,
+    shown: Shown,
     data_root: DataRoot = None,
     device: Device = "auto",
     tensorboard: Annotated[
@@ -103,16 +116,20 @@ def train(
     """
     from verify_pipeline import pipeline
     from verify_pipeline.run_folders import KeepBegun, begin
-    from verify_pipeline.training import Several, TensorBoard, TrainObserver
+    from verify_pipeline.training import Several, Silent, TensorBoard
 
+    told = reporter(shown)
     begun = begin(recipe, pairs_of(overrides), out, device)
-    observer: TrainObserver = KeepBegun(out, begun)
-    if tensorboard:
-        observer = Several(observer, TensorBoard(out / "tensorboard"))
+    board = TensorBoard(out / "tensorboard") if tensorboard else Silent()
     pipeline.train(
-        begun.recipe, out, data_root=data_root, device=device, observer=observer, progress=True
+        begun.recipe,
+        out,
+        data_root=data_root,
+        device=device,
+        observer=Several(KeepBegun(out, begun), board, told.training or Silent()),
+        progress=told.progress,
     )
-    typer.echo(f"trained {begun.recipe.name}: {out}")
+    told.trained(begun.recipe, out)
 
 
 @_command()
@@ -149,12 +166,15 @@ _command()(vnncomp)
 _command()(crosscheck)
 _command()(plot)
 _command("vnncomp-table")(vnncomp_table)
+_command()(status)
 
 
 @_command()
+@grouped
 def run(
     recipe: RecipeArgument,
     out: Out,
+    shown: Shown,
     data_root: DataRoot = None,
     device: Device = "auto",
     overrides: Overrides = None,
@@ -165,11 +185,14 @@ def run(
     """
     from verify_pipeline.run_folders import begin
 
-    _run(begin(recipe, pairs_of(overrides), out, device), out, data_root)
+    told = reporter(shown)
+    _run(begin(recipe, pairs_of(overrides), out, device), out, data_root, told)
 
 
 @_command()
+@grouped
 def demo(
+    shown: Shown,
     out: Annotated[
         Path,
         typer.Option(
@@ -190,8 +213,9 @@ def demo(
 
     from verify_pipeline.run_folders import begin
 
+    told = reporter(shown)
     torch.set_num_threads(1)
-    _run(begin("digits-cc-ibp", pairs_of(overrides), out, "cpu"), out, None)
+    _run(begin("digits-cc-ibp", pairs_of(overrides), out, "cpu"), out, None, told)
 
 
 _command()(table)
@@ -254,27 +278,28 @@ def doctor(data_root: DataRoot = None) -> None:
         raise typer.Exit(2)
 
 
-def _run(begun: Begun, out: Path, data_root: Path | None) -> None:
+def _run(begun: Begun, out: Path, data_root: Path | None, told: Reporter) -> None:
     from verify_pipeline import pipeline
     from verify_pipeline.atomic_write import check_folder
     from verify_pipeline.certify.settings import plan
-    from verify_pipeline.cli.show import show_export, show_summaries
-    from verify_pipeline.run_folders import KeepBegun
+    from verify_pipeline.run_folders import LEDGER, KeepBegun
+    from verify_pipeline.training import Several, Silent
 
     check_folder(out)
-    tell_ignored(plan(begun.recipe.certify), begun.recipe.certify.search)
+    told.ignored(plan(begun.recipe.certify), begun.recipe.certify.search)
     outcome = pipeline.run(
         begun.recipe,
         out,
         data_root=data_root,
         device=begun.device,
-        train_observer=KeepBegun(out, begun),
+        train_observer=Several(KeepBegun(out, begun), told.training or Silent()),
+        certify_observer=told.certification,
         command=begun.command(out),
-        progress=True,
+        progress=told.progress,
     )
-    show_export(outcome.export)
-    show_summaries([outcome.summary])
-    typer.echo("\n".join(f"wrote {path}" for path in outcome.tables))
+    told.exported(outcome.export)
+    told.certified(outcome.summary, out / LEDGER)
+    told.wrote(outcome.tables)
 
 
 def main() -> None:

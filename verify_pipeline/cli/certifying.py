@@ -16,16 +16,14 @@ from verify_pipeline.cli.arguments import (
     named,
     own_arrays,
     recipe_of,
-    tell_ignored,
 )
 from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.options import DataRoot
+from verify_pipeline.cli.watching import reporter
 
 if TYPE_CHECKING:
-    from verify_pipeline.certify.questions import Question
     from verify_pipeline.certify.records import RunInfo
-    from verify_pipeline.data import BoxSet, ImageSet, Split
-    from verify_pipeline.engines import Setup
+    from verify_pipeline.data import Split
     from verify_pipeline.pipeline import Certification
 
 
@@ -54,12 +52,17 @@ def certify(
     tried: CertifySearchOptions,
     abcrown: options.Abcrown,
     where: options.Where,
+    shown: options.Shown,
 ) -> None:
     """Certify a data set: prove each image robust, or find an image in its box that is not.
 
     Every verdict is written to the ledger at once. If it is interrupted, the same command continues
     and decides nothing twice.
     """
+    from verify_pipeline import pipeline
+    from verify_pipeline.certify.settings import plan
+
+    told = reporter(shown)
     place = _ledger_of(network, tried.ledger)
     setup = engine_setup(tried.engine, tried.stages, place.with_suffix(".abcrown"), abcrown)
     question = questions.question_of(asked)
@@ -73,7 +76,19 @@ def certify(
         if own is None
         else own.read(job.network.outputs, question)
     )
-    _certify(job, chosen, question, place, where.device, setup)
+    told.ignored(plan(job.settings), job.settings.search)
+    summary = pipeline.certify(
+        job.network,
+        chosen,
+        job.settings,
+        question=question,
+        ledger=place,
+        observer=told.certification,
+        device=where.device,
+        abcrown=setup,
+        progress=told.progress,
+    )
+    told.certified(summary, place)
 
 
 def _own(
@@ -162,9 +177,9 @@ def recheck(
     for evidence in reports.recheck_ledger(
         loaded, _ledger_of(network, ledger), data_root, given, question
     ):
-        about = _about(evidence.info)
+        run = about(evidence.info)
         if evidence.checked is None:
-            typer.echo(f"{about}: not checked; name the files that were certified")
+            typer.echo(f"{run}: not checked; name the files that were certified")
             continue
         wrong = [each for each in evidence.checked if not each.holds]
         failed += len(wrong)
@@ -172,19 +187,21 @@ def recheck(
         held = sum(each.holds for each in replayed)
         others = len(wrong) - (len(replayed) - held)
         besides = f"; other rows that do not fit the data set: {others}" if others else ""
-        typer.echo(f"{about}: {held} of {len(replayed)} counterexamples hold{besides}")
+        typer.echo(f"{run}: {held} of {len(replayed)} counterexamples hold{besides}")
         for each in wrong:
             typer.echo(f"image {each.index}: {each.problem}", err=True)
     if failed:
         raise typer.Exit(2)
 
 
-def _about(info: RunInfo) -> str:
+def about(info: RunInfo) -> str:
     """One line that describes a run: its images and the question."""
+    from verify_pipeline.reporting.facts import epsilon_text
+
     run = info.run
     box, separator, preprocessing = run.perturbation.partition("; ")
     if info.epsilon is not None:
-        box = f"ε = {info.epsilon}"
+        box = f"ε = {epsilon_text(info.epsilon)}"
     words = [f"{run.data_set} {run.split}", box + separator + preprocessing]
     return ", ".join(words if run.specification == "margins" else [*words, run.specification])
 
@@ -201,30 +218,3 @@ def _ledger_of(network: Path, ledger: Path | None) -> Path:
     if ledger is not None:
         named("--ledger", ledger)
     return network.with_name(LEDGER) if ledger is None else ledger
-
-
-def _certify(
-    job: Certification,
-    images: ImageSet | BoxSet,
-    question: Question,
-    ledger: Path,
-    device: str,
-    abcrown: Setup | None,
-) -> None:
-    from verify_pipeline import pipeline
-    from verify_pipeline.certify.settings import plan
-    from verify_pipeline.cli.show import show_summaries
-
-    tell_ignored(plan(job.settings), job.settings.search)
-    summary = pipeline.certify(
-        job.network,
-        images,
-        job.settings,
-        question=question,
-        ledger=ledger,
-        device=device,
-        abcrown=abcrown,
-        progress=True,
-    )
-    show_summaries([summary])
-    typer.echo(f"ledger: {ledger}")

@@ -224,6 +224,24 @@ Retry = Annotated[
     ),
 ]
 
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        help="Print only the final result and errors.",
+        rich_help_panel=panels.OUTPUT,
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print progress and result as JSON, one object a line, and nothing else "
+        "(docs/watching.md).",
+        rich_help_panel=panels.OUTPUT,
+    ),
+]
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -251,3 +269,11 @@ class Where:
 
     data_root: DataRoot = None
     device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Options about what is printed, as typed."""
+
+    quiet: Quiet = False
+    json: Json = False

@@ -15,6 +15,7 @@ from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.records import Record
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings, asking_abcrown
+from verify_pipeline.certify.stage_verdicts import SEARCHING_STAGES
 from verify_pipeline.data import ImageSet
 from verify_pipeline.engines.comparison import Pair, Side
 from verify_pipeline.engines.sets import run_set
@@ -24,9 +25,6 @@ from verify_pipeline.interop import sets
 from verify_pipeline.interop.instance_list import Answer, Key, SetInstance
 from verify_pipeline.interop.sets import Result, SetJob
 from verify_pipeline.problem import Status
-
-LAST_STAGES = ("branch-and-bound", "input-split", "abcrown")
-"""Expensive stages, each the last of its run; the second is for boxes with few inputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +95,7 @@ def crosscheck_images(
 
 def _came_last(record: Record) -> bool:
     """Whether the stages before the last one left an image open."""
-    return record.stage in LAST_STAGES or record.status is Status.UNKNOWN
+    return record.stage in SEARCHING_STAGES or record.status is Status.UNKNOWN
 
 
 def _side(record: Record) -> Side:

@@ -5,10 +5,17 @@ from verify_pipeline.reporting.cells import Layout, result_table
 from verify_pipeline.reporting.files import write_images, write_table
 from verify_pipeline.reporting.formats import rendered
 from verify_pipeline.reporting.html import as_html
+from verify_pipeline.reporting.json_lines import JsonLines
 from verify_pipeline.reporting.latex import as_latex
 from verify_pipeline.reporting.other_tools import OtherVerdicts, read_other_verdicts
 from verify_pipeline.reporting.progress import ProgressBars
-from verify_pipeline.reporting.progress_display import ProgressDisplay, Watching, watched
+from verify_pipeline.reporting.progress_display import (
+    ProgressDisplay,
+    Watching,
+    noted_certification,
+    noted_training,
+    watched,
+)
 from verify_pipeline.reporting.render import (
     as_markdown,
     as_rich,
@@ -20,6 +27,7 @@ from verify_pipeline.reporting.table import lifted, narrowed
 from verify_pipeline.reporting.tables import seconds_table, verdict_table
 
 __all__ = [
+    "JsonLines",
     "Layout",
     "OtherVerdicts",
     "ProgressBars",
@@ -33,6 +41,8 @@ __all__ = [
     "lifted",
     "model_card",
     "narrowed",
+    "noted_certification",
+    "noted_training",
     "read_other_verdicts",
     "rendered",
     "result_table",

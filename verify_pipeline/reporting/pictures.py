@@ -23,8 +23,8 @@ MIDDLE = 127.5
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """Pictures of one image.
+class ImagePictures:
+    """ImagePictures of one image.
 
     Attributes:
         image: as it is.
@@ -40,7 +40,7 @@ class Pictures:
     factor: float = 1.0
 
 
-def pictures_of(image: Tensor, adversarial: Tensor | None = None) -> Pictures:
+def pictures_of(image: Tensor, adversarial: Tensor | None = None) -> ImagePictures:
     """The pictures of an image, and of a counterexample in its box.
 
     Args:
@@ -52,7 +52,7 @@ def pictures_of(image: Tensor, adversarial: Tensor | None = None) -> Pictures:
     """
     before = _drawable(image)
     if adversarial is None:
-        return Pictures(_rounded(255 * before))
+        return ImagePictures(_rounded(255 * before))
     if adversarial.shape != image.shape:
         raise DataError(
             "adversarial image",
@@ -64,7 +64,7 @@ def pictures_of(image: Tensor, adversarial: Tensor | None = None) -> Pictures:
     largest = float(np.abs(change).max())
     factor = 1.0 if largest == 0 else 1 / largest
     difference = _rounded(MIDDLE + MIDDLE * factor * change)
-    return Pictures(_rounded(255 * before), _rounded(255 * after), difference, factor)
+    return ImagePictures(_rounded(255 * before), _rounded(255 * after), difference, factor)
 
 
 def _drawable(image: Tensor) -> NDArray[np.float64]:

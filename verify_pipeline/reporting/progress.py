@@ -2,38 +2,56 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
 from rich.progress import TaskID as BarId
+from rich.table import Column
+from rich.text import Text
 
-from verify_pipeline.certify.contract import Observer
-from verify_pipeline.problem import Status, Verdict
+from verify_pipeline.problem import Verdict
+from verify_pipeline.reporting.certification_state import (
+    OUTCOMES,
+    CertificationState,
+    StageState,
+    counts_text,
+)
+from verify_pipeline.reporting.durations import duration
+from verify_pipeline.reporting.progress_lines import already_line, expected_lines, left_text
+
+OTHER_COLUMNS = 74
+"""Columns of a row without its bar."""
 
 
-class ProgressBars(Observer):
-    """A bar for each stage with the counts of its verdicts; use it as a context manager.
+class ProgressBars(CertificationState):
+    """A bar for each stage, with its rate, the time left, and the counts of its verdicts.
 
-    Nothing is drawn before the first stage, so an earlier error leaves the terminal unchanged.
+    Under the bars stand the counts of the whole run and the time that is left of it. Use it as a
+    context manager. Nothing is drawn before the first stage, so an earlier error leaves the
+    terminal unchanged.
 
     Args:
         console: where to draw.
     """
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description:<17}"),
-            BarColumn(bar_width=30),
+        super().__init__()
+        room = max(4, min(30, console.width - OTHER_COLUMNS))
+        cut = Column(no_wrap=True, overflow="ellipsis")
+        self._progress = _WithFooter(
+            _OfStage(lambda stage: stage.name, Column(no_wrap=True)),
+            BarColumn(bar_width=room),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
+            _OfStage(_rate, Column(no_wrap=True, justify="right")),
+            _OfStage(self._time, Column(no_wrap=True)),
+            _OfStage(lambda stage: counts_text(stage.counts), cut),
             console=console,
         )
+        self._progress.state = self
         self._bar: BarId | None = None
-        self._counts: Counter[Status] = Counter()
 
     def __enter__(self) -> Self:
         return self
@@ -44,37 +62,82 @@ class ProgressBars(Observer):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the bars as they are."""
         if self._bar is not None:  # stopping bars that never started would print an empty line
             self._progress.stop()
 
     def started(self, images: int, decided: int) -> None:
         """Print how many images are decided already, if there are any."""
+        super().started(images, decided)
         if decided:
-            self._progress.console.print(f"{decided} of {images} images are decided already.")
+            self._progress.console.print(already_line(images, decided))
 
     def stage_started(self, stage: str, images: int) -> None:
         """Begin the stage's bar."""
+        super().stage_started(stage, images)
         self._progress.start()
-        self._stop_bar()
-        self._counts.clear()
-        self._bar = self._progress.add_task(stage, total=images, note="")
+        self._bar = self._progress.add_task(stage, total=images, stage=self.stage)
 
     def decided(self, index: int, verdict: Verdict) -> None:
         """Count the verdict beside the bar."""
-        self._counts[verdict.status] += 1
-        if self._bar is not None:
-            note = ", ".join(f"{self._counts[s]} {s.value}" for s in Status if self._counts[s])
-            self._progress.update(self._bar, note=note)
+        super().decided(index, verdict)
+        self._move()
 
     def looked_at(self, stage: str, images: int) -> None:
-        """Move the bar on."""
-        if self._bar is not None:
-            self._progress.advance(self._bar, images)
+        """Move the bar on; after the first batch, print what the whole run may take."""
+        super().looked_at(stage, images)
+        self._move()
+        if len(self.stages) == 1:
+            for line in expected_lines(self, images):
+                self._progress.console.print(line, markup=False, soft_wrap=True)
 
-    def finished(self) -> None:
-        """Stop the last bar."""
-        self._stop_bar()
+    def _move(self) -> None:
+        if self._bar is not None and self.stage is not None:
+            self._progress.update(self._bar, completed=self.stage.done)
 
-    def _stop_bar(self) -> None:
-        if self._bar is not None:
-            self._progress.stop_task(self._bar)
+    def _time(self, stage: StageState) -> str:
+        """What a stage took, or what is left of the stage that runs."""
+        if stage.ended is not None:
+            return duration(stage.seconds)
+        left = stage.left(self.limit)
+        return "" if left is None else f"{left.text} left"
+
+
+def _rate(stage: StageState) -> str:
+    return stage.rate
+
+
+class _OfStage(ProgressColumn):
+    """A column that shows a text of the row's stage."""
+
+    def __init__(self, text: Callable[[StageState], str], column: Column) -> None:
+        super().__init__(table_column=column)
+        self._text = text
+
+    def render(self, task: Task) -> Text:
+        """The text as it is now."""
+        return Text(self._text(task.fields["stage"]))
+
+
+class _WithFooter(Progress):
+    """Bars with a line under them."""
+
+    state: CertificationState | None = None
+
+    def get_renderables(self) -> list[RenderableType]:
+        """The bars, and the line of the whole run while it goes on."""
+        shown: list[RenderableType] = list(super().get_renderables())
+        if self.state is not None and self.state.stage is not None:
+            shown.append(Text(footer(self.state), style="dim"))
+        return shown
+
+
+def footer(state: CertificationState) -> str:
+    """Counts of the whole run, and the time that is left: the line under the bars."""
+    counts = ", ".join(f"{state.counts[name]:,} {name}" for name in OUTCOMES)
+    line = f"{counts}, {state.open:,} open"
+    going = state.open and state.stage is not None and state.stage.ended is None
+    return f"{line}\ntime left: {left_text(state)}" if going else line

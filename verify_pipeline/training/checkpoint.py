@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,11 +177,40 @@ def read(folder: Path) -> Checkpoint | None:
     """
     if not (folder / STATE).exists():
         return None
-    try:
-        state = json.loads((folder / STATE).read_text())
+    with _naming_damage(folder):
+        state = _state(folder)
         tensors = load_file(folder / state["tensors"])
-        progress = TrainingProgress(int(state["epoch"]), list(state["metrics"]))
-        return Checkpoint(progress, dict(state["settings"]), tensors, state)
+        return Checkpoint(_progress(state), dict(state["settings"]), tensors, state)
+
+
+def read_progress(folder: Path) -> tuple[TrainingProgress, int] | None:
+    """Where the training in ``folder`` stands, and its number of epochs; None if there is none.
+
+    The tensors are not read: a training that runs may replace them meanwhile.
+
+    Raises:
+        TrainingError: the checkpoint is damaged.
+    """
+    if not (folder / STATE).exists():
+        return None
+    with _naming_damage(folder):
+        state = _state(folder)
+        return _progress(state), int(state["settings"]["optimiser"]["epochs"])
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / STATE).read_text()))
+
+
+def _progress(state: dict[str, Any]) -> TrainingProgress:
+    return TrainingProgress(int(state["epoch"]), list(state["metrics"]))
+
+
+@contextmanager
+def _naming_damage(folder: Path) -> Iterator[None]:
+    """An error while a checkpoint is read as one that names the file."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise TrainingError(
             f"checkpoint {folder / STATE}",
