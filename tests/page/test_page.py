@@ -146,6 +146,14 @@ def test_an_unfinished_run_says_so_first_and_has_no_percentages() -> None:
     assert "is not finished" not in html_of(run(6))
 
 
+def test_several_runs_are_folded_and_one_is_not() -> None:
+    assert '<details class="fold">' not in html_of(run(3))
+    several = html_of(run(3), run(4, seed=1))
+    assert several.count('<details class="fold">') == 2
+    assert "seed 0" in several
+    assert "seed 1" in several
+
+
 def test_a_run_of_which_nothing_is_decided_yet_stands_beside_others() -> None:
     begun = replace(run(1, name="begun"), records=(), asked=Extent.of(range(5)))
     text = html_of(run(3), begun)

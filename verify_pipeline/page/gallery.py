@@ -146,7 +146,7 @@ def _pictures(record: Record, evidence: RunEvidence) -> tuple[EmbeddedPicture, .
     width = epsilon_text(evidence.summary.info.epsilon)
     within = f"; no pixel changes by more than {width}" if width else ""
     if made.difference is not None:
-        times = f"{made.factor:.3g}"
+        times = f"{made.factor:.0f}" if made.factor >= 10 else f"{made.factor:.2g}"
         about = f"{name}: what the counterexample changes, {times} times as large{within}"
         shown.append(embedded(made.difference, about, f"difference ×{times}"))
     if made.adversarial is not None:
