@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -198,6 +198,8 @@ class _Finder:
             return None
         try:
             network = onnx.load_network(path)
+            if isinstance(images, ImageSet):  # own labels may leave the last classes out
+                images = replace(images, classes=network.outputs)
             indices = [record.index for record in self.summary.records]
             asked = ask(network, images, indices, question, self.info.epsilon or 0.0)
         except VerifyPipelineError as error:

@@ -122,6 +122,17 @@ def test_a_run_without_open_images_has_no_column_of_reasons() -> None:
     assert "other" not in names
 
 
+def test_verdicts_that_rest_on_another_tool_are_not_counted_as_verified() -> None:
+    proofs = [record(n, Status.VERIFIED, "ibp", bound=1.0) for n in range(4)]
+    claimed = replace(record(4, Status.VERIFIED, "crown"), stage="abcrown")
+    section = run_section(RunEvidence(of_records(*proofs, claimed)), NONE, "run-1", "")
+    assert [(kind, count) for kind, _, count, _ in section.kinds] == [
+        ("verified", 4),
+        ("claimed", 1),
+    ]
+    assert section.tiles[1].value == "80.0 %"
+
+
 def test_tiles_and_stages_count_images() -> None:
     section = run_section(RunEvidence(run(6, wrong=1, open_=2)), NONE, "run-1", "")
     assert [tile.value for tile in section.tiles[:3]] == ["90.0 %", "60.0 %", "80.0 %"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from verify_pipeline.certify.tally import Summary
@@ -11,6 +13,11 @@ from verify_pipeline.errors import ConfigError, DataError, DependencyError
 from verify_pipeline.figures import drawings
 from verify_pipeline.figures.drawings import Drawing
 from verify_pipeline.figures.files import inline_svg
+
+_Named = tuple[str, Callable[[], Drawing]]
+
+TRAININGS = 6
+"""Trainings whose curves are drawn, at most."""
 
 _OF_SEVERAL = ("accuracy", "stages")
 """Figures of one run alone would repeat its tiles and the table of its stages."""
@@ -46,34 +53,44 @@ class Charts:
     missing: tuple[str, ...] = ()
 
 
-def charts(results: Sequence[Summary], folders: Sequence[Path]) -> Charts:
+def charts(results: Sequence[Summary], trainings: Mapping[str, Path]) -> Charts:
     """The figures of runs; those that have nothing to show are left out without a word.
 
     Args:
         results: the runs.
-        folders: of their trainings, those that are known.
+        trainings: folders by what their trainings are called.
     """
-    wanted: list[tuple[str, Callable[[], Drawing]]] = [
-        (kind, lambda draw=draw: draw(results, "column"))  # type: ignore[misc]
-        for kind, draw in drawings.KINDS.items()
-        if len(results) > 1 or kind not in _OF_SEVERAL
-    ]
-    wanted += [
-        (f"training-{number}", lambda folder=folder: drawings.training([folder], "column"))  # type: ignore[misc]
-        for number, folder in enumerate(folders, 1)
-    ]
     drawn: list[Chart] = []
     missing: list[str] = []
-    for name, draw in wanted:
+    if len(trainings) > TRAININGS:
+        missing.append(f"Training curves of the first {TRAININGS} of {len(trainings)} are shown.")
+    for name, draw in (*_of_verdicts(results), *_of_trainings(trainings)):
         try:
             drawn.append(_chart(name, draw()))
         except DataError:
             continue
         except ConfigError as error:
-            missing.append(f"Figure {name} is left out: {error}")
+            missing.append(
+                f"Figure {name} is left out: it holds {error.expected}, not {error.got}."
+            )
         except DependencyError as error:
             return Charts((), (f"There are no figures, as {error}",))
     return Charts(tuple(drawn), tuple(missing))
+
+
+def _of_verdicts(results: Sequence[Summary]) -> Iterator[_Named]:
+    for kind, draw in drawings.KINDS.items():
+        if len(results) > 1 or kind not in _OF_SEVERAL:
+            yield kind, partial(draw, results, "column")
+
+
+def _of_trainings(trainings: Mapping[str, Path]) -> Iterator[_Named]:
+    for number, (title, folder) in enumerate(islice(trainings.items(), TRAININGS), 1):
+        yield f"training-{number}", partial(_training, folder, title)
+
+
+def _training(folder: Path, title: str) -> Drawing:
+    return replace(drawings.training([folder], "column"), title=f"Training curves: {title}")
 
 
 def _chart(name: str, drawing: Drawing) -> Chart:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from verify_pipeline.certify.records import Record
+from verify_pipeline.certify.stage_verdicts import CLAIMING_STAGES
 from verify_pipeline.page.evidence import ClassNames, RunEvidence
 from verify_pipeline.page.numbers import number_text, rounded, seconds_text
 from verify_pipeline.problem import Reason, Status
@@ -13,6 +14,7 @@ from verify_pipeline.problem import Reason, Status
 KINDS = {
     "verified": "✓ verified",
     "tied": "≈ tied as deployed",
+    "claimed": "≈ claimed by another tool",
     "open": "? open",
     "falsified": "✗ falsified",
     "wrong": "✗ wrong as it is",
@@ -82,7 +84,9 @@ def kind_of(record: Record) -> str:
         return "tied"
     if record.status is Status.FALSIFIED:
         return "wrong" if record.stage == "clean" else "falsified"
-    return "open" if record.status is Status.UNKNOWN else "verified"
+    if record.status is Status.UNKNOWN:
+        return "open"
+    return "claimed" if record.stage in CLAIMING_STAGES else "verified"
 
 
 def image_table(evidence: RunEvidence) -> ImageTable:

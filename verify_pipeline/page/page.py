@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from verify_pipeline.certify.tally import Summary
 from verify_pipeline.figures.series.labels import run_labels
 from verify_pipeline.page.charts import Charts, charts
 from verify_pipeline.page.evidence import RunEvidence
@@ -70,16 +71,25 @@ def report_page(
     # each run's section counts its open images by reason
     known = (*warnings, *(f"Undecided: {reason}." for reason in reasons(results)))
     notes = tuple(note for note in table.notes if note not in known)
-    folders = dict.fromkeys(each.folder for each, _ in runs if each.folder is not None)
     return ReportPage(
         title=title or _title(runs),
         command=command,
         warnings=warnings,
         table=replace(table, notes=()),
         notes=notes,
-        charts=charts(results, list[Path](folders)),
+        charts=charts(results, _trainings([evidence for evidence, _ in runs])),
         runs=sections,
     )
+
+
+def _trainings(runs: Sequence[RunEvidence]) -> dict[str, Path]:
+    """Folders of trainings, each once, by what distinguishes them."""
+    first: dict[Path, Summary] = {}
+    for run in runs:
+        if run.folder is not None:
+            first.setdefault(run.folder, run.summary)
+    labels = run_labels(list(first.values()), without=("epsilon",))
+    return dict(zip(labels, first, strict=True))
 
 
 _LAST = ("attack_robust", "ibp_verified", "crown_verified", "alpha_crown_verified")
