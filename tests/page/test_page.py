@@ -126,7 +126,7 @@ def test_verdicts_that_rest_on_another_tool_are_not_counted_as_verified() -> Non
     proofs = [record(n, Status.VERIFIED, "ibp", bound=1.0) for n in range(4)]
     claimed = replace(record(4, Status.VERIFIED, "crown"), stage="abcrown")
     section = run_section(RunEvidence(of_records(*proofs, claimed)), NONE, "run-1", "")
-    assert [(kind, count) for kind, _, count, _ in section.kinds] == [
+    assert [(kind, count) for kind, _, count in section.kinds] == [
         ("verified", 4),
         ("claimed", 1),
     ]
@@ -155,6 +155,8 @@ def test_an_unfinished_run_says_so_first_and_has_no_percentages() -> None:
     assert "is not finished: 10 of 50 images decided" in text
     assert text.index("is not finished") < text.index('id="results"')
     assert "is not finished" not in html_of(run(6))
+    assert "✓ verified: 6</li>" in text
+    assert "✓ verified: 6 (60.0 %)</li>" in html_of(run(6))
 
 
 def test_several_runs_are_folded_and_one_is_not() -> None:

@@ -7,10 +7,13 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from verify_pipeline.certify.questions import ball_of
+from verify_pipeline.certify.settings import CertifySettings, plan
 from verify_pipeline.certify.specifications import MARGINS
 from verify_pipeline.certify.tally import Summary
+from verify_pipeline.errors import ConfigError
 from verify_pipeline.page.evidence import RunEvidence
 from verify_pipeline.reporting.facts import epsilon_text
 
@@ -41,7 +44,7 @@ def reproduction(evidence: RunEvidence) -> Reproduction:
     commands = dict(evidence.commands)
     again = _certify_command(evidence.summary)
     if again:
-        commands["Certify the network again"] = again
+        commands[_certify_title(evidence.summary)] = again
     facts = tuple((name, value) for name, value in _facts(evidence.summary).items() if value)
     return Reproduction(facts, commands, texts)
 
@@ -85,6 +88,19 @@ def _certify_command(summary: Summary) -> str:
     timeouts = {record.timeout for record in summary.records}
     words += ["--timeout", f"{max(timeouts):g}"] if timeouts else []
     return shlex.join(words)
+
+
+def _certify_title(summary: Summary) -> str:
+    """What the command does, and whether its defaults are what the run tried."""
+    epsilon = summary.info.epsilon or 0.0
+    stages: Any = summary.stages  # names that CertifySettings checks
+    try:
+        default = plan(CertifySettings(epsilon=epsilon, stages=stages)).digest
+    except (ConfigError, ValueError):  # another version has other stages
+        default = ""
+    if default == summary.info.run.settings:
+        return "Certify the network again"
+    return "Certify the network again; the run had other settings than these defaults, see below"
 
 
 def _attack_seed(settings: str) -> str:

@@ -34,11 +34,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class FunnelRow:
-    """A stage: images, shares of those that it got, and what it cost.
+    """A stage: its images, and what it cost.
 
     Attributes:
         flow: the counts.
-        shares: in % of the images that it got: verified, falsified, left open.
         width: of its bar, in % of the first stage's.
         seconds: in all, as text.
         each: seconds for an image that it got, as text.
@@ -46,7 +45,6 @@ class FunnelRow:
     """
 
     flow: StageFlow
-    shares: tuple[float, float, float]
     width: float
     seconds: str
     each: str
@@ -63,7 +61,8 @@ class RunSection:
         lead: a sentence on what was asked.
         warnings: why its numbers are not final; empty: they are.
         tiles: the first numbers.
-        kinds: images by kind of verdict: name of the kind, its words, count, share in %.
+        kinds: images by kind of verdict: name of the kind, its words, count.
+        finished: whether shares of these images are of all that were asked for.
         reasons: why images are open, and how many.
         funnel: the stages.
         confusions: which class threatens which.
@@ -81,7 +80,8 @@ class RunSection:
     lead: str
     warnings: tuple[str, ...]
     tiles: tuple[Tile, ...]
-    kinds: tuple[tuple[str, str, int, float], ...]
+    kinds: tuple[tuple[str, str, int], ...]
+    finished: bool
     reasons: tuple[tuple[str, int], ...]
     funnel: tuple[FunnelRow, ...]
     confusions: tuple[Confusion, ...]
@@ -111,6 +111,7 @@ def run_section(evidence: RunEvidence, gallery: Gallery, name: str, title: str) 
         warnings=tuple(notes([summary])) if not summary.complete or summary.replaced else (),
         tiles=_tiles(summary),
         kinds=_kinds(summary),
+        finished=not summary.missing,
         reasons=_reasons(summary),
         funnel=_funnel(summary),
         confusions=confusions(evidence),
@@ -177,13 +178,9 @@ def _share(count: int, images: int) -> tuple[str, str]:
     return f"{percent_text(count, images)} %", interval
 
 
-def _kinds(summary: Summary) -> tuple[tuple[str, str, int, float], ...]:
+def _kinds(summary: Summary) -> tuple[tuple[str, str, int], ...]:
     found = [kind_of(record) for record in summary.records]
-    return tuple(
-        (kind, words, found.count(kind), 100 * found.count(kind) / len(found))
-        for kind, words in KINDS.items()
-        if kind in found
-    )
+    return tuple((kind, words, found.count(kind)) for kind, words in KINDS.items() if kind in found)
 
 
 def _reasons(summary: Summary) -> tuple[tuple[str, int], ...]:
@@ -201,11 +198,6 @@ def _funnel(summary: Summary) -> tuple[FunnelRow, ...]:
     return tuple(
         FunnelRow(
             flow,
-            (
-                100 * flow.verified / flow.entered,
-                100 * flow.falsified / flow.entered,
-                100 * flow.left / flow.entered,
-            ),
             100 * flow.entered / most,
             seconds_text(flow.seconds),
             seconds_text(None if flow.seconds is None else flow.seconds / flow.entered),
