@@ -35,6 +35,7 @@ WITH_METHODS = (
     "ImageSet",
     "Ledger",
     "Network",
+    "RobustnessDistribution",
     "Specification",
     "Summary",
     "Tally",
@@ -84,6 +85,7 @@ SECTIONS = {
         "AbcrownSetup",
         "find_abcrown",
     ),
+    "Radii": ("radius", "RobustnessDistribution", "ImageRadius"),
     "Questions": (
         "Question",
         "LinfBall",
@@ -134,6 +136,18 @@ SECTIONS = {
         "recheck_ledger",
         "Evidence",
         "VerifyPipelineError",
+    ),
+    "Sweeps, tunings and fronts": (
+        "sweep",
+        "SweepResult",
+        "SweepRun",
+        "tune",
+        "TuneResult",
+        "TuneTrial",
+        "front",
+        "FrontComparison",
+        "MethodFront",
+        "JobWatcher",
     ),
 }
 

@@ -16,7 +16,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         __main__
         cli
         api
-        pipeline queries report_page
+        sweeps
+        pipeline queries radius report_page
         run_evidence
         reports status
         run_folders

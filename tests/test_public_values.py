@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from verify_pipeline import api
+from verify_pipeline.certify.brackets import Bracket
 from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.records import Record, Run, RunInfo
 
@@ -34,6 +35,21 @@ def summary() -> api.Summary:
     return api.Summary(info, records, asked=Extent.of(range(3)))
 
 
+def radii() -> api.RobustnessDistribution:
+    proved = Bracket().with_proof(0.025)
+    brackets = (proved, proved.with_counterexample(0.05), Bracket().with_counterexample(0.0))
+    images = [api.ImageRadius(n, n, bracket, 0.1) for n, bracket in enumerate(brackets)]
+    return api.RobustnessDistribution(summary().info, (0.05, 0.1), tuple(images))
+
+
+def sweep_run() -> api.SweepRun:
+    return api.SweepRun("alpha=1_seed=0", {"train.loss.alpha": "1"}, "done", 2.0, None, summary())
+
+
+def tune_trial() -> api.TuneTrial:
+    return api.TuneTrial(3, "complete", {"train.loss.alpha": "0.123"}, (0.5,))
+
+
 def values() -> dict[str, object]:
     """One of each public class whose fields hold tensors, or more than a line."""
     recipe = api.load_recipe("digits-cc-ibp")
@@ -44,17 +60,24 @@ def values() -> dict[str, object]:
         "BoxSet": api.BoxSet("mine", "test", IMAGES, IMAGES, LABELS),
         "Counterexample": found,
         "Evidence": api.Evidence(summary().info, None),
+        "FrontComparison": api.FrontComparison((api.MethodFront("cc", (((0.5, 0.5),),), "test"),)),
         "ImageSet": api.ImageSet("mine", "test", IMAGES, LABELS, 3),
+        "ImageRadius": radii().images[1],
         "LinearRows": api.LinearRows(torch.eye(3), torch.zeros(3)),
         "Network": network,
         "OutputBounds": api.bounds(network, api.Box.around(IMAGES, 0.1)),
         "PixelBalls": api.PixelBalls(IMAGES[0]),
         "Question": api.Question(api.PixelBalls(IMAGES[0]), api.Targeted(LABELS)),
+        "RobustnessDistribution": radii(),
         "Recipe": recipe,
         "Specification": api.Specification.margins(LABELS, 3),
         "Summary": summary(),
+        "SweepResult": api.SweepResult(Path("out"), (sweep_run(),)),
+        "SweepRun": sweep_run(),
         "Targeted": api.Targeted(LABELS),
         "Trained": api.Trained(nn.Linear(16, 3), [{"epoch": 1}], recipe.train, None),
+        "TuneResult": api.TuneResult(Path("out"), ("verified",), (tune_trial(),), {}, {}),
+        "TuneTrial": tune_trial(),
         "Verdict": api.Verdict(api.Status.FALSIFIED, "attack", 0.1, counterexample=found),
     }
 
@@ -71,6 +94,7 @@ PLAIN = {
     "ExportReport",
     "LinfBall",
     "Margins",
+    "MethodFront",
     "Outcome",
     "Preprocessing",
     "Tally",
@@ -103,6 +127,13 @@ def test_reprs_say_what_it_is() -> None:
     assert made["Verdict"] == "Verdict(falsified by attack, margin -0.25, 0.1 s)"
     assert made["Trained"] == "Trained(conv-small by cc-ibp on digits, epochs: 1)"
     assert made["Recipe"] == "Recipe(digits-cc-ibp: conv-small by cc-ibp on digits, ε 0.1)"
+    assert made["ImageRadius"] == (
+        "ImageRadius(1: verified up to 0.025, falsified from 0.05, step)"
+    )
+    assert made["RobustnessDistribution"] == (
+        "RobustnessDistribution(net on toy test: 3 images, 2 ε up to 0.1, "
+        "average radius 0.01667 to 0.05)"
+    )
     assert made["Summary"] == (
         "Summary(net on toy test, linf 0.1: 3 images, 3 right, 1 verified, 1 undecided)"
     )

@@ -60,6 +60,7 @@ from verify_pipeline.certify.output_bounds import OutputBounds
 from verify_pipeline.certify.perturbations import ChannelBalls, LinfBall, PixelBalls
 from verify_pipeline.certify.preprocessing import Preprocessing
 from verify_pipeline.certify.questions import Question
+from verify_pipeline.certify.radii import ImageRadius, RobustnessDistribution
 from verify_pipeline.certify.settings import CertifySettings
 from verify_pipeline.certify.specifications import LinearRows, Margins, Targeted, TopK
 from verify_pipeline.certify.stage_settings import (
@@ -109,8 +110,13 @@ from verify_pipeline.problem import (
     margins_of_logits,
 )
 from verify_pipeline.queries import bounds, verify, verify_batch
+from verify_pipeline.radius import radius
 from verify_pipeline.report_page import report
 from verify_pipeline.reports import Evidence, publish, read_ledgers, recheck_ledger, tabulate
+from verify_pipeline.sweeps.comparison import FrontComparison, MethodFront
+from verify_pipeline.sweeps.interface import front, sweep, tune
+from verify_pipeline.sweeps.results import SweepResult, SweepRun, TuneResult, TuneTrial
+from verify_pipeline.sweeps.watching import JobWatcher
 from verify_pipeline.training import Trained, TrainObserver, TrainSettings
 from verify_pipeline.training import restore as load_trained
 
@@ -128,11 +134,15 @@ __all__ = [
     "Evidence",
     "ExportReport",
     "FewInputSettings",
+    "FrontComparison",
+    "ImageRadius",
     "ImageSet",
+    "JobWatcher",
     "Ledger",
     "LinearRows",
     "LinfBall",
     "Margins",
+    "MethodFront",
     "Network",
     "Outcome",
     "OutputBounds",
@@ -141,16 +151,21 @@ __all__ = [
     "Question",
     "Reason",
     "Recipe",
+    "RobustnessDistribution",
     "Specification",
     "StageShares",
     "Status",
     "Summary",
+    "SweepResult",
+    "SweepRun",
     "Tally",
     "Targeted",
     "TopK",
     "TrainObserver",
     "TrainSettings",
     "Trained",
+    "TuneResult",
+    "TuneTrial",
     "Verdict",
     "VerifyPipelineError",
     "adversarial_loss",
@@ -161,6 +176,7 @@ __all__ = [
     "exp_ibp_loss",
     "export_onnx",
     "find_abcrown",
+    "front",
     "ibp_loss",
     "inline_svg",
     "load_arrays",
@@ -182,6 +198,7 @@ __all__ = [
     "plot_stages",
     "plot_training",
     "publish",
+    "radius",
     "read_ledgers",
     "read_search",
     "recheck_ledger",
@@ -190,8 +207,10 @@ __all__ = [
     "run",
     "sabr_box",
     "save_figure",
+    "sweep",
     "tabulate",
     "train",
+    "tune",
     "verify",
     "verify_batch",
 ]

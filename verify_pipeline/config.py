@@ -84,7 +84,7 @@ def load_recipe(source: Path | str, overrides: Mapping[str, str] | None = None) 
     Raises:
         ConfigError: there is no such recipe, or something in it is wrong; all mistakes are listed.
     """
-    path = _find(source)
+    path = find_recipe(source)
     document = parse(path)
     problems = list(document.problems)
     value = document.value
@@ -156,8 +156,12 @@ def _checked(cls: type[T], document: Document) -> T:
     return settings
 
 
-def _find(source: Path | str) -> Path:
-    """The recipe's file, by path or by name."""
+def find_recipe(source: Path | str) -> Path:
+    """The recipe's file, by path or by name, as :func:`load_recipe` takes them.
+
+    Raises:
+        ConfigError: no recipe of the package has this name; a path is not looked at.
+    """
     text = str(source)
     if isinstance(source, Path) or "/" in text or text.endswith((".yaml", ".yml")):
         return Path(source)

@@ -19,7 +19,12 @@ from verify_pipeline.engines.tool import HOME_VARIABLE, PYTHON_VARIABLE, find_to
 from verify_pipeline.errors import DependencyError, VerifyPipelineError
 
 _LIBRARIES = ("torch", "numpy", "onnx", "onnxruntime", "pydantic", "highspy", "safetensors")
-_OPTIONAL = {"scikit-learn": "demo", "tensorboard": "tensorboard", "matplotlib": "plots"}
+_OPTIONAL = {
+    "scikit-learn": "demo",
+    "tensorboard": "tensorboard",
+    "matplotlib": "plots",
+    "optuna": "tune",
+}
 
 
 @dataclass(frozen=True)

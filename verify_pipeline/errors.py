@@ -8,6 +8,7 @@
     ├── NetworkError         a network or an ONNX file cannot be used
     │   └── UnsupportedOperatorError   … because of an operator this package does not know
     ├── LedgerError          a ledger file cannot be read, written or continued
+    ├── StudyError           the folder of a sweep or a study cannot be read, locked or continued
     ├── DependencyError      a package or a tool that is needed is missing or of a wrong version
     └── TrainingError        a training cannot go on (diverged, or its checkpoint does not fit)
 
@@ -71,6 +72,10 @@ class UnsupportedOperatorError(NetworkError):
 
 class LedgerError(VerifyPipelineError):
     """A ledger file cannot be read, written or continued."""
+
+
+class StudyError(VerifyPipelineError):
+    """The folder of a sweep or a study cannot be read, locked or continued."""
 
 
 class DependencyError(VerifyPipelineError):

@@ -296,7 +296,7 @@ def run(
         VerifyPipelineError: something in the recipe, the data or the folder is not as it must be.
     """
     test = data.load(recipe.train.data.full_name, "test", data_root)
-    _check_certification(recipe.certify, len(test))
+    check_certification(recipe.certify, len(test))
     path = folder / f"{recipe.name}.onnx"
     with watched(progress, train_observer, certify_observer) as watching:
         trained = train(
@@ -349,8 +349,16 @@ def _shape(trained: Trained | nn.Module, images: ImageSet | None) -> tuple[int, 
     raise ConfigError("export", expected="input_shape or images", got="neither")
 
 
-def _check_certification(settings: CertifySettings, images: int) -> None:
-    """Refuse, before hours of training, what could not be certified afterwards."""
+def check_certification(settings: CertifySettings, images: int) -> None:
+    """Refuse, before hours of training, what :func:`run` could not certify afterwards.
+
+    Args:
+        settings: of the certification.
+        images: number of test images.
+
+    Raises:
+        ConfigError: the settings name images that are not there, or another tool.
+    """
     parse_indices(settings.indices, images)
     if "abcrown" in settings.stages:
         raise ConfigError(

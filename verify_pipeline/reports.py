@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
 
 from verify_pipeline import data, onnx
 from verify_pipeline.atomic_write import check_folder, write_all
@@ -16,11 +15,12 @@ from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.certify.questions import AskedQuestion, Question, ask, question_of
 from verify_pipeline.certify.recheck import Rechecked, recheck
 from verify_pipeline.certify.records import Run, RunInfo
+from verify_pipeline.certify.run_images import images_of
 from verify_pipeline.certify.settings import parse_indices, plan
 from verify_pipeline.certify.specifications import MARGINS
 from verify_pipeline.certify.tally import Summary, summaries, together
 from verify_pipeline.config import load_recipe
-from verify_pipeline.data import BoxSet, ImageSet, Split
+from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError, LedgerError
 from verify_pipeline.onnx import Network
 from verify_pipeline.reporting import Layout, model_card, write_table
@@ -114,7 +114,7 @@ def recheck_ledger(
         for info in book.runs():
             if info.run.network != network.digest:
                 continue
-            chosen = _images_of(info.run, data_root, images)
+            chosen = images_of(info.run, data_root, images)
             asked = None if chosen is None else _asked(network, chosen, info, question)
             if asked is None:
                 found.append(Evidence(info, None))
@@ -147,17 +147,6 @@ def _asked(
     asked = ask(network, images, range(len(images)), question, info.epsilon or 0.0)
     said = (info.run.perturbation, info.run.specification)
     return asked if (asked.perturbation, asked.specification) == said else None
-
-
-def _images_of(
-    run: Run, data_root: Path | None, given: ImageSet | BoxSet | None
-) -> ImageSet | BoxSet | None:
-    """The images of a run: those given if they are called so, else a data set's; None: unknown."""
-    if given is not None and (given.name, given.split) == (run.data_set, run.split):
-        return given
-    if data.knows(run.data_set) and run.split in get_args(Split):
-        return data.load(run.data_set, cast("Split", run.split), data_root)
-    return None
 
 
 def tabulate(

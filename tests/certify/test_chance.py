@@ -7,7 +7,6 @@ from tests.onnx_networks import layers_file
 from verify_pipeline import api
 from verify_pipeline.certify.chance import is_like_guessing, remarks_on
 from verify_pipeline.certify.preprocessing import Preprocessing
-from verify_pipeline.certify.tally import Tally
 from verify_pipeline.onnx import network_from_bytes
 
 
@@ -35,20 +34,16 @@ def test_like_guessing(right: int, images: int, classes: int, expected: bool) ->
     assert is_like_guessing(right, images, classes) is expected
 
 
-def tally(right: int, images: int) -> Tally:
-    return Tally(images, images - right, {}, {}, {"NOT_DECIDED": right}, 1.0)
-
-
 def test_the_remark_names_what_to_check() -> None:
-    (told,) = remarks_on(tally(1, 200), 200, "tinyimagenet", Preprocessing())
+    (told,) = remarks_on(1, 200, 200, "tinyimagenet", Preprocessing())
     assert told.startswith("1 of 200 images are classified rightly, no more than by guessing among")
     assert "(it is sorted; --class-order published)" in told
     assert "--class-order published) and whether the network" in told
     assert "--mean and --std" in told
-    (other,) = remarks_on(tally(1, 200), 1000, "imagenet64", Preprocessing())
+    (other,) = remarks_on(1, 200, 1000, "imagenet64", Preprocessing())
     assert "(it is published; --class-order sorted)" in other
     given = Preprocessing(mean=(0.5,), std=(0.25,))
-    (plain,) = remarks_on(tally(5, 60), 10, "cifar10", given)
+    (plain,) = remarks_on(5, 60, 10, "cifar10", given)
     assert "class-order" not in plain
     assert "of this network and the normalisation of" in plain
     assert "--mean" not in plain
@@ -56,8 +51,8 @@ def test_the_remark_names_what_to_check() -> None:
 
 
 def test_nothing_is_said_of_few_images_or_of_good_networks() -> None:
-    assert remarks_on(tally(0, 49), 10, "cifar10", Preprocessing()) == ()
-    assert remarks_on(tally(30, 60), 10, "cifar10", Preprocessing()) == ()
+    assert remarks_on(0, 49, 10, "cifar10", Preprocessing()) == ()
+    assert remarks_on(30, 60, 10, "cifar10", Preprocessing()) == ()
 
 
 def certified(shift: float, specification: api.Margins | api.TopK) -> api.Summary:

@@ -73,6 +73,8 @@ def test_what_is_written_is_read_back(ledger: Ledger) -> None:
     assert torch.equal(again.input, verdict.counterexample.input)
     assert torch.equal(again.output, verdict.counterexample.output)
     assert ledger.runs() == [INFO]
+    assert ledger.decided(RUN) == {(2, DIGEST), (4, DIGEST)}
+    assert ledger.decided(replace(RUN, split="train")) == set()
 
 
 def test_outputs_are_kept_in_the_precision_that_they_have() -> None:

@@ -230,6 +230,16 @@ LEDGERS = {
     "table good.sqlite --out file/x": "file file/x.csv; expected a place that can be written",
     "table good.sqlite --out ''": "--out; expected a path that ends in a file's name",
     "table good.sqlite --out ..": "--out; expected a path that ends in a file's name",
+    "table good.sqlite --by colour": "group by 'colour'; expected one of network, method",
+    "table good.sqlite --columns colour": "column 'colour'; expected some of network",
+    "table good.sqlite --verdicts-of tool": "--verdicts-of; expected KEY=VALUE",
+    "table good.sqlite --images-frame x.xlsx": "a file that ends in .csv or .parquet",
+    "plot gone.sqlite --out x": "ledger gone.sqlite; expected a file; got none",
+    "plot good.sqlite --out ''": "--out; expected a path that ends in a file's name",
+    "plot good.sqlite --out x --kind pie": "--kind; expected one of accuracy",
+    "plot good.sqlite --out x --format gif": "expected",
+    "plot good.sqlite --out x --width wide": "expected",
+    "plot empty-folder --out x --kind training": "metrics.csv",
     "status text.onnx": "file text.onnx; expected a ledger, or the folder of a run; got another",
     "status newer.sqlite": "a schema version up to 3; got 99",
     "status edited.sqlite": "run 1, image 0; expected a finite bound > 0",
@@ -300,7 +310,61 @@ PROPERTIES = {
     "crosscheck --instances list.csv --out x --abcrown-home nowhere": "that --abcrown-home names",
 }
 
-CASES = {**RECIPES, **QUESTIONS, **DATA, **LEDGERS, **PROPERTIES}
+RADII = {
+    f"radius two.onnx {OWN}": "Missing option '--up-to'",
+    f"radius '' {OWN} --up-to 0.1": "NETWORK; expected a path that ends in a file's name",
+    f"radius gone.onnx {OWN} --up-to 0.1": "network file gone.onnx; expected an ONNX file",
+    "radius two.onnx --up-to 0.1": "data set; got none. Name it with --data",
+    f"radius two.onnx {OWN} --up-to 0": "largest epsilon; expected above 0, and at most 1; got 0",
+    f"radius two.onnx {OWN} --up-to 2": "epsilon: input should be less than or equal to 1",
+    f"radius two.onnx {OWN} --up-to 0.1,0.2": "such as 2/255, got '0.1,0.2'",
+    f"radius two.onnx {OWN} --up-to nan": "such as 2/255, got 'nan'",
+    f"radius two.onnx {OWN} --up-to 0.1 --steps 0": "steps; expected from 1 to 10000; got 0",
+    f"radius two.onnx {OWN} --up-to 0.1 --steps many": "Invalid value for",
+    f"radius two.onnx {OWN} --up-to 0.1 --tolerance 1/0": "--tolerance: expected a finite number",
+    f"radius two.onnx {OWN} --up-to much --tolerance 0.1": "--up-to: expected a finite number",
+    f"radius two.onnx {OWN} --up-to 0.1 --tolerance 0": "--tolerance; expected a number > 0",
+    f"radius two.onnx {OWN} --up-to 0.1 --tolerance 1e-9": "steps; expected from 1 to 10000",
+    f"radius two.onnx {OWN} --up-to 0.1 --steps 2 --tolerance 0.1": "one of them; got both",
+    f"radius two.onnx {OWN} --up-to 0.1 --indices 9:9": "expected some images; got none",
+    f"radius two.onnx {OWN} --up-to 0.1 --stages clean,abcrown": "expected stages of this package",
+    f"radius two.onnx {OWN} --up-to 0.1 --out ''": "--out; expected a path that ends in",
+    f"radius two.onnx {OWN} --up-to 0.1 --out file/x": "folder file; expected a folder that can be",
+    f"radius two.onnx {OWN} --up-to 0.1 --ledger text.sqlite": "expected an undamaged ledger",
+    f"radius two.onnx {OWN} --up-to 0.1 --ledger edited.sqlite": "run 1, image 0; expected a",
+    f"radius two.onnx {OWN} --data mnist --up-to 0.1": "Leave out --data",
+    f"radius two.onnx {OWN} --up-to 0.1 --top-k 2": "below the number of classes",
+}
+
+SHOWN = {
+    "show good.sqlite": "Missing option '--image'",
+    "show gone.sqlite --image 0": "ledger gone.sqlite; expected a file; got none",
+    "show text.sqlite --image 0": "expected an undamaged ledger",
+    "show edited.sqlite --image 0": "run 1, image 0; expected a finite bound",
+    "show bare.sqlite --image 0": "image 0; expected verdicts; got none of it in the ledger",
+    "show good.sqlite --image 9": "image 9; expected one with a verdict: 0:4; got none of it",
+    "show good.sqlite --image -1": "Invalid value for",
+    "show good.sqlite --image 0 --run 0": "Invalid value for",
+    "show good.sqlite --image 0 --png x.png": "expected a known data set; got your own images",
+}
+
+MANY_RUNS = {
+    f"sweep {TINY} --grid train.seed": "--grid; expected KEY=VALUE,VALUE,…; got 'train.seed'",
+    f"sweep {TINY} --grid train.loss.alpha=1,2,x": "--grid of tiny.yaml: 2 errors",
+    f"sweep {TINY} --grid train.sed=1": "train.sed (--grid): unknown key; expected",
+    f"sweep {TINY} --grid train.seed=1 --seeds 2": "expected seeds in one place",
+    f"sweep {TINY} --jobs 0": "--jobs; expected at least 1; got 0",
+    "sweep tiny.yaml --out file": "expected a folder that can be written; got",
+    f"tune {TINY} --objectives speed": "--objectives; expected some of standard,",
+    f"tune {TINY} --space torn.yaml": "torn.yaml, line 2; expected YAML",
+    f"tune {TINY} --space tiny.yaml": "train (line 2): unknown key; expected one of parameters",
+    f"tune {TINY} --trials 0": "--trials; expected at least 1; got 0",
+    "front empty-folder": "expected a sweep (sweep.json) or a tuning (tune.json); got neither",
+    "front gone": "folder gone; expected a sweep",
+    "front empty-folder --reference 0": "reference; expected two accuracies",
+}
+
+CASES = {**RECIPES, **QUESTIONS, **DATA, **LEDGERS, **PROPERTIES, **RADII, **SHOWN, **MANY_RUNS}
 
 
 def digests(folder: Path) -> dict[Path, str]:

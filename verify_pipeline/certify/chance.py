@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from verify_pipeline import data
 from verify_pipeline.certify.preprocessing import Preprocessing
-from verify_pipeline.certify.tally import Tally
 
 LEAST_IMAGES = 50
 """With fewer images, the accuracy is not significant."""
@@ -38,19 +37,20 @@ def is_like_guessing(right: int, images: int, classes: int) -> bool:
 
 
 def remarks_on(
-    tally: Tally, classes: int, data_set: str, preprocessing: Preprocessing
+    right: int, images: int, classes: int, data_set: str, preprocessing: Preprocessing
 ) -> tuple[str, ...]:
     """What to check before believing these verdicts; nothing if they look plausible.
 
     Args:
-        tally: of images that have to keep their classes, the clean check among its stages.
+        right: images that are classified rightly as they are.
+        images: all of them.
         classes: outputs of the network.
         data_set: its name.
         preprocessing: that was asked for.
     """
-    if classes < 2 or tally.images < LEAST_IMAGES:
+    if classes < 2 or images < LEAST_IMAGES:
         return ()
-    if not is_like_guessing(tally.right, tally.images, classes):
+    if not is_like_guessing(right, images, classes):
         return ()
     checks = ["that these are the images and labels of this network"]
     order = data.class_order(data_set)
@@ -62,7 +62,7 @@ def remarks_on(
     else:
         checks.append("whether the network wants normalised pixels (--mean and --std)")
     return (
-        f"{tally.right} of {tally.images} images are classified rightly, no more than by guessing "
+        f"{right} of {images} images are classified rightly, no more than by guessing "
         f"among {classes} classes; check {_listed(checks)}",
     )
 

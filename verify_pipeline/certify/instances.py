@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.certify.boxes import inner_box
-from verify_pipeline.certify.perturbations import Perturbation
+from verify_pipeline.certify.perturbations import BoxRule
 from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.certify.records import instance_digest
 from verify_pipeline.certify.specifications import MARGINS, OutputSpecification
@@ -107,7 +107,7 @@ class RobustImages:
         self,
         images: ImageSet,
         indices: Sequence[int],
-        perturbation: Perturbation,
+        perturbation: BoxRule,
         specification: OutputSpecification = MARGINS,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -125,6 +125,10 @@ class RobustImages:
         labels = self._images.labels[chosen].cpu()
         spec = self._specification.of(labels, chosen, self._images.classes)
         return Batch(self._perturbation.box(pixels, indices), spec, pixels)
+
+    def within(self, rule: BoxRule, indices: Sequence[int]) -> RobustImages:
+        """Some of the images, with the boxes of another rule."""
+        return RobustImages(self._images, indices, rule, self._specification, self._dtype)
 
     def digest(self, index: int) -> str:
         """Of pixels and label: the run's key says the rest."""

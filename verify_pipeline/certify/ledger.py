@@ -235,6 +235,19 @@ class Ledger:
                 records.append(reader.read(row))
         return records
 
+    def decided(self, run: Run) -> set[tuple[int, str]]:
+        """Image and instance digest of every row that is not UNKNOWN; their evidence is not read.
+
+        For leaving out work that another process has done. Results come from :meth:`records`.
+        """
+        with guard(self.path):
+            rows = self._connection.execute(
+                f"SELECT image, instance FROM verdicts WHERE run = ({_SELECT_RUN})"
+                " AND verdict != 'unknown'",
+                _key(run),
+            ).fetchall()
+        return {(image, instance) for image, instance in rows}
+
     def counterexample(self, run: Run, record: Record) -> Counterexample:
         """The counterexample of a FALSIFIED row.
 

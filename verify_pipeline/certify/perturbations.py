@@ -7,7 +7,7 @@ Otherwise the name contains a digest of the arrays.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,8 +23,16 @@ CHANNEL_AXES = 3
 """Axes of an image that has channels: ``C x H x W``."""
 
 
-class Perturbation(Protocol):
-    """A rule that gives each image its box.
+class BoxRule(Protocol):
+    """A rule that gives each image its box."""
+
+    def box(self, pixels: Tensor, indices: Sequence[int]) -> Box:
+        """The float64 boxes around float32 pixels ``N x *X`` of the images at ``indices``."""
+        ...
+
+
+class Perturbation(BoxRule, Protocol):
+    """A rule for a question, which a ledger's run names.
 
     Attributes:
         name: as in the ledger; equal iff the boxes of equal images are.
@@ -39,10 +47,6 @@ class Perturbation(Protocol):
     @property
     def epsilon(self) -> float | None:
         """Half-width of every side of every box, where there is one such number."""
-        ...
-
-    def box(self, pixels: Tensor, indices: Sequence[int]) -> Box:
-        """The float64 boxes around float32 pixels ``N x *X`` of the images at ``indices``."""
         ...
 
     def check_fits(self, count: int, shape: tuple[int, ...]) -> None:
@@ -81,6 +85,25 @@ class LinfBall:
 
     def check_fits(self, count: int, shape: tuple[int, ...]) -> None:
         """Fits all images."""
+
+
+@dataclass(frozen=True)
+class OwnBalls:
+    """Every pixel of an image by at most that image's own ε, within [0, 1].
+
+    Each box is the same, bit for bit, as that of a :class:`LinfBall` of its ε. There is no name: a
+    ledger has a run for every ε.
+
+    Attributes:
+        epsilons: half-widths >= 0 by the image's index.
+    """
+
+    epsilons: Mapping[int, float]
+
+    def box(self, pixels: Tensor, indices: Sequence[int]) -> Box:
+        """The float64 boxes around float32 pixels ``N x *X`` of the images at ``indices``."""
+        widths = torch.tensor([self.epsilons[index] for index in indices], dtype=torch.float64)
+        return exact_box(pixels, widths.reshape(-1, *[1] * (pixels.dim() - 1)))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ class AskedQuestion:
     Attributes:
         network: of pixels: the network's file behind its preprocessing.
         instances: boxes and specifications.
-        perturbation: as in a ledger's run.
+        box: how the boxes are made, such as ``linf 0.1``.
+        preprocessing: what is done to pixels; empty: nothing.
         specification: as in a ledger's run.
         epsilon: half-width of the boxes, where it is one number.
         compares: whether only comparisons of outputs are asked for.
@@ -60,10 +61,27 @@ class AskedQuestion:
 
     network: Prepared
     instances: Instances
-    perturbation: str
+    box: str
+    preprocessing: str
     specification: str
     epsilon: float | None
     compares: bool
+
+    @property
+    def perturbation(self) -> str:
+        """Boxes and preprocessing as in a ledger's run."""
+        return perturbation_text(self.box, self.preprocessing)
+
+
+def perturbation_text(box: str, preprocessing: str) -> str:
+    """What a ledger's run says of boxes and of what is done to pixels, both as texts."""
+    return f"{box}; {preprocessing}" if preprocessing else box
+
+
+def perturbation_parts(text: str) -> tuple[str, str]:
+    """The two texts of which :func:`perturbation_text` made one."""
+    box, _, preprocessing = text.partition("; ")
+    return box, preprocessing
 
 
 def ask(
@@ -100,8 +118,7 @@ def ask(
         instances = RobustImages(images, chosen, perturbation, spec, prepared.input_dtype)
         instances.check_fits(prepared.graph)
         box, width = perturbation.name, perturbation.epsilon
-    name = f"{box}; {words}" if words else box
-    return AskedQuestion(prepared, instances, name, spec.name, width, spec.needs_labels)
+    return AskedQuestion(prepared, instances, box, words, spec.name, width, spec.needs_labels)
 
 
 def _concerned(
@@ -147,16 +164,25 @@ def question_of(run: Run, given: Question | None = None) -> Question | None:
     Returns:
         None if something stays open. What was given may be another question than the run's.
     """
-    box, separator, rest = run.perturbation.partition("; ")
-    found = _PREPROCESSING.fullmatch(separator + rest)
+    box, _ = perturbation_parts(run.perturbation)
+    preprocessing = preprocessing_of(run)
     perturbation = ball_of(box) or (None if given is None else given.perturbation)
     spec = specification_of(run.specification) or (None if given is None else given.specification)
-    if found is None or spec is None or (perturbation is None and box != BOXES):
+    if preprocessing is None or spec is None or (perturbation is None and box != BOXES):
+        return None
+    return Question(perturbation, spec, preprocessing)
+
+
+def preprocessing_of(run: Run) -> Preprocessing | None:
+    """What a run says is done to pixels; None: its text is none that :func:`ask` gives."""
+    _, separator, rest = run.perturbation.partition("; ")
+    found = _PREPROCESSING.fullmatch(separator + rest)
+    if found is None:
         return None
     mean, std = (_numbers(found[name] or "") for name in ("mean", "std"))
     # without a layout, the axis order is unchanged
     layout: Layout = "nhwc" if found["layout"] else "nchw"
-    return Question(perturbation, spec, Preprocessing(mean, std, layout))
+    return Preprocessing(mean, std, layout)
 
 
 _DIGEST = "[0-9a-f]{32}"

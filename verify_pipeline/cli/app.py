@@ -30,8 +30,11 @@ from verify_pipeline.cli.options import (
 )
 from verify_pipeline.cli.plotting import plot
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
+from verify_pipeline.cli.radius import radius
 from verify_pipeline.cli.reporting_page import report
+from verify_pipeline.cli.showing import show
 from verify_pipeline.cli.status import status
+from verify_pipeline.cli.sweeping import front, sweep, tune
 from verify_pipeline.cli.tabulating import table
 from verify_pipeline.cli.watching import Reporter, reporter
 
@@ -161,12 +164,17 @@ def export(
 
 _command()(certify)
 _command()(recheck)
+_command()(radius)
+_command()(show)
 _command()(vnnlib)
 _command()(vnncomp)
 _command()(crosscheck)
 _command()(plot)
 _command("vnncomp-table")(vnncomp_table)
 _command()(status)
+_command()(sweep)
+_command()(tune)
+_command()(front)
 
 
 @_command()

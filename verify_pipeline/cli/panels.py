@@ -8,6 +8,7 @@ CHECKS = "What is checked"
 ABCROWN = "How α,β-CROWN is run"
 MACHINE = "Where data is, and where it is computed"
 TABLE = "What the table shows"
+FIGURE = "What the figure shows"
 OUTPUT = "Where it is written"
 
-ALL = (RECIPE, IMAGES, QUESTION, SEARCH, CHECKS, ABCROWN, MACHINE, TABLE, OUTPUT)
+ALL = (RECIPE, IMAGES, QUESTION, SEARCH, CHECKS, ABCROWN, MACHINE, TABLE, FIGURE, OUTPUT)

@@ -45,6 +45,7 @@ def plot(
         str,
         typer.Option(
             help="What is drawn.\n\n" + "\n\n".join(f"{k}: {KINDS[k]}." for k in KINDS),
+            rich_help_panel=panels.FIGURE,
         ),
     ] = "accuracy",
     formats: Annotated[
@@ -65,13 +66,17 @@ def plot(
     ] = "column",
     epsilon: Annotated[
         str | None,
-        typer.Option(help="Draw only runs with this ε, as 0.1 or 2/255. Default: all."),
+        typer.Option(
+            help="Draw only runs with this ε, as 0.1 or 2/255. Default: all.",
+            rich_help_panel=panels.FIGURE,
+        ),
     ] = None,
     literature: Annotated[
         bool,
         typer.Option(
             "--literature/--no-literature",
             help="With --kind accuracy: draw published results for the same data set and ε.",
+            rich_help_panel=panels.FIGURE,
         ),
     ] = True,
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from verify_pipeline.certify.tally import Summary
@@ -50,6 +51,19 @@ def show_summaries(summaries: Sequence[Summary], layout: Layout = PLAIN) -> None
         Console(stderr=True, highlight=False).print(
             f"warning: {remark}", markup=False, soft_wrap=True
         )
+
+
+def show_rows(rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
+    """Print a table whose first row is its heading, and notes under it."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for place, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if place else "left", overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*map(escape, row))
+    console = Console()
+    console.print(table)
+    for note in notes:
+        console.print(note, markup=False, highlight=False)
 
 
 def _turned(table: Table) -> Table:

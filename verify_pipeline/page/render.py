@@ -23,8 +23,7 @@ def as_page(page: ReportPage) -> str:
     The Content-Security-Policy in it forbids every request, and every script but its own.
     """
     script = _text("report.js")
-    caption = "; ".join(page.table.common) or "Runs that differ in their seed only make one row"
-    table = as_html(_broken(page.table), caption)
+    table = as_html(_broken(page.table), "; ".join(("Results", *page.table.common)))
     return (
         _environment()
         .get_template("report.html.j2")

@@ -16,6 +16,13 @@ from verify_pipeline.reporting.progress_display import (
     noted_training,
     watched,
 )
+from verify_pipeline.reporting.radius_progress import watched_radius
+from verify_pipeline.reporting.radius_tables import (
+    radii_as_rich,
+    radii_notes,
+    radii_title,
+    write_radii,
+)
 from verify_pipeline.reporting.render import (
     as_markdown,
     as_rich,
@@ -43,6 +50,9 @@ __all__ = [
     "narrowed",
     "noted_certification",
     "noted_training",
+    "radii_as_rich",
+    "radii_notes",
+    "radii_title",
     "read_other_verdicts",
     "rendered",
     "result_table",
@@ -51,6 +61,8 @@ __all__ = [
     "terminal_table",
     "verdict_table",
     "watched",
+    "watched_radius",
     "write_images",
+    "write_radii",
     "write_table",
 ]

@@ -1,0 +1,267 @@
+"""Tunings: chosen on validation images, reported on test images."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from tests.sweeps.conftest import Here, Told
+from verify_pipeline import api
+from verify_pipeline.certify.settings import ALL_STAGES
+from verify_pipeline.config import load_recipe
+from verify_pipeline.errors import ConfigError, DependencyError, StudyError, TrainingError
+from verify_pipeline.sweeps.pareto import hypervolume, pareto_front
+from verify_pipeline.sweeps.processes import Machine, RunJob
+from verify_pipeline.sweeps.pruning import PruningRule
+from verify_pipeline.sweeps.results import TuneResult
+from verify_pipeline.sweeps.study import Study
+from verify_pipeline.sweeps.trial import read_outcome, validation_settings
+from verify_pipeline.sweeps.tune_plan import TuneRequest, plan_tuning
+from verify_pipeline.sweeps.tuner import tune
+
+pytest.importorskip("optuna")
+
+
+def search(
+    recipe: Path, space: Path, out: Path, trials: int, told: Told | None = None, **options: Any
+) -> TuneResult:
+    return tune(TuneRequest(recipe, space=space, **options), out, trials, Machine(), told)
+
+
+def test_a_tuning_chooses_on_validation_and_reports_test_images(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    out = tmp_path / "out"
+    result = search(recipe, space, out, 4)
+    assert [trial.state for trial in result.trials] == ["complete"] * 4
+    points = [trial.objectives for trial in result.trials if trial.objectives is not None]
+    assert [trial.objectives for trial in result.front] == list(pareto_front(points))
+    assert list(result.hypervolume) == [0, 1, 2, 3]
+    assert result.hypervolume[3] == hypervolume(points, (0.0, 0.0))
+    for trial in result.trials:
+        assert trial.outcome is not None
+        assert trial.outcome.counts["images"] == 30
+        assert (trial.summary is not None) == trial.on_front
+    for trial in result.front:
+        assert trial.summary is not None
+        assert trial.summary.info.run.split == "test"
+        assert trial.summary.tally.images == 20
+    report = (out / "report.md").read_text()
+    assert "The choice was made on 30 validation images" in report
+    assert "by the whole cascade, complete verification, at most 5 s" in report
+    frame = pd.read_csv(out / "trials.csv")
+    assert frame["validation_images"].tolist() == [30] * 4
+    assert frame["test_images"].notna().tolist() == frame["on_front"].tolist()
+    assert len(pd.read_csv(out / "front.csv")) == len(result.front)
+    growth = pd.read_csv(out / "hypervolume.csv")
+    assert growth["hypervolume"].is_monotonic_increasing
+    # the same command adds nothing; more trials are added, and none is done again
+    told = Told()
+    assert search(recipe, space, out, 4, told).to_frame().equals(result.to_frame())
+    assert told.names("started") == []
+    told = Told()
+    search(recipe, space, out, 5, told)
+    assert told.names("started")[0] == "trial=0004"
+
+
+def test_a_trial_that_fails_is_told_and_does_not_end_the_study(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    def fails(job: RunJob) -> None:
+        if job.name == "trial=0001":
+            raise TrainingError("a loss of nan")
+
+    here.before = fails
+    told, out = Told(), tmp_path / "out"
+    result = search(recipe, space, out, 3, told)
+    assert [trial.state for trial in result.trials] == ["complete", "failed", "complete"]
+    assert result.trials[1].error == "error: a loss of nan"
+    assert ("ended", "trial=0001", "error: a loss of nan") in told.lines
+    assert "Trial 1 failed: error: a loss of nan" in (out / "report.md").read_text()
+
+
+def test_a_process_without_an_outcome_is_a_failed_trial(
+    recipe: Path, space: Path, tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("verify_pipeline.sweeps.worker.do", lambda job: None)
+    result = search(recipe, space, tmp_path / "out", 1)
+    assert result.trials[0].state == "failed"
+    assert "expected an outcome in outcome.json" in (result.trials[0].error or "")
+    assert result.front == ()
+    assert "no trial is complete" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_trial_that_was_stopped_goes_on(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    def stop(job: RunJob) -> None:
+        raise KeyboardInterrupt
+
+    here.before = stop
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        search(recipe, space, out, 2)
+    here.before = lambda job: None
+    told = Told()
+    result = search(recipe, space, out, 2, told)
+    assert told.names("started")[:2] == ["trial=0000", "trial=0001"]
+    whole = search(recipe, space, tmp_path / "whole", 2)
+    assert [t.values for t in result.trials] == [t.values for t in whole.trials]
+    assert [t.objectives for t in result.trials] == [t.objectives for t in whole.trials]
+
+
+def test_a_recipe_of_the_front_makes_the_network_that_was_tuned(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    result = search(recipe, space, tmp_path / "out", 1)
+    chosen = load_recipe(result.recipes[0])
+    assert chosen.train.watch == load_recipe(recipe).train.watch
+    tuned = api.load_trained(tmp_path / "out" / "trials" / "0000").module.state_dict()
+    again = api.train(chosen).module.state_dict()
+    assert tuned.keys() == again.keys()
+    assert all(torch.equal(tuned[name], again[name]) for name in tuned)
+
+
+def test_trainings_that_are_far_behind_are_ended(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    known: list[dict[str, Any]] = []
+
+    def ahead(job: RunJob) -> None:
+        rivals = job.content.get("rivals")
+        if rivals is not None:
+            known.append(rivals["rungs"])
+        if job.name == "trial=0001":
+            job.content["rivals"] = {"rule": {"rivals": 1}, "rungs": {"2": [[1.0, 1.0]]}}
+
+    here.before = ahead
+    told = Told()
+    result = search(recipe, space, tmp_path / "out", 3, told)
+    first, ended, _ = result.trials
+    assert ended.state == "pruned"
+    assert ended.outcome is not None
+    assert ended.outcome.pruned == 2
+    assert set(ended.outcome.rungs) == {1, 2}
+    assert ended.outcome.counts == {}
+    assert read_outcome(tmp_path / "out" / "trials" / "0001") == ended.outcome
+    # rivals are the trainings that went to the end
+    assert first.outcome is not None
+    rungs = {rung: (point,) for rung, point in first.outcome.rungs.items()}
+    assert known == [{}, rungs, rungs]
+    assert ended.number not in result.hypervolume
+
+
+def test_pruning_can_be_switched_off(recipe: Path, space: Path, tmp_path: Path, here: Here) -> None:
+    def ahead(job: RunJob) -> None:
+        if "rivals" in job.content:
+            job.content["rivals"]["rungs"] = {"1": [[1.0, 1.0]] * 9}
+
+    here.before = ahead
+    rule = PruningRule(active=False)
+    result = search(recipe, space, tmp_path / "out", 2, pruning=rule)
+    assert [trial.state for trial in result.trials] == ["complete"] * 2
+    report = (tmp_path / "out" / "report.md").read_text()
+    # two trainings, so no three rivals
+    assert "The rule would have ended 0 of 2, 0 of them on the front, and saved 0 %" in report
+
+
+@pytest.mark.parametrize(
+    ("estimate", "stages"),
+    [
+        ("complete", ALL_STAGES),
+        ("crown", ("clean", "ibp", "crown")),
+        ("ibp", ("clean", "ibp")),
+    ],
+)
+def test_what_an_estimate_runs(estimate: str, stages: tuple[str, ...]) -> None:
+    settings = validation_settings(load_recipe("digits-cc-ibp"), estimate, 3.0)
+    assert (settings.stages, settings.timeout, settings.indices) == (stages, 3.0, ":")
+
+
+def test_an_estimate_is_certified_on_test_images_by_the_whole_cascade(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    result = search(recipe, space, tmp_path / "out", 1, estimate="ibp")
+    (trial,) = result.front
+    assert trial.summary is not None
+    assert trial.summary.stages == ("clean", "ibp", "attack")
+    assert "an estimate by IBP bounds alone" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_recipe_without_held_out_images_gets_a_share_and_a_note() -> None:
+    pytest.importorskip("sklearn")
+    plan = plan_tuning(TuneRequest("digits-cc-ibp"), Path("none"))
+    assert plan.base.train.data.validation == 287  # a fifth of 1437
+    (note,) = plan.notes
+    assert "287 of its 1437 training images" in note
+    assert plan.said["timeout"] == 10.0
+    assert plan.lines[0] == note
+    assert "train.loss.alpha: 0.001 to 1, logarithmic" in plan.lines
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objectives": ("standard", "speed")}, "some of standard, attack-robust, verified"),
+        ({"objectives": ("standard", "standard")}, "each once; got standard, standard"),
+        ({"objectives": ()}, "got none"),
+        ({"estimate": "guess"}, "one of complete, crown, ibp; got 'guess'"),
+        ({"objectives": ("attack-robust",), "estimate": "ibp"}, "expected --estimate complete"),
+        ({"timeout": 0.0}, "--timeout; expected seconds > 0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    pytest.importorskip("sklearn")
+    with pytest.raises(ConfigError, match=message):
+        plan_tuning(TuneRequest("digits-cc-ibp", **options), Path("none"))
+
+
+def test_another_tuning_is_refused(recipe: Path, space: Path, tmp_path: Path, here: Here) -> None:
+    out = tmp_path / "out"
+    search(recipe, space, out, 1)
+    with pytest.raises(StudyError, match="the estimate that it was begun with, complete; got ibp"):
+        search(recipe, space, out, 1, estimate="ibp")
+    with pytest.raises(StudyError, match="the seed that it was begun with, 0; got 1"):
+        search(recipe, space, out, 1, seed=1)
+    with pytest.raises(StudyError, match=r"with sweep\.json; got one with tune\.json"):
+        api.sweep(recipe, {}, out)
+
+
+def test_a_command_that_ends_while_others_work_leaves_the_report_to_them(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    out = tmp_path / "out"
+    search(recipe, space, out, 1)
+    plan = plan_tuning(TuneRequest(recipe, space=space), out)
+    with Study(out, 2, 0) as other:
+        assert other.next(2, plan.space, 3) is not None
+        told = Told()
+        result = search(recipe, space, out, 2, told)
+    assert result.files == ()
+    assert "Trials that other commands work on: 1." in str(told.names("noted")[-1])
+
+
+def test_a_missing_optuna_is_told_before_anything_is_written(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(DependencyError, match="optuna is not installed"):
+        tune(TuneRequest(recipe), tmp_path / "out", 1, Machine())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_api_takes_options_of_the_request(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    overrides = {"train.optimiser.epochs": 2}
+    result = api.tune(
+        recipe, tmp_path / "out", 1, overrides=overrides, space=space, objectives=("verified",)
+    )
+    assert result.objectives == ("verified",)
+    assert repr(result) == f"TuneResult({tmp_path / 'out'}: 1 trials, 1 on the front)"
+    said = json.loads((tmp_path / "out" / "tune.json").read_text())
+    assert said["set"] == {"train.optimiser.epochs": "2"}

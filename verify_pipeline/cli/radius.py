@@ -1,0 +1,229 @@
+"""The command that finds the radius of every image of a set."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from verify_pipeline.cli import options, panels, questions
+from verify_pipeline.cli.arguments import (
+    certify_fields,
+    named,
+    own_arrays,
+    recipe_of,
+    tell_ignored,
+    this_command,
+)
+from verify_pipeline.cli.grouping import grouped
+from verify_pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from verify_pipeline.certify.radii import RobustnessDistribution
+    from verify_pipeline.data import Split
+    from verify_pipeline.pipeline import Certification
+
+UpTo = Annotated[
+    str,
+    typer.Option(
+        help="The largest ε: a number or a fraction such as 16/255; pixels are in [0, 1].",
+        rich_help_panel=panels.QUESTION,
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        help="How many ε are searched: --up-to in so many equal steps.",
+        show_default="16",
+        rich_help_panel=panels.QUESTION,
+    ),
+]
+Tolerance = Annotated[
+    str | None,
+    typer.Option(
+        help="The largest step between two ε instead, such as 1/255.",
+        rich_help_panel=panels.QUESTION,
+    ),
+]
+Timeout = Annotated[
+    str | None,
+    typer.Option(
+        help="Seconds for each image and each ε. Default: as the recipe or --search says, else "
+        "360.",
+        rich_help_panel=panels.SEARCH,
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write OUT.csv (a row for each image), OUT-curve.csv and OUT.md, too.",
+        rich_help_panel=panels.OUTPUT,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class RadiusQuestion:
+    """Options about what has to hold, and of which pixels, as typed; ε is what is searched."""
+
+    steps: Steps = None
+    tolerance: Tolerance = None
+    mean: questions.Mean = None
+    std: questions.Std = None
+    layout: questions.LayoutOption = None
+    target: questions.Target = None
+    top_k: questions.TopKOption = None
+    rows: questions.Rows = None
+    offsets: questions.Offsets = None
+
+
+@dataclass(frozen=True)
+class RadiusSearchOptions:
+    """Options about the search, its time and its output, as typed."""
+
+    recipe: options.RecipeOption = None
+    indices: options.Indices = None
+    timeout: Timeout = None
+    stages: options.Stages = None
+    search: options.Search = None
+    give_up: options.GiveUp = None
+    retry: options.Retry = False
+    parity_check: options.Parity = True
+    ledger: options.LedgerFile = None
+    out: Out = None
+
+
+@grouped
+def radius(
+    network: options.NetworkFile,
+    up_to: UpTo,
+    pictures: options.Pictures,
+    asked: RadiusQuestion,
+    tried: RadiusSearchOptions,
+    where: options.Where,
+) -> None:
+    """Find each image's radius: the largest ε that is verified, the smallest one falsified.
+
+    All images are bisected together, so that one command gives the certified accuracy at every ε,
+    and the average certified radius. Every verdict is written to the ledger at once. What `certify`
+    decided is used, and what is decided here is used by `certify`. If it is interrupted, the same
+    command continues.
+    """
+    from verify_pipeline import radius as composed
+    from verify_pipeline.atomic_write import check_folder
+    from verify_pipeline.certify.settings import plan
+    from verify_pipeline.run_folders import LEDGER
+
+    named("NETWORK", network)
+    ledger = network.with_name(LEDGER) if tried.ledger is None else tried.ledger
+    named("--ledger", ledger)
+    if tried.out is not None:
+        named("--out", tried.out)
+        check_folder(tried.out.parent)
+    steps = _steps(up_to, asked)
+    typed = {key: value for key, value in asdict(asked).items() if key not in STEP_OPTIONS}
+    question = questions.question_of(questions.Typed(**typed))
+    others = {key: getattr(pictures, key) for key in ("data", "class_order", "split")}
+    own = own_arrays(pictures.images, pictures.labels, **others)
+    job = _job(
+        network, pictures.data if own is None else own.name, pictures.class_order, up_to, tried
+    )
+    images = (
+        job.load_images(cast("Split", pictures.split or "test"), where.data_root)
+        if own is None
+        else own.read(job.network.outputs, question)
+    )
+    tell_ignored(plan(job.settings), job.settings.search)
+    found = composed.radius(
+        job.network,
+        images,
+        job.settings,
+        steps=composed.STEPS if steps is None else steps,
+        question=question,
+        ledger=ledger,
+        device=where.device,
+        progress=True,
+    )
+    _show(found, ledger)
+    if tried.out is not None:
+        from verify_pipeline.reporting import write_radii
+
+        for path in write_radii(found, tried.out.parent, tried.out.name, this_command()):
+            typer.echo(f"wrote {path}")
+
+
+STEP_OPTIONS = ("steps", "tolerance")
+
+
+def _steps(up_to: str, asked: RadiusQuestion) -> int | None:
+    """The number of steps that `--steps` or `--tolerance` says; None: neither was given.
+
+    Raises:
+        ConfigError: both were given, or a number is none.
+    """
+    from verify_pipeline.certify.brackets import meant_fraction
+    from verify_pipeline.settings import number
+
+    if asked.tolerance is None:
+        return asked.steps
+    if asked.steps is not None:
+        raise ConfigError("--steps and --tolerance", expected="one of them", got="both")
+    exact: list[Fraction] = []
+    for option, text in (("--up-to", up_to), ("--tolerance", asked.tolerance)):
+        try:
+            exact.append(meant_fraction(number(text)))
+        except ValueError as error:
+            raise ConfigError(f"{option}: {error}") from None
+    largest, tolerance = exact
+    if tolerance <= 0:
+        raise ConfigError("--tolerance", expected="a number > 0", got=asked.tolerance)
+    return max(math.ceil(largest / tolerance), 1)
+
+
+def _job(
+    network: Path,
+    data: str | None,
+    class_order: str | None,
+    up_to: str,
+    tried: RadiusSearchOptions,
+) -> Certification:
+    """The network as it is read, and the settings, whose ε is the largest one."""
+    from verify_pipeline import pipeline
+
+    return pipeline.certification(
+        network,
+        None if tried.recipe is None else recipe_of(tried.recipe, None),
+        data,
+        certify_fields(
+            tried.indices,
+            tried.stages,
+            epsilon=up_to,
+            timeout=tried.timeout,
+            search=tried.search,
+            give_up=tried.give_up,
+            retry=tried.retry or None,
+        ),
+        check_parity=tried.parity_check,
+        class_order=class_order,
+    )
+
+
+def _show(found: RobustnessDistribution, ledger: Path) -> None:
+    """Print the tables with their notes; remarks go to standard error."""
+    from rich.console import Console
+
+    from verify_pipeline.reporting import radii_as_rich, radii_notes, radii_title
+
+    console = Console(highlight=False)
+    console.print(radii_title(found), markup=False, soft_wrap=True)
+    for table in radii_as_rich(found):
+        console.print(table)
+    for note in radii_notes(found):
+        console.print(note, markup=False)
+    for remark in found.remarks:
+        typer.echo(f"warning: {remark}", err=True)
+    typer.echo(f"ledger: {ledger}")

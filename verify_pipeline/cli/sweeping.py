@@ -1,0 +1,283 @@
+"""The commands that run a recipe many times, and compare what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from verify_pipeline.cli import options, panels
+from verify_pipeline.cli.arguments import named, pairs_of, this_command
+from verify_pipeline.cli.grouping import grouped
+from verify_pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from verify_pipeline.sweeps.results import TuneResult
+    from verify_pipeline.sweeps.watching import JobWatcher
+
+Jobs = Annotated[
+    int,
+    typer.Option(
+        help="Processes at once. If more than one, each gets one thread.",
+        rich_help_panel=panels.MACHINE,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check everything and show the plan; start nothing and write nothing.",
+        rich_help_panel=panels.OUTPUT,
+    ),
+]
+
+
+@grouped
+def sweep(
+    recipe: options.RecipeArgument,
+    out: options.Out,
+    where: options.Where,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid",
+            metavar="KEY=VALUE,…",
+            help="Values of a key of the recipe, for example train.loss.alpha=0.01,0.1,1. "
+            "Repeatable: all combinations are run.",
+            rich_help_panel=panels.RECIPE,
+        ),
+    ] = None,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            help="Seeds for each combination: the recipe's own, and those after it.",
+            rich_help_panel=panels.RECIPE,
+        ),
+    ] = 1,
+    jobs: Jobs = 1,
+    overrides: options.Overrides = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Run a recipe for every combination of some values, and tabulate all of them.
+
+    Each run is a whole `run` in a process and a folder of its own, named after what differs. A run
+    that fails does not end the others; the same command tries it again, and continues what was
+    interrupted. More values and seeds may be added later. Exits with 2 if a run failed.
+    """
+    from verify_pipeline.sweeps.grid import read_grid
+    from verify_pipeline.sweeps.processes import Machine
+    from verify_pipeline.sweeps.runner import SweepRequest, plan_sweep, run_sweep
+
+    request = SweepRequest(recipe, read_grid(grid or []), seeds, pairs_of(overrides))
+    if dry_run:
+        plan = plan_sweep(request, out)
+        typer.echo(f"{len(plan.runs)} runs, {len(plan.todo)} to do")
+        for run in plan.runs:
+            typer.echo(f"{plan.known[run.name].state:<6}  {run.name}")
+        return
+    result = run_sweep(
+        request,
+        out,
+        Machine(jobs, where.data_root, where.device),
+        _watcher("runs"),
+        this_command(),
+    )
+    _show([run.summary for run in result.runs if run.summary is not None], result.files)
+    for failed in result.failed:
+        typer.echo(f"failed: {failed.name}: {failed.error}", err=True)
+    if result.failed:
+        typer.echo("the same command tries them again", err=True)
+        raise typer.Exit(2)
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Options about what is searched and how it is measured, as typed."""
+
+    objectives: Annotated[
+        str,
+        typer.Option(
+            help="What is maximised, comma-separated: standard, verified, attack-robust.",
+            rich_help_panel=panels.SEARCH,
+        ),
+    ] = "standard,verified"
+    estimate: Annotated[
+        str,
+        typer.Option(
+            help="How verified accuracy is measured in the search: complete (by the recipe's whole "
+            "cascade), or crown or ibp (by bounds alone).",
+            rich_help_panel=panels.SEARCH,
+        ),
+    ] = "complete"
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds for each validation image. Default: as the recipe says, at most 10.",
+            rich_help_panel=panels.SEARCH,
+        ),
+    ] = None
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of the search space. Default: the package's for the recipe's loss.",
+            rich_help_panel=panels.SEARCH,
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Of the search; trainings have the recipe's.",
+            rich_help_panel=panels.SEARCH,
+        ),
+    ] = 0
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune/--no-prune",
+            help="End trainings early that are far behind in standard and IBP accuracy.",
+            rich_help_panel=panels.SEARCH,
+        ),
+    ] = True
+
+
+@grouped
+def tune(
+    recipe: options.RecipeArgument,
+    out: options.Out,
+    searched: SearchOptions,
+    where: options.Where,
+    trials: Annotated[
+        int, typer.Option(help="Trials of the study.", rich_help_panel=panels.SEARCH)
+    ] = 60,
+    jobs: Jobs = 1,
+    overrides: options.Overrides = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Search a recipe's settings for a Pareto front of standard and verified accuracy.
+
+    Trials are chosen on images that are held out of training, by complete verification if nothing
+    else is said. The front's networks are then certified on the test images. Writes report.md,
+    CSV files, and the front's recipes, which `run` takes. The same command continues what was
+    interrupted; several commands may work on one folder. Exits with 2 if no trial is complete, or
+    if test images of the front are not certified. Needs the extra `tune`.
+    """
+    from verify_pipeline.sweeps import tune_plan, tuner
+    from verify_pipeline.sweeps.processes import Machine
+    from verify_pipeline.sweeps.pruning import PruningRule
+
+    request = tune_plan.TuneRequest(
+        recipe,
+        pairs_of(overrides),
+        tuple(name.strip() for name in searched.objectives.split(",")),
+        searched.estimate,
+        searched.timeout,
+        searched.space,
+        searched.seed,
+        PruningRule(active=searched.prune),
+    )
+    if dry_run:
+        plan = tune_plan.plan_tuning(request, out, where.data_root)
+        typer.echo(f"{trials} trials in {out}{', begun already' if plan.begun else ''}")
+        for line in plan.lines:
+            typer.echo(line)
+        return
+    result = tuner.tune(
+        request,
+        out,
+        trials,
+        Machine(jobs, where.data_root, where.device),
+        _watcher("trials"),
+        this_command(),
+    )
+    _show([trial.summary for trial in result.front if trial.summary is not None], result.files)
+    if result.files:
+        report = out / "report.md"
+        typer.echo(f"front: {len(result.front)} of {len(result.trials)} trials, {report}")
+        _tell_unfinished(result)
+
+
+def _tell_unfinished(result: TuneResult) -> None:
+    """Say what is missing of a tuning that has ended, and exit with 2 if something is."""
+    if not result.front:
+        errors = [trial.error for trial in result.trials if trial.error]
+        last = f"; the last one failed: {errors[-1]}" if errors else ""
+        typer.echo(f"no trial is complete{last}", err=True)
+        raise typer.Exit(2)
+    open_ = [str(trial.number) for trial in result.front if trial.summary is None]
+    if open_:
+        typer.echo(
+            f"test images are not certified, of trials {', '.join(open_)}; the same command tries "
+            "again",
+            err=True,
+        )
+        raise typer.Exit(2)
+
+
+def front(
+    folders: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]FOLDER...",
+            help="Folders of sweeps and tunings. Those of one name are repetitions of one method.",
+        ),
+    ],
+    reference: Annotated[
+        str,
+        typer.Option(
+            metavar="STANDARD,VERIFIED",
+            help="The point that dominated areas start at, in %.",
+            rich_help_panel=panels.QUESTION,
+        ),
+    ] = "0,0",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write OUT.md, OUT.csv, OUT-points.csv and OUT-attained.csv, too.",
+            rich_help_panel=panels.OUTPUT,
+        ),
+    ] = None,
+) -> None:
+    """Compare methods: the area that their fronts dominate, and what half of their seeds attain.
+
+    The points are standard and verified accuracy on test images. Each tuning, and each seed of a
+    sweep, is one repetition of its method.
+    """
+    from verify_pipeline.cli.show import show_rows
+    from verify_pipeline.sweeps.comparison import compare_fronts, named_folders
+    from verify_pipeline.sweeps.comparison_report import notes_of, rows_of, write_comparison
+
+    if out is not None:
+        named("--out", out)
+    compared = compare_fronts(named_folders(folders), _reference(reference))
+    show_rows(rows_of(compared), notes_of(compared))
+    if out is not None:
+        for path in write_comparison(compared, out.parent, out.name, this_command()):
+            typer.echo(f"wrote {path}")
+
+
+def _reference(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) / 100 for part in text.split(","))
+    except ValueError:
+        raise ConfigError("--reference", expected="two numbers, in %", got=repr(text)) from None
+
+
+def _show(summaries: Sequence[object], files: Sequence[Path]) -> None:
+    from verify_pipeline.certify.tally import Summary
+    from verify_pipeline.cli.show import show_summaries
+
+    found = [summary for summary in summaries if isinstance(summary, Summary)]
+    if found:
+        show_summaries(found)
+    for path in files:
+        typer.echo(f"wrote {path}")
+
+
+def _watcher(what: str) -> JobWatcher:
+    from verify_pipeline.cli.job_lines import JobLines
+
+    return JobLines(what)

@@ -1,0 +1,1 @@
+"""Many runs of one recipe: sweeps over a grid, tunings, and the comparison of their fronts."""

@@ -1,0 +1,220 @@
+"""Fronts of several methods compared: what each dominates, and what half of its seeds attain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import mean, stdev
+
+import pandas as pd
+
+from verify_pipeline.errors import ConfigError, StudyError
+from verify_pipeline.sweeps.folders import SWEEP, TUNING
+from verify_pipeline.sweeps.grid import SEED
+from verify_pipeline.sweeps.pareto import Point, attainment, hypervolume, pareto_front
+
+SHARES = (0.0, 0.5, 1.0)
+"""Of the repetitions whose attainment is tabulated: at least one, half, all."""
+
+
+@dataclass(frozen=True)
+class MethodFront:
+    """One method's results on test images.
+
+    Attributes:
+        name: of the method.
+        repetitions: the points of each: standard and verified accuracy, shares of the images.
+        chosen_on: ``validation`` where a tuning chose the points, ``test`` where a sweep has all.
+    """
+
+    name: str
+    repetitions: tuple[tuple[Point, ...], ...]
+    chosen_on: str
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The points of all repetitions."""
+        return tuple(point for points in self.repetitions for point in points)
+
+    def surface(self, share: float) -> tuple[Point, ...]:
+        """What a share of the repetitions attains, see ``pareto.attainment``."""
+        return attainment(self.repetitions, share)
+
+
+@dataclass(frozen=True)
+class FrontComparison:
+    """Several methods' fronts, standard against verified accuracy on test images.
+
+    Attributes:
+        methods: in the order of the folders.
+        reference: the point from which dominated areas are measured, shares of the images.
+    """
+
+    methods: tuple[MethodFront, ...]
+    reference: Point = (0.0, 0.0)
+
+    def __repr__(self) -> str:
+        names = ", ".join(method.name for method in self.methods)
+        return f"FrontComparison({names}; reference {self.reference})"
+
+    @cached_property
+    def joint(self) -> tuple[Point, ...]:
+        """The front of all methods together."""
+        return pareto_front([point for method in self.methods for point in method.points])
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each method.
+
+        Columns: ``method``; ``repetitions`` (seeds, or tunings); ``points`` in all; ``chosen_on``:
+        the images by which the points were chosen; ``hypervolume`` that a repetition dominates,
+        the mean, and ``hypervolume_std``, its standard deviation (missing for one repetition);
+        ``hypervolume_of_median``: of the surface that half of the repetitions attain;
+        ``on_joint_front``: points of the method on the front of all methods. Areas are of 1.
+        """
+        return pd.DataFrame(self._row(method) for method in self.methods)
+
+    def _row(self, method: MethodFront) -> dict[str, object]:
+        areas = [hypervolume(points, self.reference) for points in method.repetitions]
+        return {
+            "method": method.name,
+            "repetitions": len(method.repetitions),
+            "points": len(method.points),
+            "chosen_on": method.chosen_on,
+            "hypervolume": mean(areas),
+            "hypervolume_std": stdev(areas) if len(areas) > 1 else None,
+            "hypervolume_of_median": hypervolume(method.surface(0.5), self.reference),
+            "on_joint_front": len(set(method.points) & set(self.joint)),
+        }
+
+    def points_frame(self) -> pd.DataFrame:
+        """One row for each point: method, repetition, accuracies in %, which fronts it is on."""
+        return pd.DataFrame(
+            {
+                "method": method.name,
+                "repetition": place,
+                "standard": 100 * point[0],
+                "verified": 100 * point[1],
+                "on_front": point in front,
+                "on_joint_front": point in self.joint,
+            }
+            for method in self.methods
+            for place, points in enumerate(method.repetitions)
+            for front in [pareto_front(points)]
+            for point in points
+        )
+
+    def surfaces_frame(self) -> pd.DataFrame:
+        """The corners of each method's attainment surfaces: share of repetitions, accuracies in %.
+
+        A share of 0 is what at least one repetition attains.
+        """
+        return pd.DataFrame(
+            (
+                (method.name, share, 100 * point[0], 100 * point[1])
+                for method in self.methods
+                for share in SHARES
+                for point in method.surface(share)
+            ),
+            columns=["method", "attained_by", "standard", "verified"],
+        )
+
+
+def named_folders(texts: Iterable[str]) -> dict[str, tuple[Path, ...]]:
+    """Folders by method, of texts such as ``runs/cc`` or ``CC-IBP=runs/cc``.
+
+    Folders with one name are repetitions of one method; a folder without one has its own name.
+
+    Raises:
+        ConfigError: a text without a folder, or a folder twice.
+    """
+    found: dict[str, tuple[Path, ...]] = {}
+    for text in texts:
+        name, equals, folder = text.partition("=")
+        if not equals or "/" in name or Path(text).is_dir():
+            name, folder = Path(text).resolve().name, text
+        if not name or not folder:
+            raise ConfigError("front", expected="FOLDER or NAME=FOLDER", got=repr(text))
+        found[name] = (*found.get(name, ()), Path(folder))
+    given = [path.resolve() for paths in found.values() for path in paths]
+    if len(set(given)) < len(given):
+        raise ConfigError("front", expected="each folder once", got="one twice")
+    return found
+
+
+def compare_fronts(
+    methods: Mapping[str, Sequence[Path]], reference: Point = (0.0, 0.0)
+) -> FrontComparison:
+    """Compare methods by the results of their sweeps and tunings.
+
+    Args:
+        methods: folders by the method's name. Each tuning, and each seed of a sweep, is one
+            repetition.
+        reference: standard and verified accuracy, shares in [0, 1), that dominated areas start at.
+
+    Raises:
+        ConfigError: no folder, or a reference that is none.
+        StudyError: a folder holds no sweep or tuning, or none of its results is finished.
+    """
+    if not methods or not all(methods.values()):
+        raise ConfigError("front", expected="folders of sweeps or tunings", got="none")
+    if len(reference) != 2 or not all(0 <= each < 1 for each in reference):
+        raise ConfigError(
+            "reference", expected="two accuracies, from 0 % to below 100 %", got=str(reference)
+        )
+    made = []
+    for name, folders in methods.items():
+        read = [_read(Path(folder)) for folder in folders]
+        repetitions = tuple(points for found, _ in read for points in found)
+        made.append(MethodFront(name, repetitions, " and ".join(sorted({by for _, by in read}))))
+    return FrontComparison(tuple(made), reference)
+
+
+def _read(folder: Path) -> tuple[list[tuple[Point, ...]], str]:
+    """The points of a folder by repetition, and which images they were chosen on."""
+    if (folder / SWEEP).is_file():
+        frame = _csv(folder, folder / "runs.csv", ("state", SEED, "standard", "verified"))
+        done = frame[frame["state"] == "done"]
+        found = [_points(rows, "") for _, rows in done.groupby(SEED, sort=True)]
+        chosen_on = "test"
+    elif (folder / TUNING).is_file():
+        frame = _csv(folder, folder / "front.csv", ("test_standard", "test_verified"))
+        found = [_points(frame.dropna(subset=["test_verified"]), "test_")]
+        chosen_on = "validation"
+    else:
+        raise StudyError(
+            f"folder {folder}",
+            expected=f"a sweep ({SWEEP}) or a tuning ({TUNING})",
+            got="neither",
+        )
+    found = [points for points in found if points]
+    if not found:
+        raise StudyError(
+            f"folder {folder}",
+            expected="finished results on test images",
+            got="none",
+            remedy="The command that began it continues it.",
+        )
+    return found, chosen_on
+
+
+def _points(frame: pd.DataFrame, prefix: str) -> tuple[Point, ...]:
+    pairs = zip(frame[f"{prefix}standard"], frame[f"{prefix}verified"], strict=True)
+    return tuple((float(a) / 100, float(b) / 100) for a, b in pairs)
+
+
+def _csv(folder: Path, path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path)
+        missing = [name for name in columns if name not in frame]
+        if missing:
+            raise ValueError(f"no column {missing[0]}")
+        return frame
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise StudyError(
+            f"folder {folder}",
+            expected=f"its results in {path.name}",
+            got=str(error).split("\n")[0],
+            remedy="The command that began it writes them at its end.",
+        ) from None

@@ -1,0 +1,241 @@
+"""Optuna's study of a tuning: a file that several commands share, and continue.
+
+The storage is Optuna's journal. Against SQLite, its other storage of one file, it was tried with
+two processes of 60 trials each: SQLite took 2.2 s to open and 0.15 s a trial, and one process died
+as both made the tables at once; the journal took 0.01 s and 0.03 s. Its own lock files outlive a
+process that is killed, so it gets :class:`~verify_pipeline.sweeps.locks.FileLock` instead.
+
+A trial depends on the study's seed, its number, and the trials that ended before it was drawn: so
+a study of one process at a time has the same trials whether it was interrupted or not.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from verify_pipeline.errors import DependencyError, StudyError
+from verify_pipeline.sweeps.locks import FileLock, is_held
+from verify_pipeline.sweeps.pareto import Point
+from verify_pipeline.sweeps.results import TrialState, TuneTrial
+from verify_pipeline.sweeps.space import Range, Space, draw_all
+from verify_pipeline.sweeps.trial import TrialOutcome
+
+if TYPE_CHECKING:
+    import optuna
+
+NAME = "tune"
+"""Of the study in its file."""
+
+JOURNAL, COMMANDS = "study.journal", ".commands"
+"""The study's file, and the folder with a lock for each command that works on it."""
+
+WAIT = 30.0
+"""Seconds that another process's lock on the study is waited for."""
+
+SEEDS_APART = 100_003
+"""Between the seeds of two studies, so that no trial of one draws as one of the other."""
+
+
+def require_optuna() -> None:
+    """Refuse where Optuna is missing.
+
+    Raises:
+        DependencyError: it is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise DependencyError(
+            "optuna is not installed",
+            remedy="Install it with: pip install 'verify_pipeline[tune]'",
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A trial that is to be done.
+
+    Attributes:
+        number: from 0.
+        values: YAML texts by dotted key of the recipe.
+    """
+
+    number: int
+    values: Mapping[str, str]
+
+
+class Study:
+    """A study in a folder, as one command works on it; use it as a context manager.
+
+    Args:
+        folder: of the tuning.
+        objectives: how many are maximised.
+        seed: of what is drawn.
+    """
+
+    def __init__(self, folder: Path, objectives: int, seed: int) -> None:
+        require_optuna()
+        self._folder, self._objectives, self._seed = folder, objectives, seed
+        self._owner = uuid.uuid4().hex
+        self._own = FileLock(folder / COMMANDS / self._owner)
+        self._turn = FileLock(folder / f".{JOURNAL}.turn", WAIT, _LOCKED)
+        self._study, self._storage = self._open()
+
+    def __enter__(self) -> Study:
+        self._own.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._own.release()
+        with suppress(OSError):
+            (self._folder / COMMANDS / self._owner).unlink(missing_ok=True)
+
+    def _open(self) -> tuple[optuna.Study, optuna.storages.JournalStorage]:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        path = self._folder / JOURNAL
+        try:
+            lock: Any = FileLock(self._folder / f".{JOURNAL}.lock", WAIT, _LOCKED)
+            storage = JournalStorage(JournalFileBackend(str(path), lock))
+            study = optuna.create_study(
+                study_name=NAME,
+                storage=storage,
+                directions=["maximize"] * self._objectives,
+                load_if_exists=True,
+            )
+        except _DAMAGE as error:
+            raise StudyError(
+                f"study {path}",
+                expected="Optuna's journal of this tuning",
+                got=f"{type(error).__name__}: {error}",
+                remedy="Restore it from a copy, or name another folder.",
+            ) from None
+        return study, storage
+
+    def next(self, trials: int, space: Space, epochs: int) -> Drawn | None:
+        """The next trial: one whose command is gone, or a new one.
+
+        Args:
+            trials: that the study is to have.
+            space: that a new one is drawn from.
+            epochs: of the recipe.
+
+        Returns:
+            None if the study has its trials, or others work on those that are open.
+
+        Raises:
+            StudyError: another process holds the study.
+        """
+        with self._turn:
+            for trial in self._study.get_trials(deepcopy=False):
+                if trial.state.name == "RUNNING" and not self._in_hands(trial):
+                    self._note(trial.number, "owner", self._owner)
+                    if "values" in trial.user_attrs:
+                        return Drawn(trial.number, trial.user_attrs["values"])
+                    self._fail(trial.number)
+            if len(self._study.get_trials(deepcopy=False)) >= trials:
+                return None
+            return self._draw(space, epochs)
+
+    def _draw(self, space: Space, epochs: int) -> Drawn:
+        import optuna
+
+        number = len(self._study.get_trials(deepcopy=False))
+        self._study.sampler = optuna.samplers.TPESampler(seed=self._seed * SEEDS_APART + number)
+        trial = self._study.ask()
+
+        def draw(name: str, each: Range) -> Any:
+            if each.choices:
+                return trial.suggest_categorical(name, each.choices)
+            low, high = each.low or 0.0, each.high or 0.0
+            if each.integer:
+                return trial.suggest_int(name, int(low), int(high), log=each.log)
+            return trial.suggest_float(name, low, high, log=each.log)
+
+        values = space.values(draw_all(space, draw), epochs)
+        trial.set_user_attr("owner", self._owner)
+        trial.set_user_attr("values", values)
+        return Drawn(trial.number, values)
+
+    def _in_hands(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether a command that is alive works on a trial."""
+        owner = trial.user_attrs.get("owner", "")
+        return owner == self._owner or (owner != "" and is_held(self._folder / COMMANDS / owner))
+
+    def _fail(self, number: int) -> None:
+        import optuna
+
+        self._study.tell(number, state=optuna.trial.TrialState.FAIL)
+
+    def tell(self, number: int, outcome: TrialOutcome, objectives: Point | None) -> None:
+        """Tell what a trial found; without objectives, that its training was ended early."""
+        import optuna
+
+        with self._turn:
+            self._note(number, "outcome", json.loads(json.dumps(asdict(outcome))))
+            if objectives is None:
+                self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
+            else:
+                self._study.tell(number, list(objectives))
+
+    def tell_failed(self, number: int, error: str) -> None:
+        """Tell that a trial failed, and why."""
+        with self._turn:
+            self._note(number, "error", error)
+            self._fail(number)
+
+    def _note(self, number: int, key: str, value: Any) -> None:
+        study = self._storage.get_study_id_from_name(NAME)
+        trial = self._storage.get_trial_id_from_study_id_trial_number(study, number)
+        self._storage.set_trial_user_attr(trial, key, value)
+
+    def trials(self) -> tuple[TuneTrial, ...]:
+        """Every trial, by number."""
+        return tuple(_as_trial(each) for each in self._study.get_trials(deepcopy=False))
+
+    def others_running(self) -> int:
+        """Trials that other commands work on now."""
+        running = [t for t in self._study.get_trials(deepcopy=False) if t.state.name == "RUNNING"]
+        return sum(self._in_hands(t) and t.user_attrs["owner"] != self._owner for t in running)
+
+
+_LOCKED = (
+    "Another process works on the study, or holds its lock: wait for it, or end that process; a "
+    "lock ends with its process."
+)
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError)
+"""What Optuna raises at a journal that it did not write."""
+
+_STATES: dict[str, TrialState] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+
+
+def _as_trial(trial: optuna.trial.FrozenTrial) -> TuneTrial:
+    notes = trial.user_attrs
+    outcome = None
+    if "outcome" in notes:
+        outcome = TypeAdapter(TrialOutcome).validate_python(notes["outcome"])
+    finished = trial.datetime_complete
+    return TuneTrial(
+        trial.number,
+        _STATES.get(trial.state.name, "running"),
+        notes.get("values", {}),
+        _point(trial.values),
+        outcome,
+        None if finished is None else finished.timestamp(),
+        notes.get("error"),
+    )
+
+
+def _point(values: Sequence[float] | None) -> Point | None:
+    return None if values is None else tuple(values)

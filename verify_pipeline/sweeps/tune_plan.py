@@ -1,0 +1,135 @@
+"""What a tuning searches, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from verify_pipeline import data, pipeline
+from verify_pipeline.config import Recipe, load_recipe
+from verify_pipeline.errors import ConfigError
+from verify_pipeline.sweeps import folders
+from verify_pipeline.sweeps.pruning import PruningRule
+from verify_pipeline.sweeps.space import Space, check_space, read_space
+from verify_pipeline.sweeps.trial import check_objectives
+
+VALIDATION_SHARE, VALIDATION_MOST = 0.2, 1000
+"""Of the training images: held out where the recipe says nothing, and how many at most."""
+
+TIMEOUT = 10.0
+"""Seconds that a validation image may take, at most, where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class TuneRequest:
+    """What is searched, and how it is measured.
+
+    Attributes:
+        recipe: name or path of a recipe, or one that was read.
+        overrides: values that hold for all trials, YAML texts by dotted key.
+        objectives: what is maximised: ``standard``, ``verified``, ``attack-robust``.
+        estimate: how verified accuracy is measured: ``complete`` by the recipe's whole cascade,
+            ``crown`` or ``ibp`` by bounds alone.
+        timeout: seconds for each validation image; None: the recipe's, at most 10.
+        space: a YAML file; None: the package's for the recipe's loss.
+        seed: of what is drawn; the trainings' seed is the recipe's.
+        pruning: which trainings are ended early.
+    """
+
+    recipe: Path | str | Recipe
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    objectives: tuple[str, ...] = ("standard", "verified")
+    estimate: str = "complete"
+    timeout: float | None = None
+    space: Path | None = None
+    seed: int = 0
+    pruning: PruningRule = field(default_factory=PruningRule)
+
+
+@dataclass(frozen=True, eq=False)
+class TunePlan:
+    """What a tuning's command would do.
+
+    Attributes:
+        said: what the folder is begun with.
+        text: of the recipe.
+        base: the recipe with the values that hold for all trials.
+        space: that trials are drawn from.
+        begun: whether the folder has trials.
+        notes: what was chosen for the user.
+    """
+
+    said: folders.Said
+    text: str
+    base: Recipe
+    space: Space
+    begun: bool
+    notes: tuple[str, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What a user is shown before anything starts."""
+        said, train = self.said, self.base.train
+        return (
+            *self.notes,
+            f"objectives: {', '.join(said['objectives'])}; verified accuracy: {said['estimate']}, "
+            f"{said['timeout']:g} s for each of {train.data.validation} validation images",
+            *(f"{name}: {each.shown}" for name, each in self.space.ranges().items()),
+        )
+
+
+def plan_tuning(request: TuneRequest, folder: Path, data_root: Path | None = None) -> TunePlan:
+    """Check a tuning; nothing is written.
+
+    Raises:
+        ConfigError: a mistake in recipe, space, objectives or numbers.
+        StudyError: the folder belongs to another tuning.
+        DataError: the data is missing.
+    """
+    check_objectives(request.objectives, request.estimate)
+    text = folders.recipe_text(request.recipe)
+    with folders.as_source(request.recipe) as source:
+        held_out, notes = _held_out(load_recipe(source, request.overrides), data_root)
+        values = {**request.overrides, **held_out}
+        base = load_recipe(source, values)
+        space = read_space(request.space, base.train.loss.name)
+        check_space(space, source, values)
+    timeout = request.timeout
+    if timeout is None:
+        timeout = min(base.certify.timeout or TIMEOUT, TIMEOUT)
+    if not timeout > 0:
+        raise ConfigError("--timeout", expected="seconds > 0", got=f"{timeout:g}")
+    said: folders.Said = {
+        "recipe": base.name,
+        "set": values,
+        "objectives": list(request.objectives),
+        "estimate": request.estimate,
+        "timeout": timeout,
+        "seed": request.seed,
+        "space": TypeAdapter(Space).dump_python(space, mode="json"),
+        "pruning": asdict(request.pruning),
+    }
+    kept = folders.read_said(folder, folders.TUNING)
+    if kept is not None:
+        folders.refuse_other(folder, kept, said)
+        folders.refuse_other_recipe(folder, text)
+    return TunePlan(said, text, base, space, kept is not None, notes)
+
+
+def _held_out(recipe: Recipe, data_root: Path | None) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Held-out images for a recipe that has none, and a note that says so."""
+    train = recipe.train
+    images = data.load(train.data.full_name, "train", data_root)
+    test = data.load(train.data.full_name, "test", data_root)
+    pipeline.check_certification(recipe.certify, len(test))
+    if train.data.validation:
+        return {}, ()
+    count = max(1, min(round(VALIDATION_SHARE * len(images)), VALIDATION_MOST))
+    note = (
+        f"The recipe holds no images out of training: {count} of its {len(images)} training images "
+        "are held out to choose by. Another number: --set train.data.validation=NUMBER."
+    )
+    return {"train.data.validation": str(count)}, (note,)
