@@ -81,7 +81,7 @@ def evidence_of(summary: Summary, gallery: Gallery, sources: Sources) -> RunEvid
     answers, counterexamples = found.counterexamples(gallery)
     images = found.images()
     asked = None if images is None else found.asked(images)
-    pixels = {} if images is None else found.pixels(images, gallery)
+    pixels = {} if images is None else found.pixels(images, gallery, counterexamples)
     outputs = {} if asked is None else found.outputs(asked, gallery)
     threatened = {} if asked is None else found.threats(asked)
     folder, commands, recipe = found.begun()
@@ -169,20 +169,30 @@ class _Finder:
             )
         return found
 
-    def pixels(self, images: ImageSet | BoxSet, gallery: Gallery) -> dict[int, Tensor]:
-        """Pixels of the gallery's images that can be shown."""
+    def pixels(
+        self,
+        images: ImageSet | BoxSet,
+        gallery: Gallery,
+        counterexamples: Mapping[int, Counterexample],
+    ) -> dict[int, Tensor]:
+        """Pixels of the gallery's images that can be shown, beside their counterexamples."""
         if isinstance(images, BoxSet):
             self.missing.append("There are no pictures, as boxes were certified, not images.")
             return {}
         found: dict[int, Tensor] = {}
+        refused: list[str] = []
         for record in gallery.all:
+            changed = counterexamples.get(record.index)
             try:
                 pixels = pixels_of(record, images)
-                pictures_of(pixels)
+                pictures_of(pixels, None if changed is None else changed.input)
             except DataError as error:
-                self.missing.append(f"A picture is not shown: {error}")
+                refused.append(str(error))
                 continue
             found[record.index] = pixels
+        if refused:
+            first = f"{len(refused)} images have no picture. Of the first: {refused[0]}"
+            self.missing.append(first)
         return found
 
     def asked(self, images: ImageSet | BoxSet) -> AskedQuestion | None:

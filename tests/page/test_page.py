@@ -278,7 +278,7 @@ def test_other_images_than_those_certified_are_not_shown(
     others = replace(certified.images, images=1 - certified.images.images)
     text = api.report([certified.folder], tmp_path / "x.html", images=others).read_text("utf-8")
     assert "<img" not in text
-    assert "A picture is not shown" in text
+    assert "images have no picture. Of the first: image" in text
 
 
 def test_a_summary_has_a_page_without_counterexamples(
