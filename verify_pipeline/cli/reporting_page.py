@@ -30,7 +30,6 @@ def report(
     gallery: Annotated[
         int,
         typer.Option(
-            min=0,
             help="How many images of each kind are shown: counterexamples, open images, hardest "
             "proofs.",
             rich_help_panel=panels.OUTPUT,
