@@ -130,6 +130,7 @@ SECTIONS = {
         "run",
         "Outcome",
         "tabulate",
+        "report",
         "publish",
         "read_ledgers",
         "recheck_ledger",

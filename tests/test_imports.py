@@ -17,12 +17,14 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         cli
         api
         sweeps
-        pipeline queries radius
+        pipeline queries radius report_page
+        run_evidence
         reports status
         run_folders
         conversions
         config doctor
         engines
+        page
         figures
         reporting interop
         certify training

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 FOLDERS = ("verify_pipeline", "abcrown_configs")
+ENDINGS = (".py", ".yaml", ".typed", ".txt", ".bib", ".css", ".js", ".j2")
 
 ASK = """
 from verify_pipeline.certify.settings import CertifySettings, plan, search_file
@@ -62,6 +63,6 @@ def test_an_installation_has_every_file_and_no_others(installed: Path) -> None:
             {path.relative_to(root).as_posix() for path in (root / name).rglob("*") if path.suffix}
             for root in (installed, ROOT)
         )
-        kept = {path for path in here if path.endswith((".py", ".yaml", ".typed", ".txt", ".bib"))}
+        kept = {path for path in here if path.endswith(ENDINGS)}
         assert {path for path in there if not path.endswith(".pyc")} == kept
     assert {path.name for path in installed.iterdir() if "." not in path.name} <= {*FOLDERS, "bin"}

@@ -111,6 +111,7 @@ from verify_pipeline.problem import (
 )
 from verify_pipeline.queries import bounds, verify, verify_batch
 from verify_pipeline.radius import radius
+from verify_pipeline.report_page import report
 from verify_pipeline.reports import Evidence, publish, read_ledgers, recheck_ledger, tabulate
 from verify_pipeline.sweeps.comparison import FrontComparison, MethodFront
 from verify_pipeline.sweeps.interface import front, sweep, tune
@@ -202,6 +203,7 @@ __all__ = [
     "read_search",
     "recheck_ledger",
     "recipe_names",
+    "report",
     "run",
     "sabr_box",
     "save_figure",

@@ -1,5 +1,6 @@
 """The data sets by name."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,14 @@ def test_nothing_there_names_root_and_remedies(
     for part in (str(tmp_path / name), "--data-root", "VERIFY_PIPELINE_DATA"):
         assert part in str(caught.value)
     assert not (tmp_path / "cache").exists()
+
+
+def test_names_of_classes_are_in_the_order_of_the_labels() -> None:
+    assert info("cifar10").class_names[3] == "cat"
+    assert info("fashionmnist").class_names[9] == "ankle boot"
+    assert info("mnist").class_names == ()
+
+
+def test_as_many_names_as_classes_are_needed() -> None:
+    with pytest.raises(DataError, match="a name for each of 10 classes"):
+        replace(info("cifar10"), class_names=("cat", "dog"))

@@ -31,6 +31,7 @@ from verify_pipeline.cli.options import (
 from verify_pipeline.cli.plotting import plot
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
 from verify_pipeline.cli.radius import radius
+from verify_pipeline.cli.reporting_page import report
 from verify_pipeline.cli.showing import show
 from verify_pipeline.cli.status import status
 from verify_pipeline.cli.sweeping import front, sweep, tune
@@ -226,6 +227,7 @@ def demo(
 
 
 _command()(table)
+_command()(report)
 
 
 @_command()

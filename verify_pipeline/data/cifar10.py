@@ -25,6 +25,18 @@ INFO = DataSetInfo(
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2023, 0.1994, 0.2010),
     augmentation=Augmentation(flip=True, padding=2, mode="edge"),
+    class_names=(
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ),
 )
 
 _PIXELS = 3 * 32 * 32

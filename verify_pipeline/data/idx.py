@@ -155,8 +155,17 @@ MNIST = IdxSet(
     ),
 )
 
+_CLOTHES = "T-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
+
 FASHION_MNIST = IdxSet(
-    DataSetInfo("fashionmnist", (1, 28, 28), 10, mean=(0.0,), std=(1.0,)),
+    DataSetInfo(
+        "fashionmnist",
+        (1, 28, 28),
+        10,
+        mean=(0.0,),
+        std=(1.0,),
+        class_names=tuple(_CLOTHES.split(",")),
+    ),
     ("fashionmnist", "FashionMNIST/raw"),
     _files(
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",

@@ -72,6 +72,7 @@ class DataSetInfo:
             subtracts.
         std: as many, > 0, of pixels in [0, 1]; what it then divides by.
         augmentation: the standard one for training.
+        class_names: one for each class, in order; empty: classes have numbers only.
 
     Raises:
         DataError: a number that cannot be, or numbers that do not fit each other.
@@ -83,6 +84,7 @@ class DataSetInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation = Augmentation()
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"data set information of {self.name}"
@@ -93,6 +95,12 @@ class DataSetInfo:
             )
         if not _is_count(self.classes, 2):
             raise DataError(where, expected="at least 2 classes", got=repr(self.classes))
+        if len(self.class_names) not in (0, self.classes):
+            raise DataError(
+                where,
+                expected=f"a name for each of {self.classes} classes",
+                got=repr(self.class_names),
+            )
         self._check_each(where, "mean", self.mean)
         self._check_each(where, "std", self.std)
         if not all(value > 0 for value in self.std):
