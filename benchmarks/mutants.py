@@ -157,17 +157,7 @@ MUTANTS = (
         "branching/evaluate/bounder.py",
         "confirmed.clamp(max=LEVEL)",
         "confirmed",
-        (
-            "test_level",
-            "test_cutoff_on_neurons",
-        ),
-    ),
-    Mutant(
-        "cutoff: the sign of LEVEL",
-        "branching/improve/cutoff_on_neurons.py",
-        "view.spec.offsets - LEVEL",
-        "view.spec.offsets + LEVEL",
-        ("test_level",),
+        ("test_level", "test_cutoff_on_box"),
     ),
     Mutant(
         "cutoff on the box: the sign of LEVEL",

@@ -189,13 +189,6 @@ MECHANISMS = (
         search=_without("early"),
     ),
     Mechanism(
-        "objective cutoff on neurons",
-        "",
-        "branching.improve.cutoff_on_neurons.NeuronCutoff._bounded",
-        ("branching/improve/cutoff_on_neurons.py", "bounds/optimise/objective_cutoff.py"),
-        search=_without("cutoff"),
-    ),
-    Mechanism(
         "objective cutoff on the box",
         "arXiv:2302.01404",
         "branching.improve.cutoff_on_box.BoxCutoff._tried",

@@ -15,11 +15,9 @@ from torch import Tensor
 
 from tests.branching.searching import QUICK, contracted, exactly, roots_of, run
 from verify_pipeline.bounds import MarginBounds
-from verify_pipeline.branching.config.search_settings import CutoffSettings
 from verify_pipeline.branching.evaluate.bounder import Bounder
-from verify_pipeline.branching.improve import cutoff_on_box, cutoff_on_neurons
+from verify_pipeline.branching.improve import cutoff_on_box
 from verify_pipeline.branching.improve.cutoff_on_box import Rebound, activations, cut, everything
-from verify_pipeline.branching.improve.cutoff_on_neurons import _problem, bound_below_cutoff
 from verify_pipeline.branching.search.relu_split import ReluSplits
 from verify_pipeline.branching.tree.subproblems import LEVEL, Domains
 from verify_pipeline.network.graph import Graph, GraphBuilder
@@ -72,19 +70,6 @@ def test_the_row_is_what_the_tests_take_it_for() -> None:
 
 
 @each_share
-def test_a_narrowed_domain_keeps_the_input_of_its_minimum(share: float) -> None:
-    """... and is closed by no more than its minimum."""
-    bounder, domains = planted(share * LEVEL)
-    found = bound_below_cutoff(bounder, domains, CutoffSettings())
-    at_zero = torch.tensor([[-0.3, -0.6]])
-    assert bool(found.limited.all())
-    assert bool((found.below <= at_zero).all() and (at_zero <= found.above).all())
-    bounded = bounder.bound(found, QUICK.domain)
-    assert float(bounded.confirmed) <= max(share * LEVEL, 0.0)
-    assert not bool(bounder.view(bounder.exact, found).bounds.empty().any())
-
-
-@each_share
 @pytest.mark.parametrize("rebound", [activations, everything])
 def test_a_contracted_domain_keeps_the_input_of_its_minimum(share: float, rebound: Rebound) -> None:
     bounder, domains = planted(share * LEVEL)
@@ -100,35 +85,21 @@ def test_a_contracted_domain_keeps_the_input_of_its_minimum(share: float, reboun
 def test_a_search_verifies_none_of_them(
     inputs: int, multiplies: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither with neurons' bounds below a cutoff nor, where there are products, on boxes.
+    """With the cutoff, which is for networks with products, and without it.
 
-    Every domain is bounded so, and counterexamples are not looked for: only proofs end it.
+    Counterexamples are not looked for: only proofs end a search.
     """
 
     def blind(self: ReluSplits, instance: Tensor, points: Tensor) -> dict[int, Tensor]:
         return {}
 
     monkeypatch.setattr(ReluSplits, "_broken", blind)
-    for module in (cutoff_on_neurons, cutoff_on_box):
-        monkeypatch.setattr(module, "pairs", lambda graph: int(multiplies))
+    monkeypatch.setattr(cutoff_on_box, "pairs", lambda graph: int(multiplies))
     minima = [share * LEVEL for share in SHARES]
-    always = CutoffSettings(enough=-1.0)
-    settings = replace(QUICK, descent=0, max_domains=200, cutoff=always)
+    settings = replace(QUICK, descent=0, max_domains=200)
     found = run(Ramp([*minima, 0.1], inputs), settings)
     assert all(one.status is Status.UNKNOWN for one in found[:-1])
     assert found[-1].status is Status.VERIFIED
-
-
-def test_what_is_less_than_the_level_is_inside() -> None:
-    """Where a row is at most LEVEL there may be a counterexample; above it there is none."""
-    bounder, domains = planted(0.0)
-    problem = _problem(bounder.view(bounder.exact, domains))
-    x = torch.tensor([[0.0], [0.3], [0.6], [1.0]], dtype=F64) * LEVEL
-    row = bounder.exact.graph(x)
-    cutoff = problem.spec.rows[0] @ row.T + problem.spec.offsets[0]
-    assert (cutoff <= 0).equal((row <= LEVEL).T)
-    assert (row <= LEVEL).flatten().tolist() == [True, True, True, True]
-    assert not bool((problem.spec.rows[0] * 2 * LEVEL + problem.spec.offsets[0] <= 0).any())
 
 
 def test_a_cut_keeps_what_may_be_at_most_the_level() -> None:
@@ -141,12 +112,9 @@ def test_a_cut_keeps_what_may_be_at_most_the_level() -> None:
     assert inside.equal(x <= LEVEL)
 
 
-def test_what_is_closed_by_narrowing_is_said_to_be_at_the_level() -> None:
+def test_what_is_closed_by_a_cutoff_is_said_to_be_at_the_level() -> None:
     """Not above it, for nothing is known there; not below it, for that would close nothing."""
     bounder, domains = planted(0.1)
     unproved = replace(domains, lower=torch.full_like(domains.lower, -0.1))
-    assert bound_below_cutoff(bounder, unproved, CutoffSettings()).lower.tolist() == pytest.approx(
-        [LEVEL], rel=1e-6
-    )
     _, lower = contracted(bounder, unproved, activations, 1)
     assert lower.tolist() == [LEVEL]

@@ -20,13 +20,12 @@ from tests.branching.searching import (
 from verify_pipeline.bounds import MemoryBudget, OptimiseSettings
 from verify_pipeline.branching.config.search_settings import (
     BranchingSettings,
-    CutoffSettings,
     EarlySplitSettings,
     InputSplitSettings,
     SearchSettings,
 )
 from verify_pipeline.branching.evaluate import relu_choice
-from verify_pipeline.branching.improve import cutoff_on_neurons, optimise_at_root
+from verify_pipeline.branching.improve import optimise_at_root
 from verify_pipeline.branching.limits import cost
 from verify_pipeline.branching.search import early_split, input_split, relu_split
 from verify_pipeline.branching.search.ways import InputSplitRoom, search, split_inputs
@@ -37,14 +36,12 @@ NO_STEPS = OptimiseSettings(iterations=0)
 BUSY = replace(
     QUICK,
     domain=OptimiseSettings(iterations=1),
-    cutoff=CutoffSettings(enough=-1.0),
     early=EarlySplitSettings(first=1, first_parts=1, late=1),
     branching=BranchingSettings(candidates=1, wider=2),
 )
 """Each mechanism of splits of ReLUs is asked on small networks."""
 
 OFF: dict[str, tuple[dict[str, Any], ModuleType, str]] = {
-    "cutoff": ({"cutoff": None}, cutoff_on_neurons, "bound_below_cutoff"),
     "early": ({"early": None}, early_split, "optimise_intermediate"),
     "lookahead": (
         {"branching": replace(BUSY.branching, lookahead=None)},
@@ -144,7 +141,7 @@ def test_a_runs_key_changes_with_every_setting_but_those_of_room_and_time(name: 
         return plan(CertifySettings(epsilon=0.1, search=search)).tried
 
     others = changed(getattr(SETTINGS, name))
-    if name in ("cutoff", "box_cutoff", "early"):
+    if name in ("box_cutoff", "early"):
         others.append(None)
     keys = {key(replace(SETTINGS, **{name: value})) for value in others}
     if name in ROOM_OR_TIME:

@@ -21,11 +21,9 @@ from tests.branching.searching import (
     run,
 )
 from verify_pipeline.bounds import Multipliers, OptimiseSettings, crown_margins, optimise
-from verify_pipeline.branching.config.search_settings import CutoffSettings
 from verify_pipeline.branching.evaluate import bounder as bounding_module
 from verify_pipeline.branching.search import relu_split as relu_module
 from verify_pipeline.branching.search.portfolio import relu_search
-from verify_pipeline.branching.tree.subproblems import LEVEL
 from verify_pipeline.network.graph import GraphBuilder
 from verify_pipeline.network.ops import Elementwise, Linear, Relu
 from verify_pipeline.problem import Reason, Status
@@ -68,7 +66,7 @@ def test_a_leaf_that_holds_no_input_is_closed() -> None:
     instances.graph = builder.build()
     none = OptimiseSettings(iterations=0)
     start = Multipliers({2: torch.ones(1, 1, 2)}, {})
-    plain = replace(QUICK, root=none, domain=none, cutoff=None)
+    plain = replace(QUICK, root=none, domain=none)
     [end] = run(instances, plain, start=start)
     assert end.subproblems > 3  # both were split
     assert end.status is Status.VERIFIED
@@ -80,13 +78,11 @@ def test_a_tie_is_not_verified() -> None:
     assert end.status is Status.FALSIFIED
 
 
-@pytest.mark.parametrize("cutoff", [None, CutoffSettings()])
-def test_margins_on_either_side_of_a_tie_are_told_apart(cutoff: CutoffSettings | None) -> None:
-    above, below = run(Instances(3, [1e-4, -1e-4]), replace(QUICK, cutoff=cutoff))
+def test_margins_on_either_side_of_a_tie_are_told_apart() -> None:
+    above, below = run(Instances(3, [1e-4, -1e-4]))
     assert above.status is Status.VERIFIED
     assert above.bound is not None
-    # where a domain's neurons were bounded below a cutoff, only LEVEL is proved of its row
-    assert (1e-4 if cutoff is None else LEVEL) <= above.bound * 1.001 <= 1.002e-4
+    assert 1e-4 <= above.bound * 1.001 <= 1.002e-4
     assert below.status is Status.FALSIFIED
 
 

@@ -22,15 +22,13 @@ from tests.branching.searching import (
     ticking,
 )
 from verify_pipeline.bounds import OptimiseSettings, optimise
-from verify_pipeline.branching.config.search_settings import CutoffSettings
 from verify_pipeline.branching.evaluate import bounder as bounding_module
-from verify_pipeline.branching.evaluate.bounder import Bounder
-from verify_pipeline.branching.improve import cutoff_on_neurons as cutoff_module
+from verify_pipeline.branching.evaluate.bounder import Bounded, Bounder
+from verify_pipeline.branching.improve import cutoff_on_box as cutoff_module
 from verify_pipeline.branching.improve import optimise_at_root as root_module
-from verify_pipeline.branching.improve.cutoff_on_neurons import NeuronCutoff
+from verify_pipeline.branching.improve.cutoff_on_box import BoxCutoff
 from verify_pipeline.branching.limits import cost
 from verify_pipeline.branching.search import relu_split as relu_module
-from verify_pipeline.branching.tree.subproblems import Domains
 from verify_pipeline.problem import Reason, Status
 
 
@@ -54,25 +52,25 @@ def test_the_seconds_of_all_instances_add_up_to_the_time_that_passed(
         (Bounder, "candidates", 2.0),
         (relu_module, "choose", 4.0),
         (relu_module, "descend", 8.0),
-        (cutoff_module, "bound_below_cutoff", 16.0),
     ):
         monkeypatch.setattr(owner, name, slowly(watch, seconds, getattr(owner, name)))
     found = run(Instances(4, [1e-2, -1e-2, 5.0, 1e-3]), clock=watch)
-    assert watch.now > 31
+    assert watch.now > 15
     assert sum(map(charged, found)) == pytest.approx(watch.now)
 
 
 def test_nobody_pays_for_what_is_done_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neurons are bounded anew for the first instance alone, which takes an hour each time."""
-    watch, honest = Watch(), NeuronCutoff._worth
+    """A part of the box is bounded for the first instance alone, which takes an hour each time."""
+    watch, honest = Watch(), BoxCutoff._near
 
-    def of_the_first(self: NeuronCutoff, domains: Domains, settings: CutoffSettings) -> Tensor:
-        return honest(self, domains, settings) & (domains.open_row == 0)
+    def of_the_first(self: BoxCutoff, bounded: Bounded, left: Tensor) -> Tensor:
+        chosen = honest(self, bounded, left)
+        return chosen[bounded.domains.open_row[chosen] == 0]
 
-    monkeypatch.setattr(NeuronCutoff, "_worth", of_the_first)
+    monkeypatch.setattr(cutoff_module, "pairs", lambda graph: 1)
+    monkeypatch.setattr(BoxCutoff, "_near", of_the_first)
     monkeypatch.setattr(Bounder, "bound", slowly(watch, 1.0, Bounder.bound))
-    bounded = slowly(watch, 3600.0, cutoff_module.bound_below_cutoff)
-    monkeypatch.setattr(cutoff_module, "bound_below_cutoff", bounded)
+    monkeypatch.setattr(BoxCutoff, "_tried", slowly(watch, 3600.0, BoxCutoff._tried))
     starving, other = run(Instances(5, [1e-3, 1e-3]), seconds=1e5, clock=watch)
     assert charged(starving) > 3600.0
     assert charged(other) < 3600.0

@@ -32,7 +32,6 @@ from verify_pipeline.bounds.linear.crown import crown_margins, needed_places, re
 from verify_pipeline.bounds.linear.halfspace_box import HalfspaceBox
 from verify_pipeline.bounds.memory import functionals_that_fit, functionals_with_gradients
 from verify_pipeline.bounds.optimise.alpha_beta import optimise, optimise_intermediate
-from verify_pipeline.bounds.optimise.objective_cutoff import MarginProblem, lower_below_cutoff
 from verify_pipeline.bounds.relaxations.relaxed_graph import RelaxedBounds
 from verify_pipeline.bounds.relu_splits import clamp_to_splits
 from verify_pipeline.bounds.types import (
@@ -49,7 +48,6 @@ from verify_pipeline.bounds.types import (
 __all__ = [
     "HalfspaceBox",
     "MarginBounds",
-    "MarginProblem",
     "MemoryBudget",
     "Multipliers",
     "NodeBounds",
@@ -66,7 +64,6 @@ __all__ = [
     "functionals_with_gradients",
     "interval_bounds",
     "interval_margins",
-    "lower_below_cutoff",
     "needed_places",
     "optimise",
     "optimise_intermediate",

@@ -97,7 +97,6 @@ def lower_bounds(
     functional: Functional,
     choices: Mapping[int, Choice] | None = None,
     visit: Visit = _nothing,
-    inner: Mapping[int, Tensor] | None = None,
 ) -> MarginBounds:
     """Lower bounds of functionals of a node's value over each instance's box.
 
@@ -109,12 +108,10 @@ def lower_bounds(
             default lines.
         visit: called for each node with its index and the coefficients ``N x S x *V`` that arrive
             at its value.
-        inner: index of an earlier node -> coefficients ``N x S x *V`` of its value, which are added
-            to the functionals; None: nothing is added.
     """
     nodes = linear.graph.nodes
     choices = choices or {}
-    pending = {functional.place: functional.coefficients, **(inner or {})}
+    pending = {functional.place: functional.coefficients}
     constants = functional.constants
     for place in range(functional.place, 0, -1):
         if place not in pending:

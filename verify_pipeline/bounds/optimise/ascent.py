@@ -13,8 +13,6 @@ of all rows. Positions of planes and tangents are handled in the same way (``pla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -77,7 +75,7 @@ def climb(
     now, rest, ask = choices, (linear, box), functional
     for step in range(settings.iterations + 1):
         last = step == settings.iterations or not now
-        lower, gradients, _ = evaluate(*rest, ask, now)
+        lower, gradients = evaluate(*rest, ask, now)
         best.keep(going, lower, now)
         still = (best.lower[going] <= until.above[going].unsqueeze(1)).any(1)
         if last or not bool(still.any()) or not until.has_time():
@@ -123,25 +121,19 @@ class Best:
 
 
 def evaluate(
-    linear: LinearGraph,
-    box: Box,
-    functional: Functional,
-    choices: Choices,
-    inner: Mapping[int, Tensor] | None = None,
-) -> tuple[Tensor, dict[int, list[Tensor]], dict[int, Tensor]]:
-    """Bounds, gradients and values; the arguments are those of ``lower_bounds``.
+    linear: LinearGraph, box: Box, functional: Functional, choices: Choices
+) -> tuple[Tensor, dict[int, list[Tensor]]]:
+    """Bounds and gradients; the arguments are those of ``lower_bounds``.
 
     Returns:
-        The bounds, ``N x S``; index of a node -> gradients with respect to its variables; index of
-        a node -> its values, ``N x S x *V``, where the bounds are attained. Values are given for
-        the nodes on which the functionals depend.
+        The bounds, ``N x S``; index of a node -> gradients with respect to its variables.
     """
     arrived: dict[int, Tensor | None] = {}
 
     def visit(place: int, coefficients: Tensor) -> None:
         arrived[place] = coefficients if place in linear.relaxations else None
 
-    bounds = lower_bounds(linear, box, functional, choices, visit, inner)
+    bounds = lower_bounds(linear, box, functional, choices, visit)
     # the minimising corner, up to rounding, which suffices for a direction
     signs = bounds.coefficients.sign()
     corners = box.center.unsqueeze(1).addcmul(signs, box.radius.unsqueeze(1), value=-1)
@@ -152,7 +144,7 @@ def evaluate(
         if coefficients is not None:
             inputs = [values.get(i) for i in linear.graph.nodes[place].inputs]
             gradients[place] = choice.gradients(coefficients, inputs)
-    return bounds.lower, gradients, values
+    return bounds.lower, gradients
 
 
 def _follow(

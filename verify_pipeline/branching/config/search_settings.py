@@ -53,41 +53,6 @@ class BranchingSettings:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class CutoffSettings:
-    """The objective cutoff on neurons: bounds of neurons where a domain's row is at most zero.
-
-    See ``improve.cutoff_on_neurons``. A domain *lacks* the distance of its bound below zero.
-
-    Attributes:
-        neurons: number of neurons that are bounded for a domain; 48 gain a quarter more than 12, in
-            four times the time.
-        layers: number of last activation layers that are considered; bounds of earlier layers
-            hardly depend on the row.
-        ascent: ascent for each bound; 6 steps gain no more than 2.
-        gamma: initial multiplier of the row, in units of the width of the neuron's interval divided
-            by what the domain lacks.
-        enough: a gain of more than this share of what a domain lacks is always worth it.
-        cost: cost for one domain, in splits.
-        tries: number of domains of a size class that are tried before the measured gain decides.
-        memory: weight of the old mean when a new gain is averaged in.
-    """
-
-    neurons: PositiveCount = 12
-    layers: PositiveCount = 3
-    ascent: OptimiseSettings = OptimiseSettings(iterations=2, lr_alpha=0.3, lr_beta=0.1, decay=0.85)
-    gamma: Positive = 0.15
-    enough: float = 0.25
-    cost: Positive = 1.7
-    tries: PositiveCount = 4
-    memory: NonNegative = 0.8
-
-    @property
-    def steps(self) -> int:
-        """Bound evaluations for one domain."""
-        return 2 * self.neurons * (self.ascent.iterations + 1)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
 class BoxCutoffSettings:
     """The objective cutoff on the box: bounds over the part where a row may be at most zero.
 
@@ -199,7 +164,6 @@ class SearchSettings:
         timeout: seconds that one instance may be charged.
         tighten: ascent on a separate α for each bound of each unstable neuron at the root, for
             instances with a long search (``improve.optimise_at_root``).
-        cutoff: the objective cutoff on neurons; None: off.
         box_cutoff: the objective cutoff on the box; None: off.
         early: early splits, in turns with the usual splits of ReLUs; None: off.
         inputs: splits of inputs.
@@ -219,7 +183,6 @@ class SearchSettings:
     branching: BranchingSettings = BranchingSettings()
     descent: Count = 40
     timeout: Positive = 360.0
-    cutoff: CutoffSettings | None = CutoffSettings()
     box_cutoff: BoxCutoffSettings | None = BoxCutoffSettings()
     early: EarlySplitSettings | None = EarlySplitSettings()
     inputs: InputSplitSettings = InputSplitSettings()

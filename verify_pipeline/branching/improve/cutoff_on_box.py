@@ -11,7 +11,7 @@ each open row has a *reach*: the largest distance below zero at which a domain i
 halves it; a success widens it.
 
 This mechanism is for networks that multiply activations (attention): there a smaller box also
-tightens softmax and products. On other networks, ``cutoff_on_neurons`` is used instead.
+tightens softmax and products.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ from verify_pipeline.branching.evaluate.candidate_points import evaluate
 from verify_pipeline.branching.evaluate.corner_attack import DescentTurns, descend
 from verify_pipeline.branching.evaluate.relu_choice import choose
 from verify_pipeline.branching.improve.cutoff_on_box import BoxCutoff
-from verify_pipeline.branching.improve.cutoff_on_neurons import NeuronCutoff
 from verify_pipeline.branching.improve.optimise_at_root import RootOptimisation
 from verify_pipeline.branching.limits.meter import Meter
 from verify_pipeline.branching.search.loop import Roots, Step
@@ -81,7 +80,6 @@ class ReluSplits:
         deployed = exact if self._input_dtype == torch.float64 else self._bounder.fast
         self._deployed = deployed
         self._root_optimisation = RootOptimisation(neurons, exact, self._settings)
-        self._neuron_cutoff = NeuronCutoff(len(open_rows), exact.graph, self._settings)
         self._box_cutoff = BoxCutoff(len(open_rows), exact.graph, self._settings)
         trees = torch.bincount(open_rows.instance, minlength=instances)
         number = torch.arange(len(open_rows), device=lower.device)
@@ -112,14 +110,12 @@ class ReluSplits:
     def split(self, parents: Domains, meter: Meter) -> Step[Domains]:
         """Split domains at their best neurons, and optimise the bounds of both parts."""
         self._bounder = self._root_optimisation.after(self._bounder, parents.instance, meter)
-        parents = self._neuron_cutoff.improved(self._bounder, parents, meter)
         columns, steps = choose(self._bounder, parents, self._settings, 2 * meter.size)
         meter.spent_on(parents.instance, steps / (self._settings.domain.iterations + 1))
         children = split(parents, columns)
         bounded = self._bounder.bound(children, self._settings.domain)
         meter.spent_on(parents.instance)
         bounded = self._box_cutoff.improved(self._bounder, bounded, meter)
-        self._neuron_cutoff.learn(children, bounded.domains)
         open_ = _open(bounded)
         return self._step(bounded, open_[self._turns.next(bounded.domains[open_])], meter)
 
