@@ -8,23 +8,26 @@ would be closed.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from tests.branching.searching import QUICK, contracted, exactly, roots_of, run
-from verify_pipeline.bounds import MarginBounds
+from verify_pipeline.bounds import MarginBounds, OptimiseSettings
 from verify_pipeline.branching.evaluate.bounder import Bounder
 from verify_pipeline.branching.improve import cutoff_on_box
 from verify_pipeline.branching.improve.cutoff_on_box import Rebound, activations, cut, everything
 from verify_pipeline.branching.search.relu_split import ReluSplits
+from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.subproblems import LEVEL, Domains
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Linear, Relu
 from verify_pipeline.problem import Box, Specification, Status
 
 F64 = torch.float64
+ONE_STEP = OptimiseSettings(iterations=1)
 
 SHARES = (-0.9, -0.5, 0.0)
 """Of LEVEL, what the minima are."""
@@ -118,3 +121,44 @@ def test_what_is_closed_by_a_cutoff_is_said_to_be_at_the_level() -> None:
     unproved = replace(domains, lower=torch.full_like(domains.lower, -0.1))
     _, lower = contracted(bounder, unproved, activations, 1)
     assert lower.tolist() == [LEVEL]
+
+
+def test_a_domain_that_is_known_to_be_empty_is_closed_at_the_level(
+    make_case: Any, make_mlp: Any
+) -> None:
+    bounder, domains = roots_of(exactly(make_case(make_mlp(0), 4, 0, (0.1,))))
+    crossed = replace(
+        domains,
+        below=domains.below.index_fill(1, torch.tensor([0]), 0.25),
+        above=domains.above.index_fill(1, torch.tensor([0]), -0.25),
+    )
+    bounded = bounder.bound(crossed, ONE_STEP)
+    assert bounded.confirmed.tolist() == [LEVEL] * len(domains)
+
+
+def limited_to_the_centre(exact: SearchInstances) -> tuple[Bounder, Domains]:
+    """Roots of whose neurons is claimed that they are about what they are at the box's centre."""
+    bounder, roots = roots_of(exact)
+    neurons, open_rows = bounder.open_rows.neurons, bounder.open_rows
+    values = exact.graph.values(exact.box.center[open_rows.instance])
+    sources = dict(zip(neurons.places, neurons.sources, strict=True))
+    at_center = neurons.flatten({p: values[s] for p, s in sources.items()}, values[0])
+    known = open_rows.compress(roots.open_row, at_center).float()
+    return bounder, replace(roots, below=known - 1e-3, above=known + 1e-3)
+
+
+def test_a_bound_that_rests_on_what_is_known_of_a_domain_is_the_level_at_most(
+    make_case: Any, make_mlp: Any
+) -> None:
+    bounder, limited = limited_to_the_centre(exactly(make_case(make_mlp(0), 4, 0, (0.1,))))
+    bounded = bounder.bound(limited, ONE_STEP)
+    assert float(bounded.domains.lower.max()) > 0.01
+    assert float(bounded.confirmed.max()) == LEVEL
+
+
+def test_a_leaf_rests_on_nothing_but_its_splits(make_case: Any, make_mlp: Any) -> None:
+    bounder, limited = limited_to_the_centre(exactly(make_case(make_mlp(0), 4, 0, (0.1,))))
+    signs = torch.where(limited.below + limited.above >= 0, 1, -1).to(torch.int8)
+    leaf = replace(limited, splits=signs)[:1]
+    assert bounder.leaf(leaf).lower.equal(bounder.leaf(leaf.without_limits()).lower)
+    assert float(bounder.leaf(leaf).lower) > LEVEL or bounder.leaf(leaf).points is not None
