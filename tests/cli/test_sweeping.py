@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -61,7 +62,11 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(recipe: Path, tmp_path
     out = tmp_path / "out"
     typed = ["sweep", str(recipe), "--out", str(out)]
     arguments = [sys.executable, "-m", "verify_pipeline", *typed]
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+    # a shell lets what it runs in the background ignore Ctrl-C, and the tests' own children, too
+    hears = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, text=True, preexec_fn=hears
+    ) as process:
         while not (out / "seed=0" / "log.txt").exists():
             assert process.poll() is None
             time.sleep(0.05)
