@@ -50,11 +50,13 @@ HEADINGS = {
 """Columns by name, in their order. Settings of trainings are columns named by their keys, verdicts
 of other tools columns named by the tool."""
 
+_TO_PAPER = "the figure before it less the published one of that method, whose network may differ"
+
 MEANINGS = {
     **PERCENTAGES,
     "robust": "verified, to not falsified by any stage: no method can verify more",
-    "standard_to_paper": "the figure before it less the published one of that method",
-    "verified_to_paper": "the figure before it less the published one of that method",
+    "standard_to_paper": _TO_PAPER,
+    "verified_to_paper": _TO_PAPER,
 }
 
 TEXTS = ("network", "method", "architecture", "data_set", "split", "epsilon", "asked", "source")
