@@ -73,7 +73,8 @@ def test_images_are_a_row_each_that_names_its_run(ledger: Path, tmp_path: Path) 
     assert set(frame.columns) >= {"network", "method", "alpha", "image", "counterexample"}
 
 
-def test_another_tool_is_a_column(ledger: Path, tmp_path: Path) -> None:
+def test_another_tool_is_a_column(tmp_path: Path) -> None:
+    ledger = write(tmp_path / "one.sqlite", run(5, open_=5))
     (tmp_path / "t.csv").write_text("image,verdict\n" + "".join(f"{n},unsat\n" for n in range(10)))
     given = f"abcrown={tmp_path / 't.csv'}"
     code, out, _ = command("table", ledger, "--verdicts-of", given, "--format", "markdown")

@@ -40,6 +40,11 @@ def test_the_best_of_each_column_is_marked_among_rows_of_one_question() -> None:
     assert best(table, "standard") == [True, False, False, False]
 
 
+def test_rows_of_different_images_have_no_best() -> None:
+    table = result_table([run(5), run(9, images=20, alpha=0.2)])
+    assert best(table, "verified") == [False, False]
+
+
 def test_open_images_make_a_range() -> None:
     assert column(result_table(THREE), "robust") == ["50.00", "70.00", "[60.00, 80.00]"]
 
@@ -104,6 +109,7 @@ def test_other_tools_are_columns_and_contradictions_are_told(tmp_path: Path) -> 
         ("a,b\n1,2\n", "columns image and verdict"),
         ("image,verdict\n0,perhaps\n", "line 2; expected an image's place"),
         ("image,verdict\nx,sat\n", "line 2"),
+        (f"image,verdict\n{'9' * 5000},sat\n", "line 2"),
         ("image,verdict\n0,sat\n0,unsat\n", "line 3; expected one verdict on image 0"),
         ("", "a CSV file"),
     ],
@@ -121,6 +127,20 @@ def test_verdicts_of_another_network_are_refused(tmp_path: Path) -> None:
     layout = Layout(others=(read_other_verdicts("tool", path),))
     with pytest.raises(DataError, match="some on the images of net; got none"):
         result_table([run(5)], layout)
+
+
+def test_verdicts_that_may_be_of_several_runs_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tool.csv"
+    path.write_text("network,image,verdict\nnet,0,sat\n")
+    named = Layout(others=(read_other_verdicts("tool", path),))
+    path.write_text("image,verdict\n0,sat\n")
+    unnamed = Layout(others=(read_other_verdicts("tool", path),))
+    for layout, runs in (
+        (unnamed, [run(5), run(5, name="other")]),
+        (named, [run(5), run(5, epsilon=0.2)]),
+    ):
+        with pytest.raises(DataError, match="several runs that they may be of"):
+            result_table(runs, layout)
 
 
 def test_every_format_escapes_names() -> None:

@@ -47,8 +47,9 @@ def test_notes_of_other_exporters_and_broken_ones_say_nothing() -> None:
     foreign = {key: value for key, value in NOTES.items() if key != "verify_pipeline"}
     found = facts(of(**foreign))
     assert (found.method, found.alpha, found.seed, found.network) == ("", None, None, "file")
-    broken = facts(of(**{**NOTES, "training": "[", "alpha": "much", "seed": "-"}))
-    assert (broken.training, broken.alpha, broken.seed) == ({}, None, None)
+    for training, seed in (("[", "-"), ("3", "²"), ('{"a":' * 100_000, "9" * 5000)):
+        broken = facts(of(**{**NOTES, "training": training, "alpha": "much", "seed": seed}))
+        assert (broken.training, broken.alpha, broken.seed) == ({}, None, None)
 
 
 def test_every_published_row_has_a_citation_and_a_plausible_figure() -> None:

@@ -230,7 +230,8 @@ def _is_result(value: object) -> bool:
         return False
     stage, seconds, bound = value
     timed = _is_number(seconds) and 0 <= seconds < math.inf
-    return stage in DECIDES and timed and (bound is None or _is_number(bound))
+    named = isinstance(stage, str) and stage in DECIDES
+    return named and timed and (bound is None or _is_number(bound))
 
 
 def _parsed(text: object) -> Any:

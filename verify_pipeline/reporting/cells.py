@@ -10,7 +10,7 @@ from verify_pipeline.errors import ConfigError
 from verify_pipeline.reporting.facts import asked_text, epsilon_text
 from verify_pipeline.reporting.literature import Published, published_for
 from verify_pipeline.reporting.notes import notes, reasons
-from verify_pipeline.reporting.other_tools import OtherVerdicts, agreement
+from verify_pipeline.reporting.other_tools import OtherVerdicts, agreement, check_meant
 from verify_pipeline.reporting.results import ResultRow, results
 from verify_pipeline.reporting.statistics import Share, share_of
 from verify_pipeline.reporting.table import MISSING, Cell, Column, Table, lifted
@@ -105,8 +105,9 @@ def result_table(summaries: Sequence[Summary], layout: Layout = PLAIN) -> Table:
 
     Raises:
         ConfigError: a name in ``by`` or ``columns`` is unknown.
-        DataError: verdicts of another tool are not of the images.
+        DataError: verdicts of another tool are not of the images, or may be of several runs.
     """
+    check_meant(summaries, layout.others)
     rows = results(summaries, layout.by)
     papers = published_for(_questions(summaries)) if layout.literature else ()
     lines = [_own(row, papers, layout) for row in rows] + [_quoted(paper) for paper in papers]
@@ -233,7 +234,14 @@ def _chosen(columns: Sequence[str], names: Sequence[str]) -> Sequence[str]:
 
 
 def _marked(lines: Sequence[_Line]) -> list[_Line]:
-    """The lines, with the best figure of each column among those of one question marked."""
+    """The lines, with the best figure of each column among those of one question marked.
+
+    Nothing is marked where own lines of a question are of different numbers of images.
+    """
+    images: dict[tuple[object, ...], set[str]] = {}
+    for line in lines:
+        if "images" in line.cells:
+            images.setdefault(line.question, set()).add(line.cells["images"].text)
     best: dict[tuple[object, ...], float] = {}
     count: dict[tuple[object, ...], int] = {}
     for line in lines:
@@ -246,7 +254,8 @@ def _marked(lines: Sequence[_Line]) -> list[_Line]:
         cells = dict(line.cells)
         for name, figure in line.figures.items():
             key = (name, *line.question)
-            if count[key] > 1 and round(figure, 2) == round(best[key], 2):
+            alike = len(images.get(line.question, ())) == 1
+            if alike and count[key] > 1 and round(figure, 2) == round(best[key], 2):
                 cells[name] = replace(cells[name], best=True)
         marked.append(replace(line, cells=cells))
     return marked

@@ -21,6 +21,9 @@ METHODS = {
 }
 """A loss's name in recipes -> the method's name in papers."""
 
+_DIGITS = 18
+"""Digits of a seed at most."""
+
 _WITH_ALPHA = frozenset({"cc-ibp", "mtl-ibp", "exp-ibp", "crown-ibp"})
 
 
@@ -102,9 +105,9 @@ def _training(text: str | None) -> dict[str, object]:
     """Settings of a training by dotted key, from a note's JSON."""
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+        return dict(_flattened("train", found)) if isinstance(found, dict) else {}
+    except (ValueError, RecursionError):
         return {}
-    return dict(_flattened("train", found)) if isinstance(found, dict) else {}
 
 
 def _flattened(prefix: str, value: object) -> list[tuple[str, object]]:
@@ -121,4 +124,5 @@ def _number(value: object) -> float | None:
 
 
 def _seed(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
+    is_one = text is not None and text.isdecimal() and len(text) <= _DIGITS
+    return int(text) if text is not None and is_one else None

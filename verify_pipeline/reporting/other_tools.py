@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ WORDS = {
 }
 """What tools call a verdict; what follows a hyphen (``safe-incomplete``) is not looked at."""
 
+_PLACE = re.compile("[0-9]{1,18}")
 _STATUS = {word: status for status, words in WORDS.items() for word in words}
 _SHOWN = 10
 
@@ -91,7 +93,7 @@ def read_other_verdicts(name: str, path: Path) -> OtherVerdicts:
     for line, row in enumerate(zip(networks, frame["image"], frame["verdict"], strict=True), 2):
         network, image, verdict = row
         status = _STATUS.get(verdict.strip().lower().partition("-")[0])
-        if status is None or not image.strip().isdecimal():
+        if status is None or not _PLACE.fullmatch(image.strip()):
             raise DataError(
                 f"verdicts of {name}, line {line}",
                 expected="an image's place, and one of "
@@ -105,6 +107,25 @@ def read_other_verdicts(name: str, path: Path) -> OtherVerdicts:
                 got="another one than before",
             )
     return OtherVerdicts(name, found)
+
+
+def check_meant(summaries: Sequence[Summary], others: Iterable[OtherVerdicts]) -> None:
+    """Refuse verdicts that may be of several runs: a file says neither ε nor settings.
+
+    Raises:
+        DataError: two runs would get the same verdicts.
+    """
+    for other in others:
+        meant: dict[str, int] = {}
+        for name in {name for name, _ in other.verdicts}:
+            meant[name] = sum(name in ("", summary.info.network_name) for summary in summaries)
+        if any(count > 1 for count in meant.values()):
+            raise DataError(
+                f"verdicts of {other.name}",
+                expected="verdicts that are of one run each",
+                got="several runs that they may be of",
+                remedy="Give its file a column network, and tabulate one ε at a time.",
+            )
 
 
 def agreement(summaries: Iterable[Summary], others: Sequence[OtherVerdicts]) -> list[str]:
