@@ -167,8 +167,15 @@ MECHANISMS = (
         "optimised planes of products and tangents",
         "arXiv:2002.06622",
         "bounds.optimise.alpha_beta.PlanePositions.of",
-        ("bounds/optimise/plane_positions.py",),
+        ("bounds/optimise/plane_positions.py", "branching/improve/root_plane_positions.py"),
         also={"bounds.optimise.alpha_beta.OptimisableRelaxation": _Nothing},
+    ),
+    Mechanism(
+        "planes of the root in every domain",
+        "",
+        "branching.search.relu_split.with_planes",
+        ("branching/improve/root_plane_positions.py",),
+        instead=lambda exact, start: exact,
     ),
     Mechanism(
         "intermediate bounds optimised at the root",

@@ -176,7 +176,12 @@ class Bounder:
             instances.spec.rows[instance, row].unsqueeze(1),
             instances.spec.offsets[instance, row].unsqueeze(1),
         )
-        multipliers = self.open_rows.multipliers(domains).to(instances.graph.dtype)
+        found = self.open_rows.multipliers(domains)
+        planes = {
+            place: positions[instance, row].unsqueeze(1)
+            for place, positions in instances.planes.items()
+        }
+        multipliers = Multipliers(found.alpha | planes, found.beta).to(instances.graph.dtype)
         root = instances.relaxed[instance]
         bounds = self.open_rows.narrowed(domains, root)
         return DomainProblem(

@@ -23,6 +23,7 @@ from verify_pipeline.branching.evaluate.corner_attack import DescentTurns, desce
 from verify_pipeline.branching.evaluate.relu_choice import choose
 from verify_pipeline.branching.improve.cutoff_on_box import BoxCutoff
 from verify_pipeline.branching.improve.optimise_at_root import RootOptimisation
+from verify_pipeline.branching.improve.root_plane_positions import with_planes
 from verify_pipeline.branching.limits.meter import Meter
 from verify_pipeline.branching.search.loop import Roots, Step
 from verify_pipeline.branching.tree.search_instances import SearchInstances
@@ -69,7 +70,7 @@ class ReluSplits:
     @torch.no_grad()
     def roots(self) -> Roots[Domains]:
         """The float64 bound of every row, and a domain without splits for each open row."""
-        exact = self._exact
+        exact = with_planes(self._exact, self._start)
         instances, rows = exact.spec.offsets.shape
         parts = torch.arange(instances).split(max(1, self._settings.batch // rows))
         lower = torch.cat([self._rows(exact, part) for part in parts])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -23,17 +23,24 @@ class SearchInstances(Batched):
         box: ``N x *X``.
         spec: ``N x S x K``.
         bounds: bounds at the root of the nodes that bounds of the margins need.
+        planes: positions of the planes of products and of the tangents of smooth activations, the
+            same in every domain: node index -> ``N x S x *P`` float32.
     """
 
     graph: Graph
     box: Box
     spec: Specification
     bounds: NodeBounds
+    planes: dict[int, Tensor] = field(default_factory=dict)
 
     def to(self, dtype: torch.dtype) -> SearchInstances:
         """The same instances in another precision."""
         return SearchInstances(
-            self.graph.to(dtype), self.box.to(dtype), self.spec.to(dtype), self.bounds.to(dtype)
+            self.graph.to(dtype),
+            self.box.to(dtype),
+            self.spec.to(dtype),
+            self.bounds.to(dtype),
+            self.planes,
         )
 
     @cached_property
