@@ -11,35 +11,24 @@ import typer
 from verify_pipeline.cli import options, questions
 from verify_pipeline.cli.arguments import (
     OwnArrays,
-    certify_fields,
     engine_setup,
     named,
     own_arrays,
-    recipe_of,
 )
 from verify_pipeline.cli.grouping import grouped
+from verify_pipeline.cli.jobs import certification_of
 from verify_pipeline.cli.options import DataRoot
 from verify_pipeline.cli.watching import reporter
 
 if TYPE_CHECKING:
     from verify_pipeline.certify.records import RunInfo
     from verify_pipeline.data import Split
-    from verify_pipeline.pipeline import Certification
 
 
 @dataclass(frozen=True)
-class CertifySearchOptions:
-    """Options about the search, its time and its output, as typed."""
+class CertifySearchOptions(options.SearchOptions):
+    """The search's options, with the engine."""
 
-    recipe: options.RecipeOption = None
-    indices: options.Indices = None
-    timeout: options.Timeout = None
-    stages: options.Stages = None
-    search: options.Search = None
-    give_up: options.GiveUp = None
-    retry: options.Retry = False
-    parity_check: options.Parity = True
-    ledger: options.LedgerFile = None
     engine: options.Engine = "builtin"
 
 
@@ -60,7 +49,7 @@ def certify(
     and decides nothing twice.
     """
     from verify_pipeline import pipeline
-    from verify_pipeline.certify.settings import plan
+    from verify_pipeline.certify.settings import asking_abcrown, plan
 
     told = reporter(shown)
     place = _ledger_of(network, tried.ledger)
@@ -70,7 +59,10 @@ def certify(
     needs_epsilon = question.perturbation is None and not isinstance(own, questions.OwnBoxes)
     name = pictures.data if own is None else own.name
     epsilon = questions.single_epsilon(asked)
-    job = _job(network, (name, pictures.class_order), tried, epsilon, needs_epsilon)
+    named_data = (name, pictures.class_order)
+    job = certification_of(network, named_data, tried, epsilon, needs_epsilon)
+    if tried.engine == "abcrown":
+        job = replace(job, settings=asking_abcrown(job.settings))
     chosen = (
         job.load_images(cast("Split", pictures.split or "test"), where.data_root)
         if own is None
@@ -104,39 +96,6 @@ def _own(
     widths = {"epsilon": asked.epsilon, "epsilon_file": asked.epsilon_file}
     own = questions.own_boxes(boxes.lower, boxes.upper, images, labels, **sets, **widths)
     return own or own_arrays(images, labels, **sets)
-
-
-def _job(
-    network: Path,
-    data: tuple[str | None, str | None],
-    tried: CertifySearchOptions,
-    epsilon: str | None,
-    needs_epsilon: bool,
-) -> Certification:
-    """The network as it is read, and the settings; ``data``: name and class order, as typed."""
-    from verify_pipeline import pipeline
-    from verify_pipeline.certify.settings import asking_abcrown
-
-    job = pipeline.certification(
-        network,
-        None if tried.recipe is None else recipe_of(tried.recipe, None),
-        data[0],
-        certify_fields(
-            tried.indices,
-            tried.stages,
-            epsilon=epsilon,
-            timeout=tried.timeout,
-            search=tried.search,
-            give_up=tried.give_up,
-            retry=tried.retry or None,
-        ),
-        needs_epsilon=needs_epsilon,
-        check_parity=tried.parity_check,
-        class_order=data[1],
-    )
-    if tried.engine != "abcrown":
-        return job
-    return replace(job, settings=asking_abcrown(job.settings))
 
 
 @dataclass(frozen=True)

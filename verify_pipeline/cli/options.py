@@ -255,6 +255,21 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class SearchOptions:
+    """Options about the search, its time and its ledger, as typed."""
+
+    recipe: RecipeOption = None
+    indices: Indices = None
+    timeout: Timeout = None
+    stages: Stages = None
+    search: Search = None
+    give_up: GiveUp = None
+    retry: Retry = False
+    parity_check: Parity = True
+    ledger: LedgerFile = None
+
+
+@dataclass(frozen=True)
 class Abcrown:
     """Options about α,β-CROWN's installation and memory, as typed."""
 

@@ -12,20 +12,18 @@ import typer
 
 from verify_pipeline.cli import options, panels, questions
 from verify_pipeline.cli.arguments import (
-    certify_fields,
     named,
     own_arrays,
-    recipe_of,
     tell_ignored,
     this_command,
 )
 from verify_pipeline.cli.grouping import grouped
+from verify_pipeline.cli.jobs import certification_of
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from verify_pipeline.certify.radii import RobustnessDistribution
     from verify_pipeline.data import Split
-    from verify_pipeline.pipeline import Certification
 
 UpTo = Annotated[
     str,
@@ -82,18 +80,10 @@ class RadiusQuestion:
 
 
 @dataclass(frozen=True)
-class RadiusSearchOptions:
-    """Options about the search, its time and its output, as typed."""
+class RadiusSearchOptions(options.SearchOptions):
+    """The search's options, with a timeout for each ε, and the table."""
 
-    recipe: options.RecipeOption = None
-    indices: options.Indices = None
     timeout: Timeout = None
-    stages: options.Stages = None
-    search: options.Search = None
-    give_up: options.GiveUp = None
-    retry: options.Retry = False
-    parity_check: options.Parity = True
-    ledger: options.LedgerFile = None
     out: Out = None
 
 
@@ -129,9 +119,8 @@ def radius(
     question = questions.question_of(questions.Typed(**typed))
     others = {key: getattr(pictures, key) for key in ("data", "class_order", "split")}
     own = own_arrays(pictures.images, pictures.labels, **others)
-    job = _job(
-        network, pictures.data if own is None else own.name, pictures.class_order, up_to, tried
-    )
+    name = pictures.data if own is None else own.name
+    job = certification_of(network, (name, pictures.class_order), tried, up_to)
     images = (
         job.load_images(cast("Split", pictures.split or "test"), where.data_root)
         if own is None
@@ -182,34 +171,6 @@ def _steps(up_to: str, asked: RadiusQuestion) -> int | None:
     if tolerance <= 0:
         raise ConfigError("--tolerance", expected="a number > 0", got=asked.tolerance)
     return max(math.ceil(largest / tolerance), 1)
-
-
-def _job(
-    network: Path,
-    data: str | None,
-    class_order: str | None,
-    up_to: str,
-    tried: RadiusSearchOptions,
-) -> Certification:
-    """The network as it is read, and the settings, whose ε is the largest one."""
-    from verify_pipeline import pipeline
-
-    return pipeline.certification(
-        network,
-        None if tried.recipe is None else recipe_of(tried.recipe, None),
-        data,
-        certify_fields(
-            tried.indices,
-            tried.stages,
-            epsilon=up_to,
-            timeout=tried.timeout,
-            search=tried.search,
-            give_up=tried.give_up,
-            retry=tried.retry or None,
-        ),
-        check_parity=tried.parity_check,
-        class_order=class_order,
-    )
 
 
 def _show(found: RobustnessDistribution, ledger: Path) -> None:
