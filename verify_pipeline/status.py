@@ -21,6 +21,7 @@ from verify_pipeline.reporting.job_file import (
     read_note,
     training_file,
 )
+from verify_pipeline.reporting.json_lines import run_fields
 from verify_pipeline.reporting.training_state import epoch_line
 from verify_pipeline.run_folders import LEDGER
 from verify_pipeline.training.checkpoint import read_progress
@@ -126,15 +127,8 @@ class CertificationStatus:
         """For programs; docs/watching.md says what each is."""
         known: dict[str, Any] = {}
         if self.summary is not None:
-            info = self.summary.info
             known = {
-                "network": info.network_name,
-                "network_sha256": info.run.network,
-                "data_set": info.run.data_set,
-                "split": info.run.split,
-                "epsilon": info.epsilon,
-                "perturbation": info.run.perturbation,
-                "specification": info.run.specification,
+                **run_fields(self.summary.info),
                 "requested": self.summary.requested,
                 "done": self.summary.tally.images,
                 "open": self.open,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CertifySearchOptions(options.SearchOptions):
+class CertifySearchOptions(options.TriedOptions):
     """The search's options, with the engine."""
 
     engine: options.Engine = "builtin"

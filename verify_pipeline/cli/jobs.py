@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from verify_pipeline.cli.arguments import certify_fields, recipe_of
-from verify_pipeline.cli.options import SearchOptions
+from verify_pipeline.cli.options import TriedOptions
 
 if TYPE_CHECKING:
     from verify_pipeline.pipeline import Certification
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def certification_of(
     network: Path,
     data: tuple[str | None, str | None],
-    tried: SearchOptions,
+    tried: TriedOptions,
     epsilon: str | None,
     needs_epsilon: bool = True,
 ) -> Certification:

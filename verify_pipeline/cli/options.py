@@ -115,6 +115,15 @@ LedgerFile = Annotated[
     ),
 ]
 
+Literature = Annotated[
+    bool,
+    typer.Option(
+        "--literature",
+        help="Add published results on the same data and ε, and the differences to them.",
+        rich_help_panel=panels.TABLE,
+    ),
+]
+
 # Settings of a certification.
 RecipeOption = Annotated[
     str | None,
@@ -255,7 +264,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class SearchOptions:
+class TriedOptions:
     """Options about the search, its time and its ledger, as typed."""
 
     recipe: RecipeOption = None

@@ -28,57 +28,63 @@ KINDS = {
 """Each kind of figure, with one line about it."""
 
 
+Sources = Annotated[
+    list[Path], typer.Argument(metavar="LEDGER|RUN...", help="SQLite files, or folders of runs.")
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        metavar="NAME", help="Path of the files, without ending.", rich_help_panel=panels.OUTPUT
+    ),
+]
+Kind = Annotated[
+    str,
+    typer.Option(
+        help="What is drawn.\n\n" + "\n\n".join(f"{k}: {KINDS[k]}." for k in KINDS),
+        rich_help_panel=panels.FIGURE,
+    ),
+]
+Formats = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="NAMES",
+        help="pdf, svg and png, comma-separated.",
+        rich_help_panel=panels.OUTPUT,
+    ),
+]
+WidthOption = Annotated[
+    str,
+    typer.Option(
+        help="Of a paper's column (3.25 in) or page (6.75 in): column or page.",
+        rich_help_panel=panels.OUTPUT,
+    ),
+]
+Epsilon = Annotated[
+    str | None,
+    typer.Option(
+        help="Draw only runs with this ε, as 0.1 or 2/255. Default: all.",
+        rich_help_panel=panels.FIGURE,
+    ),
+]
+Literature = Annotated[
+    bool,
+    typer.Option(
+        "--literature/--no-literature",
+        help="With --kind accuracy: draw published results for the same data set and ε.",
+        rich_help_panel=panels.FIGURE,
+    ),
+]
+
+
 def plot(
-    sources: Annotated[
-        list[Path],
-        typer.Argument(metavar="LEDGER|RUN...", help="SQLite files, or folders of runs."),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            metavar="NAME",
-            help="Path of the files, without ending.",
-            rich_help_panel=panels.OUTPUT,
-        ),
-    ],
-    kind: Annotated[
-        str,
-        typer.Option(
-            help="What is drawn.\n\n" + "\n\n".join(f"{k}: {KINDS[k]}." for k in KINDS),
-            rich_help_panel=panels.FIGURE,
-        ),
-    ] = "accuracy",
-    formats: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="NAMES",
-            help="pdf, svg and png, comma-separated.",
-            rich_help_panel=panels.OUTPUT,
-        ),
-    ] = "pdf",
-    width: Annotated[
-        str,
-        typer.Option(
-            help="Of a paper's column (3.25 in) or page (6.75 in): column or page.",
-            rich_help_panel=panels.OUTPUT,
-        ),
-    ] = "column",
-    epsilon: Annotated[
-        str | None,
-        typer.Option(
-            help="Draw only runs with this ε, as 0.1 or 2/255. Default: all.",
-            rich_help_panel=panels.FIGURE,
-        ),
-    ] = None,
-    literature: Annotated[
-        bool,
-        typer.Option(
-            "--literature/--no-literature",
-            help="With --kind accuracy: draw published results for the same data set and ε.",
-            rich_help_panel=panels.FIGURE,
-        ),
-    ] = True,
+    sources: Sources,
+    out: Out,
+    kind: Kind = "accuracy",
+    formats: Formats = "pdf",
+    width: WidthOption = "column",
+    epsilon: Epsilon = None,
+    literature: Literature = True,
 ) -> None:
     """Draw a figure of ledgers or run folders, for a paper.
 

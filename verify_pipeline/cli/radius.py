@@ -80,7 +80,7 @@ class RadiusQuestion:
 
 
 @dataclass(frozen=True)
-class RadiusSearchOptions(options.SearchOptions):
+class RadiusSearchOptions(options.TriedOptions):
     """The search's options, with a timeout for each ε, and the table."""
 
     timeout: Timeout = None

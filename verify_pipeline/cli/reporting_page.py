@@ -35,14 +35,7 @@ def report(
             rich_help_panel=panels.OUTPUT,
         ),
     ] = 12,
-    literature: Annotated[
-        bool,
-        typer.Option(
-            "--literature",
-            help="Add published results on the same data and ε to the table.",
-            rich_help_panel=panels.TABLE,
-        ),
-    ] = False,
+    literature: options.Literature = False,
     class_names: Annotated[
         Path | None,
         typer.Option(

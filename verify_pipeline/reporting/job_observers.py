@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,7 @@ class TrainingNotes(TrainLines):
 
     def ended(self, error: BaseException | None) -> None:
         """Write how the training ended, or remove the file if it is finished."""
-        if self._writer is not None and error is None:
-            self._writer.remove()
-        else:
-            self._write(**_ending(error))
+        _close(self._writer, self._write, error)
 
     def _keep(self, line: str) -> None:
         self._line = line.strip()
@@ -95,10 +93,7 @@ class CertificationNotes(ProgressLines):
 
     def ended(self, error: BaseException | None) -> None:
         """Write how the certification ended, or remove the file if it is finished."""
-        if self._writer is not None and error is None:
-            self._writer.remove()
-        else:
-            self._write(**_ending(error))
+        _close(self._writer, self._write, error)
 
     def _keep(self, line: str) -> None:
         self._line = line
@@ -117,6 +112,16 @@ class CertificationNotes(ProgressLines):
             line=self._line,
             **fields,
         )
+
+
+def _close(
+    writer: JobWriter | None, write: Callable[..., None], error: BaseException | None
+) -> None:
+    """Remove the file of a job that is finished, or write how it ended."""
+    if writer is not None and error is None:
+        writer.remove()
+    else:
+        write(**_ending(error))
 
 
 def _ending(error: BaseException | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from verify_pipeline.certify.contract import Observer
 from verify_pipeline.certify.job_plan import JobPlan
+from verify_pipeline.certify.records import RunInfo
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.problem import Verdict
 from verify_pipeline.reporting.certification_state import outcome
@@ -75,6 +76,20 @@ class JsonLines:
         self.tell("wrote", files=[str(file) for file in files])
 
 
+def run_fields(info: RunInfo) -> dict[str, Any]:
+    """What names a run, by field."""
+    run = info.run
+    return {
+        "network": info.network_name,
+        "network_sha256": run.network,
+        "data_set": run.data_set,
+        "split": run.split,
+        "epsilon": info.epsilon,
+        "perturbation": run.perturbation,
+        "specification": run.specification,
+    }
+
+
 def _finite(value: Any) -> Any:
     """JSON has no NaN and no infinity: null stands for them."""
     if isinstance(value, float) and not abs(value) < float("inf"):
@@ -128,15 +143,8 @@ class _CertificationEvents(Observer):
         """Tell what is certified."""
         fields: dict[str, Any] = {}
         if self._plan is not None:
-            info = self._plan.info
             fields = {
-                "network": info.network_name,
-                "network_sha256": info.run.network,
-                "data_set": info.run.data_set,
-                "split": info.run.split,
-                "epsilon": info.epsilon,
-                "perturbation": info.run.perturbation,
-                "specification": info.run.specification,
+                **run_fields(self._plan.info),
                 "stages": list(self._plan.stages),
                 "timeout": self._plan.timeout,
             }
