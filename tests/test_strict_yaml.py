@@ -1,5 +1,7 @@
 """Strict YAML: numbers as in YAML 1.2, nothing ambiguous."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,32 @@ def test_places_name_path_and_line() -> None:
     assert document.place(("train", "loss", "alpha")) == "train.loss.alpha (line 2)"
     assert document.place(("certify",)) == "certify"
     assert dotted(("a", 0, "b", 12)) == "a[0].b[12]"
+
+
+@pytest.mark.parametrize(
+    "text", ["a: " + "[" * 101 + "]" * 101, "a: " + "{a: " * 101 + "}" * 101, "- " * 101 + "a: 1"]
+)
+def test_nesting_too_deep_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="nested deeper than 100"):
+        load(text)
+
+
+def test_nesting_is_counted_from_each_node_anew() -> None:
+    deep = "[" * 90 + "1" + "]" * 90
+    assert load(f"a: {deep}\nb: {deep}\nc: {[[1]] * 150}")["c"] == [[1]] * 150
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "a: " + "{a: " * 50_000 + "}" * 50_000])
+def test_nesting_is_refused_at_any_recursion_limit(text: str) -> None:
+    # in a process of its own: where this fails, the interpreter dies
+    code = (
+        "import sys; sys.setrecursionlimit(10**6)\n"
+        "from verify_pipeline.errors import ConfigError\n"
+        "from verify_pipeline.strict_yaml import load\n"
+        "try: load(sys.stdin.read())\n"
+        "except ConfigError: print('refused')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=text, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "refused\n", done.stderr

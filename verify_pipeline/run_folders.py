@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from verify_pipeline import strict_json
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.config import Recipe, load_recipe
 from verify_pipeline.errors import ConfigError
@@ -90,7 +91,7 @@ def read_begun(folder: Path) -> dict[str, Any] | None:
     if not path.is_file() or not (folder / STATE).is_file():
         return None
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = strict_json.parse(path.read_text(encoding="utf-8"))
         texts = [kept["name"], kept["source"], kept["device"], *kept["set"], *kept["set"].values()]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("values that are no texts")

@@ -3,7 +3,8 @@
 PyYAML's safe loader keeps the last of two equal keys, reads ``on`` as True, ``012`` as 10 and
 ``1e-3`` as text. Here scalars follow the core schema of YAML 1.2 (``1e-3`` is a number, ``on`` is
 text), and what a reader could take for something else is refused: duplicate keys, numbers with
-leading zeros, anchors and aliases, explicit tags, keys that are not text.
+leading zeros, anchors and aliases, explicit tags, keys that are not text, nesting too deep to be
+meant.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ KeyPath = tuple[str | int, ...]
 
 _NUMBER_START = list("-+.0123456789")
 
+DEEPEST = 100
+"""Nesting depth of lists and mappings. PyYAML and the checks here are recursive, and crash the
+process where a library has raised Python's recursion limit."""
+
 
 class _Loader(yaml.SafeLoader):
     """The safe loader with the core schema of YAML 1.2 and nothing else."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own interface)
+    _depth = 0  # of the node that is being read
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuse aliases and explicit tags, the two ways for a file to mean more than it shows."""
@@ -40,7 +46,14 @@ class _Loader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(
                 None, None, f"{what} is not allowed here; write the value out", event.start_mark
             )
-        return super().compose_node(parent, index)
+        if self._depth == DEEPEST:
+            raise yaml.composer.ComposerError(
+                None, None, f"nested deeper than {DEEPEST}", event.start_mark
+            )
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 def _resolve(name: str, pattern: str, first: list[str]) -> None:
@@ -127,7 +140,7 @@ def parse(source: Path | str) -> Document:
         mark = error.problem_mark or error.context_mark
         where = f"{name}, line {mark.line + 1}" if mark else name
         raise ConfigError(where, expected="YAML", got=error.problem or str(error)) from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(name, expected="YAML", got=" ".join(str(error).split())) from None
     return Document(name, value, lines, problems)
 

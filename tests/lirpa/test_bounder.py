@@ -1,5 +1,8 @@
 """The adapter to auto_LiRPA: right values, gradients, batch norm statistics."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -16,6 +19,17 @@ def test_the_release_and_its_shims_are_known() -> None:
     assert load() is lirpa
     if lirpa.version.startswith("0.3"):
         assert "torch._C.Node.__getitem__" in lirpa.shims
+
+
+def test_its_import_leaves_no_recursion_limit_that_overflows_the_stack() -> None:
+    code = (
+        "import json, sys\n"
+        "from verify_pipeline.lirpa import load; load()\n"
+        "try: json.loads('[' * 100_000)\n"
+        "except RecursionError: print('refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "refused\n", done.stderr
 
 
 def test_ibp_by_hand() -> None:

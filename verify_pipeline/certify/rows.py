@@ -7,7 +7,6 @@ Only certifying again shows whether a bound is right.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from verify_pipeline import strict_json
 from verify_pipeline.certify.questions import ball_of, is_question, specification_of
 from verify_pipeline.certify.records import (
     PackedCounterexample,
@@ -203,8 +203,8 @@ def _check_values(values: Sequence[Any]) -> None:
 def _stages(settings: str) -> tuple[str, ...]:
     """The stages that settings name; none if the text is not of settings."""
     try:
-        named = json.loads(settings)["stages"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        named = strict_json.parse(settings)["stages"]
+    except (ValueError, TypeError, KeyError):
         return ()
     known = isinstance(named, list) and all(isinstance(n, str) and n in DECIDES for n in named)
     return tuple(named) if known else ()
@@ -237,8 +237,8 @@ def _is_result(value: object) -> bool:
 def _parsed(text: object) -> Any:
     """The value of a JSON text; None if it is none."""
     try:
-        return json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
+        return strict_json.parse(text) if isinstance(text, str) else None
+    except ValueError:
         return None
 
 

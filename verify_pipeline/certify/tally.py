@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from verify_pipeline import strict_json
 from verify_pipeline.certify.extents import Extent, asked_again
 from verify_pipeline.certify.frames import as_frame
 from verify_pipeline.certify.ledger import Ledger
@@ -76,7 +76,7 @@ class Summary:
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages that the run's settings ask for, in order."""
-        return tuple(json.loads(self.info.settings).get("stages", ()))
+        return tuple(strict_json.parse(self.info.settings).get("stages", ()))
 
     @cached_property
     def decided(self) -> Extent:

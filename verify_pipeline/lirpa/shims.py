@@ -24,6 +24,9 @@ from verify_pipeline.errors import DependencyError
 
 INSTALL = "pip install --no-deps auto_LiRPA==0.3"
 
+RECURSION_LIMIT = 10_000
+"""Python's, once auto_LiRPA is imported: enough for its recursion over the nodes of a network."""
+
 
 @dataclass(frozen=True)
 class Lirpa:
@@ -67,6 +70,9 @@ def load() -> Lirpa:
             got=str(error),
             remedy=f"Install a release that fits with: {INSTALL}",
         ) from error
+    finally:
+        # its import raises the limit to a million, which lets recursion overflow the stack
+        sys.setrecursionlimit(RECURSION_LIMIT)
     if old:
         _accept_remove_duplicate(module)
         shims += ("BoundedModule._named_members",)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from verify_pipeline import strict_json
 from verify_pipeline.certify.questions import ball_of
 from verify_pipeline.certify.settings import CertifySettings, plan
 from verify_pipeline.certify.specifications import MARGINS
@@ -104,13 +105,13 @@ def _certify_title(summary: Summary) -> str:
 
 
 def _attack_seed(settings: str) -> str:
-    found = json.loads(settings).get("attack")
+    found = strict_json.parse(settings).get("attack")
     return str(found.get("seed", "")) if isinstance(found, dict) else ""
 
 
 def _indented(text: str) -> str:
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False, sort_keys=True)
+        return json.dumps(strict_json.parse(text), indent=2, ensure_ascii=False, sort_keys=True)
     except ValueError:
         return text
 

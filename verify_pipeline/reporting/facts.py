@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from verify_pipeline import strict_json
 from verify_pipeline.certify.records import RunInfo
 from verify_pipeline.certify.tally import Summary
 
@@ -104,9 +104,9 @@ def asked_text(info: RunInfo) -> str:
 def _training(text: str | None) -> dict[str, object]:
     """Settings of a training by dotted key, from a note's JSON."""
     try:
-        found = json.loads(text or "{}")
+        found = strict_json.parse(text or "{}")
         return dict(_flattened("train", found)) if isinstance(found, dict) else {}
-    except (ValueError, RecursionError):
+    except ValueError:
         return {}
 
 

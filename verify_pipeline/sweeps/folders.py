@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from verify_pipeline import strict_json
 from verify_pipeline.atomic_write import write_all, write_whole
 from verify_pipeline.config import Recipe, dump, find_recipe
 from verify_pipeline.errors import ConfigError, StudyError
@@ -71,7 +72,7 @@ def read_said(folder: Path, name: str) -> Said | None:
     if not path.is_file():
         return None
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = strict_json.parse(path.read_text(encoding="utf-8"))
         if not isinstance(said, dict):
             raise ValueError("no mapping")
         return said

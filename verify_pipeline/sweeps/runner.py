@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from verify_pipeline import data, pipeline, reports
+from verify_pipeline import data, pipeline, reports, strict_json
 from verify_pipeline.atomic_write import check_folder, write_whole
 from verify_pipeline.config import Recipe, load_recipe
 from verify_pipeline.errors import StudyError
@@ -187,7 +187,7 @@ def _known(place: Path, run: GridRun, recipe: Recipe) -> SweepRun:
     """What is known of a run; one whose verdicts are gone is open again."""
     nothing = SweepRun(run.name, run.values, "open")
     try:
-        about = json.loads((place / STATE).read_text(encoding="utf-8"))
+        about = strict_json.parse((place / STATE).read_text(encoding="utf-8"))
         state, seconds, error = about["state"], float(about["seconds"]), about["error"]
     except FileNotFoundError:
         return nothing

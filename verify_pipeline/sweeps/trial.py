@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from verify_pipeline import pipeline
+from verify_pipeline import pipeline, strict_json
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, StageName
 from verify_pipeline.config import Recipe
@@ -204,7 +204,7 @@ def read_outcome(folder: Path) -> TrialOutcome:
         StudyError: there is none, or it is damaged.
     """
     try:
-        plain = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
+        plain = strict_json.parse((folder / OUTCOME).read_text(encoding="utf-8"))
         return TypeAdapter(TrialOutcome).validate_python(plain)
     except (OSError, ValueError) as error:
         raise StudyError(

@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from verify_pipeline import strict_json
+
 if TYPE_CHECKING:
     from verify_pipeline.config import Recipe
     from verify_pipeline.sweeps.trial import Rivals
@@ -97,7 +99,7 @@ def main(path: Path) -> int:
     from verify_pipeline.errors import VerifyPipelineError
 
     try:
-        do(json.loads(path.read_text(encoding="utf-8")))
+        do(strict_json.parse(path.read_text(encoding="utf-8")))
     except VerifyPipelineError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return error.exit_code

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from verify_pipeline import strict_json
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.errors import DataError, TrainingError
 
@@ -199,7 +200,7 @@ def read_progress(folder: Path) -> tuple[TrainingProgress, int] | None:
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / STATE).read_text()))
+    return dict(strict_json.parse((folder / STATE).read_text()))
 
 
 def _progress(state: dict[str, Any]) -> TrainingProgress:
