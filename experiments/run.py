@@ -2,15 +2,16 @@
 
     python experiments/run.py alpha-zero --data digits --jobs 2 [--data-root …]
 
-EXPERIMENT.yaml beside this file says what is trained. The sweeps lie in runs/experiments/; the same
-command continues them. The table goes to results/experiments/, figures to docs/experiments/, whose
-pages say what can be read from them.
+EXPERIMENT.yaml beside this file names its sweeps, sweeps.yaml says what they train. They lie in
+runs/experiments/; the same command continues them. The table goes to results/experiments/, figures
+to docs/experiments/, whose pages say what can be read from them.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,36 @@ from verify_pipeline.reporting import Layout
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
+SWEEPS = "sweeps"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an experiment trains on a data set, and what is drawn.
+
+    Attributes:
+        recipe: the sweeps' recipe.
+        seeds: for each combination of values.
+        grids: by name of a sweep.
+        overrides: of the recipe, by name of a sweep.
+        figures: kinds of ``plot``.
+        by: what tells rows of the table apart; nothing: what differs.
+    """
+
+    recipe: str
+    seeds: int
+    grids: dict[str, dict[str, list[Any]]]
+    overrides: dict[str, dict[str, Any]]
+    figures: tuple[str, ...]
+    by: tuple[str, ...]
 
 
 def experiments() -> list[str]:
     """Names of the experiments that are sweeps."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != SWEEPS)
 
 
-def read(name: str, data: str) -> dict[str, Any]:
+def read(name: str, data: str) -> Plan:
     """What an experiment does on a data set.
 
     Raises:
@@ -39,26 +62,41 @@ def read(name: str, data: str) -> dict[str, Any]:
     """
     if name not in experiments():
         raise ConfigError("experiment", expected=f"one of {', '.join(experiments())}", got=name)
-    plan: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    if data not in plan["data"]:
-        raise ConfigError("--data", expected=f"one of {', '.join(plan['data'])}", got=data)
-    return plan
+    said, known = _yaml(name), _yaml(SWEEPS)
+    if data not in known["data"]:
+        raise ConfigError("--data", expected=f"one of {', '.join(known['data'])}", got=data)
+    base = known["data"][data]
+    sweeps = {each: known["sweeps"][each] for each in said["sweeps"]}
+    return Plan(
+        base["recipe"],
+        known["seeds"],
+        {each: sweep["grid"] for each, sweep in sweeps.items()},
+        {
+            each: {**base.get("set", {}), **sweep.get("set", {}).get(data, {})}
+            for each, sweep in sweeps.items()
+        },
+        tuple(said["figures"]),
+        tuple(said.get("by", ())),
+    )
 
 
-def run(plan: dict[str, Any], asked: argparse.Namespace) -> list[api.Summary]:
+def _yaml(name: str) -> dict[str, Any]:
+    return dict(yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+def run(plan: Plan, asked: argparse.Namespace) -> list[api.Summary]:
     """All sweeps of an experiment; what failed is told and left out."""
-    base = plan["data"][asked.data]
     found: list[api.Summary] = []
-    for sweep in plan["sweeps"]:
-        folder = asked.runs / asked.experiment / asked.data / sweep["name"]
-        print(f"{sweep['name']}: {folder}", file=sys.stderr, flush=True)
+    for name, grid in plan.grids.items():
+        folder = asked.runs / asked.data / name
+        print(f"{name}: {folder}", file=sys.stderr, flush=True)
         result = api.sweep(
-            base["recipe"],
-            {key: list(values) for key, values in sweep["grid"].items()},
+            plan.recipe,
+            {key: list(values) for key, values in grid.items()},
             folder,
-            seeds=asked.seeds or plan["seeds"],
+            seeds=asked.seeds or plan.seeds,
             jobs=asked.jobs,
-            overrides={**base.get("set", {}), **sweep.get("set", {})},
+            overrides=plan.overrides[name],
             data_root=asked.data_root,
         )
         for each in result.failed:
@@ -67,13 +105,13 @@ def run(plan: dict[str, Any], asked: argparse.Namespace) -> list[api.Summary]:
     return found
 
 
-def write(plan: dict[str, Any], found: list[api.Summary], asked: argparse.Namespace) -> None:
+def write(plan: Plan, found: list[api.Summary], asked: argparse.Namespace) -> None:
     """The table and the figures."""
     name = f"{asked.experiment}-{asked.data}"
     command = f"python experiments/run.py {asked.experiment} --data {asked.data}"
-    layout = Layout(by=tuple(plan.get("by", ())))
+    layout = Layout(by=plan.by)
     api.tabulate(found, asked.out / "results" / "experiments", name, command, layout)
-    for kind in plan["figures"]:
+    for kind in plan.figures:
         drawing = drawings.KINDS[kind](found, "column")
         path = asked.out / "docs" / "experiments" / f"{name}-{kind}"
         save_figure(drawing.figure, path, ["svg"], title=drawing.title, command=command)
