@@ -6,12 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from verify_pipeline.bounds import interval_bounds
 from verify_pipeline.network import zoo
+from verify_pipeline.network.ops import Mean, Transpose
+from verify_pipeline.onnx import network_from_module
+from verify_pipeline.problem import Box
 from verify_pipeline.training.initialise import (
     ibp_init,
     l1_norm,
-    layers_behind_sums,
     weight_layers,
+    width_gains,
 )
 from verify_pipeline.training.regulariser import relu_balance, shi_regulariser, tightness
 
@@ -79,9 +83,43 @@ class AddsPositions(nn.Module):
         return out
 
 
-def test_layers_behind_sums_are_those_of_two_branches() -> None:
+def test_gains_halve_behind_sums_of_two_branches_and_without_a_relu() -> None:
     module = AddsPositions()
-    assert layers_behind_sums(module) == [module.third]
+    gains = width_gains(module)
+    # `first` is called twice, also behind `second`
+    assert list(gains.values()) == [0.5] * 4
+
+
+def test_gains_are_1_behind_the_input_and_a_relu() -> None:
+    layers = [nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.Linear(8, 4), nn.Linear(4, 2)]
+    module = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), nn.Flatten(), *layers[2:])
+    assert list(width_gains(module).values()) == [1, 1, 1, 0.5]
+
+
+def test_gains_of_a_transformer_by_what_each_layer_reads() -> None:
+    module = zoo.build("vit", (1, 8, 8), 4, (0.5,), (0.2,))
+    gains = width_gains(module)
+    names = {layer: name for name, layer in module.named_modules()}
+    found = {names[layer]: gain for layer, gain in gains.items()}
+    # patches + positions is no sum of two branches; the second block reads the first one's sum
+    first = {f"blocks.0.attention.{n}": 0.5 for n in ("query", "key", "value", "out")}
+    second = {f"blocks.1.attention.{n}": 0.25 for n in ("query", "key", "value")}
+    dense = {"blocks.0.dense.0": 0.25, "blocks.0.dense.2": 1, "blocks.1.dense.0": 0.25}
+    rest = {"patches": 1, "blocks.1.attention.out": 0.5, "blocks.1.dense.2": 1, "head": 0.25}
+    assert found == first | second | dense | rest
+
+
+def test_ibp_init_keeps_widths_through_a_transformer() -> None:
+    torch.manual_seed(0)
+    module = zoo.build("vit", (1, 8, 8), 4, (0.5,), (0.2,))
+    ibp_init(module)
+    graph = network_from_module(module.eval(), (1, 8, 8)).graph
+    bounds = interval_bounds(graph, Box.around(torch.rand(20, 1, 8, 8).double(), 0.05))
+    tokens = next(i for i, node in enumerate(graph.nodes) if isinstance(node.op, Transpose))
+    mean = next(i for i, node in enumerate(graph.nodes) if isinstance(node.op, Mean))
+    widths = [(bounds.upper[i] - bounds.lower[i]).mean().item() for i in (tokens, mean)]
+    # each of two blocks adds two branches, which doubles at most twice
+    assert widths[1] < 16 * widths[0]
 
 
 def test_l1_by_hand() -> None:

@@ -1,10 +1,12 @@
-"""Interval rules for auto_LiRPA 0.3: faster convolution and batch norm, and a finite softmax.
+"""Interval rules for auto_LiRPA 0.3: faster convolution and batch norm, and attention.
 
 On a CPU, the rules of release 0.3 cost as much as the convolutions themselves. The rules for
 convolution and batch normalisation compute the same bounds in fewer passes over memory. They halve
 the weights instead of sums of bounds, fold a batch normalisation into the convolution before it,
 and take the batch statistics from the forward pass, which computes them anyway. The rule for
-softmax is needed because release 0.3 divides exponentials that overflow.
+softmax is needed because release 0.3 divides exponentials that overflow; the one for its product
+with values, because release 0.3 forgets that weights sum to one, and widths grow by the number of
+tokens.
 
 auto_LiRPA accepts such rules as ``custom_ops``. They support L∞ boxes and fixed weights, which is
 all that the adapter uses.
@@ -21,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
+
+from verify_pipeline.weighted_means import mean_interval
 
 
 class BatchStatistics(torch.autograd.Function):
@@ -109,6 +113,7 @@ def quick_ops() -> dict[str, Any]:
         "onnx::Conv": _quick_conv(operators),
         "onnx::BatchNormalization": _quick_batch_norm(operators),
         "onnx::Softmax": _finite_softmax(operators),
+        "onnx::MatMul": _mean_or_product(operators),
     }
 
 
@@ -185,3 +190,20 @@ def _finite_softmax(operators: Any) -> type:
             return softmax_interval(v[0][0], v[0][1], self.axis)
 
     return FiniteSoftmax
+
+
+def _mean_or_product(operators: Any) -> type:
+    class MeanOrProduct(operators.BoundMatMul):  # type: ignore[misc]
+        """Matrix product; one of softmax's weights with values is bounded as their mean."""
+
+        def interval_propagate(self, *v: Any) -> tuple[Tensor, Tensor]:
+            weights = self.inputs[0]
+            if isinstance(weights, operators.BoundSoftmax) and weights.axis in (
+                -1,
+                v[0][0].dim() - 1,
+            ):
+                return mean_interval((v[0][0], v[0][1]), (v[1][0], v[1][1]))
+            bounds: tuple[Tensor, Tensor] = super().interval_propagate(*v)
+            return bounds
+
+    return MeanOrProduct

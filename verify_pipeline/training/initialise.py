@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,40 +18,57 @@ def weight_layers(module: nn.Module) -> list[nn.Conv2d | nn.Linear]:
 def ibp_init(module: nn.Module) -> None:
     """Draw the weights of all convolution and linear layers but the last from N(0, σ²).
 
-    ``σ = sqrt(2π) / fan_in``, with which the widths of IBP's intervals neither grow nor vanish
-    from layer to layer. An addition of two branches doubles them: layers that read such a sum get
-    half of that σ, as in the authors' code. Biases and the last layer keep torch's initialisation.
+    ``σ = gain · sqrt(2π) / fan_in``, with which the widths of IBP's intervals neither grow nor
+    vanish from layer to layer: :func:`width_gains`. Biases and the last layer keep torch's
+    initialisation.
     """
-    behind_sums = set(layers_behind_sums(module))
+    gains = width_gains(module)
     for layer in weight_layers(module)[:-1]:
-        gain = 0.5 if layer in behind_sums else 1.0
         fan_in = layer.weight[0].numel()
         with torch.no_grad():
-            layer.weight.normal_(0.0, gain * math.sqrt(2 * math.pi) / fan_in)
+            layer.weight.normal_(0.0, gains[layer] * math.sqrt(2 * math.pi) / fan_in)
 
 
-def layers_behind_sums(module: nn.Module) -> list[nn.Conv2d | nn.Linear]:
-    """The layers that read a sum of two branches, directly or through ReLUs and flattening."""
+def width_gains(module: nn.Module) -> dict[nn.Conv2d | nn.Linear, float]:
+    """The gain of each layer, by what it reads.
+
+    A layer with gain 1 doubles the mean width. The ReLU before it halves it, so 1 is right behind a
+    ReLU, and 1/2 without one (the first layer has 1, as in the paper). An addition of two branches
+    doubles widths; what reads it gets half, as in the authors' code. In a transformer, queries read
+    a sum without a ReLU: 1/4.
+    """
     traced = fx.symbolic_trace(module)
     parts = dict(traced.named_modules())
-    found = []
-    reached = [n for n in traced.graph.nodes if n.target in _SUMS and _branches(n) == 2]
-    for node in reached:  # grows
-        for user in node.users:
-            layer = parts[str(user.target)] if user.op == "call_module" else None
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                found.append(layer)
-            elif isinstance(layer, nn.ReLU | nn.Flatten):
-                reached.append(user)
-    return found
+    gains = dict.fromkeys(weight_layers(module), 1.0)
+    for node in traced.graph.nodes:
+        layer = parts.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            gains[layer] = min(gains[layer], _gain(node, parts))  # it may be called twice
+    return gains
 
 
-_SUMS = (operator.add, operator.iadd, torch.add)
+def _gain(layer: fx.Node, parts: Mapping[str, nn.Module]) -> float:
+    """The gain of one layer: back from it to the layer, sum or input that it reads."""
+    has_relu = False
+    (node,) = _read_by(layer)
+    while node.op != "placeholder":
+        part = parts.get(str(node.target)) if node.op == "call_module" else None
+        has_relu = has_relu or isinstance(part, nn.ReLU) or node.target in _RELUS
+        read = _read_by(node)
+        is_sum = node.target in _SUMS and len(read) == 2
+        if is_sum or len(read) != 1 or isinstance(part, nn.Conv2d | nn.Linear):
+            return (0.5 if is_sum else 1.0) * (1.0 if has_relu else 0.5)
+        (node,) = read
+    return 1.0
 
 
-def _branches(node: fx.Node) -> int:
-    """How many arguments of an addition depend on the network's input: not constants."""
-    return sum(isinstance(each, fx.Node) and each.op != "get_attr" for each in node.args)
+_SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
+_RELUS = (torch.relu, nn.functional.relu, "relu")
+
+
+def _read_by(node: fx.Node) -> list[fx.Node]:
+    """The arguments of an operation that depend on the network's input: no constants."""
+    return [each for each in node.all_input_nodes if each.op != "get_attr"]
 
 
 def l1_norm(module: nn.Module) -> Tensor:

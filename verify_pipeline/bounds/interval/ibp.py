@@ -18,6 +18,7 @@ from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.limits import AtLeast, Maximum, Single
 from verify_pipeline.network.maxima import greater_of
+from verify_pipeline.network.means import mean_of
 from verify_pipeline.network.ops import (
     Add,
     AvgPool2d,
@@ -46,6 +47,7 @@ from verify_pipeline.network.ops import (
     Transpose,
 )
 from verify_pipeline.problem import Box, Specification
+from verify_pipeline.weighted_means import mean_interval
 
 Interval = tuple[Tensor, Tensor]
 """Lower and upper bounds of a value, ``N x *V`` each."""
@@ -86,7 +88,22 @@ def node_interval(graph: Graph, place: int, known: Callable[[int], Interval]) ->
         bounds = torch.maximum(lower, other_lower), torch.maximum(upper, other_upper)
     else:
         bounds = enclose(node.op, *(known(i) for i in node.inputs))
+        bounds = _as_mean(graph, place, known, bounds)
     return sound_lower(bounds[0]), sound_upper(bounds[1])
+
+
+def _as_mean(
+    graph: Graph, place: int, known: Callable[[int], Interval], bounds: Interval
+) -> Interval:
+    """The bounds of a product, and those that hold because its weights sum to one."""
+    pair = mean_of(graph, place)
+    if pair is None:
+        return bounds
+    weights, values = (known(i) for i in pair)
+    if not _largest(*values) <= MODERATE:  # differences from the price would round too much
+        return bounds
+    lower, upper = mean_interval(weights, values)
+    return torch.maximum(bounds[0], lower), torch.minimum(bounds[1], upper)
 
 
 def interval_margins(graph: Graph, box: Box, spec: Specification) -> Tensor:
