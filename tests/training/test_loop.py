@@ -240,17 +240,23 @@ class TestSettings:
 
 
 @pytest.mark.parametrize(
-    ("name", "loss"), [("mlp", "mtl-ibp"), ("resnet", "cc-ibp"), ("vit", "natural")]
+    ("name", "loss", "epochs"),
+    [("mlp", "mtl-ibp", 5), ("resnet", "cc-ibp", 5), ("vit", "natural", 10)],
 )
 def test_other_architectures_learn(
-    name: str, loss: str, images: ImageSet, info: DataSetInfo
+    name: str, loss: str, epochs: int, images: ImageSet, info: DataSetInfo
 ) -> None:
     chosen = settings(
         loss,
         0.05,
         network={"name": name, "width": 0.25},
         epsilon={"target": 0.005, "length": 3},
-        optimiser={"epochs": 5, "batch": 16, "milestones": [4], "learning_rate": 5e-3},
+        optimiser={
+            "epochs": epochs,
+            "batch": 16,
+            "milestones": [epochs - 1],
+            "learning_rate": 5e-3,
+        },
     )
     trained = train(chosen, images, info)
     assert trained.metrics[-1]["train_clean"] > 0.9
