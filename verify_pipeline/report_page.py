@@ -55,9 +55,11 @@ def report(
 
     Raises:
         LedgerError: a ledger is missing, damaged, or holds no verdict.
-        ConfigError: there is no run, or an argument is not as it must be.
+        ConfigError: there is no run, an argument is not as it must be, or ``path`` is a file that
+            is no page.
         DataError: the page cannot be written.
     """
+    _refuse_other_file(Path(path))
     if gallery < 0:
         raise ConfigError("images of the gallery", expected="a number >= 0", got=str(gallery))
     ledgers = [ledger_of(Path(each)) for each in results if not isinstance(each, Summary)]
@@ -79,3 +81,18 @@ def report(
         for summary, shown in zip(summaries, galleries, strict=True)
     ]
     return write_whole(Path(path), as_page(report_page(runs, command, title, layout)))
+
+
+def _refuse_other_file(path: Path) -> None:
+    """Refuse to replace what is no page, such as the ledger or the network that it is about."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        begins = file.read(100).lstrip().lower()
+    if begins and not begins.startswith(b"<!doctype html"):
+        raise ConfigError(
+            f"page {path}",
+            expected="a new file, or an HTML page to replace",
+            got="a file of another kind",
+            remedy="Name another file.",
+        )

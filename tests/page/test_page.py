@@ -308,3 +308,14 @@ def test_nothing_to_show_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="gallery"):
         api.report([run(1)], tmp_path / "x.html", gallery=-1)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["ledger.sqlite", "recipe.yaml", "notes.txt"])
+def test_a_page_replaces_no_file_that_is_none(
+    certified: CertifiedRun, tmp_path: Path, name: str
+) -> None:
+    target = tmp_path / name
+    target.write_bytes(b"SQLite format 3\0")
+    with pytest.raises(ConfigError, match="expected a new file, or an HTML page to replace"):
+        api.report([certified.folder], target)
+    assert target.read_bytes() == b"SQLite format 3\0"

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,40 @@ def test_a_table_compiles(tmp_path: Path, layout: Layout) -> None:
     result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-2000:]
     assert (tmp_path / "paper.pdf").stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", ["verified", "Verified", "method", "Method", "train.x", "robust"])
+def test_a_tool_is_not_called_as_a_column_is(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text("image,verdict\n0,verified\n")
+    layout = Layout(others=(read_other_verdicts(name, path),))
+    with pytest.raises(DataError, match="a name that no column of the table has"):
+        result_table([run(5)], layout)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_tool_has_a_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="expected NAME=FILE"):
+        read_other_verdicts(name, tmp_path / "other.csv")
+
+
+def test_the_csv_has_other_tools_too(tmp_path: Path) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text("image,verdict\n0,verified\n1,falsified\n2,unknown\n3,unsat\n")
+    layout = Layout(others=(read_other_verdicts("A", path),))
+    header, line = rendered([run(5)], "csv", "c", layout).splitlines()
+    assert dict(zip(header.split(","), line.split(","), strict=True))["verified: A"] == "20.0"
+    with pytest.raises(DataError, match="several"):
+        rendered([run(5), run(6, alpha=0.5)], "csv", "c", layout)
+
+
+def test_unfinished_runs_have_no_figure_of_another_tool(tmp_path: Path) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text("image,verdict\n0,verified\n")
+    layout = Layout(others=(read_other_verdicts("A", path),))
+    whole = run(5)
+    for kept in (4, 0):
+        part = replace(whole, records=whole.records[:kept])
+        table = result_table([part], layout)
+        place = [column.name for column in table.columns].index("A")
+        assert table.rows[0][place].text == "–"

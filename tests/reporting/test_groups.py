@@ -1,9 +1,12 @@
 """Rows of a table: what is averaged, what never is, and how far a figure may be trusted."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from tests.reporting.runs import run
+from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.reporting import seconds_table, verdict_table
 from verify_pipeline.reporting.groups import grouped
@@ -86,3 +89,15 @@ def test_seconds_are_given_by_stage() -> None:
     assert (row["clean_seconds"], row["ibp_seconds"], row["crown_seconds"]) == (2.5, 2.0, 0.25)
     assert row["attack_seconds"] == 0.75
     assert row["seconds"] == 5.5
+
+
+def test_files_that_say_little_are_told_apart_by_what_they_say() -> None:
+    def told(seed: str, epsilon: str) -> Summary:
+        summary = run(5, seed=None)
+        notes = {"loss": "mtl-ibp", "alpha": "0.1", "seed": seed, "epsilon": epsilon}
+        return replace(summary, info=replace(summary.info, notes=notes))
+
+    alike = grouped([told("0", "0.1"), told("1", "0.1")])
+    assert [len(group.summaries) for group in alike] == [2]
+    apart = grouped([told("0", "0.1"), told("1", "0.3")])
+    assert [len(group.summaries) for group in apart] == [1, 1]

@@ -111,3 +111,15 @@ def test_the_written_table(tmp_path: Path) -> None:
     assert rows_of(compared)[0][0] == "Method"
     assert len(notes_of(compared)) == 1
     assert pd.read_csv(written[1])["hypervolume"].tolist() == [0.25]
+
+
+def test_two_folders_that_are_only_called_alike_are_not_one_method(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first = tune_folder(tmp_path / "a" / "tune", [(50.0, 50.0)])
+    second = tune_folder(tmp_path / "b" / "tune", [(40.0, 60.0)])
+    for texts in ([str(first), str(second)], [str(first), f"tune={second}"]):
+        with pytest.raises(ConfigError, match=r"two folders called tune\. Type tune=FOLDER"):
+            named_folders(texts)
+    with pytest.raises(ConfigError, match="two folders called tune"):
+        named_folders([f"tune={second}", str(first)])

@@ -217,3 +217,12 @@ def test_the_api_takes_values_and_a_recipe_that_was_read(
     assert repr(result) == f"SweepResult({tmp_path / 'out'}: 2 done)"
     job = json.loads((tmp_path / "out" / "sweep.json").read_text())
     assert job["recipe"] == "tiny"
+
+
+def test_values_whose_folders_are_called_alike_are_refused(
+    recipe: Path, tmp_path: Path, here: Here
+) -> None:
+    out = tmp_path / "out"
+    run_sweep(SweepRequest(recipe, {"certify.indices": ("1:5",)}), out, Machine())
+    with pytest.raises(ConfigError, match=r"indices=15_seed=0 is that of certify\.indices=1:5"):
+        run_sweep(SweepRequest(recipe, {"certify.indices": ("15",)}), out, Machine())

@@ -119,3 +119,31 @@ def test_files_that_are_no_space_are_refused(tmp_path: Path, text: str, message:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         read_space(tmp_path / "none.yaml", "ibp")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "certify.epsilon",
+        "certify.timeout",
+        "train.data.validation",
+        "train.seed",
+        "train.watch.every",
+    ],
+)
+def test_what_is_measured_is_not_searched(key: str) -> None:
+    space = Space(parameters={key: Range(choices=(1, 2))})
+    with pytest.raises(ConfigError, match=f"settings of the training; got {key}"):
+        check_space(space, "digits-cc-ibp", {})
+
+
+def test_texts_where_numbers_belong_are_the_recipes_mistakes() -> None:
+    space = Space(
+        parameters={
+            "train.optimiser.epochs": Range(choices=("a", 3)),
+            "train.optimiser.milestones": (Range(choices=("b", 2)),),
+        }
+    )
+    with pytest.raises(ConfigError, match="train.optimiser.milestones") as error:
+        check_space(space, "digits-cc-ibp", {})
+    assert "train.optimiser.epochs (--space)" in str(error.value)

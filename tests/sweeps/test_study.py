@@ -151,3 +151,16 @@ def test_a_missing_optuna_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(DependencyError, match=r"pip install 'verify_pipeline\[tune\]'"):
         Study(tmp_path, 2, 0)
+
+
+def test_a_line_that_was_half_written_is_dropped(tmp_path: Path) -> None:
+    with Study(tmp_path, 2, 0) as study:
+        do(study, 2)
+    journal = tmp_path / module.JOURNAL
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 4, "worker_id": "x')
+    with Study(tmp_path, 2, 0) as study:
+        assert [each.number for each in do(study, 3)] == [2]
+    assert journal.read_bytes().startswith(whole)
+    with Study(tmp_path, 2, 0) as study:
+        assert len(study.trials()) == 3

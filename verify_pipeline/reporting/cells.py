@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from verify_pipeline.certify.tally import Summary
-from verify_pipeline.errors import ConfigError
+from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.reporting.facts import asked_text, epsilon_text
 from verify_pipeline.reporting.literature import Published, published_for
 from verify_pipeline.reporting.notes import notes, reasons
 from verify_pipeline.reporting.other_tools import OtherVerdicts, agreement, check_meant
 from verify_pipeline.reporting.results import ResultRow, results
-from verify_pipeline.reporting.statistics import Share, share_of
+from verify_pipeline.reporting.statistics import Share
 from verify_pipeline.reporting.table import MISSING, Cell, Column, Table, lifted
-from verify_pipeline.reporting.tables import PERCENTAGES, WITH_INTERVALS, seconds_table
+from verify_pipeline.reporting.tables import PERCENTAGES, WITH_INTERVALS, seconds_table, verified_by
 
 HEADINGS = {
     "network": "Network",
@@ -108,6 +108,7 @@ def result_table(summaries: Sequence[Summary], layout: Layout = PLAIN) -> Table:
         DataError: verdicts of another tool are not of the images, or may be of several runs.
     """
     check_meant(summaries, layout.others)
+    _refuse_own_names(layout.others)
     rows = results(summaries, layout.by)
     papers = published_for(_questions(summaries)) if layout.literature else ()
     lines = [_own(row, papers, layout) for row in rows] + [_quoted(paper) for paper in papers]
@@ -139,6 +140,19 @@ def with_seconds(table: Table, summaries: Sequence[Summary], by: Sequence[str] =
     return replace(table, columns=(*table.columns, *map(_column, _SECONDS)), rows=rows)
 
 
+def _refuse_own_names(others: Iterable[OtherVerdicts]) -> None:
+    """Refuse another tool that is called as a column of the table is."""
+    own = {*HEADINGS, *HEADINGS.values(), *(text.removesuffix(" %") for text in HEADINGS.values())}
+    for other in others:
+        if other.name in own or other.name.startswith("train."):
+            raise DataError(
+                f"verdicts of {other.name}",
+                expected="a name that no column of the table has",
+                got=other.name,
+                remedy="Type the tool's name: --verdicts-of NAME=FILE.",
+            )
+
+
 def _averaged(rows: Sequence[ResultRow]) -> list[str]:
     """A note on what differs among the runs of a row besides their seeds."""
     names = dict.fromkeys(name for row in rows for name in row.group.averaged)
@@ -161,8 +175,8 @@ def _own(row: ResultRow, papers: Sequence[Published], layout: Layout) -> _Line:
     if row.undecided is not None:
         cells["undecided"] = Cell(f"{row.undecided:g}")
     for other in layout.others:
-        counts = [other.verified(run) for run in runs]
-        cells[other.name] = _share(share_of(counts, [run.tally.images for run in runs]), "")
+        share = verified_by(other, row)
+        cells[other.name] = Cell(MISSING) if share is None else _share(share, "")
     paper = next((paper for paper in papers if _is_of(row, paper)), None)
     if paper is not None:
         for name, published in (("standard", paper.standard), ("verified", paper.verified)):

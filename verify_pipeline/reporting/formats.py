@@ -40,7 +40,9 @@ def _html(summaries: Sequence[Summary], command: str, layout: Layout) -> str:
 
 
 def _csv(summaries: Sequence[Summary], command: str, layout: Layout) -> str:
-    return verdict_table(summaries, layout.by).to_csv(index=False, lineterminator="\n")
+    return verdict_table(summaries, layout.by, layout.others).to_csv(
+        index=False, lineterminator="\n"
+    )
 
 
 FORMATS: Mapping[str, Renderer] = {

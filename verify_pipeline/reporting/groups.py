@@ -156,6 +156,9 @@ class _Described:
         training = {k: v for k, v in self.training.items() if k != "train.seed"}
         names = ("method", "alpha", "sabr_lambda", "architecture")
         told = "" if training else self.known.file
+        if not training:  # files of other versions say less: all that they say but the seed
+            notes = self.summary.info.notes
+            training = {k: v for k, v in notes.items() if k not in ("seed", "recipe")}
         words = json.dumps(training, sort_keys=True, default=str)
         return (self.question, *(self.value(name) for name in names), told, words)
 

@@ -76,6 +76,8 @@ def read_other_verdicts(name: str, path: Path) -> OtherVerdicts:
     Raises:
         DataError: the file cannot be read, or holds something else.
     """
+    if not name.strip() or path == Path():
+        raise DataError("verdicts of another tool", expected="NAME=FILE", got=f"{name}={path}")
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
@@ -100,13 +102,13 @@ def read_other_verdicts(name: str, path: Path) -> OtherVerdicts:
                 + ", ".join(word for words in WORDS.values() for word in words),
                 got=f"{image!r}, {verdict!r}",
             )
-        if found.setdefault((network, int(image)), status) is not status:
+        if found.setdefault((network.strip(), int(image)), status) is not status:
             raise DataError(
                 f"verdicts of {name}, line {line}",
                 expected=f"one verdict on image {image}",
                 got="another one than before",
             )
-    return OtherVerdicts(name, found)
+    return OtherVerdicts(name.strip(), found)
 
 
 def check_meant(summaries: Sequence[Summary], others: Iterable[OtherVerdicts]) -> None:

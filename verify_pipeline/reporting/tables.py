@@ -12,7 +12,9 @@ import pandas as pd
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.reporting.groups import NAMES, RunGroup, grouped
+from verify_pipeline.reporting.other_tools import OtherVerdicts, check_meant
 from verify_pipeline.reporting.results import ResultRow, results
+from verify_pipeline.reporting.statistics import Share, share_of
 
 PERCENTAGES = {
     "standard": "classified rightly as they are",
@@ -35,7 +37,9 @@ WITH_INTERVALS = ("standard", "verified")
 """Percentages that are given with their spread."""
 
 
-def verdict_table(summaries: Sequence[Summary], by: Sequence[str] = ()) -> pd.DataFrame:
+def verdict_table(
+    summaries: Sequence[Summary], by: Sequence[str] = (), others: Sequence[OtherVerdicts] = ()
+) -> pd.DataFrame:
     """Accuracies in %, and the number of undecided images.
 
     Columns: what distinguishes the rows (``groups.NAMES``, and settings of trainings that differ);
@@ -45,18 +49,35 @@ def verdict_table(summaries: Sequence[Summary], by: Sequence[str] = ()) -> pd.Da
     is not finished); for :data:`WITH_INTERVALS` also ``…_deviation`` (over runs), or ``…_low`` and
     ``…_high`` (95 % Wilson interval over images, where there is one run); ``undecided`` (missing
     where a run is not finished), ``settings`` (the digest of what was tried) and
-    ``network_sha256`` (of a row with one run). A column without any value is left out.
+    ``network_sha256`` (of a row with one run). A column without any value is left out. At the end
+    stands ``verified: NAME`` for each other tool, likewise in %.
 
     Args:
         summaries: the runs.
         by: what rows are grouped by; see :func:`~verify_pipeline.reporting.groups.grouped`.
+        others: verdicts of other tools on the same images.
+
+    Raises:
+        DataError: verdicts of another tool are not of the images, or may be of several runs.
     """
+    check_meant(summaries, others)
     rows = results(summaries, by)
     frame = pd.DataFrame([_verdict_row(row) for row in rows])
     frame = frame.astype({"requested": "Int64", "seeds": "Int64", "undecided": "Float64"})
     if (frame["undecided"].dropna() % 1 == 0).all():
         frame = frame.astype({"undecided": "Int64"})
+    for other in others:
+        shares = [verified_by(other, row) for row in rows]
+        frame[f"verified: {other.name}"] = [_rounded(s.value) if s else None for s in shares]
     return frame.drop(columns=_needless(frame, summaries), errors="ignore")
+
+
+def verified_by(other: OtherVerdicts, row: ResultRow) -> Share | None:
+    """The images of a row that another tool verifies, in %; None: a run is not finished."""
+    if "verified" not in row.shares:
+        return None
+    runs = row.group.summaries
+    return share_of([other.verified(run) for run in runs], [run.tally.images for run in runs])
 
 
 def seconds_table(summaries: Sequence[Summary], by: Sequence[str] = ()) -> pd.DataFrame:

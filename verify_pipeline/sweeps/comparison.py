@@ -124,16 +124,22 @@ class FrontComparison:
 def named_folders(texts: Iterable[str]) -> dict[str, tuple[Path, ...]]:
     """Folders by method, of texts such as ``runs/cc`` or ``CC-IBP=runs/cc``.
 
-    Folders with one name are repetitions of one method; a folder without one has its own name.
+    Folders given one name are repetitions of one method; a folder without one has its own name.
 
     Raises:
         ConfigError: a text without a folder, or a folder twice.
     """
     found: dict[str, tuple[Path, ...]] = {}
+    own: set[str] = set()
     for text in texts:
         name, equals, folder = text.partition("=")
         if not equals or "/" in name or Path(text).is_dir():
             name, folder = Path(text).resolve().name, text
+            if name in found:
+                raise _one_name(name)
+            own.add(name)
+        elif name in own:
+            raise _one_name(name)
         if not name or not folder:
             raise ConfigError("front", expected="FOLDER or NAME=FOLDER", got=repr(text))
         found[name] = (*found.get(name, ()), Path(folder))
@@ -141,6 +147,15 @@ def named_folders(texts: Iterable[str]) -> dict[str, tuple[Path, ...]]:
     if len(set(given)) < len(given):
         raise ConfigError("front", expected="each folder once", got="one twice")
     return found
+
+
+def _one_name(name: str) -> ConfigError:
+    return ConfigError(
+        "front",
+        expected="a name for each method",
+        got=f"two folders called {name}",
+        remedy=f"Type {name}=FOLDER for both if they are one method, else another name for each.",
+    )
 
 
 def compare_fronts(

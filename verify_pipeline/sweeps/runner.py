@@ -10,7 +10,7 @@ from pathlib import Path
 from verify_pipeline import data, pipeline, reports, strict_json
 from verify_pipeline.atomic_write import check_folder, write_whole
 from verify_pipeline.config import Recipe, load_recipe
-from verify_pipeline.errors import StudyError
+from verify_pipeline.errors import ConfigError, StudyError
 from verify_pipeline.run_folders import RECIPE
 from verify_pipeline.sweeps import folders
 from verify_pipeline.sweeps.figure import draw_figure
@@ -90,11 +90,29 @@ def plan_sweep(request: SweepRequest, folder: Path) -> SweepPlan:
             folders.refuse_other(folder, kept, said)
             folders.refuse_other_recipe(folder, text)
             held = {name: GridRun(name, values) for name, values in kept["runs"].items()}
+            _refuse_one_name(held, runs)
             runs = held | runs
         recipes = check_runs(source, request.overrides, tuple(runs.values()))
     said["runs"] = {name: dict(run.values) for name, run in runs.items()}
     known = {name: _known(folder / name, run, recipes[name]) for name, run in runs.items()}
     return SweepPlan(said, text, tuple(runs.values()), recipes, known)
+
+
+def _refuse_one_name(held: Mapping[str, GridRun], wanted: Mapping[str, GridRun]) -> None:
+    """Refuse a run whose folder is that of other values, such as ``15`` after ``1:5``."""
+    for name in held.keys() & wanted.keys():
+        if dict(held[name].values) != dict(wanted[name].values):
+            raise ConfigError(
+                "--grid",
+                expected=f"values whose folders differ; {name} is that of "
+                + _typed(held[name].values),
+                got=_typed(wanted[name].values),
+                remedy="Name another folder for --out.",
+            )
+
+
+def _typed(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={text}" for key, text in values.items())
 
 
 def run_sweep(

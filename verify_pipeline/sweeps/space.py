@@ -129,7 +129,8 @@ class Space:
             chosen: a number or choice for each name of :meth:`ranges`.
             epochs: of the recipe, where the space does not choose them.
         """
-        epochs = int(chosen.get(EPOCHS, epochs))
+        given = chosen.get(EPOCHS, epochs)
+        epochs = given if isinstance(given, int) else epochs  # the recipe's check names others
         texts = {name: _text(each, chosen[name], epochs) for name, each in self.ranges().items()}
         return {
             key: texts[key]
@@ -149,7 +150,15 @@ def _text(range_: Range, value: Any, epochs: int) -> str:
 
 def _in_order(texts: Iterable[str]) -> list[str]:
     """Numbers of a list by size, each once: milestones that coincide are one."""
-    return sorted(dict.fromkeys(texts), key=float)
+    return sorted(dict.fromkeys(texts), key=_size)
+
+
+def _size(text: str) -> float:
+    """A number to sort by; what is none comes last, and the recipe's check names it."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.inf
 
 
 def read_space(source: Path | None, loss: str) -> Space:
@@ -171,14 +180,31 @@ def read_space(source: Path | None, loss: str) -> Space:
     return read_settings(Space, path)
 
 
+MEASURES = ("train.data", "train.seed", "train.watch")
+"""Keys of the training that say which images trials are compared on, or how they are watched."""
+
+
+def _is_searchable(key: str) -> bool:
+    measures = any(key == each or key.startswith(f"{each}.") for each in MEASURES)
+    return key.startswith("train.") and not measures
+
+
 def check_space(space: Space, source: Path | str, base: Mapping[str, str]) -> None:
-    """Refuse a space whose ends some recipe could not take, or that names no setting.
+    """Refuse a space of what is no setting of a training, or whose ends a recipe could not take.
 
     Each end is tried with the first end of all others, and all first and all last ends together.
 
     Raises:
         ConfigError: all mistakes, in one error.
     """
+    fixed = [key for key in space.parameters if not _is_searchable(key)]
+    if fixed:
+        raise ConfigError(
+            "search space",
+            expected="settings of the training",
+            got=", ".join(fixed),
+            remedy="What is measured, and on which images, is the same for all trials: --set.",
+        )
     recipe: Recipe = load_recipe(source, base)
     ranges, epochs = space.ranges(), recipe.train.optimiser.epochs
     first = {name: each.ends[0] for name, each in ranges.items()}

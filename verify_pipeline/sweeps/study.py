@@ -107,6 +107,8 @@ class Study:
         path = self._folder / JOURNAL
         try:
             lock: Any = FileLock(self._folder / f".{JOURNAL}.lock", WAIT, _LOCKED)
+            with lock:
+                _drop_half_line(path)
             storage = JournalStorage(JournalFileBackend(str(path), lock))
             study = optuna.create_study(
                 study_name=NAME,
@@ -208,6 +210,19 @@ class Study:
         """Trials that other commands work on now."""
         running = [t for t in self._study.get_trials(deepcopy=False) if t.state.name == "RUNNING"]
         return sum(self._in_hands(t) and t.user_attrs["owner"] != self._owner for t in running)
+
+
+def _drop_half_line(path: Path) -> None:
+    """Remove what a process that died, or a full disk, left of a journal's last line.
+
+    Optuna would append to it, after which the journal could not be read any more.
+    """
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        text = file.read()
+        if text and not text.endswith(b"\n"):
+            file.truncate(text.rfind(b"\n") + 1)
 
 
 _LOCKED = (
