@@ -144,6 +144,6 @@ def test_texts_where_numbers_belong_are_the_recipes_mistakes() -> None:
             "train.optimiser.milestones": (Range(choices=("b", 2)),),
         }
     )
-    with pytest.raises(ConfigError, match="train.optimiser.milestones") as error:
+    with pytest.raises(ConfigError, match="milestones") as error:
         check_space(space, "digits-cc-ibp", {})
     assert "train.optimiser.epochs (--space)" in str(error.value)
