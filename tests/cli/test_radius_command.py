@@ -99,4 +99,4 @@ def test_a_recipe_gives_the_settings(typed: tuple[object, ...], tmp_path: Path) 
     )
     code, shown, err = command(*typed, "--up-to", "0.2", "--recipe", recipe)
     assert code == 0, err
-    assert "2 images, ε up to 0.2" in shown.replace("51/255", "0.2")
+    assert "2 images, ε up to 0.2" in shown

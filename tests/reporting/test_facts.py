@@ -7,7 +7,7 @@ import pytest
 
 from verify_pipeline.certify.records import Run, RunInfo
 from verify_pipeline.certify.tally import Summary
-from verify_pipeline.reporting.facts import facts
+from verify_pipeline.reporting.facts import epsilon_text, facts
 from verify_pipeline.reporting.literature import bibliography, published, published_for
 
 INFO = RunInfo(Run("n" * 64, "mnist", "test", "linf 0.1", "margins", "s"), "file", 0.1, "{}")
@@ -65,3 +65,18 @@ def test_published_rows_are_found_by_data_and_epsilon() -> None:
     assert all((row.data, row.epsilon) == ("cifar10", 2 / 255) for row in rows)
     (ours,) = [r for r in rows if (r.method, r.source) == ("CC-IBP", "depalma2024expressive")]
     assert (ours.standard, ours.verified, ours.checked) == (80.09, 63.78, True)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "text"),
+    [
+        (2 / 255, "2/255"),
+        (51 / 255, "0.2"),
+        (0.4, "0.4"),
+        (50 / 255, "50/255"),
+        (0.1, "0.1"),
+        (1, "1"),
+    ],
+)
+def test_epsilon_is_written_as_people_write_it(epsilon: float, text: str) -> None:
+    assert epsilon_text(epsilon) == text

@@ -101,3 +101,12 @@ def test_files_that_say_little_are_told_apart_by_what_they_say() -> None:
     assert [len(group.summaries) for group in alike] == [2]
     apart = grouped([told("0", "0.1"), told("1", "0.3")])
     assert [len(group.summaries) for group in apart] == [1, 1]
+
+
+def test_a_setting_that_tells_rows_of_several_seeds_apart_is_a_column() -> None:
+    # each run has a file of its own, which must not hide that rows look alike
+    runs = [run(5, seed=seed, l1=l1, name=f"{seed}-{l1}") for l1 in (0.0, 1e-4) for seed in (0, 1)]
+    frame = verdict_table(runs)
+    assert "network" not in frame
+    assert frame["train.optimiser.l1"].tolist() == [0.0, 1e-4]
+    assert frame["seeds"].tolist() == [2, 2]

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from tests.reporting.runs import run
 from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.records import Record, Run, RunInfo
 from verify_pipeline.certify.tally import Summary, Tally
@@ -25,7 +26,7 @@ from verify_pipeline.reporting import (
 )
 from verify_pipeline.reporting.cells import HEADINGS
 from verify_pipeline.reporting.facts import epsilon_text
-from verify_pipeline.reporting.notes import notes
+from verify_pipeline.reporting.notes import notes, reasons
 from verify_pipeline.reporting.tables import PERCENTAGES
 
 ALL = '["clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound"]'
@@ -320,3 +321,9 @@ def test_progress_bars_show_what_each_stage_decided() -> None:
         bars.finished()
     assert "1 of 3 images are decided already" in out.getvalue()
     assert "1 verified" in out.getvalue()
+
+
+def test_undecided_images_of_many_runs_are_one_line() -> None:
+    runs = [run(5, open_=2, seed=seed) for seed in range(4)]
+    assert reasons(runs[:3]) == [f"net (mnist test, ε = 0.1): 2 ({Reason.TIMEOUT.value})"] * 3
+    assert reasons([*runs, run(5, seed=9)]) == [f"in 4 of 5 runs: 8 ({Reason.TIMEOUT.value})"]

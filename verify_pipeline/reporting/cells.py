@@ -173,7 +173,8 @@ def _own(row: ResultRow, papers: Sequence[Published], layout: Layout) -> _Line:
     cells |= {name: _share(share, name) for name, share in row.shares.items() if _says(row, name)}
     cells["robust"] = _robust(row)
     if row.undecided is not None:
-        cells["undecided"] = Cell(f"{row.undecided:g}")
+        whole = float(row.undecided).is_integer()
+        cells["undecided"] = Cell(f"{row.undecided:.{0 if whole else 1}f}")
     for other in layout.others:
         share = verified_by(other, row)
         cells[other.name] = Cell(MISSING) if share is None else _share(share, "")

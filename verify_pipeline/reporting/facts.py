@@ -85,13 +85,23 @@ def facts(summary: Summary) -> RunFacts:
 
 
 def epsilon_text(epsilon: float | None) -> str:
-    """ε as a fraction like ``2/255`` if it equals one, otherwise as the shortest decimal."""
+    """ε as a fraction like ``2/255`` if it equals one, otherwise as the shortest decimal.
+
+    Fifths, such as 0.2, are 51/255 too, but nobody writes them so.
+    """
     if epsilon is None:
         return ""
-    numerator = round(epsilon * 255)
-    if numerator > 0 and numerator / 255 == epsilon and epsilon < 1:
-        return f"{numerator}/255"
+    fraction = fraction_text(epsilon)
+    if fraction and round(epsilon * 255) % 51:
+        return fraction
     return f"{epsilon:g}" if float(f"{epsilon:g}") == epsilon else repr(epsilon)
+
+
+def fraction_text(epsilon: float) -> str:
+    """ε as a fraction like ``2/255``; empty if it equals none, is 0, or at least 1."""
+    numerator = round(epsilon * 255)
+    exact = numerator / 255 == epsilon and 0 < epsilon < 1
+    return f"{numerator}/255" if exact else ""
 
 
 def asked_text(info: RunInfo) -> str:

@@ -169,12 +169,12 @@ def _distinguishing(groups: Sequence[Sequence[_Described]]) -> tuple[str, ...]:
     names = [
         name
         for name in NAMES
-        if name in ("network", *_OF_QUESTION) or any(run.value(name) is not None for run in runs)
+        if name in _OF_QUESTION or any(_common(group, name) is not None for group in groups)
     ]
     names = [name for name in names if name != "seed"]
     alike: dict[Hashable, list[_Described]] = {}
     for group in groups:
-        alike.setdefault(tuple(group[0].value(name) for name in names), []).append(group[0])
+        alike.setdefault(tuple(_common(group, name) for name in names), []).append(group[0])
     settings = [
         key
         for key in sorted({key for run in runs for key in run.training} - _HAS_A_COLUMN)
@@ -185,16 +185,19 @@ def _distinguishing(groups: Sequence[Sequence[_Described]]) -> tuple[str, ...]:
 
 
 def _group(runs: Sequence[_Described], names: Sequence[str]) -> RunGroup:
-    keys = {}
-    for name in names:
-        values = {run.value(name) for run in runs}
-        keys[name] = values.pop() if len(values) == 1 else None
+    keys = {name: _common(runs, name) for name in names}
     seeds = {run.seed for run in runs}
     count = None if None in seeds else len(seeds)
     others = [name for name in NAMES if name not in ("network", "seed")]
     others += sorted({key for run in runs for key in run.training} - _HAS_A_COLUMN)
     averaged = tuple(name for name in others if len({run.value(name) for run in runs}) > 1)
     return RunGroup(keys, tuple(run.summary for run in runs), count, averaged)
+
+
+def _common(runs: Sequence[_Described], name: str) -> Hashable:
+    """What all runs of a group have; None: they differ, as the files of several seeds do."""
+    values = {run.value(name) for run in runs}
+    return values.pop() if len(values) == 1 else None
 
 
 def _hashable(value: object) -> Hashable:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.problem import Reason
@@ -20,19 +21,28 @@ def notes(summaries: Sequence[Summary]) -> list[str]:
     return told
 
 
+MOST_LINES = 3
+"""Runs whose undecided images are told one by one; of more, the sum is told."""
+
+
 def reasons(summaries: Sequence[Summary]) -> list[str]:
-    """The reasons and counts of undecided images, one line per run.
+    """The reasons and counts of undecided images: a line for each run, or one for many runs.
 
     If there are several runs, the line names its run.
     """
-    told = []
-    for summary in summaries:
-        counts = summary.tally.unknown
-        of_run = [f"{counts[one.name]} ({one.value})" for one in Reason if counts.get(one.name)]
-        name = f"{_name(summary)}: " if len(summaries) > 1 else ""
-        if of_run:
-            told.append(name + ", ".join(of_run))
-    return told
+    open_ = [summary for summary in summaries if summary.tally.undecided]
+    if len(open_) > MOST_LINES:
+        total = sum((Counter(summary.tally.unknown) for summary in open_), Counter[str]())
+        return [f"in {len(open_)} of {len(summaries)} runs: {_counted(total)}"]
+    several = len(summaries) > 1
+    return [
+        f"{f'{_name(summary)}: ' if several else ''}{_counted(summary.tally.unknown)}"
+        for summary in open_
+    ]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{counts[one.name]} ({one.value})" for one in Reason if counts.get(one.name))
 
 
 def _unfinished(summary: Summary) -> str:

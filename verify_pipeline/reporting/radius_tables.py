@@ -14,7 +14,7 @@ from verify_pipeline.atomic_write import write_all
 from verify_pipeline.certify.boxes import spread
 from verify_pipeline.certify.radii import AT_LARGEST, MISCLASSIFIED, STEP, RobustnessDistribution
 from verify_pipeline.problem import Reason
-from verify_pipeline.reporting.facts import asked_text, epsilon_text
+from verify_pipeline.reporting.facts import asked_text, epsilon_text, fraction_text
 
 SHOWN_EPSILONS = 9
 """Rows of the table of certified accuracies, at most."""
@@ -144,8 +144,10 @@ def _markdown(headings: tuple[str, ...], rows: list[tuple[str, str, str]]) -> li
 
 def _epsilon(radii: RobustnessDistribution, value: float) -> str:
     """ε as a fraction like 2/255 if all of the grid are such, else as a decimal."""
-    fractions = all("/" in epsilon_text(each) for each in radii.grid)
-    return epsilon_text(value) if fractions and value else f"{value:.6g}"
+    fractions = all(map(fraction_text, radii.grid)) and any(
+        "/" in epsilon_text(each) for each in radii.grid
+    )
+    return fraction_text(value) if fractions and value else f"{value:.6g}"
 
 
 def _number(value: float) -> str:
