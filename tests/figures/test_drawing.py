@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -11,16 +12,19 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.figures.by_hand import RECORDS, run
+from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import ConfigError, DataError, DependencyError
 from verify_pipeline.figures import drawings, plots
+from verify_pipeline.figures.descriptions import describe_stages
 from verify_pipeline.figures.draw.accuracy import draw_accuracy
 from verify_pipeline.figures.draw.cactus import draw_cactus
-from verify_pipeline.figures.draw.stages import cost_text
+from verify_pipeline.figures.draw.stages import cost_text, draw_stages
 from verify_pipeline.figures.draw.training import draw_training
 from verify_pipeline.figures.files import inline_svg, save_figure
 from verify_pipeline.figures.series.accuracy import AccuracyPanel, AccuracyPoint
 from verify_pipeline.figures.series.cactus import CactusCurve
-from verify_pipeline.figures.series.flow import StageFlow
+from verify_pipeline.figures.series.flow import StageFlow, stage_flows
+from verify_pipeline.figures.series.labels import run_labels
 from verify_pipeline.figures.series.training import training_curves
 from verify_pipeline.figures.style import (
     FONT,
@@ -132,6 +136,40 @@ def test_losses_that_explode_get_a_logarithmic_axis() -> None:
     with styled():
         figure = draw_training([training_curves(rows, "a")])
     assert figure.axes[0].get_yscale() == "log"
+
+
+def test_accuracies_are_never_on_a_logarithmic_axis() -> None:
+    rows = [{"epoch": n, "train_clean": 0.01 * 9**n, "train_loss": 1.0} for n in (0, 1, 2)]
+    with styled():
+        figure = draw_training([training_curves(rows, "a")])
+    (accuracy, loss) = figure.axes
+    assert accuracy.get_yscale() == loss.get_yscale() == "linear"
+    assert accuracy.get_ylim() == (0, 102)
+
+
+def test_long_titles_of_panels_stay_in_the_figure() -> None:
+    name = "a network's file with a name that goes on and on and on and on"
+    flows = [StageFlow("branch-and-bound", 1000, 1, 2, 4.0)]
+    with styled():
+        figure = draw_stages([(f"{name} {place}", flows) for place in range(2)])
+        figure.draw_without_rendering()
+    assert figure.get_tightbbox().x1 <= figure.get_figwidth() + 0.01
+    assert all("…" in axes.get_title(loc="left") for axes in figure.axes)
+
+
+def test_a_file_is_named_only_where_nothing_else_tells_runs_apart() -> None:
+    def of_file(summary: Summary, name: str) -> Summary:
+        return replace(summary, info=replace(summary.info, network_name=name))
+
+    first, second = of_file(run(), "a-long-name"), of_file(run(network="x"), "another-long-name")
+    assert run_labels([first, of_file(run(loss="ibp"), "b")]) == ["CC-IBP, α = 0.2", "IBP"]
+    assert all("long-name" in label for label in run_labels([first, second]))
+
+
+def test_the_clean_stage_finds_wrong_images_not_falsified_ones() -> None:
+    words = describe_stages([("a", stage_flows(run()))])
+    assert "clean: 6 images, 0 verified, 1 wrong" in words
+    assert "attack: 3 images, 0 verified, 1 falsified" in words
 
 
 def test_settings_of_the_user_neither_count_nor_change() -> None:

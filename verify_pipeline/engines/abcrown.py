@@ -181,7 +181,7 @@ class Engine:
         claim = read_status(row.status)
         words = f"{self.tool.title}: {row.status}"
         if row.domains is not None:
-            words += f", {row.domains} domains"
+            words += f", {row.domains} domain{'' if row.domains == 1 else 's'}"
         answer = ToolAnswer(0, claim, row.status, seconds, row.seconds, row.domains, detail=words)
         if claim is ToolClaim.UNSAFE:
             return replace(answer, point=read_point(folder, place))

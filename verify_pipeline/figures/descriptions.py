@@ -60,8 +60,8 @@ def describe_stages(funnels: Sequence[tuple[str, Sequence[StageFlow]]]) -> str:
     for label, flows in funnels:
         stages = [
             f"{flow.stage}: {flow.entered} images, {flow.verified} verified, "
-            f"{flow.falsified} falsified, {flow.left} open"
-            + ("" if flow.seconds is None else f", {flow.seconds:.3g} seconds")
+            f"{flow.falsified} {'wrong' if flow.stage == 'clean' else 'falsified'}, "
+            f"{flow.left} open" + ("" if flow.seconds is None else f", {flow.seconds:.3g} seconds")
             for flow in flows
         ]
         words.append(f"{label}. {'; '.join(stages)}.")

@@ -63,6 +63,6 @@ class BranchAndBoundStage:
             yield replace(
                 found,
                 seconds=(found.seconds or 0.0) + preparing,
-                detail=f"{found.subproblems} domains",
+                detail=f"{found.subproblems} domain{'' if found.subproblems == 1 else 's'}",
                 final=found.reason is Reason.TIMEOUT,
             )

@@ -19,7 +19,7 @@ MOST = 12
 
 
 def run_panels(
-    labels: Sequence[str], width: Width, height: float, across: str
+    labels: Sequence[str], width: Width, height: float, across: str, beside: float = 20.0
 ) -> tuple[Figure, list[Axes]]:
     """A figure with a panel for each run, above each other; a single one has no title.
 
@@ -28,6 +28,7 @@ def run_panels(
         width: of the figure.
         height: of a panel, in inches.
         across: names the horizontal axis, which all panels share.
+        beside: points that stand to the left of each panel, where its title does not reach.
 
     Raises:
         ConfigError: there are too many runs.
@@ -44,7 +45,7 @@ def run_panels(
         lowest.set_xlabel(across)
         lowest.tick_params(axis="x", labelbottom=True)
     if len(labels) > 1:
-        room = INCHES[width] * 72 / columns - 20
+        room = INCHES[width] * 72 / columns - beside - 8
         for axes, label in zip(panels, labels, strict=False):
             axes.set_title(shortened(label, room), loc="left")
     return figure, panels[: len(labels)]

@@ -27,7 +27,7 @@ PARTS = {
     "falsified": FALSIFIED,
     "left": OPEN,
 }
-NAMES = {"verified": "verified", "falsified": "falsified", "left": "still open"}
+NAMES = {"verified": "verified", "falsified": "falsified (clean: wrong)", "left": "still open"}
 
 
 def draw_stages(
@@ -46,7 +46,8 @@ def draw_stages(
     """
     labels = [label for label, _ in funnels]
     most = max(len(flows) for _, flows in funnels)
-    figure, panels = run_panels(labels, width, 0.4 + 0.24 * most, "images")
+    names = max(text_width(flow.stage) for _, flows in funnels for flow in flows)
+    figure, panels = run_panels(labels, width, 0.4 + 0.24 * most, "images", names + 12)
     handles = [_bars(axes, flows) for axes, (_, flows) in zip(panels, funnels, strict=True)]
     legend_below(figure, handles[0], list(NAMES.values()))
     return figure

@@ -36,6 +36,9 @@ MARKS = 6
 LOGARITHMIC = 30
 """Losses that differ by more than this factor get a logarithmic axis."""
 
+FEW_DECADES = 1e3
+"""Up to this factor, a logarithmic axis has labels at 1, 2 and 5 of each decade."""
+
 INCHES_OF = {ACCURACY: 1.35, LOSS: 1.35, EPSILON: 0.75, ALPHA: 0.75}
 """Heights of the panels."""
 
@@ -71,15 +74,28 @@ def draw_training(trainings: Sequence[TrainingCurves], width: Width = "column") 
         drawn = [each.panels.get(name, ()) for each in trainings]
         for axes, curves in zip(line, drawn, strict=True):
             handles |= _draw(axes, curves)
-        if _wide([value for curves in drawn for curve in curves for value in curve.values]):
-            line[0].set_yscale("log")
-        else:
-            line[0].set_ylim(bottom=0)
+        _scale(line[0], name, [v for curves in drawn for curve in curves for v in curve.values])
     _label_columns(grid, [each.label for each in trainings], width)
     figure.align_ylabels()
     shown = [name for name in ORDER if name in handles]
     legend_below(figure, [handles[name] for name in shown], shown)
     return figure
+
+
+def _scale(axes: Axes, name: str, values: Sequence[float]) -> None:
+    """The vertical axis of a row of panels: accuracies from 0 to 100 %, wide losses by decades."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if name == ACCURACY:
+        axes.set_ylim(0, 102)
+    elif name == LOSS and _wide(values):
+        axes.set_yscale("log")
+        few = max(values) < FEW_DECADES * min(values)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(bottom=0)
 
 
 def _label_columns(grid: Any, labels: Sequence[str], width: Width) -> None:

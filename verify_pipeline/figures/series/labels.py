@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.reporting.facts import RunFacts, facts
@@ -24,8 +24,10 @@ def run_labels(results: Sequence[Summary], without: Sequence[str] = ()) -> list[
         for name in names
         if name not in without and (name in _ALWAYS or len({each[name] for each in words}) > 1)
     ]
-    labels = [", ".join(each[name] for name in told if each[name]) for each in words]
-    labels = _with_training(labels, known)
+    # a file's name is long, and says again what the method says
+    labels = _with_training(_joined(words, [name for name in told if name != "file"]), known)
+    if len(set(labels)) < len(labels):
+        labels = _with_training(_joined(words, told), known)
     again = Counter(labels)
     return [
         label if again[label] == 1 else f"{label}, {_digests(result)}"
@@ -34,6 +36,10 @@ def run_labels(results: Sequence[Summary], without: Sequence[str] = ()) -> list[
 
 
 _ALWAYS = ("method", "parameter")
+
+
+def _joined(words: Sequence[Mapping[str, str]], told: Sequence[str]) -> list[str]:
+    return [", ".join(each[name] for name in told if each[name]) for each in words]
 
 
 def parameter_text(known: RunFacts) -> str:
