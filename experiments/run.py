@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from verify_pipeline import api
-from verify_pipeline.errors import ConfigError, VerifyPipelineError
+from verify_pipeline.errors import ConfigError, DataError, VerifyPipelineError
 from verify_pipeline.figures import drawings
 from verify_pipeline.figures.files import save_figure
 from verify_pipeline.reporting import Layout
@@ -84,9 +84,10 @@ def _yaml(name: str) -> dict[str, Any]:
     return dict(yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
-def run(plan: Plan, asked: argparse.Namespace) -> list[api.Summary]:
-    """All sweeps of an experiment; what failed is told and left out."""
+def run(plan: Plan, asked: argparse.Namespace) -> tuple[list[api.Summary], int]:
+    """The finished runs of all sweeps, and how many failed, which are told and left out."""
     found: list[api.Summary] = []
+    failed = 0
     for name, grid in plan.grids.items():
         folder = asked.runs / asked.data / name
         print(f"{name}: {folder}", file=sys.stderr, flush=True)
@@ -101,20 +102,29 @@ def run(plan: Plan, asked: argparse.Namespace) -> list[api.Summary]:
         )
         for each in result.failed:
             print(f"failed: {each.name}: {each.error}", file=sys.stderr, flush=True)
+        failed += len(result.failed)
         found += [each.summary for each in result.runs if each.summary is not None]
-    return found
+    return found, failed
 
 
 def write(plan: Plan, found: list[api.Summary], asked: argparse.Namespace) -> None:
     """The table and the figures."""
     name = f"{asked.experiment}-{asked.data}"
-    command = f"python experiments/run.py {asked.experiment} --data {asked.data}"
+    seeds = f" --seeds {asked.seeds}" if asked.seeds else ""
+    command = f"python experiments/run.py {asked.experiment} --data {asked.data}{seeds}"
     layout = Layout(by=plan.by)
     api.tabulate(found, asked.out / "results" / "experiments", name, command, layout)
     for kind in plan.figures:
-        drawing = drawings.KINDS[kind](found, "column")
+        drawn = _of_first_seed(found) if kind == "stages" else found
+        drawing = drawings.KINDS[kind](drawn, "page" if kind == "stages" else "column")
         path = asked.out / "docs" / "experiments" / f"{name}-{kind}"
         save_figure(drawing.figure, path, ["svg"], title=drawing.title, command=command)
+
+
+def _of_first_seed(found: list[api.Summary]) -> list[api.Summary]:
+    """The runs that have the least seed: a panel for each run of all seeds would not fit."""
+    seeds = [run.info.notes.get("seed", "") for run in found]
+    return [run for run, seed in zip(found, seeds, strict=True) if seed == min(seeds)]
 
 
 def main() -> None:
@@ -131,10 +141,15 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         plan = read(asked.experiment, asked.data)
-        write(plan, run(plan, asked), asked)
+        found, failed = run(plan, asked)
+        if not found:
+            raise DataError(asked.experiment, expected="a run that did not fail", got="none")
+        write(plan, found, asked)
     except VerifyPipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    if failed:
+        sys.exit(2)
 
 
 if __name__ == "__main__":
