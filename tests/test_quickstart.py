@@ -54,5 +54,5 @@ def test_the_quickstart_does_what_it_shows(
             printed = _run(language, block, capsys)
         else:
             assert set(_masked(block)) <= set(_masked(printed))
-    for name in ("digits.csv", "digits.tex", "digits-stages.pdf", "digits.html"):
+    for name in ("digits.csv", "digits.tex", "digits-stages.pdf", "digits-page.html"):
         assert Path("results", name).is_file()

@@ -165,10 +165,11 @@ class PlaceStatus:
 def status_of(place: Path) -> PlaceStatus:
     """Where the jobs of a run's folder, or of a ledger, stand.
 
-    Nothing there, or an empty folder, is a job that never started.
+    An empty folder is a job that never started.
 
     Raises:
-        LedgerError: a file is no ledger, or a damaged one.
+        LedgerError: nothing is there, a folder of other things, a file that is no ledger, or a
+            damaged one.
         TrainingError: the folder's checkpoint is damaged.
         ConfigError: a job's file is damaged.
     """
@@ -178,16 +179,38 @@ def status_of(place: Path) -> PlaceStatus:
         training = _training(place)
         if training.state == "never started" and found:
             return PlaceStatus(place, None, found)
+        if training.state == "never started" and any(place.iterdir()):
+            raise _nothing(f"folder {place}", "one with neither a checkpoint nor a ledger")
         none = CertificationStatus("never started", place / LEDGER)
         return PlaceStatus(place, training, found or (none,))
-    if place.exists():
-        return PlaceStatus(place, None, tuple(_certifications(place)))
-    return PlaceStatus(place, None, (CertificationStatus("never started", place),))
+    if not place.exists():
+        raise _nothing(str(place), "nothing there")
+    return PlaceStatus(place, None, tuple(_certifications(place)))
+
+
+def _nothing(place: str, got: str) -> LedgerError:
+    return LedgerError(
+        place,
+        expected="a ledger, or the folder of a run",
+        got=got,
+        remedy="A job that has just been typed writes its first file within seconds.",
+    )
 
 
 def _ledgers(folder: Path) -> set[Path]:
-    """The ledgers of a folder: that of its run, and others with a job's file beside them."""
-    return {path for path in {folder / LEDGER, *ledgers_with_jobs(folder)} if path.is_file()}
+    """The ledgers of a folder, also those that a job's file says are to come."""
+    others = {path for path in folder.glob("*.sqlite") if _is_ledger(path)}
+    found = {folder / LEDGER, *ledgers_with_jobs(folder)}
+    return others | {path for path in found if path.is_file()}
+
+
+def _is_ledger(path: Path) -> bool:
+    """Whether a file is a ledger; another program's database in the folder is none of ours."""
+    try:
+        with Ledger.existing(path):
+            return True
+    except LedgerError:
+        return False
 
 
 def _training(folder: Path) -> TrainingStatus:

@@ -96,8 +96,11 @@ def fields(place: Path) -> dict[str, Any]:
 
 def until(place: Path, job: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The status of a job, once it has come so far."""
-    ends = time.monotonic() + PATIENCE
+    ends, now = time.monotonic() + PATIENCE, None
     while time.monotonic() < ends:
+        if not place.exists():  # the job has written nothing yet
+            time.sleep(0.2)
+            continue
         found = fields(place)
         now = found["training"] if job == "training" else found["certifications"][0]
         if now is not None and reached(now):
@@ -151,9 +154,30 @@ def test_a_job_that_never_started(tmp_path: Path) -> None:
     never = {"state": "never started"}
     assert rows(tmp_path)["training"] == never
     assert rows(tmp_path)["certification"] == never | {"ledger": str(tmp_path / LEDGER)}
-    nowhere = tmp_path / "nowhere"
-    assert rows(nowhere) == {"certification": never | {"ledger": str(nowhere)}}
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_where_no_job_can_be_is_an_error(tmp_path: Path, made: bool) -> None:
+    place = tmp_path / "typo"
+    if made:
+        place.mkdir()
+        (place / "letter.txt").write_text("dear")
+    code, out, err = command("status", place)
+    assert (code, out) == (2, "")
+    assert "expected a ledger, or the folder of a run" in err
+    assert ("neither a checkpoint nor a ledger" if made else "nothing there") in err
+
+
+def test_ledgers_of_other_names_are_found_in_a_folder(done: Path, tmp_path: Path) -> None:
+    shutil.copy(done / LEDGER, tmp_path / "first.sqlite")
+    shutil.copy(done / LEDGER, tmp_path / "second.sqlite")
+    with sqlite3.connect(tmp_path / "foreign.sqlite") as book:
+        book.execute("CREATE TABLE a (b)")
+    book.close()
+    code, out, err = command("status", tmp_path)
+    assert code == 0, err
+    assert out.count("finished") == 2
 
 
 def test_a_foreign_file_is_refused(done: Path, tmp_path: Path) -> None:

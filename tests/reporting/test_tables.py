@@ -12,7 +12,7 @@ from tests.reporting.runs import run
 from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.records import Record, Run, RunInfo
 from verify_pipeline.certify.tally import Summary, Tally
-from verify_pipeline.errors import DataError
+from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.problem import TIED, Reason, Status, Verdict
 from verify_pipeline.reporting import (
     ProgressBars,
@@ -327,3 +327,15 @@ def test_undecided_images_of_many_runs_are_one_line() -> None:
     runs = [run(5, open_=2, seed=seed) for seed in range(4)]
     assert reasons(runs[:3]) == [f"net (mnist test, ε = 0.1): 2 ({Reason.TIMEOUT.value})"] * 3
     assert reasons([*runs, run(5, seed=9)]) == [f"in 4 of 5 runs: 8 ({Reason.TIMEOUT.value})"]
+
+
+def test_a_table_replaces_a_table_but_no_page_of_the_same_name(tmp_path: Path) -> None:
+    write_table([summary()], tmp_path, "toy", "x")
+    write_table([summary()], tmp_path, "toy", "x")
+    page = "<!DOCTYPE html>\n<html></html>"
+    (tmp_path / "toy.html").write_text(page, encoding="utf-8")
+    (tmp_path / "toy.csv").unlink()
+    with pytest.raises(ConfigError, match="a whole page"):
+        write_table([summary()], tmp_path, "toy", "x")
+    assert (tmp_path / "toy.html").read_text(encoding="utf-8") == page
+    assert not (tmp_path / "toy.csv").exists()

@@ -211,7 +211,7 @@ def test_a_recipe_without_held_out_images_gets_a_share_and_a_note() -> None:
         ({"objectives": ()}, "got none"),
         ({"estimate": "guess"}, "one of complete, crown, ibp; got 'guess'"),
         ({"objectives": ("attack-robust",), "estimate": "ibp"}, "expected --estimate complete"),
-        ({"timeout": 0.0}, "--timeout; expected seconds > 0"),
+        ({"timeout": 0.0}, "--timeout; expected finite seconds > 0"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:

@@ -87,7 +87,12 @@ def _lines(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"class names {path}", expected="a text file", got=str(error)) from None
-    names = tuple(line.strip() for line in lines if line.strip())
-    if not names:
-        raise DataError(f"class names {path}", expected="a name on each line", got="none")
+    names = tuple(line.strip() for line in lines)
+    empty = [place for place, name in enumerate(names, 1) if not name]
+    if not names or empty:
+        raise DataError(
+            f"class names {path}",
+            expected="a name on each line, class 0 first",
+            got=f"nothing on line {empty[0]}" if empty else "an empty file",
+        )
     return names

@@ -41,9 +41,11 @@ def write_table(
 
     Raises:
         DataError: there is nothing to tabulate, or the folder cannot be written.
-        ConfigError: a name in the layout is unknown.
+        ConfigError: a name in the layout is unknown, or ``<name>.html`` is a whole page, such as
+            that of a report.
     """
     _refuse_nothing(summaries, name)
+    _refuse_page(folder / f"{name}.html")
     table = result_table(summaries, layout)
     contents: dict[Path, str | bytes] = {
         folder / f"{name}.csv": _csv(verdict_table(summaries, layout.by, layout.others), command),
@@ -105,6 +107,21 @@ def _dtype(value: object) -> str:
     if isinstance(value, int):
         return "Int64"
     return "Float64" if isinstance(value, float) else "str"
+
+
+def _refuse_page(path: Path) -> None:
+    """Refuse to replace a report's page; a table in HTML has no doctype."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        begins = file.read(100).lstrip().lower()
+    if begins.startswith(b"<!doctype html"):
+        raise ConfigError(
+            f"table {path}",
+            expected="a new file, or a table to replace",
+            got="a whole page",
+            remedy="Give --out another name.",
+        )
 
 
 def _refuse_nothing(summaries: Sequence[Summary], name: str) -> None:

@@ -225,6 +225,9 @@ def _csv(folder: Path, path: Path, columns: Sequence[str]) -> pd.DataFrame:
         missing = [name for name in columns if name not in frame]
         if missing:
             raise ValueError(f"no column {missing[0]}")
+        for name in columns:
+            if name != "state" and not pd.api.types.is_numeric_dtype(frame[name]):
+                raise ValueError(f"something else than numbers in column {name}")
         return frame
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise StudyError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from verify_pipeline import data, pipeline, reports, strict_json
 from verify_pipeline.atomic_write import check_folder, write_whole
 from verify_pipeline.config import Recipe, load_recipe
+from verify_pipeline.conversions import choose_device
 from verify_pipeline.errors import ConfigError, StudyError
 from verify_pipeline.run_folders import RECIPE
 from verify_pipeline.sweeps import folders
@@ -18,6 +19,7 @@ from verify_pipeline.sweeps.grid import Grid, GridRun, check_runs, full_name, ru
 from verify_pipeline.sweeps.locks import FileLock
 from verify_pipeline.sweeps.processes import Ended, Machine, RunJob, run_all
 from verify_pipeline.sweeps.results import SweepResult, SweepRun, finished_test
+from verify_pipeline.sweeps.tune_plan import check_held_out
 from verify_pipeline.sweeps.watching import JobWatcher, seconds_left
 from verify_pipeline.sweeps.worker import run_job
 
@@ -140,6 +142,7 @@ def run_sweep(
         StudyError: the folder belongs to another sweep, or another command works on it.
         DataError: the data is missing, or the folder cannot be written.
     """
+    choose_device(machine.device)
     check_folder(folder)
     _check_data(plan_sweep(request, folder), machine.data_root)
     watching = watcher or JobWatcher()
@@ -156,7 +159,9 @@ def _check_data(made: SweepPlan, data_root: Path | None) -> None:
     """Refuse, before the first of many processes, what each of them would refuse."""
     names = {recipe.train.data.full_name for recipe in made.recipes.values()}
     sizes = {name: len(data.load(name, "test", data_root)) for name in names}
+    trained = {name: len(data.load(name, "train", data_root)) for name in names}
     for recipe in made.recipes.values():
+        check_held_out(recipe, trained[recipe.train.data.full_name])
         pipeline.check_certification(recipe.certify, sizes[recipe.train.data.full_name])
 
 

@@ -154,7 +154,9 @@ class Study:
         import optuna
 
         number = len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = optuna.samplers.TPESampler(seed=self._seed * SEEDS_APART + number)
+        self._study.sampler = optuna.samplers.TPESampler(
+            seed=(self._seed * SEEDS_APART + number) % 2**32
+        )
         trial = self._study.ask()
 
         def draw(name: str, each: Range) -> Any:

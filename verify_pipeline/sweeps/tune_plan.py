@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -100,8 +101,8 @@ def plan_tuning(request: TuneRequest, folder: Path, data_root: Path | None = Non
     timeout = request.timeout
     if timeout is None:
         timeout = min(base.certify.timeout or TIMEOUT, TIMEOUT)
-    if not timeout > 0:
-        raise ConfigError("--timeout", expected="seconds > 0", got=f"{timeout:g}")
+    if not 0 < timeout < math.inf:
+        raise ConfigError("--timeout", expected="finite seconds > 0", got=f"{timeout:g}")
     said: folders.Said = {
         "recipe": base.name,
         "set": values,
@@ -119,6 +120,20 @@ def plan_tuning(request: TuneRequest, folder: Path, data_root: Path | None = Non
     return TunePlan(said, text, base, space, kept is not None, notes)
 
 
+def check_held_out(recipe: Recipe, images: int) -> None:
+    """Refuse a recipe that holds all training images out, before a process does.
+
+    Raises:
+        ConfigError: no image is left to train on.
+    """
+    if recipe.train.data.validation >= images:
+        raise ConfigError(
+            "train.data.validation",
+            expected=f"fewer than the {images} training images of {recipe.train.data.full_name}",
+            got=str(recipe.train.data.validation),
+        )
+
+
 def _held_out(recipe: Recipe, data_root: Path | None) -> tuple[dict[str, str], tuple[str, ...]]:
     """Held-out images for a recipe that has none, and a note that says so."""
     train = recipe.train
@@ -126,6 +141,7 @@ def _held_out(recipe: Recipe, data_root: Path | None) -> tuple[dict[str, str], t
     test = data.load(train.data.full_name, "test", data_root)
     pipeline.check_certification(recipe.certify, len(test))
     if train.data.validation:
+        check_held_out(recipe, len(images))
         return {}, ()
     count = max(1, min(round(VALIDATION_SHARE * len(images)), VALIDATION_MOST))
     note = (

@@ -12,6 +12,7 @@ from verify_pipeline import reports
 from verify_pipeline.atomic_write import check_folder, write_all
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.config import Recipe, load_recipe
+from verify_pipeline.conversions import choose_device
 from verify_pipeline.errors import ConfigError, StudyError
 from verify_pipeline.run_folders import RECIPE
 from verify_pipeline.sweeps import folders
@@ -74,6 +75,7 @@ def tune(
     if trials < 1:
         raise ConfigError("--trials", expected="at least 1", got=str(trials))
     require_optuna()
+    choose_device(machine.device)
     check_folder(folder)
     made = plan_tuning(request, folder, machine.data_root)
     watching = watcher or JobWatcher()

@@ -71,7 +71,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]], label: str) -> TrainingCu
         label: of the training.
 
     Raises:
-        DataError: there is no epoch, or a value is no number.
+        DataError: there is no epoch, nothing to draw, or a value is no number.
     """
     if not rows:
         raise DataError(f"metrics of {label}", expected="at least one epoch", got="none")
@@ -80,6 +80,10 @@ def training_curves(rows: Sequence[Mapping[str, Any]], label: str) -> TrainingCu
         curve = _curve(rows, column, name, label)
         if curve.values and (panel != ALPHA or len(set(curve.values)) > 1):
             panels[panel] = (*panels.get(panel, ()), curve)
+    if not panels:
+        raise DataError(
+            f"metrics of {label}", expected="accuracies, losses or ε of some epoch", got="none"
+        )
     return TrainingCurves(label, panels)
 
 
