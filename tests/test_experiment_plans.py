@@ -5,12 +5,16 @@ import runpy
 import pytest
 
 from tests.documents import ROOT
+from verify_pipeline.config import load_recipe
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.figures.drawings import KINDS
 from verify_pipeline.reporting.groups import NAMES
 from verify_pipeline.sweeps.grid import check_runs, runs_of
 from verify_pipeline.sweeps.interface import _text, _texts
+from verify_pipeline.sweeps.space import check_space, read_space
+from verify_pipeline.sweeps.trial import check_objectives
 
+FRONTS = runpy.run_path(str(ROOT / "experiments" / "fronts.py"))
 SCRIPT = runpy.run_path(str(ROOT / "experiments" / "run.py"))
 DATA = ("digits", "mnist", "cifar10")
 PLANS = [(name, data) for name in SCRIPT["experiments"]() for data in DATA]
@@ -33,3 +37,29 @@ def test_unknown_experiments_and_data_are_refused() -> None:
         SCRIPT["read"]("beta", "digits")
     with pytest.raises(ConfigError, match="one of digits, mnist, cifar10"):
         SCRIPT["read"]("alpha-zero", "svhn")
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_every_search_of_the_fronts_is_of_a_recipe_and_has_a_space(data: str) -> None:
+    tunings = FRONTS["tunings"](data)
+    assert len(tunings) == 15 == len({each.folder for each in tunings})
+    for each in tunings:
+        overrides = _texts(each.overrides)
+        loss = load_recipe(each.recipe, overrides).train.loss.name
+        assert loss == each.method.lower()
+        check_objectives(("standard", "verified"), each.estimate)
+        check_space(read_space(None, loss), each.recipe, overrides)
+
+
+def test_fronts_are_compared_with_complete_verifications() -> None:
+    rows = [
+        {"method": "IBP", "estimate": "complete", "trials": 4, "area": 0.5, "best_verified": 70.0},
+        {"method": "IBP", "estimate": "crown", "trials": 4, "area": 0.45, "best_verified": 69.0},
+        {"method": "SABR", "estimate": "crown", "trials": 4, "area": 0.7, "best_verified": 80.0},
+        {"method": "SABR", "estimate": "complete", "trials": 4, "area": 0.6, "best_verified": 78.0},
+    ]
+    frame = FRONTS["table"](rows)
+    assert frame["gap"].round(6).tolist() == [0, 0.05, -0.1, 0]
+    assert "| SABR | crown | 4 | 0.7000 | -0.1000 |" in FRONTS["markdown"](
+        frame.assign(best_standard=90.0), "made"
+    )
