@@ -34,7 +34,7 @@ def test_a_page_is_written_and_says_what_made_it(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = tmp_path / "classes.txt"
-    names.write_text("cat\n\n<b>dog</b>\nbird\n", encoding="utf-8")
+    names.write_text("cat\n<b>dog</b>\nbird\n", encoding="utf-8")
     arguments = [folder, "--out", tmp_path / "page.html", "--title", "A <title>"]
     arguments += ["--images", folder / "mine.npy", "--labels", folder / "labels.npy"]
     arguments += ["--class-names", names, "--gallery", "2"]
@@ -72,6 +72,9 @@ def test_what_cannot_be_shown_is_refused(folder: Path, tmp_path: Path) -> None:
     assert (code, "--out" in error) == (2, True)
     code, _, error = command("report", folder, "--out", out, "--class-names", tmp_path)
     assert (code, "class names" in error) == (2, True)
+    (tmp_path / "gap.txt").write_text("cat\n\ndog\n", encoding="utf-8")
+    code, _, error = command("report", folder, "--out", out, "--class-names", tmp_path / "gap.txt")
+    assert (code, "nothing on line 2" in error) == (2, True)
     assert not out.exists()
 
 

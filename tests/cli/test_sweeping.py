@@ -115,7 +115,7 @@ def test_a_tuning_by_hand(recipe: Path, tmp_path: Path) -> None:
         (("tune", "digits-cc-ibp", "--objectives", "speed"), "--objectives; expected some of"),
         (("tune", "digits-cc-ibp", "--estimate", "guess"), "--estimate; expected one of"),
         (("tune", "digits-cc-ibp", "--space", "no.yaml"), "no such file"),
-        (("tune", "digits-cc-ibp", "--timeout", "-1"), "--timeout; expected seconds > 0"),
+        (("tune", "digits-cc-ibp", "--timeout", "-1"), "--timeout; expected finite seconds > 0"),
     ],
 )
 def test_mistakes_are_told_and_nothing_is_written(
