@@ -14,6 +14,7 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pandas as pd
@@ -28,15 +29,18 @@ from verify_pipeline.figures.files import save_figure
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
 COMPLETE = "complete"
-DECIMALS = {"area": 4, "gap": 4, "best_standard": 2, "best_verified": 2}
+DECIMALS = {"area": 4, "gap": 4, "area_std": 4, "best_standard": 2, "best_verified": 2}
 HEADINGS = {
     "method": "Method",
     "estimate": "Searched by",
+    "seeds": "Seeds",
     "trials": "Trials",
     "ended_early": "Ended early",
+    "failed": "Failed",
     "front": "On the front",
     "area": "Dominated area",
-    "gap": "Area less than complete's",
+    "area_std": "± std",
+    "gap": "Less than complete's",
     "best_standard": "Best standard %",
     "best_verified": "Best verified %",
 }
@@ -49,6 +53,7 @@ class Tuning:
     Attributes:
         method: its name in the table.
         estimate: how verified accuracy is measured in the search.
+        seed: of what the search draws.
         recipe: that is tuned.
         overrides: of the recipe.
         trials: that the search has.
@@ -56,6 +61,7 @@ class Tuning:
 
     method: str
     estimate: str
+    seed: int
     recipe: str
     overrides: dict[str, Any]
     trials: int
@@ -63,11 +69,15 @@ class Tuning:
     @property
     def folder(self) -> Path:
         """Of the tuning, below that of the data set."""
-        return Path("fronts", f"{self.method.lower()}-{self.estimate}")
+        return Path("fronts", f"{self.method.lower()}-{self.estimate}-{self.seed}")
 
 
-def tunings(data: str) -> list[Tuning]:
-    """The searches of a data set.
+def tunings(data: str, seeds: int = 0) -> list[Tuning]:
+    """The searches of a data set: all methods and estimates of one seed, then of the next.
+
+    Args:
+        data: name of the set.
+        seeds: how many; 0: as sweeps.yaml says.
 
     Raises:
         ConfigError: there is no such data set.
@@ -79,31 +89,43 @@ def tunings(data: str) -> list[Tuning]:
     base = known["data"][data]
     shared = {**base.get("set", {}), **said["set"].get(data, {})}
     return [
-        Tuning(method, estimate, base["recipe"], {**shared, **values}, said["trials"])
+        Tuning(method, estimate, seed, base["recipe"], {**shared, **values}, said["trials"])
+        for seed in range(seeds or known["seeds"])
         for method, values in said["methods"].items()
         for estimate in said["estimates"]
     ]
 
 
-def row_of(tuning: Tuning, result: api.TuneResult, front: api.FrontComparison) -> dict[str, Any]:
-    """One search in the table; accuracies and areas are of test images."""
-    states = [trial.state for trial in result.trials]
-    (points,) = front.methods[0].repetitions
+def row_of(results: list[api.TuneResult]) -> dict[str, Any]:
+    """The searches of one method by one estimate, all seeds; measured on test images."""
+    states = [trial.state for result in results for trial in result.trials]
+    front = api.front({"": [result.folder for result in results]})
+    areas = front.to_frame().iloc[0]
+    repetitions = front.methods[0].repetitions
     return {
-        "method": tuning.method,
-        "estimate": tuning.estimate,
+        "seeds": len(results),
         "trials": len(states),
         "ended_early": states.count("pruned"),
-        "front": len(result.front),
-        "area": front.to_frame()["hypervolume"].item(),
-        "best_standard": 100 * max(standard for standard, _ in points),
-        "best_verified": 100 * max(verified for _, verified in points),
+        "failed": states.count("failed"),
+        "front": sum(len(result.front) for result in results),
+        "area": areas["hypervolume"],
+        "area_std": areas["hypervolume_std"],
+        "best_standard": 100 * mean(max(each)[0] for each in repetitions),
+        "best_verified": 100 * mean(max(point[1] for point in each) for each in repetitions),
     }
 
 
-def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """All searches, each with what its front lacks of complete verification's."""
-    frame = pd.DataFrame(rows)
+def table(found: dict[tuple[str, str], list[api.TuneResult]]) -> pd.DataFrame:
+    """A row for each method and estimate, with what its front lacks of complete verification's."""
+    frame = pd.DataFrame(
+        {"method": method, "estimate": estimate, **row_of(results)}
+        for (method, estimate), results in found.items()
+    )
+    return with_gap(frame)
+
+
+def with_gap(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with the column ``gap``: complete verification's area less the row's."""
     complete = frame[frame["estimate"] == COMPLETE].set_index("method")["area"]
     lacks = frame["method"].map(complete) - frame["area"]
     frame.insert(list(frame).index("area") + 1, "gap", lacks)
@@ -114,7 +136,7 @@ def markdown(frame: pd.DataFrame, command: str) -> str:
     """The table as a document."""
     shown = frame.copy()
     for name, decimals in DECIMALS.items():
-        shown[name] = [f"{value:.{decimals}f}" for value in frame[name]]
+        shown[name] = ["–" if pd.isna(x) else f"{x:.{decimals}f}" for x in frame[name]]
     heads = [HEADINGS[str(name)] for name in shown]
     lines = [heads, ["---"] * len(heads), *shown.astype(str).to_numpy().tolist()]
     return "\n".join(
@@ -122,21 +144,24 @@ def markdown(frame: pd.DataFrame, command: str) -> str:
             f"<!-- Generated by {command} -->",
             *(f"| {' | '.join(line)} |" for line in lines),
             "",
-            "Accuracies and areas are of test images, by complete verification. Areas are of 1,",
-            "from the reference point 0 %, 0 %.",
+            "Accuracies and areas are of test images, by complete verification, and means over the",
+            "seeds of the search. Areas are of 1, from the reference point 0 %, 0 %.",
             "",
         ]
     )
 
 
 def write(
-    frame: pd.DataFrame, drawn: list[api.Summary], out: Path, name: str, command: str
+    found: dict[tuple[str, str], list[api.TuneResult]], out: Path, name: str, command: str
 ) -> None:
     """The table, and the figure of the fronts by complete verification."""
+    frame = table(found)
     place = out / "results" / "experiments" / name
     text = frame.assign(generated_by=command).to_csv(index=False, lineterminator="\n")
     write_all({place.with_suffix(".md"): markdown(frame, command), place.with_suffix(".csv"): text})
-    drawing = drawings.accuracy(drawn)
+    by_complete = [results for (_, estimate), results in found.items() if estimate == COMPLETE]
+    trials = [trial for results in by_complete for result in results for trial in result.front]
+    drawing = drawings.accuracy([trial.summary for trial in trials if trial.summary is not None])
     path = out / "docs" / "experiments" / f"{name}-accuracy"
     save_figure(drawing.figure, path, ["svg"], title=drawing.title, command=command)
 
@@ -147,15 +172,16 @@ def main() -> None:
     add = parser.add_argument
     add("--data", default="digits")
     add("--jobs", type=int, default=1)
+    add("--seeds", type=int, default=0, help="of each search; 0: as sweeps.yaml says")
     add("--data-root", type=Path, default=None)
     add("--runs", type=Path, default=ROOT / "runs" / "experiments")
     add("--out", type=Path, default=ROOT)
     asked = parser.parse_args()
     command = f"python experiments/fronts.py --data {asked.data}"
-    rows: list[dict[str, Any]] = []
-    drawn: list[api.Summary] = []
+    command += f" --seeds {asked.seeds}" if asked.seeds else ""
+    found: dict[tuple[str, str], list[api.TuneResult]] = {}
     try:
-        for tuning in tunings(asked.data):
+        for tuning in tunings(asked.data, asked.seeds):
             folder = asked.runs / asked.data / tuning.folder
             print(folder, file=sys.stderr, flush=True)
             result = api.tune(
@@ -166,11 +192,10 @@ def main() -> None:
                 overrides=tuning.overrides,
                 data_root=asked.data_root,
                 estimate=tuning.estimate,
+                seed=tuning.seed,
             )
-            rows.append(row_of(tuning, result, api.front([folder])))
-            if tuning.estimate == COMPLETE:
-                drawn += [each.summary for each in result.front if each.summary is not None]
-        write(table(rows), drawn, asked.out, f"fronts-{asked.data}", command)
+            found.setdefault((tuning.method, tuning.estimate), []).append(result)
+        write(found, asked.out, f"fronts-{asked.data}", command)
     except VerifyPipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
