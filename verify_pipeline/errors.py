@@ -82,5 +82,13 @@ class DependencyError(VerifyPipelineError):
     """A package or an external tool is missing, or its version does not fit."""
 
 
+class ProcessError(VerifyPipelineError):
+    """Processes that work together cannot reach each other, or one of them has ended."""
+
+
+class FirstProcessError(ProcessError):
+    """The first of several processes has raised an error, which it tells the user."""
+
+
 class TrainingError(VerifyPipelineError):
     """A training cannot start or go on."""

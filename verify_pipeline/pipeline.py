@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet, Split
 from verify_pipeline.engines import Setup
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.onnx import ExportReport, Network
+from verify_pipeline.process_group import ALONE, ProcessGroup
 from verify_pipeline.reporting import noted_certification, noted_training, watched
 from verify_pipeline.reports import tabulate
 from verify_pipeline.run_folders import LEDGER, RECIPE
@@ -48,6 +50,7 @@ def train(
     device: str = "auto",
     observer: TrainObserver | None = None,
     progress: bool = False,
+    group: ProcessGroup = ALONE,
 ) -> Trained:
     """Train a network.
 
@@ -62,22 +65,24 @@ def train(
         device: ``auto``, ``cpu``, ``cuda``, …
         observer: is told of steps and epochs.
         progress: whether a bar on standard error shows how far it is.
+        group: of processes that train together, from ``process_group.joined``.
 
     Raises:
         VerifyPipelineError: a setting, the data or the folder is not as it must be.
     """
-    place = choose_device(device)
+    place = group.in_turn(lambda: choose_device(device))
     if folder is not None:
-        check_folder(folder)
+        group.shared(partial(check_folder, folder))
     recipe = settings if isinstance(settings, Recipe) else None
     settings = settings.train if isinstance(settings, Recipe) else settings
     info = data.info(settings.data.full_name) if info is None else info
     if images is None:
-        images = data.load(settings.data.full_name, "train", data_root)
+        name = settings.data.full_name
+        images = group.in_turn(lambda: data.load(name, "train", data_root))
     cascade = None if recipe is None else _cascade(recipe.certify, info, place)
     with (
-        watched(progress, observer) as watching,
-        noted_training(folder, watching.training) as told,
+        watched(progress and group.is_first, observer) as watching,
+        noted_training(folder if group.is_first else None, watching.training) as told,
     ):
         trained = training.train(
             settings,
@@ -87,8 +92,9 @@ def train(
             observer=told,
             cascade=cascade,
             device=place,
+            group=group,
         )
-    if recipe is not None and folder is not None:
+    if recipe is not None and folder is not None and group.is_first:
         write_whole(folder / RECIPE, dump(recipe))
     return trained
 

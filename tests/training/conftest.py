@@ -16,6 +16,10 @@ def info() -> DataSetInfo:
 
 @pytest.fixture(scope="session")
 def images() -> ImageSet:
+    return halves()
+
+
+def halves() -> ImageSet:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 2, (96,), generator=generator)
     pixels = torch.rand(96, 1, 8, 8, generator=generator) * 0.4

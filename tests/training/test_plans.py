@@ -229,7 +229,7 @@ def test_ctbench_statistics_are_of_the_augmented_images_in_a_new_order(
     info = DataSetInfo("halves", (1, 8, 8), 2, (0.4,), (0.3,), change)
     given: list[Tensor] = []
 
-    def recompute(module: nn.Module, batches: Iterator[Tensor]) -> None:
+    def recompute(module: nn.Module, batches: Iterator[Tensor], *_: object) -> None:
         given[:] = list(batches)
         batch_norm.recompute_statistics(module, given)
 
@@ -264,7 +264,7 @@ def test_running_statistics_are_computed_anew_after_each_epoch_of_ctbench_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[nn.Module] = []
-    monkeypatch.setattr(loop, "recompute_statistics", lambda module, _: calls.append(module))
+    monkeypatch.setattr(loop, "recompute_statistics", lambda module, *_: calls.append(module))
     chosen = settings(network={"name": "cnn5", "width": 0.06}, batch_norm_policy=policy)
     module = train(chosen, images, info).module
     assert calls == [module] * times

@@ -131,7 +131,7 @@ def test_the_attack_is_as_the_settings_say(attack: Attack, images: Tensor, label
         generator,
     )
     step(images, labels, PLAN)
-    assert attack.options == [{**chosen, "generator": generator}]
+    assert attack.options == [{**chosen, "generator": generator, "rand": torch.rand}]
 
 
 def test_the_real_attack_moves_no_statistics(images: Tensor, labels: Tensor) -> None:

@@ -25,6 +25,7 @@ def pgd(
     step_size: float,
     restarts: int = 1,
     generator: torch.Generator | None = None,
+    rand: Callable[..., Tensor] = torch.rand,
 ) -> Tensor:
     """Points of the boxes that approximately maximise an objective.
 
@@ -40,6 +41,7 @@ def pgd(
         step_size: step size in half-widths of the box, for each coordinate.
         restarts: at least 1.
         generator: random generator of the starting points; None: torch's global generator.
+        rand: draws them as ``torch.rand`` does.
 
     Returns:
         Points inside the boxes, ``N x *X``, without gradient.
@@ -47,7 +49,7 @@ def pgd(
     step = step_size * box.radius
     best = best_value = None
     for _ in range(restarts):
-        noise = torch.rand(
+        noise = rand(
             box.lower.shape, generator=generator, dtype=box.lower.dtype, device=box.lower.device
         )
         points = _project(box.lower + noise * (box.upper - box.lower), box)

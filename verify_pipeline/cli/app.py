@@ -17,7 +17,7 @@ from verify_pipeline.cli import panels
 from verify_pipeline.cli.arguments import named, pairs_of, this_command
 from verify_pipeline.cli.certifying import certify, recheck
 from verify_pipeline.cli.crosschecking import crosscheck
-from verify_pipeline.cli.framework import Command, Group
+from verify_pipeline.cli.framework import Command, Group, refuse_torchrun
 from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.options import (
     DataRoot,
@@ -68,12 +68,14 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def main_options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
     ] = False,
 ) -> None:
     """Options of the command itself; its help is the application's."""
+    refuse_torchrun(context.invoked_subcommand)
 
 
 @_command()
@@ -116,23 +118,29 @@ def train(
 
     Writes a checkpoint after each epoch and metrics.csv into --out. If it is interrupted, the same
     command continues it; on the CPU the result equals that of an uninterrupted run.
+
+    torchrun --nproc-per-node N -m verify_pipeline train … trains in N processes, on the same
+    batches: see docs/several-machines.md.
     """
-    from verify_pipeline import pipeline
+    from verify_pipeline import pipeline, process_group
     from verify_pipeline.run_folders import KeepBegun, begin
     from verify_pipeline.training import Several, Silent, TensorBoard
 
     told = reporter(shown)
-    begun = begin(recipe, pairs_of(overrides), out, device)
-    board = TensorBoard(out / "tensorboard") if tensorboard else Silent()
-    pipeline.train(
-        begun.recipe,
-        out,
-        data_root=data_root,
-        device=device,
-        observer=Several(KeepBegun(out, begun), board, told.training or Silent()),
-        progress=told.progress,
-    )
-    told.trained(begun.recipe, out)
+    with process_group.joined() as group:
+        begun = group.shared(lambda: begin(recipe, pairs_of(overrides), out, device))
+        board = TensorBoard(out / "tensorboard") if tensorboard and group.is_first else Silent()
+        pipeline.train(
+            begun.recipe,
+            out,
+            data_root=data_root,
+            device=device,
+            observer=Several(KeepBegun(out, begun), board, told.training or Silent()),
+            progress=told.progress,
+            group=group,
+        )
+        if group.is_first:
+            told.trained(begun.recipe, out)
 
 
 @_command()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import inspect
+import os
 import sys
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from verify_pipeline.errors import VerifyPipelineError
+from verify_pipeline.errors import ConfigError, FirstProcessError, VerifyPipelineError
 
 
 class Group(TyperGroup):
@@ -20,6 +21,8 @@ class Group(TyperGroup):
         """Run the command line's command."""
         try:
             return super().invoke(ctx)
+        except FirstProcessError as error:  # the first process prints what happened
+            raise typer.Exit(error.exit_code) from None
         except VerifyPipelineError as error:
             sys.stdout.flush()
             typer.echo(f"error: {error}", err=True)
@@ -32,6 +35,21 @@ class Group(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("\nstopped; continue with the same command", err=True)
             raise typer.Exit(130) from None
+
+
+def refuse_torchrun(command: str | None) -> None:
+    """Refuse what torchrun would start several times in one folder.
+
+    Raises:
+        ConfigError: torchrun started several processes of a command that knows of one only.
+    """
+    if command != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "torchrun",
+            expected="the command train",
+            got=str(command),
+            remedy="Train with torchrun, then start the other commands without it.",
+        )
 
 
 class Command(TyperCommand):

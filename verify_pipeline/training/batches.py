@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from verify_pipeline.data import ImageSet
 from verify_pipeline.errors import ConfigError, DataError
+from verify_pipeline.process_group import ALONE, ProcessGroup
 from verify_pipeline.training.batch_norm import batch_norms
 from verify_pipeline.training.settings import OptimiserSettings
 
@@ -32,11 +33,19 @@ class Batches:
     parts: int
 
     @staticmethod
-    def of(images: ImageSet, settings: OptimiserSettings, module: nn.Module) -> Batches:
+    def of(
+        images: ImageSet,
+        settings: OptimiserSettings,
+        module: nn.Module,
+        group: ProcessGroup = ALONE,
+    ) -> Batches:
         """For these images, settings and network.
 
+        How images are cut does not depend on the number of processes, so that it may change.
+
         Raises:
-            ConfigError: batches of one image for a network with batch normalisation.
+            ConfigError: batches of one image for a network with batch normalisation, or parts of
+                fewer images than processes.
             DataError: too few images.
         """
         least = 2 if batch_norms(module) else 1
@@ -54,13 +63,28 @@ class Batches:
                 got=str(settings.batch),
                 remedy="Choose larger batches, or train.network.batch_norm: false.",
             )
-        return Batches(len(images), settings.batch, least, settings.accumulate)
+        made = Batches(len(images), settings.batch, least, settings.accumulate)
+        if made.smallest < group.size:
+            raise ConfigError(
+                "processes",
+                expected=f"at most {made.smallest}, the images of the smallest step",
+                got=str(group.size),
+                remedy="Start fewer, or choose another train.optimiser.batch.",
+            )
+        return made
 
     @property
     def steps(self) -> int:
         """Batches in an epoch."""
         whole, rest = divmod(self.images, self.size)
         return whole + (rest >= self.least)
+
+    @property
+    def smallest(self) -> int:
+        """Images of the smallest part of a batch."""
+        rest = self.images % self.size
+        batches = [min(self.size, self.images), *([rest] if rest >= self.least else [])]
+        return min(size // min(self.parts, size // self.least) for size in batches)
 
     def shuffled(self, generator: torch.Generator) -> Iterator[Tensor]:
         """Indices of each step's images, in an order that the generator's state decides."""

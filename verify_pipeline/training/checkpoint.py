@@ -141,14 +141,8 @@ def _unwritable(folder: Path, reason: str | None) -> TrainingError:
     )
 
 
-def load(
-    folder: Path,
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    generators: dict[str, torch.Generator],
-    identity: Identity,
-) -> TrainingProgress | None:
-    """Continue from the checkpoint in ``folder``; None if there is none.
+def fitting(folder: Path, identity: Identity) -> Checkpoint | None:
+    """The checkpoint in ``folder``; None if there is none.
 
     Raises:
         TrainingError: the checkpoint is damaged or belongs to other settings or images.
@@ -156,7 +150,7 @@ def load(
     found = read(folder)
     if found is None:
         return None
-    state, tensors = found.state, found.tensors
+    state = found.state
     different = _differences(state["settings"], identity.settings)
     different += ["images"] if state.get("images") != identity.images else []
     if different:
@@ -166,8 +160,7 @@ def load(
             got="others in " + ", ".join(different),
             remedy="Choose another output folder, or delete this one to start anew.",
         )
-    _restore(module, optimiser, generators, tensors, state["optimiser"])
-    return found.progress
+    return found
 
 
 def read(folder: Path) -> Checkpoint | None:
@@ -221,13 +214,14 @@ def _naming_damage(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _restore(
+def restore(
+    found: Checkpoint,
     module: nn.Module,
     optimiser: torch.optim.Optimizer,
     generators: dict[str, torch.Generator],
-    tensors: dict[str, Tensor],
-    scalars: dict[str, Any],
 ) -> None:
+    """Put a checkpoint's state into the parts of a training."""
+    tensors, scalars = found.tensors, found.state["optimiser"]
     module.load_state_dict(_part(tensors, "module"))
     state: dict[int, dict[str, Any]] = {}
     for key, value in [*_part(tensors, "optimiser").items(), *scalars.items()]:

@@ -35,13 +35,14 @@ def evaluate(
     """Measure on all the images, in eval mode; the module's mode is as before afterwards."""
     training = module.training
     module.eval()
-    device = next(module.parameters()).device
+    like = next(module.parameters())
+    device = like.device
     generator = torch.Generator(device=device).manual_seed(seed)
     bounder = AutoLirpaBounder(module, tuple(images.images.shape[1:]))
     standard = adversarial = verified = 0
     for start in range(0, len(images), batch):
         part = torch.arange(start, min(start + batch, len(images)))
-        pixels = images.pixels(part).to(device)
+        pixels = images.pixels(part, like.dtype).to(device)
         labels = images.labels[part].to(device)
         box = Box.around(pixels, epsilon)
         points = pgd(
@@ -55,7 +56,7 @@ def evaluate(
             right = module(pixels).argmax(1) == labels
             standard += int(right.sum())
             adversarial += int((right & (module(points).argmax(1) == labels)).sum())
-            margins = bounder.ibp(box, margin_matrix(labels, images.classes))
+            margins = bounder.ibp(box, margin_matrix(labels, images.classes, like.dtype))
             verified += int((margins > 0).all(1).sum())
     module.train(training)
     total = len(images)

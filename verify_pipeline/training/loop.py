@@ -20,6 +20,7 @@ from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.data import DataSetInfo, ImageSet, augment, split_validation
 from verify_pipeline.errors import TrainingError
 from verify_pipeline.lirpa import AutoLirpaBounder
+from verify_pipeline.process_group import ALONE, ProcessGroup
 from verify_pipeline.training import checkpoint
 from verify_pipeline.training.averages import Averages
 from verify_pipeline.training.batch_norm import batch_norms, recompute_statistics
@@ -45,10 +46,13 @@ def train(
     observer: TrainObserver | None = None,
     cascade: Cascade | None = None,
     device: torch.device | str = "cpu",
+    group: ProcessGroup = ALONE,
 ) -> Trained:
     """Train a network; with a ``folder``, continue the training of an earlier call.
 
     On the CPU, an interrupted and continued training ends with the weights of an uninterrupted one.
+    Several processes, each with this call, train as one does on the same batches, up to rounding;
+    a training may be continued by another number of processes.
 
     Args:
         settings: everything that decides the result.
@@ -58,14 +62,20 @@ def train(
         observer: is told of steps and epochs.
         cascade: certifies the ``settings.watch.cascade_images``.
         device: to train on.
+        group: of processes, of which the first writes the files, tells its observer, and looks at
+            the validation images.
 
     Raises:
-        ConfigError: an unknown network or loss, or batches too small for batch normalisation.
+        ConfigError: an unknown network or loss, or batches too small for batch normalisation or
+            for the processes.
         DataError: ``info`` does not describe the images, or there are too few of them.
         TrainingError: the loss is not finite, the folder's checkpoint does not fit, or the folder
             cannot be written.
+        ProcessError: another process has ended.
     """
-    return _Training(settings, images, info, folder, observer or Silent(), device).run(cascade)
+    told = observer if observer is not None and group.is_first else Silent()
+    made = group.in_turn(lambda: _Training(settings, images, info, folder, told, device, group))
+    return made.run(cascade)
 
 
 class _Training:
@@ -79,7 +89,9 @@ class _Training:
         folder: Path | None,
         observer: TrainObserver,
         device: torch.device | str,
+        group: ProcessGroup,
     ) -> None:
+        self.group = group
         self.settings, self.info, self.folder, self.observer = settings, info, folder, observer
         self.device = torch.device(device)
         info.check_fits(images)
@@ -90,7 +102,8 @@ class _Training:
         self.identity = checkpoint.Identity(_plain(settings), _digest(images))
         self.images = images.to(self.device)
         self.module = self._network().to(self.device)
-        self.batches = Batches.of(images, settings.optimiser, self.module)
+        self.dtype = next(self.module.parameters()).dtype
+        self.batches = Batches.of(images, settings.optimiser, self.module, group)
         rate = settings.optimiser.learning_rate
         self.optimiser = torch.optim.Adam(self.module.parameters(), lr=rate, fused=True)
         names = ("order", "augment", "attack")
@@ -102,7 +115,8 @@ class _Training:
         }
         loss = losses.get(settings.loss.name)
         bounder = AutoLirpaBounder(self.module, info.shape) if loss.needs_bounds else None
-        self.step = LossStep(self.module, bounder, loss, settings, self.generators["attack"])
+        attack = self.generators["attack"]
+        self.step = LossStep(self.module, bounder, loss, settings, attack, group)
         self.steps = self.batches.steps
         self.epsilon = epsilon_schedule(settings.epsilon, self.steps)
         self.alpha = ramp_schedule(settings.loss.alpha_ramp, settings.loss.alpha, self.steps)
@@ -145,7 +159,8 @@ class _Training:
         last = self._plan(epoch * self.steps - 1)
         if self.settings.batch_norm_policy == "ctbench" and batch_norms(self.module):
             order = self.batches.shuffled(self.generators["order"])
-            recompute_statistics(self.module, (self._pixels(batch)[0] for batch in order))
+            batches = (self._pixels(batch)[0] for batch in order)
+            recompute_statistics(self.module, batches, self.group)
         row = {"epoch": epoch, "epsilon": last.epsilon, "alpha": last.alpha, "rate": rate}
         row |= {f"train_{name}": value for name, value in averages.values().items()}
         return row | {"seconds": time.perf_counter() - started}
@@ -165,11 +180,12 @@ class _Training:
         for part in self.batches.cut(batch):
             result = self.step(*self._pixels(part), plan)
             share = len(part) / len(batch)
-            (result.loss * share).backward()
+            (result.loss * (share / self.group.size)).backward()
             total += float(result.loss.detach()) * share
             averages.count(result, len(part))
         if not math.isfinite(total):
             raise self._diverged(f"a loss of {total}")
+        self.group.add_gradients(self.module)
         if options.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
         self.optimiser.step()
@@ -185,7 +201,7 @@ class _Training:
 
     def _pixels(self, part: Tensor) -> tuple[Tensor, Tensor]:
         index = part.to(self.device)
-        pixels = self.images.pixels(index)
+        pixels = self.images.pixels(index, self.dtype)
         if self.settings.data.augment:
             pixels = augment(pixels, self.info.augmentation, self.generators["augment"])
         return pixels, self.images.labels[index]
@@ -193,6 +209,8 @@ class _Training:
     def _watch(self, epoch: int, cascade: Cascade | None) -> dict[str, Any]:
         watch, validation = self.settings.watch, self.validation
         if validation is None or not watch.every or epoch % watch.every:
+            return {}
+        if not self.group.is_first:
             return {}
         looked_at = validation.subset(slice(0, watch.images))
         epsilon = self.settings.epsilon.target
@@ -207,17 +225,19 @@ class _Training:
         start = checkpoint.TrainingProgress(0, [])
         if self.folder is None:
             return start
-        found = checkpoint.load(
-            self.folder, self.module, self.optimiser, self.generators, self.identity
-        )
-        return found or start
+        folder = self.folder
+        found = self.group.shared(lambda: checkpoint.fitting(folder, self.identity))
+        if found is None:
+            return start
+        checkpoint.restore(found, self.module, self.optimiser, self.generators)
+        return found.progress
 
     def _keep(self, progress: checkpoint.TrainingProgress) -> None:
         if not all(
             bool(torch.isfinite(value).all()) for value in self.module.state_dict().values()
         ):
             raise self._diverged("a weight or statistic that is not finite")
-        if self.folder is None:
+        if self.folder is None or not self.group.is_first:
             return
         checkpoint.save(
             self.folder,

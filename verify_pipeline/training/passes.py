@@ -12,6 +12,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from verify_pipeline.lirpa import AutoLirpaBounder
+from verify_pipeline.process_group import ALONE, ProcessGroup
 from verify_pipeline.training.batch_norm import Statistics, batch_norms, held, recorded
 
 Network = Callable[[Tensor], Tensor]
@@ -49,14 +50,19 @@ class AdversarialStatistics:
         module: the network.
         bounder: the same with bounds, if there are any; with batch normalisation it makes the
             passes, as it keeps the batch's statistics.
+        group: of processes, whose parts of the batch have their statistics together.
     """
 
     clean_has_influence = False
 
-    def __init__(self, module: nn.Module, bounder: AutoLirpaBounder | None) -> None:
-        self._module, self._bounder = module, bounder
-        with_statistics = bounder is not None and bool(batch_norms(module))
-        self._forward: Network = bounder.forward if bounder and with_statistics else module
+    def __init__(
+        self, module: nn.Module, bounder: AutoLirpaBounder | None, group: ProcessGroup = ALONE
+    ) -> None:
+        self._module, self._bounder, self._group = module, bounder, group
+        has_statistics = bool(batch_norms(module))
+        self._forward: Network = bounder.forward if bounder and has_statistics else module
+        if group.size > 1 and has_statistics:
+            self._forward = self._synchronised
 
     def clean(self, images: Tensor) -> Tensor:
         """In train mode."""
@@ -76,6 +82,14 @@ class AdversarialStatistics:
         """In train mode."""
         return self._forward(points)
 
+    def _synchronised(self, points: Tensor) -> Tensor:
+        """With statistics of all processes' points, which the bounds then use."""
+        with recorded(self._module, self._group) as statistics:
+            logits: Tensor = self._module(points)
+        if self._bounder is not None:
+            self._bounder.use_statistics(statistics)
+        return logits
+
 
 class CleanStatistics:
     """As CTBench trains (Mao et al. 2024, arXiv:2406.04848).
@@ -87,10 +101,13 @@ class CleanStatistics:
     Args:
         module: the network.
         bounder: the same with bounds, if there are any.
+        group: of processes, whose parts of the batch have their statistics together.
     """
 
-    def __init__(self, module: nn.Module, bounder: AutoLirpaBounder | None) -> None:
-        self._module, self._bounder = module, bounder
+    def __init__(
+        self, module: nn.Module, bounder: AutoLirpaBounder | None, group: ProcessGroup = ALONE
+    ) -> None:
+        self._module, self._bounder, self._group = module, bounder, group
         self._statistics: Statistics = {}
         self.clean_has_influence = bool(batch_norms(module))
 
@@ -99,7 +116,7 @@ class CleanStatistics:
         if self._bounder is not None:
             self._bounder.train(True)
         self._module.train()
-        with recorded(self._module) as self._statistics:
+        with recorded(self._module, self._group) as self._statistics:
             logits: Tensor = self._module(images)
         if self._bounder is not None:
             self._bounder.use_statistics(self._statistics)
@@ -119,7 +136,7 @@ class CleanStatistics:
         return logits
 
 
-POLICIES: dict[str, Callable[[nn.Module, AutoLirpaBounder | None], Passes]] = {
+POLICIES: dict[str, Callable[[nn.Module, AutoLirpaBounder | None, ProcessGroup], Passes]] = {
     "paper": AdversarialStatistics,
     "ctbench": CleanStatistics,
 }

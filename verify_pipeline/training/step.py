@@ -24,6 +24,7 @@ from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.losses import Loss, LossMargins, Perturbed, margin_cross_entropy
 from verify_pipeline.network.zoo.layers import Normalise
 from verify_pipeline.problem import Box, margin_matrix
+from verify_pipeline.process_group import ALONE, ProcessGroup
 from verify_pipeline.training.initialise import l1_norm
 from verify_pipeline.training.passes import POLICIES
 from verify_pipeline.training.regulariser import shi_regulariser
@@ -77,6 +78,8 @@ class LossStep:
         loss: from ``losses``.
         settings: of the whole training.
         generator: of the attack's random starts.
+        group: of processes. Each passes its part of the batch through the network; margins are
+            gathered, so that the loss and all counts are those of the whole batch in each.
     """
 
     def __init__(
@@ -86,37 +89,44 @@ class LossStep:
         loss: Loss,
         settings: TrainSettings,
         generator: torch.Generator,
+        group: ProcessGroup = ALONE,
     ) -> None:
         self._module = module
         self._bounder = bounder
         self._loss = loss
         self._settings = settings
         self._generator = generator
-        self._passes = POLICIES[settings.batch_norm_policy](module, bounder)
+        self._group = group
+        self._passes = POLICIES[settings.batch_norm_policy](module, bounder, group)
         self._normalise = next(
             (layer for layer in module.modules() if isinstance(layer, Normalise)), nn.Identity()
         )
 
     def __call__(self, images: Tensor, labels: Tensor, plan: StepPlan) -> StepResult:
-        """The loss of pixels ``N x C x H x W`` in [0, 1] with labels ``N``."""
+        """The loss of pixels ``N x C x H x W`` in [0, 1] with labels ``N``.
+
+        With several processes, pixels and labels are those of the whole batch in each of them.
+        """
         warming_up = plan.epsilon == 0 or not (self._loss.needs_attack or self._loss.needs_bounds)
-        logits = self._clean(images, warming_up)
+        count, part = len(images), self._group.part(len(images))
+        images = images[part]
+        logits = self._group.gathered(self._clean(images, warming_up), count)
         correct = int((logits.argmax(1) == labels).sum())
         rows = margin_matrix(labels, logits.shape[1], logits.dtype)
-        perturbed = self._perturbed(images, labels, plan.epsilon)
+        perturbed = self._perturbed(images, labels[part], plan.epsilon, count)
         adversarial = None
         if perturbed.points is not None:  # before bounds, which use its statistics
-            outputs = self._passes.adversarial(perturbed.points)
+            outputs = self._group.gathered(self._passes.adversarial(perturbed.points), count)
             adversarial = torch.einsum("nsk,nk->ns", rows, outputs)
         if warming_up:
             box = Box.around(images, WARM_UP_EPSILON)
             if plan.regulariser and self._bounder is not None:
-                self._bounder.ibp(box, rows)
+                self._bounder.ibp(box, rows[part])
             loss = F.cross_entropy(logits, labels) + self._penalties(box, plan)
             measured = _cross_entropies(logits, labels, adversarial)
             return StepResult(loss, correct, _positive(adversarial), None, measured)
         box = self._loss.bounded_box(perturbed, self._settings.loss.sabr_lambda)
-        margins = self._margins(adversarial, box, rows)
+        margins = self._margins(adversarial, box, rows[part], count)
         loss = self._loss.value(margins, plan.alpha) + self._penalties(box, plan)
         measured = _cross_entropies(logits, labels, adversarial, margins.ibp)
         return StepResult(loss, correct, _positive(adversarial), _positive(margins.ibp), measured)
@@ -127,8 +137,15 @@ class LossStep:
         with torch.set_grad_enabled(needed):
             return self._passes.clean(images)
 
-    def _perturbed(self, images: Tensor, labels: Tensor, epsilon: float) -> Perturbed:
-        """The images, the half-widths of bounds and attack, and the attack's points."""
+    def _perturbed(self, images: Tensor, labels: Tensor, epsilon: float, count: int) -> Perturbed:
+        """The images, the half-widths of bounds and attack, and the attack's points.
+
+        Args:
+            images: this process's.
+            labels: of these images.
+            epsilon: half-width of the bounded box.
+            count: images of the whole batch.
+        """
         attack_epsilon = epsilon * self._settings.epsilon.attack_epsilon_factor
         if epsilon == 0:
             epsilon = attack_epsilon = WARM_UP_EPSILON
@@ -144,16 +161,19 @@ class LossStep:
                 step_size=attack.step_size,
                 restarts=attack.restarts,
                 generator=self._generator,
+                rand=self._group.rand(count),
             )
         return replace(perturbed, points=points)
 
-    def _margins(self, adversarial: Tensor | None, box: Box, rows: Tensor) -> LossMargins:
-        """The margins the loss needs."""
+    def _margins(
+        self, adversarial: Tensor | None, box: Box, rows: Tensor, count: int
+    ) -> LossMargins:
+        """The margins the loss needs, of all ``count`` images; boxes and rows are the process's."""
         crown = ibp = None
         if self._bounder is not None:
             if self._loss.needs_crown:
-                crown = self._bounder.crown_ibp(box, rows)
-            ibp = self._bounder.ibp(box, rows)
+                crown = self._group.gathered(self._bounder.crown_ibp(box, rows), count)
+            ibp = self._group.gathered(self._bounder.ibp(box, rows), count)
         return LossMargins(adversarial=adversarial, ibp=ibp, crown=crown)
 
     def _penalties(self, box: Box, plan: StepPlan) -> Tensor:
@@ -163,9 +183,10 @@ class LossStep:
             total = total + self._settings.optimiser.l1 * l1_norm(self._module)
         if plan.regulariser and self._bounder is not None:
             # as the first layer of weights sees it, after normalisation
-            radius = (self._normalise(box.upper) - self._normalise(box.lower)).mean() / 2
+            mean = self._group.mean
+            radius = mean(self._normalise(box.upper) - self._normalise(box.lower)) / 2
             bounds = self._bounder.relu_inputs()
-            term = shi_regulariser(bounds, radius, self._settings.regulariser.tolerance)
+            term = shi_regulariser(bounds, radius, self._settings.regulariser.tolerance, mean)
             total = total + plan.regulariser * term
         return total
 
