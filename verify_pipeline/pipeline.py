@@ -18,12 +18,15 @@ from torch import nn
 
 from verify_pipeline import data, onnx, training
 from verify_pipeline.atomic_write import check_folder, write_whole
-from verify_pipeline.certify.contract import Observer
+from verify_pipeline.certify.contract import Certifiable, Observer
 from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.local_workers import hired
+from verify_pipeline.certify.pool import Pool
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.run import certify_set
-from verify_pipeline.certify.settings import CertifySettings, parse_indices
+from verify_pipeline.certify.settings import CertifySettings, parse_indices, plan
 from verify_pipeline.certify.tally import Summary
+from verify_pipeline.certify.worker import WorkerJob
 from verify_pipeline.config import Recipe, checked, dump, load_recipe
 from verify_pipeline.conversions import NetworkLike, choose_device, network_of, settings_of
 from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet, Split
@@ -223,6 +226,7 @@ def certify(
     device: str = "auto",
     abcrown: Setup | None = None,
     progress: bool = False,
+    jobs: int = 1,
 ) -> Summary:
     """Certify images: against every change of their pixels by at most ε, if nothing else is asked.
 
@@ -237,6 +241,7 @@ def certify(
         device: ``auto``, ``cpu``, ``cuda``, …
         abcrown: how α,β-CROWN is run, for settings with the stage ``abcrown``.
         progress: whether bars on standard error show how far it is.
+        jobs: processes that certify; each takes a share of cores and memory.
 
     Raises:
         VerifyPipelineError: the file, images, settings or ledger are not as they must be.
@@ -244,6 +249,8 @@ def certify(
     place = choose_device(device)
     network, settings = network_of(network, images.shape), settings_of(settings)
     path = ledger.path if isinstance(ledger, Ledger) else ledger
+    question = question or Question()
+    pool = None if jobs == 1 else _pool(network, images, settings, question, place, jobs)
     with (
         watched(progress, certification=observer) as watching,
         noted_certification(path, watching.certification) as told,
@@ -255,9 +262,37 @@ def certify(
             ledger,
             told,
             place,
-            question=question or Question(),
+            question=question,
             abcrown=None if abcrown is None else abcrown.stage,
+            pool=pool,
         )
+
+
+def _pool(
+    network: Certifiable,
+    images: ImageSet | BoxSet,
+    settings: CertifySettings,
+    question: Question,
+    device: torch.device,
+    jobs: int,
+) -> Pool:
+    """Processes of this machine.
+
+    Raises:
+        ConfigError: no number of processes, or something that workers cannot do.
+    """
+    if jobs < 1:
+        raise ConfigError("--jobs", expected="at least 1", got=str(jobs))
+    chosen = plan(settings)
+    if "abcrown" in chosen.stages:
+        raise ConfigError(
+            "--jobs",
+            expected="1 with the stage abcrown, which starts processes of its own",
+            got=str(jobs),
+        )
+    share = replace(settings, memory=max(1, settings.memory // jobs))
+    job = WorkerJob.of(network, images, share, question, str(device))
+    return Pool(partial(hired, job, jobs), jobs, chosen.stages[0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ import torch
 
 from verify_pipeline._version import __version__
 from verify_pipeline.certify.boxes import spread
-from verify_pipeline.certify.cascade import Cascade, CascadeLimits
+from verify_pipeline.certify.cascade import Cascade, CascadeLimits, Sink
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage, Subject
 from verify_pipeline.certify.deployed import Deployed
 from verify_pipeline.certify.extents import Extent
@@ -29,6 +29,7 @@ from verify_pipeline.certify.file_checks import (
 from verify_pipeline.certify.instances import Instances, reach, vary_little
 from verify_pipeline.certify.job_plan import JobPlan, Sample
 from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.pool import PHASE, Pool
 from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.certify.questions import AskedQuestion
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
@@ -124,7 +125,12 @@ class Certifier:
         return Certifier(info, asked, made, stages, deployed, settings.retry, device, clock)
 
     def certify(
-        self, instances: Instances, parts: Sequence[RunPart], ledger: Ledger, observer: Observer
+        self,
+        instances: Instances,
+        parts: Sequence[RunPart],
+        ledger: Ledger,
+        observer: Observer,
+        pool: Pool | None = None,
     ) -> list[Summary]:
         """Bring every image of the parts to a verdict, as one batch.
 
@@ -133,17 +139,19 @@ class Certifier:
             parts: each image is in one of them.
             ledger: gets each verdict at once; what it holds already is not decided again.
             observer: is told what happens.
+            pool: of workers that decide; None: this process does.
 
         Returns:
             What the ledger holds of each part's images.
 
         Raises:
             LedgerError: the ledger cannot be written, or holds an opposite verdict.
+            ProcessError: the pool's workers cannot be started.
         """
         digests = {index: instances.digest(index) for part in parts for index in part.indices}
         runs = {index: part.info.run for part in parts for index in part.indices}
         timeout = self.plan.timeout
-        job = self._job(parts, ledger)  # before the parts are registered
+        job = self._job(parts, ledger, pool)  # before the parts are registered
         open_: list[int] = []
         for part in parts:
             ledger.register(part.info, part.asked)
@@ -167,16 +175,25 @@ class Certifier:
                 if runs.get(index) == part.info.run and digests[index] == digest
             }
 
-        room = CascadeLimits(timeout, self.plan.memory, self.device, shares=self.plan.shares)
-        cascade = Cascade(instances, self.stages, room, sink, observer, self.clock)
-        cascade.run(sorted(open_), decided_elsewhere)
+        if pool is None:
+            self.cascade(instances, sink, observer).run(sorted(open_), decided_elsewhere)
+        else:
+            pool.decide(sorted(open_), sink, observer, decided_elsewhere)
         observer.finished()
         return [
             Summary(part.info, _records(ledger, part, digests), asked=part.asked) for part in parts
         ]
 
-    def _job(self, parts: Sequence[RunPart], ledger: Ledger) -> JobPlan:
+    def cascade(self, instances: Instances, sink: Sink, observer: Observer) -> Cascade:
+        """One run of the stages over instances of the question."""
+        timeout = self.plan.timeout
+        room = CascadeLimits(timeout, self.plan.memory, self.device, shares=self.plan.shares)
+        return Cascade(instances, self.stages, room, sink, observer, self.clock)
+
+    def _job(self, parts: Sequence[RunPart], ledger: Ledger, pool: Pool | None) -> JobPlan:
         """What observers are told; a sample of seconds only if there is one run."""
+        if pool is not None:
+            return JobPlan(self.info, (PHASE,), self.plan.timeout, None)
         info = parts[0].info if len(parts) == 1 else self.info
         sample, timeout = None, self.plan.timeout
         if len(parts) == 1 and not self.retry:

@@ -15,6 +15,7 @@ from verify_pipeline.certify.chance import remarks_on
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer
 from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.pool import Pool
 from verify_pipeline.certify.questions import AskedQuestion, Question, ask
 from verify_pipeline.certify.settings import CertifySettings, parse_indices
 from verify_pipeline.certify.specifications import MARGINS
@@ -33,6 +34,7 @@ def certify_set(
     clock: Clock = time.perf_counter,
     question: Question | None = None,
     abcrown: StageMaker | None = None,
+    pool: Pool | None = None,
 ) -> Summary:
     """Certify images of a set; each verdict is written to the ledger at once.
 
@@ -47,6 +49,7 @@ def certify_set(
         clock: seconds from some origin.
         question: what is asked of each image; None: that the settings' ε leaves its class as it is.
         abcrown: makes the stage that asks α,β-CROWN, where the settings have it.
+        pool: of workers that decide; None: this process does.
 
     Raises:
         ConfigError: settings that do not fit the data set.
@@ -61,7 +64,8 @@ def certify_set(
     indices = asked.instances.indices
     part = RunPart(certifier.info, indices, Extent.of(indices))
     with borrowed(ledger) as book:
-        (summary,) = certifier.certify(asked.instances, [part], book, observer or Observer())
+        told = observer or Observer()
+        (summary,) = certifier.certify(asked.instances, [part], book, told, pool)
     remarks = _remarks(summary, images, question, certifier.info.outputs or 0)
     return replace(summary, remarks=remarks)
 

@@ -30,6 +30,7 @@ class CertifySearchOptions(options.TriedOptions):
     """The search's options, with the engine."""
 
     engine: options.Engine = "builtin"
+    jobs: options.Workers = 1
 
 
 @grouped
@@ -79,6 +80,7 @@ def certify(
         device=where.device,
         abcrown=setup,
         progress=told.progress,
+        jobs=tried.jobs,
     )
     told.certified(summary, place)
 

@@ -54,6 +54,14 @@ Device = Annotated[
         rich_help_panel=panels.MACHINE,
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        help="Processes that certify at once. Cores and memory are divided among them.",
+        rich_help_panel=panels.MACHINE,
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

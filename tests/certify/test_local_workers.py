@@ -1,0 +1,153 @@
+"""Processes of this machine certify as one process does, also when one of them is killed."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.cli.typed import command
+from verify_pipeline import api
+from verify_pipeline.certify.contract import Observer
+from verify_pipeline.certify.local_workers import LocalCrew
+from verify_pipeline.certify.pool import Ready
+from verify_pipeline.certify.questions import Question
+from verify_pipeline.certify.worker import WorkerJob
+from verify_pipeline.errors import ConfigError, NetworkError
+from verify_pipeline.problem import Status, Verdict
+
+IMAGES, CLASSES = 60, 3
+
+
+def pixels() -> Tensor:
+    return torch.rand(IMAGES, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+
+
+def network() -> nn.Module:
+    """Random weights, with biases that make all classes equally likely."""
+    torch.manual_seed(2)
+    last = nn.Linear(24, CLASSES)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 24), nn.ReLU(), last).eval()
+    with torch.no_grad():
+        last.bias.sub_(module(pixels()).mean(0))
+    return module
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("workers") / "net.onnx"
+    api.export_onnx(network(), file, input_shape=(1, 4, 4))
+    return file
+
+
+@pytest.fixture(scope="module")
+def images() -> api.ImageSet:
+    return api.ImageSet("own", "test", pixels(), network()(pixels()).argmax(1), CLASSES)
+
+
+SETTINGS = api.CertifySettings(epsilon=0.1, timeout=20)
+
+
+def verdicts(summary: api.Summary) -> dict[int, Status]:
+    return {record.index: record.status for record in summary.records}
+
+
+def test_two_processes_find_what_one_finds(
+    path: Path, images: api.ImageSet, tmp_path: Path
+) -> None:
+    alone = api.certify(path, images, SETTINGS)
+    ledger = tmp_path / "ledger.sqlite"
+    shared = api.certify(path, images, SETTINGS, ledger=ledger, jobs=2)
+    assert verdicts(shared) == verdicts(alone)
+    assert {Status.VERIFIED, Status.FALSIFIED} <= set(verdicts(alone).values())
+    assert shared.info == alone.info
+    (checked,) = api.recheck_ledger(api.load_network(path), ledger, None, images)
+    assert checked.checked
+    assert all(each.holds for each in checked.checked)
+    again = api.certify(path, images, SETTINGS, ledger=ledger, jobs=2)
+    assert again.records == shared.records
+
+
+class KillsOne(Observer):
+    """Kills a worker's process once the first verdict is there."""
+
+    def __init__(self) -> None:
+        self.killed: int | None = None
+
+    def decided(self, index: int, verdict: Verdict) -> None:
+        if self.killed is None:
+            self.killed = STARTED[-1]
+            os.kill(self.killed, signal.SIGKILL)
+
+
+STARTED: list[int] = []
+
+
+def test_a_killed_process_loses_nothing(
+    path: Path, images: api.ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = LocalCrew.start
+
+    def noting(self: LocalCrew, worker: int) -> None:
+        start(self, worker)
+        STARTED.append(self._crew[worker].process.pid)
+
+    monkeypatch.setattr(LocalCrew, "start", noting)
+    killer = KillsOne()
+    shared = api.certify(path, images, SETTINGS, observer=killer, jobs=2)
+    assert killer.killed is not None
+    assert verdicts(shared) == verdicts(api.certify(path, images, SETTINGS))
+    for process in STARTED:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+def test_workers_end_with_a_driver_that_is_killed(path: Path, images: api.ImageSet) -> None:
+    """The end of the driver closes the connection."""
+    job = WorkerJob.of(api.load_network(path), images, SETTINGS, Question(), "cpu")
+    crew = LocalCrew(job, 1)
+    crew.start(0)
+    assert list(crew.events()) == [(0, Ready())]
+    worker = crew._crew[0]
+    worker.connection.close()
+    assert worker.process.wait(60) == 0
+    crew.close()
+
+
+def test_mistakes_are_told_before_a_process_starts(path: Path, images: api.ImageSet) -> None:
+    with pytest.raises(ConfigError, match="--jobs; expected at least 1; got 0"):
+        api.certify(path, images, SETTINGS, jobs=0)
+    with pytest.raises(ConfigError, match="a network in memory"):
+        api.certify(network(), images, SETTINGS, jobs=2)
+    asking = replace(SETTINGS, stages=("clean", "abcrown"))
+    with pytest.raises(ConfigError, match="stage abcrown"):
+        api.certify(path, images, asking, jobs=2)
+
+
+def test_a_file_that_is_replaced_meanwhile_is_noticed(images: api.ImageSet, tmp_path: Path) -> None:
+    file = tmp_path / "net.onnx"
+    api.export_onnx(network(), file, input_shape=(1, 4, 4))
+    loaded = api.load_network(file)
+    with torch.no_grad():
+        other = network()
+        next(other.parameters()).mul_(2)
+    api.export_onnx(other, file, input_shape=(1, 4, 4))
+    with pytest.raises(NetworkError, match="Do not replace the file"):
+        api.certify(loaded, images, SETTINGS, jobs=2)
+
+
+def test_the_command_shares_a_ledger_between_processes(path: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", pixels()[:20].numpy())
+    np.save(tmp_path / "y.npy", network()(pixels()[:20]).argmax(1).numpy())
+    typed = ["certify", path, "--images", tmp_path / "x.npy", "--labels", tmp_path / "y.npy"]
+    typed += ["--epsilon", "0.05", "--ledger", tmp_path / "own.sqlite", "--jobs"]
+    code, output, error = command(*typed, "2")
+    assert code == 0, error
+    assert "20" in output
+    assert "all stages: 20 images" in error
+    code, _, error = command(*typed, "0")
+    assert (code, "--jobs" in error) == (2, True)

@@ -1,0 +1,168 @@
+"""Workers: batches, lost ones, and the same verdicts as one process gives."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import pytest
+
+from verify_pipeline.certify.contract import Observer
+from verify_pipeline.certify.pool import (
+    LOSSES,
+    PHASE,
+    Event,
+    Failed,
+    ImageDecided,
+    Lost,
+    Pool,
+    Ready,
+    WorkQueue,
+)
+from verify_pipeline.errors import NetworkError, ProcessError
+from verify_pipeline.problem import Reason, Status, Verdict
+
+OPEN = Verdict(Status.UNKNOWN, "crown", 0.5, reason=Reason.NOT_DECIDED)
+
+
+class Script:
+    """A crew that does what a script says of each batch, in the order in which it was given."""
+
+    def __init__(self, does: Callable[[int, Sequence[int]], list[Event]]) -> None:
+        self._does, self._told = does, deque[tuple[int, Event]]()
+        self.given: list[tuple[int, tuple[int, ...]]] = []
+        self.started: list[int] = []
+
+    def start(self, worker: int) -> None:
+        self.started.append(worker)
+        self._told.append((worker, Ready()))
+
+    def give(self, worker: int, indices: Sequence[int]) -> None:
+        self.given.append((worker, tuple(indices)))
+        self._told.extend((worker, event) for event in self._does(worker, indices))
+
+    def events(self) -> Iterator[tuple[int, Event]]:
+        assert self._told, "nobody has anything to tell: the pool would wait for ever"
+        yield self._told.popleft()
+
+    def hired(self) -> AbstractContextManager["Script"]:
+        return nullcontext(self)
+
+
+class Told(Observer):
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, int]] = []
+        self.looked = 0
+
+    def stage_started(self, stage: str, images: int) -> None:
+        self.stages.append((stage, images))
+
+    def looked_at(self, stage: str, images: int) -> None:
+        assert stage == PHASE
+        self.looked += images
+
+
+def works(worker: int, indices: Sequence[int]) -> list[Event]:
+    return [*(ImageDecided(index, OPEN) for index in indices), Ready()]
+
+
+def decided(
+    crew: Script, images: int, workers: int, elsewhere: Callable[[], set[int]] = set
+) -> tuple[dict[int, Verdict], Told]:
+    found: dict[int, Verdict] = {}
+    told = Told()
+
+    def sink(index: int, verdict: Verdict) -> None:
+        assert index not in found
+        found[index] = verdict
+
+    Pool(crew.hired, workers, "clean").decide(range(images), sink, told, elsewhere)
+    return found, told
+
+
+def test_every_image_gets_one_verdict_and_batches_shrink() -> None:
+    crew = Script(works)
+    found, told = decided(crew, 100, 2)
+    assert sorted(found) == list(range(100))
+    assert told.stages == [(PHASE, 100)]
+    assert told.looked == 100
+    sizes = [len(indices) for _, indices in crew.given]
+    assert sizes[:4] == [25, 19, 14, 11]
+    assert sizes == sorted(sizes, reverse=True)
+    assert {worker for worker, _ in crew.given} == {0, 1}
+
+
+def test_no_more_workers_than_images() -> None:
+    crew = Script(works)
+    decided(crew, 3, 8)
+    assert crew.started == [0, 1, 2]
+    empty = Script(works)
+    decided(empty, 0, 2)
+    assert not empty.started
+
+
+def test_what_others_decide_meanwhile_is_not_given_out() -> None:
+    crew = Script(works)
+    found, _ = decided(crew, 40, 2, lambda: set(range(0, 40, 2)))
+    assert sorted(found) == list(range(1, 40, 2))
+
+
+def test_the_images_of_a_lost_worker_are_given_to_others() -> None:
+    lost: list[tuple[int, ...]] = []
+
+    def does(worker: int, indices: Sequence[int]) -> list[Event]:
+        if worker == 1 and not lost:
+            lost.append(tuple(indices))
+            return [ImageDecided(indices[0], OPEN), Lost("ended by signal 9")]
+        return works(worker, indices)
+
+    crew = Script(does)
+    found, told = decided(crew, 60, 2)
+    assert sorted(found) == list(range(60))
+    assert told.looked == 60
+    assert crew.started == [0, 1, 1]
+    (first,) = lost
+    again = [each for _, each in crew.given if set(each) & set(first[1:]) and each != first]
+    assert [len(each) for each in again] == [6, 5]  # the lost batch had 12, one was decided
+    assert all(verdict is OPEN for verdict in found.values())
+
+
+def test_an_image_that_every_worker_is_lost_with_stays_open_alone() -> None:
+    def does(worker: int, indices: Sequence[int]) -> list[Event]:
+        before = [ImageDecided(index, OPEN) for index in indices if index < 7]
+        if 7 in indices:
+            return [*before, Lost("ended by signal 9")]
+        return works(worker, indices)
+
+    crew = Script(does)
+    found, _ = decided(crew, 30, 2)
+    assert sorted(found) == list(range(30))
+    assert found[7].reason is Reason.ERROR
+    assert found[7].detail == f"{LOSSES} workers were lost with it, the last one: ended by signal 9"
+    assert all(verdict is OPEN for index, verdict in found.items() if index != 7)
+
+
+def test_a_worker_that_cannot_start_ends_the_certification() -> None:
+    class Broken(Script):
+        def start(self, worker: int) -> None:
+            self._told.append((worker, Lost("No module named torch")))
+
+    with pytest.raises(ProcessError, match="worker 0; expected one that starts; got No module"):
+        decided(Broken(works), 10, 2)
+
+
+def test_what_a_worker_refuses_is_raised() -> None:
+    error = NetworkError("network", got="another file")
+    with pytest.raises(NetworkError, match="another file"):
+        decided(Script(lambda worker, indices: [Failed(error)]), 10, 2)
+
+
+def test_images_that_are_given_back() -> None:
+    queue = WorkQueue(deque(range(7)), 1)
+    assert queue.next(set()) == (0, 1, 2, 3)
+    assert queue.give_back((1, 2, 3)) == ()
+    assert queue.next({1}) == (2,)
+    assert queue.next(set()) == (3,)
+    assert queue.give_back((3,)) == (3,)
+    assert queue.next({4}) == (5,)
+    assert queue.next(set()) == (6,)
+    assert queue.next(set()) == ()
