@@ -19,6 +19,7 @@ from verify_pipeline.cli.certifying import certify, recheck
 from verify_pipeline.cli.crosschecking import crosscheck
 from verify_pipeline.cli.framework import Command, Group, refuse_torchrun
 from verify_pipeline.cli.grouping import grouped
+from verify_pipeline.cli.ledgers import ledgers
 from verify_pipeline.cli.options import (
     DataRoot,
     Device,
@@ -180,6 +181,7 @@ _command()(crosscheck)
 _command()(plot)
 _command("vnncomp-table")(vnncomp_table)
 _command()(status)
+app.add_typer(ledgers, name="ledger")
 _command()(sweep)
 _command()(tune)
 _command()(front)

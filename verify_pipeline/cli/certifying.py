@@ -22,6 +22,7 @@ from verify_pipeline.cli.watching import reporter
 
 if TYPE_CHECKING:
     from verify_pipeline.certify.records import RunInfo
+    from verify_pipeline.certify.shards import Shard
     from verify_pipeline.data import Split
 
 
@@ -31,6 +32,7 @@ class CertifySearchOptions(options.TriedOptions):
 
     engine: options.Engine = "builtin"
     jobs: options.Workers = 1
+    shard: options.ShardText = None
 
 
 @grouped
@@ -50,10 +52,12 @@ def certify(
     and decides nothing twice.
     """
     from verify_pipeline import pipeline
-    from verify_pipeline.certify.settings import asking_abcrown, plan
+    from verify_pipeline.certify.settings import asking_abcrown, parse_indices, plan
+    from verify_pipeline.certify.shards import Shard
 
     told = reporter(shown)
-    place = _ledger_of(network, tried.ledger)
+    shard = None if tried.shard is None else Shard.parse(tried.shard)
+    place = _ledger_of(network, tried.ledger, shard)
     setup = engine_setup(tried.engine, tried.stages, place.with_suffix(".abcrown"), abcrown)
     question = questions.question_of(asked)
     own = _own(pictures, boxes, asked)
@@ -69,6 +73,9 @@ def certify(
         if own is None
         else own.read(job.network.outputs, question)
     )
+    if shard is not None:
+        places = shard.of_indices(parse_indices(job.settings.indices, len(chosen)))
+        job = replace(job, settings=replace(job.settings, indices=",".join(map(str, places))))
     told.ignored(plan(job.settings), job.settings.search)
     summary = pipeline.certify(
         job.network,
@@ -167,8 +174,8 @@ def about(info: RunInfo) -> str:
     return ", ".join(words if run.specification == "margins" else [*words, run.specification])
 
 
-def _ledger_of(network: Path, ledger: Path | None) -> Path:
-    """The named ledger, or else the one beside the network.
+def _ledger_of(network: Path, ledger: Path | None, shard: Shard | None = None) -> Path:
+    """The named ledger, or else the one beside the network; a shard's has the shard in its name.
 
     Raises:
         ConfigError: one of the two is a path without a file's name.
@@ -178,4 +185,7 @@ def _ledger_of(network: Path, ledger: Path | None) -> Path:
     named("NETWORK", network)
     if ledger is not None:
         named("--ledger", ledger)
-    return network.with_name(LEDGER) if ledger is None else ledger
+    name = Path(LEDGER)
+    if shard is not None:
+        name = name.with_stem(f"{name.stem}{shard.ledger_suffix}")
+    return network.with_name(name.name) if ledger is None else ledger

@@ -147,6 +147,15 @@ Indices = Annotated[
         rich_help_panel=panels.IMAGES,
     ),
 ]
+ShardText = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="The I-th of N parts of these images, into a ledger of its own: see `ledger merge`.",
+        rich_help_panel=panels.IMAGES,
+    ),
+]
 Timeout = Annotated[
     str | None,
     typer.Option(

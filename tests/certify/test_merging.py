@@ -1,0 +1,124 @@
+"""Shards of a set, and their ledgers as one."""
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.certify.test_local_workers import SETTINGS, network, pixels
+from tests.cli.typed import command
+from verify_pipeline import api
+from verify_pipeline.certify.merging import merge_ledgers
+from verify_pipeline.certify.shards import Shard
+from verify_pipeline.errors import ConfigError, LedgerError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network, images, and ledgers of both shards and of all images."""
+    place = tmp_path_factory.mktemp("shards")
+    api.export_onnx(network(), place / "net.onnx", input_shape=(1, 4, 4))
+    np.save(place / "x.npy", pixels()[:30].numpy())
+    np.save(place / "y.npy", network()(pixels()[:30]).argmax(1).numpy())
+    for more in (("--shard", "1/2"), ("--shard", "2/2"), ("--ledger", place / "all.sqlite")):
+        typed = ("certify", place / "net.onnx", "--epsilon", "0.05", *more)
+        own = ("--images", place / "x.npy", "--labels", place / "y.npy")
+        code, _, error = command(*typed, *own)
+        assert code == 0, error
+    return place
+
+
+def shards(folder: Path) -> list[Path]:
+    return [folder / f"ledger-{number}-of-2.sqlite" for number in (1, 2)]
+
+
+def test_merged_shards_are_the_whole_set(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "merged.sqlite"
+    code, told, error = command("ledger", "merge", *shards(folder), "--out", out)
+    assert code == 0, error
+    assert told == f"wrote {out}: 30 verdicts of 1 run\n"
+    (merged,) = api.read_ledgers([out])
+    (whole,) = api.read_ledgers([folder / "all.sqlite"])
+    assert merged.info == whole.info
+    assert merged.asked == whole.asked
+    assert [(r.index, r.instance, r.status) for r in merged.records] == [
+        (r.index, r.instance, r.status) for r in whole.records
+    ]
+    parts = [record for path in shards(folder) for record in api.read_ledgers([path])[0].records]
+    assert sorted(parts, key=lambda record: record.index) == list(merged.records)
+    code, told, error = command(
+        *("recheck", folder / "net.onnx", "--ledger", out),
+        *("--images", folder / "x.npy", "--labels", folder / "y.npy"),
+    )
+    assert code == 0, error
+    assert sorted(tmp_path.iterdir()) == [out]
+
+
+def test_shards_are_alike_and_cover_the_set() -> None:
+    parts = [Shard(number, 3).of_indices(range(10)) for number in (1, 2, 3)]
+    assert [list(part) for part in parts] == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
+    assert Shard(3, 12).ledger_suffix == "-03-of-12"
+    assert Shard.parse("2/8") == Shard(2, 8)
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/4", "1/4/2", ""])
+def test_what_is_no_shard_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--shard; expected i/n"):
+        Shard.parse(text)
+
+
+def test_more_shards_than_images_are_refused() -> None:
+    with pytest.raises(ConfigError, match="at most 3 shards"):
+        Shard(1, 4).of_indices(range(3))
+
+
+def test_ledgers_that_do_not_fit_together_are_refused(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "merged.sqlite"
+    first, second = shards(folder)
+    with pytest.raises(LedgerError, match="images that no ledger before it has; got 15"):
+        merge_ledgers([first, folder / "all.sqlite"], out)
+    other = tmp_path / "other.sqlite"
+    images = api.ImageSet("own", "test", pixels()[:4], torch.tensor([0, 1, 2, 0]), 3)
+    with torch.no_grad():
+        changed = network()
+        next(changed.parameters()).mul_(2)
+    api.certify(changed, images, SETTINGS, ledger=other)
+    with pytest.raises(LedgerError, match="Merge the ledgers of one network"):
+        merge_ledgers([first, other], out)
+    for wrong in ([first], [first, first], []):
+        with pytest.raises(ConfigError, match="at least two, each once"):
+            merge_ledgers(wrong, out)
+    with pytest.raises(LedgerError, match="expected a file; got none"):
+        merge_ledgers([first, tmp_path / "none.sqlite"], out)
+    with pytest.raises(ConfigError, match="expected a new file"):
+        merge_ledgers([first, second], other)
+    assert sorted(tmp_path.iterdir()) == [other]
+
+
+def test_a_row_without_its_evidence_is_not_merged(folder: Path, tmp_path: Path) -> None:
+    first, second = shards(folder)
+    edited = tmp_path / "edited.sqlite"
+    edited.write_bytes(second.read_bytes())
+    with sqlite3.connect(edited) as connection:
+        connection.execute("UPDATE verdicts SET verdict = 'verified', bound = -1 WHERE image = 1")
+    connection.close()
+    with pytest.raises(LedgerError, match="run 1, image 1"):
+        merge_ledgers([first, edited], tmp_path / "merged.sqlite")
+    assert sorted(tmp_path.iterdir()) == [edited]
+
+
+def test_several_questions_stay_several_runs(folder: Path, tmp_path: Path) -> None:
+    loaded = api.load_network(folder / "net.onnx")
+    images = api.ImageSet("own", "test", pixels()[:6], network()(pixels()[:6]).argmax(1), 3)
+    paths = [tmp_path / "a.sqlite", tmp_path / "b.sqlite"]
+    for path, indices in zip(paths, ("0:3", "3:6"), strict=True):
+        for epsilon in (0.02, 0.05):
+            settings = replace(SETTINGS, epsilon=epsilon, indices=indices)
+            api.certify(loaded, images, settings, ledger=path)
+    merged = merge_ledgers(paths, tmp_path / "merged.sqlite")
+    assert (len(merged.infos), merged.verdicts) == (2, 12)
+    found = api.read_ledgers([merged.path])
+    assert [summary.tally.images for summary in found] == [6, 6]
