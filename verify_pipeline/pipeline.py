@@ -23,6 +23,7 @@ from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.local_workers import hired
 from verify_pipeline.certify.pool import Pool
 from verify_pipeline.certify.questions import Question
+from verify_pipeline.certify.ray_workers import Cluster, hired_by_ray
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings, parse_indices, plan
 from verify_pipeline.certify.tally import Summary
@@ -227,6 +228,7 @@ def certify(
     abcrown: Setup | None = None,
     progress: bool = False,
     jobs: int = 1,
+    cluster: Cluster | None = None,
 ) -> Summary:
     """Certify images: against every change of their pixels by at most ε, if nothing else is asked.
 
@@ -242,6 +244,7 @@ def certify(
         abcrown: how α,β-CROWN is run, for settings with the stage ``abcrown``.
         progress: whether bars on standard error show how far it is.
         jobs: processes that certify; each takes a share of cores and memory.
+        cluster: of Ray, whose workers certify instead; each may take the settings' memory.
 
     Raises:
         VerifyPipelineError: the file, images, settings or ledger are not as they must be.
@@ -250,7 +253,9 @@ def certify(
     network, settings = network_of(network, images.shape), settings_of(settings)
     path = ledger.path if isinstance(ledger, Ledger) else ledger
     question = question or Question()
-    pool = None if jobs == 1 else _pool(network, images, settings, question, place, jobs)
+    pool = None
+    if jobs != 1 or cluster is not None:
+        pool = _pool(network, images, settings, question, str(place), cluster or jobs)
     with (
         watched(progress, certification=observer) as watching,
         noted_certification(path, watching.certification) as told,
@@ -273,26 +278,29 @@ def _pool(
     images: ImageSet | BoxSet,
     settings: CertifySettings,
     question: Question,
-    device: torch.device,
-    jobs: int,
+    device: str,
+    workers: int | Cluster,
 ) -> Pool:
-    """Processes of this machine.
+    """Processes of this machine, or workers of a cluster.
 
     Raises:
         ConfigError: no number of processes, or something that workers cannot do.
     """
-    if jobs < 1:
-        raise ConfigError("--jobs", expected="at least 1", got=str(jobs))
+    if isinstance(workers, int) and workers < 1:
+        raise ConfigError("--jobs", expected="at least 1", got=str(workers))
     chosen = plan(settings)
     if "abcrown" in chosen.stages:
         raise ConfigError(
-            "--jobs",
-            expected="1 with the stage abcrown, which starts processes of its own",
-            got=str(jobs),
+            "stages",
+            expected="one process for the stage abcrown, which starts processes of its own",
+            got="several workers",
         )
-    share = replace(settings, memory=max(1, settings.memory // jobs))
-    job = WorkerJob.of(network, images, share, question, str(device))
-    return Pool(partial(hired, job, jobs), jobs, chosen.stages[0])
+    if isinstance(workers, Cluster):
+        job = WorkerJob.of(network, images, settings, question, device)
+        return Pool(partial(hired_by_ray, job, workers), chosen.stages[0])
+    share = replace(settings, memory=max(1, settings.memory // workers))
+    job = WorkerJob.of(network, images, share, question, device)
+    return Pool(partial(hired, job, workers), chosen.stages[0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,7 +124,7 @@ def test_mistakes_are_told_before_a_process_starts(path: Path, images: api.Image
     with pytest.raises(ConfigError, match="a network in memory"):
         api.certify(network(), images, SETTINGS, jobs=2)
     asking = replace(SETTINGS, stages=("clean", "abcrown"))
-    with pytest.raises(ConfigError, match="stage abcrown"):
+    with pytest.raises(ConfigError, match="one process for the stage abcrown"):
         api.certify(path, images, asking, jobs=2)
 
 

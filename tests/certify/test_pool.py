@@ -27,8 +27,9 @@ OPEN = Verdict(Status.UNKNOWN, "crown", 0.5, reason=Reason.NOT_DECIDED)
 class Script:
     """A crew that does what a script says of each batch, in the order in which it was given."""
 
-    def __init__(self, does: Callable[[int, Sequence[int]], list[Event]]) -> None:
+    def __init__(self, does: Callable[[int, Sequence[int]], list[Event]], workers: int = 2) -> None:
         self._does, self._told = does, deque[tuple[int, Event]]()
+        self.workers = workers
         self.given: list[tuple[int, tuple[int, ...]]] = []
         self.started: list[int] = []
 
@@ -66,7 +67,7 @@ def works(worker: int, indices: Sequence[int]) -> list[Event]:
 
 
 def decided(
-    crew: Script, images: int, workers: int, elsewhere: Callable[[], set[int]] = set
+    crew: Script, images: int, elsewhere: Callable[[], set[int]] = set
 ) -> tuple[dict[int, Verdict], Told]:
     found: dict[int, Verdict] = {}
     told = Told()
@@ -75,13 +76,13 @@ def decided(
         assert index not in found
         found[index] = verdict
 
-    Pool(crew.hired, workers, "clean").decide(range(images), sink, told, elsewhere)
+    Pool(crew.hired, "clean").decide(range(images), sink, told, elsewhere)
     return found, told
 
 
 def test_every_image_gets_one_verdict_and_batches_shrink() -> None:
     crew = Script(works)
-    found, told = decided(crew, 100, 2)
+    found, told = decided(crew, 100)
     assert sorted(found) == list(range(100))
     assert told.stages == [(PHASE, 100)]
     assert told.looked == 100
@@ -92,17 +93,17 @@ def test_every_image_gets_one_verdict_and_batches_shrink() -> None:
 
 
 def test_no_more_workers_than_images() -> None:
-    crew = Script(works)
-    decided(crew, 3, 8)
+    crew = Script(works, 8)
+    decided(crew, 3)
     assert crew.started == [0, 1, 2]
     empty = Script(works)
-    decided(empty, 0, 2)
+    decided(empty, 0)
     assert not empty.started
 
 
 def test_what_others_decide_meanwhile_is_not_given_out() -> None:
     crew = Script(works)
-    found, _ = decided(crew, 40, 2, lambda: set(range(0, 40, 2)))
+    found, _ = decided(crew, 40, lambda: set(range(0, 40, 2)))
     assert sorted(found) == list(range(1, 40, 2))
 
 
@@ -116,7 +117,7 @@ def test_the_images_of_a_lost_worker_are_given_to_others() -> None:
         return works(worker, indices)
 
     crew = Script(does)
-    found, told = decided(crew, 60, 2)
+    found, told = decided(crew, 60)
     assert sorted(found) == list(range(60))
     assert told.looked == 60
     assert crew.started == [0, 1, 1]
@@ -134,7 +135,7 @@ def test_an_image_that_every_worker_is_lost_with_stays_open_alone() -> None:
         return works(worker, indices)
 
     crew = Script(does)
-    found, _ = decided(crew, 30, 2)
+    found, _ = decided(crew, 30)
     assert sorted(found) == list(range(30))
     assert found[7].reason is Reason.ERROR
     assert found[7].detail == f"{LOSSES} workers were lost with it, the last one: ended by signal 9"
@@ -147,13 +148,13 @@ def test_a_worker_that_cannot_start_ends_the_certification() -> None:
             self._told.append((worker, Lost("No module named torch")))
 
     with pytest.raises(ProcessError, match="worker 0; expected one that starts; got No module"):
-        decided(Broken(works), 10, 2)
+        decided(Broken(works), 10)
 
 
 def test_what_a_worker_refuses_is_raised() -> None:
     error = NetworkError("network", got="another file")
     with pytest.raises(NetworkError, match="another file"):
-        decided(Script(lambda worker, indices: [Failed(error)]), 10, 2)
+        decided(Script(lambda worker, indices: [Failed(error)]), 10)
 
 
 def test_images_that_are_given_back() -> None:

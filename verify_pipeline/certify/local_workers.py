@@ -46,9 +46,14 @@ class LocalCrew(Crew):
     """
 
     def __init__(self, job: WorkerJob, workers: int) -> None:
-        self._job = job
+        self._job, self._count = job, workers
         self._threads = max(1, len(os.sched_getaffinity(0)) // workers)
         self._crew: dict[int, _Local] = {}
+
+    @property
+    def workers(self) -> int:
+        """How many there are at most."""
+        return self._count
 
     def start(self, worker: int) -> None:
         """Start a process and send it the job."""

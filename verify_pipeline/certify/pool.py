@@ -61,7 +61,12 @@ Event = Ready | ImageDecided | Lost | Failed
 
 
 class Crew(Protocol):
-    """Workers by number, wherever they run."""
+    """Workers by number from 0, wherever they run."""
+
+    @property
+    def workers(self) -> int:
+        """How many there are at most."""
+        ...
 
     def start(self, worker: int) -> None:
         """Start a worker; its first event is that it is ready, or lost."""
@@ -125,14 +130,11 @@ class Pool:
 
     Args:
         hire: opens the crew, and ends its workers afterwards.
-        workers: how many there are.
         stage: name of the first stage, at which images of lost workers stay open.
     """
 
-    def __init__(
-        self, hire: Callable[[], AbstractContextManager[Crew]], workers: int, stage: str
-    ) -> None:
-        self._hire, self._workers, self._stage = hire, workers, stage
+    def __init__(self, hire: Callable[[], AbstractContextManager[Crew]], stage: str) -> None:
+        self._hire, self._stage = hire, stage
 
     def decide(
         self,
@@ -157,10 +159,9 @@ class Pool:
             return
         observer.stage_started(PHASE, len(indices))
         with self._hire() as crew:
-            work = _Work(
-                crew, WorkQueue(deque(indices), self._workers), sink, observer, self._stage
-            )
-            work.run(min(self._workers, len(indices)), decided_elsewhere)
+            queue = WorkQueue(deque(indices), crew.workers)
+            work = _Work(crew, queue, sink, observer, self._stage)
+            work.run(min(crew.workers, len(indices)), decided_elsewhere)
 
 
 class _Work:

@@ -12,6 +12,7 @@ import torch
 from verify_pipeline import onnx
 from verify_pipeline.certify.certifier import Certifier
 from verify_pipeline.certify.contract import Certifiable, Observer
+from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.pool import Event, ImageDecided, Ready
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.run import ask_settings
@@ -25,8 +26,9 @@ class WorkerJob:
     """Everything that a worker needs to know.
 
     Attributes:
-        path: of the network's file.
-        digest: of that file as the driver read it.
+        path: of the network's file; weights in other files are looked for beside it.
+        content: of that file, which may not be there where the worker runs.
+        digest: of the network as the driver read it.
         compares: whether the file is compared with its graph.
         images: the whole set.
         settings: of the certification; memory is the worker's share.
@@ -35,6 +37,7 @@ class WorkerJob:
     """
 
     path: Path
+    content: bytes
     digest: str
     compares: bool
     images: ImageSet | BoxSet
@@ -54,32 +57,42 @@ class WorkerJob:
 
         Raises:
             ConfigError: the network has no file.
+            NetworkError: the file is gone.
         """
         if network.path is None:
             raise ConfigError(
-                "--jobs",
+                "workers",
                 expected="a network in an ONNX file, which each worker reads",
                 got="a network in memory",
                 remedy="Write it with export_onnx, or certify in one process.",
             )
         path = network.path.resolve()
-        return WorkerJob(path, network.digest, network.compared, images, settings, question, device)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise NetworkError(f"network {path}", expected="a file", got=str(error)) from error
+        known = (path, content, network.digest, network.compared)
+        return WorkerJob(*known, images, settings, question, device)
 
-    def network(self) -> Certifiable:
-        """The network, read from its file.
+    def certifier(self) -> tuple[Certifier, Instances]:
+        """The network, ready to be certified, and the instances.
 
         Raises:
             NetworkError: the file is not the one that the driver read.
+            VerifyPipelineError: the job cannot be done here.
         """
-        read = onnx.load_network(self.path, self.compares)
-        if read.digest != self.digest:
+        network = onnx.network_from_bytes(self.content, self.path, self.compares)
+        if network.digest != self.digest:
             raise NetworkError(
                 f"network {self.path}",
                 expected=f"the file that the certification began with, {self.digest[:12]}…",
-                got=f"{read.digest[:12]}…",
+                got=f"{network.digest[:12]}…",
                 remedy="Do not replace the file while it is certified.",
             )
-        return read
+        asked = ask_settings(network, self.images, self.settings, self.question)
+        device = torch.device(self.device)
+        made = Certifier.of(network, self.images, asked, self.settings, device, time.perf_counter)
+        return made, asked.instances
 
 
 def serve(
@@ -95,13 +108,11 @@ def serve(
     Raises:
         VerifyPipelineError: the job cannot be done here.
     """
-    network = job.network()
-    asked = ask_settings(network, job.images, job.settings, job.question)
-    device = torch.device(job.device)
-    certifier = Certifier.of(network, job.images, asked, job.settings, device, time.perf_counter)
+    certifier, instances = job.certifier()
+    cascade = certifier.cascade(
+        instances, lambda index, verdict: send(ImageDecided(index, verdict)), Observer()
+    )
     send(Ready())
     while True:
-        certifier.cascade(
-            asked.instances, lambda index, verdict: send(ImageDecided(index, verdict)), Observer()
-        ).run(tuple(receive()), set)
+        cascade.run(receive(), set)
         send(Ready())
