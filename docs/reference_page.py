@@ -134,6 +134,8 @@ SECTIONS = {
         "publish",
         "read_ledgers",
         "recheck_ledger",
+        "merge_ledgers",
+        "Merged",
         "Evidence",
         "VerifyPipelineError",
     ),
@@ -149,6 +151,7 @@ SECTIONS = {
         "MethodFront",
         "JobWatcher",
     ),
+    "Several processes, several machines": ("ProcessGroup", "joined", "Cluster", "Shard"),
 }
 
 

@@ -56,12 +56,15 @@ from verify_pipeline.attacks.pgd import pgd
 from verify_pipeline.branching import read_search
 from verify_pipeline.certify.contract import Observer as CertifyObserver
 from verify_pipeline.certify.ledger import Ledger
+from verify_pipeline.certify.merging import Merged, merge_ledgers
 from verify_pipeline.certify.output_bounds import OutputBounds
 from verify_pipeline.certify.perturbations import ChannelBalls, LinfBall, PixelBalls
 from verify_pipeline.certify.preprocessing import Preprocessing
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.radii import ImageRadius, RobustnessDistribution
+from verify_pipeline.certify.ray_workers import Cluster
 from verify_pipeline.certify.settings import CertifySettings
+from verify_pipeline.certify.shards import Shard
 from verify_pipeline.certify.specifications import LinearRows, Margins, Targeted, TopK
 from verify_pipeline.certify.stage_settings import (
     AlphaCrownSettings,
@@ -109,6 +112,7 @@ from verify_pipeline.problem import (
     margin_matrix,
     margins_of_logits,
 )
+from verify_pipeline.process_group import ProcessGroup, joined
 from verify_pipeline.queries import bounds, verify, verify_batch
 from verify_pipeline.radius import radius
 from verify_pipeline.report_page import report
@@ -129,6 +133,7 @@ __all__ = [
     "CertifyObserver",
     "CertifySettings",
     "ChannelBalls",
+    "Cluster",
     "Counterexample",
     "DataSetInfo",
     "Evidence",
@@ -142,16 +147,19 @@ __all__ = [
     "LinearRows",
     "LinfBall",
     "Margins",
+    "Merged",
     "MethodFront",
     "Network",
     "Outcome",
     "OutputBounds",
     "PixelBalls",
     "Preprocessing",
+    "ProcessGroup",
     "Question",
     "Reason",
     "Recipe",
     "RobustnessDistribution",
+    "Shard",
     "Specification",
     "StageShares",
     "Status",
@@ -179,6 +187,7 @@ __all__ = [
     "front",
     "ibp_loss",
     "inline_svg",
+    "joined",
     "load_arrays",
     "load_images",
     "load_network",
@@ -187,6 +196,7 @@ __all__ = [
     "margin_cross_entropy",
     "margin_matrix",
     "margins_of_logits",
+    "merge_ledgers",
     "mtl_ibp_loss",
     "natural_loss",
     "network_from_module",
