@@ -33,6 +33,9 @@ class Merged:
     infos: tuple[RunInfo, ...]
     verdicts: int
 
+    def __repr__(self) -> str:
+        return f"Merged({self.path}: {len(self.infos)} runs, {self.verdicts} verdicts)"
+
 
 def merge_ledgers(sources: Sequence[Path], path: Path) -> Merged:
     """Put the ledgers of shards together.
