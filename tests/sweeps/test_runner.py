@@ -37,6 +37,11 @@ def test_a_sweep_runs_each_combination_once(recipe: Path, tmp_path: Path, here: 
     assert frame[ALPHA].tolist() == ["0.1", "0.1", "1", "1"]
     assert frame["train.seed"].tolist() == ["0", "1", "0", "1"]
     assert frame["images"].tolist() == [20] * 4
+    summary = result.runs[0].summary
+    assert summary is not None
+    how = ["data_set", "epsilon", "places", "stages", "timeout", "settings"]
+    asked = ("digits", 1 / 32, "0:20", "clean ibp attack", 5.0, summary.info.run.settings)
+    assert set(frame[how].itertuples(index=False, name=None)) == {asked}
     tally = result.runs[3].summary.tally if result.runs[3].summary else None
     assert tally is not None
     assert frame["standard"][3] == 100 * tally.right / 20
@@ -47,6 +52,7 @@ def test_a_sweep_runs_each_combination_once(recipe: Path, tmp_path: Path, here: 
     assert "<svg" in (out / "figure.svg").read_text()
     written = pd.read_csv(out / "runs.csv", dtype=str)
     assert written["run"].tolist() == names
+    assert api.front([out]).question == "20 images of digits, ε = 0.03125"
     # the same command does nothing again
     told = Told()
     again = run_sweep(request(recipe, "0.1", "1", seeds=2), out, Machine(), told)

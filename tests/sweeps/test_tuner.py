@@ -57,6 +57,7 @@ def test_a_tuning_chooses_on_validation_and_reports_test_images(
     assert frame["validation_images"].tolist() == [30] * 4
     assert frame["test_images"].notna().tolist() == frame["on_front"].tolist()
     assert len(pd.read_csv(out / "front.csv")) == len(result.front)
+    assert api.front([out]).question == "20 images of digits, ε = 0.03125"
     growth = pd.read_csv(out / "hypervolume.csv")
     assert growth["hypervolume"].is_monotonic_increasing
     # the same command adds nothing; more trials are added, and none is done again

@@ -244,7 +244,7 @@ def front(
     """Compare methods: the area that their fronts dominate, and what half of their seeds attain.
 
     The points are standard and verified accuracy on test images. Each tuning, and each seed of a
-    sweep, is one repetition of its method.
+    sweep, is one repetition of its method. Results of different test images or ε are refused.
     """
     from verify_pipeline.cli.show import show_rows
     from verify_pipeline.sweeps.comparison import compare_fronts, named_folders
