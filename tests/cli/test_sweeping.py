@@ -21,6 +21,8 @@ from verify_pipeline.sweeps.processes import Ended, RunJob
 
 GRID = ("--grid", "train.optimiser.learning_rate=1e-3,1e300")
 
+HELD_OUT = ("--set", "train.data.validation=1437")
+
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
@@ -116,17 +118,45 @@ def test_a_tuning_by_hand(recipe: Path, tmp_path: Path) -> None:
         (("tune", "digits-cc-ibp", "--estimate", "guess"), "--estimate; expected one of"),
         (("tune", "digits-cc-ibp", "--space", "no.yaml"), "no such file"),
         (("tune", "digits-cc-ibp", "--timeout", "-1"), "--timeout; expected finite seconds > 0"),
+        (("tune", "digits-cc-ibp", "--jobs", "0"), "--jobs; expected at least 1; got 0"),
+        (("tune", "digits-cc-ibp", "--device", "tpu"), "device"),
+        (("sweep", "digits-cc-ibp", "--device", "tpu"), "device"),
+        (("sweep", "digits-cc-ibp", *HELD_OUT), "fewer than the 1437 training images of digits"),
+        (("tune", "digits-cc-ibp", *HELD_OUT), "fewer than the 1437 training images of digits"),
+        (("sweep", "digits-cc-ibp", "--set", "certify.indices=361"), "at most 360 images"),
     ],
 )
+@pytest.mark.parametrize("also", [(), ("--dry-run",)])
 def test_mistakes_are_told_and_nothing_is_written(
-    tmp_path: Path, typed: tuple[str, ...], message: str
+    tmp_path: Path, typed: tuple[str, ...], also: tuple[str, ...], message: str
 ) -> None:
     pytest.importorskip("sklearn")
-    code, _, told = command(*typed, "--out", tmp_path / "out")
+    pytest.importorskip("optuna")
+    code, _, told = command(*typed, *also, "--out", tmp_path / "out")
     assert code == 2
     assert message in told
     assert told.count("error: ") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["sweep", "tune"])
+@pytest.mark.parametrize("also", [(), ("--dry-run",)])
+def test_a_file_in_place_of_the_folder_is_told(
+    recipe: Path, tmp_path: Path, name: str, also: tuple[str, ...]
+) -> None:
+    pytest.importorskip("optuna")
+    code, _, told = command(name, recipe, *also, "--out", recipe)
+    assert code == 2
+    assert f"expected a folder that can be written; got {recipe} is a file" in told
+
+
+def test_a_dry_run_needs_optuna_as_the_tuning_does(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    code, _, told = command("tune", recipe, "--dry-run", "--out", tmp_path / "out")
+    assert code == 2
+    assert "optuna is not installed" in told
 
 
 def test_fronts_of_nothing_are_told(tmp_path: Path) -> None:

@@ -52,7 +52,13 @@ def test_a_tuning_chooses_on_validation_and_reports_test_images(
         assert trial.summary.tally.images == 20
     report = (out / "report.md").read_text()
     assert "The choice was made on 30 validation images" in report
-    assert "by the whole cascade, complete verification, at most 5 s" in report
+    stages = "by the recipe's stages (clean, ibp, attack), which have no branch and bound"
+    assert f"Verified accuracy in the search: {stages}; at most 5 s for each image." in report
+    assert "* Tested on 20 images of digits, ε = 0.03125; clean, ibp, attack; at most 5 s" in report
+    assert "test images | test standard % |" in report
+    tally = result.front[0].summary.tally if result.front[0].summary else None
+    assert tally is not None
+    assert f"| 20 | {100 * tally.right / 20:.2f} | {100 * tally.proved / 20:.2f} |" in report
     frame = pd.read_csv(out / "trials.csv")
     assert frame["validation_images"].tolist() == [30] * 4
     assert frame["test_images"].notna().tolist() == frame["on_front"].tolist()
@@ -201,6 +207,11 @@ def test_a_recipe_without_held_out_images_gets_a_share_and_a_note() -> None:
     assert "287 of its 1437 training images" in note
     assert plan.said["timeout"] == 10.0
     assert plan.lines[0] == note
+    assert plan.verified.startswith("by the recipe's stages (clean, ibp, attack, crown, alpha-cro")
+    assert plan.verified.endswith(
+        "branch-and-bound): complete verification; at most 10 s for each image"
+    )
+    assert f"verified accuracy: {plan.verified}" in plan.lines
     assert "train.loss.alpha: 0.001 to 1, logarithmic" in plan.lines
 
 
@@ -212,6 +223,14 @@ def test_a_recipe_without_held_out_images_gets_a_share_and_a_note() -> None:
         ({"objectives": ()}, "got none"),
         ({"estimate": "guess"}, "one of complete, crown, ibp; got 'guess'"),
         ({"objectives": ("attack-robust",), "estimate": "ibp"}, "expected --estimate complete"),
+        (
+            {"objectives": ("attack-robust",), "overrides": {"certify.stages": "[clean, ibp]"}},
+            "attack-robust; expected a recipe with attack among certify.stages; got clean, ibp",
+        ),
+        (
+            {"overrides": {"certify.stages": "[clean, attack]"}},
+            "--objectives verified; expected a recipe with ibp or crown or .*; got clean, attack",
+        ),
         ({"timeout": 0.0}, "--timeout; expected finite seconds > 0"),
     ],
 )

@@ -69,22 +69,17 @@ def sweep(
     """
     from verify_pipeline.sweeps.grid import read_grid
     from verify_pipeline.sweeps.processes import Machine
-    from verify_pipeline.sweeps.runner import SweepRequest, plan_sweep, run_sweep
+    from verify_pipeline.sweeps.runner import SweepRequest, check_sweep, run_sweep
 
     request = SweepRequest(recipe, read_grid(grid or []), seeds, pairs_of(overrides))
+    machine = Machine(jobs, where.data_root, where.device)
     if dry_run:
-        plan = plan_sweep(request, out)
+        plan = check_sweep(request, out, machine)
         typer.echo(f"{len(plan.runs)} runs, {len(plan.todo)} to do")
         for run in plan.runs:
             typer.echo(f"{plan.known[run.name].state:<6}  {run.name}")
         return
-    result = run_sweep(
-        request,
-        out,
-        Machine(jobs, where.data_root, where.device),
-        _watcher("runs"),
-        this_command(),
-    )
+    result = run_sweep(request, out, machine, _watcher("runs"), this_command())
     _show([run.summary for run in result.runs if run.summary is not None], result.files)
     for failed in result.failed:
         typer.echo(f"failed: {failed.name}: {failed.error}", err=True)
@@ -107,8 +102,8 @@ class SearchOptions:
     estimate: Annotated[
         str,
         typer.Option(
-            help="How verified accuracy is measured in the search: complete (by the recipe's whole "
-            "cascade), or crown or ibp (by bounds alone).",
+            help="How verified accuracy is measured in the search: complete (by all stages "
+            "of the recipe), or crown or ibp (by bounds alone).",
             rich_help_panel=panels.SEARCH,
         ),
     ] = "complete"
@@ -159,11 +154,12 @@ def tune(
 ) -> None:
     """Search a recipe's settings for a Pareto front of standard and verified accuracy.
 
-    Trials are chosen on images that are held out of training, by complete verification if nothing
-    else is said. The front's networks are then certified on the test images. Writes report.md,
-    CSV files, and the front's recipes, which `run` takes. The same command continues what was
-    interrupted; several commands may work on one folder. Exits with 2 if no trial is complete, or
-    if test images of the front are not certified. Needs the extra `tune`.
+    Trials are chosen on images that are held out of training, by all stages of the recipe's
+    certification if nothing else is said. The front's networks are then certified on the test
+    images. Writes report.md, CSV files, and the front's recipes, which `run` takes. The same
+    command continues what was interrupted; several commands may work on one folder. Exits with
+    2 if no trial is complete, or if test images of the front are not certified. Needs the extra
+    `tune`.
     """
     from verify_pipeline.sweeps import tune_plan, tuner
     from verify_pipeline.sweeps.processes import Machine
@@ -179,20 +175,14 @@ def tune(
         searched.seed,
         PruningRule(active=searched.prune),
     )
+    machine = Machine(jobs, where.data_root, where.device)
     if dry_run:
-        plan = tune_plan.plan_tuning(request, out, where.data_root)
+        plan = tuner.check_tuning(request, out, trials, machine)
         typer.echo(f"{trials} trials in {out}{', begun already' if plan.begun else ''}")
         for line in plan.lines:
             typer.echo(line)
         return
-    result = tuner.tune(
-        request,
-        out,
-        trials,
-        Machine(jobs, where.data_root, where.device),
-        _watcher("trials"),
-        this_command(),
-    )
+    result = tuner.tune(request, out, trials, machine, _watcher("trials"), this_command())
     _show([trial.summary for trial in result.front if trial.summary is not None], result.files)
     if result.files:
         report = out / "report.md"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from verify_pipeline.errors import StudyError
 from verify_pipeline.reporting.facts import epsilon_text
@@ -36,8 +37,8 @@ class Measurement:
     settings: str
 
     @staticmethod
-    def of(row: Mapping[str, str]) -> Measurement:
-        """The measurement that a row of a table says, see ``results.measured``.
+    def of(row: Mapping[str, Any]) -> Measurement:
+        """The measurement that a row of a table says, see ``results.measured``; texts will do.
 
         Raises:
             ValueError: a text where a number belongs.

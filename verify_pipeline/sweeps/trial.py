@@ -17,7 +17,8 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from verify_pipeline import pipeline, strict_json
 from verify_pipeline.atomic_write import write_whole
-from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, StageName
+from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, StageName, plan
+from verify_pipeline.certify.stage_verdicts import BOUNDING_STAGES
 from verify_pipeline.config import Recipe
 from verify_pipeline.data import ImageSet
 from verify_pipeline.errors import ConfigError, StudyError
@@ -38,6 +39,9 @@ ESTIMATES: dict[str, tuple[StageName, ...]] = {
 
 OBJECTIVES = {"standard": "right", "attack-robust": "withstood", "verified": "proved"}
 """What can be maximised, each a share of the validation images, and the tally's count of it."""
+
+NEEDED: dict[str, tuple[str, ...]] = {"attack-robust": ("attack",), "verified": BOUNDING_STAGES}
+"""Stages without which an objective is not measured: at least one of them."""
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -76,7 +80,7 @@ class TrialOutcome:
 
 
 def check_objectives(objectives: Sequence[str], estimate: str) -> None:
-    """Refuse objectives that are unknown, repeated, or not measured by the estimate.
+    """Refuse objectives that are unknown, repeated, or not measured by any recipe's estimate.
 
     Raises:
         ConfigError: they are.
@@ -104,6 +108,25 @@ def validation_settings(recipe: Recipe, estimate: str, timeout: float) -> Certif
     if estimate != "complete":
         stages = ESTIMATES[estimate]
     return replace(recipe.certify, stages=stages, timeout=timeout, indices=":")
+
+
+def measuring_stages(settings: CertifySettings, objectives: Sequence[str]) -> tuple[str, ...]:
+    """The stages that measure the objectives, in order.
+
+    Raises:
+        ConfigError: there is none for an objective, which would be the same for all trials, or
+            that of another objective.
+    """
+    stages = plan(settings).stages
+    for name in objectives:
+        needed = NEEDED.get(name)
+        if needed is not None and not set(needed) & set(stages):
+            raise ConfigError(
+                f"--objectives {name}",
+                expected=f"a recipe with {' or '.join(needed)} among certify.stages",
+                got=", ".join(stages),
+            )
+    return stages
 
 
 def run_trial(

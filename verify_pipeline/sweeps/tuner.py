@@ -72,12 +72,7 @@ def tune(
         DependencyError: Optuna is not installed.
         DataError: the data is missing, or the folder cannot be written.
     """
-    if trials < 1:
-        raise ConfigError("--trials", expected="at least 1", got=str(trials))
-    require_optuna()
-    choose_device(machine.device)
-    check_folder(folder)
-    made = plan_tuning(request, folder, machine.data_root)
+    made = check_tuning(request, folder, trials, machine)
     watching = watcher or JobWatcher()
     for note in made.notes:
         watching.noted(note)
@@ -96,6 +91,20 @@ def tune(
             return tuner.result()
         tuner.test_front()
         return tuner.report(command)
+
+
+def check_tuning(request: TuneRequest, folder: Path, trials: int, machine: Machine) -> TunePlan:
+    """Check all that :func:`tune` refuses before its first trial; nothing is written.
+
+    Raises:
+        VerifyPipelineError: as :func:`tune`, but for the study's own file.
+    """
+    if trials < 1:
+        raise ConfigError("--trials", expected="at least 1", got=str(trials))
+    require_optuna()
+    choose_device(machine.device)
+    check_folder(folder)
+    return plan_tuning(request, folder, machine.data_root)
 
 
 class _Tuner:
@@ -215,13 +224,12 @@ class _Tuner:
         place = self._folder / FRONT
         paths = {number: place / f"trial-{number:04d}.yaml" for number in recipes}
         result = replace(result, recipes=paths)
-        validation = self._made.base.train.data.validation
         contents: dict[Path, str | bytes] = {
             paths[trial.number]: recipe_text(trial, recipes[trial.number], result.objectives)
             for trial in result.front
         }
         contents |= {
-            self._folder / "report.md": markdown(result, self._made.said, validation, command),
+            self._folder / "report.md": markdown(result, self._made, command),
             self._folder / "trials.csv": trials_csv(result, command),
             self._folder / "front.csv": front_csv(result, command),
             self._folder / "hypervolume.csv": hypervolume_csv(result, command),
