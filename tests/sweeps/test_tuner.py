@@ -19,7 +19,7 @@ from verify_pipeline.sweeps.processes import Machine, RunJob
 from verify_pipeline.sweeps.pruning import PruningRule
 from verify_pipeline.sweeps.results import TuneResult
 from verify_pipeline.sweeps.study import Study
-from verify_pipeline.sweeps.trial import read_outcome, validation_settings
+from verify_pipeline.sweeps.trial import TrialOutcome, read_outcome, validation_settings
 from verify_pipeline.sweeps.tune_plan import TuneRequest, plan_tuning
 from verify_pipeline.sweeps.tuner import tune
 
@@ -100,6 +100,16 @@ def test_a_process_without_an_outcome_is_a_failed_trial(
     assert "expected an outcome in outcome.json" in (result.trials[0].error or "")
     assert result.front == ()
     assert "no trial is complete" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_damaged_outcome_is_a_failed_trial(
+    recipe: Path, space: Path, tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = TrialOutcome(None, {}, {"images": 30}, {})
+    monkeypatch.setattr("verify_pipeline.sweeps.trial.run_trial", lambda *_, **__: damaged)
+    result = search(recipe, space, tmp_path / "out", 1)
+    assert result.trials[0].state == "failed"
+    assert "an outcome in outcome.json; got no count of right" in (result.trials[0].error or "")
 
 
 def test_a_trial_that_was_stopped_goes_on(

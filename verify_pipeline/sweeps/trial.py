@@ -227,9 +227,24 @@ def read_outcome(folder: Path) -> TrialOutcome:
         StudyError: there is none, or it is damaged.
     """
     try:
-        plain = strict_json.parse((folder / OUTCOME).read_text(encoding="utf-8"))
-        return TypeAdapter(TrialOutcome).validate_python(plain)
+        return outcome_of(strict_json.parse((folder / OUTCOME).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise StudyError(
             f"trial {folder}", expected=f"an outcome in {OUTCOME}", got=str(error).split("\n")[0]
         ) from None
+
+
+def outcome_of(plain: Any) -> TrialOutcome:
+    """The outcome that JSON's types say.
+
+    Raises:
+        ValueError: they say none.
+    """
+    outcome = TypeAdapter(TrialOutcome).validate_python(plain)
+    counts = outcome.counts
+    missing = [name for name in (*OBJECTIVES.values(), "images") if name not in counts]
+    if outcome.pruned is None and missing:
+        raise ValueError(f"no count of {missing[0]}")
+    if not all(0 <= count <= counts["images"] for count in counts.values()):
+        raise ValueError(f"counts {dict(counts)}")
+    return outcome
