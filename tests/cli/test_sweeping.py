@@ -163,9 +163,10 @@ def test_fronts_of_nothing_are_told(tmp_path: Path) -> None:
     code, _, told = command("front", tmp_path)
     assert code == 2
     assert "expected a sweep (sweep.json) or a tuning (tune.json)" in told
-    code, _, told = command("front", tmp_path, "--reference", "a,b")
-    assert code == 2
-    assert "--reference; expected two numbers, in %" in told
+    for wrong in ("a,b", "0,100", "-1,0", "0", "0,0,0", "nan,0", ""):
+        code, _, told = command("front", tmp_path, "--reference", wrong)
+        assert code == 2
+        assert f"--reference; expected two numbers from 0 to below 100, in %; got '{wrong}'" in told
 
 
 def test_a_tuning_without_a_complete_trial_says_why(

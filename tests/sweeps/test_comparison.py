@@ -1,6 +1,7 @@
 """Fronts of methods compared, by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -96,10 +97,13 @@ def test_names_that_are_none_are_refused(texts: list[str]) -> None:
         named_folders(texts)
 
 
-@pytest.mark.parametrize("reference", [(0.0,), (0.0, 1.0), (-0.1, 0.0), (0.0, float("nan"))])
-def test_a_reference_that_is_none_is_refused(tmp_path: Path, reference: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(
+    "reference",
+    [(0.0,), (0.0, 1.0), (-0.1, 0.0), (0.0, float("nan")), ("a", 0.0), 0.5, None],
+)
+def test_a_reference_that_is_none_is_refused(tmp_path: Path, reference: Any) -> None:
     folder = tune_folder(tmp_path / "a", [(50.0, 50.0)])
-    with pytest.raises(ConfigError, match="reference; expected two accuracies"):
+    with pytest.raises(ConfigError, match="reference; expected standard and verified accuracy, sh"):
         compare_fronts({"a": [folder]}, reference)
 
 

@@ -251,9 +251,13 @@ def front(
 
 def _reference(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) / 100 for part in text.split(","))
+        percentages = [float(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError("--reference", expected="two numbers, in %", got=repr(text)) from None
+        percentages = []
+    if len(percentages) != 2 or not all(0 <= each < 100 for each in percentages):
+        expected = "two numbers from 0 to below 100, in %"
+        raise ConfigError("--reference", expected=expected, got=repr(text))
+    return tuple(each / 100 for each in percentages)
 
 
 def _show(summaries: Sequence[object], files: Sequence[Path]) -> None:

@@ -163,7 +163,7 @@ def _one_name(name: str) -> ConfigError:
 
 
 def compare_fronts(
-    methods: Mapping[str, Sequence[Path]], reference: Point = (0.0, 0.0)
+    methods: Mapping[str, Sequence[Path | str]], reference: Point = (0.0, 0.0)
 ) -> FrontComparison:
     """Compare methods by the results of their sweeps and tunings.
 
@@ -179,9 +179,11 @@ def compare_fronts(
     """
     if not methods or not all(methods.values()):
         raise ConfigError("front", expected="folders of sweeps or tunings", got="none")
-    if len(reference) != 2 or not all(0 <= each < 1 for each in reference):
+    if not _is_reference(reference):
         raise ConfigError(
-            "reference", expected="two accuracies, from 0 % to below 100 %", got=str(reference)
+            "reference",
+            expected="standard and verified accuracy, shares from 0 to below 1",
+            got=repr(reference),
         )
     read = {name: [read_results(Path(each)) for each in held] for name, held in methods.items()}
     measured = [
@@ -193,6 +195,13 @@ def compare_fronts(
     question = one_question(measured)
     made = tuple(_method(name, held) for name, held in read.items())
     return FrontComparison(made, question, reference)
+
+
+def _is_reference(reference: Point) -> bool:
+    try:
+        return len(reference) == 2 and all(0 <= each < 1 for each in reference)
+    except TypeError:
+        return False
 
 
 def _method(name: str, held: Sequence[FolderResults]) -> MethodFront:

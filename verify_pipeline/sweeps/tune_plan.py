@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, SkipValidation, TypeAdapter
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from verify_pipeline import data, pipeline
 from verify_pipeline.config import Recipe, load_recipe
 from verify_pipeline.errors import ConfigError
+from verify_pipeline.settings import Count
 from verify_pipeline.sweeps import folders
 from verify_pipeline.sweeps.pruning import PruningRule
 from verify_pipeline.sweeps.space import Space, check_space, read_space
@@ -28,7 +30,7 @@ TIMEOUT = 10.0
 """Seconds that a validation image may take, at most, where nothing else is said."""
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TuneRequest:
     """What is searched, and how it is measured.
 
@@ -44,13 +46,13 @@ class TuneRequest:
         pruning: which trainings are ended early.
     """
 
-    recipe: Path | str | Recipe
+    recipe: SkipValidation[Path | str | Recipe]
     overrides: Mapping[str, str] = field(default_factory=dict)
     objectives: tuple[str, ...] = ("standard", "verified")
     estimate: str = "complete"
     timeout: float | None = None
     space: Path | None = None
-    seed: int = 0
+    seed: Count = 0
     pruning: PruningRule = field(default_factory=PruningRule)
 
 
