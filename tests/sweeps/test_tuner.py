@@ -250,6 +250,16 @@ def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: st
         plan_tuning(TuneRequest("digits-cc-ibp", **options), Path("none"))
 
 
+def test_mistakes_of_a_space_name_where_it_comes_from(recipe: Path) -> None:
+    short = {"train.epsilon.start": "2", "train.epsilon.length": "1"}
+    with pytest.raises(ConfigError) as error:
+        plan_tuning(TuneRequest(recipe, short), Path("none"))
+    assert str(error.value).startswith("search space of cc-ibp, with recipe tiny: ")
+    with pytest.raises(ConfigError) as error:
+        plan_tuning(TuneRequest(api.load_recipe(recipe), {"train.loss.alpha": "2"}), Path("none"))
+    assert str(error.value).startswith("recipe tiny: 1 error\n")
+
+
 def test_another_tuning_is_refused(recipe: Path, space: Path, tmp_path: Path, here: Here) -> None:
     out = tmp_path / "out"
     search(recipe, space, out, 1)
@@ -257,6 +267,16 @@ def test_another_tuning_is_refused(recipe: Path, space: Path, tmp_path: Path, he
         search(recipe, space, out, 1, estimate="ibp")
     with pytest.raises(StudyError, match="the seed that it was begun with, 0; got 1"):
         search(recipe, space, out, 1, seed=1)
+    other = tmp_path / "other.yaml"
+    other.write_text(space.read_text().replace("2e-2", "5e-2"), encoding="utf-8")
+    changed = r"parameters\.train\.optimiser\.learning_rate\.high"
+    differs = rf"the space that it was begun with, {changed}=0\.02; got {changed}=0\.05\. Name"
+    with pytest.raises(StudyError, match=differs):
+        search(recipe, other, out, 1)
+    with pytest.raises(StudyError, match=r"with, active=True; got active=False\. Name"):
+        search(recipe, space, out, 1, pruning=PruningRule(active=False))
+    with pytest.raises(StudyError, match=r"with, standard, verified; got verified\. Name"):
+        search(recipe, space, out, 1, objectives=("verified",))
     with pytest.raises(StudyError, match=r"with sweep\.json; got one with tune\.json"):
         api.sweep(recipe, {}, out)
 

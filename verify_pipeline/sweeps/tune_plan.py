@@ -118,7 +118,8 @@ def plan_tuning(request: TuneRequest, folder: Path, data_root: Path | None = Non
         values = {**request.overrides, **held_out}
         base = load_recipe(source, values)
         space = read_space(request.space, base.train.loss.name)
-        check_space(space, source, values)
+        own = f"search space of {base.train.loss.name}" if request.space is None else "--space"
+        check_space(space, source, values, own)
     timeout = request.timeout
     if timeout is None:
         timeout = min(base.certify.timeout or TIMEOUT, TIMEOUT)
