@@ -1,7 +1,9 @@
 """Sweeps: what is run, continued, retried and refused."""
 
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -112,6 +114,20 @@ def test_a_run_whose_verdicts_are_gone_is_done_again(
     run_sweep(request(recipe, "0.1"), out, Machine())
     (out / "alpha=0.1_seed=0" / "ledger.sqlite").unlink()
     assert len(plan_sweep(request(recipe, "0.1"), out).todo) == 1
+
+
+def test_a_run_with_images_that_have_no_verdict_is_not_done(
+    recipe: Path, tmp_path: Path, here: Here
+) -> None:
+    out = tmp_path / "out"
+    run_sweep(request(recipe, "0.1"), out, Machine())
+    with closing(sqlite3.connect(out / "alpha=0.1_seed=0" / "ledger.sqlite")) as ledger:
+        ledger.execute("DELETE FROM verdicts WHERE image = 7")
+        ledger.commit()
+    (known,) = plan_sweep(request(recipe, "0.1"), out).known.values()
+    assert (known.state, known.summary) == ("open", None)
+    result = run_sweep(request(recipe, "0.1"), out, Machine())
+    assert result.to_frame()["images"].tolist() == [20]
 
 
 def test_a_sweep_that_was_stopped_goes_on(recipe: Path, tmp_path: Path, here: Here) -> None:

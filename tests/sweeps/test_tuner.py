@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from tests.sweeps.conftest import Here, Told
-from verify_pipeline import api
+from verify_pipeline import api, data
 from verify_pipeline.certify.settings import ALL_STAGES
 from verify_pipeline.config import load_recipe
 from verify_pipeline.errors import ConfigError, DependencyError, StudyError, TrainingError
+from verify_pipeline.sweeps import tuning_report
 from verify_pipeline.sweeps.pareto import hypervolume, pareto_front
 from verify_pipeline.sweeps.processes import Machine, RunJob
 from verify_pipeline.sweeps.pruning import PruningRule
@@ -73,6 +74,79 @@ def test_a_tuning_chooses_on_validation_and_reports_test_images(
     told = Told()
     search(recipe, space, out, 5, told)
     assert told.names("started")[0] == "trial=0004"
+
+
+def test_validation_images_are_the_held_out_ones(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    search(recipe, space, tmp_path / "out", 1)
+    (held,) = api.read_ledgers([tmp_path / "out" / "trials" / "0000" / "validation.sqlite"])
+    assert held.info.run.split == "validation"
+    images = data.load("digits", "train")
+    _, validation = data.split_validation(images, 30, load_recipe(recipe).train.seed)
+    assert [record.label for record in held.records] == validation.labels.tolist()
+
+
+def test_a_fifth_is_held_out_and_at_most_a_thousand(
+    recipe: Path, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count, held_out in ((4995, 999), (6000, 1000), (60000, 1000)):
+        monkeypatch.setattr(data, "load", lambda *_, count=count: range(count))
+        asked = TuneRequest(recipe, {"train.data.validation": "0"}, space=space)
+        plan = plan_tuning(asked, tmp_path / "out")
+        assert plan.base.train.data.validation == held_out
+        assert f": {held_out} of its {count} training images" in plan.notes[0]
+
+
+def test_recipes_of_an_earlier_front_are_removed(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    front = tmp_path / "out" / "front"
+    front.mkdir(parents=True)
+    for name in ("trial-0099.yaml", "mine.yaml"):
+        (front / name).touch()
+    result = search(recipe, space, tmp_path / "out", 1)
+    assert set(front.iterdir()) == {*result.recipes.values(), front / "mine.yaml"}
+
+
+def on_the_front(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every trial be on the front."""
+    monkeypatch.setattr(tuning_report, "front_indices", lambda points: range(len(points)))
+
+
+def test_two_commands_certify_the_test_images_of_a_trial_once(
+    recipe: Path, space: Path, tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_the_front(monkeypatch)
+    out, first, second = tmp_path / "out", Told(), Told()
+
+    def another_command(job: RunJob) -> None:
+        if job.name.startswith("test images") and not second.lines:
+            assert search(recipe, space, out, 2, second).files == ()
+
+    here.before = another_command
+    result = search(recipe, space, out, 2, first)
+    started = [*first.names("started"), *second.names("started")]
+    tests = [name for name in started if str(name).startswith("test images")]
+    assert sorted(map(str, tests)) == ["test images of trial=0000", "test images of trial=0001"]
+    (note,) = second.names("noted")
+    assert str(note).startswith("Networks whose test images other commands certify: 1.")
+    assert result.files
+    assert all(trial.summary is not None for trial in result.front)
+
+
+def test_a_test_that_was_stopped_frees_its_trial(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    def stop(job: RunJob) -> None:
+        if job.name.startswith("test"):
+            raise KeyboardInterrupt
+
+    here.before = stop
+    with pytest.raises(KeyboardInterrupt):
+        search(recipe, space, tmp_path / "out", 1)
+    here.before = lambda job: None
+    assert search(recipe, space, tmp_path / "out", 1).front[0].summary is not None
 
 
 def test_a_trial_that_fails_is_told_and_does_not_end_the_study(
