@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -60,6 +62,70 @@ def test_a_sweep_lists_what_failed_and_tabulates_the_rest(recipe: Path, tmp_path
     assert len(pd.read_csv(tmp_path / "fronts-points.csv")) == 1
 
 
+def events(text: str) -> list[dict[str, Any]]:
+    """The objects of lines of JSON, which have neither NaN nor infinity."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def test_json_of_a_sweep_and_of_its_front(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, shown, told = command("sweep", recipe, *GRID, "--out", out, "--json")
+    assert code == 2
+    assert "planned" not in told
+    assert "failed: learning_rate=1e300_seed=0" in told
+    found = events(shown)
+    names = [event["event"] for event in found]
+    assert names == [
+        "planned",
+        *("run started", "run ended", "expected"),
+        *("run started", "run ended"),
+        *("result", "result"),
+        "wrote",
+    ]
+    assert (found[0]["what"], found[0]["total"], found[0]["done"]) == ("runs", 2, 0)
+    assert found[2]["error"] is None
+    assert "expected finite numbers" in found[5]["error"]
+    done, failed = found[6:8]
+    assert (done["state"], done["images"], done["data_set"]) == ("done", 2, "digits")
+    assert (failed["state"], failed["verified"]) == ("failed", None)
+    assert str(out / "runs.csv") in found[8]["files"]
+    code, shown, _ = command("front", f"IBP={out}", "--json")
+    assert code == 0
+    method, *notes = events(shown)
+    assert (method["event"], method["method"], method["hypervolume_std"]) == ("method", "IBP", None)
+    assert [note["event"] for note in notes] == ["note", "note"]
+    assert "2 images of digits" in notes[0]["text"]
+
+
+def test_quiet_prints_the_result_alone(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, shown, told = command("sweep", recipe, "--out", out, "--quiet")
+    assert (code, told) == (0, "")
+    assert "IBP" in shown
+    assert "wrote" not in shown
+    written = tmp_path / "fronts"
+    code, shown, told = command("front", f"IBP={out}", "--quiet", "--out", written)
+    assert (code, told) == (0, "")
+    assert "IBP" in shown
+    assert "wrote" not in shown
+    assert written.with_suffix(".md").exists()
+
+
+@pytest.mark.parametrize("name", ["sweep", "tune"])
+def test_a_plan_is_not_json(recipe: Path, tmp_path: Path, name: str) -> None:
+    asked = (name, recipe, "--out", tmp_path / "out", "--json")
+    code, _, told = command(*asked, "--dry-run")
+    assert code == 2
+    assert "--dry-run and --json; expected one of them; got both" in told
+    code, _, told = command(*asked, "--quiet")
+    assert code == 2
+    assert "--quiet and --json; expected one of them; got both" in told
+
+
 def test_a_stopped_sweep_is_continued_by_the_same_command(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     typed = ["sweep", str(recipe), "--out", str(out)]
@@ -98,6 +164,12 @@ def test_a_tuning_by_hand(recipe: Path, tmp_path: Path) -> None:
     assert code == 0, told
     assert f"front: 1 of 1 trials, {out / 'report.md'}" in shown
     assert "done     trial=0000" in told
+    code, shown, told = command(*typed, *held_out, "--json")
+    assert (code, told) == (0, "")
+    planned, result, wrote = events(shown)
+    assert (planned["what"], planned["total"], planned["done"]) == ("trials", 1, 1)
+    assert (result["trial"], result["state"], result["test_images"]) == (0, "complete", 2)
+    assert str(out / "report.md") in wrote["files"]
     code, _, told = command("recipes", out / "front" / "trial-0000.yaml")
     assert code == 0, told
     code, _, told = command(*typed, "--set", "train.data.validation=10")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,8 +14,8 @@ from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from verify_pipeline.cli.sweep_watching import SweepReporter
     from verify_pipeline.sweeps.results import TuneResult
-    from verify_pipeline.sweeps.watching import JobWatcher
 
 Jobs = Annotated[
     int,
@@ -40,6 +39,7 @@ def sweep(
     recipe: options.RecipeArgument,
     out: options.Out,
     where: options.Where,
+    shown: options.Shown,
     grid: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,6 +71,7 @@ def sweep(
     from verify_pipeline.sweeps.processes import Machine
     from verify_pipeline.sweeps.runner import SweepRequest, check_sweep, run_sweep
 
+    told = _reporter(shown, "runs", dry_run)
     request = SweepRequest(recipe, read_grid(grid or []), seeds, pairs_of(overrides))
     machine = Machine(jobs, where.data_root, where.device)
     if dry_run:
@@ -79,8 +80,10 @@ def sweep(
         for run in plan.runs:
             typer.echo(f"{plan.known[run.name].state:<6}  {run.name}")
         return
-    result = run_sweep(request, out, machine, _watcher("runs"), this_command())
-    _show([run.summary for run in result.runs if run.summary is not None], result.files)
+    result = run_sweep(request, out, machine, told.watcher, this_command())
+    done = [run.summary for run in result.runs if run.summary is not None]
+    told.finished(done, result.to_frame())
+    told.wrote(result.files)
     for failed in result.failed:
         typer.echo(f"failed: {failed.name}: {failed.error}", err=True)
     if result.failed:
@@ -145,6 +148,7 @@ def tune(
     out: options.Out,
     searched: SearchOptions,
     where: options.Where,
+    shown: options.Shown,
     trials: Annotated[
         int, typer.Option(help="Trials of the study.", rich_help_panel=panels.SEARCH)
     ] = 60,
@@ -165,6 +169,7 @@ def tune(
     from verify_pipeline.sweeps.processes import Machine
     from verify_pipeline.sweeps.pruning import PruningRule
 
+    told = _reporter(shown, "trials", dry_run)
     request = tune_plan.TuneRequest(
         recipe,
         pairs_of(overrides),
@@ -182,11 +187,12 @@ def tune(
         for line in plan.lines:
             typer.echo(line)
         return
-    result = tuner.tune(request, out, trials, machine, _watcher("trials"), this_command())
-    _show([trial.summary for trial in result.front if trial.summary is not None], result.files)
+    result = tuner.tune(request, out, trials, machine, told.watcher, this_command())
+    tested = [trial.summary for trial in result.front if trial.summary is not None]
+    told.finished(tested, result.to_frame())
     if result.files:
-        report = out / "report.md"
-        typer.echo(f"front: {len(result.front)} of {len(result.trials)} trials, {report}")
+        front_of = f"front: {len(result.front)} of {len(result.trials)} trials"
+        told.wrote(result.files, f"{front_of}, {out / 'report.md'}")
         _tell_unfinished(result)
 
 
@@ -207,6 +213,7 @@ def _tell_unfinished(result: TuneResult) -> None:
         raise typer.Exit(2)
 
 
+@grouped
 def front(
     folders: Annotated[
         list[str],
@@ -215,6 +222,7 @@ def front(
             help="Folders of sweeps and tunings. Those of one name are repetitions of one method.",
         ),
     ],
+    shown: options.Shown,
     reference: Annotated[
         str,
         typer.Option(
@@ -236,17 +244,16 @@ def front(
     The points are standard and verified accuracy on test images. Each tuning, and each seed of a
     sweep, is one repetition of its method. Results of different test images or ε are refused.
     """
-    from verify_pipeline.cli.show import show_rows
     from verify_pipeline.sweeps.comparison import compare_fronts, named_folders
-    from verify_pipeline.sweeps.comparison_report import notes_of, rows_of, write_comparison
+    from verify_pipeline.sweeps.comparison_report import write_comparison
 
+    told = _reporter(shown, "methods")
     if out is not None:
         named("--out", out)
     compared = compare_fronts(named_folders(folders), _reference(reference))
-    show_rows(rows_of(compared), notes_of(compared))
+    told.compared(compared)
     if out is not None:
-        for path in write_comparison(compared, out.parent, out.name, this_command()):
-            typer.echo(f"wrote {path}")
+        told.wrote(write_comparison(compared, out.parent, out.name, this_command()))
 
 
 def _reference(text: str) -> tuple[float, ...]:
@@ -260,18 +267,9 @@ def _reference(text: str) -> tuple[float, ...]:
     return tuple(each / 100 for each in percentages)
 
 
-def _show(summaries: Sequence[object], files: Sequence[Path]) -> None:
-    from verify_pipeline.certify.tally import Summary
-    from verify_pipeline.cli.show import show_summaries
+def _reporter(shown: options.Shown, what: str, dry_run: bool = False) -> SweepReporter:
+    from verify_pipeline.cli.sweep_watching import sweep_reporter
 
-    found = [summary for summary in summaries if isinstance(summary, Summary)]
-    if found:
-        show_summaries(found)
-    for path in files:
-        typer.echo(f"wrote {path}")
-
-
-def _watcher(what: str) -> JobWatcher:
-    from verify_pipeline.cli.job_lines import JobLines
-
-    return JobLines(what)
+    if dry_run and shown.json:
+        raise ConfigError("--dry-run and --json", expected="one of them", got="both")
+    return sweep_reporter(shown, what)
