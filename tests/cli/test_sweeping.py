@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from tests.cli.bad_input import RECIPE
+from tests.cli.test_watching import documented
 from tests.cli.typed import command
 from verify_pipeline.sweeps import tuner
 from verify_pipeline.sweeps.processes import Ended, RunJob
@@ -86,6 +87,10 @@ def test_json_of_a_sweep_and_of_its_front(recipe: Path, tmp_path: Path) -> None:
         *("result", "result"),
         "wrote",
     ]
+    known = documented("Sweeps, tunings and fronts")
+    told_of = {(each["event"], None): {*each} - {"event", "time"} for each in found}
+    del told_of["result", None]
+    assert told_of | {("note", None): {"text"}} == known
     assert (found[0]["what"], found[0]["total"], found[0]["done"]) == ("runs", 2, 0)
     assert found[2]["error"] is None
     assert "expected finite numbers" in found[5]["error"]

@@ -153,7 +153,7 @@ def test_two_folders_that_are_only_called_alike_are_not_one_method(tmp_path: Pat
 @pytest.mark.parametrize(
     ("changed", "got"),
     [
-        ({"data_set": "mnist"}, r"of 20 images of digits, ε = 2/255; got 20 images of mnist, ε"),
+        ({"data_set": "mnist"}, r"20 images of digits, ε = 2/255; got 20 images of mnist, ε"),
         ({"epsilon": 8 / 255}, "digits, ε = 2/255; got 20 images of digits, ε = 8/255"),
         ({"images": 10, "places": "0:10"}, "; got 10 images of digits"),
         ({"places": "20:40"}, "places 0:20; got .*, places 20:40"),
@@ -164,7 +164,9 @@ def test_results_of_other_questions_are_refused(
 ) -> None:
     first = sweep_folder(tmp_path / "a", [(0, 50.0, 50.0)])
     second = tune_folder(tmp_path / "b", [(50.0, 50.0)], **changed)
-    with pytest.raises(StudyError, match=rf"folder .*/b; expected results as in .*/a, .*{got}"):
+    with pytest.raises(
+        StudyError, match=rf"folder .*/b; expected results of the question of .*/a, .*{got}"
+    ):
         compare_fronts({"a": [first], "b": [second]})
     with pytest.raises(StudyError, match="Only results of the same test images"):
         compare_fronts({"a": [first, second]})
@@ -173,7 +175,9 @@ def test_results_of_other_questions_are_refused(
 def test_a_sweep_over_several_questions_is_refused(tmp_path: Path) -> None:
     rows = [(0, 50.0, 50.0), (0, 40.0, 30.0)]
     folder = sweep_folder(tmp_path / "a", rows, epsilon=[0.1, 0.2])
-    with pytest.raises(StudyError, match=r"ε = 0\.1; got 20 images of digits, ε = 0\.2"):
+    digits = "20 images of digits, ε ="
+    message = rf"results of one question, {digits} 0\.1; got {digits} 0\.2"
+    with pytest.raises(StudyError, match=message):
         compare_fronts({"a": [folder]})
 
 

@@ -83,9 +83,10 @@ def one_question(measured: Sequence[tuple[Path, Measurement]]) -> str:
     for place, other in measured[1:]:
         if other.question != first.question:
             alike = first.question_shown == other.question_shown
+            whose = "one question" if place == folder else f"the question of {folder}"
             raise StudyError(
                 f"folder {place}",
-                expected=f"results as in {folder}, of {_shown(first, alike)}",
+                expected=f"results of {whose}, {_shown(first, alike)}",
                 got=_shown(other, alike),
                 remedy="Only results of the same test images and the same ε can be compared.",
             )
