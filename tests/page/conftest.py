@@ -20,6 +20,9 @@ SIDE, CLASSES = 4, 3
 HOSTILE = ("<img src=x onerror=alert(1)>", "</script><b>bold</b>", "R&D \"quoted\" 'name'")
 """Names of classes that would change the page if they were markup."""
 
+LONG = ("name_of_a_class_" * 5, "the name of a class " * 5, "\u05d0\u05d1\u05d2 (\u05d3)")
+"""Names without a place to break, with many, and one that is read from the right."""
+
 
 @dataclass(frozen=True)
 class CertifiedRun:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.page.conftest import HOSTILE, CertifiedRun
+from tests.page.conftest import HOSTILE, LONG, CertifiedRun
 from verify_pipeline import api
 
 WIDTHS = (390, 768, 1280, 1600)
@@ -64,6 +65,22 @@ def page(certified: CertifiedRun, tmp_path_factory: pytest.TempPathFactory) -> P
     )
 
 
+@pytest.fixture(scope="module")
+def long_names(certified: CertifiedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("long") / "report.html"
+    return api.report(
+        [certified.folder], path, images=certified.images, class_names=LONG, gallery=4
+    )
+
+
+@pytest.fixture(scope="module")
+def two_runs(certified: CertifiedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page that folds its runs, of which the second has one image."""
+    first = replace(certified.summary, records=certified.summary.records[:1], asked=None)
+    path = tmp_path_factory.mktemp("two") / "report.html"
+    return api.report([certified.folder, first], path, images=certified.images, gallery=2)
+
+
 def opened(browser: Any, page: Path, width: int = 1280, scheme: str = "light") -> Any:
     """The page in a window of that width, with every fold opened; earlier logs are dropped."""
     features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -85,6 +102,10 @@ def texts(browser: Any, column: int) -> list[str]:
 
 def status(browser: Any) -> str:
     return str(browser.find_element("css selector", "[data-status]").text)
+
+
+def images_field(browser: Any) -> Any:
+    return browser.find_element("css selector", 'input[data-filter="image"]')
 
 
 def press(browser: Any, heading: str) -> Any:
@@ -149,6 +170,54 @@ def test_nothing_overflows_and_every_text_has_contrast(
     assert [pair for pair in found if pair[0] < 4.5] == []
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_of_classes_leave_room_for_the_counts(
+    browser: Any, long_names: Path, width: int
+) -> None:
+    opened(browser, long_names, width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    regions = browser.execute_script(
+        "return [...document.querySelectorAll('.matrices .scroll')]"
+        ".map((e) => [e.clientWidth, e.scrollWidth])"
+    )
+    assert len(regions) == 2
+    assert [(shown, whole) for shown, whole in regions if whole > shown] == []
+    cells = "return [...document.querySelectorAll('.images td.text')].map((e) => e.offsetWidth)"
+    assert max(browser.execute_script(cells)) <= max(0.4 * width, 340) + 1
+    assert width > 390 or max(browser.execute_script(cells)) <= 0.4 * width + 1
+
+
+def test_names_read_from_the_right_keep_to_their_place(browser: Any, long_names: Path) -> None:
+    """The number in brackets stands to the right of its name, as with any other name."""
+    opened(browser, long_names)
+    script = """
+    const cell = [...document.querySelectorAll('.matrix tbody th')].at(-1);
+    const text = cell.firstChild;
+    const left = (place) => {
+      const range = document.createRange();
+      range.setStart(text, place);
+      range.setEnd(text, place + 1);
+      return range.getBoundingClientRect().left;
+    };
+    return [left(text.data.indexOf('\u05d0')), left(text.data.lastIndexOf('2'))];
+    """
+    name, number = browser.execute_script(script)
+    assert name < number
+
+
+def test_a_card_leaves_no_gap_when_its_neighbour_is_higher(browser: Any, page: Path) -> None:
+    opened(browser, page)
+    script = """
+    const card = document.querySelector('.gallery:not(.triples) > li');
+    card.style.height = '900px';
+    const words = document.createRange();  // the heading's box may be higher than its words
+    words.selectNodeContents(card.querySelector('h4'));
+    const pictures = card.querySelector('.pictures');
+    return pictures.getBoundingClientRect().top - words.getBoundingClientRect().bottom;
+    """
+    assert browser.execute_script(script) <= 12
+
+
 def test_both_schemes_differ(browser: Any, page: Path) -> None:
     grounds = set()
     for scheme in ("light", "dark"):
@@ -190,7 +259,7 @@ def test_fields_filter_and_the_reset_shows_all(
     choose(browser, "verdict", "wrong")
     assert texts(browser, 1) == wrong
     assert status(browser) == f"Rows 1 to {len(wrong)} of {len(wrong)} images of 80."
-    field = browser.find_element("css selector", 'input[data-filter="image"]')
+    field = images_field(browser)
     field.send_keys("10-25, 40")
     assert texts(browser, 1) == [n for n in wrong if 10 <= int(n) <= 25 or n == "40"]
     field.send_keys(" x")
@@ -200,16 +269,65 @@ def test_fields_filter_and_the_reset_shows_all(
     assert status(browser) == "Rows 1 to 25 of 80 images."
 
 
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("20-18", ["18", "19", "20"]),
+        ("18 - 20; 3", ["3", "18", "19", "20"]),
+        ("18:20", ["18", "19"]),  # as --indices counts
+        ("7", ["7"]),
+    ],
+)
+def test_spans_of_images_are_read_as_they_are_meant(
+    browser: Any, page: Path, typed: str, shown: list[str]
+) -> None:
+    opened(browser, page)
+    images_field(browser).send_keys(typed)
+    assert texts(browser, 1) == shown
+    rows = "Row 1" if len(shown) == 1 else f"Rows 1 to {len(shown)}"
+    images = "1 image" if len(shown) == 1 else f"{len(shown)} images"
+    assert status(browser) == f"{rows} of {images} of 80."
+
+
+@pytest.mark.parametrize("typed", ["20:18", "18:18", "1-2-3", "-5", "x"])
+def test_a_text_that_is_no_span_says_what_is_expected(browser: Any, page: Path, typed: str) -> None:
+    opened(browser, page)
+    images_field(browser).send_keys(typed)
+    assert images_field(browser).get_attribute("aria-invalid") == "true"
+    assert "takes numbers and spans, such as 7, 20-29 or 20:30 (without 30)." in status(browser)
+    assert len(texts(browser, 1)) == 25
+
+
+def test_a_filter_shows_its_first_page(browser: Any, page: Path) -> None:
+    opened(browser, page)
+    browser.find_element("css selector", '[data-page="1"]').click()
+    assert texts(browser, 1)[0] == "25"
+    # at once: while it is typed, "1" alone has a single page
+    pasted = "arguments[0].value = '10-70'; arguments[0].dispatchEvent(new Event('input'))"
+    browser.execute_script(pasted, images_field(browser))
+    assert texts(browser, 1)[0] == "10"
+    assert status(browser) == "Rows 1 to 25 of 61 images of 80."
+
+
+def test_one_image_is_called_one_image(browser: Any, two_runs: Path) -> None:
+    opened(browser, two_runs)
+    told = [each.text for each in browser.find_elements("css selector", "[data-status]")]
+    assert told == ["Rows 1 to 25 of 80 images.", "Row 1 of 1 image."]
+
+
 def test_pages_turn_and_end(browser: Any, page: Path) -> None:
     opened(browser, page)
     before, after = (
         browser.find_element("css selector", f'[data-page="{step}"]') for step in (-1, 1)
     )
-    assert not before.is_enabled()
-    for _ in range(3):
+    assert before.get_attribute("aria-disabled") == "true"
+    assert after.get_attribute("aria-disabled") == "false"
+    for _ in range(4):
         after.click()
     assert texts(browser, 1) == [str(n) for n in range(75, 80)]
-    assert not after.is_enabled()
+    assert before.get_attribute("aria-disabled") == "false"
+    assert after.get_attribute("aria-disabled") == "true"
+    assert browser.switch_to.active_element == after  # a disabled button would lose the focus
     assert "Page 4 of 4" in browser.find_element("css selector", ".pager").text
 
 
@@ -240,7 +358,10 @@ def test_the_keyboard_reaches_the_results_and_sorts(browser: Any, page: Path) ->
     skip.send_keys(keys.ENTER)
     assert browser.switch_to.active_element.get_attribute("id") == "main"
     heading = browser.find_element("css selector", 'th[data-column="image"]')
-    heading.find_element("tag name", "button").send_keys(keys.ENTER)
+    button = heading.find_element("tag name", "button")
+    button.send_keys(keys.ENTER)
+    assert button.value_of_css_property("outline-style") == "solid"
+    assert button.value_of_css_property("outline-width") == "3px"
     assert heading.get_attribute("aria-sort") == "descending"
     assert texts(browser, 1)[0] == "79"
 
@@ -276,3 +397,33 @@ def test_it_prints(browser: Any, page: Path) -> None:
     body = browser.find_element("tag name", "body")
     assert body.value_of_css_property("background-color") == "rgba(255, 255, 255, 1)"
     assert [pair for pair in browser.execute_script(CONTRASTS) if pair[0] < 4.5] == []
+
+
+def test_paper_shows_what_is_folded_and_the_window_folds_it_again(
+    browser: Any, two_runs: Path
+) -> None:
+    opened(browser, two_runs)
+    browser.refresh()
+
+    def folds() -> list[bool]:
+        kept = browser.find_elements("css selector", "details:not(.data)")
+        return [bool(each.get_property("open")) for each in kept]
+
+    assert not any(folds())
+    browser.find_element("css selector", "#results details summary").click()
+    browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    assert all(folds())
+    assert not browser.find_element("css selector", "details.data").get_property("open")
+    browser.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    assert folds().count(True) == 1
+
+
+def test_cards_on_paper_stand_side_by_side_and_are_not_cut(browser: Any, page: Path) -> None:
+    opened(browser, page, width=720)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    for kind, columns in ((".gallery.triples", 3), (".gallery:not(.triples)", 2)):
+        gallery = browser.find_element("css selector", kind)
+        tops = [card.rect["y"] for card in gallery.find_elements("css selector", "li")]
+        assert tops.count(tops[0]) == columns
+    for card in browser.find_elements("css selector", ".gallery > li, .funnel, .matrix"):
+        assert card.value_of_css_property("break-inside") == "avoid"

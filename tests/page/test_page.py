@@ -12,20 +12,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.page.conftest import HOSTILE, CertifiedRun
+from tests.page.conftest import HOSTILE, LONG, CertifiedRun
 from tests.reporting.runs import record, run
 from verify_pipeline import api
 from verify_pipeline.certify.extents import Extent
+from verify_pipeline.certify.records import Record
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import ConfigError, LedgerError
 from verify_pipeline.page import ClassNames, Gallery, RunEvidence, as_page, chosen, report_page
 from verify_pipeline.page.confusion import LARGEST, confusion, confusions
 from verify_pipeline.page.embedded import LARGEST as SIDE
 from verify_pipeline.page.embedded import embedded
+from verify_pipeline.page.gallery import exhibits
 from verify_pipeline.page.image_rows import image_table
-from verify_pipeline.page.numbers import number_text, rounded, seconds_text
+from verify_pipeline.page.numbers import isolated, number_text, rounded, seconds_text
 from verify_pipeline.page.run_section import run_section
-from verify_pipeline.problem import Reason, Status
+from verify_pipeline.problem import TIED, Reason, Status
 
 NONE = Gallery((), (), ())
 
@@ -69,11 +71,36 @@ def test_the_gallery_takes_each_stage_in_turn_and_leaves_out_wrong_images() -> N
     assert [r.index for r in chosen(of_records(*broken), 3).counterexamples] == [1, 4, 2]
 
 
-def test_the_gallery_begins_with_the_slowest_proof_and_the_best_open_bound() -> None:
+def test_a_name_that_is_read_from_the_right_is_isolated() -> None:
+    hebrew = LONG[2]
+    assert isolated(hebrew) == f"\u2068{hebrew}\u2069"
+    assert isolated(f"\u202e{hebrew}\u2069") == f"\u2068{hebrew}\u2069"
+    assert isolated("\u202ecat") == "cat"  # nothing turns the words around
+    assert [isolated(name) for name in HOSTILE] == [*HOSTILE]
+    assert ClassNames((hebrew,)).of(0) == f"\u2068{hebrew}\u2069\N{NO-BREAK SPACE}(0)"
+
+
+def test_the_hardest_proof_is_of_the_last_stage_the_most_domains_the_least_bound() -> None:
+    """Seconds are a share of a batch's: an image that CROWN verified at once may have many."""
+
+    def proof(n: int, stage: str, bound: float, detail: str = "", seconds: float = 1.0) -> Record:
+        made = record(n, Status.VERIFIED, "ibp", bound=bound)
+        return replace(made, stage=stage, detail=detail, seconds=seconds)
+
     proofs = [
-        replace(record(n, Status.VERIFIED, "ibp", bound=1.0), seconds=s)
-        for n, s in enumerate((1.0, 3.0, 2.0))
+        proof(0, "ibp", 0.1, seconds=99.0),
+        proof(1, "branch-and-bound", 2.0, "9 domains"),
+        proof(2, "crown", 0.5),
+        proof(3, "crown", 0.2),
+        proof(4, "branch-and-bound", 2.0, "31 domains"),
+        proof(5, "branch-and-bound", 1.0, "9 domains"),
+        proof(6, "input-split", 2.0, "40 parts of its box"),
     ]
+    assert [r.index for r in chosen(of_records(*proofs), 9).hardest] == [4, 5, 1, 6, 3, 2, 0]
+
+
+def test_the_gallery_begins_with_the_hardest_proof_and_the_best_open_bound() -> None:
+    proofs = [record(n, Status.VERIFIED, "ibp", bound=b) for n, b in enumerate((3.0, 1.0, 2.0))]
     bounds = (-2.0, None, -0.5)
     unknown = [record(3 + n, Status.UNKNOWN, "crown", bound=b) for n, b in enumerate(bounds)]
     gallery = chosen(of_records(*proofs, *unknown), 2)
@@ -144,6 +171,52 @@ def test_tiles_and_stages_count_images() -> None:
     ]
     assert [row.width for row in section.funnel] == [100, 90, 30, 20]
     assert section.reasons == ((Reason.TIMEOUT.value, 2),)
+
+
+def test_stages_tell_their_seconds_and_shares_of_the_time() -> None:
+    """A quarter of a second for each image in each of its stages: 24 of them here."""
+    section = run_section(RunEvidence(run(6, wrong=1, open_=2)), NONE, "run-1", "")
+    assert [(row.seconds, row.each, row.cost) for row in section.funnel] == [
+        ("2.5", "0.25", "41.7"),
+        ("2.25", "0.25", "37.5"),
+        ("0.75", "0.25", "12.5"),
+        ("0.5", "0.25", "8.3"),
+    ]
+    time = section.tiles[3]
+    assert (time.name, time.value, time.note) == ("Time", "6 s", "0.6 s an image")
+
+
+def test_a_tie_is_no_verified_image() -> None:
+    records = [record(n, Status.VERIFIED, "ibp", bound=1.0) for n in range(3)]
+    tied = replace(record(3, Status.VERIFIED, "ibp", bound=0.5), detail=TIED)
+    section = run_section(RunEvidence(of_records(*records, tied)), NONE, "run-1", "")
+    assert [(kind, count) for kind, _, count in section.kinds] == [("verified", 3), ("tied", 1)]
+    assert section.tiles[1].value == "75.0 %"
+    assert section.more == (0, 4, 0)
+
+
+def test_the_commonest_reason_comes_first() -> None:
+    reasons = [Reason.TIMEOUT, Reason.MEMORY, Reason.MEMORY]
+    unknown = [replace(record(n, Status.UNKNOWN, "crown"), reason=r) for n, r in enumerate(reasons)]
+    section = run_section(RunEvidence(of_records(*unknown)), NONE, "run-1", "")
+    assert section.reasons == ((Reason.MEMORY.value, 2), (Reason.TIMEOUT.value, 1))
+
+
+def test_one_image_is_written_as_one() -> None:
+    text = html_of(of_records(record(0, Status.UNKNOWN, "crown")))
+    assert "1 image of mnist" in text
+    assert "1 of 1 image open" in text
+    assert "1 images" not in text
+
+
+@pytest.mark.parametrize(("outputs", "margin"), [([3.0, 1.0, 2.5], "0.5"), ([1.0, 4.0, 0], "−3")])
+def test_the_clean_margin_is_positive_where_the_network_is_right(
+    outputs: list[float], margin: str
+) -> None:
+    shown = replace(record(0, Status.UNKNOWN, "crown"), label=0)
+    evidence = RunEvidence(of_records(shown), outputs={0: torch.tensor(outputs)})
+    (exhibit,) = exhibits([shown], evidence)
+    assert dict(exhibit.facts)["Clean margin"] == margin.replace("-", "−")
 
 
 def test_an_unfinished_run_says_so_first_and_has_no_percentages() -> None:

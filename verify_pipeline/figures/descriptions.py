@@ -10,6 +10,7 @@ from verify_pipeline.figures.series.epsilon import EpsilonCurve
 from verify_pipeline.figures.series.flow import StageFlow
 from verify_pipeline.figures.series.margins import RunMargins
 from verify_pipeline.figures.series.training import TrainingCurves
+from verify_pipeline.reporting.certification_state import images_text
 
 
 def describe_accuracy(panels: Sequence[AccuracyPanel]) -> str:
@@ -37,7 +38,7 @@ def describe_epsilon(curves: Sequence[EpsilonCurve]) -> str:
         every = max(1, len(curve.epsilons) // 10)
         pairs = list(zip(curve.epsilons, curve.verified, strict=True))[::every]
         shares = [f"{100 * share:.1f} % at ε = {epsilon:.4g}" for epsilon, share in pairs]
-        words.append(f"{curve.label}, {curve.images} images: verified {', '.join(shares)}.")
+        words.append(f"{curve.label}, {images_text(curve.images)}: verified {', '.join(shares)}.")
     return " ".join(words)
 
 
@@ -59,7 +60,7 @@ def describe_stages(funnels: Sequence[tuple[str, Sequence[StageFlow]]]) -> str:
     words = []
     for label, flows in funnels:
         stages = [
-            f"{flow.stage}: {flow.entered} images, {flow.verified} verified, "
+            f"{flow.stage}: {images_text(flow.entered)}, {flow.verified} verified, "
             f"{flow.falsified} {'wrong' if flow.stage == 'clean' else 'falsified'}, "
             f"{flow.left} open" + ("" if flow.seconds is None else f", {flow.seconds:.3g} seconds")
             for flow in flows
@@ -74,7 +75,7 @@ def describe_cactus(curves: Sequence[CactusCurve]) -> str:
     for curve in curves:
         within = [f"{curve.decided_within(t)} within {t:g} s" for t in (0.01, 0.1, 1.0, 10.0)]
         words.append(
-            f"{curve.label}: {len(curve.seconds)} of {curve.images} images decided, "
+            f"{curve.label}: {len(curve.seconds)} of {images_text(curve.images)} decided, "
             f"{', '.join(within)}."
         )
     return " ".join(words)
