@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +90,19 @@ def browser() -> Iterator[Any]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def page(certified: CertifiedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    return api.report(
+        [certified.folder], path, images=certified.images, class_names=HOSTILE, gallery=4
+    )
+
+
+@pytest.fixture(scope="session")
+def two_runs(certified: CertifiedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page that folds its runs, of which the second has one image."""
+    first = replace(certified.summary, records=certified.summary.records[:1], asked=None)
+    path = tmp_path_factory.mktemp("two") / "report.html"
+    return api.report([certified.folder, first], path, images=certified.images, gallery=2)

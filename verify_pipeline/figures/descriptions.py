@@ -37,7 +37,7 @@ def describe_epsilon(curves: Sequence[EpsilonCurve]) -> str:
     for curve in curves:
         every = max(1, len(curve.epsilons) // 10)
         pairs = list(zip(curve.epsilons, curve.verified, strict=True))[::every]
-        shares = [f"{100 * share:.1f} % at ε = {epsilon:.4g}" for epsilon, share in pairs]
+        shares = [f"{100 * share:.1f} % at ε = {_number(epsilon, 4)}" for epsilon, share in pairs]
         words.append(f"{curve.label}, {images_text(curve.images)}: verified {', '.join(shares)}.")
     return " ".join(words)
 
@@ -47,7 +47,7 @@ def describe_training(trainings: Sequence[TrainingCurves]) -> str:
     words = []
     for training in trainings:
         last = [
-            f"{panel} {curve.name} {curve.values[-1]:.4g} after epoch {curve.epochs[-1]}"
+            f"{panel} {curve.name} {_number(curve.values[-1], 4)} after epoch {curve.epochs[-1]}"
             for panel, curves in training.panels.items()
             for curve in curves
         ]
@@ -62,7 +62,8 @@ def describe_stages(funnels: Sequence[tuple[str, Sequence[StageFlow]]]) -> str:
         stages = [
             f"{flow.stage}: {images_text(flow.entered)}, {flow.verified} verified, "
             f"{flow.falsified} {'wrong' if flow.stage == 'clean' else 'falsified'}, "
-            f"{flow.left} open" + ("" if flow.seconds is None else f", {flow.seconds:.3g} seconds")
+            f"{flow.left} open"
+            + ("" if flow.seconds is None else f", {_number(flow.seconds, 3)} seconds")
             for flow in flows
         ]
         words.append(f"{label}. {'; '.join(stages)}.")
@@ -91,9 +92,14 @@ def describe_margins(runs: Sequence[RunMargins]) -> str:
             "falsified": run.counterexamples,
         }
         told = [
-            f"{len(values)} {kind}, median {sorted(values)[len(values) // 2]:.3g}"
+            f"{len(values)} {kind}, median {_number(sorted(values)[len(values) // 2], 3)}"
             for kind, values in kinds.items()
             if values
         ]
         words.append(f"{run.label}: {'; '.join(told)}.")
     return " ".join(words)
+
+
+def _number(value: float, digits: int) -> str:
+    """A number with so many significant digits, and a real minus sign."""
+    return f"{value:.{digits}g}".replace("-", "−")
