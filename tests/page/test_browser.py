@@ -240,5 +240,7 @@ def test_cards_on_paper_stand_side_by_side_and_are_not_cut(browser: Any, page: P
         gallery = browser.find_element("css selector", kind)
         tops = [card.rect["y"] for card in gallery.find_elements("css selector", "li")]
         assert tops.count(tops[0]) == columns
-    for card in browser.find_elements("css selector", ".gallery > li, .funnel, .matrix"):
+    for note in browser.find_elements("css selector", "h3 + .note"):
+        assert note.value_of_css_property("break-after") == "avoid"
+    for card in browser.find_elements("css selector", ".gallery > li, .funnel, .matrix, footer"):
         assert card.value_of_css_property("break-inside") == "avoid"
