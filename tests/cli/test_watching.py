@@ -111,6 +111,15 @@ def test_json_has_one_object_a_line_and_the_counts_of_the_table(own: tuple[objec
     assert (finished["standard"], finished["robust_at_most"]) == (3, 2)
 
 
+def test_json_spells_reasons_in_one_way(own: tuple[object, ...]) -> None:
+    code, out, err = command(*own, "--stages", "clean,crown", "--json")
+    assert (code, err) == (0, "")
+    events = lines(out)
+    counts = Counter(e["reason"] for e in of(events, "verdict") if e["verdict"] == "unknown")
+    assert counts["not_decided"] == 1
+    assert events[-1]["undecided_by_reason"] == counts
+
+
 def test_json_of_a_run_is_that_of_both_jobs(recipe: Path, tmp_path: Path) -> None:
     code, out, err = command("run", recipe, "--out", tmp_path / "run", "--json")
     assert (code, err) == (0, "")
