@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import losses_against_alpha
 import pandas as pd
 import properties
 import pytest
@@ -73,3 +74,40 @@ def test_a_short_run_writes_its_table_and_page(
     page = (tmp_path / "docs" / "experiments" / "properties.md").read_text(encoding="utf-8")
     assert "| CC-IBP: increases with α | 200 | 0 |" in page
     assert "Nothing failed" in page
+
+
+def test_losses_join_their_ends_and_only_one_family_is_a_line() -> None:
+    found = losses_against_alpha.loss_curves(network(), images(), 0.1)
+    assert 0 < found.adversarial < found.ibp
+    line = found.between["MTL-IBP"]
+    assert line == pytest.approx(properties.GRID)
+    for name in ("CC-IBP", "Exp-IBP"):
+        values = found.between[name]
+        assert (values[0], values[-1]) == pytest.approx((0, 1))
+        assert list(values) == sorted(values)
+        assert all(one < other for one, other in zip(values[1:-1], line[1:-1], strict=True))
+
+
+def test_losses_are_drawn_after_the_first_and_the_last_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--network", "mlp", "--epochs", "2", "--images", "20", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["losses_against_alpha.py", *words])
+    losses_against_alpha.main()
+    name = "properties-digits-losses"
+    frame = pd.read_csv(tmp_path / "results" / "experiments" / f"{name}.csv")
+    assert len(frame) == 2 * 3 * 21
+    assert str(tmp_path) not in frame["generated_by"][0]
+    first, last = (frame[frame["moment"] == f"after the {n} epoch"] for n in ("first", "last"))
+    assert (
+        not first["between"].reset_index(drop=True).equals(last["between"].reset_index(drop=True))
+    )
+    docs = tmp_path / "docs" / "experiments"
+    assert sorted(path.name for path in docs.iterdir()) == [
+        "losses-against-alpha.md",
+        f"{name}.svg",
+    ]
+    middle = first[(first["loss"] == "CC-IBP") & (first["alpha"] == 0.5)]["between"].item()
+    page = (docs / "losses-against-alpha.md").read_text(encoding="utf-8")
+    assert f"CC-IBP is at {middle:.2f} and " in page
+    assert f"]({name}.svg)" in page

@@ -60,7 +60,9 @@ def values() -> dict[str, object]:
         "BoxSet": api.BoxSet("mine", "test", IMAGES, IMAGES, LABELS),
         "Counterexample": found,
         "Evidence": api.Evidence(summary().info, None),
-        "FrontComparison": api.FrontComparison((api.MethodFront("cc", (((0.5, 0.5),),), "test"),)),
+        "FrontComparison": api.FrontComparison(
+            (api.MethodFront("cc", (((0.5, 0.5),),), "test", ()),), ""
+        ),
         "ImageSet": api.ImageSet("mine", "test", IMAGES, LABELS, 3),
         "ImageRadius": radii().images[1],
         "LinearRows": api.LinearRows(torch.eye(3), torch.zeros(3)),

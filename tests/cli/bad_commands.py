@@ -345,7 +345,7 @@ SHOWN = {
 
 MANY_RUNS = {
     f"sweep {TINY} --grid train.seed": "--grid; expected KEY=VALUE,VALUE,…; got 'train.seed'",
-    f"sweep {TINY} --grid train.loss.alpha=1,2,x": "--grid of tiny.yaml: 2 errors",
+    f"sweep {TINY} --grid train.loss.alpha=1,2,x": "--grid, with recipe tiny: 2 errors",
     f"sweep {TINY} --grid train.sed=1": "train.sed (--grid): unknown key; expected",
     f"sweep {TINY} --grid train.seed=1 --seeds 2": "expected seeds in one place",
     f"sweep {TINY} --jobs 0": "--jobs; expected at least 1; got 0",
@@ -356,7 +356,7 @@ MANY_RUNS = {
     f"tune {TINY} --trials 0": "--trials; expected at least 1; got 0",
     "front empty-folder": "expected a sweep (sweep.json) or a tuning (tune.json); got neither",
     "front gone": "folder gone; expected a sweep",
-    "front empty-folder --reference 0": "reference; expected two accuracies",
+    "front empty-folder --reference 0": "--reference; expected two numbers from 0 to below 100",
 }
 
 CASES = {**RECIPES, **QUESTIONS, **DATA, **LEDGERS, **PROPERTIES, **RADII, **SHOWN, **MANY_RUNS}

@@ -70,6 +70,8 @@ VERDICTS = {
     "instance = 'd'": (0, "an instance's digest"),
     "image = -1": (0, "the place of an image"),
     "decided_at = 'today'": (0, "the time of the verdict"),
+    "decided_at = 1e18": (0, "the time of the verdict; got 1e+18"),
+    "decided_at = 253402300800": (0, "the time of the verdict"),
     "detail = x'00'": (0, "texts"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -10,16 +11,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from tests.cli.bad_input import RECIPE
+from tests.cli.test_watching import documented
 from tests.cli.typed import command
 from verify_pipeline.sweeps import tuner
 from verify_pipeline.sweeps.processes import Ended, RunJob
 
 GRID = ("--grid", "train.optimiser.learning_rate=1e-3,1e300")
+
+HELD_OUT = ("--set", "train.data.validation=1437")
 
 
 @pytest.fixture
@@ -56,6 +61,74 @@ def test_a_sweep_lists_what_failed_and_tabulates_the_rest(recipe: Path, tmp_path
     assert "IBP" in shown
     assert "Chosen on test" in " ".join(shown.split())
     assert len(pd.read_csv(tmp_path / "fronts-points.csv")) == 1
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    """The objects of lines of JSON, which have neither NaN nor infinity."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def test_json_of_a_sweep_and_of_its_front(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, shown, told = command("sweep", recipe, *GRID, "--out", out, "--json")
+    assert code == 2
+    assert "planned" not in told
+    assert "failed: learning_rate=1e300_seed=0" in told
+    found = events(shown)
+    names = [event["event"] for event in found]
+    assert names == [
+        "planned",
+        *("run started", "run ended", "expected"),
+        *("run started", "run ended"),
+        *("result", "result"),
+        "wrote",
+    ]
+    known = documented("Sweeps, tunings and fronts")
+    told_of = {(each["event"], None): {*each} - {"event", "time"} for each in found}
+    del told_of["result", None]
+    assert told_of | {("note", None): {"text"}} == known
+    assert (found[0]["what"], found[0]["total"], found[0]["done"]) == ("runs", 2, 0)
+    assert found[2]["error"] is None
+    assert "expected finite numbers" in found[5]["error"]
+    done, failed = found[6:8]
+    assert (done["state"], done["images"], done["data_set"]) == ("done", 2, "digits")
+    assert (failed["state"], failed["verified"]) == ("failed", None)
+    assert str(out / "runs.csv") in found[8]["files"]
+    code, shown, _ = command("front", f"IBP={out}", "--json")
+    assert code == 0
+    method, *notes = events(shown)
+    assert (method["event"], method["method"], method["hypervolume_std"]) == ("method", "IBP", None)
+    assert [note["event"] for note in notes] == ["note", "note"]
+    assert "2 images of digits" in notes[0]["text"]
+
+
+def test_quiet_prints_the_result_alone(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, shown, told = command("sweep", recipe, "--out", out, "--quiet")
+    assert (code, told) == (0, "")
+    assert "IBP" in shown
+    assert "wrote" not in shown
+    written = tmp_path / "fronts"
+    code, shown, told = command("front", f"IBP={out}", "--quiet", "--out", written)
+    assert (code, told) == (0, "")
+    assert "IBP" in shown
+    assert "wrote" not in shown
+    assert written.with_suffix(".md").exists()
+
+
+@pytest.mark.parametrize("name", ["sweep", "tune"])
+def test_a_plan_is_not_json(recipe: Path, tmp_path: Path, name: str) -> None:
+    asked = (name, recipe, "--out", tmp_path / "out", "--json")
+    code, _, told = command(*asked, "--dry-run")
+    assert code == 2
+    assert "--dry-run and --json; expected one of them; got both" in told
+    code, _, told = command(*asked, "--quiet")
+    assert code == 2
+    assert "--quiet and --json; expected one of them; got both" in told
 
 
 def test_a_stopped_sweep_is_continued_by_the_same_command(recipe: Path, tmp_path: Path) -> None:
@@ -96,6 +169,12 @@ def test_a_tuning_by_hand(recipe: Path, tmp_path: Path) -> None:
     assert code == 0, told
     assert f"front: 1 of 1 trials, {out / 'report.md'}" in shown
     assert "done     trial=0000" in told
+    code, shown, told = command(*typed, *held_out, "--json")
+    assert (code, told) == (0, "")
+    planned, result, wrote = events(shown)
+    assert (planned["what"], planned["total"], planned["done"]) == ("trials", 1, 1)
+    assert (result["trial"], result["state"], result["test_images"]) == (0, "complete", 2)
+    assert str(out / "report.md") in wrote["files"]
     code, _, told = command("recipes", out / "front" / "trial-0000.yaml")
     assert code == 0, told
     code, _, told = command(*typed, "--set", "train.data.validation=10")
@@ -116,26 +195,55 @@ def test_a_tuning_by_hand(recipe: Path, tmp_path: Path) -> None:
         (("tune", "digits-cc-ibp", "--estimate", "guess"), "--estimate; expected one of"),
         (("tune", "digits-cc-ibp", "--space", "no.yaml"), "no such file"),
         (("tune", "digits-cc-ibp", "--timeout", "-1"), "--timeout; expected finite seconds > 0"),
+        (("tune", "digits-cc-ibp", "--jobs", "0"), "--jobs; expected at least 1; got 0"),
+        (("tune", "digits-cc-ibp", "--device", "tpu"), "device"),
+        (("sweep", "digits-cc-ibp", "--device", "tpu"), "device"),
+        (("sweep", "digits-cc-ibp", *HELD_OUT), "fewer than the 1437 training images of digits"),
+        (("tune", "digits-cc-ibp", *HELD_OUT), "fewer than the 1437 training images of digits"),
+        (("sweep", "digits-cc-ibp", "--set", "certify.indices=361"), "at most 360 images"),
     ],
 )
+@pytest.mark.parametrize("also", [(), ("--dry-run",)])
 def test_mistakes_are_told_and_nothing_is_written(
-    tmp_path: Path, typed: tuple[str, ...], message: str
+    tmp_path: Path, typed: tuple[str, ...], also: tuple[str, ...], message: str
 ) -> None:
     pytest.importorskip("sklearn")
-    code, _, told = command(*typed, "--out", tmp_path / "out")
+    pytest.importorskip("optuna")
+    code, _, told = command(*typed, *also, "--out", tmp_path / "out")
     assert code == 2
     assert message in told
     assert told.count("error: ") == 1
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["sweep", "tune"])
+@pytest.mark.parametrize("also", [(), ("--dry-run",)])
+def test_a_file_in_place_of_the_folder_is_told(
+    recipe: Path, tmp_path: Path, name: str, also: tuple[str, ...]
+) -> None:
+    pytest.importorskip("optuna")
+    code, _, told = command(name, recipe, *also, "--out", recipe)
+    assert code == 2
+    assert f"expected a folder that can be written; got {recipe} is a file" in told
+
+
+def test_a_dry_run_needs_optuna_as_the_tuning_does(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    code, _, told = command("tune", recipe, "--dry-run", "--out", tmp_path / "out")
+    assert code == 2
+    assert "optuna is not installed" in told
+
+
 def test_fronts_of_nothing_are_told(tmp_path: Path) -> None:
     code, _, told = command("front", tmp_path)
     assert code == 2
     assert "expected a sweep (sweep.json) or a tuning (tune.json)" in told
-    code, _, told = command("front", tmp_path, "--reference", "a,b")
-    assert code == 2
-    assert "--reference; expected two numbers, in %" in told
+    for wrong in ("a,b", "0,100", "-1,0", "0", "0,0,0", "nan,0", ""):
+        code, _, told = command("front", tmp_path, "--reference", wrong)
+        assert code == 2
+        assert f"--reference; expected two numbers from 0 to below 100, in %; got '{wrong}'" in told
 
 
 def test_a_tuning_without_a_complete_trial_says_why(

@@ -111,6 +111,15 @@ def test_json_has_one_object_a_line_and_the_counts_of_the_table(own: tuple[objec
     assert (finished["standard"], finished["robust_at_most"]) == (3, 2)
 
 
+def test_json_spells_reasons_in_one_way(own: tuple[object, ...]) -> None:
+    code, out, err = command(*own, "--stages", "clean,crown", "--json")
+    assert (code, err) == (0, "")
+    events = lines(out)
+    counts = Counter(e["reason"] for e in of(events, "verdict") if e["verdict"] == "unknown")
+    assert counts["not_decided"] == 1
+    assert events[-1]["undecided_by_reason"] == counts
+
+
 def test_json_of_a_run_is_that_of_both_jobs(recipe: Path, tmp_path: Path) -> None:
     code, out, err = command("run", recipe, "--out", tmp_path / "run", "--json")
     assert (code, err) == (0, "")
@@ -160,9 +169,9 @@ def test_a_ledger_with_a_finished_sample_gives_an_estimate(tmp_path: Path) -> No
     assert "for 100 images, if none is harder than the 100 that were certified before" in err
 
 
-def documented() -> dict[tuple[str, str | None], set[str]]:
-    """The fields of each event and job on docs/watching.md."""
-    table = text_of(ROOT / "docs" / "watching.md").split("## For programs")[1]
+def documented(section: str) -> dict[tuple[str, str | None], set[str]]:
+    """The fields of each event and job in a section of docs/watching.md."""
+    table = text_of(ROOT / "docs" / "watching.md").split(f"# {section}\n")[1].split("\n#")[0]
     found = {}
     for name, job, text in re.findall(r"(?m)^\| `([a-z ]+)`(?: of a (\w+))? \| (.+) \|$", table):
         before_colons = " ".join(part.partition(":")[0] for part in text.split(";"))
@@ -173,7 +182,7 @@ def documented() -> dict[tuple[str, str | None], set[str]]:
 
 
 def test_every_field_is_documented(recipe: Path, tmp_path: Path, own: tuple[object, ...]) -> None:
-    known = documented()
+    known = documented("For programs")
     sets = ("--set", "train.data.validation=20", "--set", "train.watch.every=1")
     _, of_run, err = command("run", recipe, "--out", tmp_path / "run", "--json", *sets)
     assert not err

@@ -144,7 +144,7 @@ def test_accuracies_are_never_on_a_logarithmic_axis() -> None:
         figure = draw_training([training_curves(rows, "a")])
     (accuracy, loss) = figure.axes
     assert accuracy.get_yscale() == loss.get_yscale() == "linear"
-    assert accuracy.get_ylim() == (0, 102)
+    assert accuracy.get_ylim() == (0, 100)
 
 
 def test_long_titles_of_panels_stay_in_the_figure() -> None:

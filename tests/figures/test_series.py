@@ -105,15 +105,15 @@ def test_a_single_margin_has_a_bin(value: float) -> None:
 
 
 def test_a_verdict_at_one_epsilon_counts_at_the_others() -> None:
-    """Images 0 to 3: wrong; verified at 0.2; broken at 0.1; open at 0.1 and not asked at 0.2."""
-    low = run([record(0, F, "clean"), record(2, F, "attack"), record(3, U, "ibp")], asked=4)
-    high = run([record(1, V, "ibp")], epsilon=0.2, asked=2)
+    """Images 0 to 3: wrong; verified at 0.2; broken at 0.1; open at 0.1. Image 4 at 0.1 only."""
+    low = run([record(0, F, "clean"), record(2, F, "attack"), record(3, U, "ibp")], asked=5)
+    high = run([record(1, V, "ibp")], epsilon=0.2, asked=4)
     ((*group,),) = by_network([low, high])
     curve = epsilon_curve(group, "a")
     assert curve.epsilons == (0.1, 0.2)
     assert curve.verified == (0.25, 0.25)
     assert curve.at_most == (0.5, 0.5)
-    assert curve.images == 4
+    assert (curve.images, curve.left_out) == (4, 1)
 
 
 def test_ties_and_claims_of_other_tools_are_not_certified() -> None:

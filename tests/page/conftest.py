@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from verify_pipeline import api
 SIDE, CLASSES = 4, 3
 HOSTILE = ("<img src=x onerror=alert(1)>", "</script><b>bold</b>", "R&D \"quoted\" 'name'")
 """Names of classes that would change the page if they were markup."""
+
+LONG = ("name_of_a_class_" * 5, "the name of a class " * 5, "\u05d0\u05d1\u05d2 (\u05d3)")
+"""Names without a place to break, with many, and one that is read from the right."""
 
 
 @dataclass(frozen=True)
@@ -87,3 +90,19 @@ def browser() -> Iterator[Any]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def page(certified: CertifiedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    return api.report(
+        [certified.folder], path, images=certified.images, class_names=HOSTILE, gallery=4
+    )
+
+
+@pytest.fixture(scope="session")
+def two_runs(certified: CertifiedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page that folds its runs, of which the second has one image."""
+    first = replace(certified.summary, records=certified.summary.records[:1], asked=None)
+    path = tmp_path_factory.mktemp("two") / "report.html"
+    return api.report([certified.folder, first], path, images=certified.images, gallery=2)

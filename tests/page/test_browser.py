@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.page.conftest import HOSTILE, CertifiedRun
+from tests.page.browsing import opened, texts
+from tests.page.conftest import HOSTILE, LONG, CertifiedRun
 from verify_pipeline import api
 
 WIDTHS = (390, 768, 1280, 1600)
+
 
 CONTRASTS = """
 const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
@@ -57,47 +59,11 @@ return found;
 
 
 @pytest.fixture(scope="module")
-def page(certified: CertifiedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("page") / "report.html"
+def long_names(certified: CertifiedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("long") / "report.html"
     return api.report(
-        [certified.folder], path, images=certified.images, class_names=HOSTILE, gallery=4
+        [certified.folder], path, images=certified.images, class_names=LONG, gallery=4
     )
-
-
-def opened(browser: Any, page: Path, width: int = 1280, scheme: str = "light") -> Any:
-    """The page in a window of that width, with every fold opened; earlier logs are dropped."""
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    for kind in ("browser", "performance"):
-        browser.get_log(kind)
-    browser.get(page.as_uri())
-    browser.execute_script("for (const e of document.querySelectorAll('details')) e.open = true")
-    return browser
-
-
-def texts(browser: Any, column: int) -> list[str]:
-    """The cells of a column of the images' table, counted from 1."""
-    cells = browser.find_elements("css selector", f".images tbody td:nth-child({column})")
-    return [cell.text for cell in cells]
-
-
-def status(browser: Any) -> str:
-    return str(browser.find_element("css selector", "[data-status]").text)
-
-
-def press(browser: Any, heading: str) -> Any:
-    """Sort by a column; the heading."""
-    (cell,) = browser.find_elements("css selector", f'th[data-column="{heading}"]')
-    cell.find_element("tag name", "button").click()
-    return cell
-
-
-def choose(browser: Any, name: str, text: str) -> None:
-    field = browser.find_element("css selector", f'select[data-filter="{name}"]')
-    (option,) = [o for o in field.find_elements("tag name", "option") if text in o.text]
-    option.click()
 
 
 def test_the_page_asks_for_nothing_and_complains_of_nothing(browser: Any, page: Path) -> None:
@@ -149,85 +115,60 @@ def test_nothing_overflows_and_every_text_has_contrast(
     assert [pair for pair in found if pair[0] < 4.5] == []
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_of_classes_leave_room_for_the_counts(
+    browser: Any, long_names: Path, width: int
+) -> None:
+    opened(browser, long_names, width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    regions = browser.execute_script(
+        "return [...document.querySelectorAll('.matrices .scroll')]"
+        ".map((e) => [e.clientWidth, e.scrollWidth])"
+    )
+    assert len(regions) == 2
+    assert [(shown, whole) for shown, whole in regions if whole > shown] == []
+    cells = "return [...document.querySelectorAll('.images td.text')].map((e) => e.offsetWidth)"
+    assert max(browser.execute_script(cells)) <= max(0.4 * width, 340) + 1
+    assert width > 390 or max(browser.execute_script(cells)) <= 0.4 * width + 1
+
+
+def test_names_read_from_the_right_keep_to_their_place(browser: Any, long_names: Path) -> None:
+    """The number in brackets stands to the right of its name, as with any other name."""
+    opened(browser, long_names)
+    script = """
+    const cell = [...document.querySelectorAll('.matrix tbody th')].at(-1);
+    const text = cell.firstChild;
+    const left = (place) => {
+      const range = document.createRange();
+      range.setStart(text, place);
+      range.setEnd(text, place + 1);
+      return range.getBoundingClientRect().left;
+    };
+    return [left(text.data.indexOf('\u05d0')), left(text.data.lastIndexOf('2'))];
+    """
+    name, number = browser.execute_script(script)
+    assert name < number
+
+
+def test_a_card_leaves_no_gap_when_its_neighbour_is_higher(browser: Any, page: Path) -> None:
+    opened(browser, page)
+    script = """
+    const card = document.querySelector('.gallery:not(.triples) > li');
+    card.style.height = '900px';
+    const words = document.createRange();  // the heading's box may be higher than its words
+    words.selectNodeContents(card.querySelector('h4'));
+    const pictures = card.querySelector('.pictures');
+    return pictures.getBoundingClientRect().top - words.getBoundingClientRect().bottom;
+    """
+    assert browser.execute_script(script) <= 12
+
+
 def test_both_schemes_differ(browser: Any, page: Path) -> None:
     grounds = set()
     for scheme in ("light", "dark"):
         body = opened(browser, page, scheme=scheme).find_element("tag name", "body")
         grounds.add(body.value_of_css_property("background-color"))
     assert len(grounds) == 2
-
-
-def test_headings_sort(browser: Any, page: Path, certified: CertifiedRun) -> None:
-    opened(browser, page)
-    assert texts(browser, 1) == [str(n) for n in range(25)]
-    by_seconds = sorted(
-        certified.summary.records, key=lambda r: (-float(f"{r.seconds:.3g}"), r.index)
-    )
-    assert press(browser, "seconds").get_attribute("aria-sort") == "ascending"
-    assert press(browser, "seconds").get_attribute("aria-sort") == "descending"
-    assert texts(browser, 1) == [str(r.index) for r in by_seconds[:25]]
-    image = browser.find_element("css selector", 'th[data-column="image"]')
-    assert image.get_attribute("aria-sort") == "none"
-
-
-def test_images_without_a_value_come_last_in_both_directions(browser: Any, page: Path) -> None:
-    opened(browser, page)
-    browser.find_element("css selector", "[data-rows] option:last-child").click()
-    for _ in range(2):
-        place = browser.execute_script("return arguments[0].cellIndex", press(browser, "bound")) + 1
-        shown = texts(browser, place)
-        missing = shown.count("–")
-        assert len(shown) == 80
-        assert 0 < missing < len(shown)
-        assert set(shown[-missing:]) == {"–"}
-
-
-def test_fields_filter_and_the_reset_shows_all(
-    browser: Any, page: Path, certified: CertifiedRun
-) -> None:
-    opened(browser, page)
-    wrong = [str(r.index) for r in certified.summary.records if r.stage == "clean"]
-    choose(browser, "verdict", "wrong")
-    assert texts(browser, 1) == wrong
-    assert status(browser) == f"Rows 1 to {len(wrong)} of {len(wrong)} images of 80."
-    field = browser.find_element("css selector", 'input[data-filter="image"]')
-    field.send_keys("10-25, 40")
-    assert texts(browser, 1) == [n for n in wrong if 10 <= int(n) <= 25 or n == "40"]
-    field.send_keys(" x")
-    assert field.get_attribute("aria-invalid") == "true"
-    assert "takes numbers and spans" in status(browser)
-    browser.find_element("css selector", "[data-reset]").click()
-    assert status(browser) == "Rows 1 to 25 of 80 images."
-
-
-def test_pages_turn_and_end(browser: Any, page: Path) -> None:
-    opened(browser, page)
-    before, after = (
-        browser.find_element("css selector", f'[data-page="{step}"]') for step in (-1, 1)
-    )
-    assert not before.is_enabled()
-    for _ in range(3):
-        after.click()
-    assert texts(browser, 1) == [str(n) for n in range(75, 80)]
-    assert not after.is_enabled()
-    assert "Page 4 of 4" in browser.find_element("css selector", ".pager").text
-
-
-def test_the_script_writes_numbers_as_the_page_without_it(browser: Any, page: Path) -> None:
-    opened(browser, page)
-    scripted = [[c.text for c in row.find_elements("tag name", "td")] for row in rows(browser)]
-    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    try:
-        browser.get(page.as_uri())
-        static = [[c.text for c in row.find_elements("tag name", "td")] for row in rows(browser)]
-        assert not browser.find_element("css selector", ".controls").is_displayed()
-    finally:
-        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
-    assert static == scripted
-
-
-def rows(browser: Any) -> list[Any]:
-    return list(browser.find_elements("css selector", ".images tbody tr"))
 
 
 def test_the_keyboard_reaches_the_results_and_sorts(browser: Any, page: Path) -> None:
@@ -240,17 +181,12 @@ def test_the_keyboard_reaches_the_results_and_sorts(browser: Any, page: Path) ->
     skip.send_keys(keys.ENTER)
     assert browser.switch_to.active_element.get_attribute("id") == "main"
     heading = browser.find_element("css selector", 'th[data-column="image"]')
-    heading.find_element("tag name", "button").send_keys(keys.ENTER)
+    button = heading.find_element("tag name", "button")
+    button.send_keys(keys.ENTER)
+    assert button.value_of_css_property("outline-style") == "solid"
+    assert button.value_of_css_property("outline-width") == "3px"
     assert heading.get_attribute("aria-sort") == "descending"
     assert texts(browser, 1)[0] == "79"
-
-
-def test_a_shown_image_is_reached_from_the_table(browser: Any, page: Path) -> None:
-    opened(browser, page)
-    link = browser.find_element("css selector", ".images tbody a")
-    target = link.get_attribute("href").partition("#")[2]
-    link.click()
-    assert browser.execute_script("return document.querySelector(':target').id") == target
 
 
 def test_headings_are_in_order_and_everything_has_a_name(browser: Any, page: Path) -> None:
@@ -276,3 +212,35 @@ def test_it_prints(browser: Any, page: Path) -> None:
     body = browser.find_element("tag name", "body")
     assert body.value_of_css_property("background-color") == "rgba(255, 255, 255, 1)"
     assert [pair for pair in browser.execute_script(CONTRASTS) if pair[0] < 4.5] == []
+
+
+def test_paper_shows_what_is_folded_and_the_window_folds_it_again(
+    browser: Any, two_runs: Path
+) -> None:
+    opened(browser, two_runs)
+    browser.refresh()
+
+    def folds() -> list[bool]:
+        kept = browser.find_elements("css selector", "details:not(.data)")
+        return [bool(each.get_property("open")) for each in kept]
+
+    assert not any(folds())
+    browser.find_element("css selector", "#results details summary").click()
+    browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    assert all(folds())
+    assert not browser.find_element("css selector", "details.data").get_property("open")
+    browser.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    assert folds().count(True) == 1
+
+
+def test_cards_on_paper_stand_side_by_side_and_are_not_cut(browser: Any, page: Path) -> None:
+    opened(browser, page, width=720)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    for kind, columns in ((".gallery.triples", 3), (".gallery:not(.triples)", 2)):
+        gallery = browser.find_element("css selector", kind)
+        tops = [card.rect["y"] for card in gallery.find_elements("css selector", "li")]
+        assert tops.count(tops[0]) == columns
+    for note in browser.find_elements("css selector", "h3 + .note"):
+        assert note.value_of_css_property("break-after") == "avoid"
+    for card in browser.find_elements("css selector", ".gallery > li, .funnel, .matrix, footer"):
+        assert card.value_of_css_property("break-inside") == "avoid"

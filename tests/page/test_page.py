@@ -12,32 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.page.conftest import HOSTILE, CertifiedRun
+from tests.page.by_hand import html_of, of_records
+from tests.page.conftest import HOSTILE, LONG, CertifiedRun
 from tests.reporting.runs import record, run
 from verify_pipeline import api
 from verify_pipeline.certify.extents import Extent
-from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import ConfigError, LedgerError
-from verify_pipeline.page import ClassNames, Gallery, RunEvidence, as_page, chosen, report_page
+from verify_pipeline.page import ClassNames, RunEvidence
 from verify_pipeline.page.confusion import LARGEST, confusion, confusions
 from verify_pipeline.page.embedded import LARGEST as SIDE
 from verify_pipeline.page.embedded import embedded
 from verify_pipeline.page.image_rows import image_table
-from verify_pipeline.page.numbers import number_text, rounded, seconds_text
-from verify_pipeline.page.run_section import run_section
-from verify_pipeline.problem import Reason, Status
-
-NONE = Gallery((), (), ())
-
-
-def html_of(*summaries: Summary) -> str:
-    runs = [(RunEvidence(summary), NONE) for summary in summaries]
-    return as_page(report_page(runs, "verify-pipeline report x"))
-
-
-def of_records(*records: object) -> Summary:
-    """A finished run of these records."""
-    return replace(run(1), records=records, asked=Extent.of(range(len(records))))  # type: ignore[arg-type]
+from verify_pipeline.page.numbers import isolated, number_text, rounded, seconds_text
+from verify_pipeline.problem import Status
 
 
 @pytest.mark.parametrize(
@@ -63,22 +50,13 @@ def test_what_json_cannot_hold_is_no_number() -> None:
     assert rounded(0.123456789) == 0.12346
 
 
-def test_the_gallery_takes_each_stage_in_turn_and_leaves_out_wrong_images() -> None:
-    stages = ("clean", "attack", "attack", "attack", "crown")
-    broken = [replace(record(n, Status.FALSIFIED, "attack"), stage=s) for n, s in enumerate(stages)]
-    assert [r.index for r in chosen(of_records(*broken), 3).counterexamples] == [1, 4, 2]
-
-
-def test_the_gallery_begins_with_the_slowest_proof_and_the_best_open_bound() -> None:
-    proofs = [
-        replace(record(n, Status.VERIFIED, "ibp", bound=1.0), seconds=s)
-        for n, s in enumerate((1.0, 3.0, 2.0))
-    ]
-    bounds = (-2.0, None, -0.5)
-    unknown = [record(3 + n, Status.UNKNOWN, "crown", bound=b) for n, b in enumerate(bounds)]
-    gallery = chosen(of_records(*proofs, *unknown), 2)
-    assert [r.index for r in gallery.hardest] == [1, 2]
-    assert [r.index for r in gallery.open] == [5, 3]
+def test_a_name_that_is_read_from_the_right_is_isolated() -> None:
+    hebrew = LONG[2]
+    assert isolated(hebrew) == f"\u2068{hebrew}\u2069"
+    assert isolated(f"\u202e{hebrew}\u2069") == f"\u2068{hebrew}\u2069"
+    assert isolated("\u202ecat") == "cat"  # nothing turns the words around
+    assert [isolated(name) for name in HOSTILE] == [*HOSTILE]
+    assert ClassNames((hebrew,)).of(0) == f"\u2068{hebrew}\u2069\N{NO-BREAK SPACE}(0)"
 
 
 def test_a_matrix_counts_pairs() -> None:
@@ -120,57 +98,6 @@ def test_a_run_without_open_images_has_no_column_of_reasons() -> None:
     names = [column.name for column in image_table(RunEvidence(run(10))).columns]
     assert "reason" not in names
     assert "other" not in names
-
-
-def test_verdicts_that_rest_on_another_tool_are_not_counted_as_verified() -> None:
-    proofs = [record(n, Status.VERIFIED, "ibp", bound=1.0) for n in range(4)]
-    claimed = replace(record(4, Status.VERIFIED, "crown"), stage="abcrown")
-    section = run_section(RunEvidence(of_records(*proofs, claimed)), NONE, "run-1", "")
-    assert [(kind, count) for kind, _, count in section.kinds] == [
-        ("verified", 4),
-        ("claimed", 1),
-    ]
-    assert section.tiles[1].value == "80.0 %"
-
-
-def test_tiles_and_stages_count_images() -> None:
-    section = run_section(RunEvidence(run(6, wrong=1, open_=2)), NONE, "run-1", "")
-    assert [tile.value for tile in section.tiles[:3]] == ["90.0 %", "60.0 %", "80.0 %"]
-    assert [(row.flow.stage, row.flow.entered, row.flow.left) for row in section.funnel] == [
-        ("clean", 10, 9),
-        ("ibp", 9, 3),
-        ("attack", 3, 2),
-        ("crown", 2, 2),
-    ]
-    assert [row.width for row in section.funnel] == [100, 90, 30, 20]
-    assert section.reasons == ((Reason.TIMEOUT.value, 2),)
-
-
-def test_an_unfinished_run_says_so_first_and_has_no_percentages() -> None:
-    summary = replace(run(6), asked=Extent.of(range(50)))
-    section = run_section(RunEvidence(summary), NONE, "run-1", "")
-    assert section.tiles[0].value == "10 of 50"
-    assert not any("%" in tile.value for tile in section.tiles)
-    text = html_of(summary)
-    assert "is not finished: 10 of 50 images decided" in text
-    assert text.index("is not finished") < text.index('id="results"')
-    assert "is not finished" not in html_of(run(6))
-    assert "✓ verified: 6</li>" in text
-    assert "✓ verified: 6 (60.0 %)</li>" in html_of(run(6))
-
-
-def test_several_runs_are_folded_and_one_is_not() -> None:
-    assert '<details class="fold">' not in html_of(run(3))
-    several = html_of(run(3), run(4, seed=1))
-    assert several.count('<details class="fold">') == 2
-    assert "seed 0" in several
-    assert "seed 1" in several
-
-
-def test_a_run_of_which_nothing_is_decided_yet_stands_beside_others() -> None:
-    begun = replace(run(1, name="begun"), records=(), asked=Extent.of(range(5)))
-    text = html_of(run(3), begun)
-    assert "No image has a verdict yet." in text
 
 
 class _Addresses(HTMLParser):

@@ -6,6 +6,7 @@ import json
 import shlex
 from dataclasses import replace
 
+import pytest
 from typer.main import get_command
 
 from tests.page.conftest import CertifiedRun
@@ -36,6 +37,17 @@ def test_the_command_is_understood_and_asks_the_same() -> None:
     assert (typed["epsilon"], typed["indices"]) == ("2/255", "0:10")
     assert typed["stages"].split(",") == list(STAGES)
     assert typed["timeout"] == "10"
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_command_names_the_split(split: str) -> None:
+    summary = run(3)
+    key = replace(summary.info.run, split=split)
+    other = replace(summary, info=replace(summary.info, run=key))
+    (command,) = reproduction(RunEvidence(other)).commands.values()
+    _, name, *arguments = shlex.split(command)
+    typed = get_command(app).commands[name].make_context(name, arguments).params  # type: ignore[attr-defined]
+    assert (typed["split"] or "test") == split
 
 
 def test_the_command_says_whether_the_run_had_other_settings() -> None:

@@ -1,6 +1,7 @@
 """Fronts of methods compared, by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -9,22 +10,43 @@ from verify_pipeline.errors import ConfigError, StudyError
 from verify_pipeline.sweeps.comparison import compare_fronts, named_folders
 from verify_pipeline.sweeps.comparison_report import notes_of, rows_of, write_comparison
 
+ASKED = {
+    "data_set": "digits",
+    "epsilon": 2 / 255,
+    "images": 20,
+    "places": "0:20",
+    "stages": "clean ibp",
+    "timeout": 5.0,
+    "settings": "0012e4567",
+}
 
-def sweep_folder(folder: Path, rows: list[tuple[int, float | None, float | None]]) -> Path:
+
+def asked(frame: pd.DataFrame, prefix: str, changed: dict[str, object]) -> pd.DataFrame:
+    """The table with how its results were measured."""
+    columns = {f"{prefix}{name}": value for name, value in (ASKED | changed).items()}
+    done = frame[f"{prefix}verified"].notna()
+    return frame.assign(**columns).where(done, frame.reindex(columns=[*frame, *columns]))
+
+
+def sweep_folder(
+    folder: Path, rows: list[tuple[int, float | None, float | None]], **changed: object
+) -> Path:
     """A sweep's results: seed, standard and verified accuracy in %; None: failed."""
     folder.mkdir()
     (folder / "sweep.json").write_text("{}")
     frame = pd.DataFrame(rows, columns=["train.seed", "standard", "verified"])
     frame["state"] = ["failed" if row[1] is None else "done" for row in rows]
-    frame.to_csv(folder / "runs.csv", index=False)
+    asked(frame, "", changed).to_csv(folder / "runs.csv", index=False)
     return folder
 
 
-def tune_folder(folder: Path, rows: list[tuple[float | None, float | None]]) -> Path:
+def tune_folder(
+    folder: Path, rows: list[tuple[float | None, float | None]], **changed: object
+) -> Path:
     folder.mkdir()
     (folder / "tune.json").write_text("{}")
     frame = pd.DataFrame(rows, columns=["test_standard", "test_verified"])
-    frame.to_csv(folder / "front.csv", index=False)
+    asked(frame, "test_", changed).to_csv(folder / "front.csv", index=False)
     return folder
 
 
@@ -75,10 +97,13 @@ def test_names_that_are_none_are_refused(texts: list[str]) -> None:
         named_folders(texts)
 
 
-@pytest.mark.parametrize("reference", [(0.0,), (0.0, 1.0), (-0.1, 0.0), (0.0, float("nan"))])
-def test_a_reference_that_is_none_is_refused(tmp_path: Path, reference: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(
+    "reference",
+    [(0.0,), (0.0, 1.0), (-0.1, 0.0), (0.0, float("nan")), ("a", 0.0), 0.5, None],
+)
+def test_a_reference_that_is_none_is_refused(tmp_path: Path, reference: Any) -> None:
     folder = tune_folder(tmp_path / "a", [(50.0, 50.0)])
-    with pytest.raises(ConfigError, match="reference; expected two accuracies"):
+    with pytest.raises(ConfigError, match="reference; expected standard and verified accuracy, sh"):
         compare_fronts({"a": [folder]}, reference)
 
 
@@ -90,7 +115,7 @@ def test_folders_without_results_are_told(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="expected finished results on test images; got none"):
         compare_fronts({"a": [begun]})
     (begun / "runs.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(StudyError, match=r"its results in runs\.csv; got no column state"):
+    with pytest.raises(StudyError, match=r"its results in runs\.csv; got no column train.seed"):
         compare_fronts({"a": [begun]})
     (begun / "runs.csv").unlink()
     with pytest.raises(StudyError, match=r"its results in runs\.csv; got .*No such file"):
@@ -123,3 +148,74 @@ def test_two_folders_that_are_only_called_alike_are_not_one_method(tmp_path: Pat
             named_folders(texts)
     with pytest.raises(ConfigError, match="two folders called tune"):
         named_folders([f"tune={second}", str(first)])
+
+
+@pytest.mark.parametrize(
+    ("changed", "got"),
+    [
+        ({"data_set": "mnist"}, r"20 images of digits, ε = 2/255; got 20 images of mnist, ε"),
+        ({"epsilon": 8 / 255}, "digits, ε = 2/255; got 20 images of digits, ε = 8/255"),
+        ({"images": 10, "places": "0:10"}, "; got 10 images of digits"),
+        ({"places": "20:40"}, "places 0:20; got .*, places 20:40"),
+    ],
+)
+def test_results_of_other_questions_are_refused(
+    tmp_path: Path, changed: dict[str, object], got: str
+) -> None:
+    first = sweep_folder(tmp_path / "a", [(0, 50.0, 50.0)])
+    second = tune_folder(tmp_path / "b", [(50.0, 50.0)], **changed)
+    with pytest.raises(
+        StudyError, match=rf"folder .*/b; expected results of the question of .*/a, .*{got}"
+    ):
+        compare_fronts({"a": [first], "b": [second]})
+    with pytest.raises(StudyError, match="Only results of the same test images"):
+        compare_fronts({"a": [first, second]})
+
+
+def test_a_sweep_over_several_questions_is_refused(tmp_path: Path) -> None:
+    rows = [(0, 50.0, 50.0), (0, 40.0, 30.0)]
+    folder = sweep_folder(tmp_path / "a", rows, epsilon=[0.1, 0.2])
+    digits = "20 images of digits, ε ="
+    message = rf"results of one question, {digits} 0\.1; got {digits} 0\.2"
+    with pytest.raises(StudyError, match=message):
+        compare_fronts({"a": [folder]})
+
+
+def test_what_was_asked_is_told(tmp_path: Path) -> None:
+    compared = compare_fronts({"a": [tune_folder(tmp_path / "a", [(50.0, 50.0)])]})
+    assert compared.question == "20 images of digits, ε = 2/255"
+    assert compared.question in notes_of(compared)[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"timeout": 60.0}, "b: clean, ibp; at most 60 s for each image; settings 0012e4567."),
+        ({"stages": "clean crown"}, "b: clean, crown; at most 5 s for each image"),
+        ({"settings": "77"}, "b: clean, ibp; at most 5 s for each image; settings 77."),
+    ],
+)
+def test_different_settings_are_noted(
+    tmp_path: Path, changed: dict[str, object], told: str
+) -> None:
+    first = tune_folder(tmp_path / "a", [(50.0, 50.0)])
+    second = tune_folder(tmp_path / "b", [(50.0, 50.0)], **changed)
+    note = notes_of(compare_fronts({"a": [first], "b": [second]}))[-1]
+    assert note.startswith("Certified with different settings")
+    assert "a: clean, ibp; at most 5 s for each image; settings 0012e4567." in note
+    assert told in note
+
+
+def test_tables_of_older_versions_and_impossible_accuracies_are_told(tmp_path: Path) -> None:
+    folder = tune_folder(tmp_path / "a", [(50.0, 50.0)])
+    whole = pd.read_csv(folder / "front.csv")
+    whole.drop(columns="test_places").to_csv(folder / "front.csv", index=False)
+    with pytest.raises(StudyError, match=r"got no column test_places\. Repeat the command"):
+        compare_fronts({"a": [folder]})
+    for standard in (float("nan"), 101.0, -1.0):
+        whole.assign(test_standard=standard).to_csv(folder / "front.csv", index=False)
+        with pytest.raises(StudyError, match="got an accuracy that is not from 0 % to 100 %"):
+            compare_fronts({"a": [folder]})
+    whole.assign(test_timeout="soon").to_csv(folder / "front.csv", index=False)
+    with pytest.raises(StudyError, match=r"results in front\.csv; got could not convert"):
+        compare_fronts({"a": [folder]})

@@ -79,7 +79,7 @@ def test_all_mistakes_are_told_at_once_and_once() -> None:
     with pytest.raises(ConfigError) as error:
         check_runs("digits-cc-ibp", {}, runs_of(grid, 0, 2))
     first, *lines = str(error.value).splitlines()
-    assert first == "--grid of digits-cc-ibp: 3 errors"
+    assert first == "--grid, with recipe digits-cc-ibp: 3 errors"
     assert "optimiser.epochs = 20, got 28, 35" in lines[0]
     assert lines[1].startswith("  train.loss.alpha (--grid): input should be less than or equal")
     assert "'x'" in lines[2]

@@ -97,7 +97,7 @@ def test_a_surface_covers_the_cells_that_enough_repetitions_cover(
     assert cells(list(attainment(fronts, share)), 2, SIZE) == wanted
 
 
-@pytest.mark.parametrize("count", [3, 10, 30, 49])
+@pytest.mark.parametrize("count", [3, 10, 25, 50])
 def test_a_share_of_many_repetitions_is_not_rounded_up_by_float_arithmetic(count: int) -> None:
     fronts = [[(1.0, float(place))] for place in range(count)]
     for needed in range(1, count + 1):

@@ -75,6 +75,11 @@ def test_several_get_one_thread_each_and_one_gets_what_there_is(tmp_path: Path) 
     assert last_line(tmp_path / "two" / "0" / LOG) == "['1', '1', '1']"
 
 
+def test_a_process_has_a_session_of_its_own_so_that_ctrl_c_passes_it_by(tmp_path: Path) -> None:
+    run(tmp_path, ["print(os.getsid(0) == os.getpid())"])
+    assert last_line(tmp_path / "0" / LOG) == "True"
+
+
 def test_no_more_processes_than_asked_for(tmp_path: Path) -> None:
     alive: list[str] = []
     most = 0

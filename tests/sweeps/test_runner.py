@@ -1,7 +1,9 @@
 """Sweeps: what is run, continued, retried and refused."""
 
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +39,11 @@ def test_a_sweep_runs_each_combination_once(recipe: Path, tmp_path: Path, here: 
     assert frame[ALPHA].tolist() == ["0.1", "0.1", "1", "1"]
     assert frame["train.seed"].tolist() == ["0", "1", "0", "1"]
     assert frame["images"].tolist() == [20] * 4
+    summary = result.runs[0].summary
+    assert summary is not None
+    how = ["data_set", "epsilon", "places", "stages", "timeout", "settings"]
+    asked = ("digits", 1 / 32, "0:20", "clean ibp attack", 5.0, summary.info.run.settings)
+    assert set(frame[how].itertuples(index=False, name=None)) == {asked}
     tally = result.runs[3].summary.tally if result.runs[3].summary else None
     assert tally is not None
     assert frame["standard"][3] == 100 * tally.right / 20
@@ -47,6 +54,7 @@ def test_a_sweep_runs_each_combination_once(recipe: Path, tmp_path: Path, here: 
     assert "<svg" in (out / "figure.svg").read_text()
     written = pd.read_csv(out / "runs.csv", dtype=str)
     assert written["run"].tolist() == names
+    assert api.front([out]).question == "20 images of digits, ε = 0.03125"
     # the same command does nothing again
     told = Told()
     again = run_sweep(request(recipe, "0.1", "1", seeds=2), out, Machine(), told)
@@ -106,6 +114,20 @@ def test_a_run_whose_verdicts_are_gone_is_done_again(
     run_sweep(request(recipe, "0.1"), out, Machine())
     (out / "alpha=0.1_seed=0" / "ledger.sqlite").unlink()
     assert len(plan_sweep(request(recipe, "0.1"), out).todo) == 1
+
+
+def test_a_run_with_images_that_have_no_verdict_is_not_done(
+    recipe: Path, tmp_path: Path, here: Here
+) -> None:
+    out = tmp_path / "out"
+    run_sweep(request(recipe, "0.1"), out, Machine())
+    with closing(sqlite3.connect(out / "alpha=0.1_seed=0" / "ledger.sqlite")) as ledger:
+        ledger.execute("DELETE FROM verdicts WHERE image = 7")
+        ledger.commit()
+    (known,) = plan_sweep(request(recipe, "0.1"), out).known.values()
+    assert (known.state, known.summary) == ("open", None)
+    result = run_sweep(request(recipe, "0.1"), out, Machine())
+    assert result.to_frame()["images"].tolist() == [20]
 
 
 def test_a_sweep_that_was_stopped_goes_on(recipe: Path, tmp_path: Path, here: Here) -> None:

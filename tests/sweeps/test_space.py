@@ -116,6 +116,25 @@ def test_files_that_are_no_space_are_refused(tmp_path: Path, text: str, message:
         read_space(path, "ibp")
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("{low: 1, hihg: 2}", "parameters.train.loss.alpha.hihg (line 1): unknown key; expected"),
+        ("{low: 2, high: 1}", "parameters.train.loss.alpha (line 1): expected low <= high; got 2"),
+        ("[{low: 2, high: 1}]", "parameters.train.loss.alpha[0] (line 1): expected low <= high"),
+        ("3", "parameters.train.loss.alpha (line 1): expected a mapping of keys to values; got 3"),
+    ],
+)
+def test_one_mistake_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(f"parameters: {{train.loss.alpha: {text}}}", encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        read_space(path, "ibp")
+    _, *told = str(error.value).splitlines()
+    assert len(told) == 1
+    assert told[0].strip().startswith(line)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         read_space(tmp_path / "none.yaml", "ibp")

@@ -164,3 +164,83 @@ def test_a_line_that_was_half_written_is_dropped(tmp_path: Path) -> None:
     assert journal.read_bytes().startswith(whole)
     with Study(tmp_path, 2, 0) as study:
         assert len(study.trials()) == 3
+
+
+def damaged(folder: Path, old: bytes, new: bytes) -> None:
+    """Change something in a study's file."""
+    journal = folder / module.JOURNAL
+    content = journal.read_bytes()
+    assert old in content
+    journal.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.parametrize("step", ["next", "tell", "tell_failed", "trials", "others_running"])
+def test_damage_after_the_study_was_opened_is_told(tmp_path: Path, step: str) -> None:
+    with Study(tmp_path, 2, 0) as study:
+        drawn = study.next(3, SPACE, 10)
+        assert drawn is not None
+        with (tmp_path / module.JOURNAL).open("ab") as file:
+            file.write(b"no line of a journal\n[]\n")
+        steps = {
+            "next": lambda: study.next(3, SPACE, 10),
+            "tell": lambda: study.tell(drawn.number, OUTCOME, (0.5, 0.5)),
+            "tell_failed": lambda: study.tell_failed(drawn.number, "why"),
+            "trials": study.trials,
+            "others_running": study.others_running,
+        }
+        with pytest.raises(StudyError, match="expected Optuna's journal of this tuning; got "):
+            steps[step]()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "got"),
+    [
+        (b'"proved":6', b'"proved":"six"', "ValidationError"),
+        (b'"proved":6', b'"proofs":6', "ValueError: no count of proved"),
+        (b'"proved":6', b'"proved":11', "ValueError: counts"),
+        (b'"a":"', b'"a":1,"x":"', "ValidationError"),
+        (b'"values":[0.5,0.25]', b'"values":[0.5,NaN]', "ValueError: objectives"),
+        (b'"values":[0.5,0.25]', b'"values":[0.5]', "ValueError: "),
+    ],
+)
+def test_damaged_notes_of_a_trial_are_told(
+    tmp_path: Path, old: bytes, new: bytes, got: str
+) -> None:
+    with Study(tmp_path, 2, 0) as study:
+        drawn = study.next(1, SPACE, 10)
+        assert drawn is not None
+        study.tell(drawn.number, OUTCOME, (0.5, 0.25))
+    damaged(tmp_path, old, new)
+    with (
+        Study(tmp_path, 2, 0) as study,
+        pytest.raises(StudyError, match=rf"journal of this tuning; got {got}.*Restore it"),
+    ):
+        study.trials()
+
+
+def test_a_damaged_open_trial_is_told(tmp_path: Path) -> None:
+    with Study(tmp_path, 2, 0) as study:
+        assert study.next(1, SPACE, 10) is not None
+    damaged(tmp_path, b'"a":"', b'"a":[],"x":"')
+    with (
+        Study(tmp_path, 2, 0) as study,
+        pytest.raises(StudyError, match="journal of this tuning; got ValidationError"),
+    ):
+        study.next(1, SPACE, 10)
+
+
+def test_a_trial_that_was_never_drawn_is_failed(tmp_path: Path) -> None:
+    with Study(tmp_path, 2, 0) as study:
+        assert study.next(2, SPACE, 10) is not None
+    damaged(tmp_path, b'"user_attr":{"values"', b'"user_attr":{"other"')
+    with Study(tmp_path, 2, 0) as study:
+        new = study.next(2, SPACE, 10)
+        assert new is not None
+        assert new.number == 1
+        assert [trial.state for trial in study.trials()] == ["failed", "running"]
+
+
+def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / module.JOURNAL).mkdir()
+    with pytest.raises(StudyError, match="expected a file that can be read and written; got Is a"):
+        Study(tmp_path, 2, 0)

@@ -10,16 +10,17 @@ import pytest
 import torch
 
 from tests.sweeps.conftest import Here, Told
-from verify_pipeline import api
+from verify_pipeline import api, data
 from verify_pipeline.certify.settings import ALL_STAGES
 from verify_pipeline.config import load_recipe
 from verify_pipeline.errors import ConfigError, DependencyError, StudyError, TrainingError
+from verify_pipeline.sweeps import tuning_report
 from verify_pipeline.sweeps.pareto import hypervolume, pareto_front
 from verify_pipeline.sweeps.processes import Machine, RunJob
 from verify_pipeline.sweeps.pruning import PruningRule
 from verify_pipeline.sweeps.results import TuneResult
 from verify_pipeline.sweeps.study import Study
-from verify_pipeline.sweeps.trial import read_outcome, validation_settings
+from verify_pipeline.sweeps.trial import TrialOutcome, read_outcome, validation_settings
 from verify_pipeline.sweeps.tune_plan import TuneRequest, plan_tuning
 from verify_pipeline.sweeps.tuner import tune
 
@@ -52,11 +53,18 @@ def test_a_tuning_chooses_on_validation_and_reports_test_images(
         assert trial.summary.tally.images == 20
     report = (out / "report.md").read_text()
     assert "The choice was made on 30 validation images" in report
-    assert "by the whole cascade, complete verification, at most 5 s" in report
+    stages = "by the recipe's stages (clean, ibp, attack), which have no branch and bound"
+    assert f"Verified accuracy in the search: {stages}; at most 5 s for each image." in report
+    assert "* Tested on 20 images of digits, ε = 0.03125; clean, ibp, attack; at most 5 s" in report
+    assert "test images | test standard % |" in report
+    tally = result.front[0].summary.tally if result.front[0].summary else None
+    assert tally is not None
+    assert f"| 20 | {100 * tally.right / 20:.2f} | {100 * tally.proved / 20:.2f} |" in report
     frame = pd.read_csv(out / "trials.csv")
     assert frame["validation_images"].tolist() == [30] * 4
     assert frame["test_images"].notna().tolist() == frame["on_front"].tolist()
     assert len(pd.read_csv(out / "front.csv")) == len(result.front)
+    assert api.front([out]).question == "20 images of digits, ε = 0.03125"
     growth = pd.read_csv(out / "hypervolume.csv")
     assert growth["hypervolume"].is_monotonic_increasing
     # the same command adds nothing; more trials are added, and none is done again
@@ -66,6 +74,79 @@ def test_a_tuning_chooses_on_validation_and_reports_test_images(
     told = Told()
     search(recipe, space, out, 5, told)
     assert told.names("started")[0] == "trial=0004"
+
+
+def test_validation_images_are_the_held_out_ones(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    search(recipe, space, tmp_path / "out", 1)
+    (held,) = api.read_ledgers([tmp_path / "out" / "trials" / "0000" / "validation.sqlite"])
+    assert held.info.run.split == "validation"
+    images = data.load("digits", "train")
+    _, validation = data.split_validation(images, 30, load_recipe(recipe).train.seed)
+    assert [record.label for record in held.records] == validation.labels.tolist()
+
+
+def test_a_fifth_is_held_out_and_at_most_a_thousand(
+    recipe: Path, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count, held_out in ((4995, 999), (6000, 1000), (60000, 1000)):
+        monkeypatch.setattr(data, "load", lambda *_, count=count: range(count))
+        asked = TuneRequest(recipe, {"train.data.validation": "0"}, space=space)
+        plan = plan_tuning(asked, tmp_path / "out")
+        assert plan.base.train.data.validation == held_out
+        assert f": {held_out} of its {count} training images" in plan.notes[0]
+
+
+def test_recipes_of_an_earlier_front_are_removed(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    front = tmp_path / "out" / "front"
+    front.mkdir(parents=True)
+    for name in ("trial-0099.yaml", "mine.yaml"):
+        (front / name).touch()
+    result = search(recipe, space, tmp_path / "out", 1)
+    assert set(front.iterdir()) == {*result.recipes.values(), front / "mine.yaml"}
+
+
+def on_the_front(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every trial be on the front."""
+    monkeypatch.setattr(tuning_report, "front_indices", lambda points: range(len(points)))
+
+
+def test_two_commands_certify_the_test_images_of_a_trial_once(
+    recipe: Path, space: Path, tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_the_front(monkeypatch)
+    out, first, second = tmp_path / "out", Told(), Told()
+
+    def another_command(job: RunJob) -> None:
+        if job.name.startswith("test images") and not second.lines:
+            assert search(recipe, space, out, 2, second).files == ()
+
+    here.before = another_command
+    result = search(recipe, space, out, 2, first)
+    started = [*first.names("started"), *second.names("started")]
+    tests = [name for name in started if str(name).startswith("test images")]
+    assert sorted(map(str, tests)) == ["test images of trial=0000", "test images of trial=0001"]
+    (note,) = second.names("noted")
+    assert str(note).startswith("Networks whose test images other commands certify: 1.")
+    assert result.files
+    assert all(trial.summary is not None for trial in result.front)
+
+
+def test_a_test_that_was_stopped_frees_its_trial(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    def stop(job: RunJob) -> None:
+        if job.name.startswith("test"):
+            raise KeyboardInterrupt
+
+    here.before = stop
+    with pytest.raises(KeyboardInterrupt):
+        search(recipe, space, tmp_path / "out", 1)
+    here.before = lambda job: None
+    assert search(recipe, space, tmp_path / "out", 1).front[0].summary is not None
 
 
 def test_a_trial_that_fails_is_told_and_does_not_end_the_study(
@@ -93,6 +174,16 @@ def test_a_process_without_an_outcome_is_a_failed_trial(
     assert "expected an outcome in outcome.json" in (result.trials[0].error or "")
     assert result.front == ()
     assert "no trial is complete" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_damaged_outcome_is_a_failed_trial(
+    recipe: Path, space: Path, tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = TrialOutcome(None, {}, {"images": 30}, {})
+    monkeypatch.setattr("verify_pipeline.sweeps.trial.run_trial", lambda *_, **__: damaged)
+    result = search(recipe, space, tmp_path / "out", 1)
+    assert result.trials[0].state == "failed"
+    assert "an outcome in outcome.json; got no count of right" in (result.trials[0].error or "")
 
 
 def test_a_trial_that_was_stopped_goes_on(
@@ -200,6 +291,11 @@ def test_a_recipe_without_held_out_images_gets_a_share_and_a_note() -> None:
     assert "287 of its 1437 training images" in note
     assert plan.said["timeout"] == 10.0
     assert plan.lines[0] == note
+    assert plan.verified.startswith("by the recipe's stages (clean, ibp, attack, crown, alpha-cro")
+    assert plan.verified.endswith(
+        "branch-and-bound): complete verification; at most 10 s for each image"
+    )
+    assert f"verified accuracy: {plan.verified}" in plan.lines
     assert "train.loss.alpha: 0.001 to 1, logarithmic" in plan.lines
 
 
@@ -211,6 +307,14 @@ def test_a_recipe_without_held_out_images_gets_a_share_and_a_note() -> None:
         ({"objectives": ()}, "got none"),
         ({"estimate": "guess"}, "one of complete, crown, ibp; got 'guess'"),
         ({"objectives": ("attack-robust",), "estimate": "ibp"}, "expected --estimate complete"),
+        (
+            {"objectives": ("attack-robust",), "overrides": {"certify.stages": "[clean, ibp]"}},
+            "attack-robust; expected a recipe with attack among certify.stages; got clean, ibp",
+        ),
+        (
+            {"overrides": {"certify.stages": "[clean, attack]"}},
+            "--objectives verified; expected a recipe with ibp or crown or .*; got clean, attack",
+        ),
         ({"timeout": 0.0}, "--timeout; expected finite seconds > 0"),
     ],
 )
@@ -220,6 +324,16 @@ def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: st
         plan_tuning(TuneRequest("digits-cc-ibp", **options), Path("none"))
 
 
+def test_mistakes_of_a_space_name_where_it_comes_from(recipe: Path) -> None:
+    short = {"train.epsilon.start": "2", "train.epsilon.length": "1"}
+    with pytest.raises(ConfigError) as error:
+        plan_tuning(TuneRequest(recipe, short), Path("none"))
+    assert str(error.value).startswith("search space of cc-ibp, with recipe tiny: ")
+    with pytest.raises(ConfigError) as error:
+        plan_tuning(TuneRequest(api.load_recipe(recipe), {"train.loss.alpha": "2"}), Path("none"))
+    assert str(error.value).startswith("recipe tiny: 1 error\n")
+
+
 def test_another_tuning_is_refused(recipe: Path, space: Path, tmp_path: Path, here: Here) -> None:
     out = tmp_path / "out"
     search(recipe, space, out, 1)
@@ -227,6 +341,16 @@ def test_another_tuning_is_refused(recipe: Path, space: Path, tmp_path: Path, he
         search(recipe, space, out, 1, estimate="ibp")
     with pytest.raises(StudyError, match="the seed that it was begun with, 0; got 1"):
         search(recipe, space, out, 1, seed=1)
+    other = tmp_path / "other.yaml"
+    other.write_text(space.read_text().replace("2e-2", "5e-2"), encoding="utf-8")
+    changed = r"parameters\.train\.optimiser\.learning_rate\.high"
+    differs = rf"the space that it was begun with, {changed}=0\.02; got {changed}=0\.05\. Name"
+    with pytest.raises(StudyError, match=differs):
+        search(recipe, other, out, 1)
+    with pytest.raises(StudyError, match=r"with, active=True; got active=False\. Name"):
+        search(recipe, space, out, 1, pruning=PruningRule(active=False))
+    with pytest.raises(StudyError, match=r"with, standard, verified; got verified\. Name"):
+        search(recipe, space, out, 1, objectives=("verified",))
     with pytest.raises(StudyError, match=r"with sweep\.json; got one with tune\.json"):
         api.sweep(recipe, {}, out)
 

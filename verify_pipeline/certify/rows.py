@@ -40,6 +40,9 @@ VERDICT_COLUMNS = (
     "image, instance, label, verdict, reason, stage, bound, margin, seconds, timeout, attempts, "
     "detail, versions, decided_at, stages, input, input_shape, output"
 )
+YEAR_10000 = 253_402_300_800.0
+"""Unix time in seconds from which on Python has no dates."""
+
 _SHAPE = re.compile(r"\d{1,9}(?:,\d{1,9})*")
 
 
@@ -196,7 +199,7 @@ def _check_values(values: Sequence[Any]) -> None:
     _need(_is_number(timeout) and 0 < timeout < math.inf, "a timeout > 0", timeout)
     _need(_is_count(attempts, 1), "a number of attempts", attempts)
     _need(isinstance(detail, str) and isinstance(versions, str), "texts", (detail, versions))
-    dated = _is_number(decided_at) and 0 <= decided_at < math.inf
+    dated = _is_number(decided_at) and 0 <= decided_at < YEAR_10000
     _need(dated, "the time of the verdict", decided_at)
 
 

@@ -42,8 +42,7 @@ def show_summaries(summaries: Sequence[Summary], layout: Layout = PLAIN) -> None
     if table.common:
         console.print("; ".join(table.common), markup=False)
     drawn = as_rich(replace(table, notes=()))  # a caption would be as narrow as the table
-    fits = drawn.__rich_measure__(console, console.options).maximum <= console.width
-    console.print(drawn if fits else _turned(drawn))
+    console.print(drawn if _fits(drawn, console) else _turned(drawn))
     for note in [*table.notes, seconds_by_stage(summaries)]:
         if note:
             console.print(note, markup=False)
@@ -54,16 +53,49 @@ def show_summaries(summaries: Sequence[Summary], layout: Layout = PLAIN) -> None
 
 
 def show_rows(rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
-    """Print a table whose first row is its heading, and notes under it."""
+    """Print a table whose first row is its heading, and notes under it; no word is broken.
+
+    If it is too wide for the terminal, the words of its headings are put below each other; then,
+    each row becomes a column, in as many tables as there have to be.
+    """
+    console = Console(highlight=False)
+    for table in _fitting(rows, console):
+        console.print(table)
+    for note in notes:
+        console.print(note, markup=False)
+
+
+def _fitting(rows: Sequence[Sequence[str]], console: Console) -> list[Table]:
+    head, *others = rows
+    for heading in (head, [text.replace(" ", "\n") for text in head]):
+        table = _plain_table([heading, *others])
+        if _fits(table, console):
+            return [table]
+    groups: list[list[Sequence[str]]] = []
+    for row in others:
+        if groups and _fits(_columns([head, *groups[-1], row]), console):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return [_columns([head, *group]) for group in groups]
+
+
+def _plain_table(rows: Sequence[Sequence[str]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for place, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="right" if place else "left", overflow="fold")
+        table.add_column(escape(heading), justify="right" if place else "left", overflow="fold")
     for row in rows[1:]:
         table.add_row(*map(escape, row))
-    console = Console()
-    console.print(table)
-    for note in notes:
-        console.print(note, markup=False, highlight=False)
+    return table
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Table:
+    """Rows as columns of a table."""
+    return _plain_table(list(zip(*rows, strict=True)))
+
+
+def _fits(table: Table, console: Console) -> bool:
+    return table.__rich_measure__(console, console.options).maximum <= console.width
 
 
 def _turned(table: Table) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,8 +14,8 @@ from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from verify_pipeline.cli.sweep_watching import SweepReporter
     from verify_pipeline.sweeps.results import TuneResult
-    from verify_pipeline.sweeps.watching import JobWatcher
 
 Jobs = Annotated[
     int,
@@ -40,6 +39,7 @@ def sweep(
     recipe: options.RecipeArgument,
     out: options.Out,
     where: options.Where,
+    shown: options.Shown,
     grid: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,23 +69,21 @@ def sweep(
     """
     from verify_pipeline.sweeps.grid import read_grid
     from verify_pipeline.sweeps.processes import Machine
-    from verify_pipeline.sweeps.runner import SweepRequest, plan_sweep, run_sweep
+    from verify_pipeline.sweeps.runner import SweepRequest, check_sweep, run_sweep
 
+    told = _reporter(shown, "runs", dry_run)
     request = SweepRequest(recipe, read_grid(grid or []), seeds, pairs_of(overrides))
+    machine = Machine(jobs, where.data_root, where.device)
     if dry_run:
-        plan = plan_sweep(request, out)
+        plan = check_sweep(request, out, machine)
         typer.echo(f"{len(plan.runs)} runs, {len(plan.todo)} to do")
         for run in plan.runs:
             typer.echo(f"{plan.known[run.name].state:<6}  {run.name}")
         return
-    result = run_sweep(
-        request,
-        out,
-        Machine(jobs, where.data_root, where.device),
-        _watcher("runs"),
-        this_command(),
-    )
-    _show([run.summary for run in result.runs if run.summary is not None], result.files)
+    result = run_sweep(request, out, machine, told.watcher, this_command())
+    done = [run.summary for run in result.runs if run.summary is not None]
+    told.finished(done, result.to_frame())
+    told.wrote(result.files)
     for failed in result.failed:
         typer.echo(f"failed: {failed.name}: {failed.error}", err=True)
     if result.failed:
@@ -107,8 +105,8 @@ class SearchOptions:
     estimate: Annotated[
         str,
         typer.Option(
-            help="How verified accuracy is measured in the search: complete (by the recipe's whole "
-            "cascade), or crown or ibp (by bounds alone).",
+            help="How verified accuracy is measured in the search: complete (by all stages "
+            "of the recipe), or crown or ibp (by bounds alone).",
             rich_help_panel=panels.SEARCH,
         ),
     ] = "complete"
@@ -150,6 +148,7 @@ def tune(
     out: options.Out,
     searched: SearchOptions,
     where: options.Where,
+    shown: options.Shown,
     trials: Annotated[
         int, typer.Option(help="Trials of the study.", rich_help_panel=panels.SEARCH)
     ] = 60,
@@ -159,16 +158,18 @@ def tune(
 ) -> None:
     """Search a recipe's settings for a Pareto front of standard and verified accuracy.
 
-    Trials are chosen on images that are held out of training, by complete verification if nothing
-    else is said. The front's networks are then certified on the test images. Writes report.md,
-    CSV files, and the front's recipes, which `run` takes. The same command continues what was
-    interrupted; several commands may work on one folder. Exits with 2 if no trial is complete, or
-    if test images of the front are not certified. Needs the extra `tune`.
+    Trials are chosen on images that are held out of training, by all stages of the recipe's
+    certification if nothing else is said. The front's networks are then certified on the test
+    images. Writes report.md, CSV files, and the front's recipes, which `run` takes. The same
+    command continues what was interrupted; several commands may work on one folder. Exits with
+    2 if no trial is complete, or if test images of the front are not certified. Needs the extra
+    `tune`.
     """
     from verify_pipeline.sweeps import tune_plan, tuner
     from verify_pipeline.sweeps.processes import Machine
     from verify_pipeline.sweeps.pruning import PruningRule
 
+    told = _reporter(shown, "trials", dry_run)
     request = tune_plan.TuneRequest(
         recipe,
         pairs_of(overrides),
@@ -179,24 +180,19 @@ def tune(
         searched.seed,
         PruningRule(active=searched.prune),
     )
+    machine = Machine(jobs, where.data_root, where.device)
     if dry_run:
-        plan = tune_plan.plan_tuning(request, out, where.data_root)
+        plan = tuner.check_tuning(request, out, trials, machine)
         typer.echo(f"{trials} trials in {out}{', begun already' if plan.begun else ''}")
         for line in plan.lines:
             typer.echo(line)
         return
-    result = tuner.tune(
-        request,
-        out,
-        trials,
-        Machine(jobs, where.data_root, where.device),
-        _watcher("trials"),
-        this_command(),
-    )
-    _show([trial.summary for trial in result.front if trial.summary is not None], result.files)
+    result = tuner.tune(request, out, trials, machine, told.watcher, this_command())
+    tested = [trial.summary for trial in result.front if trial.summary is not None]
+    told.finished(tested, result.to_frame())
     if result.files:
-        report = out / "report.md"
-        typer.echo(f"front: {len(result.front)} of {len(result.trials)} trials, {report}")
+        front_of = f"front: {len(result.front)} of {len(result.trials)} trials"
+        told.wrote(result.files, f"{front_of}, {out / 'report.md'}")
         _tell_unfinished(result)
 
 
@@ -217,6 +213,7 @@ def _tell_unfinished(result: TuneResult) -> None:
         raise typer.Exit(2)
 
 
+@grouped
 def front(
     folders: Annotated[
         list[str],
@@ -225,6 +222,7 @@ def front(
             help="Folders of sweeps and tunings. Those of one name are repetitions of one method.",
         ),
     ],
+    shown: options.Shown,
     reference: Annotated[
         str,
         typer.Option(
@@ -244,40 +242,34 @@ def front(
     """Compare methods: the area that their fronts dominate, and what half of their seeds attain.
 
     The points are standard and verified accuracy on test images. Each tuning, and each seed of a
-    sweep, is one repetition of its method.
+    sweep, is one repetition of its method. Results of different test images or ε are refused.
     """
-    from verify_pipeline.cli.show import show_rows
     from verify_pipeline.sweeps.comparison import compare_fronts, named_folders
-    from verify_pipeline.sweeps.comparison_report import notes_of, rows_of, write_comparison
+    from verify_pipeline.sweeps.comparison_report import write_comparison
 
+    told = _reporter(shown, "methods")
     if out is not None:
         named("--out", out)
     compared = compare_fronts(named_folders(folders), _reference(reference))
-    show_rows(rows_of(compared), notes_of(compared))
+    told.compared(compared)
     if out is not None:
-        for path in write_comparison(compared, out.parent, out.name, this_command()):
-            typer.echo(f"wrote {path}")
+        told.wrote(write_comparison(compared, out.parent, out.name, this_command()))
 
 
 def _reference(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) / 100 for part in text.split(","))
+        percentages = [float(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError("--reference", expected="two numbers, in %", got=repr(text)) from None
+        percentages = []
+    if len(percentages) != 2 or not all(0 <= each < 100 for each in percentages):
+        expected = "two numbers from 0 to below 100, in %"
+        raise ConfigError("--reference", expected=expected, got=repr(text))
+    return tuple(each / 100 for each in percentages)
 
 
-def _show(summaries: Sequence[object], files: Sequence[Path]) -> None:
-    from verify_pipeline.certify.tally import Summary
-    from verify_pipeline.cli.show import show_summaries
+def _reporter(shown: options.Shown, what: str, dry_run: bool = False) -> SweepReporter:
+    from verify_pipeline.cli.sweep_watching import sweep_reporter
 
-    found = [summary for summary in summaries if isinstance(summary, Summary)]
-    if found:
-        show_summaries(found)
-    for path in files:
-        typer.echo(f"wrote {path}")
-
-
-def _watcher(what: str) -> JobWatcher:
-    from verify_pipeline.cli.job_lines import JobLines
-
-    return JobLines(what)
+    if dry_run and shown.json:
+        raise ConfigError("--dry-run and --json", expected="one of them", got="both")
+    return sweep_reporter(shown, what)

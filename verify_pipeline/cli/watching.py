@@ -159,8 +159,17 @@ def reporter(shown: Shown) -> Reporter:
     Raises:
         ConfigError: both options were given.
     """
-    if shown.quiet and shown.json:
-        raise ConfigError("--quiet and --json", expected="one of them", got="both")
+    refuse_both(shown)
     if shown.json:
         return _AsJson()
     return _Quiet() if shown.quiet else _ForPeople()
+
+
+def refuse_both(shown: Shown) -> None:
+    """Refuse ``--quiet`` beside ``--json``.
+
+    Raises:
+        ConfigError: both options were given.
+    """
+    if shown.quiet and shown.json:
+        raise ConfigError("--quiet and --json", expected="one of them", got="both")

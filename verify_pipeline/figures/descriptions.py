@@ -10,6 +10,7 @@ from verify_pipeline.figures.series.epsilon import EpsilonCurve
 from verify_pipeline.figures.series.flow import StageFlow
 from verify_pipeline.figures.series.margins import RunMargins
 from verify_pipeline.figures.series.training import TrainingCurves
+from verify_pipeline.reporting.certification_state import images_text
 
 
 def describe_accuracy(panels: Sequence[AccuracyPanel]) -> str:
@@ -36,8 +37,8 @@ def describe_epsilon(curves: Sequence[EpsilonCurve]) -> str:
     for curve in curves:
         every = max(1, len(curve.epsilons) // 10)
         pairs = list(zip(curve.epsilons, curve.verified, strict=True))[::every]
-        shares = [f"{100 * share:.1f} % at ε = {epsilon:.4g}" for epsilon, share in pairs]
-        words.append(f"{curve.label}, {curve.images} images: verified {', '.join(shares)}.")
+        shares = [f"{100 * share:.1f} % at ε = {_number(epsilon, 4)}" for epsilon, share in pairs]
+        words.append(f"{curve.label}, {images_text(curve.images)}: verified {', '.join(shares)}.")
     return " ".join(words)
 
 
@@ -46,7 +47,7 @@ def describe_training(trainings: Sequence[TrainingCurves]) -> str:
     words = []
     for training in trainings:
         last = [
-            f"{panel} {curve.name} {curve.values[-1]:.4g} after epoch {curve.epochs[-1]}"
+            f"{panel} {curve.name} {_number(curve.values[-1], 4)} after epoch {curve.epochs[-1]}"
             for panel, curves in training.panels.items()
             for curve in curves
         ]
@@ -59,9 +60,10 @@ def describe_stages(funnels: Sequence[tuple[str, Sequence[StageFlow]]]) -> str:
     words = []
     for label, flows in funnels:
         stages = [
-            f"{flow.stage}: {flow.entered} images, {flow.verified} verified, "
+            f"{flow.stage}: {images_text(flow.entered)}, {flow.verified} verified, "
             f"{flow.falsified} {'wrong' if flow.stage == 'clean' else 'falsified'}, "
-            f"{flow.left} open" + ("" if flow.seconds is None else f", {flow.seconds:.3g} seconds")
+            f"{flow.left} open"
+            + ("" if flow.seconds is None else f", {_number(flow.seconds, 3)} seconds")
             for flow in flows
         ]
         words.append(f"{label}. {'; '.join(stages)}.")
@@ -74,7 +76,7 @@ def describe_cactus(curves: Sequence[CactusCurve]) -> str:
     for curve in curves:
         within = [f"{curve.decided_within(t)} within {t:g} s" for t in (0.01, 0.1, 1.0, 10.0)]
         words.append(
-            f"{curve.label}: {len(curve.seconds)} of {curve.images} images decided, "
+            f"{curve.label}: {len(curve.seconds)} of {images_text(curve.images)} decided, "
             f"{', '.join(within)}."
         )
     return " ".join(words)
@@ -90,9 +92,14 @@ def describe_margins(runs: Sequence[RunMargins]) -> str:
             "falsified": run.counterexamples,
         }
         told = [
-            f"{len(values)} {kind}, median {sorted(values)[len(values) // 2]:.3g}"
+            f"{len(values)} {kind}, median {_number(sorted(values)[len(values) // 2], 3)}"
             for kind, values in kinds.items()
             if values
         ]
         words.append(f"{run.label}: {'; '.join(told)}.")
     return " ".join(words)
+
+
+def _number(value: float, digits: int) -> str:
+    """A number with so many significant digits, and a real minus sign."""
+    return f"{value:.{digits}g}".replace("-", "−")

@@ -18,12 +18,12 @@ from verify_pipeline.figures.draw.stages import draw_stages
 from verify_pipeline.figures.draw.training import draw_training
 from verify_pipeline.figures.series.accuracy import accuracy_panels
 from verify_pipeline.figures.series.cactus import cactus_curve
-from verify_pipeline.figures.series.epsilon import by_network, epsilon_curve
+from verify_pipeline.figures.series.epsilon import EpsilonCurve, by_network, epsilon_curve
 from verify_pipeline.figures.series.flow import stage_flows
 from verify_pipeline.figures.series.labels import run_labels
 from verify_pipeline.figures.series.margins import run_margins
 from verify_pipeline.figures.series.training import TrainingCurves, read_metrics, training_curves
-from verify_pipeline.figures.style import Width, checked_width, styled
+from verify_pipeline.figures.style import MISSING, Width, checked_width, has_all, styled
 from verify_pipeline.reporting.literature import Published
 from verify_pipeline.reporting.results import results as table_rows
 from verify_pipeline.training import Trained
@@ -68,11 +68,12 @@ def accuracy(
     if unchecked:
         sources = ", ".join(sorted(unchecked))
         notes.append(f"Hollow stars were not compared with the paper's own table: {sources}.")
+    names = [name for panel in panels for name in (panel.title, *(p.method for p in panel.points))]
     return Drawing(
         _drawn(lambda: draw_accuracy(panels, width), width),
         "Standard against verified accuracy",
         words.describe_accuracy(panels),
-        tuple(notes),
+        (*notes, *_without_glyphs(names)),
     )
 
 
@@ -90,13 +91,28 @@ def epsilon(results: Sequence[Summary], width: Width = "column") -> Drawing:
     )
     labels = run_labels([group[0] for group in several], without=("epsilon",))
     curves = [epsilon_curve(group, label) for group, label in zip(several, labels, strict=True)]
+    drawn = [curve for curve in curves if curve.images]
+    _need("epsilon", drawn, "images that were asked for at every ε", "none")
+    notes = [_of_images(curve) for curve in curves if curve.left_out]
     single = [group[0] for group in groups if len({run.info.epsilon for run in group}) == 1]
     return Drawing(
-        _drawn(lambda: draw_epsilon(curves, width), width),
+        _drawn(lambda: draw_epsilon(drawn, width), width),
         "Certified accuracy against ε",
-        words.describe_epsilon(curves),
-        tuple(f"Not drawn, as it has one ε only: {n}." for n in _labelled(results, single)),
+        words.describe_epsilon(drawn),
+        (
+            *(f"Not drawn, as it has one ε only: {n}." for n in _labelled(results, single)),
+            *notes,
+            *_without_glyphs(labels),
+        ),
     )
+
+
+def _of_images(curve: EpsilonCurve) -> str:
+    """What a curve leaves out."""
+    if not curve.images:
+        return f"Not drawn, as no image was asked for at every ε: {curve.label}."
+    every = curve.images + curve.left_out
+    return f"Drawn of the {curve.images} of {every} images asked for at every ε: {curve.label}."
 
 
 def training(runs: Sequence[Path | Trained], width: Width = "column") -> Drawing:
@@ -107,6 +123,7 @@ def training(runs: Sequence[Path | Trained], width: Width = "column") -> Drawing
         _drawn(lambda: draw_training(trainings, width), width),
         "Training curves",
         words.describe_training(trainings),
+        _without_glyphs([each.label for each in trainings]),
     )
 
 
@@ -119,7 +136,7 @@ def stages(results: Sequence[Summary], width: Width = "column") -> Drawing:
         _drawn(lambda: draw_stages(funnels, width), width),
         "Images and seconds of each stage",
         words.describe_stages(funnels),
-        notes,
+        (*notes, *_without_glyphs(labels)),
     )
 
 
@@ -133,7 +150,7 @@ def cactus(results: Sequence[Summary], width: Width = "column") -> Drawing:
         _drawn(lambda: draw_cactus(curves, width), width),
         "Images decided against seconds",
         words.describe_cactus(curves),
-        notes,
+        (*notes, *_without_glyphs([curve.label for curve in curves])),
     )
 
 
@@ -145,14 +162,14 @@ def margins(results: Sequence[Summary], width: Width = "column") -> Drawing:
     drawn = [run for run in runs if run.all]
     _need("margins", drawn, "bounds or counterexamples", "none in the ledger")
     unbounded = [
-        f"{r.label}: {r.unbounded} open images have no bound." for r in runs if r.unbounded
+        f"{r.label}: open images without a bound: {r.unbounded}." for r in runs if r.unbounded
     ]
     empty = [f"Not drawn, as it has no margin: {run.label}." for run in runs if not run.all]
     return Drawing(
         _drawn(lambda: draw_margins(drawn, width), width),
         "Margins of the images",
         words.describe_margins(drawn),
-        (*notes, *empty, *unbounded),
+        (*notes, *empty, *unbounded, *_without_glyphs([run.label for run in drawn])),
     )
 
 
@@ -170,6 +187,15 @@ def _drawn(draw: Callable[[], Figure], width: str) -> Figure:
     checked_width(width)
     with styled():
         return draw()
+
+
+def _without_glyphs(names: Iterable[str]) -> tuple[str, ...]:
+    """Notes on names that the figures' font cannot show in full."""
+    return tuple(
+        f"Shown with {MISSING} for characters that the figures' font does not have: {name}."
+        for name in dict.fromkeys(names)
+        if not has_all(name)
+    )
 
 
 def _begun(kind: str, results: Sequence[Summary]) -> tuple[list[Summary], tuple[str, ...]]:

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from verify_pipeline.errors import ConfigError, DependencyError
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.ft2font import FT2Font
 
 Width = Literal["column", "page"]
 INCHES: dict[Width, float] = {"column": 3.25, "page": 6.75}
@@ -42,6 +45,9 @@ DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
 )
 VERIFIED, FALSIFIED, OPEN = COLOURS[0], COLOURS[1], "#CCCCCC"
 """Colours of verdicts: a dark one, one that is hatched, and a light one."""
+
+MISSING = "\N{REPLACEMENT CHARACTER}"
+"""What stands where the font has no glyph."""
 
 HATCHES = {VERIFIED: "", FALSIFIED: "////", OPEN: ""}
 
@@ -172,19 +178,22 @@ def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) 
 
 def wrapped(text: str, points: float) -> str:
     """A text in one line or two that are at most so many points wide, shortened if need be."""
-    words = text.split()
+    words = plain(text).split()
     if text_width(" ".join(words)) <= points:
-        return plain(text)
+        return " ".join(words)
     fitting = [n for n in range(1, len(words)) if text_width(" ".join(words[:n])) <= points]
     if not fitting:
-        return shortened(text, points)
+        return _cut(" ".join(words), points)
     first, second = " ".join(words[: fitting[-1]]), " ".join(words[fitting[-1] :])
-    return f"{plain(first)}\n{shortened(second, points)}"
+    return f"{first}\n{_cut(second, points)}"
 
 
 def shortened(text: str, points: float) -> str:
     """A text that is at most so many points wide: what is in its middle gives way to "…"."""
-    text = plain(text)
+    return _cut(plain(text), points)
+
+
+def _cut(text: str, points: float) -> str:
     if text_width(text) <= points:
         return text
     for kept in range(len(text) - 1, 1, -1):
@@ -196,15 +205,41 @@ def shortened(text: str, points: float) -> str:
 
 
 def plain(text: str) -> str:
-    """A text that matplotlib shows as it is: ``$`` begins no formula, and it has one line."""
-    return " ".join(text.split()).replace("$", r"\$")
+    """A text that matplotlib shows as it is: ``$`` begins no formula, and it has one line.
+
+    Characters that the font does not have become "�".
+    """
+    known = _characters()
+    shown = (each if ord(each) in known else MISSING for each in " ".join(text.split()))
+    return "".join(shown).replace("$", r"\$")
+
+
+def has_all(text: str) -> bool:
+    """Whether the figures' font has every character of a text."""
+    return _characters().issuperset(map(ord, " ".join(text.split())))
+
+
+def whole_numbers(axis: Axis) -> None:
+    """Let an axis of counts have ticks at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
+
+
+def _font() -> FT2Font:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return get_font(findfont(FontProperties(family="DejaVu Sans")))
+
+
+@cache
+def _characters() -> frozenset[int]:
+    return frozenset(_font().get_charmap())
 
 
 def text_width(text: str) -> float:
     """Width of a text in points, in the figures' font and size."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    font = get_font(findfont(FontProperties(family="DejaVu Sans")))
+    font = _font()
     font.set_size(FONT, 72)
     font.set_text(text.replace(r"\$", "$"), 0.0)
     return float(font.get_width_height()[0]) / 64

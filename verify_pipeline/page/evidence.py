@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from verify_pipeline.certify.tally import Summary
+from verify_pipeline.page.numbers import isolated
 from verify_pipeline.problem import Counterexample
 
 
@@ -28,7 +29,7 @@ class ClassNames:
             return "–"
         if not 0 <= label < len(self.names):
             return str(label)
-        return f"{self.names[label]}\N{NO-BREAK SPACE}({label})"
+        return f"{isolated(self.names[label])}\N{NO-BREAK SPACE}({label})"
 
 
 BY_NUMBER = ClassNames()

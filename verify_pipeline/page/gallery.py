@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -10,6 +11,7 @@ from itertools import chain, zip_longest
 from torch import Tensor
 
 from verify_pipeline.certify.records import Record
+from verify_pipeline.certify.stage_verdicts import DECIDES
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.page.embedded import EmbeddedPicture, embedded
 from verify_pipeline.page.evidence import RunEvidence
@@ -26,7 +28,9 @@ class Gallery:
     Attributes:
         counterexamples: of images that are classified rightly as they are; each stage in turn, in
             the order of the data set, so that no stage's finds are left out and none are picked.
-        hardest: verified images, those that took the most seconds first.
+        hardest: verified images, those of the last stage first; in a stage, those whose search
+            needed the most domains, then those with the least bound. Seconds say little: images
+            share those of their batch.
         open: images that no stage decided, those with the greatest bound first.
     """
 
@@ -70,7 +74,7 @@ def chosen(summary: Summary, count: int) -> Gallery:
             broken.setdefault(record.stage, []).append(record)
     in_turn = [each for each in chain(*zip_longest(*broken.values())) if each is not None]
     verified = [record for record in summary.records if record.status is Status.VERIFIED]
-    verified.sort(key=lambda record: (-record.seconds, record.index))
+    verified.sort(key=_ease)
     unknown = [record for record in summary.records if record.status is Status.UNKNOWN]
     unknown.sort(key=lambda record: (-_bound(record), record.index))
     return Gallery(tuple(in_turn[:count]), tuple(verified[:count]), tuple(unknown[:count]))
@@ -130,6 +134,14 @@ def _margin(outputs: Tensor, label: int) -> float:
 
 def _bound(record: Record) -> float:
     return -math.inf if record.bound is None else record.bound
+
+
+def _ease(record: Record) -> tuple[int, int, float, int]:
+    """Ascends from the hardest proof to the easiest."""
+    searched = re.search(r"\b(\d+) (?:domain|part)", record.detail)
+    bound = math.inf if record.bound is None else record.bound
+    domains = int(searched[1]) if searched else 0
+    return -tuple(DECIDES).index(record.stage), -domains, bound, record.index
 
 
 def _pictures(record: Record, evidence: RunEvidence) -> tuple[EmbeddedPicture, ...]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import unicodedata
+
+_CONTROLS = dict.fromkeys((0x200E, 0x200F, 0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+"""Characters that change the direction of a text."""
 
 
 def number_text(value: float | None, digits: int = 4) -> str:
@@ -13,6 +17,17 @@ def number_text(value: float | None, digits: int = 4) -> str:
         return "−∞" if value < 0 else "∞" if value > 0 else "not a number"
     mantissa, exponent, power = f"{value:.{digits}g}".partition("e")
     return f"{mantissa}{exponent}{int(power) if power else ''}".replace("-", "−")
+
+
+def isolated(text: str) -> str:
+    """A name that leaves the order of the words around it alone, wherever it is read from right.
+
+    It has the effect of ``<bdi>`` also where there is no markup, as in an attribute or an option.
+    """
+    plain = text.translate(_CONTROLS)
+    if not any(unicodedata.bidirectional(each) in ("R", "AL", "AN") for each in plain):
+        return plain
+    return f"\N{FIRST STRONG ISOLATE}{plain}\N{POP DIRECTIONAL ISOLATE}"
 
 
 def seconds_text(value: float | None) -> str:

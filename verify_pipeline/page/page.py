@@ -11,6 +11,7 @@ from verify_pipeline.figures.series.labels import run_labels
 from verify_pipeline.page.charts import Charts, charts
 from verify_pipeline.page.evidence import RunEvidence
 from verify_pipeline.page.gallery import Gallery
+from verify_pipeline.page.numbers import isolated
 from verify_pipeline.page.run_section import RunSection, run_section
 from verify_pipeline.reporting.cells import PLAIN, Layout, result_table
 from verify_pipeline.reporting.notes import reasons
@@ -110,4 +111,4 @@ def _title(runs: Sequence[tuple[RunEvidence, Gallery]]) -> str:
     data = ", ".join(dict.fromkeys(info.run.data_set for info in infos))
     if len(infos) > 1:
         return f"Certification of {len(infos)} runs on {data}"
-    return f"Certification of {infos[0].network_name} on {data}"
+    return f"Certification of {isolated(infos[0].network_name)} on {data}"

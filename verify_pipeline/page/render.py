@@ -30,7 +30,7 @@ def as_page(page: ReportPage) -> str:
         .render(
             page=page,
             table=Markup(table),
-            style=Markup(_text("report.css")),
+            style=Markup(_text("report.css") + _text("print.css")),
             script=Markup(script),
             script_digest=_digest(script),
             version=__version__,

@@ -29,13 +29,25 @@
     return column.name === "seconds" ? secondsOf(value) : significant(value, 4);
   }
 
-  // "7, 20-29" as a test of numbers; null: the text is no such list.
+  function imagesText(count) {
+    return count === 1 ? "1 image" : `${count} images`;
+  }
+
+  // Ends of "7" or "20-29", and of "20:30", which leaves out 30 as --indices does; null: no span.
+  function spanOf(part) {
+    const [, first, sign, second] = /^(\d+)(?:([-–:])(\d+))?$/.exec(part) ?? [];
+    if (first === undefined) return null;
+    const [start, stop] = [Number(first), Number(second ?? first)];
+    if (sign === ":") return start < stop ? [start, stop - 1] : null;
+    return [Math.min(start, stop), Math.max(start, stop)];
+  }
+
+  // A list of numbers and spans as a test of numbers; null: the text is no such list.
   function numbersOf(text) {
-    const parts = text.split(/[\s,;]+/).filter(Boolean);
-    const spans = parts.map((part) => /^(\d+)(?:[-–:](\d+))?$/.exec(part));
-    if (spans.some((span) => span === null)) return null;
-    const ends = spans.map((span) => [Number(span[1]), Number(span[2] ?? span[1])]);
-    return (number) => !ends.length || ends.some(([low, high]) => low <= number && number <= high);
+    const parts = text.replace(/\s*([-–:])\s*/g, "$1").split(/[\s,;]+/).filter(Boolean);
+    const spans = parts.map(spanOf);
+    if (spans.includes(null)) return null;
+    return (number) => !spans.length || spans.some(([low, high]) => low <= number && number <= high);
   }
 
   function kindOf(text) {
@@ -109,14 +121,16 @@
         }),
       );
       const [found, all] = [state.order.length, values.image.length];
-      const of = found === all ? `${all} images` : `${found} images of ${all}`;
-      const shown = found ? `Rows ${first + 1} to ${first + part.length} of ${of}.` : `No image of ${all}.`;
+      const of = found === all ? imagesText(all) : `${imagesText(found)} of ${all}`;
+      const rows = part.length === 1 ? `Row ${first + 1}` : `Rows ${first + 1} to ${first + part.length}`;
+      const shown = found ? `${rows} of ${of}.` : `No image of ${all}.`;
       find("[data-status]").textContent = understood
         ? shown
-        : `${shown} "Images" takes numbers and spans, such as 7, 20-29.`;
+        : `${shown} "Images" takes numbers and spans, such as 7, 20-29 or 20:30 (without 30).`;
       find("[data-place]").textContent = `Page ${state.page + 1} of ${pages}`;
-      find('[data-page="-1"]').disabled = state.page === 0;
-      find('[data-page="1"]').disabled = state.page === pages - 1;
+      // A button that is disabled would lose the focus of the keyboard.
+      find('[data-page="-1"]').setAttribute("aria-disabled", String(state.page === 0));
+      find('[data-page="1"]').setAttribute("aria-disabled", String(state.page === pages - 1));
     }
 
     function update() {
@@ -168,8 +182,13 @@
 
   for (const root of document.querySelectorAll(".browser")) browse(root);
 
-  // Paper cannot unfold.
+  // Paper cannot unfold; afterwards the window is as it was.
+  const unfolded = [];
   window.addEventListener("beforeprint", () => {
-    for (const element of document.querySelectorAll("details.plain")) element.open = true;
+    unfolded.push(...document.querySelectorAll("details:not(.data, [open])"));
+    for (const element of unfolded) element.open = true;
+  });
+  window.addEventListener("afterprint", () => {
+    for (const element of unfolded.splice(0)) element.open = false;
   });
 })();

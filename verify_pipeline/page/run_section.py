@@ -10,8 +10,9 @@ from verify_pipeline.page.confusion import Confusion, confusions
 from verify_pipeline.page.evidence import RunEvidence
 from verify_pipeline.page.gallery import Exhibit, Gallery, exhibits
 from verify_pipeline.page.image_rows import KINDS, ImageTable, image_table, kind_of
-from verify_pipeline.page.numbers import percent_text, seconds_text
+from verify_pipeline.page.numbers import isolated, percent_text, seconds_text
 from verify_pipeline.page.reproduction import Reproduction, reproduction
+from verify_pipeline.reporting.certification_state import images_text
 from verify_pipeline.reporting.facts import facts
 from verify_pipeline.reporting.notes import notes
 from verify_pipeline.reporting.statistics import wilson
@@ -139,10 +140,8 @@ def _lead(summary: Summary) -> str:
     count = len(summary.records)
     box = f"ε = {known.box}" if known.epsilon is not None else known.box
     asked = f", {known.asked}" if known.asked else ""
-    images = "image" if count == 1 else "images"
-    return (
-        f"{known.network}{trained}. {count} {images} of {known.data} ({known.split}), {box}{asked}."
-    )
+    of = f"{isolated(known.data)} ({known.split})"
+    return f"{isolated(known.network)}{trained}. {images_text(count)} of {of}, {box}{asked}."
 
 
 def _tiles(summary: Summary) -> tuple[Tile, ...]:
@@ -157,7 +156,7 @@ def _tiles(summary: Summary) -> tuple[Tile, ...]:
         of = summary.requested or 0
         return (
             Tile("Images with a verdict", f"{images} of {of}", "not finished"),
-            Tile("Verified so far", str(tally.proved), "no percentage before the end"),
+            Tile("Verified so far", str(tally.proved), "no accuracy before the end"),
             seconds,
         )
     return (
@@ -166,7 +165,7 @@ def _tiles(summary: Summary) -> tuple[Tile, ...]:
         Tile(
             "Robust at most",
             f"{percent_text(tally.not_broken, images)} %",
-            f"{tally.undecided} of {images} images open",
+            f"{tally.undecided} of {images_text(images)} open",
         ),
         seconds,
     )

@@ -62,7 +62,7 @@ class JsonLines:
             seconds=tally.seconds,
             verified_by_stage=tally.verified,
             falsified_by_stage=tally.falsified,
-            undecided_by_reason=tally.unknown,
+            undecided_by_reason={name.lower(): count for name, count in tally.unknown.items()},
             remarks=list(summary.remarks),
             ledger=str(ledger),
         )

@@ -10,9 +10,9 @@ from statistics import mean, stdev
 
 import pandas as pd
 
-from verify_pipeline.errors import ConfigError, StudyError
-from verify_pipeline.sweeps.folders import SWEEP, TUNING
-from verify_pipeline.sweeps.grid import SEED
+from verify_pipeline.errors import ConfigError
+from verify_pipeline.sweeps.comparable import one_question
+from verify_pipeline.sweeps.folder_results import FolderResults, read_results
 from verify_pipeline.sweeps.pareto import Point, attainment, hypervolume, pareto_front
 
 SHARES = (0.0, 0.5, 1.0)
@@ -27,11 +27,13 @@ class MethodFront:
         name: of the method.
         repetitions: the points of each: standard and verified accuracy, shares of the images.
         chosen_on: ``validation`` where a tuning chose the points, ``test`` where a sweep has all.
+        settings: that the points were certified with, a text for each.
     """
 
     name: str
     repetitions: tuple[tuple[Point, ...], ...]
     chosen_on: str
+    settings: tuple[str, ...]
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -49,10 +51,12 @@ class FrontComparison:
 
     Attributes:
         methods: in the order of the folders.
+        question: that all points answer: which test images, and ε.
         reference: the point from which dominated areas are measured, shares of the images.
     """
 
     methods: tuple[MethodFront, ...]
+    question: str
     reference: Point = (0.0, 0.0)
 
     def __repr__(self) -> str:
@@ -159,7 +163,7 @@ def _one_name(name: str) -> ConfigError:
 
 
 def compare_fronts(
-    methods: Mapping[str, Sequence[Path]], reference: Point = (0.0, 0.0)
+    methods: Mapping[str, Sequence[Path | str]], reference: Point = (0.0, 0.0)
 ) -> FrontComparison:
     """Compare methods by the results of their sweeps and tunings.
 
@@ -170,69 +174,38 @@ def compare_fronts(
 
     Raises:
         ConfigError: no folder, or a reference that is none.
-        StudyError: a folder holds no sweep or tuning, or none of its results is finished.
+        StudyError: a folder holds no sweep or tuning, or none of its results is finished; or
+            results are of different test images or ε.
     """
     if not methods or not all(methods.values()):
         raise ConfigError("front", expected="folders of sweeps or tunings", got="none")
-    if len(reference) != 2 or not all(0 <= each < 1 for each in reference):
+    if not _is_reference(reference):
         raise ConfigError(
-            "reference", expected="two accuracies, from 0 % to below 100 %", got=str(reference)
+            "reference",
+            expected="standard and verified accuracy, shares from 0 to below 1",
+            got=repr(reference),
         )
-    made = []
-    for name, folders in methods.items():
-        read = [_read(Path(folder)) for folder in folders]
-        repetitions = tuple(points for found, _ in read for points in found)
-        made.append(MethodFront(name, repetitions, " and ".join(sorted({by for _, by in read}))))
-    return FrontComparison(tuple(made), reference)
+    read = {name: [read_results(Path(each)) for each in held] for name, held in methods.items()}
+    measured = [
+        (results.folder, way)
+        for held in read.values()
+        for results in held
+        for way in results.measured
+    ]
+    question = one_question(measured)
+    made = tuple(_method(name, held) for name, held in read.items())
+    return FrontComparison(made, question, reference)
 
 
-def _read(folder: Path) -> tuple[list[tuple[Point, ...]], str]:
-    """The points of a folder by repetition, and which images they were chosen on."""
-    if (folder / SWEEP).is_file():
-        frame = _csv(folder, folder / "runs.csv", ("state", SEED, "standard", "verified"))
-        done = frame[frame["state"] == "done"]
-        found = [_points(rows, "") for _, rows in done.groupby(SEED, sort=True)]
-        chosen_on = "test"
-    elif (folder / TUNING).is_file():
-        frame = _csv(folder, folder / "front.csv", ("test_standard", "test_verified"))
-        found = [_points(frame.dropna(subset=["test_verified"]), "test_")]
-        chosen_on = "validation"
-    else:
-        raise StudyError(
-            f"folder {folder}",
-            expected=f"a sweep ({SWEEP}) or a tuning ({TUNING})",
-            got="neither",
-        )
-    found = [points for points in found if points]
-    if not found:
-        raise StudyError(
-            f"folder {folder}",
-            expected="finished results on test images",
-            got="none",
-            remedy="The command that began it continues it.",
-        )
-    return found, chosen_on
-
-
-def _points(frame: pd.DataFrame, prefix: str) -> tuple[Point, ...]:
-    pairs = zip(frame[f"{prefix}standard"], frame[f"{prefix}verified"], strict=True)
-    return tuple((float(a) / 100, float(b) / 100) for a, b in pairs)
-
-
-def _csv(folder: Path, path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _is_reference(reference: Point) -> bool:
     try:
-        frame = pd.read_csv(path)
-        missing = [name for name in columns if name not in frame]
-        if missing:
-            raise ValueError(f"no column {missing[0]}")
-        for name in columns:
-            if name != "state" and not pd.api.types.is_numeric_dtype(frame[name]):
-                raise ValueError(f"something else than numbers in column {name}")
-        return frame
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise StudyError(
-            f"folder {folder}",
-            expected=f"its results in {path.name}",
-            got=str(error).split("\n")[0],
-            remedy="The command that began it writes them at its end.",
-        ) from None
+        return len(reference) == 2 and all(0 <= each < 1 for each in reference)
+    except TypeError:
+        return False
+
+
+def _method(name: str, held: Sequence[FolderResults]) -> MethodFront:
+    repetitions = tuple(points for results in held for points in results.repetitions)
+    chosen_on = " and ".join(sorted({results.chosen_on for results in held}))
+    settings = dict.fromkeys(way.settings_shown for results in held for way in results.measured)
+    return MethodFront(name, repetitions, chosen_on, tuple(settings))

@@ -38,16 +38,24 @@ def notes_of(compared: FrontComparison) -> list[str]:
     """What a reader has to know of the table."""
     standard, verified = (100 * each for each in compared.reference)
     notes = [
-        "Points are standard and verified accuracy on test images. Areas are of 1, with the "
-        f"reference point {standard:g} % and {verified:g} %; the median surface is what half of "
-        "the repetitions attain."
+        f"Points are standard and verified accuracy on test images: {compared.question}. Areas are "
+        f"of 1, with the reference point {standard:g} % and {verified:g} %; the median surface is "
+        "what half of the repetitions attain."
     ]
     if any("test" in method.chosen_on for method in compared.methods):
         notes.append(
             "Chosen on test: a sweep's front is that of all its runs, so that the test images "
             "decide which of them are on it; this favours it against a tuning."
         )
-    return notes
+    return [*notes, *_different_settings(compared)]
+
+
+def _different_settings(compared: FrontComparison) -> list[str]:
+    """How each method was certified, unless all were certified alike."""
+    if len({text for method in compared.methods for text in method.settings}) < 2:
+        return []
+    said = (f"{method.name}: {text}." for method in compared.methods for text in method.settings)
+    return [f"Certified with different settings, which may decide other images. {' '.join(said)}"]
 
 
 def write_comparison(

@@ -51,7 +51,10 @@ def as_source(recipe: Path | str | Recipe) -> Iterator[Path | str]:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / f"{recipe.name}.yaml"
         path.write_text(recipe_text(recipe), encoding="utf-8")
-        yield path
+        try:
+            yield path
+        except ConfigError as error:  # nobody but this function knows of the file
+            raise ConfigError(str(error).replace(str(path), f"recipe {recipe.name}")) from None
 
 
 def read_said(folder: Path, name: str) -> Said | None:
@@ -95,20 +98,31 @@ def refuse_other(folder: Path, kept: Mapping[str, Any], said: Mapping[str, Any])
     """
     for key, value in said.items():
         if kept.get(key) != value:
+            before, now = _flat(kept.get(key), ""), _flat(value, "")
             raise StudyError(
                 f"folder {folder}",
-                expected=f"the {key} that it was begun with, {_shown(kept.get(key))}",
-                got=_shown(value),
+                expected=f"the {key} that it was begun with, {_shown(before, now)}",
+                got=_shown(now, before),
                 remedy="Name another folder, or repeat the first command.",
             )
 
 
-def _shown(value: Any) -> str:
+def _flat(value: Any, key: str) -> dict[str, str]:
+    """The values in mappings and lists of mappings by dotted key; other values by the key alone."""
     if isinstance(value, dict):
-        return ", ".join(f"{key}={each}" for key, each in value.items()) or "none"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)
+        parts = {f"{key}.{name}" if key else str(name): each for name, each in value.items()}
+    elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        parts = {f"{key}[{place}]": each for place, each in enumerate(value)}
+    else:
+        text = (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+        return {key: text}
+    return {name: text for part, each in parts.items() for name, text in _flat(each, part).items()}
+
+
+def _shown(values: Mapping[str, str], others: Mapping[str, str]) -> str:
+    """What differs from the others."""
+    differ = {key: text for key, text in values.items() if others.get(key) != text}
+    return ", ".join(f"{key}={text}" if key else text for key, text in differ.items()) or "none"
 
 
 def keep(folder: Path, name: str, said: Said, recipe: str) -> None:

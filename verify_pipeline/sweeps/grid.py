@@ -163,7 +163,7 @@ def check_runs(
             for line in str(error).split("\n  ")[1:] or [str(error)]:
                 problems[_from(option, line, run.values)] = None
     if problems:
-        raise problems_error(f"{option} of {source}", tuple(problems))
+        raise problems_error(f"{option}, with recipe {name}", tuple(problems))
     _refuse_equal(recipes, option)
     return recipes
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from verify_pipeline.config import Recipe
+from verify_pipeline.config import Recipe, checked
+from verify_pipeline.errors import ConfigError
 from verify_pipeline.sweeps.comparison import FrontComparison, compare_fronts, named_folders
 from verify_pipeline.sweeps.pareto import Point
 from verify_pipeline.sweeps.processes import Machine
@@ -19,7 +21,7 @@ from verify_pipeline.sweeps.watching import JobWatcher
 
 def sweep(
     recipe: Recipe | Path | str,
-    grid: Mapping[str, Sequence[Any]],
+    grid: Mapping[str, Iterable[Any]],
     folder: Path | str,
     *,
     seeds: int = 1,
@@ -47,9 +49,9 @@ def sweep(
         VerifyPipelineError: a mistake in the grid, or the folder belongs to something else. Runs
             that fail raise nothing: see ``SweepResult.failed``.
     """
-    texts = {key: tuple(_text(value) for value in values) for key, values in grid.items()}
-    request = SweepRequest(recipe, texts, seeds, _texts(overrides))
-    return run_sweep(request, Path(folder), Machine(jobs, data_root), watcher)
+    request = SweepRequest(recipe, _grid(grid), _count("seeds", seeds), _texts(overrides))
+    machine = Machine(_count("jobs", jobs), data_root)
+    return run_sweep(request, Path(folder), machine, watcher)
 
 
 def tune(
@@ -83,12 +85,15 @@ def tune(
         VerifyPipelineError: a mistake in recipe, space or options; the folder belongs to something
             else; or Optuna is not installed. Trials that fail raise nothing.
     """
-    request = TuneRequest(recipe, _texts(overrides), **options)
-    return tune_request(request, Path(folder), trials, Machine(jobs, data_root), watcher)
+    said = {"recipe": recipe, "overrides": _texts(overrides), **options}
+    request = checked(TuneRequest, said, "api.tune")
+    machine = Machine(_count("jobs", jobs), data_root)
+    return tune_request(request, Path(folder), _count("trials", trials), machine, watcher)
 
 
 def front(
-    folders: Sequence[Path | str] | Mapping[str, Sequence[Path]], reference: Point = (0.0, 0.0)
+    folders: Sequence[Path | str] | Mapping[str, Sequence[Path | str]],
+    reference: Point = (0.0, 0.0),
 ) -> FrontComparison:
     """Compare the fronts of sweeps and tunings: dominated area, and attainment over seeds.
 
@@ -100,20 +105,78 @@ def front(
     Raises:
         VerifyPipelineError: a folder holds no finished sweep or tuning.
     """
-    named = folders if isinstance(folders, Mapping) else named_folders(map(str, folders))
-    return compare_fronts(named, reference)
+    if isinstance(folders, str | Path):
+        raise ConfigError("folders", expected="a list, or lists by name", got=repr(str(folders)))
+    if not isinstance(folders, Mapping):
+        return compare_fronts(named_folders(map(str, folders)), reference)
+    return compare_fronts({name: _list(name, each) for name, each in folders.items()}, reference)
+
+
+def _grid(grid: Mapping[str, Iterable[Any]]) -> dict[str, tuple[str, ...]]:
+    """The grid's values as YAML texts.
+
+    Raises:
+        ConfigError: a key has no list of values, or a value is none that YAML has.
+    """
+    texts = {}
+    for key, values in _by_key("grid", grid).items():
+        name = f"grid, {key}"
+        texts[key] = tuple(_text(name, value) for value in _list(name, values))
+        if not texts[key]:
+            raise ConfigError(name, expected="at least one value", got="none")
+    return texts
+
+
+def _list(name: str, values: Any) -> list[Any]:
+    """What may be a list, a tuple or an array, but not one text."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        got = repr(values) if isinstance(values, str | int | float) else _kind(values)
+        raise ConfigError(name, expected="a list of values", got=got)
+    return list(values)
+
+
+def _count(name: str, value: Any) -> int:
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise ConfigError(name, expected="a whole number", got=repr(value))
 
 
 def _texts(values: Mapping[str, Any] | None) -> dict[str, str]:
-    return {key: _text(value) for key, value in (values or {}).items()}
+    given = _by_key("overrides", values or {})
+    return {key: _text(f"overrides, {key}", value) for key, value in given.items()}
 
 
-def _text(value: Any) -> str:
-    """A value as YAML text; a text is taken as it is."""
+def _by_key(name: str, given: Any) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        raise ConfigError(name, expected="a mapping by dotted keys", got=_kind(given))
+    if not all(isinstance(key, str) for key in given):
+        raise ConfigError(name, expected="dotted keys", got=", ".join(map(repr, given)))
+    return given
+
+
+def _text(name: str, value: Any) -> str:
+    """A value as YAML text; a text is taken as it is.
+
+    Raises:
+        ConfigError: it is something else than what a recipe's keys have.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_text(each) for each in value)}]"
-    return repr(value) if isinstance(value, int) else repr(float(value))
+        return f"[{', '.join(_text(name, each) for each in value)}]"
+    for convert in (operator.index, float):
+        try:
+            return repr(convert(value))
+        except (TypeError, ValueError):
+            continue
+    expected = "a number, a text, a truth value, None, or a list of these"
+    raise ConfigError(name, expected=expected, got=_kind(value))
+
+
+def _kind(value: Any) -> str:
+    return f"a value of type {type(value).__name__}"

@@ -52,6 +52,13 @@ class FileLock:
         self._connection = connection
         return True
 
+    def acquire_if_free(self) -> bool:
+        """Take the lock; False where another process holds it, or the file is no lock."""
+        try:
+            return self.acquire()
+        except StudyError:
+            return False
+
     def release(self) -> None:
         """Free the lock; nothing happens where it is not held."""
         if self._connection is not None:
@@ -89,8 +96,7 @@ def is_held(path: Path) -> bool:
     """Whether some process holds the lock of this file."""
     if not path.is_file():
         return False
-    try:
-        with FileLock(path):
-            return False
-    except StudyError:
-        return True
+    lock = FileLock(path)
+    free = lock.acquire_if_free()
+    lock.release()
+    return not free

@@ -77,7 +77,7 @@ def attainment(fronts: Sequence[Sequence[Point]], share: float) -> tuple[Point, 
         The corners of the surface, by falling first objective; none if too few repetitions attain
         anything together.
     """
-    needed = max(1, math.ceil(share * len(fronts) - 1e-9))  # 0.1 * 30 is a little above 3
+    needed = max(1, math.ceil(share * len(fronts) - 1e-9))  # 0.28 * 25 is a little above 7
     corners = []
     for first in sorted({point[0] for points in fronts for point in points}, reverse=True):
         # the best second objective of each repetition, if the first is to be this good

@@ -49,21 +49,37 @@ def finished_test(folder: Path, recipe: Recipe) -> Summary | None:
     return None
 
 
-def percentages(summary: Summary | None) -> dict[str, Any]:
-    """Accuracies on test images in %, and counts, as columns of a table; None where unknown."""
+QUESTION = ("data_set", "epsilon", "images", "places")
+"""Columns that say what was asked: only results with the same values can be compared."""
+
+SETTINGS = ("stages", "timeout", "settings")
+"""Columns that say how it was tried: other settings may decide other images."""
+
+SHARES = {"standard": "right", "verified": "proved", "robust_at_most": "not_broken"}
+"""Columns in %, each with the tally's count of it."""
+
+
+def measured(summary: Summary | None) -> dict[str, Any]:
+    """A certification of test images as columns of a table; None where there is none.
+
+    Returns:
+        :data:`QUESTION`: data set, ε, number of images, and their places in the data set;
+        :data:`SHARES` in %; ``undecided``; :data:`SETTINGS`: stages, seconds that an image was
+        allowed at most, and the digest of all settings but those of time and memory.
+    """
     if summary is None:
-        names = ("images", "standard", "verified", "robust_at_most", "undecided")
-        return dict.fromkeys(names)
-    tally = summary.tally
-    shares = {
-        "standard": tally.right,
-        "verified": tally.proved,
-        "robust_at_most": tally.not_broken,
-    }
+        return dict.fromkeys((*QUESTION, *SHARES, "undecided", *SETTINGS))
+    run, tally = summary.info.run, summary.tally
     return {
+        "data_set": run.data_set,
+        "epsilon": summary.info.epsilon,
         "images": tally.images,
-        **{name: 100 * count / tally.images for name, count in shares.items()},
+        "places": summary.decided.text,
+        **{name: 100 * getattr(tally, count) / tally.images for name, count in SHARES.items()},
         "undecided": tally.undecided,
+        "stages": " ".join(summary.stages),
+        "timeout": max(record.timeout for record in summary.records),
+        "settings": run.settings,
     }
 
 
@@ -118,16 +134,17 @@ class SweepResult:
     def to_frame(self) -> pd.DataFrame:
         """One row for each run.
 
-        Columns: ``run``; one for each key of the grid, with YAML texts; ``state``; ``images``;
-        ``standard``, ``verified`` and ``robust_at_most`` in %; ``undecided``; ``seconds`` of the
-        run's last process; ``error``.
+        Columns: ``run``; one for each key of the grid, with YAML texts; ``state``; of the test
+        images, ``data_set``, ``epsilon``, ``images``, their ``places``, ``standard``, ``verified``
+        and ``robust_at_most`` in %, ``undecided``, and the ``stages``, ``timeout`` and ``settings``
+        that they were certified with; ``seconds`` of the run's last process; ``error``.
         """
         return pd.DataFrame(
             {
                 "run": run.name,
                 **run.values,
                 "state": run.state,
-                **percentages(run.summary),
+                **measured(run.summary),
                 "seconds": run.seconds,
                 "error": run.error or "",
             }
@@ -210,7 +227,7 @@ class TuneResult:
         shares = trial.objectives or (None,) * len(self.objectives)
         pairs = zip(self.objectives, shares, strict=True)
         counts = {} if trial.outcome is None else trial.outcome.counts
-        tested = percentages(trial.summary)
+        tested = measured(trial.summary)
         return {
             "trial": trial.number,
             "state": trial.state,

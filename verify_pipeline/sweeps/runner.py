@@ -142,9 +142,7 @@ def run_sweep(
         StudyError: the folder belongs to another sweep, or another command works on it.
         DataError: the data is missing, or the folder cannot be written.
     """
-    choose_device(machine.device)
-    check_folder(folder)
-    _check_data(plan_sweep(request, folder), machine.data_root)
+    check_sweep(request, folder, machine)
     watching = watcher or JobWatcher()
     remedy = "Wait for it, or stop it; then repeat the command."
     with FileLock(folder / LOCK, remedy=remedy):
@@ -153,6 +151,19 @@ def run_sweep(
         _do(made, folder, machine, watching)
         result = SweepResult(folder, tuple(plan_sweep(request, folder).known.values()))
         return replace(result, files=_write(result, command, watching))
+
+
+def check_sweep(request: SweepRequest, folder: Path, machine: Machine) -> SweepPlan:
+    """Check all that :func:`run_sweep` refuses before its first run; nothing is written.
+
+    Raises:
+        VerifyPipelineError: as :func:`run_sweep`, but for another command that works there.
+    """
+    choose_device(machine.device)
+    check_folder(folder)
+    made = plan_sweep(request, folder)
+    _check_data(made, machine.data_root)
+    return made
 
 
 def _check_data(made: SweepPlan, data_root: Path | None) -> None:

@@ -20,9 +20,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
 
 from verify_pipeline.config import Recipe, load_recipe, read_settings
@@ -98,6 +98,17 @@ class Range:
         return f"{self.low:g} to {self.high:g}{', ' if about else ''}{', '.join(about)}"
 
 
+def _kind(value: Any) -> str:
+    return "List" if isinstance(value, list | tuple) else "Range"
+
+
+RangeOrList = Annotated[
+    Annotated[Range, Tag("Range")] | Annotated[tuple[Range, ...], Tag("List")],
+    Discriminator(_kind),
+]
+"""One range, or one for each item of a list. What is wrong in one is not told of the other."""
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Space:
     """A search space.
@@ -106,7 +117,7 @@ class Space:
         parameters: by dotted key of the recipe; a tuple makes a list of as many numbers.
     """
 
-    parameters: Mapping[str, Range | tuple[Range, ...]] = Field(min_length=1)
+    parameters: Mapping[str, RangeOrList] = Field(min_length=1)
 
     def ranges(self) -> dict[str, Range]:
         """Every range by the name that Optuna gets; the epochs, which others are shares of, first.
@@ -189,10 +200,18 @@ def _is_searchable(key: str) -> bool:
     return key.startswith("train.") and not measures
 
 
-def check_space(space: Space, source: Path | str, base: Mapping[str, str]) -> None:
+def check_space(
+    space: Space, source: Path | str, base: Mapping[str, str], option: str = "--space"
+) -> None:
     """Refuse a space of what is no setting of a training, or whose ends a recipe could not take.
 
     Each end is tried with the first end of all others, and all first and all last ends together.
+
+    Args:
+        space: that is checked.
+        source: name or path of the recipe.
+        base: values that hold for all trials.
+        option: where the space comes from, as messages name it.
 
     Raises:
         ConfigError: all mistakes, in one error.
@@ -213,7 +232,7 @@ def check_space(space: Space, source: Path | str, base: Mapping[str, str]) -> No
     tried += [{**first, name: end} for name, each in ranges.items() for end in each.ends[1:]]
     unique = {tuple(space.values(each, epochs).items()): None for each in tried}
     runs = [GridRun(str(place), dict(values)) for place, values in enumerate(unique)]
-    check_runs(source, base, runs, "--space")
+    check_runs(source, base, runs, option)
 
 
 Draw = Callable[[str, Range], Any]

@@ -12,9 +12,10 @@ a study of one process at a time has the same trials whether it was interrupted 
 from __future__ import annotations
 
 import json
+import math
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from verify_pipeline.sweeps.locks import FileLock, is_held
 from verify_pipeline.sweeps.pareto import Point
 from verify_pipeline.sweeps.results import TrialState, TuneTrial
 from verify_pipeline.sweeps.space import Range, Space, draw_all
-from verify_pipeline.sweeps.trial import TrialOutcome
+from verify_pipeline.sweeps.trial import TrialOutcome, outcome_of
 
 if TYPE_CHECKING:
     import optuna
@@ -39,6 +40,9 @@ JOURNAL, COMMANDS = "study.journal", ".commands"
 
 WAIT = 30.0
 """Seconds that another process's lock on the study is waited for."""
+
+LONGEST_DAMAGE = 200
+"""Characters that a message shows of what is wrong with the study."""
 
 SEEDS_APART = 100_003
 """Between the seeds of two studies, so that no trial of one draws as one of the other."""
@@ -105,7 +109,7 @@ class Study:
         from optuna.storages.journal import JournalFileBackend
 
         path = self._folder / JOURNAL
-        try:
+        with _journal(path):
             lock: Any = FileLock(self._folder / f".{JOURNAL}.lock", WAIT, _LOCKED)
             with lock:
                 _drop_half_line(path)
@@ -116,14 +120,10 @@ class Study:
                 directions=["maximize"] * self._objectives,
                 load_if_exists=True,
             )
-        except _DAMAGE as error:
-            raise StudyError(
-                f"study {path}",
-                expected="Optuna's journal of this tuning",
-                got=f"{type(error).__name__}: {error}",
-                remedy="Restore it from a copy, or name another folder.",
-            ) from None
         return study, storage
+
+    def _journal(self) -> AbstractContextManager[None]:
+        return _journal(self._folder / JOURNAL)
 
     def next(self, trials: int, space: Space, epochs: int) -> Drawn | None:
         """The next trial: one whose command is gone, or a new one.
@@ -137,81 +137,115 @@ class Study:
             None if the study has its trials, or others work on those that are open.
 
         Raises:
-            StudyError: another process holds the study.
+            StudyError: another process holds the study, or it is damaged.
         """
         with self._turn:
-            for trial in self._study.get_trials(deepcopy=False):
+            for trial in self._read():
                 if trial.state.name == "RUNNING" and not self._in_hands(trial):
                     self._note(trial.number, "owner", self._owner)
-                    if "values" in trial.user_attrs:
-                        return Drawn(trial.number, trial.user_attrs["values"])
-                    self._fail(trial.number)
-            if len(self._study.get_trials(deepcopy=False)) >= trials:
+                    values = self._values(trial)
+                    if values:
+                        return Drawn(trial.number, values)
+                    self._finish(trial.number, state="FAIL")
+            if len(self._read()) >= trials:
                 return None
             return self._draw(space, epochs)
+
+    def _read(self) -> list[optuna.trial.FrozenTrial]:
+        with self._journal():
+            return self._study.get_trials(deepcopy=False)
+
+    def _values(self, trial: optuna.trial.FrozenTrial) -> dict[str, str]:
+        """What was drawn for a trial; empty where its command died before it was."""
+        with self._journal():
+            return _TEXTS.validate_python(trial.user_attrs.get("values", {}))
 
     def _draw(self, space: Space, epochs: int) -> Drawn:
         import optuna
 
-        number = len(self._study.get_trials(deepcopy=False))
+        number = len(self._read())
         self._study.sampler = optuna.samplers.TPESampler(
             seed=(self._seed * SEEDS_APART + number) % 2**32
         )
-        trial = self._study.ask()
-
-        def draw(name: str, each: Range) -> Any:
-            if each.choices:
-                return trial.suggest_categorical(name, each.choices)
-            low, high = each.low or 0.0, each.high or 0.0
-            if each.integer:
-                return trial.suggest_int(name, int(low), int(high), log=each.log)
-            return trial.suggest_float(name, low, high, log=each.log)
-
-        values = space.values(draw_all(space, draw), epochs)
-        trial.set_user_attr("owner", self._owner)
-        trial.set_user_attr("values", values)
+        with self._journal():
+            trial = self._study.ask()
+            chosen = draw_all(space, lambda name, each: _suggest(trial, name, each))
+        values = space.values(chosen, epochs)
+        self._note(trial.number, "owner", self._owner)
+        self._note(trial.number, "values", values)
         return Drawn(trial.number, values)
 
     def _in_hands(self, trial: optuna.trial.FrozenTrial) -> bool:
         """Whether a command that is alive works on a trial."""
-        owner = trial.user_attrs.get("owner", "")
+        owner = _owner(trial)
         return owner == self._owner or (owner != "" and is_held(self._folder / COMMANDS / owner))
 
-    def _fail(self, number: int) -> None:
+    def _finish(
+        self, number: int, values: Sequence[float] | None = None, state: str | None = None
+    ) -> None:
         import optuna
 
-        self._study.tell(number, state=optuna.trial.TrialState.FAIL)
+        with self._journal():
+            ended = None if state is None else optuna.trial.TrialState[state]
+            self._study.tell(number, values, ended)
 
     def tell(self, number: int, outcome: TrialOutcome, objectives: Point | None) -> None:
-        """Tell what a trial found; without objectives, that its training was ended early."""
-        import optuna
+        """Tell what a trial found; without objectives, that its training was ended early.
 
+        Raises:
+            StudyError: another process holds the study, or it is damaged.
+        """
         with self._turn:
             self._note(number, "outcome", json.loads(json.dumps(asdict(outcome))))
             if objectives is None:
-                self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
+                self._finish(number, state="PRUNED")
             else:
-                self._study.tell(number, list(objectives))
+                self._finish(number, list(objectives))
 
     def tell_failed(self, number: int, error: str) -> None:
-        """Tell that a trial failed, and why."""
+        """Tell that a trial failed, and why.
+
+        Raises:
+            StudyError: another process holds the study, or it is damaged.
+        """
         with self._turn:
             self._note(number, "error", error)
-            self._fail(number)
+            self._finish(number, state="FAIL")
 
     def _note(self, number: int, key: str, value: Any) -> None:
-        study = self._storage.get_study_id_from_name(NAME)
-        trial = self._storage.get_trial_id_from_study_id_trial_number(study, number)
-        self._storage.set_trial_user_attr(trial, key, value)
+        with self._journal():
+            study = self._storage.get_study_id_from_name(NAME)
+            trial = self._storage.get_trial_id_from_study_id_trial_number(study, number)
+            self._storage.set_trial_user_attr(trial, key, value)
 
     def trials(self) -> tuple[TuneTrial, ...]:
-        """Every trial, by number."""
-        return tuple(_as_trial(each) for each in self._study.get_trials(deepcopy=False))
+        """Every trial, by number.
+
+        Raises:
+            StudyError: the study is damaged.
+        """
+        found = self._read()
+        with self._journal():
+            return tuple(_as_trial(each, self._objectives) for each in found)
 
     def others_running(self) -> int:
         """Trials that other commands work on now."""
-        running = [t for t in self._study.get_trials(deepcopy=False) if t.state.name == "RUNNING"]
-        return sum(self._in_hands(t) and t.user_attrs["owner"] != self._owner for t in running)
+        running = [trial for trial in self._read() if trial.state.name == "RUNNING"]
+        return sum(self._in_hands(each) and _owner(each) != self._owner for each in running)
+
+
+def _owner(trial: optuna.trial.FrozenTrial) -> str:
+    """The command that works on a trial, or worked on it; empty: none did yet."""
+    return str(trial.user_attrs.get("owner", ""))
+
+
+def _suggest(trial: optuna.Trial, name: str, each: Range) -> Any:
+    if each.choices:
+        return trial.suggest_categorical(name, each.choices)
+    low, high = each.low or 0.0, each.high or 0.0
+    if each.integer:
+        return trial.suggest_int(name, int(low), int(high), log=each.log)
+    return trial.suggest_float(name, low, high, log=each.log)
 
 
 def _drop_half_line(path: Path) -> None:
@@ -231,28 +265,65 @@ _LOCKED = (
     "Another process works on the study, or holds its lock: wait for it, or end that process; a "
     "lock ends with its process."
 )
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError)
-"""What Optuna raises at a journal that it did not write."""
+_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What Optuna raises at a journal that it did not write, and pydantic at notes that are others."""
 
+
+@contextmanager
+def _journal(path: Path) -> Iterator[None]:
+    """Damage of the study's file as one error that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise StudyError(
+            f"study {path}",
+            expected="a file that can be read and written",
+            got=error.strerror or str(error),
+        ) from None
+    except _DAMAGE as error:
+        raise StudyError(
+            f"study {path}",
+            expected="Optuna's journal of this tuning",
+            got=f"{type(error).__name__}: {' '.join(str(error).split())[:LONGEST_DAMAGE]}",
+            remedy="Restore it from a copy, or name another folder.",
+        ) from None
+
+
+_TEXTS = TypeAdapter(dict[str, str])
 _STATES: dict[str, TrialState] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 
-def _as_trial(trial: optuna.trial.FrozenTrial) -> TuneTrial:
+def _as_trial(trial: optuna.trial.FrozenTrial, objectives: int) -> TuneTrial:
+    """A trial of the study.
+
+    Raises:
+        ValueError: its notes are none that :class:`Study` writes.
+    """
     notes = trial.user_attrs
-    outcome = None
-    if "outcome" in notes:
-        outcome = TypeAdapter(TrialOutcome).validate_python(notes["outcome"])
+    outcome = outcome_of(notes["outcome"]) if "outcome" in notes else None
     finished = trial.datetime_complete
     return TuneTrial(
         trial.number,
         _STATES.get(trial.state.name, "running"),
-        notes.get("values", {}),
-        _point(trial.values),
+        _TEXTS.validate_python(notes.get("values", {})),
+        _point(trial.values, objectives),
         outcome,
         None if finished is None else finished.timestamp(),
         notes.get("error"),
     )
 
 
-def _point(values: Sequence[float] | None) -> Point | None:
-    return None if values is None else tuple(values)
+def _point(values: Sequence[float] | None, objectives: int) -> Point | None:
+    if values is None:
+        return None
+    if len(values) != objectives or not all(map(math.isfinite, values)):
+        raise ValueError(f"objectives {values}")
+    return tuple(values)

@@ -17,7 +17,8 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from verify_pipeline import pipeline, strict_json
 from verify_pipeline.atomic_write import write_whole
-from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, StageName
+from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, StageName, plan
+from verify_pipeline.certify.stage_verdicts import BOUNDING_STAGES
 from verify_pipeline.config import Recipe
 from verify_pipeline.data import ImageSet
 from verify_pipeline.errors import ConfigError, StudyError
@@ -38,6 +39,9 @@ ESTIMATES: dict[str, tuple[StageName, ...]] = {
 
 OBJECTIVES = {"standard": "right", "attack-robust": "withstood", "verified": "proved"}
 """What can be maximised, each a share of the validation images, and the tally's count of it."""
+
+NEEDED: dict[str, tuple[str, ...]] = {"attack-robust": ("attack",), "verified": BOUNDING_STAGES}
+"""Stages without which an objective is not measured: at least one of them."""
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -76,7 +80,7 @@ class TrialOutcome:
 
 
 def check_objectives(objectives: Sequence[str], estimate: str) -> None:
-    """Refuse objectives that are unknown, repeated, or not measured by the estimate.
+    """Refuse objectives that are unknown, repeated, or not measured by any recipe's estimate.
 
     Raises:
         ConfigError: they are.
@@ -104,6 +108,25 @@ def validation_settings(recipe: Recipe, estimate: str, timeout: float) -> Certif
     if estimate != "complete":
         stages = ESTIMATES[estimate]
     return replace(recipe.certify, stages=stages, timeout=timeout, indices=":")
+
+
+def measuring_stages(settings: CertifySettings, objectives: Sequence[str]) -> tuple[str, ...]:
+    """The stages that measure the objectives, in order.
+
+    Raises:
+        ConfigError: there is none for an objective, which would be the same for all trials, or
+            that of another objective.
+    """
+    stages = plan(settings).stages
+    for name in objectives:
+        needed = NEEDED.get(name)
+        if needed is not None and not set(needed) & set(stages):
+            raise ConfigError(
+                f"--objectives {name}",
+                expected=f"a recipe with {' or '.join(needed)} among certify.stages",
+                got=", ".join(stages),
+            )
+    return stages
 
 
 def run_trial(
@@ -204,9 +227,24 @@ def read_outcome(folder: Path) -> TrialOutcome:
         StudyError: there is none, or it is damaged.
     """
     try:
-        plain = strict_json.parse((folder / OUTCOME).read_text(encoding="utf-8"))
-        return TypeAdapter(TrialOutcome).validate_python(plain)
+        return outcome_of(strict_json.parse((folder / OUTCOME).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise StudyError(
             f"trial {folder}", expected=f"an outcome in {OUTCOME}", got=str(error).split("\n")[0]
         ) from None
+
+
+def outcome_of(plain: Any) -> TrialOutcome:
+    """The outcome that JSON's types say.
+
+    Raises:
+        ValueError: they say none.
+    """
+    outcome = TypeAdapter(TrialOutcome).validate_python(plain)
+    counts = outcome.counts
+    missing = [name for name in (*OBJECTIVES.values(), "images") if name not in counts]
+    if outcome.pruned is None and missing:
+        raise ValueError(f"no count of {missing[0]}")
+    if not all(0 <= count <= counts["images"] for count in counts.values()):
+        raise ValueError(f"counts {dict(counts)}")
+    return outcome

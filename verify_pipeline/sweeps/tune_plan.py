@@ -7,15 +7,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, SkipValidation, TypeAdapter
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from verify_pipeline import data, pipeline
 from verify_pipeline.config import Recipe, load_recipe
 from verify_pipeline.errors import ConfigError
+from verify_pipeline.settings import Count
 from verify_pipeline.sweeps import folders
 from verify_pipeline.sweeps.pruning import PruningRule
 from verify_pipeline.sweeps.space import Space, check_space, read_space
-from verify_pipeline.sweeps.trial import check_objectives
+from verify_pipeline.sweeps.trial import (
+    check_objectives,
+    measuring_stages,
+    validation_settings,
+)
 
 VALIDATION_SHARE, VALIDATION_MOST = 0.2, 1000
 """Of the training images: held out where the recipe says nothing, and how many at most."""
@@ -24,7 +30,7 @@ TIMEOUT = 10.0
 """Seconds that a validation image may take, at most, where nothing else is said."""
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TuneRequest:
     """What is searched, and how it is measured.
 
@@ -32,7 +38,7 @@ class TuneRequest:
         recipe: name or path of a recipe, or one that was read.
         overrides: values that hold for all trials, YAML texts by dotted key.
         objectives: what is maximised: ``standard``, ``verified``, ``attack-robust``.
-        estimate: how verified accuracy is measured: ``complete`` by the recipe's whole cascade,
+        estimate: how verified accuracy is measured: ``complete`` by the recipe's own stages,
             ``crown`` or ``ibp`` by bounds alone.
         timeout: seconds for each validation image; None: the recipe's, at most 10.
         space: a YAML file; None: the package's for the recipe's loss.
@@ -40,13 +46,13 @@ class TuneRequest:
         pruning: which trainings are ended early.
     """
 
-    recipe: Path | str | Recipe
+    recipe: SkipValidation[Path | str | Recipe]
     overrides: Mapping[str, str] = field(default_factory=dict)
     objectives: tuple[str, ...] = ("standard", "verified")
     estimate: str = "complete"
     timeout: float | None = None
     space: Path | None = None
-    seed: int = 0
+    seed: Count = 0
     pruning: PruningRule = field(default_factory=PruningRule)
 
 
@@ -59,6 +65,7 @@ class TunePlan:
         text: of the recipe.
         base: the recipe with the values that hold for all trials.
         space: that trials are drawn from.
+        stages: that measure the objectives on the validation images.
         begun: whether the folder has trials.
         notes: what was chosen for the user.
     """
@@ -67,8 +74,21 @@ class TunePlan:
     text: str
     base: Recipe
     space: Space
+    stages: tuple[str, ...]
     begun: bool
     notes: tuple[str, ...]
+
+    @property
+    def verified(self) -> str:
+        """How verified accuracy is measured in the search, for a reader."""
+        complete = "branch-and-bound" in self.stages
+        how = {
+            "complete": f"by the recipe's stages ({', '.join(self.stages)})"
+            + (": complete verification" if complete else ", which have no branch and bound"),
+            "crown": "an estimate by IBP and CROWN bounds alone",
+            "ibp": "an estimate by IBP bounds alone",
+        }[self.said["estimate"]]
+        return f"{how}; at most {self.said['timeout']:g} s for each image"
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -76,8 +96,9 @@ class TunePlan:
         said, train = self.said, self.base.train
         return (
             *self.notes,
-            f"objectives: {', '.join(said['objectives'])}; verified accuracy: {said['estimate']}, "
-            f"{said['timeout']:g} s for each of {train.data.validation} validation images",
+            f"objectives: {', '.join(said['objectives'])}, on {train.data.validation} validation "
+            "images",
+            f"verified accuracy: {self.verified}",
             *(f"{name}: {each.shown}" for name, each in self.space.ranges().items()),
         )
 
@@ -97,12 +118,15 @@ def plan_tuning(request: TuneRequest, folder: Path, data_root: Path | None = Non
         values = {**request.overrides, **held_out}
         base = load_recipe(source, values)
         space = read_space(request.space, base.train.loss.name)
-        check_space(space, source, values)
+        own = f"search space of {base.train.loss.name}" if request.space is None else "--space"
+        check_space(space, source, values, own)
     timeout = request.timeout
     if timeout is None:
         timeout = min(base.certify.timeout or TIMEOUT, TIMEOUT)
     if not 0 < timeout < math.inf:
         raise ConfigError("--timeout", expected="finite seconds > 0", got=f"{timeout:g}")
+    settings = validation_settings(base, request.estimate, timeout)
+    stages = measuring_stages(settings, request.objectives)
     said: folders.Said = {
         "recipe": base.name,
         "set": values,
@@ -117,7 +141,7 @@ def plan_tuning(request: TuneRequest, folder: Path, data_root: Path | None = Non
     if kept is not None:
         folders.refuse_other(folder, kept, said)
         folders.refuse_other_recipe(folder, text)
-    return TunePlan(said, text, base, space, kept is not None, notes)
+    return TunePlan(said, text, base, space, stages, kept is not None, notes)
 
 
 def check_held_out(recipe: Recipe, images: int) -> None:

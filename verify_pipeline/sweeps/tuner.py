@@ -18,7 +18,7 @@ from verify_pipeline.run_folders import RECIPE
 from verify_pipeline.sweeps import folders
 from verify_pipeline.sweeps.figure import draw_figure
 from verify_pipeline.sweeps.grid import full_name
-from verify_pipeline.sweeps.locks import FileLock
+from verify_pipeline.sweeps.locks import FileLock, is_held
 from verify_pipeline.sweeps.processes import Ended, Machine, RunJob, run_all
 from verify_pipeline.sweeps.pruning import PruningRule, watch_every
 from verify_pipeline.sweeps.results import TuneResult, TuneTrial, finished_test
@@ -40,6 +40,9 @@ from verify_pipeline.sweeps.worker import run_job, trial_job
 
 TRIALS, FRONT = "trials", "front"
 """Folders of the trials, and of the front's recipes."""
+
+TEST_LOCK = ".test.lock"
+"""In a trial's folder: the lock of the command that certifies its test images."""
 
 
 def tune(
@@ -72,12 +75,7 @@ def tune(
         DependencyError: Optuna is not installed.
         DataError: the data is missing, or the folder cannot be written.
     """
-    if trials < 1:
-        raise ConfigError("--trials", expected="at least 1", got=str(trials))
-    require_optuna()
-    choose_device(machine.device)
-    check_folder(folder)
-    made = plan_tuning(request, folder, machine.data_root)
+    made = check_tuning(request, folder, trials, machine)
     watching = watcher or JobWatcher()
     for note in made.notes:
         watching.noted(note)
@@ -94,8 +92,28 @@ def tune(
                 "certifies the front's test images and writes the report."
             )
             return tuner.result()
-        tuner.test_front()
+        others = tuner.test_front()
+        if others:
+            watching.noted(
+                f"Networks whose test images other commands certify: {others}. The command that "
+                "ends last writes the report."
+            )
+            return tuner.result()
         return tuner.report(command)
+
+
+def check_tuning(request: TuneRequest, folder: Path, trials: int, machine: Machine) -> TunePlan:
+    """Check all that :func:`tune` refuses before its first trial; nothing is written.
+
+    Raises:
+        VerifyPipelineError: as :func:`tune`, but for the study's own file.
+    """
+    if trials < 1:
+        raise ConfigError("--trials", expected="at least 1", got=str(trials))
+    require_optuna()
+    choose_device(machine.device)
+    check_folder(folder)
+    return plan_tuning(request, folder, machine.data_root)
 
 
 class _Tuner:
@@ -140,7 +158,7 @@ class _Tuner:
 
     def _job(self, number: int, values: Mapping[str, str]) -> RunJob:
         name = f"trial={number:04d}"
-        place = self._folder / TRIALS / f"{number:04d}"
+        place = self._place(number)
         epochs = int(values.get(EPOCHS, self._made.base.train.optimiser.epochs))
         given = {
             **self._made.said["set"],
@@ -183,19 +201,37 @@ class _Tuner:
             self._study.tell_failed(number, error)
         self._watcher.ended(ended.job.name, error, ended.seconds, note)
 
-    def test_front(self) -> None:
-        """Certify the test images of the front's networks, those that are not certified yet."""
-        open_ = iter([t for t in self.result().front if t.summary is None])
+    def test_front(self) -> int:
+        """Certify the test images of the front's networks, those that are not certified yet.
+
+        Returns:
+            How many of them other commands certify now.
+        """
+        open_ = iter([trial for trial in self.result().front if trial.summary is None])
+        held: dict[Path, FileLock] = {}
 
         def next_job() -> RunJob | None:
-            trial = next(open_, None)
-            if trial is None:
-                return None
-            job = self._job(trial.number, trial.values)
-            return replace(job, name=f"test images of {job.name}")
+            for trial in open_:
+                job = self._job(trial.number, trial.values)
+                lock = FileLock(job.folder / TEST_LOCK)
+                if lock.acquire_if_free() and self._tested(trial) is None:
+                    held[job.folder] = lock
+                    return replace(job, name=f"test images of {job.name}")
+                lock.release()
+            return None
 
-        for ended in run_all(next_job, self._jobs, lambda job: self._watcher.started(job.name)):
-            self._watcher.ended(ended.job.name, ended.error, ended.seconds)
+        try:
+            for ended in run_all(next_job, self._jobs, lambda job: self._watcher.started(job.name)):
+                held.pop(ended.job.folder).release()
+                self._watcher.ended(ended.job.name, ended.error, ended.seconds)
+        finally:
+            for lock in held.values():
+                lock.release()
+        left = [trial for trial in self.result().front if trial.summary is None]
+        return sum(is_held(self._place(trial.number) / TEST_LOCK) for trial in left)
+
+    def _place(self, number: int) -> Path:
+        return self._folder / TRIALS / f"{number:04d}"
 
     def result(self) -> TuneResult:
         """What is known now."""
@@ -215,13 +251,12 @@ class _Tuner:
         place = self._folder / FRONT
         paths = {number: place / f"trial-{number:04d}.yaml" for number in recipes}
         result = replace(result, recipes=paths)
-        validation = self._made.base.train.data.validation
         contents: dict[Path, str | bytes] = {
             paths[trial.number]: recipe_text(trial, recipes[trial.number], result.objectives)
             for trial in result.front
         }
         contents |= {
-            self._folder / "report.md": markdown(result, self._made.said, validation, command),
+            self._folder / "report.md": markdown(result, self._made, command),
             self._folder / "trials.csv": trials_csv(result, command),
             self._folder / "front.csv": front_csv(result, command),
             self._folder / "hypervolume.csv": hypervolume_csv(result, command),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pandas as pd
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.config import Recipe, dump
+from verify_pipeline.sweeps.comparable import Measurement
 from verify_pipeline.sweeps.folders import Said
 from verify_pipeline.sweeps.pareto import front_indices, hypervolume_growth
 from verify_pipeline.sweeps.pruning import PruningRule, replay
-from verify_pipeline.sweeps.results import TuneResult, TuneTrial
+from verify_pipeline.sweeps.results import TuneResult, TuneTrial, measured
+from verify_pipeline.sweeps.tune_plan import TunePlan
 
 
 def with_front(
@@ -75,15 +77,15 @@ def _csv(frame: pd.DataFrame, command: str) -> str:
     return frame.assign(generated_by=command).to_csv(index=False, lineterminator="\n")
 
 
-def markdown(result: TuneResult, said: Said, validation: int, command: str) -> str:
+def markdown(result: TuneResult, made: TunePlan, command: str) -> str:
     """The report for a reader.
 
     Args:
         result: of the tuning.
-        said: what the tuning was begun with.
-        validation: number of held-out images.
+        made: what was searched.
         command: that makes the report.
     """
+    said, validation = made.said, made.base.train.data.validation
     states = Counter(trial.state for trial in result.trials)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     volume = list(result.hypervolume.values())
@@ -92,10 +94,12 @@ def markdown(result: TuneResult, said: Said, validation: int, command: str) -> s
         f"# Tuning of {said['recipe']}",
         "",
         f"The choice was made on {validation} validation images, which are held out of the "
-        "training images. The columns *test* are of the test images, which no choice has seen.",
+        "training images. The columns *test* are of test images, which no choice has seen.",
         "",
         f"* Trials: {len(result.trials)} ({counts}). Seed of the search: {said['seed']}.",
-        f"* Objectives: {', '.join(result.objectives)}. {_measured(said)}",
+        f"* Objectives: {', '.join(result.objectives)}.",
+        f"* Verified accuracy in the search: {made.verified}.",
+        *_tested_by(result),
         f"* Dominated by the front on the validation images, of 1: {dominated} (shares of the "
         "images; reference point 0).",
         *_without_pruning(result, said),
@@ -111,13 +115,11 @@ def markdown(result: TuneResult, said: Said, validation: int, command: str) -> s
     return "\n".join(lines)
 
 
-def _measured(said: Mapping[str, object]) -> str:
-    by = {
-        "complete": "Verified accuracy in the search: by the whole cascade, complete verification",
-        "crown": "Verified accuracy in the search: an estimate by IBP and CROWN bounds alone",
-        "ibp": "Verified accuracy in the search: an estimate by IBP bounds alone",
-    }
-    return f"{by[str(said['estimate'])]}, at most {said['timeout']:g} s for each image."
+def _tested_by(result: TuneResult) -> list[str]:
+    """How the front's networks were certified on test images, each way once."""
+    tested = [trial.summary for trial in result.front if trial.summary is not None]
+    ways = dict.fromkeys(Measurement.of(measured(summary)) for summary in tested)
+    return [f"* Tested on {way.question_shown}; {way.settings_shown}." for way in ways]
 
 
 def _without_pruning(result: TuneResult, said: Said) -> list[str]:
@@ -139,7 +141,7 @@ def _front_table(result: TuneResult) -> list[str]:
     """The front, a line for each of its trials: accuracies in %, and what was chosen."""
     keys = list(dict.fromkeys(key for trial in result.front for key in trial.values))
     heads = [f"validation {name} %" for name in result.objectives]
-    heads += ["test standard %", "test verified %", "test undecided"]
+    heads += ["test images", "test standard %", "test verified %", "test undecided"]
     lines = [
         f"| trial | {' | '.join([*heads, *(f'`{key}`' for key in keys)])} |",
         f"|---|{'---:|' * (len(heads) + len(keys))}",
@@ -153,10 +155,10 @@ def _front_table(result: TuneResult) -> list[str]:
 
 def _tested(trial: TuneTrial) -> list[str]:
     if trial.summary is None:
-        return ["–", "–", "–"]
+        return ["–", "–", "–", "–"]
     tally = trial.summary.tally
     shares = [f"{100 * count / tally.images:.2f}" for count in (tally.right, tally.proved)]
-    return [*shares, str(tally.undecided)]
+    return [str(tally.images), *shares, str(tally.undecided)]
 
 
 def _short(text: str) -> str:

@@ -30,7 +30,7 @@ MOST = 6
 """Panels of a figure."""
 
 LABELLED = 20
-"""More points than these have no α beside them."""
+"""More points than these have no text beside them."""
 
 
 def draw_accuracy(panels: Sequence[AccuracyPanel], width: Width = "column") -> Figure:
@@ -67,6 +67,7 @@ def draw_accuracy(panels: Sequence[AccuracyPanel], width: Width = "column") -> F
         numbered = _stars(axes, panel, len(stars))
         beside.append(_texts(panel, len(stars)))
         stars |= numbered
+        _limit(axes)
     for spare in list(grid.flat)[len(panels) :]:
         spare.remove()
     ordered = {method: handles[method] for method in methods} | stars
@@ -87,9 +88,14 @@ def _texts(panel: AccuracyPanel, stars: int) -> list[Beside]:
     others = [point for point in panel.points if point not in fronts]
     named = len(panel.points) <= LABELLED
     return numbers + [
-        Beside(point.standard, point.verified, point.label.replace(" ", "") if named else "")
+        Beside(point.standard, point.verified, _short(point) if named else "")
         for point in [*fronts, *others]
     ]
+
+
+def _short(point: AccuracyPoint) -> str:
+    """α or λ; of a method that has neither, the method."""
+    return point.label.replace(" ", "") or point.method
 
 
 def _methods(panel: AccuracyPanel) -> list[str]:
@@ -115,20 +121,27 @@ def _points(axes: Axes, panel: AccuracyPanel, styles: dict[str, SeriesStyle]) ->
             linestyle=style.dash,
             linewidth=0.9,
         )
-        for chosen, face in ((front, style.color), (set(points) - set(front), "none")):
-            ordered = sorted(chosen, key=lambda point: point.standard)
+        for point in sorted(set(points), key=lambda point: point.standard):
             axes.plot(
-                [point.standard for point in ordered],
-                [point.verified for point in ordered],
+                point.standard,
+                point.verified,
                 linestyle="none",
                 marker=style.marker,
-                markerfacecolor=face,
+                markerfacecolor=style.color if point in front else "none",
                 markeredgecolor=style.color,
+                clip_on=False,
             )
         (handles[method],) = axes.plot(
             [], [], color=style.color, linestyle=style.dash, marker=style.marker, linewidth=0.9
         )
     return handles
+
+
+def _limit(axes: Axes) -> None:
+    """No accuracy is below 0 % or above 100 %, and no axis shows such a one."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    axes.set_xlim(max(left, 0), min(right, 100))
+    axes.set_ylim(max(bottom, 0), min(top, 100))
 
 
 def _spread(axes: Axes, point: AccuracyPoint, style: SeriesStyle) -> None:
@@ -147,7 +160,8 @@ def _spread(axes: Axes, point: AccuracyPoint, style: SeriesStyle) -> None:
         axes.errorbar(
             point.standard, point.verified, y, x, fmt="none", ecolor=style.color, elinewidth=0.6
         )
-        axes.plot(*zip(*point.runs, strict=True), ".", color=style.color, markersize=2.5, alpha=0.7)
+        dots = zip(*point.runs, strict=True)
+        axes.plot(*dots, ".", color=style.color, markersize=2.5, alpha=0.7, clip_on=False)
 
 
 def _stars(axes: Axes, panel: AccuracyPanel, before: int) -> dict[str, object]:
@@ -163,6 +177,7 @@ def _stars(axes: Axes, panel: AccuracyPanel, before: int) -> dict[str, object]:
             markeredgewidth=0.7,
             color=INK,
             markerfacecolor=INK if row.checked else "none",
+            clip_on=False,
         )
         stars[f"{number} {row.method}, {row.source}"] = star
     return stars

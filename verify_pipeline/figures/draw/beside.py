@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import hypot
 from typing import TYPE_CHECKING
 
-from verify_pipeline.figures.style import FONT, SMALL, plain, text_width
+from verify_pipeline.figures.style import FONT, SMALL, SOFT, plain, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,8 +15,20 @@ if TYPE_CHECKING:
 Rectangle = tuple[float, float, float, float]
 """Left, bottom, right, top, in points."""
 
+Point = tuple[float, float]
+"""Across and upwards, in points."""
+
 MARKER = 3.0
 """Half the side of the square that a point takes, in points."""
+
+AWAY = (0.5, 6.0, 12.0, 18.0)
+"""Gaps between a point and its text, in points; the first unless a line leads to the point."""
+
+APART = 5.0
+"""Gap between needed texts, in points."""
+
+AMBIGUOUS = 5.0
+"""What it costs if a text seems to belong to another point, in square points that it hides."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,8 @@ class Beside:
         x: of the point.
         y: of the point.
         text: may be empty.
-        needed: whether it has to stand there even if it hides something.
+        needed: whether it has to stand there even if it hides something. A line leads from it to
+            its point, so that it may stand farther away, and nearer to no other point.
     """
 
     x: float
@@ -49,32 +63,55 @@ def write_beside(axes: Axes, texts: Sequence[Beside]) -> None:
     taken: list[Rectangle] = [
         (x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in points * scale
     ]
-    for each, (x, y) in zip(texts, points * scale, strict=True):
+    others = [(float(x), float(y)) for x, y in points * scale]
+    for each, point in zip(texts, others, strict=True):
         if not each.text:
             continue
-        width = text_width(each.text) * SMALL / FONT
-        places = _places(x, y, width, float(SMALL))
+        width = text_width(plain(each.text)) * SMALL / FONT
+        gaps = AWAY if each.needed else AWAY[:1]
+        places = [place for gap in gaps for place in _places(*point, width, float(SMALL), gap)]
         hidden = [
-            sum(_overlap(place, other) for other in taken) + _outside(place, inside)
+            sum(_overlap(place, other) for other in taken)
+            + _outside(place, inside)
+            + (AMBIGUOUS if each.needed and _misleads(place, point, others) else 0.0)
             for place in places
         ]
         best = hidden.index(min(hidden))
         if hidden[best] > 0.01 and not each.needed:
             continue
-        taken.append(places[best])
-        axes.annotate(
-            plain(each.text),
-            (each.x, each.y),
-            xytext=(places[best][0] - x, places[best][1] - y),
-            textcoords="offset points",
-            fontsize=SMALL,
-            annotation_clip=False,
-        )
+        # numbers side by side would read as one, or as those of each other's points
+        taken.append(_padded(places[best], APART if each.needed else 0.0))
+        _write(axes, each, (places[best][0] - point[0], places[best][1] - point[1]))
 
 
-def _places(x: float, y: float, width: float, height: float) -> list[Rectangle]:
-    """Where a text may stand: above right first, then round the point."""
-    gap = MARKER + 0.5
+def _write(axes: Axes, each: Beside, offset: tuple[float, float]) -> None:
+    line = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+    axes.annotate(
+        plain(each.text),
+        (each.x, each.y),
+        xytext=offset,
+        textcoords="offset points",
+        fontsize=SMALL,
+        annotation_clip=False,
+        arrowprops=line if each.needed else None,
+    )
+
+
+def _misleads(place: Rectangle, point: Point, others: Sequence[Point]) -> bool:
+    """Whether a text would stand nearly as close to another point as to its own."""
+    near = 2 * _distance(place, point)
+    return any(_distance(place, other) < near for other in others if other != point)
+
+
+def _distance(place: Rectangle, point: Point) -> float:
+    left, bottom, right, top = place
+    across = max(left - point[0], 0.0, point[0] - right)
+    return hypot(across, max(bottom - point[1], 0.0, point[1] - top))
+
+
+def _places(x: float, y: float, width: float, height: float, away: float) -> list[Rectangle]:
+    """Where a text may stand, so far away: above right first, then round the point."""
+    gap = MARKER + away
     right, left, above, below = x + gap, x - gap - width, y + gap - 1, y - gap - height + 1
     middle, centre = y - height / 2, x - width / 2
     corners = [
@@ -88,6 +125,10 @@ def _places(x: float, y: float, width: float, height: float) -> list[Rectangle]:
         (centre, y - gap - height),
     ]
     return [(a, b, a + width, b + height) for a, b in corners]
+
+
+def _padded(place: Rectangle, gap: float) -> Rectangle:
+    return place[0] - gap, place[1] - gap, place[2] + gap, place[3] + gap
 
 
 def _outside(place: Rectangle, inside: Rectangle) -> float:

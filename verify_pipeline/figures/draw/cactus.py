@@ -7,7 +7,13 @@ from math import ceil, log
 from typing import TYPE_CHECKING
 
 from verify_pipeline.figures.series.cactus import CactusCurve
-from verify_pipeline.figures.style import Width, legend_below, new_figure, series_style
+from verify_pipeline.figures.style import (
+    Width,
+    legend_below,
+    new_figure,
+    series_style,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,6 +59,7 @@ def draw_cactus(curves: Sequence[CactusCurve], width: Width = "column") -> Figur
     axes.set_ylim(0, max(curve.images for curve in curves) * 1.03)
     axes.set_xlabel("seconds per image")
     axes.set_ylabel("images decided")
+    whole_numbers(axes.yaxis)
     labels = [f"{c.label}: {len(c.seconds)} of {c.images}" for c in curves]
     legend_below(figure, handles, labels)
     return figure

@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from verify_pipeline.figures.series.epsilon import EpsilonCurve
-from verify_pipeline.figures.style import (
-    Width,
-    legend_below,
-    new_figure,
-    series_style,
-)
+from verify_pipeline.figures.style import Width, legend_below, new_figure, series_style
+from verify_pipeline.reporting.certification_state import images_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,17 +37,18 @@ def draw_epsilon(curves: Sequence[EpsilonCurve], width: Width = "column") -> Fig
             linestyle=style.dash,
             marker=style.marker,
             markevery=max(1, len(verified) // MARKED),
+            clip_on=False,
         )
         if at_most != verified:
             axes.fill_between(
                 curve.epsilons, verified, at_most, color=style.color, alpha=0.2, linewidth=0
             )
     axes.set_xlim(left=0)
-    axes.set_ylim(0, 103)
+    axes.set_ylim(0, 100)
     axes.set_xlabel("ε")
     counts = {curve.images for curve in curves}
-    share = f"% of {counts.pop():,} images" if len(counts) == 1 else "%"
+    share = f"% of {images_text(counts.pop())}" if len(counts) == 1 else "%"
     axes.set_ylabel(f"certified [{share}]")
-    labels = [f"{c.label}, {c.images:,} images" if counts else c.label for c in curves]
+    labels = [f"{c.label}, {images_text(c.images)}" if counts else c.label for c in curves]
     legend_below(figure, handles, labels)
     return figure

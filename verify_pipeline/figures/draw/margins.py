@@ -15,6 +15,7 @@ from verify_pipeline.figures.style import (
     VERIFIED,
     Width,
     legend_below,
+    whole_numbers,
 )
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def _histogram(axes: Axes, run: RunMargins, bins: Bins) -> dict[str, object]:
     axes.set_ylim(0, max(*bottom, 1) * 1.15)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_ylabel("images")
+    whole_numbers(axes.yaxis)
     below, above = bins.outside(run.all)
     for count, x, side, text in (
         (below, 0.01, "left", f"← {below}"),

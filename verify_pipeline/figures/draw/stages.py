@@ -16,6 +16,7 @@ from verify_pipeline.figures.style import (
     Width,
     legend_below,
     text_width,
+    whole_numbers,
 )
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def _bars(axes: Axes, flows: Sequence[StageFlow]) -> list[object]:
     axes.set_ylim(len(flows) - 0.5, -1.2)  # the numbers' headings are above the first bar
     axes.set_xlim(0, max(flow.entered for flow in flows) * 1.01)
     axes.grid(visible=False, axis="y")
+    whole_numbers(axes.xaxis)
     axes.tick_params(axis="y", length=0)
     _numbers(axes, flows)
     return handles

@@ -87,12 +87,14 @@ def _scale(axes: Axes, name: str, values: Sequence[float]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     if name == ACCURACY:
-        axes.set_ylim(0, 102)
+        axes.set_ylim(0, 100)
     elif name == LOSS and _wide(values):
         axes.set_yscale("log")
         few = max(values) < FEW_DECADES * min(values)
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−"))
+        )
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
@@ -121,6 +123,7 @@ def _draw(axes: Axes, curves: Sequence[MetricCurve]) -> dict[str, object]:
             marker=style.marker,
             markevery=(min(offset, len(curve.epochs) - 1), every),
             markersize=3.5,
+            clip_on=False,
         )
     return handles
 

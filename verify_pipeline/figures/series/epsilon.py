@@ -25,7 +25,8 @@ class EpsilonCurve:
         epsilons: ascending.
         verified: verified at each ε.
         at_most: not falsified at each ε: no method can verify more.
-        images: that the shares are of.
+        images: that the shares are of: those asked for at every ε.
+        left_out: images that were asked for at some ε only.
     """
 
     label: str
@@ -33,6 +34,7 @@ class EpsilonCurve:
     verified: tuple[float, ...]
     at_most: tuple[float, ...]
     images: int
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,23 +76,25 @@ def epsilon_curve(results: Sequence[Summary], label: str) -> EpsilonCurve:
     """The curve through every ε of some runs.
 
     A box inside a verified box is verified, and a box around a counterexample is falsified. So a
-    verdict at one ε counts at the others, and every image that some run was asked for counts at
-    every ε: what is unknown lies between ``verified`` and ``at_most``.
+    verdict at one ε counts at the others. Only images that were asked for at every ε count, so that
+    the shares at different ε are of the same images, and those of a table are not contradicted.
 
     Args:
         results: of one network, data set and question, as :func:`by_network` puts them together.
         label: of the curve.
     """
     radii: defaultdict[int, Radii] = defaultdict(Radii)
-    images: set[int] = set()
+    asked: defaultdict[float, set[int]] = defaultdict(set)
     for result in results:
-        asked = () if result.asked is None else result.asked.spans
-        images.update(index for start, stop in asked for index in range(start, stop))
+        spans = () if result.asked is None else result.asked.spans
+        here = asked[_epsilon(result)]
+        here.update(index for start, stop in spans for index in range(start, stop))
         for record in result.records:
+            here.add(record.index)
             radii[record.index] = radii[record.index].with_verdict(record, _epsilon(result))
-    images |= radii.keys()
+    images = set.intersection(*asked.values())
     known = [radii[index] for index in images]
-    epsilons = sorted({_epsilon(result) for result in results})
+    epsilons = sorted(asked)
     count = max(len(known), 1)
     return EpsilonCurve(
         label,
@@ -98,6 +102,7 @@ def epsilon_curve(results: Sequence[Summary], label: str) -> EpsilonCurve:
         tuple(sum(each.verified >= epsilon for each in known) / count for epsilon in epsilons),
         tuple(sum(each.falsified > epsilon for each in known) / count for epsilon in epsilons),
         len(known),
+        len(set.union(*asked.values())) - len(known),
     )
 
 

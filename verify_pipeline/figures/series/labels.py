@@ -45,8 +45,8 @@ def _joined(words: Sequence[Mapping[str, str]], told: Sequence[str]) -> list[str
 def parameter_text(known: RunFacts) -> str:
     """α or λ of the method; empty: it has none."""
     if known.alpha is not None:
-        return f"α = {known.alpha:g}"
-    return "" if known.sabr_lambda is None else f"λ = {known.sabr_lambda:g}"
+        return f"α = {known.alpha:g}".replace("-", "−")
+    return "" if known.sabr_lambda is None else f"λ = {known.sabr_lambda:g}".replace("-", "−")
 
 
 def _words(known: RunFacts) -> dict[str, str]:
