@@ -55,6 +55,14 @@ Timeout = Annotated[
         rich_help_panel=panels.SEARCH,
     ),
 ]
+LedgerFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="SQLite file of verdicts. Default: radius.sqlite beside the network. With the ledger "
+        "of `certify`, the two commands use each other's verdicts.",
+        rich_help_panel=panels.OUTPUT,
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -81,9 +89,10 @@ class RadiusQuestion:
 
 @dataclass(frozen=True)
 class RadiusSearchOptions(options.TriedOptions):
-    """The search's options, with a timeout for each ε, and the table."""
+    """The search's options, with a timeout for each ε, a ledger of its own, and the table."""
 
     timeout: Timeout = None
+    ledger: LedgerFile = None
     out: Out = None
 
 
@@ -99,17 +108,16 @@ def radius(
     """Find each image's radius: the largest ε that is verified, the smallest one falsified.
 
     All images are bisected together, so that one command gives the certified accuracy at every ε,
-    and the average certified radius. Every verdict is written to the ledger at once. What `certify`
-    decided is used, and what is decided here is used by `certify`. If it is interrupted, the same
-    command continues.
+    and the average certified radius. Every verdict is written to the ledger at once. If it is
+    interrupted, the same command continues.
     """
     from verify_pipeline import radius as composed
     from verify_pipeline.atomic_write import check_folder
     from verify_pipeline.certify.settings import plan
-    from verify_pipeline.run_folders import LEDGER
+    from verify_pipeline.run_folders import RADII
 
     named("NETWORK", network)
-    ledger = network.with_name(LEDGER) if tried.ledger is None else tried.ledger
+    ledger = network.with_name(RADII) if tried.ledger is None else tried.ledger
     named("--ledger", ledger)
     if tried.out is not None:
         named("--out", tried.out)
@@ -152,25 +160,34 @@ def _steps(up_to: str, asked: RadiusQuestion) -> int | None:
     """The number of steps that `--steps` or `--tolerance` says; None: neither was given.
 
     Raises:
-        ConfigError: both were given, or a number is none.
+        ConfigError: both were given, or a number is not in its range.
     """
-    from verify_pipeline.certify.brackets import meant_fraction
-    from verify_pipeline.settings import number
-
+    largest = _exact("--up-to", up_to)
+    if not 0 < largest <= 1:
+        raise ConfigError("--up-to", expected="a number above 0, and at most 1", got=up_to)
     if asked.tolerance is None:
         return asked.steps
     if asked.steps is not None:
         raise ConfigError("--steps and --tolerance", expected="one of them", got="both")
-    exact: list[Fraction] = []
-    for option, text in (("--up-to", up_to), ("--tolerance", asked.tolerance)):
-        try:
-            exact.append(meant_fraction(number(text)))
-        except ValueError as error:
-            raise ConfigError(f"{option}: {error}") from None
-    largest, tolerance = exact
+    tolerance = _exact("--tolerance", asked.tolerance)
     if tolerance <= 0:
         raise ConfigError("--tolerance", expected="a number > 0", got=asked.tolerance)
     return max(math.ceil(largest / tolerance), 1)
+
+
+def _exact(option: str, text: str) -> Fraction:
+    """The number that was typed.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    from verify_pipeline.certify.brackets import meant_fraction
+    from verify_pipeline.settings import number
+
+    try:
+        return meant_fraction(number(text))
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
 
 
 def _show(found: RobustnessDistribution, ledger: Path) -> None:

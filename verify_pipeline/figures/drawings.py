@@ -79,23 +79,21 @@ def accuracy(
 def epsilon(results: Sequence[Summary], width: Width = "column") -> Drawing:
     """The figure of ``plots.plot_epsilon``."""
     groups = by_network(results)
-    several = [group for group in groups if len({run.info.epsilon for run in group}) > 1]
+    drawn = [group for group in groups if any(run.info.epsilon and run.records for run in group)]
     known = sorted({run.info.epsilon for run in results if run.info.epsilon is not None})
     _need(
         "epsilon",
-        several,
-        "verdicts of one network at two values of ε or more",
+        drawn,
+        "verdicts at an ε above 0",
         f"{len(groups)} networks, ε = {', '.join(f'{each:g}' for each in known) or 'none'}",
-        "Certify the network with another --epsilon into the same ledger.",
+        "Certify the network with an --epsilon, or find its radii.",
     )
-    labels = run_labels([group[0] for group in several], without=("epsilon",))
-    curves = [epsilon_curve(group, label) for group, label in zip(several, labels, strict=True)]
-    single = [group[0] for group in groups if len({run.info.epsilon for run in group}) == 1]
+    labels = run_labels([group[0] for group in drawn], without=("epsilon",))
+    curves = [epsilon_curve(group, label) for group, label in zip(drawn, labels, strict=True)]
     return Drawing(
         _drawn(lambda: draw_epsilon(curves, width), width),
         "Certified accuracy against ε",
         words.describe_epsilon(curves),
-        tuple(f"Not drawn, as it has one ε only: {n}." for n in _labelled(results, single)),
     )
 
 

@@ -55,8 +55,8 @@ def _unfinished(summary: Summary) -> str:
     return (
         f"{_name(summary)} is not finished: {decided} of {requested} images decided, {undecided}"
         f"{summary.missing} without a verdict yet. Of all {requested}, at least {least:.2f} % are "
-        f"verified, and at most {most:.2f} % can be. The command that began it continues it, or "
-        "`certify` with the same question."
+        f"verified, and at most {most:.2f} % can be. `certify` with the same question decides the "
+        "rest; so does the command that began it, unless it is `radius`."
     )
 
 
