@@ -1,4 +1,4 @@
-"""Tables on a terminal: one line per run if they fit, otherwise one column per run."""
+"""Tables on a terminal: one line for each run if they fit, else one column for each run."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def show_summaries(summaries: Sequence[Summary], layout: Layout = PLAIN) -> None
     if table.common:
         console.print("; ".join(table.common), markup=False)
     drawn = as_rich(replace(table, notes=()))  # a caption would be as narrow as the table
-    fits = drawn.__rich_measure__(console, console.options).maximum <= console.width
-    console.print(drawn if fits else _turned(drawn))
+    for part in [drawn] if _fits(drawn, console) else _turned(drawn, console):
+        console.print(part)
     for note in [*table.notes, seconds_by_stage(summaries)]:
         if note:
             console.print(note, markup=False)
@@ -57,7 +57,7 @@ def show_rows(rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
     """Print a table whose first row is its heading, and notes under it."""
     table = Table(box=box.SIMPLE_HEAD)
     for place, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="right" if place else "left", overflow="fold")
+        table.add_column(escape(heading), justify="right" if place else "left", overflow="fold")
     for row in rows[1:]:
         table.add_row(*map(escape, row))
     console = Console()
@@ -66,12 +66,38 @@ def show_rows(rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
         console.print(note, markup=False, highlight=False)
 
 
-def _turned(table: Table) -> Table:
-    """Rows as columns; the first, which names the runs, becomes the heading."""
-    lines = [[str(column.header), *map(str, column.cells)] for column in table.columns]
-    turned = Table(box=box.SIMPLE_HEAD)
-    for place, cell in enumerate(lines[0]):
-        turned.add_column(cell, justify="right" if place else "left", overflow="fold")
-    for line in lines[1:]:
-        turned.add_row(*line)
-    return turned
+def _fits(table: Table, console: Console) -> bool:
+    return table.__rich_measure__(console, console.options).maximum <= console.width
+
+
+def _turned(table: Table, console: Console) -> list[Table]:
+    """Rows as columns, in as many tables as it takes to break no word.
+
+    The first column, which names the runs, becomes the heading.
+    """
+    headings, *runs = zip(
+        *([str(column.header), *map(str, column.cells)] for column in table.columns), strict=True
+    )
+    parts: list[Table] = []
+    shown: list[tuple[str, ...]] = []
+    for run in runs:
+        wider = _of_columns(headings, [*shown, run])
+        if shown and not _fits(wider, console):
+            shown = []
+        shown.append(run)
+        if len(shown) > 1:
+            parts[-1] = wider
+        else:
+            parts.append(_of_columns(headings, shown))
+    return parts
+
+
+def _of_columns(headings: Sequence[str], runs: Sequence[Sequence[str]]) -> Table:
+    """A table with the headings as its first column, and a column for each run."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(headings[0], overflow="fold")
+    for run in runs:
+        table.add_column(run[0], justify="right", overflow="fold")
+    for line in zip(headings[1:], *(run[1:] for run in runs), strict=True):
+        table.add_row(*line)
+    return table

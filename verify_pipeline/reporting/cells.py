@@ -13,7 +13,7 @@ from verify_pipeline.reporting.notes import differences, notes, reasons
 from verify_pipeline.reporting.other_tools import OtherVerdicts, agreement, check_meant
 from verify_pipeline.reporting.results import ResultRow, results
 from verify_pipeline.reporting.statistics import Share
-from verify_pipeline.reporting.table import MISSING, Cell, Column, Table, lifted
+from verify_pipeline.reporting.table import MISSING, Cell, Column, Table, lifted, one_line
 from verify_pipeline.reporting.tables import PERCENTAGES, WITH_INTERVALS, seconds_table, verified_by
 
 HEADINGS = {
@@ -284,8 +284,8 @@ def _fact(value: object) -> Cell:
     if value is None:
         return Cell(MISSING)
     if isinstance(value, tuple):
-        return Cell(", ".join(map(str, value)))
-    return Cell(f"{value:g}" if isinstance(value, float) else str(value))
+        return Cell(one_line(", ".join(map(str, value))))
+    return Cell(f"{value:g}" if isinstance(value, float) else one_line(str(value)))
 
 
 def _share(share: Share, name: str) -> Cell:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.problem import Reason
 from verify_pipeline.reporting.facts import SHOWN_DIGITS, allowed, asked_text, epsilon_text, facts
+from verify_pipeline.reporting.table import one_line
 
 
 def notes(summaries: Sequence[Summary]) -> list[str]:
@@ -112,4 +113,4 @@ def _name(summary: Summary) -> str:
     box = f"ε = {width}" if width else info.run.perturbation.split("; ")[0]
     asked = asked_text(info)
     question = f"{box}, {asked}" if asked else box
-    return f"{info.network_name} ({info.run.data_set} {info.run.split}, {question})"
+    return f"{one_line(info.network_name)} ({info.run.data_set} {info.run.split}, {question})"
