@@ -1,5 +1,6 @@
 """`radius` as it is typed: its tables, its files, and what goes on in the ledger."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,35 @@ def test_a_recipe_gives_the_settings(typed: tuple[object, ...], tmp_path: Path) 
     code, shown, err = command(*typed, "--up-to", "0.2", "--recipe", recipe)
     assert code == 0, err
     assert "2 images, ε up to 0.2" in shown
+
+
+def test_quiet_is_the_result_alone(typed: tuple[object, ...], tmp_path: Path) -> None:
+    asked = (*typed, "--up-to", "0.2", "--out", tmp_path / "r")
+    code, shown, err = command(*asked, "--quiet")
+    assert (code, err) == (0, "")
+    assert "Average certified radius" in shown
+    assert "ledger:" not in shown
+    assert "wrote" not in shown
+    assert (tmp_path / "r.csv").is_file()
+    code, _, err = command(*asked, "--quiet", "--json")
+    assert code == 2
+    assert "--quiet and --json; expected one of them; got both" in err
+
+
+def test_json_is_one_object_a_line(typed: tuple[object, ...], tmp_path: Path) -> None:
+    asked = (*typed, "--up-to", "0.2", "--steps", 2, "--out", tmp_path / "r", "--json")
+    code, shown, err = command(*asked)
+    assert (code, err) == (0, "")
+    events = [json.loads(line) for line in shown.splitlines()]
+    assert events[0]["event"] == "started"
+    assert events[-1]["files"][0] == str(tmp_path / "r.csv")
+    found = events[-2]
+    assert (found["event"], found["job"], found["network"]) == ("finished", "radius", "net")
+    assert found["epsilons"] == [0.1, 0.2]
+    assert found["ledger"] == str(tmp_path / "radius.sqlite")
+    known = {each.pop("image"): each for each in found["radii"]}
+    assert known[0] == {"verified_up_to": 0.2, "falsified_from": None, "gap": "largest epsilon"}
+    assert known[2] == {"verified_up_to": 0.0, "falsified_from": 0.0, "gap": "misclassified"}
+    assert known[1]["verified_up_to"] == 0.0
+    assert 1 / 16 <= known[1]["falsified_from"] <= 0.1
+    assert found["average_at_least"] == pytest.approx(0.1)

@@ -11,18 +11,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from verify_pipeline.cli import options, panels, questions
-from verify_pipeline.cli.arguments import (
-    named,
-    own_arrays,
-    tell_ignored,
-    this_command,
-)
+from verify_pipeline.cli.arguments import named, own_arrays, this_command
 from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.jobs import certification_of
+from verify_pipeline.cli.watching import reporter
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from verify_pipeline.certify.radii import RobustnessDistribution
     from verify_pipeline.data import Split
 
 UpTo = Annotated[
@@ -104,6 +99,7 @@ def radius(
     asked: RadiusQuestion,
     tried: RadiusSearchOptions,
     where: options.Where,
+    shown: options.Shown,
 ) -> None:
     """Find each image's radius: the largest ε that is verified, the smallest one falsified.
 
@@ -116,6 +112,7 @@ def radius(
     from verify_pipeline.certify.settings import plan
     from verify_pipeline.run_folders import RADII
 
+    told = reporter(shown)
     named("NETWORK", network)
     ledger = network.with_name(RADII) if tried.ledger is None else tried.ledger
     named("--ledger", ledger)
@@ -134,7 +131,7 @@ def radius(
         if own is None
         else own.read(job.network.outputs, question)
     )
-    tell_ignored(plan(job.settings), job.settings.search)
+    told.ignored(plan(job.settings), job.settings.search)
     found = composed.radius(
         job.network,
         images,
@@ -142,15 +139,15 @@ def radius(
         steps=composed.STEPS if steps is None else steps,
         question=question,
         ledger=ledger,
+        observer=told.certification,
         device=where.device,
-        progress=True,
+        progress=told.progress,
     )
-    _show(found, ledger)
+    told.radii(found, ledger)
     if tried.out is not None:
         from verify_pipeline.reporting import write_radii
 
-        for path in write_radii(found, tried.out.parent, tried.out.name, this_command()):
-            typer.echo(f"wrote {path}")
+        told.wrote(write_radii(found, tried.out.parent, tried.out.name, this_command()))
 
 
 STEP_OPTIONS = ("steps", "tolerance")
@@ -188,20 +185,3 @@ def _exact(option: str, text: str) -> Fraction:
         return meant_fraction(number(text))
     except ValueError as error:
         raise ConfigError(f"{option}: {error}") from None
-
-
-def _show(found: RobustnessDistribution, ledger: Path) -> None:
-    """Print the tables with their notes; remarks go to standard error."""
-    from rich.console import Console
-
-    from verify_pipeline.reporting import radii_as_rich, radii_notes, radii_title
-
-    console = Console(highlight=False)
-    console.print(radii_title(found), markup=False, soft_wrap=True)
-    for table in radii_as_rich(found):
-        console.print(table)
-    for note in radii_notes(found):
-        console.print(note, markup=False)
-    for remark in found.remarks:
-        typer.echo(f"warning: {remark}", err=True)
-    typer.echo(f"ledger: {ledger}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from rich import box
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from verify_pipeline.certify.radii import RobustnessDistribution
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.onnx import ExportReport
 from verify_pipeline.reporting import (
@@ -17,6 +18,9 @@ from verify_pipeline.reporting import (
     as_rich,
     lifted,
     narrowed,
+    radii_as_rich,
+    radii_notes,
+    radii_title,
     seconds_by_stage,
     terminal_table,
 )
@@ -47,10 +51,18 @@ def show_summaries(summaries: Sequence[Summary], layout: Layout = PLAIN) -> None
     for note in [*table.notes, seconds_by_stage(summaries)]:
         if note:
             console.print(note, markup=False)
-    for remark in (remark for summary in summaries for remark in summary.remarks):
-        Console(stderr=True, highlight=False).print(
-            f"warning: {remark}", markup=False, soft_wrap=True
-        )
+    _warn(remark for summary in summaries for remark in summary.remarks)
+
+
+def show_radii(found: RobustnessDistribution) -> None:
+    """Print the tables of radii with their notes; remarks go to standard error."""
+    console = Console(highlight=False)
+    console.print(radii_title(found), markup=False, soft_wrap=True)
+    for table in radii_as_rich(found):
+        console.print(table)
+    for note in radii_notes(found):
+        console.print(note, markup=False)
+    _warn(found.remarks)
 
 
 def show_rows(rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
@@ -64,6 +76,13 @@ def show_rows(rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
     console.print(table)
     for note in notes:
         console.print(note, markup=False, highlight=False)
+
+
+def _warn(remarks: Iterable[str]) -> None:
+    for remark in remarks:
+        Console(stderr=True, highlight=False).print(
+            f"warning: {remark}", markup=False, soft_wrap=True
+        )
 
 
 def _fits(table: Table, console: Console) -> bool:
