@@ -110,6 +110,20 @@ def test_other_tools_are_columns_and_contradictions_are_told(tmp_path: Path) -> 
     )
 
 
+@pytest.mark.parametrize("word", ["falsified", "unsafe", "sat", "violated", "unsafe-pgd"])
+def test_what_another_tool_falsifies_is_not_verified_and_may_contradict(
+    tmp_path: Path, word: str
+) -> None:
+    """Images 0 to 4 are verified here, 5 to 8 falsified, 9 is open."""
+    path = tmp_path / "tool.csv"
+    path.write_text("image,verdict\n" + "".join(f"{n},{word}\n" for n in (1, 6, 9)))
+    table = result_table([run(5, open_=1)], Layout(others=(read_other_verdicts("T", path),)))
+    assert column(table, "T") == ["0.00"]
+    assert "T has no verdict on 7 images of net." in table.notes
+    (told,) = (note for note in table.notes if "contradicts" in note)
+    assert "image 1:" in told
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -113,3 +113,16 @@ def test_settings_that_say_little_still_differ(text: str) -> None:
     table = result_table([run(6), odd])
     assert column(table, "settings")[1] == "ffffffff"
     assert any(note.startswith("Settings of the certification differ in ") for note in table.notes)
+
+
+def test_other_splits_are_neither_averaged_nor_compared() -> None:
+    seeds = [run(5), run(6, seed=1)]
+    other = [of_split(run(5), "train"), of_split(run(9, seed=1), "train")]
+    table = result_table([*seeds, *other])
+    assert column(table, "split") == ["test", "train"]
+    assert column(table, "verified") == ["55.00 ± 7.07", "70.00 ± 28.28"]
+    assert best(table, "verified") == [False, False]
+
+
+def of_split(summary: Summary, split: str) -> Summary:
+    return replace(summary, info=replace(summary.info, run=replace(summary.info.run, split=split)))
