@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from verify_pipeline import api
-from verify_pipeline.certify.records import Entry
+from verify_pipeline.certify.brackets import Bracket
+from verify_pipeline.certify.radii import ImageRadius
+from verify_pipeline.certify.records import Entry, Run, RunInfo
 from verify_pipeline.certify.settings import asking_abcrown
 from verify_pipeline.certify.tally import summaries
 from verify_pipeline.problem import Reason, Status, Verdict
@@ -424,6 +426,20 @@ def test_a_curve_at_any_epsilon(pairs: tuple[api.Network, api.ImageSet]) -> None
     quantiles = found.quantiles((0.2, 0.4, 0.6, 1.0))
     assert quantiles["verified_up_to"].tolist() == [0, 0, 1 / 32, 15 / 32]
     assert (quantiles["falsified_from"] >= quantiles["verified_up_to"]).all()
+
+
+def test_quantiles_are_of_sorted_radii_and_of_at_least_the_share() -> None:
+    """Radii known to lie in [0, 0], [1/8, 2/8], [2/8, 3/8] and [3/8, inf], in no order."""
+    ends = ((0.25, 0.375), (0.375, math.inf), (0.0, 0.0), (0.125, 0.25))
+    images = tuple(
+        ImageRadius(place, 0, Bracket((lower,), upper), 0.5)
+        for place, (lower, upper) in enumerate(ends)
+    )
+    info = RunInfo(Run("n" * 64, "toy", "test", "linf 0.5", "margins", "s"), "net", 0.5, "{}")
+    found = api.RobustnessDistribution(info, (0.5,), images)
+    quantiles = found.quantiles((0.0, 0.25, 0.26, 0.5, 0.75, 1.0))
+    assert quantiles["verified_up_to"].tolist() == [0, 0, 0.125, 0.125, 0.25, 0.375]
+    assert quantiles["falsified_from"].tolist() == [0, 0, 0.25, 0.25, 0.375, math.inf]
 
 
 def test_an_average_counts_radii_up_to_the_largest_epsilon(

@@ -23,6 +23,10 @@ from verify_pipeline.training.observer import Silent
 RECIPE, LEDGER, BEGUN = "recipe.yaml", "ledger.sqlite", "begun.json"
 """Names of files in it."""
 
+RADII = "radius.sqlite"
+"""Name of the ledger that a search for radii writes beside a network. At most ε it asks only some
+of the images. So its runs stay unfinished, and would disturb tables of the other ledger."""
+
 
 @dataclass(frozen=True)
 class Begun:

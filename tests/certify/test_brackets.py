@@ -66,6 +66,13 @@ def test_a_point_lies_in_every_box_from_its_distance_on(dtype: torch.dtype) -> N
         assert exact <= Fraction(away) <= exact * (1 + Fraction(1, 10**15))
 
 
+def test_a_distance_that_float64_rounds_down_is_rounded_up() -> None:
+    """3/4 less 3/4 of a unit in its last place: the nearest float64 number is a whole unit less."""
+    point, image = (torch.tensor([value], dtype=torch.float64) for value in (0.75, 0.75 * 2**-53))
+    assert float(point - image) < Fraction(3, 4) * (1 - Fraction(1, 2**53))
+    assert Fraction(distance(point, image)) >= Fraction(3, 4) * (1 - Fraction(1, 2**53))
+
+
 def test_an_image_is_at_distance_zero_from_itself() -> None:
     pixels = torch.rand(1, 3, 3)
     assert distance(pixels, pixels) == 0.0
@@ -142,6 +149,8 @@ def test_an_unknown_outside_of_the_interval_is_no_gap() -> None:
     found = Bracket().with_failure(5.0, "timeout").with_proof(7.0)
     assert found.failures == {}
     assert found.next_epsilon((5.0, 6.0, 7.0, 8.0)) == 8.0
+    at_the_ends = Bracket().with_failure(5.0, "a").with_failure(7.0, "b")
+    assert at_the_ends.with_proof(5.0).with_counterexample(7.0).failures == {}
 
 
 def test_where_both_contradict_the_counterexample_counts() -> None:
@@ -149,7 +158,8 @@ def test_where_both_contradict_the_counterexample_counts() -> None:
     assert found.contradicted
     assert (found.lower, found.falsified) == (3.0, 5.0)
     assert not Bracket().with_proof(3.0).with_counterexample(5.0).contradicted
-    assert Bracket().with_proof(5.0).with_counterexample(5.0).contradicted
+    both = Bracket().with_proof(5.0).with_counterexample(5.0)
+    assert (both.contradicted, both.lower) == (True, 0.0)
 
 
 def test_the_nearest_counterexample_counts() -> None:

@@ -61,9 +61,6 @@ def test_mistakes_are_told(ledger: Path) -> None:
     assert "expected column or page; got '3in'" in refused(ledger, *out, "--width", "3in")
     assert "expected one of 0.1, 0.47; got 0.3" in refused(ledger, *out, "--epsilon", "0.3")
     assert "a number such as 0.1" in refused(ledger, *out, "--epsilon", "much")
-    assert "at two values of ε or more; got 1" in refused(
-        ledger, *out, "--kind", "epsilon", "--epsilon", "0.1"
-    )
     assert "a training's metrics.csv" in refused(folder, *out, "--kind", "training")
     assert "ledger" in refused(folder / "none", *out)
     assert "a path that ends in a file's name" in refused(ledger, "--out", "..")

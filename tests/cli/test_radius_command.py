@@ -1,5 +1,6 @@
 """`radius` as it is typed: its tables, its files, and what goes on in the ledger."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pandas as pd
 import pytest
 
 from tests.cli.typed import command, write_network
+from verify_pipeline.figures.series.epsilon import epsilon_curve
+from verify_pipeline.reports import read_ledgers
 
 PIXELS = [(0.75, 0.25), (0.5625, 0.4375), (0.25, 0.75), (1.0, 0.0)]
 """Of class 0 iff the first is greater: radii 1/4, 1/16, wrong, and 1/2."""
@@ -70,17 +73,52 @@ def test_the_same_command_again_decides_nothing(typed: tuple[object, ...]) -> No
     assert again == (0, shown, "")
 
 
-def test_it_and_certify_share_the_ledger(typed: tuple[object, ...], tmp_path: Path) -> None:
+def test_it_and_certify_share_a_ledger_that_is_named(
+    typed: tuple[object, ...], tmp_path: Path
+) -> None:
     certify = ("certify", *typed[1:])
     code, _, err = command(*certify, "--epsilon", "0.1")
     assert code == 0, err
-    code, _, err = command(*typed, "--up-to", "0.2", "--steps", 2)
+    code, _, err = command(
+        *typed, "--up-to", "0.2", "--steps", 2, "--ledger", tmp_path / "ledger.sqlite"
+    )
     assert code == 0, err
     assert "round 1" in err
     assert "2/2" in err  # the two images that 0.1 leaves open
     code, _, err = command(*certify, "--epsilon", "0.2")
     assert code == 0, err
     assert "2 of 4 images are decided already" in err
+
+
+def test_tables_of_certifications_do_not_show_its_runs(
+    typed: tuple[object, ...], tmp_path: Path
+) -> None:
+    code, _, err = command("certify", *typed[1:], "--epsilon", "0.1")
+    assert code == 0, err
+    table = ("table", tmp_path / "ledger.sqlite", "--format", "markdown")
+    before = command(*table)
+    code, shown, err = command(*typed, "--up-to", "0.2")
+    assert code == 0, err
+    assert f"ledger: {tmp_path / 'radius.sqlite'}" in shown
+    assert command(*table) == before
+    code, shown, err = command("table", tmp_path / "radius.sqlite")
+    assert code == 0, err
+    told = " ".join(shown.split())
+    assert "so does the command that began it, unless it is `radius`." in told
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_its_curve_begins_at_the_standard_accuracy(
+    typed: tuple[object, ...], tmp_path: Path, steps: int
+) -> None:
+    pytest.importorskip("matplotlib")
+    code, _, err = command(*typed, "--up-to", "0.2", "--steps", steps)
+    assert code == 0, err
+    asked = ("--kind", "epsilon", "--out", tmp_path / "curve", "--format", "svg")
+    code, _, err = command("plot", tmp_path / "radius.sqlite", *asked)
+    assert (code, err) == (0, "")
+    curve = epsilon_curve(read_ledgers([tmp_path / "radius.sqlite"]), "")
+    assert (curve.epsilons[0], curve.verified[0], curve.at_most[0]) == (0.0, 0.75, 0.75)
 
 
 def test_open_intervals_are_told(typed: tuple[object, ...]) -> None:
@@ -100,3 +138,35 @@ def test_a_recipe_gives_the_settings(typed: tuple[object, ...], tmp_path: Path) 
     code, shown, err = command(*typed, "--up-to", "0.2", "--recipe", recipe)
     assert code == 0, err
     assert "2 images, ε up to 0.2" in shown
+
+
+def test_quiet_is_the_result_alone(typed: tuple[object, ...], tmp_path: Path) -> None:
+    asked = (*typed, "--up-to", "0.2", "--out", tmp_path / "r")
+    code, shown, err = command(*asked, "--quiet")
+    assert (code, err) == (0, "")
+    assert "Average certified radius" in shown
+    assert "ledger:" not in shown
+    assert "wrote" not in shown
+    assert (tmp_path / "r.csv").is_file()
+    code, _, err = command(*asked, "--quiet", "--json")
+    assert code == 2
+    assert "--quiet and --json; expected one of them; got both" in err
+
+
+def test_json_is_one_object_a_line(typed: tuple[object, ...], tmp_path: Path) -> None:
+    asked = (*typed, "--up-to", "0.2", "--steps", 2, "--out", tmp_path / "r", "--json")
+    code, shown, err = command(*asked)
+    assert (code, err) == (0, "")
+    events = [json.loads(line) for line in shown.splitlines()]
+    assert events[0]["event"] == "started"
+    assert events[-1]["files"][0] == str(tmp_path / "r.csv")
+    found = events[-2]
+    assert (found["event"], found["job"], found["network"]) == ("finished", "radius", "net")
+    assert found["epsilons"] == [0.1, 0.2]
+    assert found["ledger"] == str(tmp_path / "radius.sqlite")
+    known = {each.pop("image"): each for each in found["radii"]}
+    assert known[0] == {"verified_up_to": 0.2, "falsified_from": None, "gap": "largest epsilon"}
+    assert known[2] == {"verified_up_to": 0.0, "falsified_from": 0.0, "gap": "misclassified"}
+    assert known[1]["verified_up_to"] == 0.0
+    assert 1 / 16 <= known[1]["falsified_from"] <= 0.1
+    assert found["average_at_least"] == pytest.approx(0.1)

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.cli.typed import command, write_network
+from verify_pipeline.figures.draw.image import ImageCaption, draw_image
+from verify_pipeline.reporting.pictures import pictures_of
 
 PIXELS = [(0.75, 0.25), (0.5625, 0.4375), (0.25, 0.75), (1.0, 0.0)]
 """Of class 0 iff the first is greater: at ε = 0.1 verified, falsified, misclassified, verified."""
@@ -38,7 +41,8 @@ def own(folder: Path) -> tuple[object, ...]:
 
 
 def fact(out: str, name: str) -> str:
-    """The value behind a name."""
+    """The value behind a name, on one line."""
+    out = out.replace("\n" + " " * 16, " ")
     (line,) = [line for line in out.splitlines() if line.strip().startswith(f"{name} ")]
     return line.strip().removeprefix(name).strip()
 
@@ -176,11 +180,38 @@ def test_what_cannot_be_shown_is_told(
     assert sorted(folder.iterdir()) == before
 
 
-def test_one_run_is_drawn(folder: Path) -> None:
+def test_options_of_one_run_are_refused_if_there_are_several(folder: Path) -> None:
     certified(folder, "0.05")
-    code, _, err = shown(folder, 1, *own(folder), "--png", folder / "x.png")
-    assert code == 2
-    assert "--png; expected one run; got several with a verdict on image 1: 1, 2" in err
+    png = folder / "x.png"
+    for options, names in (
+        (("--png", png), "--png"),
+        (("--network", folder / "net.onnx"), "--network"),
+        (own(folder), "--images and --labels"),
+        ((*own(folder), "--png", png), "--images and --labels and --png"),
+    ):
+        code, out, err = shown(folder, 1, *options)
+        assert (code, out) == (2, "")
+        assert f"{names}; expected one run; got several with a verdict on image 1: 1, 2" in err
+    assert not png.exists()
+
+
+def test_no_line_is_long(folder: Path) -> None:
+    code, out, err = shown(folder, 1, *own(folder), "--network", folder / "net.onnx")
+    assert code == 0, err
+    assert max(map(len, out.splitlines())) <= 80
+    assert "onnxruntime" in fact(out, "versions")
+
+
+def test_each_panel_has_a_name() -> None:
+    pytest.importorskip("matplotlib")
+    image = torch.tensor(PIXELS[1]).reshape(1, 1, 2)
+    figure = draw_image(pictures_of(image, image.flip(-1)), ImageCaption(["t"], ["label 0"]))
+    labels = [axes.get_xlabel().splitlines() for axes in figure.axes]
+    assert labels == [
+        ["image", "label 0"],
+        ["difference × 8", "grey: not changed"],
+        ["counterexample"],
+    ]
 
 
 def test_flat_images_are_shown_but_not_drawn(folder: Path) -> None:

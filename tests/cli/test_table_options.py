@@ -64,6 +64,32 @@ def test_the_files_of_a_paper_are_written(ledger: Path, tmp_path: Path) -> None:
     assert "@inproceedings{depalma2024expressive" in (tmp_path / "r" / "t.bib").read_text()
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [("--images-frame", "out.txt"), ("--out", "page"), ("--images-frame", "file/out.csv")],
+)
+def test_files_that_cannot_be_written_are_refused_before_the_table(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch, wrong: tuple[str, str]
+) -> None:
+    monkeypatch.chdir(ledger.parent)
+    Path("page.html").write_text("<!DOCTYPE html>")
+    Path("file").write_text("")
+    code, out, err = command("table", ledger, *wrong)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+
+
+def test_markup_in_the_name_of_a_tool_stays_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "l.sqlite", run(5, open_=5))
+    (tmp_path / "other.csv").write_text("image,verdict\n0,verified\n")
+    tool = f"[bold]t[/]={tmp_path / 'other.csv'}"
+    code, out, err = command(
+        "table", path, "--columns", "network,[bold]t[/]", "--verdicts-of", tool
+    )
+    assert code == 0, err
+    assert "[bold]t[/] %" in out
+
+
 def test_images_are_a_row_each_that_names_its_run(ledger: Path, tmp_path: Path) -> None:
     path = tmp_path / "images.csv"
     assert command("table", ledger, "--images-frame", path)[0] == 0

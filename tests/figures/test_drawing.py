@@ -263,8 +263,6 @@ def test_what_is_left_out_is_told() -> None:
         plots.plot_accuracy([run(), run(loss="ibp", asked=9)], literature=())
     with pytest.warns(UserWarning, match=r"Not finished, 6 of 9 images"):
         plots.plot_stages([run(asked=9)])
-    with pytest.warns(UserWarning, match=r"one ε only: CC-IBP, α = 0.2, ε = 0.1, seed 1\."):
-        plots.plot_epsilon(RUNS[:3])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -18,7 +18,7 @@ from verify_pipeline.figures.series.flow import StageFlow, stage_flows
 from verify_pipeline.figures.series.labels import run_labels
 from verify_pipeline.figures.series.margins import common_bins, run_margins
 from verify_pipeline.figures.series.training import read_metrics, training_curves
-from verify_pipeline.problem import TIED, StageResult
+from verify_pipeline.problem import TIED, Reason, StageResult
 from verify_pipeline.reporting.literature import Published
 from verify_pipeline.reporting.results import results
 
@@ -110,9 +110,9 @@ def test_a_verdict_at_one_epsilon_counts_at_the_others() -> None:
     high = run([record(1, V, "ibp")], epsilon=0.2, asked=4)
     ((*group,),) = by_network([low, high])
     curve = epsilon_curve(group, "a")
-    assert curve.epsilons == (0.1, 0.2)
-    assert curve.verified == (0.25, 0.25)
-    assert curve.at_most == (0.5, 0.5)
+    assert curve.epsilons == (0.0, 0.1, 0.2)
+    assert curve.verified == (0.75, 0.25, 0.25)  # at 0: all but the wrong one are right
+    assert curve.at_most == (0.75, 0.5, 0.5)
     assert (curve.images, curve.left_out) == (4, 1)
 
 
@@ -120,7 +120,28 @@ def test_ties_and_claims_of_other_tools_are_not_certified() -> None:
     tied = replace(record(0, V, "crown"), detail=TIED)
     claimed = record(1, V, "abcrown")
     curve = epsilon_curve([run([tied, claimed])], "a")
-    assert (curve.verified, curve.at_most) == ((0.0,), (1.0,))
+    assert (curve.verified, curve.at_most) == ((1.0, 0.0), (1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("reason", "stage", "right"),
+    [
+        (Reason.NOT_DECIDED, "clean", 1.0),
+        (Reason.NOT_FINITE, "clean", 0.0),
+        (Reason.TIMEOUT, "clean", 0.0),
+        (Reason.TIMEOUT, "crown", 1.0),
+    ],
+)
+def test_an_undecided_image_counts_at_zero_if_the_clean_check_is_done(
+    reason: Reason, stage: str, right: float
+) -> None:
+    curve = epsilon_curve([run([replace(record(0, U, stage), reason=reason)])], "a")
+    assert (curve.verified, curve.at_most) == ((right, 0.0), (1.0, 1.0))
+
+
+def test_an_image_without_a_verdict_is_not_known_to_be_right() -> None:
+    curve = epsilon_curve([run([record(0, V, "ibp")], asked=2)], "a")
+    assert (curve.verified, curve.at_most) == ((0.5, 0.5), (1.0, 1.0))
 
 
 def test_other_networks_and_other_boxes_are_other_curves() -> None:

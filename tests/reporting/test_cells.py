@@ -1,7 +1,5 @@
 """What a table says: which figure is best, what is quoted, what fits into a narrow terminal."""
 
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from verify_pipeline.reporting import (
     rendered,
     result_table,
     terminal_table,
-    write_table,
 )
 from verify_pipeline.reporting.table import Table
 
@@ -67,6 +64,15 @@ def test_a_table_is_narrowed_to_a_terminal_and_says_what_it_hides(width: int) ->
     assert sum(map(max, cells, heads)) + 3 * len(cells) < width
 
 
+def test_a_narrow_table_says_that_it_hides_intervals() -> None:
+    table = lifted(result_table(THREE, Layout(columns=("method", "alpha", "verified"))))
+    assert narrowed(table, 80) == table
+    assert column(table, "verified")[0] == "50.00 [23.7, 76.3]"
+    narrow = narrowed(table, 36)
+    assert column(narrow, "verified")[0] == "50.00"
+    assert narrow.notes[-1].startswith("Not shown: intervals over images. A wider terminal")
+
+
 def test_columns_that_are_asked_for_are_shown_in_that_order() -> None:
     table = result_table(THREE, Layout(columns=("verified", "method")))
     assert table.names == ("verified", "method")
@@ -102,6 +108,20 @@ def test_other_tools_are_columns_and_contradictions_are_told(tmp_path: Path) -> 
     assert "α,β-CROWN contradicts this package on net, image 6: one of the two is wrong." in (
         table.notes
     )
+
+
+@pytest.mark.parametrize("word", ["falsified", "unsafe", "sat", "violated", "unsafe-pgd"])
+def test_what_another_tool_falsifies_is_not_verified_and_may_contradict(
+    tmp_path: Path, word: str
+) -> None:
+    """Images 0 to 4 are verified here, 5 to 8 falsified, 9 is open."""
+    path = tmp_path / "tool.csv"
+    path.write_text("image,verdict\n" + "".join(f"{n},{word}\n" for n in (1, 6, 9)))
+    table = result_table([run(5, open_=1)], Layout(others=(read_other_verdicts("T", path),)))
+    assert column(table, "T") == ["0.00"]
+    assert "T has no verdict on 7 images of net." in table.notes
+    (told,) = (note for note in table.notes if "contradicts" in note)
+    assert "image 1:" in told
 
 
 @pytest.mark.parametrize(
@@ -147,31 +167,13 @@ def test_verdicts_that_may_be_of_several_runs_are_refused(tmp_path: Path) -> Non
 def test_every_format_escapes_names() -> None:
     runs = [run(5, name="a_b&c|<i>"), run(6, name="d", alpha=0.3)]
     table = result_table(runs)
-    assert r"a\_b\&c|<i>" in as_latex(table, "c")
+    assert r"a\_b\&c$|$$<$i$>$" in as_latex(table, "c")
     assert "a_b&amp;c|&lt;i&gt;" in as_html(table)
     assert "a_b&c\\|<i>" in as_markdown(runs, "c")
     assert "<b>60.00" in as_html(table)
     assert r"\textbf{60.00 [31.3, 83.2]}" in as_latex(table, "c")
     assert "**60.00 [31.3, 83.2]**" in as_markdown(runs, "c")
     assert rendered(runs, "csv", "c").startswith("network,method,alpha,")
-
-
-@pytest.mark.parametrize("layout", [Layout(), Layout(literature=True), Layout(by=("method",))])
-def test_a_table_compiles(tmp_path: Path, layout: Layout) -> None:
-    compiler = shutil.which("pdflatex") or shutil.which("tectonic")
-    if compiler is None:
-        pytest.skip("neither pdflatex nor tectonic is installed: LaTeX was not compiled")
-    runs = [*THREE, run(3, open_=1, loss="sabr", name="50%_{x}~#^$\\&")]
-    write_table(runs, tmp_path, "results", "verify-pipeline table a --out $x_%", layout)
-    text = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
-    text += "\\input{results.tex}\\end{document}\n"
-    (tmp_path / "paper.tex").write_text(text)
-    words = [compiler, "paper.tex"]
-    if compiler.endswith("pdflatex"):
-        words = [compiler, "-halt-on-error", "-interaction=nonstopmode", "paper.tex"]
-    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout[-2000:]
-    assert (tmp_path / "paper.pdf").stat().st_size > 0
 
 
 @pytest.mark.parametrize("name", ["verified", "Verified", "method", "Method", "train.x", "robust"])
@@ -209,3 +211,17 @@ def test_unfinished_runs_have_no_figure_of_another_tool(tmp_path: Path) -> None:
         table = result_table([part], layout)
         place = [column.name for column in table.columns].index("A")
         assert table.rows[0][place].text == "–"
+
+
+def test_a_line_break_in_a_name_breaks_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text("image,verdict\n0,verified\n")
+    layout = Layout(others=(read_other_verdicts("two\nlines|", path),))
+    runs = [run(5, open_=1, name="a\n\nb\x1b[1m")]
+    page = as_markdown(runs, "c", layout)
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert len(rows) == 3
+    assert "| two lines\\| % |" in rows[0]
+    assert rows[2].startswith("| a b [1m |")
+    assert all("a b [1m" in line for line in page.splitlines() if "[1m" in line)
+    assert "\x1b" not in page

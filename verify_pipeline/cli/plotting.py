@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KINDS = {
     "accuracy": "standard against verified accuracy, with Pareto fronts and published results",
-    "epsilon": "certified accuracy against ε, of ledgers with runs of several ε",
+    "epsilon": "certified accuracy against ε, from ε = 0 through every ε of a ledger",
     "training": "accuracies, losses and ε over the epochs, of run folders",
     "stages": "how many images each stage gets, what it decides, and its seconds",
     "cactus": "images decided against seconds an image",

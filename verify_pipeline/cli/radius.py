@@ -11,18 +11,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from verify_pipeline.cli import options, panels, questions
-from verify_pipeline.cli.arguments import (
-    named,
-    own_arrays,
-    tell_ignored,
-    this_command,
-)
+from verify_pipeline.cli.arguments import named, own_arrays, this_command
 from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.jobs import certification_of
+from verify_pipeline.cli.watching import reporter
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from verify_pipeline.certify.radii import RobustnessDistribution
     from verify_pipeline.data import Split
 
 UpTo = Annotated[
@@ -55,6 +50,14 @@ Timeout = Annotated[
         rich_help_panel=panels.SEARCH,
     ),
 ]
+LedgerFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="SQLite file of verdicts. Default: radius.sqlite beside the network. With the ledger "
+        "of `certify`, the two commands use each other's verdicts.",
+        rich_help_panel=panels.OUTPUT,
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -81,9 +84,10 @@ class RadiusQuestion:
 
 @dataclass(frozen=True)
 class RadiusSearchOptions(options.TriedOptions):
-    """The search's options, with a timeout for each ε, and the table."""
+    """The search's options, with a timeout for each ε, a ledger of its own, and the table."""
 
     timeout: Timeout = None
+    ledger: LedgerFile = None
     out: Out = None
 
 
@@ -95,21 +99,22 @@ def radius(
     asked: RadiusQuestion,
     tried: RadiusSearchOptions,
     where: options.Where,
+    shown: options.Shown,
 ) -> None:
     """Find each image's radius: the largest ε that is verified, the smallest one falsified.
 
     All images are bisected together, so that one command gives the certified accuracy at every ε,
-    and the average certified radius. Every verdict is written to the ledger at once. What `certify`
-    decided is used, and what is decided here is used by `certify`. If it is interrupted, the same
-    command continues.
+    and the average certified radius. Every verdict is written to the ledger at once. If it is
+    interrupted, the same command continues.
     """
     from verify_pipeline import radius as composed
     from verify_pipeline.atomic_write import check_folder
     from verify_pipeline.certify.settings import plan
-    from verify_pipeline.run_folders import LEDGER
+    from verify_pipeline.run_folders import RADII
 
+    told = reporter(shown)
     named("NETWORK", network)
-    ledger = network.with_name(LEDGER) if tried.ledger is None else tried.ledger
+    ledger = network.with_name(RADII) if tried.ledger is None else tried.ledger
     named("--ledger", ledger)
     if tried.out is not None:
         named("--out", tried.out)
@@ -126,7 +131,7 @@ def radius(
         if own is None
         else own.read(job.network.outputs, question)
     )
-    tell_ignored(plan(job.settings), job.settings.search)
+    told.ignored(plan(job.settings), job.settings.search)
     found = composed.radius(
         job.network,
         images,
@@ -134,15 +139,15 @@ def radius(
         steps=composed.STEPS if steps is None else steps,
         question=question,
         ledger=ledger,
+        observer=told.certification,
         device=where.device,
-        progress=True,
+        progress=told.progress,
     )
-    _show(found, ledger)
+    told.radii(found, ledger)
     if tried.out is not None:
         from verify_pipeline.reporting import write_radii
 
-        for path in write_radii(found, tried.out.parent, tried.out.name, this_command()):
-            typer.echo(f"wrote {path}")
+        told.wrote(write_radii(found, tried.out.parent, tried.out.name, this_command()))
 
 
 STEP_OPTIONS = ("steps", "tolerance")
@@ -152,39 +157,31 @@ def _steps(up_to: str, asked: RadiusQuestion) -> int | None:
     """The number of steps that `--steps` or `--tolerance` says; None: neither was given.
 
     Raises:
-        ConfigError: both were given, or a number is none.
+        ConfigError: both were given, or a number is not in its range.
     """
-    from verify_pipeline.certify.brackets import meant_fraction
-    from verify_pipeline.settings import number
-
+    largest = _exact("--up-to", up_to)
+    if not 0 < largest <= 1:
+        raise ConfigError("--up-to", expected="a number above 0, and at most 1", got=up_to)
     if asked.tolerance is None:
         return asked.steps
     if asked.steps is not None:
         raise ConfigError("--steps and --tolerance", expected="one of them", got="both")
-    exact: list[Fraction] = []
-    for option, text in (("--up-to", up_to), ("--tolerance", asked.tolerance)):
-        try:
-            exact.append(meant_fraction(number(text)))
-        except ValueError as error:
-            raise ConfigError(f"{option}: {error}") from None
-    largest, tolerance = exact
+    tolerance = _exact("--tolerance", asked.tolerance)
     if tolerance <= 0:
         raise ConfigError("--tolerance", expected="a number > 0", got=asked.tolerance)
     return max(math.ceil(largest / tolerance), 1)
 
 
-def _show(found: RobustnessDistribution, ledger: Path) -> None:
-    """Print the tables with their notes; remarks go to standard error."""
-    from rich.console import Console
+def _exact(option: str, text: str) -> Fraction:
+    """The number that was typed.
 
-    from verify_pipeline.reporting import radii_as_rich, radii_notes, radii_title
+    Raises:
+        ConfigError: it is none.
+    """
+    from verify_pipeline.certify.brackets import meant_fraction
+    from verify_pipeline.settings import number
 
-    console = Console(highlight=False)
-    console.print(radii_title(found), markup=False, soft_wrap=True)
-    for table in radii_as_rich(found):
-        console.print(table)
-    for note in radii_notes(found):
-        console.print(note, markup=False)
-    for remark in found.remarks:
-        typer.echo(f"warning: {remark}", err=True)
-    typer.echo(f"ledger: {ledger}")
+    try:
+        return meant_fraction(number(text))
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None

@@ -1,8 +1,8 @@
-"""Tables on a terminal: one line per run if they fit, otherwise one column per run."""
+"""Tables on a terminal: one line for each run if they fit, else one column for each run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from rich import box
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from verify_pipeline.certify.radii import RobustnessDistribution
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.onnx import ExportReport
 from verify_pipeline.reporting import (
@@ -17,6 +18,9 @@ from verify_pipeline.reporting import (
     as_rich,
     lifted,
     narrowed,
+    radii_as_rich,
+    radii_notes,
+    radii_title,
     seconds_by_stage,
     terminal_table,
 )
@@ -42,14 +46,23 @@ def show_summaries(summaries: Sequence[Summary], layout: Layout = PLAIN) -> None
     if table.common:
         console.print("; ".join(table.common), markup=False)
     drawn = as_rich(replace(table, notes=()))  # a caption would be as narrow as the table
-    console.print(drawn if _fits(drawn, console) else _turned(drawn))
+    for part in [drawn] if _fits(drawn, console) else _turned(drawn, console):
+        console.print(part)
     for note in [*table.notes, seconds_by_stage(summaries)]:
         if note:
             console.print(note, markup=False)
-    for remark in (remark for summary in summaries for remark in summary.remarks):
-        Console(stderr=True, highlight=False).print(
-            f"warning: {remark}", markup=False, soft_wrap=True
-        )
+    _warn(remark for summary in summaries for remark in summary.remarks)
+
+
+def show_radii(found: RobustnessDistribution) -> None:
+    """Print the tables of radii with their notes; remarks go to standard error."""
+    console = Console(highlight=False)
+    console.print(radii_title(found), markup=False, soft_wrap=True)
+    for table in radii_as_rich(found):
+        console.print(table)
+    for note in radii_notes(found):
+        console.print(note, markup=False)
+    _warn(found.remarks)
 
 
 def show_rows(rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
@@ -94,16 +107,45 @@ def _columns(rows: Sequence[Sequence[str]]) -> Table:
     return _plain_table(list(zip(*rows, strict=True)))
 
 
+def _warn(remarks: Iterable[str]) -> None:
+    for remark in remarks:
+        Console(stderr=True, highlight=False).print(
+            f"warning: {remark}", markup=False, soft_wrap=True
+        )
+
+
 def _fits(table: Table, console: Console) -> bool:
     return table.__rich_measure__(console, console.options).maximum <= console.width
 
 
-def _turned(table: Table) -> Table:
-    """Rows as columns; the first, which names the runs, becomes the heading."""
-    lines = [[str(column.header), *map(str, column.cells)] for column in table.columns]
-    turned = Table(box=box.SIMPLE_HEAD)
-    for place, cell in enumerate(lines[0]):
-        turned.add_column(cell, justify="right" if place else "left", overflow="fold")
-    for line in lines[1:]:
-        turned.add_row(*line)
-    return turned
+def _turned(table: Table, console: Console) -> list[Table]:
+    """Rows as columns, in as many tables as it takes to break no word.
+
+    The first column, which names the runs, becomes the heading.
+    """
+    headings, *runs = zip(
+        *([str(column.header), *map(str, column.cells)] for column in table.columns), strict=True
+    )
+    parts: list[Table] = []
+    shown: list[tuple[str, ...]] = []
+    for run in runs:
+        wider = _of_columns(headings, [*shown, run])
+        if shown and not _fits(wider, console):
+            shown = []
+        shown.append(run)
+        if len(shown) > 1:
+            parts[-1] = wider
+        else:
+            parts.append(_of_columns(headings, shown))
+    return parts
+
+
+def _of_columns(headings: Sequence[str], runs: Sequence[Sequence[str]]) -> Table:
+    """A table with the headings as its first column, and a column for each run."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(headings[0], overflow="fold")
+    for run in runs:
+        table.add_column(run[0], justify="right", overflow="fold")
+    for line in zip(headings[1:], *(run[1:] for run in runs), strict=True):
+        table.add_row(*line)
+    return table

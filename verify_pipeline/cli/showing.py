@@ -15,6 +15,8 @@ from verify_pipeline.cli.options import DataRoot
 from verify_pipeline.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from matplotlib.figure import Figure
     from torch import Tensor
 
@@ -100,16 +102,32 @@ def show(
     if len(rows) == 1:
         _show_one(rows[0], shown, png)
         return
-    if png is not None:
-        numbers = ", ".join(str(row.number) for row in rows)
-        raise ConfigError(
-            "--png",
-            expected="one run",
-            got=f"several with a verdict on image {image}: {numbers}",
-            remedy="Choose one with --run.",
-        )
+    of_one_run = {
+        "--network": shown.network,
+        "--images": shown.images,
+        "--labels": shown.labels,
+        "--png": png,
+    }
+    _refuse_of_one_run(rows, of_one_run)
     typer.echo("\n".join(rows_as_lines(rows)))
     typer.echo("\n--run N shows one of them in full.")
+
+
+def _refuse_of_one_run(rows: Sequence[ImageRow], typed: Mapping[str, Path | None]) -> None:
+    """Refuse options of one run if there are several.
+
+    Raises:
+        ConfigError: one of them was given.
+    """
+    given = [name for name, value in typed.items() if value is not None]
+    if given:
+        numbers = ", ".join(str(row.number) for row in rows)
+        raise ConfigError(
+            " and ".join(given),
+            expected="one run",
+            got=f"several with a verdict on image {rows[0].record.index}: {numbers}",
+            remedy="Choose one with --run.",
+        )
 
 
 def _epsilon(text: str | None) -> float | None:

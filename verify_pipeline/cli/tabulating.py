@@ -101,10 +101,13 @@ def table(ledgers: Ledgers, shown: TableOptions, files: TableFiles) -> None:
     from verify_pipeline import reports
     from verify_pipeline.cli.show import show_summaries
     from verify_pipeline.reporting import Layout, read_other_verdicts, rendered, write_images
+    from verify_pipeline.reporting.files import check_images_path
 
     for option, path in (("--out", files.out), ("--images-frame", files.images_frame)):
         if path is not None:
             named(option, path)
+    if files.images_frame is not None:
+        check_images_path(files.images_frame)
     others = pairs_of(shown.verdicts_of, "--verdicts-of")
     layout = Layout(
         _names(shown.by),
@@ -113,17 +116,17 @@ def table(ledgers: Ledgers, shown: TableOptions, files: TableFiles) -> None:
         tuple(read_other_verdicts(name, Path(path)) for name, path in others.items()),
     )
     results = reports.read_ledgers(ledgers)
+    written: list[Path] = []
+    if files.out is not None:
+        folder, name = files.out.parent, files.out.name
+        written += reports.tabulate(results, folder, name, this_command(), layout)
+    if files.images_frame is not None:
+        written.append(write_images(results, files.images_frame))
     as_text = files.format_ is Format.TEXT
     if as_text:
         show_summaries(results, layout)
     else:
         typer.echo(rendered(results, files.format_.value, this_command(), layout), nl=False)
-    written = []
-    if files.images_frame is not None:
-        written.append(write_images(results, files.images_frame))
-    if files.out is not None:
-        folder, name = files.out.parent, files.out.name
-        written += reports.tabulate(results, folder, name, this_command(), layout)
     for path in written:
         typer.echo(f"wrote {path}", err=not as_text)
 

@@ -14,6 +14,7 @@ from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from verify_pipeline.certify.contract import Observer
+    from verify_pipeline.certify.radii import RobustnessDistribution
     from verify_pipeline.certify.settings import Plan
     from verify_pipeline.certify.tally import Summary
     from verify_pipeline.config import Recipe
@@ -51,6 +52,9 @@ class Reporter(Protocol):
     def certified(self, summary: Summary, ledger: Path) -> None:
         """A certification is finished."""
 
+    def radii(self, found: RobustnessDistribution, ledger: Path) -> None:
+        """A search for radii is finished."""
+
     def wrote(self, files: Sequence[Path]) -> None:
         """Files were made, after everything else."""
 
@@ -82,6 +86,11 @@ class _ForPeople:
         _show(summary)
         typer.echo(f"ledger: {ledger}")
 
+    def radii(self, found: RobustnessDistribution, ledger: Path) -> None:
+        """The tables, and where the verdicts are."""
+        _show_radii(found)
+        typer.echo(f"ledger: {ledger}")
+
     def wrote(self, files: Sequence[Path]) -> None:
         """A line for each."""
         typer.echo("\n".join(f"wrote {path}" for path in files))
@@ -106,6 +115,10 @@ class _Quiet:
     def certified(self, summary: Summary, ledger: Path) -> None:
         """The table."""
         _show(summary)
+
+    def radii(self, found: RobustnessDistribution, ledger: Path) -> None:
+        """The tables."""
+        _show_radii(found)
 
     def wrote(self, files: Sequence[Path]) -> None:
         """Nothing."""
@@ -142,6 +155,10 @@ class _AsJson:
         """``finished``, with the counts of the table."""
         self._lines.certified(summary, ledger)
 
+    def radii(self, found: RobustnessDistribution, ledger: Path) -> None:
+        """``finished``, with the radius of each image."""
+        self._lines.radii(found, ledger)
+
     def wrote(self, files: Sequence[Path]) -> None:
         """``wrote``."""
         self._lines.wrote([*self._exported, *files])
@@ -151,6 +168,12 @@ def _show(summary: Summary) -> None:
     from verify_pipeline.cli.show import show_summaries
 
     show_summaries([summary])
+
+
+def _show_radii(found: RobustnessDistribution) -> None:
+    from verify_pipeline.cli.show import show_radii
+
+    show_radii(found)
 
 
 def reporter(shown: Shown) -> Reporter:

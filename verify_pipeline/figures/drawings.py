@@ -80,30 +80,25 @@ def accuracy(
 def epsilon(results: Sequence[Summary], width: Width = "column") -> Drawing:
     """The figure of ``plots.plot_epsilon``."""
     groups = by_network(results)
-    several = [group for group in groups if len({run.info.epsilon for run in group}) > 1]
+    chosen = [group for group in groups if any(run.info.epsilon and run.records for run in group)]
     known = sorted({run.info.epsilon for run in results if run.info.epsilon is not None})
     _need(
         "epsilon",
-        several,
-        "verdicts of one network at two values of ε or more",
+        chosen,
+        "verdicts at an ε above 0",
         f"{len(groups)} networks, ε = {', '.join(f'{each:g}' for each in known) or 'none'}",
-        "Certify the network with another --epsilon into the same ledger.",
+        "Certify the network with an --epsilon, or find its radii.",
     )
-    labels = run_labels([group[0] for group in several], without=("epsilon",))
-    curves = [epsilon_curve(group, label) for group, label in zip(several, labels, strict=True)]
+    labels = run_labels([group[0] for group in chosen], without=("epsilon",))
+    curves = [epsilon_curve(group, label) for group, label in zip(chosen, labels, strict=True)]
     drawn = [curve for curve in curves if curve.images]
     _need("epsilon", drawn, "images that were asked for at every ε", "none")
     notes = [_of_images(curve) for curve in curves if curve.left_out]
-    single = [group[0] for group in groups if len({run.info.epsilon for run in group}) == 1]
     return Drawing(
         _drawn(lambda: draw_epsilon(drawn, width), width),
         "Certified accuracy against ε",
         words.describe_epsilon(drawn),
-        (
-            *(f"Not drawn, as it has one ε only: {n}." for n in _labelled(results, single)),
-            *notes,
-            *_without_glyphs(labels),
-        ),
+        (*notes, *_without_glyphs(labels)),
     )
 
 

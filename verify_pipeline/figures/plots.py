@@ -45,7 +45,7 @@ def plot_accuracy(
 
 
 def plot_epsilon(results: Sequence[Summary], *, width: Width = "column") -> Figure:
-    """Plot certified accuracy against ε: a line for each network that has runs of several ε.
+    """Plot certified accuracy against ε: a line for each network, which begins at ε = 0.
 
     A verdict at one ε counts at the others as far as one box is in the other. Where images are
     undecided, a band reaches from the verified share to what no stage falsified.

@@ -9,11 +9,11 @@ from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.reporting.facts import asked_text, epsilon_text
 from verify_pipeline.reporting.literature import Published, published_for
-from verify_pipeline.reporting.notes import notes, reasons
+from verify_pipeline.reporting.notes import differences, notes, reasons
 from verify_pipeline.reporting.other_tools import OtherVerdicts, agreement, check_meant
 from verify_pipeline.reporting.results import ResultRow, results
 from verify_pipeline.reporting.statistics import Share
-from verify_pipeline.reporting.table import MISSING, Cell, Column, Table, lifted
+from verify_pipeline.reporting.table import MISSING, Cell, Column, Table, lifted, one_line
 from verify_pipeline.reporting.tables import PERCENTAGES, WITH_INTERVALS, seconds_table, verified_by
 
 HEADINGS = {
@@ -26,18 +26,21 @@ HEADINGS = {
     "split": "Split",
     "epsilon": "ε",
     "asked": "Asked",
+    "settings": "Settings",
+    "places": "Which images",
+    "file": "File's SHA-256",
     "seed": "Seed",
     "seeds": "Seeds",
     "runs": "Runs",
     "images": "Images",
     "standard": "Standard %",
-    "standard_to_paper": "Δ paper",
+    "standard_to_paper": "Standard − paper",
     "attack_robust": "Attack-robust %",
     "ibp_verified": "IBP %",
     "crown_verified": "CROWN %",
     "alpha_crown_verified": "α-CROWN %",
     "verified": "Verified %",
-    "verified_to_paper": "Δ paper",
+    "verified_to_paper": "Verified − paper",
     "with_abcrown": "… or by α,β-CROWN %",
     "tied_as_deployed": "Tied as deployed %",
     "robust": "Robust %",
@@ -50,16 +53,19 @@ HEADINGS = {
 """Columns by name, in their order. Settings of trainings are columns named by their keys, verdicts
 of other tools columns named by the tool."""
 
-_TO_PAPER = "the figure before it less the published one of that method, whose network may differ"
+_TO_PAPER = "{} less the published one of that method, whose network may differ"
 
 MEANINGS = {
     **PERCENTAGES,
     "robust": "verified, to not falsified by any stage: no method can verify more",
-    "standard_to_paper": _TO_PAPER,
-    "verified_to_paper": _TO_PAPER,
+    "standard_to_paper": _TO_PAPER.format("standard accuracy"),
+    "verified_to_paper": _TO_PAPER.format("verified accuracy"),
 }
 
-TEXTS = ("network", "method", "architecture", "data_set", "split", "epsilon", "asked", "source")
+TEXTS = (
+    *("network", "method", "architecture", "data_set", "split", "epsilon", "asked"),
+    *("settings", "places", "file", "source"),
+)
 _FACTS = (*TEXTS, "alpha", "sabr_lambda", "seed")
 _SECONDS = ("seconds", "mean_seconds", "most_seconds")
 _UNCHECKED = "†: published, but not yet compared with the paper's own table."
@@ -89,11 +95,11 @@ PLAIN = Layout()
 
 @dataclass(frozen=True)
 class _Line:
-    """A row: its cells and figures by column, and what it may be compared with."""
+    """A row: its cells by column, its own figures, and the question and images that they are of."""
 
     cells: Mapping[str, Cell]
-    figures: Mapping[str, float]
-    question: tuple[object, ...]
+    figures: Mapping[str, float] = field(default_factory=dict)
+    compared: tuple[object, ...] = ()
 
 
 def result_table(summaries: Sequence[Summary], layout: Layout = PLAIN) -> Table:
@@ -114,7 +120,7 @@ def result_table(summaries: Sequence[Summary], layout: Layout = PLAIN) -> Table:
     lines = [_own(row, papers, layout) for row in rows] + [_quoted(paper) for paper in papers]
     names = _names(lines)
     told = [*notes(summaries), *(f"Undecided: {reason}." for reason in reasons(summaries))]
-    told += agreement(summaries, layout.others) + _averaged(rows)
+    told += agreement(summaries, layout.others) + _averaged(rows) + differences(summaries)
     told += [_UNCHECKED] if any(not paper.checked for paper in papers) else []
     sources = (*("" for _ in rows), *(paper.source for paper in papers))
     cells = tuple(
@@ -183,13 +189,12 @@ def _own(row: ResultRow, papers: Sequence[Published], layout: Layout) -> _Line:
         for name, published in (("standard", paper.standard), ("verified", paper.verified)):
             if name in figures:
                 cells[f"{name}_to_paper"] = Cell(_signed(figures[name] - published))
-    return _Line(cells, figures, row.question)
+    return _Line(cells, figures, (*row.question, row.group.images))
 
 
 def _quoted(paper: Published) -> _Line:
     """The line of a published result."""
     mark = "" if paper.checked else "†"
-    figures = {"standard": paper.standard, "verified": paper.verified}
     facts = {
         "method": paper.method,
         "architecture": paper.network,
@@ -199,8 +204,8 @@ def _quoted(paper: Published) -> _Line:
         "source": paper.source,
     }
     cells = {name: Cell(text) for name, text in facts.items()}
-    cells |= {name: Cell(f"{value:.2f}{mark}") for name, value in figures.items()}
-    return _Line(cells, figures, (paper.data, "test", facts["epsilon"], ""))
+    cells |= {name: Cell(f"{getattr(paper, name):.2f}{mark}") for name in WITH_INTERVALS}
+    return _Line(cells)
 
 
 def _says(row: ResultRow, name: str) -> bool:
@@ -249,28 +254,17 @@ def _chosen(columns: Sequence[str], names: Sequence[str]) -> Sequence[str]:
 
 
 def _marked(lines: Sequence[_Line]) -> list[_Line]:
-    """The lines, with the best figure of each column among those of one question marked.
-
-    Nothing is marked where own lines of a question are of different numbers of images.
-    """
-    images: dict[tuple[object, ...], set[str]] = {}
-    for line in lines:
-        if "images" in line.cells:
-            images.setdefault(line.question, set()).add(line.cells["images"].text)
-    best: dict[tuple[object, ...], float] = {}
-    count: dict[tuple[object, ...], int] = {}
+    """The lines, with the best figure of each column among own results on the same question."""
+    figures: dict[tuple[object, ...], list[float]] = {}
     for line in lines:
         for name, figure in line.figures.items():
-            key = (name, *line.question)
-            best[key] = max(best.get(key, figure), figure)
-            count[key] = count.get(key, 0) + 1
+            figures.setdefault((name, *line.compared), []).append(round(figure, 2))
     marked = []
     for line in lines:
         cells = dict(line.cells)
         for name, figure in line.figures.items():
-            key = (name, *line.question)
-            alike = len(images.get(line.question, ())) == 1
-            if alike and count[key] > 1 and round(figure, 2) == round(best[key], 2):
+            rivals = figures[name, *line.compared]
+            if len(rivals) > 1 and round(figure, 2) == max(rivals):
                 cells[name] = replace(cells[name], best=True)
         marked.append(replace(line, cells=cells))
     return marked
@@ -290,8 +284,8 @@ def _fact(value: object) -> Cell:
     if value is None:
         return Cell(MISSING)
     if isinstance(value, tuple):
-        return Cell(", ".join(map(str, value)))
-    return Cell(f"{value:g}" if isinstance(value, float) else str(value))
+        return Cell(one_line(", ".join(map(str, value))))
+    return Cell(f"{value:g}" if isinstance(value, float) else one_line(str(value)))
 
 
 def _share(share: Share, name: str) -> Cell:

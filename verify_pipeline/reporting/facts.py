@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from verify_pipeline import strict_json
@@ -20,6 +20,9 @@ METHODS = {
     "crown-ibp": "CROWN-IBP",
 }
 """A loss's name in recipes -> the method's name in papers."""
+
+SHOWN_DIGITS = 8
+"""Digits that tables show of a SHA-256."""
 
 _DIGITS = 18
 """Digits of a seed at most."""
@@ -45,6 +48,8 @@ class RunFacts:
         asked: what else differs from the usual question; empty: nothing.
         training: settings of the training by dotted key, such as ``train.optimiser.l1``; empty:
             unknown.
+        certification: settings that decide what is tried, likewise, such as ``attack.steps``;
+            empty: unknown.
     """
 
     file: str
@@ -59,6 +64,7 @@ class RunFacts:
     box: str
     asked: str
     training: Mapping[str, object] = field(default_factory=dict, compare=False)
+    certification: Mapping[str, object] = field(default_factory=dict, compare=False)
 
 
 def facts(summary: Summary) -> RunFacts:
@@ -66,7 +72,7 @@ def facts(summary: Summary) -> RunFacts:
     info = summary.info
     # other exporters mean other things by the same words
     notes = info.notes if "verify_pipeline" in info.notes else {}
-    training = _training(notes.get("training"))
+    training = _settings("train.", notes.get("training"))
     loss = notes.get("loss", "")
     return RunFacts(
         file=info.network_name,
@@ -81,7 +87,13 @@ def facts(summary: Summary) -> RunFacts:
         box=epsilon_text(info.epsilon) or info.run.perturbation.split("; ")[0],
         asked=asked_text(info),
         training=training,
+        certification=_settings("", info.settings),
     )
+
+
+def allowed(summary: Summary) -> float | None:
+    """The most seconds that a command of a run allowed for an image; None: no verdict is there."""
+    return max((record.timeout for record in summary.records), default=None)
 
 
 def epsilon_text(epsilon: float | None) -> str:
@@ -111,19 +123,21 @@ def asked_text(info: RunInfo) -> str:
     return "; ".join([*words, *([] if specification == "margins" else [specification])])
 
 
-def _training(text: str | None) -> dict[str, object]:
-    """Settings of a training by dotted key, from a note's JSON."""
+def _settings(prefix: str, text: str | None) -> dict[str, object]:
+    """Settings by dotted key, from JSON; none if it is no object."""
     try:
         found = strict_json.parse(text or "{}")
-        return dict(_flattened("train", found)) if isinstance(found, dict) else {}
+        return dict(_flattened(prefix, found)) if isinstance(found, dict) else {}
     except ValueError:
         return {}
 
 
-def _flattened(prefix: str, value: object) -> list[tuple[str, object]]:
-    if not isinstance(value, dict):
-        return [(prefix, tuple(value) if isinstance(value, list) else value)]
-    return [pair for key, each in value.items() for pair in _flattened(f"{prefix}.{key}", each)]
+def _flattened(prefix: str, settings: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flattened(f"{prefix}{key}.", value)
+        else:
+            yield f"{prefix}{key}", tuple(value) if isinstance(value, list) else value
 
 
 def _number(value: object) -> float | None:

@@ -74,11 +74,8 @@ def write_images(summaries: Sequence[Summary], path: Path) -> Path:
         DataError: there is nothing to write, or the file cannot be written.
         DependencyError: Parquet needs pyarrow, which is not installed.
     """
+    check_images_path(path)
     _refuse_nothing(summaries, path.stem)
-    if path.suffix not in (".csv", ".parquet"):
-        raise ConfigError(
-            f"images {path}", expected="a file that ends in .csv or .parquet", got=path.suffix
-        )
     frame = images_frame(summaries)
     if path.suffix == ".csv":
         return write_whole(path, frame.to_csv(index=False, lineterminator="\n"))
@@ -90,6 +87,18 @@ def write_images(summaries: Sequence[Summary], path: Path) -> Path:
             "pyarrow is not installed", remedy="Install it with: pip install pyarrow"
         ) from None
     return write_whole(path, raw.getvalue())
+
+
+def check_images_path(path: Path) -> None:
+    """Refuse a file of images whose ending is not that of a format.
+
+    Raises:
+        ConfigError: it is neither ``.csv`` nor ``.parquet``.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise ConfigError(
+            f"images {path}", expected="a file that ends in .csv or .parquet", got=path.suffix
+        )
 
 
 def images_frame(summaries: Sequence[Summary]) -> pd.DataFrame:

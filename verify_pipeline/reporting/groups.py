@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import ConfigError
-from verify_pipeline.reporting.facts import RunFacts, facts
+from verify_pipeline.reporting.facts import SHOWN_DIGITS, RunFacts, allowed, facts
 
 NAMES = (
     "network",
@@ -53,12 +53,14 @@ class RunGroup:
             None.
         summaries: the runs, at least one.
         seeds: how many different seeds the runs have; None: some seed is unknown.
+        images: that verdicts were asked for, as ``0:60,70``; the same in all runs.
         averaged: names of what else differs among the runs.
     """
 
     keys: Mapping[str, object]
     summaries: tuple[Summary, ...]
     seeds: int | None
+    images: str
     averaged: tuple[str, ...] = ()
 
 
@@ -92,14 +94,16 @@ def grouped(summaries: Sequence[Summary], by: Sequence[str] = ()) -> tuple[RunGr
         members.setdefault(key, []).append(run)
     groups = list(members.values())
     names = tuple(by) or _distinguishing(groups)
-    asked = tuple(name for name in _OF_QUESTION if name not in names)
-    return tuple(_group(group, (*names, *asked)) for group in groups)
+    names += tuple(name for name in _OF_QUESTION if name not in names)
+    names += _told_apart(groups, names)
+    return tuple(_group(group, names) for group in groups)
 
 
 def described(summaries: Sequence[Summary]) -> list[dict[str, object]]:
-    """For each run, the values of those :data:`NAMES` that some run has."""
+    """For each run, the values of those :data:`NAMES` that some run has, and what they leave."""
     runs = [_Described.of(summary) for summary in summaries]
-    names = [name for name in NAMES if any(run.value(name) not in (None, "") for run in runs)]
+    names = tuple(name for name in NAMES if any(run.value(name) not in (None, "") for run in runs))
+    names += _told_apart([[run] for run in runs], names)
     return [{name: run.value(name) for name in names} for run in runs]
 
 
@@ -139,16 +143,25 @@ class _Described:
             "epsilon": one.box,
             "asked": one.asked,
             "seed": one.seed,
+            "settings": self.summary.info.run.settings[:SHOWN_DIGITS],
+            "places": self.images,
+            "file": self.summary.info.run.network[:SHOWN_DIGITS],
+            "timeout": allowed(self.summary),
         }
         return named[name] if name in named else _hashable(one.training.get(name))
 
     @property
+    def images(self) -> str:
+        """The images that verdicts were asked for."""
+        asked, decided = self.summary.asked, self.summary.decided
+        return (decided if asked is None else asked.union(decided)).text
+
+    @property
     def question(self) -> Hashable:
         """What was asked of which images, and what was tried: never averaged over."""
-        run, summary = self.summary.info.run, self.summary
-        images = summary.decided if summary.asked is None else summary.asked.union(summary.decided)
+        run = self.summary.info.run
         words = (run.perturbation, run.specification, run.settings)
-        return (run.data_set, run.split, *words, images.text)
+        return (run.data_set, run.split, *words, self.images)
 
     @property
     def identity(self) -> Hashable:
@@ -172,16 +185,36 @@ def _distinguishing(groups: Sequence[Sequence[_Described]]) -> tuple[str, ...]:
         if name in _OF_QUESTION or any(_common(group, name) is not None for group in groups)
     ]
     names = [name for name in names if name != "seed"]
+    alike = _alike(groups, names)
+    trained = sorted({key for run in runs for key in run.training} - _HAS_A_COLUMN)
+    settings = [key for key in trained if _differ(alike, key)]
+    place = names.index("data_set")
+    return (*names[:place], *settings, *names[place:])
+
+
+def _told_apart(groups: Sequence[Sequence[_Described]], names: Sequence[str]) -> tuple[str, ...]:
+    """Settings of the certification if any differ, and names without which rows would look alike.
+
+    These are the images that were asked for, and the networks' files.
+    """
+    found = ("settings",) if _differ([[group[0] for group in groups]], "settings") else ()
+    for name in ("places", "file"):
+        if _differ(_alike(groups, (*names, *found)), name):
+            found = (*found, name)
+    return found
+
+
+def _alike(groups: Sequence[Sequence[_Described]], names: Sequence[str]) -> list[list[_Described]]:
+    """The first runs of the groups, those together that look alike by names."""
     alike: dict[Hashable, list[_Described]] = {}
     for group in groups:
         alike.setdefault(tuple(_common(group, name) for name in names), []).append(group[0])
-    settings = [
-        key
-        for key in sorted({key for run in runs for key in run.training} - _HAS_A_COLUMN)
-        if any(len({run.value(key) for run in same}) > 1 for same in alike.values())
-    ]
-    place = names.index("data_set")
-    return (*names[:place], *settings, *names[place:])
+    return list(alike.values())
+
+
+def _differ(alike: Sequence[Sequence[_Described]], name: str) -> bool:
+    """Whether runs that look alike differ in something."""
+    return any(len({run.value(name) for run in same}) > 1 for same in alike)
 
 
 def _group(runs: Sequence[_Described], names: Sequence[str]) -> RunGroup:
@@ -189,9 +222,9 @@ def _group(runs: Sequence[_Described], names: Sequence[str]) -> RunGroup:
     seeds = {run.seed for run in runs}
     count = None if None in seeds else len(seeds)
     others = [name for name in NAMES if name not in ("network", "seed")]
-    others += sorted({key for run in runs for key in run.training} - _HAS_A_COLUMN)
-    averaged = tuple(name for name in others if len({run.value(name) for run in runs}) > 1)
-    return RunGroup(keys, tuple(run.summary for run in runs), count, averaged)
+    others += [*sorted({key for run in runs for key in run.training} - _HAS_A_COLUMN), "timeout"]
+    averaged = tuple(name for name in others if _differ([runs], name))
+    return RunGroup(keys, tuple(run.summary for run in runs), count, runs[0].images, averaged)
 
 
 def _common(runs: Sequence[_Described], name: str) -> Hashable:
@@ -201,4 +234,8 @@ def _common(runs: Sequence[_Described], name: str) -> Hashable:
 
 
 def _hashable(value: object) -> Hashable:
-    return value if isinstance(value, Hashable) else json.dumps(value, default=str)
+    try:
+        hash(value)
+    except TypeError:
+        return json.dumps(value, default=str)
+    return value

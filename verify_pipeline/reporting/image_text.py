@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -12,6 +14,9 @@ from verify_pipeline.certify.records import Record
 from verify_pipeline.problem import Status
 from verify_pipeline.reporting.facts import epsilon_text
 from verify_pipeline.reporting.image_details import Change, ImageRow
+
+LINE = 80
+"""Columns of a line of facts."""
 
 WIDTH = 14
 """Columns of the names of facts."""
@@ -173,4 +178,9 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _fact(name: str, value: str) -> str:
-    return f"{name:<{WIDTH}}  {value}".rstrip()
+    """A fact with its name, on as many lines as it needs; numbers stay behind their words."""
+    kept = re.sub(r" (?=[-+\d])", "\u00a0", value)
+    wide = LINE - WIDTH - 2
+    lines = textwrap.wrap(kept, wide, break_long_words=False, break_on_hyphens=False) or [""]
+    indent = "\n" + " " * (WIDTH + 2)
+    return f"{name:<{WIDTH}}  {indent.join(lines)}".replace("\u00a0", " ").rstrip()

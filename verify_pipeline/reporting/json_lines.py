@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from verify_pipeline.certify.contract import Observer
 from verify_pipeline.certify.job_plan import JobPlan
+from verify_pipeline.certify.radii import RobustnessDistribution
 from verify_pipeline.certify.records import RunInfo
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.problem import Verdict
@@ -64,6 +65,31 @@ class JsonLines:
             falsified_by_stage=tally.falsified,
             undecided_by_reason={name.lower(): count for name, count in tally.unknown.items()},
             remarks=list(summary.remarks),
+            ledger=str(ledger),
+        )
+
+    def radii(self, found: RobustnessDistribution, ledger: Path) -> None:
+        """A search for radii is finished: the radius of each image, and their average."""
+        lower, upper = found.average
+        fields = run_fields(found.info)
+        del fields["epsilon"], fields["perturbation"]
+        self.tell(
+            "finished",
+            job="radius",
+            **fields,
+            epsilons=list(found.grid),
+            average_at_least=lower,
+            average_at_most=upper,
+            radii=[
+                {
+                    "image": each.index,
+                    "verified_up_to": each.verified,
+                    "falsified_from": _finite(each.falsified),
+                    "gap": each.gap,
+                }
+                for each in found.images
+            ],
+            remarks=list(found.remarks),
             ledger=str(ledger),
         )
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.problem import Reason
-from verify_pipeline.reporting.facts import asked_text, epsilon_text
+from verify_pipeline.reporting.facts import SHOWN_DIGITS, allowed, asked_text, epsilon_text, facts
+from verify_pipeline.reporting.table import one_line
 
 
 def notes(summaries: Sequence[Summary]) -> list[str]:
@@ -41,6 +42,44 @@ def reasons(summaries: Sequence[Summary]) -> list[str]:
     ]
 
 
+def differences(summaries: Sequence[Summary]) -> list[str]:
+    """Notes on what runs were allowed and tried that others were not."""
+    told = []
+    seconds = {allowed(summary) for summary in summaries} - {None}
+    if len(seconds) > 1:
+        counts = ", ".join(f"{each:g}" for each in sorted(filter(None, seconds)))
+        told.append(f"Runs were allowed different seconds for an image: {counts}.")
+    settings = {summary.info.run.settings: facts(summary).certification for summary in summaries}
+    if len(settings) > 1:
+        told.append(f"Settings of the certification differ in {_differing(settings)}.")
+    return told
+
+
+def _differing(settings: Mapping[str, Mapping[str, object]]) -> str:
+    """What differs, with the value of each settings' digest where that is short."""
+    keys = dict.fromkeys(key for each in settings.values() for key in each)
+    words = []
+    for key in keys:
+        texts = {digest: _value(each.get(key, "none")) for digest, each in settings.items()}
+        if len(set(texts.values())) == 1:
+            continue
+        values = "; ".join(f"{digest[:SHOWN_DIGITS]}: {text}" for digest, text in texts.items())
+        words.append(f"{key} ({values})" if len(values) <= MOST_OF_VALUES else key)
+    more = [f"{len(words) - MOST_SETTINGS} more"] if len(words) > MOST_SETTINGS else []
+    return ", ".join([*words[:MOST_SETTINGS], *more]) or "what older ledgers do not name"
+
+
+def _value(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+MOST_SETTINGS = 6
+"""Settings that are named."""
+
+MOST_OF_VALUES = 120
+"""Characters that the values of a setting may take."""
+
+
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[one.name]} ({one.value})" for one in Reason if counts.get(one.name))
 
@@ -55,8 +94,8 @@ def _unfinished(summary: Summary) -> str:
     return (
         f"{_name(summary)} is not finished: {decided} of {requested} images decided, {undecided}"
         f"{summary.missing} without a verdict yet. Of all {requested}, at least {least:.2f} % are "
-        f"verified, and at most {most:.2f} % can be. The command that began it continues it, or "
-        "`certify` with the same question."
+        f"verified, and at most {most:.2f} % can be. `certify` with the same question decides the "
+        "rest; so does the command that began it, unless it is `radius`."
     )
 
 
@@ -74,4 +113,4 @@ def _name(summary: Summary) -> str:
     box = f"ε = {width}" if width else info.run.perturbation.split("; ")[0]
     asked = asked_text(info)
     question = f"{box}, {asked}" if asked else box
-    return f"{info.network_name} ({info.run.data_set} {info.run.split}, {question})"
+    return f"{one_line(info.network_name)} ({info.run.data_set} {info.run.split}, {question})"

@@ -12,6 +12,7 @@ import pandas as pd
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import DataError
 from verify_pipeline.problem import Status
+from verify_pipeline.reporting.table import one_line
 
 WORDS = {
     Status.VERIFIED: ("verified", "safe", "unsat", "holds", "robust"),
@@ -108,7 +109,7 @@ def read_other_verdicts(name: str, path: Path) -> OtherVerdicts:
                 expected=f"one verdict on image {image}",
                 got="another one than before",
             )
-    return OtherVerdicts(name.strip(), found)
+    return OtherVerdicts(one_line(name), found)
 
 
 def check_meant(summaries: Sequence[Summary], others: Iterable[OtherVerdicts]) -> None:
@@ -134,7 +135,7 @@ def agreement(summaries: Iterable[Summary], others: Sequence[OtherVerdicts]) -> 
     """Notes on images without a verdict of another tool, and on opposite verdicts."""
     told = []
     for summary in summaries:
-        file = summary.info.network_name
+        file = one_line(summary.info.network_name)
         for other in others:
             theirs = other.of(summary)
             missing = len(summary.records) - len(theirs)

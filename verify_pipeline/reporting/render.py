@@ -20,7 +20,7 @@ from verify_pipeline.reporting.cells import (
     with_seconds,
 )
 from verify_pipeline.reporting.notes import reasons
-from verify_pipeline.reporting.table import MISSING, Table
+from verify_pipeline.reporting.table import MISSING, Table, one_line
 from verify_pipeline.reporting.tables import seconds_table, stage_seconds
 
 
@@ -40,7 +40,7 @@ def as_rich(table: Table) -> RichTable:
     drawn = RichTable(box=box.SIMPLE_HEAD)
     for column in table.columns:
         drawn.add_column(
-            column.heading, justify="left" if column.is_text else "right", overflow="fold"
+            escape(column.heading), justify="left" if column.is_text else "right", overflow="fold"
         )
     for row in table.rows:
         texts = [escape(cell.text) for cell in row]
@@ -125,7 +125,7 @@ def seconds_by_stage(summaries: Sequence[Summary]) -> str:
 def markdown_table(table: Table) -> str:
     """The table alone, best figures in bold."""
     lines = [
-        [column.heading for column in table.columns],
+        [_plain(column.heading) for column in table.columns],
         ["---" if column.is_text else "---:" for column in table.columns],
         *(
             [f"**{_plain(cell.text)}**" if cell.best else _plain(cell.text) for cell in row]
@@ -138,4 +138,4 @@ def markdown_table(table: Table) -> str:
 def _plain(value: object) -> str:
     if value is None or value != value:  # NaN differs from itself
         return MISSING
-    return str(value).replace("|", "\\|")
+    return one_line(str(value)).replace("|", "\\|")

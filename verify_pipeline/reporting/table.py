@@ -80,6 +80,11 @@ class Table:
         return tuple(column.name for column in self.columns)
 
 
+def one_line(text: str) -> str:
+    """Text without line breaks and control characters, which names of files may have."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def lifted(table: Table, kept: Sequence[str] = ()) -> Table:
     """The table without the facts that all of its rows share; these become common phrases.
 
@@ -149,9 +154,11 @@ def narrowed(table: Table, width: int) -> Table:
         if name in names and (name != "network" or distinct):
             names.remove(name)
             hidden.append(table.columns[table.place(name)].heading)
-    if not hidden:
-        return short
-    told = f"Not shown: {', '.join(hidden)}. A wider terminal or --columns shows them."
+    left_out = ["intervals over images"] if short != table else []
+    left_out += [f"columns {', '.join(hidden)}"] if hidden else []
+    if not left_out:
+        return table
+    told = f"Not shown: {'; '.join(left_out)}. A wider terminal or --columns shows them."
     return replace(short.only(names), notes=(*table.notes, told))
 
 

@@ -39,10 +39,11 @@ def draw_image(pictures: ImagePictures, caption: ImageCaption) -> Figure:
         pictures: of the image.
         caption: its texts.
     """
-    panels: list[tuple[Picture, Sequence[str]]] = [(pictures.image, caption.image)]
+    panels: list[tuple[Picture, Sequence[str]]] = [(pictures.image, ("image", *caption.image))]
     if pictures.adversarial is not None and pictures.difference is not None:
         amplified = (f"difference × {pictures.factor:.3g}", "grey: not changed")
-        panels += [(pictures.difference, amplified), (pictures.adversarial, caption.adversarial)]
+        found = ("counterexample", *caption.adversarial)
+        panels += [(pictures.difference, amplified), (pictures.adversarial, found)]
     width = "column" if len(panels) == 1 else "page"
     figure = new_figure("column" if len(panels) == 1 else "page", HEIGHTS[width])
     for place, (picture, words) in enumerate(panels, 1):

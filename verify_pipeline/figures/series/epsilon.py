@@ -11,7 +11,7 @@ from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.certify.records import Record
 from verify_pipeline.certify.stage_verdicts import CLAIMING_STAGES
 from verify_pipeline.certify.tally import Summary
-from verify_pipeline.problem import Status
+from verify_pipeline.problem import Reason, Status
 
 Question = tuple[str, str, str, str, str]
 
@@ -42,7 +42,8 @@ class Radii:
     """What is known of one image at all ε.
 
     Attributes:
-        verified: the largest ε at which it is verified; -inf: none.
+        verified: the largest ε at which it is verified, 0 if only the image itself is known to be
+            right; -inf: nothing is known.
         falsified: the smallest ε at which it is falsified; inf: none.
     """
 
@@ -52,12 +53,15 @@ class Radii:
     def with_verdict(self, record: Record, epsilon: float) -> Radii:
         """The same with a verdict at one ε."""
         if record.status is Status.FALSIFIED:
-            least = 0.0 if record.stage == "clean" else epsilon
-            return Radii(self.verified, min(self.falsified, least))
+            if record.stage == "clean":
+                return Radii(self.verified, 0.0)
+            return Radii(max(self.verified, 0.0), min(self.falsified, epsilon))
         proved = record.status is Status.VERIFIED and record.stage not in CLAIMING_STAGES
         if proved and not record.tied:
             return Radii(max(self.verified, epsilon), self.falsified)
-        return self
+        # the first stage is the clean check, and later ones get what it finds right
+        is_right = record.stage != "clean" or record.reason is Reason.NOT_DECIDED
+        return Radii(max(self.verified, 0.0), self.falsified) if is_right else self
 
 
 def by_network(results: Iterable[Summary]) -> list[list[Summary]]:
@@ -73,7 +77,7 @@ def by_network(results: Iterable[Summary]) -> list[list[Summary]]:
 
 
 def epsilon_curve(results: Sequence[Summary], label: str) -> EpsilonCurve:
-    """The curve through every ε of some runs.
+    """The curve through 0 and every ε of some runs; at 0 it is the standard accuracy.
 
     A box inside a verified box is verified, and a box around a counterexample is falsified. So a
     verdict at one ε counts at the others. Only images that were asked for at every ε count, so that
@@ -94,7 +98,7 @@ def epsilon_curve(results: Sequence[Summary], label: str) -> EpsilonCurve:
             radii[record.index] = radii[record.index].with_verdict(record, _epsilon(result))
     images = set.intersection(*asked.values())
     known = [radii[index] for index in images]
-    epsilons = sorted(asked)
+    epsilons = sorted({0.0, *asked})
     count = max(len(known), 1)
     return EpsilonCurve(
         label,
