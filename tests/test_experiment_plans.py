@@ -27,7 +27,7 @@ def test_every_run_of_an_experiment_is_a_recipe(name: str, data: str) -> None:
     assert set(plan.figures) <= set(KINDS)
     assert all(each in NAMES or each.startswith("train.") for each in plan.by)
     for sweep, values in plan.grids.items():
-        grid = {key: tuple(map(_text, each)) for key, each in values.items()}
+        grid = {key: tuple(_text(key, value) for value in each) for key, each in values.items()}
         runs = runs_of(grid, 0, plan.seeds)
         overrides = _texts(plan.overrides[sweep])
         assert len(check_runs(plan.recipe, overrides, runs)) == len(runs)

@@ -10,6 +10,7 @@ from verify_pipeline.certify.contract import Observer
 from verify_pipeline.certify.pool import (
     LOSSES,
     PHASE,
+    STARTS,
     Event,
     Failed,
     ImageDecided,
@@ -145,10 +146,28 @@ def test_an_image_that_every_worker_is_lost_with_stays_open_alone() -> None:
 def test_a_worker_that_cannot_start_ends_the_certification() -> None:
     class Broken(Script):
         def start(self, worker: int) -> None:
+            self.started.append(worker)
             self._told.append((worker, Lost("No module named torch")))
 
-    with pytest.raises(ProcessError, match="worker 0; expected one that starts; got No module"):
-        decided(Broken(works), 10)
+    broken = Broken(works)
+    with pytest.raises(
+        ProcessError, match=r"worker 0; expected one that starts, .*; got No module"
+    ):
+        decided(broken, 10)
+    assert broken.started.count(0) == STARTS
+
+
+def test_a_worker_that_ends_while_it_starts_is_started_again() -> None:
+    class Late(Script):
+        def start(self, worker: int) -> None:
+            self.started.append(worker)
+            is_first = self.started.count(worker) == 1
+            self._told.append((worker, Lost("killed") if is_first else Ready()))
+
+    late = Late(works)
+    found, _ = decided(late, 10)
+    assert sorted(found) == list(range(10))
+    assert sorted(late.started) == [0, 0, 1, 1]
 
 
 def test_what_a_worker_refuses_is_raised() -> None:

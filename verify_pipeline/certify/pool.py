@@ -22,6 +22,9 @@ from verify_pipeline.problem import Reason, Status, Verdict
 PHASE = "all stages"
 """The name under which observers are told of the images that workers take through all stages."""
 
+STARTS = 2
+"""Attempts to start a worker: one that ends while it starts twice will not start."""
+
 LOSSES = 2
 """Workers that may be lost with an image before it stays open."""
 
@@ -175,6 +178,7 @@ class _Work:
         self._has: dict[int, list[int]] = {}
         self._idle: set[int] = set()
         self._starting: set[int] = set()
+        self._failed_starts: Counter[int] = Counter()
 
     def run(self, workers: int, decided_elsewhere: Callable[[], set[int]]) -> None:
         """Until no image waits and no worker has any."""
@@ -203,6 +207,7 @@ class _Work:
         match event:
             case Ready():
                 self._starting.discard(worker)
+                self._failed_starts[worker] = 0
                 self._has.pop(worker, None)
                 self._idle.add(worker)
             case ImageDecided(index, verdict):
@@ -215,10 +220,11 @@ class _Work:
 
     def _replace(self, worker: int, why: str) -> None:
         """Start a worker anew, and give its images to whoever is free first."""
-        if worker in self._starting:
+        self._failed_starts[worker] += worker in self._starting
+        if self._failed_starts[worker] == STARTS:
             raise ProcessError(
                 f"worker {worker}",
-                expected="one that starts",
+                expected=f"one that starts, at the attempt {STARTS} at the latest",
                 got=why,
                 remedy="Verdicts so far are in the ledger; the same command goes on.",
             )
