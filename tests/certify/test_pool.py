@@ -108,6 +108,18 @@ def test_what_others_decide_meanwhile_is_not_given_out() -> None:
     assert sorted(found) == list(range(1, 40, 2))
 
 
+def test_the_ledger_is_asked_once_a_batch_not_once_a_verdict() -> None:
+    asked: list[None] = []
+
+    def elsewhere() -> set[int]:
+        asked.append(None)
+        return set()
+
+    crew = Script(works)
+    decided(crew, 200, elsewhere)
+    assert len(asked) <= len(crew.given)
+
+
 def test_the_images_of_a_lost_worker_are_given_to_others() -> None:
     lost: list[tuple[int, ...]] = []
 

@@ -100,6 +100,11 @@ class WorkQueue:
     again: deque[tuple[int, ...]] = field(default_factory=deque)
     lost: Counter[int] = field(default_factory=Counter)
 
+    @property
+    def waits(self) -> bool:
+        """Whether an image waits for a worker."""
+        return bool(self.waiting or self.again)
+
     def next(self, decided: set[int]) -> tuple[int, ...]:
         """Images for a worker that is free; none if nothing waits.
 
@@ -185,19 +190,22 @@ class _Work:
         for worker in range(workers):
             self._start(worker)
         while True:
-            decided = decided_elsewhere()
-            for worker in sorted(self._idle):
-                batch = self._batches.next(decided)
-                if batch:
-                    self._idle.discard(worker)
-                    self._has[worker] = list(batch)
-                    self._crew.give(worker, batch)
+            if self._idle and self._batches.waits:
+                self._hand_out(decided_elsewhere())
             if not self._has and not self._starting:
                 return
-            if not self._has and not self._batches.waiting and not self._batches.again:
+            if not self._has and not self._batches.waits:
                 return
             for worker, event in self._crew.events():
                 self._take(worker, event)
+
+    def _hand_out(self, decided: set[int]) -> None:
+        for worker in sorted(self._idle):
+            batch = self._batches.next(decided)
+            if batch:
+                self._idle.discard(worker)
+                self._has[worker] = list(batch)
+                self._crew.give(worker, batch)
 
     def _start(self, worker: int) -> None:
         self._starting.add(worker)
