@@ -1,5 +1,6 @@
 """Workers of Ray certify as one process does, also when one of them is killed."""
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,23 @@ from verify_pipeline.certify.pool import Lost
 from verify_pipeline.certify.ray_workers import Cluster, RayCrew
 from verify_pipeline.errors import ConfigError, DependencyError
 from verify_pipeline.problem import Verdict
+
+
+@pytest.fixture(scope="module")
+def ray() -> None:
+    """Ray, where it is installed and starts: it needs shared memory and sockets of its own."""
+    pytest.importorskip("ray")
+    try:
+        started = subprocess.run(
+            [sys.executable, "-c", "import ray; ray.init(num_cpus=1, include_dashboard=False)"],
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("Ray does not start here within two minutes")
+    if started.returncode != 0:
+        pytest.skip(f"Ray does not start here: {started.stderr.decode()[-200:]}")
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +60,10 @@ class KillsOne(Observer):
             self.crew._ray.kill(self.crew._actors[0])
 
 
+@pytest.mark.usefixtures("ray")
 def test_a_killed_worker_loses_nothing(
     path: Path, images: api.ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("ray")
     killer, lost = KillsOne(), list[Lost]()
     start, following = RayCrew.start, RayCrew._next
 
@@ -66,8 +84,8 @@ def test_a_killed_worker_loses_nothing(
     assert verdicts(found) == verdicts(api.certify(path, images, SETTINGS))
 
 
+@pytest.mark.usefixtures("ray")
 def test_the_command_and_what_it_refuses(path: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
     np.save(tmp_path / "x.npy", pixels()[:12].numpy())
     np.save(tmp_path / "y.npy", network()(pixels()[:12]).argmax(1).numpy())
     typed = ["certify", path, "--images", tmp_path / "x.npy", "--labels", tmp_path / "y.npy"]

@@ -11,7 +11,12 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from verify_pipeline.errors import ConfigError, FirstProcessError, VerifyPipelineError
+from verify_pipeline.errors import (
+    ConfigError,
+    FirstProcessError,
+    ProcessError,
+    VerifyPipelineError,
+)
 
 
 class Group(TyperGroup):
@@ -22,6 +27,11 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except FirstProcessError as error:  # the first process prints what happened
+            raise typer.Exit(error.exit_code) from None
+        except ProcessError as error:
+            typer.echo(f"error: {error}", err=True)
+            if _is_one_of_several():
+                _end_at_once(error.exit_code)
             raise typer.Exit(error.exit_code) from None
         except VerifyPipelineError as error:
             sys.stdout.flush()
@@ -37,13 +47,24 @@ class Group(TyperGroup):
             raise typer.Exit(130) from None
 
 
+def _is_one_of_several() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _end_at_once(code: int) -> None:
+    """End the process; its threads, which wait for one that is gone, could abort it otherwise."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def refuse_torchrun(command: str | None) -> None:
     """Refuse what torchrun would start several times in one folder.
 
     Raises:
         ConfigError: torchrun started several processes of a command that knows of one only.
     """
-    if command != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if command != "train" and _is_one_of_several():
         raise ConfigError(
             "torchrun",
             expected="the command train",
