@@ -18,16 +18,14 @@ from torch import nn
 
 from verify_pipeline import data, onnx, training
 from verify_pipeline.atomic_write import check_folder, write_whole
-from verify_pipeline.certify.contract import Certifiable, Observer
+from verify_pipeline.certify.contract import Observer
+from verify_pipeline.certify.crews import pool_of
 from verify_pipeline.certify.ledger import Ledger
-from verify_pipeline.certify.local_workers import hired
-from verify_pipeline.certify.pool import Pool
 from verify_pipeline.certify.questions import Question
-from verify_pipeline.certify.ray_workers import Cluster, hired_by_ray
+from verify_pipeline.certify.ray_workers import Cluster
 from verify_pipeline.certify.run import certify_set
-from verify_pipeline.certify.settings import CertifySettings, parse_indices, plan
+from verify_pipeline.certify.settings import CertifySettings, parse_indices
 from verify_pipeline.certify.tally import Summary
-from verify_pipeline.certify.worker import WorkerJob
 from verify_pipeline.config import Recipe, checked, dump, load_recipe
 from verify_pipeline.conversions import NetworkLike, choose_device, network_of, settings_of
 from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet, Split
@@ -255,7 +253,7 @@ def certify(
     question = question or Question()
     pool = None
     if jobs != 1 or cluster is not None:
-        pool = _pool(network, images, settings, question, str(place), cluster or jobs)
+        pool = pool_of(network, images, settings, question, str(place), cluster or jobs)
     with (
         watched(progress, certification=observer) as watching,
         noted_certification(path, watching.certification) as told,
@@ -271,36 +269,6 @@ def certify(
             abcrown=None if abcrown is None else abcrown.stage,
             pool=pool,
         )
-
-
-def _pool(
-    network: Certifiable,
-    images: ImageSet | BoxSet,
-    settings: CertifySettings,
-    question: Question,
-    device: str,
-    workers: int | Cluster,
-) -> Pool:
-    """Processes of this machine, or workers of a cluster.
-
-    Raises:
-        ConfigError: no number of processes, or something that workers cannot do.
-    """
-    if isinstance(workers, int) and workers < 1:
-        raise ConfigError("--jobs", expected="at least 1", got=str(workers))
-    chosen = plan(settings)
-    if "abcrown" in chosen.stages:
-        raise ConfigError(
-            "stages",
-            expected="one process for the stage abcrown, which starts processes of its own",
-            got="several workers",
-        )
-    if isinstance(workers, Cluster):
-        job = WorkerJob.of(network, images, settings, question, device)
-        return Pool(partial(hired_by_ray, job, workers), chosen.stages[0])
-    share = replace(settings, memory=max(1, settings.memory // workers))
-    job = WorkerJob.of(network, images, share, question, device)
-    return Pool(partial(hired, job, workers), chosen.stages[0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -178,10 +178,10 @@ def joined() -> Iterator[ProcessGroup]:
     Raises:
         ProcessError: the other processes cannot be reached.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
         yield ALONE
         return
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+    local = _local_rank()
     has_own_device = torch.cuda.device_count() > local
     if has_own_device:
         torch.cuda.set_device(local)
@@ -200,6 +200,13 @@ def joined() -> Iterator[ProcessGroup]:
         yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def _local_rank() -> int:
+    text = os.environ.get("LOCAL_RANK", "0")
+    if not text.isdecimal():
+        raise ProcessError("LOCAL_RANK", expected="a number from 0", got=text)
+    return int(text)
 
 
 def _nothing() -> None:

@@ -18,6 +18,8 @@ from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import IO, Any
 
+import torch
+
 from verify_pipeline.certify.pool import Crew, Event, Failed, Lost
 from verify_pipeline.certify.worker import WorkerJob, serve
 from verify_pipeline.errors import VerifyPipelineError
@@ -47,7 +49,7 @@ class LocalCrew(Crew):
 
     def __init__(self, job: WorkerJob, workers: int) -> None:
         self._job, self._count = job, workers
-        self._threads = max(1, len(os.sched_getaffinity(0)) // workers)
+        self._threads = max(1, torch.get_num_threads() // workers)
         self._crew: dict[int, _Local] = {}
 
     @property

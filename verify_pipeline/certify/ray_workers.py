@@ -63,7 +63,7 @@ class _Actor:
             serve(job, self._given.get, self._told.put)
         except VerifyPipelineError as error:
             self._told.put(Failed(error))
-        except Exception as error:
+        except Exception as error:  # as if the process had ended: others get its images
             self._told.put(Lost(f"{type(error).__name__}: {error}"))
 
     def tell(self) -> Iterator[Event]:

@@ -48,7 +48,7 @@ class Group(TyperGroup):
 
 
 def _is_one_of_several() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 
 
 def _end_at_once(code: int) -> None:
