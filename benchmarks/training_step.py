@@ -8,7 +8,8 @@ right shapes, without activations, normalisation, losses or an optimiser:
     clean forward · attack (forward, backward to the input) · adversarial forward ·
     centre forward · radius forward (|W|) · backward of the last three to weights and inputs
 
-Step and plain work alternate, in one process with one thread; the figure is the ratio of the
+Each network is measured with images and weights in both orders in memory; a training takes the
+first. Step and plain work alternate, in one process with one thread; the figure is the ratio of the
 medians of processor time, which another process on the machine disturbs least.
 """
 
@@ -33,13 +34,17 @@ from verify_pipeline.training.settings import TrainSettings
 from verify_pipeline.training.step import LossStep, StepPlan
 
 
+ORDERS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
+
+
 @dataclass(frozen=True)
 class Case:
-    """A network and a batch of images that it is trained with."""
+    """A network and a batch of images that it is trained with, and their order in memory."""
 
     network: str
     shape: tuple[int, int, int]
     batch: int
+    order: str = "channels last"
 
 
 class PlainWork:
@@ -112,7 +117,9 @@ def measure(case: Case, repeats: int) -> tuple[float, float]:
     channels = case.shape[0]
     module = zoo.build(case.network, case.shape, 10, (0.4,) * channels, (0.3,) * channels)
     ibp_init(module)
-    images, labels = torch.rand(case.batch, *case.shape), torch.randint(0, 10, (case.batch,))
+    module = module.to(memory_format=ORDERS[case.order])
+    images = torch.rand(case.batch, *case.shape).contiguous(memory_format=ORDERS[case.order])
+    labels = torch.randint(0, 10, (case.batch,))
     step = full_step(module, case, images, labels)
     plain = PlainWork(module, images)
     times: dict[str, list[float]] = {"step": [], "plain": []}
@@ -132,20 +139,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    cases = [Case("conv-small", (1, 28, 28), 256), Case("cnn7", (3, 32, 32), options.cnn7_batch)]
+    networks = [
+        ("conv-small", (1, 28, 28), 256),
+        ("conv-medium", (3, 32, 32), 128),
+        ("cnn7", (3, 32, 32), options.cnn7_batch),
+    ]
+    cases = [Case(*network, order) for network in networks for order in ORDERS]
     lines = [
         "# Cost of an MTL-IBP training step",
         "",
         f"Made by `python benchmarks/training_step.py --repeats {options.repeats} "
         f"--cnn7-batch {options.cnn7_batch}` (torch {torch.__version__}, one thread).",
         "",
-        "| network | batch | step (ms) | plain convolution work (ms) | ratio |",
-        "|---|---|---|---|---|",
+        "| network | batch | memory | step (ms) | plain convolution work (ms) | ratio |",
+        "|---|---|---|---|---|---|",
     ]
     for case in cases:
         step, plain = measure(case, options.repeats)
         lines.append(
-            f"| {case.network} | {case.batch} | {step * 1e3:.1f} | {plain * 1e3:.1f} "
+            f"| {case.network} | {case.batch} | {case.order} "
+            f"| {step * 1e3:.1f} | {plain * 1e3:.1f} "
             f"| {step / plain:.2f} |"
         )
         print(lines[-1], flush=True)

@@ -120,7 +120,8 @@ class ProcessGroup:
         flat = [(p.new_zeros(p.shape) if p.grad is None else p.grad).flatten() for p in held]
         parts = _added(torch.cat(flat)).split([each.numel() for each in held])
         for parameter, part in zip(held, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
+            # in the weights' order in memory, which fused steps need
+            parameter.grad = torch.empty_like(parameter).copy_(part.view_as(parameter))
 
     def shared(self, compute: Callable[[], T]) -> T:
         """What ``compute`` gives in the first process.

@@ -229,6 +229,10 @@ def restore(
         state.setdefault(int(index), {})[name] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, moments in optimiser.state.items():
+        for name, value in moments.items():
+            if value.shape == parameter.shape:  # fused steps need the weights' order in memory
+                moments[name] = torch.empty_like(parameter).copy_(value)
     for name, generator in generators.items():
         generator.set_state(tensors[f"generator.{name}"])
 

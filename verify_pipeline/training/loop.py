@@ -101,7 +101,7 @@ class _Training:
             images, self.validation = split_validation(images, held_out, settings.seed)
         self.identity = checkpoint.Identity(_plain(settings), _digest(images))
         self.images = images.to(self.device)
-        self.module = self._network().to(self.device)
+        self.module = self._network().to(self.device, memory_format=torch.channels_last)
         self.dtype = next(self.module.parameters()).dtype
         self.batches = Batches.of(images, settings.optimiser, self.module, group)
         rate = settings.optimiser.learning_rate
@@ -204,7 +204,8 @@ class _Training:
         pixels = self.images.pixels(index, self.dtype)
         if self.settings.data.augment:
             pixels = augment(pixels, self.info.augmentation, self.generators["augment"])
-        return pixels, self.images.labels[index]
+        # convolutions are a tenth to a fifth faster on a CPU in this order (docs/notebook)
+        return pixels.contiguous(memory_format=torch.channels_last), self.images.labels[index]
 
     def _watch(self, epoch: int, cascade: Cascade | None) -> dict[str, Any]:
         watch, validation = self.settings.watch, self.validation
