@@ -33,7 +33,6 @@ from verify_pipeline.training.initialise import ibp_init, weight_layers
 from verify_pipeline.training.settings import TrainSettings
 from verify_pipeline.training.step import LossStep, StepPlan
 
-
 ORDERS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
 
 
