@@ -101,8 +101,7 @@ class _Training:
             images, self.validation = split_validation(images, held_out, settings.seed)
         self.identity = checkpoint.Identity(_plain(settings), _digest(images))
         self.images = images.to(self.device)
-        module = self._network().to(self.device)
-        self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module = self._network().to(self.device, memory_format=torch.channels_last)
         self.dtype = next(self.module.parameters()).dtype
         self.batches = Batches.of(images, settings.optimiser, self.module, group)
         rate = settings.optimiser.learning_rate

@@ -17,7 +17,6 @@ from verify_pipeline.bounds.intermediate.needed_neurons import (
     needed_neurons,
 )
 from verify_pipeline.bounds.intermediate.neuron_batches import BoundingMethod, neuron_batches
-from verify_pipeline.bounds.intermediate.shallow import Tail, sample_of, shallow_tail
 from verify_pipeline.bounds.interval.ibp import Interval, node_interval
 from verify_pipeline.bounds.linear.backward import Functional, lower_bounds
 from verify_pipeline.bounds.memory import functionals_that_fit, within_memory
@@ -44,9 +43,6 @@ _WIDE_SHARE = 0.05
 
 # ``wanted`` is called only before layers with more neurons to bound per instance than this.
 _WORTH_ASKING = 8
-
-Tails = Callable[[Graph, int], Tail | None]
-"""The part of the network through which neurons of a node are bounded first; None: none."""
 
 Wanted = Callable[[NodeBounds], Tensor]
 """From the bounds so far, which instances' bounds are to be tightened further, ``N`` booleans."""
@@ -103,9 +99,7 @@ def crown_intermediate(
 
     def run(allowed: MemoryBudget) -> NodeBounds:
         method = _Crown(allowed, box.lower.dtype)
-        return tighten(
-            graph, box, start, method, has_time, behind=behind, wanted=wanted, tails=shallow_tail
-        )
+        return tighten(graph, box, start, method, has_time, behind=behind, wanted=wanted)
 
     return within_memory(run, budget)
 
@@ -157,10 +151,6 @@ def crown_activations(
     return within_memory(run, budget)
 
 
-def _no_tail(graph: Graph, place: int) -> None:
-    """Every neuron is bounded through the whole network."""
-
-
 def tighten(
     graph: Graph,
     box: Box,
@@ -170,7 +160,6 @@ def tighten(
     splits: Splits | None = None,
     behind: int = 0,
     wanted: Wanted | None = None,
-    tails: Tails = _no_tail,
 ) -> NodeBounds:
     """Walk the graph forward and bound the neurons that matter with ``method``.
 
@@ -186,8 +175,6 @@ def tighten(
         behind: nodes up to this index are not tightened.
         wanted: called before layers with many neurons; selects the instances to tighten. None: all
             instances.
-        tails: through which neurons of a ReLU's input are bounded first; those that it leaves
-            unstable are bounded through the whole network.
 
     Returns:
         Bounds of every node. If a value of an instance cannot be bounded, all its bounds are
@@ -215,15 +202,6 @@ def tighten(
                 so_far = _with_intervals(graph, NodeBounds(lower, upper), start)
                 mask = mask & wanted(so_far).view(-1, *(1,) * len(node.shape))
             linear = LinearGraph(graph, relaxations)
-            tail = tails(graph, place) if asked[place] and bool(mask.any()) else None
-            if tail is not None:
-                shallow = *tail.of(linear, lower, upper), len(tail.graph.nodes) - 1
-                for chosen in (sample_of(mask), mask):
-                    interval = _solve_neurons(*shallow, interval, chosen, method, has_time)
-                    stable = chosen & ~are_loose(True, interval)
-                    mask = mask & ~stable
-                    if not tail.pays(int(chosen.sum()), int(stable.sum())):
-                        break
             lower[place], upper[place] = _solve_neurons(
                 linear, box, place, interval, mask, method, has_time
             )

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.bounds.intermediate.needed_neurons import are_loose, needed_neurons
-from verify_pipeline.bounds.linear.walk_cost import walk_cost
 from verify_pipeline.branching.config.search_settings import SearchSettings
-from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.graph import Graph, Node
+from verify_pipeline.network.ops import Conv2d, Linear, MatMul, size
 
 SPEED = {"cpu": 4e9, "cuda": 4e11}
 """Multiplications per second of backward passes, by device. One processor core was measured at 4e9
@@ -23,6 +23,29 @@ SPEED = {"cpu": 4e9, "cuda": 4e11}
 OF_A_DOMAIN = 0.1
 """The cost of an ascent step for one neuron's bound, relative to a step for one domain's bound:
 0.04 to 0.13 were measured on fully connected networks, small convolutional ones and ResNets."""
+
+
+def walk_cost(graph: Graph, place: int) -> int:
+    """Multiplications that propagate one functional of node ``place`` back to the input."""
+    reached, total = {place}, 0
+    for at in range(place, 0, -1):
+        if at in reached:
+            reached.update(graph.nodes[at].inputs)
+            total += _multiplications(graph, graph.nodes[at])
+    return total
+
+
+def _multiplications(graph: Graph, node: Node) -> int:
+    """Multiplications for one functional at an operation; at least one per element of its value."""
+    elements = size(node.shape)
+    match node.op:
+        case Linear(weight=weight):
+            return elements * weight.shape[1]
+        case Conv2d(weight=weight):
+            return elements * weight[0].numel()
+        case MatMul():
+            return elements * graph.nodes[node.inputs[0]].shape[-1]
+    return elements
 
 
 def crown_cost(graph: Graph, bounds: NodeBounds) -> Tensor:

@@ -26,10 +26,9 @@ from verify_pipeline.bounds import (
     optimise,
     optimise_intermediate,
 )
-from verify_pipeline.bounds.linear.walk_cost import walk_cost
 from verify_pipeline.bounds.memory import pairs
 from verify_pipeline.bounds.relaxations.tangents import has_tangents
-from verify_pipeline.branching.limits.cost import seconds_of
+from verify_pipeline.branching.limits.cost import seconds_of, walk_cost
 from verify_pipeline.branching.search.interval_split import can_be_cut
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.evidence import decisions
