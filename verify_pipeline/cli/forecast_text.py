@@ -1,0 +1,171 @@
+"""What a certification will cost, in rows for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from verify_pipeline.planning.certification import CertificationForecast
+from verify_pipeline.planning.estimates import WorkersEstimate
+from verify_pipeline.planning.sampling import Measured
+from verify_pipeline.reporting.certification_state import images_text
+from verify_pipeline.reporting.durations import duration
+from verify_pipeline.reporting.facts import question_line
+from verify_pipeline.reporting.sizes import size_text
+
+WIDTH = 12
+"""Columns of the words in front."""
+
+Rows = Iterator[tuple[str, str]]
+
+
+def lines(rows: Rows) -> Iterator[str]:
+    """Each row with its word in front."""
+    for word, text in rows:
+        yield f"{word:<{WIDTH}}{text}".rstrip()
+
+
+def forecast_rows(found: CertificationForecast) -> Rows:
+    """A row for each subject."""
+    yield "network", found.info.network_name
+    yield "question", question_line(found.info)
+    done = found.asked - found.left
+    yield "images", f"{found.asked:,} asked, {done:,} done, {found.left:,} left"
+    if found.measured is None:
+        yield "time", "nothing is left to do"
+        yield from _shares(found)
+        return
+    yield from _sample(found, found.measured)
+    yield from _time(found, found.measured)
+    yield from _workers(found)
+    yield from _memory(found, found.measured)
+    yield from _disk(found)
+    yield from _shares(found)
+
+
+def _sample(found: CertificationForecast, measured: Measured) -> Rows:
+    images = images_text(len(measured.images))
+    yield "measured", f"{images}, spread evenly, in {duration(measured.seconds)}"
+    if measured.open:
+        yield (
+            "",
+            f"{measured.open:,} without a verdict when the time was over: what they take is a "
+            f"range up to {duration(found.conditions.timeout)} each",
+        )
+    mean = found.mean
+    assert mean is not None
+    if mean.high is None:
+        yield "an image", f"{_seconds(mean.mean)}; too few were measured for an interval"
+    else:
+        ends = f"{_seconds(mean.low)} to {_seconds(mean.high)}"
+        yield "an image", f"{_seconds(mean.mean)} (95 %: {ends})"
+    stages = measured.stages.items()
+    if stages:
+        each = [f"{name} {_seconds(sum(costs) / len(costs))}" for name, costs in stages]
+        yield "by stage", ", ".join(each)
+
+
+def _time(found: CertificationForecast, measured: Measured) -> Rows:
+    alone = found.workers[0].seconds
+    images = images_text(found.left)
+    limit = duration(found.left * found.conditions.timeout)
+    if alone.high is None:
+        yield "time", f"{alone.text} for {images}; at most {limit}, if each takes all its seconds"
+        yield "", "the sample is too small to say more: give --measure more seconds"
+        return
+    if found.left == len(measured.images):
+        yield "time", f"{alone.text} for {images}; all of them were measured"
+        return
+    yield "time", f"{alone.text} for {images} (95 %), if none is harder than those measured"
+    if found.unseen is not None:
+        share, seconds = found.unseen
+        yield (
+            "",
+            f"harder ones: at most {_percent(share)} of the others (95 %), which add at most "
+            f"{duration(seconds)}",
+        )
+
+
+def _workers(found: CertificationForecast) -> Rows:
+    conditions = found.conditions
+    yield "", ""
+    yield "workers", f"{'time':<24}{'busy':>6}   limited by"
+    for each in found.workers:
+        yield f"{each.workers:>7}", f"{each.seconds.text:<24}{_busy(each):>6}   {each.limit}"
+    machine = conditions.machine
+    threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
+    start = (
+        "how long it takes to start is not known"
+        if conditions.start is None
+        else f"which takes images after {duration(conditions.start)}"
+    )
+    yield "", f"A worker is one process with {threads}, as measured, {start}."
+    yield (
+        "",
+        f"The rows are for machines like this one; processes of one machine share its "
+        f"{machine.cores} cores.",
+    )
+    yield "", ""
+
+
+def _memory(found: CertificationForecast, measured: Measured) -> Rows:
+    machine, batch = found.conditions.machine, size_text(found.conditions.batch)
+    grown = size_text(max(0, measured.peak - measured.held))
+    yield (
+        "memory",
+        f"{size_text(measured.peak)} at most so far, {grown} of it while measuring; the settings "
+        f"allow a batch about {batch}",
+    )
+    if machine.memory is None:
+        yield "", "how much this machine has is not known"
+        return
+    free = "" if machine.free is None else f", {size_text(machine.free)} of it free now"
+    as_measured, allowed = machine.fits(measured.peak), machine.fits(found.allowed)
+    yield (
+        "",
+        f"this machine has {size_text(machine.memory)}{free}: processes that fit: {as_measured} "
+        f"as measured, {allowed} if each takes what the settings allow",
+    )
+    for count in dict.fromkeys((found.conditions.jobs, *(w.workers for w in found.workers))):
+        if as_measured is not None and count > as_measured:
+            yield (
+                "",
+                f"{count} workers need {size_text(count * measured.peak)}; this machine has "
+                f"{size_text(machine.memory)}: --jobs {as_measured} at most",
+            )
+            return
+
+
+def _disk(found: CertificationForecast) -> Rows:
+    room = found.conditions.room
+    free = "" if room is None else f"; {size_text(room)} free there"
+    measured = found.measured
+    assert measured is not None
+    if not measured.row:
+        yield "ledger", f"no verdict was measured{free}"
+        return
+    size = size_text(found.disk)
+    yield "ledger", f"about {size} more, {size_text(measured.row)} an image{free}"
+    if room is not None and found.disk > room:
+        yield "", f"the ledger needs {size}; its folder has {size_text(room)}: it does not fit"
+
+
+def _shares(found: CertificationForecast) -> Rows:
+    for name, share in found.shares.items():
+        if share.low == share.high:
+            yield name, _percent(share.expected)
+        else:
+            ends = f"{_percent(share.low)} to {_percent(share.high)}"
+            yield name, f"{_percent(share.expected)} (95 %: {ends})"
+
+
+def _busy(each: WorkersEstimate) -> str:
+    return f"{100 * each.efficiency:.0f} %"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _seconds(seconds: float) -> str:
+    """Seconds of one image, which may be few."""
+    return duration(seconds) if seconds >= 1 else f"{seconds:.2g} s"
