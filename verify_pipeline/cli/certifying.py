@@ -86,7 +86,7 @@ def certify(
     from verify_pipeline.certify.shards import Shard
 
     told = reporter(shown)
-    dry.check(tried.engine, by.cluster)
+    dry.check(tried.engine, tried.stages, by.cluster)
     shard = None if tried.shard is None else Shard.parse(tried.shard)
     place = _ledger_of(network, tried.ledger, shard)
     cluster = by.of_cluster()

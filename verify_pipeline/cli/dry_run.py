@@ -47,7 +47,7 @@ class DryRun:
     ] = False
     measure: Measure = None
 
-    def check(self, engine: str, cluster: str | None) -> None:
+    def check(self, engine: str, stages: str | None, cluster: str | None) -> None:
         """Refuse options that exclude each other.
 
         Raises:
@@ -57,6 +57,7 @@ class DryRun:
             raise ConfigError("--measure", expected="--dry-run beside it", got=f"{self.measure}")
         refused = {
             "--engine abcrown": engine == "abcrown",
+            "--stages with abcrown": "abcrown" in (stages or "").split(","),
             f"--cluster {cluster}": cluster is not None,
         }
         for name, given in refused.items():
@@ -65,8 +66,8 @@ class DryRun:
                     "--dry-run",
                     expected="the built-in engine, on this machine",
                     got=name,
-                    remedy=f"Leave out {name}: the plan has rows for 1 to 64 workers like this "
-                    "machine.",
+                    remedy=f"Leave out {name}: the plan has rows for 1 to 64 workers, each like "
+                    "this machine.",
                 )
 
     def run(

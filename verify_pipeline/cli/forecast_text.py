@@ -48,8 +48,8 @@ def _sample(found: CertificationForecast, measured: Measured) -> Rows:
     if measured.open:
         yield (
             "",
-            f"{measured.open:,} without a verdict when the time was over: what they take is a "
-            f"range up to {duration(found.conditions.timeout)} each",
+            f"{measured.open:,} had no verdict when their time was over and may take up to "
+            f"{duration(found.conditions.timeout)} each; a longer --measure narrows the range",
         )
     mean = found.mean
     assert mean is not None

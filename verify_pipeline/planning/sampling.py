@@ -1,8 +1,8 @@
 """Some open images are certified as they would be, for a given time, to see what they take.
 
-Every image keeps its full deadline, since deadlines decide what is tried. When the time is over,
-the cascade's clock leaps ahead: whatever runs finds its deadline passed and ends. An image that was
-still open then costs between what it has taken and its deadline.
+Every image keeps its full deadline, since deadlines decide what is tried. When the time of a round
+is over, the cascade's clock leaps ahead: whatever runs finds its deadline passed and ends. An image
+that was still open then costs between what it has taken and its deadline.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ from verify_pipeline.planning.estimates import Cost, spread_order
 from verify_pipeline.planning.machine import peak_bytes, resident_bytes
 from verify_pipeline.problem import Verdict
 
-FIRST_ROUND = 8
+FIRST_ROUND = 16
 """Images of the first round; each later round has at most twice as many as the one before."""
 
-SHARE_OF_REST = 0.7
-"""A round is expected to take this share of the time that is left, at most."""
+SHARE_OF_ROUND = 0.7
+"""Images of a round are expected to take this share of its time, at most."""
 
 LEAST_REST = 0.1
 """No round begins in the last part of the time."""
 
-LEAP = 1e9
+ROUNDS = 4
+"""The first rounds get equal parts of the time, so that one hard image does not take all of it."""
+
+LEAP = 1e7
 """Seconds by which the clock goes ahead each time it is asked after its end."""
 
 Tell = Callable[[int, float], None]
@@ -47,24 +50,20 @@ class StoppingClock:
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
         self.true = clock
-        self._ends, self._leaps = math.inf, 0
+        self.over = False
+        self._ends, self._ahead = math.inf, 0.0
 
     def stop_after(self, seconds: float) -> None:
-        """End so many seconds from now."""
-        self._ends = self.true() + seconds
-
-    @property
-    def over(self) -> bool:
-        """Whether somebody has been told a time that is not true."""
-        return self._leaps > 0
+        """Go on truly, and end so many seconds from now; ``over`` says when it has leapt."""
+        self._ends, self.over = self.true() + seconds, False
 
     def __call__(self) -> float:
         """Seconds from some origin."""
         now = self.true()
-        if now < self._ends:
-            return now
-        self._leaps += 1
-        return now + LEAP * self._leaps
+        if now >= self._ends:
+            self.over = True
+            self._ahead += LEAP
+        return now + self._ahead
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,21 +132,30 @@ class Measured:
         }
 
 
-def round_size(last: int, measured: int, passed: float, seconds: float) -> int:
-    """How many images the next round may have; 0: there is no time for one.
+def round_seconds(rounds: int, passed: float, seconds: float) -> float:
+    """How long the next round may take; 0: there is no time for one.
+
+    Args:
+        rounds: that were done.
+        passed: seconds that these took.
+        seconds: for all rounds.
+    """
+    left = seconds - passed
+    return left / max(ROUNDS - rounds, 1) if left >= LEAST_REST * seconds else 0.0
+
+
+def round_size(last: int, measured: int, passed: float, available: float) -> int:
+    """How many images the next round has; 0: none is expected to fit.
 
     Args:
         last: images of the round before; 0: there was none.
         measured: images of all rounds.
         passed: seconds that these took.
-        seconds: for all rounds.
+        available: seconds of the next round.
     """
     if not last:
         return FIRST_ROUND
-    left = seconds - passed
-    if left < LEAST_REST * seconds:
-        return 0
-    return min(2 * last, int(SHARE_OF_REST * left * measured / max(passed, 1e-9)))
+    return min(2 * last, int(SHARE_OF_ROUND * available * measured / max(passed, 1e-9)))
 
 
 def measure(
@@ -170,17 +178,18 @@ def measure(
     """
     waiting = [open_[place] for place in spread_order(len(open_))]
     held, began = resident_bytes(), clock.true()
-    clock.stop_after(seconds)
     found: list[MeasuredImage] = []
-    last, passed = 0, 0.0
+    rounds, last, passed = 0, 0, 0.0
     with Ledger.in_memory() as book:
         book.register(certifier.info, Extent.of(open_))
         empty = book.bytes
-        while waiting and not clock.over:
-            last = round_size(last, len(found), passed, seconds)
+        while waiting:
+            available = round_seconds(rounds, passed, seconds)
+            rounds, last = rounds + 1, round_size(last, len(found), passed, available)
             if not last:
                 break
             chosen, waiting = waiting[:last], waiting[last:]
+            clock.stop_after(available)
             found += _round(certifier, instances, chosen, book, clock)
             passed = clock.true() - began
             tell(len(found), passed)
