@@ -280,6 +280,24 @@ DRY_RUNS = {
     f"certify inf.onnx {OWN} --epsilon 0.1 --dry-run": "expected weights finite in float32",
 }
 
+PLANS = {
+    "plan no-such": "recipe 'no-such'; expected one of",
+    "plan torn.yaml": "torn.yaml, line 2; expected YAML",
+    "plan tiny.yaml --set train.sed=1": "train.sed (--set): unknown key; expected",
+    "plan tiny.yaml --set train.data.name=mnisst": "did you mean mnist?",
+    "plan tiny.yaml --set certify.indices=99999": "expected at most 360 images; got 99999",
+    "plan tiny.yaml --set train.network.name=gone": "expected one of mlp",
+    "plan tiny.yaml --device abacus": "CUDA device that torch sees; got no such device",
+    "plan tiny.yaml --data-root nowhere": "data root (--data-root); expected a folder that exists",
+    "plan tiny.yaml --measure 0": "--measure; expected seconds > 0; got 0.0",
+    "plan tiny.yaml --measure nan": "--measure; expected seconds > 0; got nan",
+    "plan tiny.yaml --quiet --json": "--quiet and --json; expected one of them; got both",
+    "plan tiny.yaml --like gone": "network file gone; expected an ONNX file",
+    "plan tiny.yaml --like text.onnx": "text.onnx; expected an ONNX file",
+    "plan tiny.yaml --like empty-folder": "expected a training's checkpoint; got none",
+    "plan tiny.yaml --like two.onnx": "expected the network's input shape",
+}
+
 PROPERTIES = {
     "vnnlib --onnx gone.onnx --property p.vnnlib": "network file gone.onnx; expected an ONNX file",
     "vnnlib --onnx text.onnx --property p.vnnlib": "text.onnx; expected an ONNX file",
@@ -397,6 +415,7 @@ CASES = {
     **DATA,
     **LEDGERS,
     **DRY_RUNS,
+    **PLANS,
     **PROPERTIES,
     **RADII,
     **SHOWN,

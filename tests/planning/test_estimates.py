@@ -34,7 +34,7 @@ def test_few_images_have_no_interval() -> None:
 
 def test_an_open_image_widens_the_interval() -> None:
     found = mean_range([*exactly(*[1.0] * 19), Cost(1.0, 21.0)])
-    assert (found.mean, found.low) == (1.0, 1.0)
+    assert (found.mean, found.low) == (None, 1.0)
     variance = (19 * 1.0**2 + 19.0**2) / 19  # around a mean of 2
     assert found.high == pytest.approx(2 + 2 * (variance / 20) ** 0.5)
 
@@ -80,13 +80,22 @@ def test_what_a_sample_may_have_missed(images: int, share: float) -> None:
 
 
 def test_shares_add_what_is_known() -> None:
-    """10 known, 10 measured, of which 2 have no verdict, 80 others."""
-    found = expected_shares({"verified": 5, "wrong": 5}, {"verified": 6, "falsified": 2}, 2, 80)
+    """10 known, 10 measured, 80 others."""
+    found = expected_shares({"verified": 5, "wrong": 5}, {"verified": 6, "falsified": 4}, 0, 80)
     verified = found["verified"]
     assert verified.expected == pytest.approx((5 + 6 + 80 * 0.6) / 100)
     assert verified.low == pytest.approx((11 + 80 * wilson(6, 10)[0]) / 100)
-    assert verified.high == pytest.approx((11 + 2 + 80 * wilson(8, 10)[1]) / 100)
+    assert verified.high == pytest.approx((11 + 80 * wilson(6, 10)[1]) / 100)
     assert found["undecided"].low == 0
+
+
+def test_open_images_may_have_any_outcome() -> None:
+    """10 known, 10 measured, of which 2 have no verdict, 80 others."""
+    found = expected_shares({"verified": 5, "wrong": 5}, {"verified": 6, "falsified": 2}, 2, 80)
+    verified = found["verified"]
+    assert verified.expected is None
+    assert verified.low == pytest.approx((11 + 80 * wilson(6, 10)[0]) / 100)
+    assert verified.high == pytest.approx((11 + 2 + 80 * wilson(8, 10)[1]) / 100)
 
 
 def test_shares_of_images_that_are_all_known_are_exact() -> None:

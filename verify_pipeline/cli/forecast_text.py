@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator
 
 from verify_pipeline.planning.certification import CertificationForecast
 from verify_pipeline.planning.estimates import WorkersEstimate
@@ -15,13 +16,19 @@ from verify_pipeline.reporting.sizes import size_text
 WIDTH = 12
 """Columns of the words in front."""
 
+COLUMNS = 100
+"""Of a line at most."""
+
 Rows = Iterator[tuple[str, str]]
 
 
 def lines(rows: Rows) -> Iterator[str]:
-    """Each row with its word in front."""
+    """Each row with its word in front, on several lines where it is long."""
     for word, text in rows:
-        yield f"{word:<{WIDTH}}{text}".rstrip()
+        first, *others = textwrap.wrap(text, COLUMNS - WIDTH) or [""]
+        yield f"{word:<{WIDTH}}{first}".rstrip()
+        for rest in others:
+            yield f"{'':<{WIDTH}}{rest}"
 
 
 def forecast_rows(found: CertificationForecast) -> Rows:
@@ -53,14 +60,10 @@ def _sample(found: CertificationForecast, measured: Measured) -> Rows:
         )
     mean = found.mean
     assert mean is not None
-    if mean.high is None:
-        yield "an image", f"{_seconds(mean.mean)}; too few were measured for an interval"
-    else:
-        ends = f"{_seconds(mean.low)} to {_seconds(mean.high)}"
-        yield "an image", f"{_seconds(mean.mean)} (95 %: {ends})"
+    yield "an image", _with_ends(mean.mean, (mean.low, mean.high), cost_text)
     stages = measured.stages.items()
     if stages:
-        each = [f"{name} {_seconds(sum(costs) / len(costs))}" for name, costs in stages]
+        each = [f"{name} {cost_text(sum(costs) / len(costs))}" for name, costs in stages]
         yield "by stage", ", ".join(each)
 
 
@@ -152,10 +155,21 @@ def _disk(found: CertificationForecast) -> Rows:
 def _shares(found: CertificationForecast) -> Rows:
     for name, share in found.shares.items():
         if share.low == share.high:
-            yield name, _percent(share.expected)
+            yield name, _percent(share.low)
         else:
-            ends = f"{_percent(share.low)} to {_percent(share.high)}"
-            yield name, f"{_percent(share.expected)} (95 %: {ends})"
+            yield name, _with_ends(share.expected, (share.low, share.high), _percent)
+
+
+def _with_ends(
+    mean: float | None, ends: tuple[float, float | None], text: Callable[[float], str]
+) -> str:
+    """A mean with its interval, or what is known of them."""
+    low, high = ends
+    if high is None:
+        known = f"at least {text(low)}" if mean is None else text(mean)
+        return f"{known}; too few were measured for an interval"
+    interval = f"{text(low)} to {text(high)}"
+    return f"{interval} (95 %)" if mean is None else f"{text(mean)} (95 %: {interval})"
 
 
 def _busy(each: WorkersEstimate) -> str:
@@ -166,6 +180,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _seconds(seconds: float) -> str:
-    """Seconds of one image, which may be few."""
+def cost_text(seconds: float) -> str:
+    """Seconds of one image or step, which may be few."""
     return duration(seconds) if seconds >= 1 else f"{seconds:.2g} s"

@@ -45,23 +45,24 @@ class MeanRange:
     """The mean of something over a sample, with about its 95 % interval.
 
     Attributes:
-        mean: of the lower ends, if single values are known as ranges only.
+        mean: None: single values are known as ranges only.
         low: lower end of the interval.
         high: upper end; None: the sample is too small for one.
     """
 
-    mean: float
+    mean: float | None
     low: float
     high: float | None
 
 
 def mean_range(costs: Sequence[Cost]) -> MeanRange:
     """Mean seconds of an image; at least one has been measured."""
-    lows = [cost.low for cost in costs]
+    lows, highs = [cost.low for cost in costs], [cost.high for cost in costs]
+    mean = math.fsum(lows) / len(lows) if lows == highs else None
     if len(costs) < LEAST_SAMPLE:
-        return MeanRange(sum(lows) / len(lows), 0.0, None)
-    low, high = Sample.of_seconds(lows), Sample.of_seconds([cost.high for cost in costs])
-    return MeanRange(low.mean, low.mean_range[0], high.mean_range[1])
+        return MeanRange(mean, 0.0, None)
+    low, high = Sample.of_seconds(lows), Sample.of_seconds(highs)
+    return MeanRange(mean, low.mean_range[0], high.mean_range[1])
 
 
 @dataclass(frozen=True)
@@ -163,12 +164,12 @@ class ExpectedShare:
 
     Attributes:
         low: lower end of about the 95 % interval.
-        expected: as in the sample.
+        expected: as in the sample; None: some of it has no outcome.
         high: upper end.
     """
 
     low: float
-    expected: float
+    expected: float | None
     high: float
 
 
@@ -192,9 +193,9 @@ def expected_shares(
         if measured:
             low, high = wilson(seen, measured)[0], wilson(seen + unknown, measured)[1]
             share = seen / measured
-        expected = sure + others * share
+        expected = None if unknown else (sure + others * share) / total
         ends = (sure + others * low, sure + unknown + others * high)
-        found[name] = ExpectedShare(ends[0] / total, expected / total, ends[1] / total)
+        found[name] = ExpectedShare(ends[0] / total, expected, ends[1] / total)
     return found
 
 
