@@ -8,7 +8,8 @@ ledger, on a machine of its own.
 
 With --measured N=SECONDS, or --measured FILE for the CSV file of benchmarks/workers.py, the
 ledger's own images are simulated, too, beside the seconds that whole commands took for them. The
-command's start comes before that of its workers then. Writes OUT.md and OUT.csv.
+command's start comes before that of its workers then, and shards are merged. Writes OUT.md and
+OUT.csv.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -74,35 +76,61 @@ def simulated(costs: Sequence[float], images: int, start: float) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def measured_ways(words: Sequence[str]) -> Iterator[tuple[str, int, float]]:
-    """A name, the number of workers, and seconds, for each way that was measured."""
-    for word in words:
-        count, equals, seconds = word.partition("=")
-        if equals:
-            yield f"--jobs {count}" if count != "1" else "one process", int(count), float(seconds)
-            continue
-        for way, took in pd.read_csv(word)[["way", "seconds"]].itertuples(index=False):
-            several = re.fullmatch(r"--jobs (\d+)|(\d+) shards, merged", way)
-            if several or way == "one process, one thread":
-                yield way, int(several[1] or several[2]) if several else 1, float(took)
+@dataclass(frozen=True)
+class Way:
+    """A way to certify that was measured.
+
+    Attributes:
+        name: such as ``--jobs 2``.
+        workers: how many certify.
+        seconds: of the whole command.
+    """
+
+    name: str
+    workers: int
+    seconds: float
 
 
-def predicted(costs: Sequence[float], way: str, workers: int, start: float) -> float:
-    """Seconds of a whole command: its start, then its workers'."""
-    if workers == 1:
-        return finish(costs, 1, start).seconds
-    if "shards" in way:
-        return finish_of_shards(costs, workers, start).seconds
-    return start + finish(costs, workers, start).seconds
-
-
-def compared(costs: Sequence[float], words: Sequence[str], start: float) -> pd.DataFrame:
-    """A row for each way that was measured: prediction beside measurement."""
-    rows = [
-        (way, workers, predicted(costs, way, workers, start), seconds)
-        for way, workers, seconds in measured_ways(words)
+def measured_ways(words: Sequence[str]) -> Iterator[list[Way]]:
+    """The ways that were measured together: all that were typed, then those of each file."""
+    typed = [word.split("=") for word in words if "=" in word]
+    yield [
+        Way("one process" if count == "1" else f"--jobs {count}", int(count), float(seconds))
+        for count, seconds in typed
     ]
-    frame = pd.DataFrame(rows, columns=["way", "workers", "predicted", "measured"])
+    for word in words:
+        if "=" not in word:
+            rows = pd.read_csv(word)[["way", "seconds"]].itertuples(index=False)
+            yield [way for name, took in rows for way in _way_of(name, took)]
+
+
+def _way_of(name: str, seconds: float) -> Iterator[Way]:
+    """The way of that name in the table of benchmarks/workers.py; none where threads differ."""
+    several = re.fullmatch(r"--jobs (\d+)|(\d+) shards, merged", name)
+    if several or name == "one process, one thread":
+        yield Way(name, int(several[1] or several[2]) if several else 1, seconds)
+
+
+def predicted(costs: Sequence[float], way: Way, start: float) -> float:
+    """Seconds of a whole command: its start, then its workers'; shards are merged by another."""
+    if way.workers == 1:
+        return finish(costs, 1, start).seconds
+    if "shards" in way.name:
+        return finish_of_shards(costs, way.workers, start).seconds + start
+    return start + finish(costs, way.workers, start).seconds
+
+
+def compared(costs: Sequence[float], ways: Sequence[Way], start: float) -> pd.DataFrame:
+    """A row for each way: prediction beside measurement.
+
+    If one process was measured, too, all costs are multiplied so that it takes what was measured:
+    a machine may have been slower when it wrote the ledger.
+    """
+    alone = next((way.seconds for way in ways if way.workers == 1), None)
+    factor = 1.0 if alone is None else max(0.0, alone - start) / sum(costs)
+    scaled = [cost * factor for cost in costs]
+    rows = [(way.name, predicted(scaled, way, start), way.seconds) for way in ways]
+    frame = pd.DataFrame(rows, columns=["way", "predicted", "measured"])
     return frame.assign(ratio=frame["predicted"] / frame["measured"])
 
 
@@ -127,7 +155,8 @@ def markdown(summary: Summary, frame: pd.DataFrame, beside: pd.DataFrame, comman
     ]
     if len(beside):
         lines += [
-            f"The ledger's own {len(costs):,} images:",
+            f"The ledger's own {len(costs):,} images; where one process was measured, costs are "
+            "multiplied so that it takes what was measured:",
             "",
             "| certified by | predicted s | measured s | predicted / measured |",
             "|---|---:|---:|---:|",
@@ -153,10 +182,15 @@ def main() -> None:
     command = shlex.join(["python", "benchmarks/workers_simulated.py", *sys.argv[1:]])
     try:
         summary, costs = costs_of(asked.ledger)
+        measured = list(measured_ways(asked.measured))
     except VerifyPipelineError as error:
         sys.exit(f"error: {error}")
+    except (ValueError, KeyError, OSError) as error:
+        sys.exit(
+            f"error: --measured; expected N=SECONDS or the CSV file of workers.py; got {error}"
+        )
     frame = simulated(costs, asked.images, asked.start)
-    beside = compared(costs, asked.measured, asked.start)
+    beside = pd.concat(compared(costs, ways, asked.start) for ways in measured)
     text = frame.assign(generated_by=command).to_csv(index=False, lineterminator="\n")
     told = markdown(summary, frame, beside, command)
     write_all({asked.out.with_suffix(".md"): told, asked.out.with_suffix(".csv"): text})

@@ -79,6 +79,7 @@ def _time(found: CertificationForecast, measured: Measured) -> Rows:
         yield "time", f"{alone.text} for {images}; all of them were measured"
         return
     yield "time", f"{alone.text} for {images} (95 %), if none is harder than those measured"
+    yield "", "a full run has larger batches, which may take less for each image"
     if found.unseen is not None:
         share, seconds = found.unseen
         yield (
@@ -118,6 +119,8 @@ def _memory(found: CertificationForecast, measured: Measured) -> Rows:
         f"{size_text(measured.peak)} at most so far, {grown} of it while measuring; the settings "
         f"allow a batch about {batch}",
     )
+    if measured.accelerator is not None:
+        yield "", f"tensors on the accelerator: {size_text(measured.accelerator)} at most so far"
     if machine.memory is None:
         yield "", "how much this machine has is not known"
         return

@@ -53,7 +53,7 @@ def _memory(found: RecipeForecast) -> Rows:
     machine = found.machine
     yield "memory", f"{size_text(found.memory)} at most so far"
     if found.accelerator is not None:
-        yield "", f"on the accelerator {size_text(found.accelerator)}"
+        yield "", f"tensors on the accelerator: {size_text(found.accelerator)} at most so far"
     if machine.memory is not None:
         free = "" if machine.free is None else f", {size_text(machine.free)} of it free now"
         fit = machine.fits(found.memory)

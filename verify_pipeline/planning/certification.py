@@ -191,6 +191,7 @@ class CertificationForecast:
         return {
             "process": None if measured is None else measured.peak,
             "before": None if measured is None else measured.held,
+            "accelerator": None if measured is None else measured.accelerator,
             "allowed": self.allowed,
             "machine": machine.memory,
             "free": machine.free,

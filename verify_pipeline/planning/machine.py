@@ -65,6 +65,11 @@ def peak_bytes() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
+def accelerator_bytes(device: torch.device) -> int | None:
+    """The most that tensors have taken on an accelerator so far; None: the device is none."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
 def room_beside(path: Path) -> int:
     """Free bytes where a file at ``path`` is written.
 

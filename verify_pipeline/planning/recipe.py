@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from verify_pipeline import data, onnx, training
@@ -24,7 +23,7 @@ from verify_pipeline.onnx import Network
 from verify_pipeline.pipeline import check_certification
 from verify_pipeline.planning.certification import MEASURE, CertificationForecast, forecast
 from verify_pipeline.planning.disk import ledger_row_bytes
-from verify_pipeline.planning.machine import Capacity, peak_bytes
+from verify_pipeline.planning.machine import Capacity, accelerator_bytes, peak_bytes
 from verify_pipeline.planning.sampling import Tell
 from verify_pipeline.reporting.durations import TimeRange
 from verify_pipeline.run_folders import LEDGER
@@ -215,9 +214,7 @@ def plan_recipe(
         ask_settings(network, test, recipe.certify, Question())
     parts = phases(recipe.train)
     steps = [measure_steps(each, chosen, info, place, seconds / len(parts)) for each in parts]
-    memory, accelerator = peak_bytes(), None
-    if place.type == "cuda":
-        accelerator = torch.cuda.max_memory_allocated(place)
+    memory, accelerator = peak_bytes(), accelerator_bytes(place)
     module = training.fresh_network(recipe.train.network, info)
     images = _certified(recipe, test)
     found = None

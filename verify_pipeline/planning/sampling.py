@@ -19,7 +19,7 @@ from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.planning.estimates import Cost, spread_order
-from verify_pipeline.planning.machine import peak_bytes, resident_bytes
+from verify_pipeline.planning.machine import accelerator_bytes, peak_bytes, resident_bytes
 from verify_pipeline.problem import Verdict
 
 FIRST_ROUND = 16
@@ -91,6 +91,7 @@ class Measured:
         ledger: bytes that their verdicts take in a ledger; of fewer than all images with a verdict.
         held: bytes of this process's memory before.
         peak: bytes of this process's memory at most, since it began.
+        accelerator: bytes on an accelerator at most; None: there is none.
     """
 
     images: tuple[MeasuredImage, ...]
@@ -98,6 +99,7 @@ class Measured:
     ledger: int
     held: int
     peak: int
+    accelerator: int | None
 
     @property
     def costs(self) -> tuple[Cost, ...]:
@@ -193,7 +195,8 @@ def measure(
             found += _round(certifier, instances, chosen, book, clock)
             passed = clock.true() - began
             tell(len(found), passed)
-        return Measured(tuple(found), passed, book.bytes - empty, held, peak_bytes())
+        memory = (held, peak_bytes(), accelerator_bytes(certifier.device))
+        return Measured(tuple(found), passed, book.bytes - empty, *memory)
 
 
 def _round(
