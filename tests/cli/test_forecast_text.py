@@ -60,6 +60,11 @@ def test_workers_that_do_not_fit_are_named() -> None:
     assert "workers need" not in told(sample(20), replace(CONDITIONS, machine=large))
 
 
+def test_a_batch_that_does_not_fit_is_named() -> None:
+    text = told(sample(20), replace(CONDITIONS, batch=30 * GIB))
+    assert said(text, "with a batch of 30 GiB, a process needs 31 GiB: it does not fit")
+
+
 def test_a_ledger_that_does_not_fit_is_named() -> None:
     text = told(sample(20), replace(CONDITIONS, room=50_000))
     assert said(text, "the ledger needs 98 KiB; its folder has 49 KiB: it does not fit")
@@ -69,6 +74,8 @@ def test_a_small_sample_says_at_least() -> None:
     text = told(sample(10))
     assert said(text, "time at least 24 s for 100 images; at most 1.7 h, if each takes all")
     assert said(text, "the sample is too small to say more: give --measure more seconds")
+    assert said(text, "an image 2 s; too few were measured for an interval")
+    assert said(told(sample(9, opened=1)), "an image not known; too few were measured")
 
 
 def test_open_images_make_ranges() -> None:

@@ -70,11 +70,12 @@ def finish(costs: Costs, workers: int, start: float = 0.0) -> Finish:
         workers: at least 1; all start at the same time.
         start: seconds until a worker takes its first images.
     """
-    sums = np.concatenate([[0.0], np.cumsum(costs)]).tolist()
+    ends = list(_batch_ends(len(costs), workers))
+    sums = np.concatenate([[0.0], np.cumsum(costs)])
     free = [start] * min(workers, len(costs))
-    for begin, end in _batches(len(costs), workers):
-        heapq.heapreplace(free, free[0] + sums[end] - sums[begin])
-    return Finish(max(free, default=0.0), sums[-1], _longest(costs), start, workers)
+    for seconds in np.diff(sums[[0, *ends]]).tolist():
+        heapq.heapreplace(free, free[0] + seconds)
+    return Finish(max(free, default=0.0), float(sums[-1]), _longest(costs), start, workers)
 
 
 def finish_of_shards(costs: Costs, shards: int, start: float = 0.0) -> Finish:
@@ -87,10 +88,9 @@ def _longest(costs: Costs) -> float:
     return float(np.max(costs)) if len(costs) else 0.0
 
 
-def _batches(images: int, workers: int) -> Iterator[tuple[int, int]]:
-    """The images of each batch, as the place of its first one and the place behind its last."""
-    begin = 0
-    while begin < images:
-        end = begin + batch_size(images - begin, workers)
-        yield begin, end
-        begin = end
+def _batch_ends(images: int, workers: int) -> Iterator[int]:
+    """The place behind the last image of each batch."""
+    end = 0
+    while end < images:
+        end += batch_size(images - end, workers)
+        yield end

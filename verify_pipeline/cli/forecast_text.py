@@ -131,6 +131,12 @@ def _memory(found: CertificationForecast, measured: Measured) -> Rows:
         f"this machine has {size_text(machine.memory)}{free}: processes that fit: {as_measured} "
         f"as measured, {allowed} if each takes what the settings allow",
     )
+    if allowed == 0:
+        yield (
+            "",
+            f"with a batch of {batch}, a process needs {size_text(found.allowed)}: it does not "
+            "fit; lower memory in the recipe's certify",
+        )
     for count in dict.fromkeys((found.conditions.jobs, *(w.workers for w in found.workers))):
         if as_measured is not None and count > as_measured:
             yield (
@@ -169,7 +175,7 @@ def _with_ends(
     """A mean with its interval, or what is known of them."""
     low, high = ends
     if high is None:
-        known = f"at least {text(low)}" if mean is None else text(mean)
+        known = "not known" if mean is None else text(mean)
         return f"{known}; too few were measured for an interval"
     interval = f"{text(low)} to {text(high)}"
     return f"{interval} (95 %)" if mean is None else f"{text(mean)} (95 %: {interval})"
