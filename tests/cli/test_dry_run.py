@@ -49,7 +49,7 @@ def typed(folder: Path, *more: object, labels: str = "labels") -> tuple[object, 
 def planned(folder: Path, *more: object, labels: str = "labels") -> dict[str, Any]:
     """The object that a dry run prints; nothing may have changed."""
     before = state(folder)
-    arguments = typed(folder, *more, "--dry-run", "--json", "--measure", 5, labels=labels)
+    arguments = typed(folder, *more, "--dry-run", "--json", "--measure", 120, labels=labels)
     code, out, err = command(*arguments)
     assert (code, err) == (0, "")
     assert state(folder) == before
@@ -138,7 +138,7 @@ def test_boxes_shards_and_questions_are_planned(folder: Path) -> None:
     boxes = ("--lower", folder / "lower.npy", "--upper", folder / "upper.npy")
     code, out, err = command(
         *("certify", folder / "two.onnx", *boxes, "--labels", folder / "labels.npy"),
-        *(*STAGES, "--target", 0, "--shard", "2/2", "--dry-run", "--measure", 5),
+        *(*STAGES, "--target", 0, "--shard", "2/2", "--dry-run", "--measure", 120),
     )
     assert code == 0, err
     rows = {line[:12].strip(): line[12:] for line in out.splitlines() if line[:1].strip()}

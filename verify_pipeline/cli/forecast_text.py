@@ -78,7 +78,8 @@ def _time(found: CertificationForecast, measured: Measured) -> Rows:
     if found.left == len(measured.images):
         yield "time", f"{alone.text} for {images}; all of them were measured"
         return
-    yield "time", f"{alone.text} for {images} (95 %), if none is harder than those measured"
+    harder = "" if found.unseen is None else ", if none is harder than those measured"
+    yield "time", f"{alone.text} for {images} (95 %){harder}"
     yield "", "a full run has larger batches, which may take less for each image"
     if found.unseen is not None:
         share, seconds = found.unseen
@@ -98,11 +99,11 @@ def _workers(found: CertificationForecast) -> Rows:
     machine = conditions.machine
     threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
     start = (
-        "how long it takes to start is not known"
+        "; how long it takes to start is not known"
         if conditions.start is None
-        else f"which takes images after {duration(conditions.start)}"
+        else f", which takes images after {duration(conditions.start)}"
     )
-    yield "", f"A worker is one process with {threads}, as measured, {start}."
+    yield "", f"A worker is one process with {threads}, as measured{start}."
     yield (
         "",
         f"The rows are for machines like this one; processes of one machine share its "

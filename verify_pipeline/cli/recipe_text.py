@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from verify_pipeline.certify.job_plan import LEAST_SAMPLE
 from verify_pipeline.certify.settings import plan
 from verify_pipeline.cli.forecast_text import Rows, cost_text, forecast_rows
 from verify_pipeline.planning.recipe import RecipeForecast, steps_seconds
@@ -24,6 +25,8 @@ def recipe_rows(found: RecipeForecast) -> Rows:
     for each in found.steps:
         yield each.phase.name, _phase(each)
     yield "time", f"{found.seconds.text} for the training by one process"
+    if any(len(each.seconds) < LEAST_SAMPLE for each in found.steps):
+        yield "", f"fewer than {LEAST_SAMPLE} steps of some phase were measured: no 95 % interval"
     if found.not_counted:
         yield "", f"not counted: {', '.join(found.not_counted)}"
     processes = [
@@ -42,10 +45,10 @@ def _phase(each: PhaseSteps) -> str:
     epochs = "1 epoch" if each.phase.epochs == 1 else f"{each.phase.epochs} epochs"
     mean = sum(each.seconds) / len(each.seconds)
     ends = f"{cost_text(min(each.seconds))} to {cost_text(max(each.seconds))}"
-    steps = "1 step" if len(each.seconds) == 1 else f"{len(each.seconds)} steps"
+    measured = "one measured" if len(each.seconds) == 1 else f"{len(each.seconds)} measured, {ends}"
     return (
-        f"{epochs}: {steps_seconds(each).text}; {cost_text(mean)} a step "
-        f"({steps} measured, {ends}), {cost_text(mean * each.an_epoch)} an epoch"
+        f"{epochs}: {steps_seconds(each).text}; {cost_text(mean)} a step ({measured}), "
+        f"{cost_text(mean * each.an_epoch)} an epoch"
     )
 
 
