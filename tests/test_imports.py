@@ -16,7 +16,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         __main__
         cli
         api
-        sweeps
+        sweeps planning
         pipeline queries radius report_page
         run_evidence
         reports status

@@ -250,6 +250,54 @@ LEDGERS = {
     "publish file": "folder file; expected a finished run, with its recipe.yaml; got none",
 }
 
+DRY = f"{TWO} --dry-run"
+DRY_RUNS = {
+    f"{DRY} --measure 0": "--measure; expected seconds > 0; got 0.0",
+    f"{DRY} --measure -1": "--measure; expected seconds > 0; got -1.0",
+    f"{DRY} --measure nan": "--measure; expected seconds > 0; got nan",
+    f"{DRY} --measure inf": "--measure; expected seconds > 0; got inf",
+    f"{DRY} --measure soon": "Invalid value for",
+    f"{TWO} --measure 5": "--measure; expected --dry-run beside it; got 5.0",
+    f"{DRY} --engine abcrown": "--dry-run; expected the built-in engine, on this machine; got",
+    f"{DRY} --cluster ray": "Leave out --cluster ray: the plan has rows for 1 to 64 workers",
+    f"{DRY} --stages clean,ibp,abcrown": "got --stages with abcrown",
+    f"{DRY} --jobs 0": "--jobs; expected at least 1; got 0",
+    f"{DRY} --quiet --json": "--quiet and --json; expected one of them; got both",
+    f"{DRY} --shard 5/4": "--shard; expected i/n with i from 1 to n",
+    f"{DRY} --indices 9:9": "expected some images; got none",
+    f"{DRY} --device abacus": "CUDA device that torch sees; got no such device",
+    f"{DRY} --ledger empty.sqlite": "ledger empty.sqlite; expected a ledger written by verify",
+    f"{DRY} --ledger text.sqlite": "ledger text.sqlite; expected an undamaged ledger",
+    f"{DRY} --ledger foreign.sqlite": "got another SQLite file",
+    f"{DRY} --ledger newer.sqlite": "a schema version up to 3; got 99",
+    f"{DRY} --ledger half.sqlite": "ledger half.sqlite; expected an undamaged ledger",
+    f"{DRY} --ledger file/x.sqlite": "expected a place that can be written",
+    f"{DRY} --ledger empty-folder": "got a folder or a device",
+    f"{DRY} --stages clean,ibp --ledger edited.sqlite": "run 1, image 0; expected a finite bound",
+    "certify gone.onnx --data digits --dry-run": "network file gone.onnx; expected an ONNX file",
+    "certify two.onnx --data digits --epsilon 0.1 --dry-run": "expected the network's input shape",
+    "certify two.onnx --data mnist --epsilon 0.1 --data-root file --dry-run": "data root",
+    f"certify inf.onnx {OWN} --epsilon 0.1 --dry-run": "expected weights finite in float32",
+}
+
+PLANS = {
+    "plan no-such": "recipe 'no-such'; expected one of",
+    "plan torn.yaml": "torn.yaml, line 2; expected YAML",
+    "plan tiny.yaml --set train.sed=1": "train.sed (--set): unknown key; expected",
+    "plan tiny.yaml --set train.data.name=mnisst": "did you mean mnist?",
+    "plan tiny.yaml --set certify.indices=99999": "expected at most 360 images; got 99999",
+    "plan tiny.yaml --set train.network.name=gone": "expected one of mlp",
+    "plan tiny.yaml --device abacus": "CUDA device that torch sees; got no such device",
+    "plan tiny.yaml --data-root nowhere": "data root (--data-root); expected a folder that exists",
+    "plan tiny.yaml --measure 0": "--measure; expected seconds > 0; got 0.0",
+    "plan tiny.yaml --measure nan": "--measure; expected seconds > 0; got nan",
+    "plan tiny.yaml --quiet --json": "--quiet and --json; expected one of them; got both",
+    "plan tiny.yaml --like gone": "network file gone; expected an ONNX file",
+    "plan tiny.yaml --like text.onnx": "text.onnx; expected an ONNX file",
+    "plan tiny.yaml --like empty-folder": "expected a training's checkpoint; got none",
+    "plan tiny.yaml --like two.onnx": "expected the network's input shape",
+}
+
 PROPERTIES = {
     "vnnlib --onnx gone.onnx --property p.vnnlib": "network file gone.onnx; expected an ONNX file",
     "vnnlib --onnx text.onnx --property p.vnnlib": "text.onnx; expected an ONNX file",
@@ -361,4 +409,15 @@ MANY_RUNS = {
     "front empty-folder --reference 0": "--reference; expected two numbers from 0 to below 100",
 }
 
-CASES = {**RECIPES, **QUESTIONS, **DATA, **LEDGERS, **PROPERTIES, **RADII, **SHOWN, **MANY_RUNS}
+CASES = {
+    **RECIPES,
+    **QUESTIONS,
+    **DATA,
+    **LEDGERS,
+    **DRY_RUNS,
+    **PLANS,
+    **PROPERTIES,
+    **RADII,
+    **SHOWN,
+    **MANY_RUNS,
+}

@@ -15,10 +15,10 @@ LEAST_SAMPLE = 20
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds of images of the same run that were certified before, as a finished request.
+    """Seconds of images of a run: of a finished request, or of some that were measured.
 
     Attributes:
-        images: how many, at least :data:`LEAST_SAMPLE`.
+        images: how many; of a request at least :data:`LEAST_SAMPLE`.
         mean: seconds of an image.
         deviation: standard deviation of the seconds of an image.
     """
@@ -40,12 +40,23 @@ class Sample:
         """
         finished = asked is not None and Extent.of(r.index for r in records).covers(asked)
         alike = all(record.timeout == timeout and record.attempts == 1 for record in records)
-        count = len(records)
-        if not finished or not alike or count < LEAST_SAMPLE:
+        if not finished or not alike or len(records) < LEAST_SAMPLE:
             return None
-        mean = math.fsum(record.seconds for record in records) / count
-        squares = math.fsum((record.seconds - mean) ** 2 for record in records)
+        return Sample.of_seconds([record.seconds for record in records])
+
+    @staticmethod
+    def of_seconds(costs: Sequence[float]) -> Sample:
+        """The sample of images that took these seconds; at least two of them."""
+        count = len(costs)
+        mean = math.fsum(costs) / count
+        squares = math.fsum((cost - mean) ** 2 for cost in costs)
         return Sample(count, mean, math.sqrt(squares / (count - 1)))
+
+    @property
+    def mean_range(self) -> tuple[float, float]:
+        """About the 95 % interval of the mean: two standard errors on both sides."""
+        error = 2 * self.deviation / math.sqrt(self.images)
+        return max(0.0, self.mean - error), self.mean + error
 
     def seconds(self, images: int) -> tuple[float, float]:
         """About the 95 % interval of the seconds of other images of the same distribution.

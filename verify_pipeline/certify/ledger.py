@@ -11,22 +11,27 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from verify_pipeline.certify.extents import Extent, asked_again
-from verify_pipeline.certify.ledger_file import connect, create, guard, lay_out, transaction
+from verify_pipeline.certify.ledger_file import (
+    connect,
+    copy_in_memory,
+    create,
+    guard,
+    lay_out,
+    transaction,
+)
 from verify_pipeline.certify.records import (
     Entry,
     PackedCounterexample,
     Record,
     Run,
     RunInfo,
-    pack,
     unpack,
 )
 from verify_pipeline.certify.rows import (
@@ -35,6 +40,7 @@ from verify_pipeline.certify.rows import (
     RowReader,
     UnfoundedError,
     read_run,
+    values_of,
 )
 from verify_pipeline.errors import LedgerError
 from verify_pipeline.problem import OF_TIME, Counterexample, Status
@@ -89,6 +95,22 @@ class Ledger:
         connection = sqlite3.connect(":memory:", isolation_level=None)
         lay_out(connection)
         return cls(connection, None)
+
+    @classmethod
+    def snapshot(cls, path: Path) -> Self:
+        """A copy in memory of the ledger at ``path``; no file is created or changed.
+
+        Raises:
+            LedgerError: there is none, or the file is foreign, damaged or of a newer version.
+        """
+        return cls(copy_in_memory(path), path)
+
+    @property
+    def bytes(self) -> int:
+        """Size of its pages."""
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        (size,) = self._connection.execute("PRAGMA page_size").fetchone()
+        return int(pages) * int(size)
 
     def close(self) -> None:
         """Close the file; the ledger cannot be used any more."""
@@ -186,7 +208,7 @@ class Ledger:
         written = 0
         with guard(self.path), transaction(self._connection):
             for entry in entries:
-                row = _row(run_id, entry, timeout, versions)
+                row = values_of(run_id, entry, timeout, versions)
                 if self._connection.execute(_APPEND, row).rowcount > 0:
                     written += 1
                 else:
@@ -316,31 +338,6 @@ def _key(run: Run) -> tuple[str, ...]:
         run.perturbation,
         run.specification,
         run.settings,
-    )
-
-
-def _row(run_id: int, entry: Entry, timeout: float, versions: str) -> tuple[Any, ...]:
-    verdict = entry.verdict
-    evidence: tuple[Any, ...] = (None, None, None, None)
-    if verdict.counterexample is not None:
-        packed = pack(verdict.counterexample)
-        evidence = (packed.input, packed.shape, packed.output, packed.margin)
-    return (
-        run_id,
-        entry.index,
-        entry.instance,
-        entry.label,
-        verdict.status.value,
-        verdict.reason.name if verdict.reason else None,
-        verdict.stage,
-        verdict.bound,
-        verdict.seconds,
-        timeout,
-        *evidence,
-        verdict.detail,
-        versions,
-        time.time(),
-        _json([[each.stage, each.seconds, each.bound] for each in verdict.stages]),
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from verify_pipeline.errors import LedgerError
@@ -47,6 +49,67 @@ def connect(path: Path) -> sqlite3.Connection:
     Raises:
         LedgerError: there is none, or the file is foreign, damaged or of a newer version.
     """
+    _refuse_no_file(path)
+    with guard(path):
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            _check(connection, path)
+            _update(connection)
+            connection.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def copy_in_memory(path: Path) -> sqlite3.Connection:
+    """A copy of the ledger at ``path`` in memory, migrated to this version's schema.
+
+    The ledger and its folder stay as they are, also if another process writes it meanwhile.
+
+    Raises:
+        LedgerError: there is none, or the file is foreign, damaged or of a newer version.
+    """
+    _refuse_no_file(path)
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        with guard(path), _readable(path) as source:
+            _check(source, path)
+            source.backup(connection)
+            _update(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that creates no file beside the ledger.
+
+    SQLite makes files of its own beside a ledger in write-ahead mode, also for reading, unless it
+    is told that nobody writes: that holds where no log is there. A log whose index is missing, as
+    of a copy, is read as a copy.
+    """
+    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    written = log.exists() and log.stat().st_size > 0
+    if written and not index.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            for each in (path, log):
+                shutil.copy(each, folder)
+            with closing(_read_only(Path(folder, path.name), "")) as connection:
+                yield connection
+        return
+    with closing(_read_only(path, "" if written else "&immutable=1")) as connection:
+        yield connection
+
+
+def _read_only(path: Path, more: str) -> sqlite3.Connection:
+    address = f"{path.absolute().as_uri()}?mode=ro{more}"
+    return sqlite3.connect(address, timeout=BUSY_SECONDS, isolation_level=None, uri=True)
+
+
+def _refuse_no_file(path: Path) -> None:
     if not path.exists():
         raise LedgerError(
             f"ledger {path}", expected="a file", got="none", remedy="Certify something first."
@@ -60,16 +123,6 @@ def connect(path: Path) -> sqlite3.Connection:
             got="an empty file",
             remedy="Name another file, or delete this one to start a new ledger.",
         )
-    with guard(path):
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-        try:
-            _check(connection, path)
-            _update(connection)
-            connection.execute("PRAGMA synchronous = NORMAL")
-        except BaseException:
-            connection.close()
-            raise
-    return connection
 
 
 def lay_out(connection: sqlite3.Connection) -> None:

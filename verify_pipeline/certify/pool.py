@@ -7,7 +7,6 @@ the last one. The images of a worker that is lost are given to others.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -16,6 +15,7 @@ from typing import Protocol
 
 from verify_pipeline.certify.cascade import Sink
 from verify_pipeline.certify.contract import Observer
+from verify_pipeline.certify.handing_out import batch_size
 from verify_pipeline.errors import ProcessError, VerifyPipelineError
 from verify_pipeline.problem import Reason, Status, Verdict
 
@@ -116,8 +116,8 @@ class WorkQueue:
             if batch:
                 return batch
         self.waiting = deque(index for index in self.waiting if index not in decided)
-        size = math.ceil(len(self.waiting) / (2 * self.workers))
-        return tuple(self.waiting.popleft() for _ in range(min(size, len(self.waiting))))
+        size = batch_size(len(self.waiting), self.workers)
+        return tuple(self.waiting.popleft() for _ in range(size))
 
     def give_back(self, indices: Sequence[int]) -> tuple[int, ...]:
         """Images that a lost worker had; half of them each for two workers.

@@ -7,8 +7,10 @@ Only certifying again shows whether a bound is right.
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,11 +21,13 @@ import torch
 from verify_pipeline import strict_json
 from verify_pipeline.certify.questions import ball_of, is_question, specification_of
 from verify_pipeline.certify.records import (
+    Entry,
     PackedCounterexample,
     Record,
     Run,
     RunInfo,
     input_digest,
+    pack,
     settings_digest,
     unpack,
 )
@@ -264,3 +268,30 @@ def _is_shape(value: object) -> bool:
 def _need(holds: object, expected: str, got: object) -> None:
     if not holds:
         raise UnfoundedError(expected, got)
+
+
+def values_of(run: int, entry: Entry, timeout: float, versions: str) -> tuple[Any, ...]:
+    """A row of the table of verdicts as it is written, without its number of attempts."""
+    verdict = entry.verdict
+    evidence: tuple[Any, ...] = (None, None, None, None)
+    if verdict.counterexample is not None:
+        packed = pack(verdict.counterexample)
+        evidence = (packed.input, packed.shape, packed.output, packed.margin)
+    stages = [[each.stage, each.seconds, each.bound] for each in verdict.stages]
+    return (
+        run,
+        entry.index,
+        entry.instance,
+        entry.label,
+        verdict.status.value,
+        verdict.reason.name if verdict.reason else None,
+        verdict.stage,
+        verdict.bound,
+        verdict.seconds,
+        timeout,
+        *evidence,
+        verdict.detail,
+        versions,
+        time.time(),
+        json.dumps(stages, ensure_ascii=False),
+    )

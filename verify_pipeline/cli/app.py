@@ -29,6 +29,7 @@ from verify_pipeline.cli.options import (
     Shown,
     folder,
 )
+from verify_pipeline.cli.planning import plan
 from verify_pipeline.cli.plotting import plot
 from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
 from verify_pipeline.cli.radius import radius
@@ -171,6 +172,7 @@ def export(
     show_export(pipeline.export_folder(trained, out, data_root))
 
 
+_command()(plan)
 _command()(certify)
 _command()(recheck)
 _command()(radius)

@@ -15,6 +15,7 @@ from verify_pipeline.cli.arguments import (
     named,
     own_arrays,
 )
+from verify_pipeline.cli.dry_run import DryRun
 from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.jobs import certification_of
 from verify_pipeline.cli.options import DataRoot
@@ -23,7 +24,6 @@ from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from verify_pipeline.certify.ray_workers import Cluster
-    from verify_pipeline.certify.records import RunInfo
     from verify_pipeline.certify.shards import Shard
     from verify_pipeline.data import Split
 
@@ -71,18 +71,22 @@ def certify(
     abcrown: options.Abcrown,
     where: options.Where,
     by: WorkerOptions,
+    dry: DryRun,
     shown: options.Shown,
 ) -> None:
     """Certify a data set: prove each image robust, or find an image in its box that is not.
 
     Every verdict is written to the ledger at once. If it is interrupted, the same command continues
     and decides nothing twice.
+
+    With --dry-run, a sample is certified, and the cost of all images is printed.
     """
     from verify_pipeline import pipeline
     from verify_pipeline.certify.settings import asking_abcrown, parse_indices, plan
     from verify_pipeline.certify.shards import Shard
 
     told = reporter(shown)
+    dry.check(tried.engine, tried.stages, by.cluster)
     shard = None if tried.shard is None else Shard.parse(tried.shard)
     place = _ledger_of(network, tried.ledger, shard)
     cluster = by.of_cluster()
@@ -105,6 +109,9 @@ def certify(
         places = shard.of_indices(parse_indices(job.settings.indices, len(chosen)))
         job = replace(job, settings=replace(job.settings, indices=",".join(map(str, places))))
     told.ignored(plan(job.settings), job.settings.search)
+    if dry.dry_run:
+        dry.run(job, chosen, question, place, (where.device, by.jobs), shown)
+        return
     summary = pipeline.certify(
         job.network,
         chosen,
@@ -163,6 +170,7 @@ def recheck(
     when the image or label of a row differs from the data set's.
     """
     from verify_pipeline import onnx, reports
+    from verify_pipeline.reporting.facts import question_line
 
     question = questions.question_of(questions.Typed(**asdict(asked)))
     widths = {"epsilon_file": asked.epsilon_file}
@@ -174,7 +182,7 @@ def recheck(
     for evidence in reports.recheck_ledger(
         loaded, _ledger_of(network, ledger), data_root, given, question
     ):
-        run = about(evidence.info)
+        run = question_line(evidence.info)
         if evidence.checked is None:
             typer.echo(f"{run}: not checked; name the files that were certified")
             continue
@@ -189,18 +197,6 @@ def recheck(
             typer.echo(f"image {each.index}: {each.problem}", err=True)
     if failed:
         raise typer.Exit(2)
-
-
-def about(info: RunInfo) -> str:
-    """One line that describes a run: its images and the question."""
-    from verify_pipeline.reporting.facts import epsilon_text
-
-    run = info.run
-    box, separator, preprocessing = run.perturbation.partition("; ")
-    if info.epsilon is not None:
-        box = f"ε = {epsilon_text(info.epsilon)}"
-    words = [f"{run.data_set} {run.split}", box + separator + preprocessing]
-    return ", ".join(words if run.specification == "margins" else [*words, run.specification])
 
 
 def _ledger_of(network: Path, ledger: Path | None, shard: Shard | None = None) -> Path:

@@ -68,7 +68,7 @@ def _of_training(found: TrainingStatus) -> Iterator[tuple[str, str]]:
 
 
 def _of_certification(found: CertificationStatus) -> Iterator[tuple[str, str]]:
-    from verify_pipeline.cli.certifying import about
+    from verify_pipeline.reporting.facts import question_line
 
     yield "state", _state_text(found.state, found.note, found.last_verdict)
     yield "ledger", str(found.ledger)
@@ -76,7 +76,7 @@ def _of_certification(found: CertificationStatus) -> Iterator[tuple[str, str]]:
     if summary is None:
         return
     yield "network", summary.info.network_name
-    yield "question", about(summary.info)
+    yield "question", question_line(summary.info)
     of = "" if summary.requested is None else f" of {summary.requested:,}"
     yield "done", f"{summary.tally.images:,}{of} images"
     always = ("verified", "falsified", "wrong", "undecided")

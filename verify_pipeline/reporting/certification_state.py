@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from verify_pipeline.certify.contract import Observer
 from verify_pipeline.certify.job_plan import JobPlan
+from verify_pipeline.certify.records import Record
 from verify_pipeline.certify.stage_verdicts import SEARCHING_STAGES
 from verify_pipeline.problem import Status, Verdict
 from verify_pipeline.reporting.durations import TimeRange, pace
@@ -26,7 +27,7 @@ RECENT = 0.25
 """The rate of a search is that of the last quarter of its time."""
 
 
-def outcome(verdict: Verdict) -> str:
+def outcome(verdict: Verdict | Record) -> str:
     """One of :data:`OUTCOMES`; images that the clean check falsifies are misclassified: wrong."""
     if verdict.status is Status.FALSIFIED:
         return "wrong" if verdict.stage == "clean" else "falsified"

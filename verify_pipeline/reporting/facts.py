@@ -150,3 +150,13 @@ def _number(value: object) -> float | None:
 def _seed(text: str | None) -> int | None:
     is_one = text is not None and text.isdecimal() and len(text) <= _DIGITS
     return int(text) if text is not None and is_one else None
+
+
+def question_line(info: RunInfo) -> str:
+    """One line that describes a run: its images and the question."""
+    run = info.run
+    box, separator, preprocessing = run.perturbation.partition("; ")
+    if info.epsilon is not None:
+        box = f"ε = {epsilon_text(info.epsilon)}"
+    words = [f"{run.data_set} {run.split}", box + separator + preprocessing]
+    return ", ".join(words if run.specification == "margins" else [*words, run.specification])

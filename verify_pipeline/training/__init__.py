@@ -3,7 +3,7 @@
 from verify_pipeline.training.loop import Cascade, train
 from verify_pipeline.training.observer import Several, Silent, TensorBoard, TrainObserver
 from verify_pipeline.training.settings import TrainSettings
-from verify_pipeline.training.trained import Trained, restore
+from verify_pipeline.training.trained import Trained, fresh_network, restore, restore_so_far
 
 __all__ = [
     "Cascade",
@@ -13,6 +13,8 @@ __all__ = [
     "TrainObserver",
     "TrainSettings",
     "Trained",
+    "fresh_network",
     "restore",
+    "restore_so_far",
     "train",
 ]

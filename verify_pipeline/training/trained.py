@@ -62,6 +62,24 @@ def restore(folder: Path, info: DataSetInfo | None = None) -> Trained:
     Raises:
         TrainingError: there is no training, it is not finished, or its checkpoint is damaged.
     """
+    found = restore_so_far(folder, info)
+    epochs = found.settings.optimiser.epochs
+    if len(found.metrics) < epochs:
+        raise TrainingError(
+            f"training in {folder}",
+            expected=f"{epochs} epochs",
+            got=f"{len(found.metrics)}",
+            remedy="Finish it: the command that began it continues it.",
+        )
+    return found
+
+
+def restore_so_far(folder: Path, info: DataSetInfo | None = None) -> Trained:
+    """Load a training as its last checkpoint has it, see :func:`restore`.
+
+    Raises:
+        TrainingError: there is no training, or its checkpoint is damaged.
+    """
     found = checkpoint.read(folder)
     if found is None:
         raise TrainingError(
@@ -76,14 +94,6 @@ def restore(folder: Path, info: DataSetInfo | None = None) -> Trained:
         raise TrainingError(
             f"checkpoint {folder}", expected="settings of this version", got=str(error)
         ) from None
-    epochs = settings.optimiser.epochs
-    if found.progress.epoch < epochs:
-        raise TrainingError(
-            f"training in {folder}",
-            expected=f"{epochs} epochs",
-            got=f"{found.progress.epoch}",
-            remedy="Finish it: the command that began it continues it.",
-        )
     module = fresh_network(settings.network, info or data.info(settings.data.full_name))
     try:
         module.load_state_dict(found.weights)
