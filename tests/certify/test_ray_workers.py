@@ -12,10 +12,11 @@ from tests.certify.test_local_workers import SETTINGS, network, pixels, verdicts
 from tests.cli.typed import command
 from verify_pipeline import api
 from verify_pipeline.certify.contract import Observer
-from verify_pipeline.certify.pool import Lost
-from verify_pipeline.certify.ray_workers import Cluster, RayCrew
+from verify_pipeline.certify.hand_out import Lost
+from verify_pipeline.certify.ray_workers import RayCrew
 from verify_pipeline.errors import ConfigError, DependencyError
 from verify_pipeline.problem import Verdict
+from verify_pipeline.ray_cluster import Cluster
 
 
 @pytest.fixture(scope="module")

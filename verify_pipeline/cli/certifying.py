@@ -22,10 +22,10 @@ from verify_pipeline.cli.watching import reporter
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from verify_pipeline.certify.ray_workers import Cluster
     from verify_pipeline.certify.records import RunInfo
     from verify_pipeline.certify.shards import Shard
     from verify_pipeline.data import Split
+    from verify_pipeline.ray_cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class WorkerOptions:
         Raises:
             ConfigError: something about a cluster, and none was asked for.
         """
-        from verify_pipeline.certify.ray_workers import Cluster
+        from verify_pipeline.ray_cluster import Cluster
 
         if self.cluster is None:
             for name, value in (("--address", self.address), ("--cores", self.cores)):
