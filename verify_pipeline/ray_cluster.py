@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +52,7 @@ class Cluster:
         Raises:
             ProcessError: there is no room for them.
         """
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        room = sum(self._fit(node, gpu) for node in nodes)
+        room = sum(self._fit(node["Resources"], gpu) for node in self.nodes(ray, gpu))
         wanted = room if self.workers is None else self.workers
         if not 1 <= wanted <= room:
             needs = f"{self.cores} cores{' and a GPU' if gpu else ''}"
@@ -64,23 +64,26 @@ class Cluster:
             )
         return wanted
 
+    def nodes(self, ray: Any, gpu: bool) -> list[dict[str, Any]]:
+        """The nodes that have room for a worker, as Ray describes them."""
+        alive = (node for node in ray.nodes() if node["Alive"])
+        return [node for node in alive if self._fit(node["Resources"], gpu)]
+
     def _fit(self, node: dict[str, float], gpu: bool) -> int:
         by_cores = int(node.get("CPU", 0)) // self.cores
         return min(by_cores, int(node.get("GPU", 0))) if gpu else by_cores
 
     def options(self, gpu: bool) -> dict[str, Any]:
         """What Ray gives a worker."""
-        threads = dict.fromkeys(THREADS, str(self.cores))
-        return {
-            "num_cpus": self.cores,
-            "num_gpus": 1 if gpu else 0,
-            "runtime_env": {"env_vars": threads},
-        }
+        return {"num_cpus": self.cores, "num_gpus": 1 if gpu else 0}
 
 
 @contextmanager
 def connected(cluster: Cluster) -> Iterator[Any]:
     """Ray's package, connected to a cluster; one that was started for it ends with the block.
+
+    Within the block, ``sys.stdout`` is standard error: Ray prints there what it thinks of lost
+    workers, and standard output is for results.
 
     Raises:
         DependencyError: Ray is not installed.
@@ -88,24 +91,28 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     """
     ray = _package()
     _reach(cluster.address)
-    try:
-        ray.init(
-            address=cluster.address,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise _no_answer(cluster.address, error) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):
+        try:
+            ray.init(
+                address=cluster.address,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise _no_answer(cluster.address, error) from error
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error of Ray, which adds whole tracebacks."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def why(error: Exception) -> str:
+    """What an error of Ray says in one line: the last one of a traceback, else the first one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if lines[0].startswith("ray::") else lines[0]
 
 
 def _reach(address: str | None) -> None:
@@ -123,7 +130,7 @@ def _no_answer(address: str | None, error: Exception) -> ProcessError:
     return ProcessError(
         f"Ray's cluster at {address or 'this machine'}",
         expected="one that answers",
-        got=first_line(error),
+        got=why(error),
         remedy="`ray status` shows a running cluster, `ray start --head` starts one.",
     )
 

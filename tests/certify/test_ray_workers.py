@@ -1,6 +1,5 @@
 """Workers of Ray certify as one process does, also when one of them is killed."""
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,23 +16,6 @@ from verify_pipeline.certify.ray_workers import RayCrew
 from verify_pipeline.errors import ConfigError, DependencyError
 from verify_pipeline.problem import Verdict
 from verify_pipeline.ray_cluster import Cluster
-
-
-@pytest.fixture(scope="module")
-def ray() -> None:
-    """Ray, where it is installed and starts: it needs shared memory and sockets of its own."""
-    pytest.importorskip("ray")
-    try:
-        started = subprocess.run(
-            [sys.executable, "-c", "import ray; ray.init(num_cpus=1, include_dashboard=False)"],
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip("Ray does not start here within two minutes")
-    if started.returncode != 0:
-        pytest.skip(f"Ray does not start here: {started.stderr.decode()[-200:]}")
 
 
 @pytest.fixture(scope="module")

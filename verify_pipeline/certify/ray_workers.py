@@ -23,7 +23,7 @@ from verify_pipeline.certify.hand_out import (
     StageBegun,
 )
 from verify_pipeline.errors import VerifyPipelineError
-from verify_pipeline.ray_cluster import Cluster, connected, first_line
+from verify_pipeline.ray_cluster import THREADS, Cluster, connected, why
 
 
 class _Actor:
@@ -107,7 +107,7 @@ class RayCrew(Crew):
         except StopIteration:
             return Ready()
         except self._ray.exceptions.RayError as error:
-            return Lost(first_line(error))
+            return Lost(why(error))
         return event
 
     def close(self) -> None:
@@ -130,7 +130,9 @@ def hired_by_ray(job: CrewJob, cluster: Cluster) -> Iterator[RayCrew]:
     """
     gpu = job.device.startswith("cuda")
     with connected(cluster) as ray:
-        crew = RayCrew(ray, job, cluster.room(ray, gpu), cluster.options(gpu))
+        threads = {"env_vars": dict.fromkeys(THREADS, str(cluster.cores))}
+        options = {**cluster.options(gpu), "runtime_env": threads}
+        crew = RayCrew(ray, job, cluster.room(ray, gpu), options)
         try:
             yield crew
         finally:
