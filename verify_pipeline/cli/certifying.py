@@ -190,5 +190,5 @@ def _ledger_of(network: Path, ledger: Path | None, shard: Shard | None = None) -
         named("--ledger", ledger)
     name = Path(LEDGER)
     if shard is not None:
-        name = name.with_stem(f"{name.stem}{shard.ledger_suffix}")
+        name = name.with_stem(f"{name.stem}{shard.suffix}")
     return network.with_name(name.name) if ledger is None else ledger

@@ -17,8 +17,7 @@ Workers = Annotated[
     int | None,
     typer.Option(
         "--jobs",
-        help="Processes that certify at once; cores and memory are divided among them. With "
-        "--cluster: workers.",
+        help="Processes at once; cores and memory are divided among them. With --cluster: workers.",
         show_default="1; with --cluster, as many as fit",
         rich_help_panel=panels.MACHINE,
     ),
