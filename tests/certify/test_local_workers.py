@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.certify.test_pool import Told
 from tests.cli.typed import command
 from verify_pipeline import api
-from verify_pipeline.certify.contract import Observer
 from verify_pipeline.certify.hand_out import Ready
 from verify_pipeline.certify.local_workers import LocalCrew
 from verify_pipeline.certify.questions import Question
@@ -74,13 +74,15 @@ def test_two_processes_find_what_one_finds(
     assert again.records == shared.records
 
 
-class KillsOne(Observer):
-    """Kills a worker's process once the first verdict is there."""
+class KillsOne(Told):
+    """Kills a worker's process once the first verdict is there, and counts."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.killed: int | None = None
 
     def decided(self, index: int, verdict: Verdict) -> None:
+        super().decided(index, verdict)
         if self.killed is None:
             self.killed = STARTED[-1]
             os.kill(self.killed, signal.SIGKILL)
@@ -103,6 +105,8 @@ def test_a_killed_process_loses_nothing(
     shared = api.certify(path, images, SETTINGS, observer=killer, jobs=2)
     assert killer.killed is not None
     assert verdicts(shared) == verdicts(api.certify(path, images, SETTINGS))
+    assert killer.images == killer.done
+    assert killer.images["clean"] == killer.verdicts == IMAGES
     for process in STARTED:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
