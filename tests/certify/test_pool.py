@@ -165,6 +165,22 @@ def test_the_images_of_a_lost_worker_are_given_to_others() -> None:
     assert all(verdict is OPEN for verdict in found.values())
 
 
+def test_a_stage_is_not_done_with_an_image_that_goes_through_earlier_ones_again() -> None:
+    class AtItsVerdict(Told):
+        def decided(self, index: int, verdict: Verdict) -> None:
+            assert (self.done["clean"], self.done["crown"]) == (1, 0)
+
+    def does(worker: int, indices: Sequence[int]) -> list[Event]:
+        through = [StageBegun("clean"), StageBegun("crown")]
+        if len(crew.given) == 1:
+            return [*through, Lost("ended by signal 9")]
+        return [StageBegun("clean"), Finished(0, OPEN), Ready()]
+
+    crew, told = Script(does), AtItsVerdict()
+    Pool(crew.hired, "clean").decide([0], lambda index, verdict: None, told, set)
+    assert told.images == told.done == {"clean": 1, "crown": 1}
+
+
 def test_an_image_that_every_worker_is_lost_with_stays_open_alone() -> None:
     def does(worker: int, indices: Sequence[int]) -> list[Event]:
         before = [Finished(index, OPEN) for index in indices if index < 7]
