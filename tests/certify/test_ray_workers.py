@@ -48,19 +48,19 @@ def test_a_killed_worker_loses_nothing(
     path: Path, images: api.ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killer, lost = KillsOne(), list[Lost]()
-    start, following = RayCrew.start, RayCrew._next
+    start, told = RayCrew.start, RayCrew._told
 
     def noting(self: RayCrew, worker: int) -> None:
         killer.crew = self
         start(self, worker)
 
-    def seen(self: RayCrew, stream: Any) -> Any:
-        event = following(self, stream)
-        lost.extend([event] if isinstance(event, Lost) else [])
-        return event
+    def seen(self: RayCrew, answer: Any) -> Any:
+        events = told(self, answer)
+        lost.extend(event for event in events if isinstance(event, Lost))
+        return events
 
     monkeypatch.setattr(RayCrew, "start", noting)
-    monkeypatch.setattr(RayCrew, "_next", seen)
+    monkeypatch.setattr(RayCrew, "_told", seen)
     found = api.certify(path, images, SETTINGS, observer=killer, cluster=Cluster(workers=2))
     assert killer.killed
     assert len(lost) == 1

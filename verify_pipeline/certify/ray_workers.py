@@ -19,7 +19,6 @@ from verify_pipeline.certify.hand_out import (
     Failed,
     Finished,
     Lost,
-    Ready,
     StageBegun,
 )
 from verify_pipeline.errors import VerifyPipelineError
@@ -42,18 +41,17 @@ class _Actor:
         except Exception as error:  # as if the process had ended: others get its units
             self._told.put(Lost(f"{type(error).__name__}: {error}"))
 
-    def tell(self) -> Iterator[Event]:
-        """What happens until the worker is ready for units."""
-        while True:
-            event = self._told.get()
-            yield event
-            if not isinstance(event, StageBegun | Finished):
-                return
+    def tell(self) -> list[Event]:
+        """What has happened since this was asked last; waits for at least one event."""
+        events = [self._told.get()]
+        while not self._told.empty():
+            events.append(self._told.get())
+        return events
 
-    def take(self, indices: tuple[int, ...]) -> Iterator[Event]:
+    def take(self, indices: tuple[int, ...]) -> list[Event]:
         """The same, with units to do."""
         self._given.put(indices)
-        yield from self.tell()
+        return self.tell()
 
 
 class RayCrew(Crew):
@@ -70,7 +68,7 @@ class RayCrew(Crew):
         self._ray, self._count, self._options = ray, workers, options
         self._job = ray.put(job)
         self._actors: dict[int, Any] = {}
-        self._streams: dict[int, Any] = {}
+        self._asked: dict[int, Any] = {}
 
     @property
     def workers(self) -> int:
@@ -80,35 +78,34 @@ class RayCrew(Crew):
     def start(self, worker: int) -> None:
         """Start an actor; Ray places it where there is room."""
         actor = self._ray.remote(_Actor).options(**self._options).remote(self._job)
-        self._actors[worker] = actor
-        self._streams[worker] = actor.tell.options(num_returns="streaming").remote()
+        self._actors[worker], self._asked[worker] = actor, actor.tell.remote()
 
     def give(self, worker: int, indices: Sequence[int]) -> None:
         """Send units."""
-        actor = self._actors[worker]
-        self._streams[worker] = actor.take.options(num_returns="streaming").remote(tuple(indices))
+        self._asked[worker] = self._actors[worker].take.remote(tuple(indices))
 
     def events(self) -> Iterator[tuple[int, Event]]:
         """What has come from some workers."""
-        by_stream = {stream: worker for worker, stream in self._streams.items()}
-        ready, _ = self._ray.wait(list(by_stream), num_returns=1)
-        for stream in ready:
-            worker = by_stream[stream]
-            event = self._next(stream)
-            if not isinstance(event, StageBegun | Finished):
-                del self._streams[worker]
-            if isinstance(event, Lost):
+        by_answer = {answer: worker for worker, answer in self._asked.items()}
+        ready, _ = self._ray.wait(list(by_answer), num_returns=1)
+        for answer in ready:
+            worker = by_answer[answer]
+            events = self._told(answer)
+            if isinstance(events[-1], StageBegun | Finished):
+                self._asked[worker] = self._actors[worker].tell.remote()
+            else:
+                del self._asked[worker]
+            if isinstance(events[-1], Lost):
                 self._ray.kill(self._actors.pop(worker))
-            yield worker, event
+            for event in events:
+                yield worker, event
 
-    def _next(self, stream: Any) -> Event:
+    def _told(self, answer: Any) -> list[Event]:
         try:
-            event: Event = self._ray.get(next(stream))
-        except StopIteration:
-            return Ready()
+            events: list[Event] = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
-            return Lost(why(error))
-        return event
+            return [Lost(why(error))]
+        return events
 
     def close(self) -> None:
         """End all actors."""
