@@ -25,8 +25,8 @@ from pathlib import Path
 import pandas as pd
 
 from verify_pipeline.atomic_write import write_all
-from verify_pipeline.certify.handing_out import finish, finish_of_shards
 from verify_pipeline.certify.job_plan import LEAST_SAMPLE
+from verify_pipeline.certify.simulated_workers import finish, finish_of_shards
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import VerifyPipelineError
 from verify_pipeline.planning.certification import WORKERS

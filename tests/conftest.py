@@ -1,5 +1,7 @@
 """Fixtures for all tests."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,20 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def ray() -> None:
+    """Ray, where it is installed and starts: it needs shared memory and sockets of its own."""
+    pytest.importorskip("ray")
+    try:
+        started = subprocess.run(
+            [sys.executable, "-c", "import ray; ray.init(num_cpus=1, include_dashboard=False)"],
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("Ray does not start here within two minutes")
+    if started.returncode != 0:
+        pytest.skip(f"Ray does not start here: {started.stderr.decode()[-200:]}")

@@ -32,7 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         bounds lirpa losses attacks data onnx
         network
         problem settings strict_yaml strict_json atomic_write
-        batched rounding weighted_means process_group
+        batched rounding weighted_means process_group ray_cluster
         errors
         __init__
         _version

@@ -15,7 +15,7 @@ COSTS = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
 
 
 def test_predictions_by_hand() -> None:
-    """Two workers end after 21 s, two shards after 20 s; see tests/certify/test_handing_out.py."""
+    """Two workers end after 21 s, two shards after 20 s, as in test_simulated_workers.py."""
     one, jobs = script.Way("one process", 1, 40.0), script.Way("--jobs 2", 2, 30.0)
     shards = script.Way("2 shards, merged", 2, 30.0)
     assert script.predicted(COSTS, one, 4.0) == 40.0

@@ -62,7 +62,6 @@ from verify_pipeline.certify.perturbations import ChannelBalls, LinfBall, PixelB
 from verify_pipeline.certify.preprocessing import Preprocessing
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.radii import ImageRadius, RobustnessDistribution
-from verify_pipeline.certify.ray_workers import Cluster
 from verify_pipeline.certify.settings import CertifySettings
 from verify_pipeline.certify.shards import Shard
 from verify_pipeline.certify.specifications import LinearRows, Margins, Targeted, TopK
@@ -115,6 +114,7 @@ from verify_pipeline.problem import (
 from verify_pipeline.process_group import ProcessGroup, joined
 from verify_pipeline.queries import bounds, verify, verify_batch
 from verify_pipeline.radius import radius
+from verify_pipeline.ray_cluster import Cluster
 from verify_pipeline.report_page import report
 from verify_pipeline.reports import Evidence, publish, read_ledgers, recheck_ledger, tabulate
 from verify_pipeline.sweeps.comparison import FrontComparison, MethodFront

@@ -22,7 +22,6 @@ from verify_pipeline.certify.contract import Observer
 from verify_pipeline.certify.crews import pool_of
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.questions import Question
-from verify_pipeline.certify.ray_workers import Cluster
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings, parse_indices
 from verify_pipeline.certify.tally import Summary
@@ -33,6 +32,7 @@ from verify_pipeline.engines import Setup
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.onnx import ExportReport, Network
 from verify_pipeline.process_group import ALONE, ProcessGroup
+from verify_pipeline.ray_cluster import Cluster
 from verify_pipeline.reporting import noted_certification, noted_training, watched
 from verify_pipeline.reports import tabulate
 from verify_pipeline.run_folders import LEDGER, RECIPE

@@ -7,7 +7,7 @@ it does at the moment, and whether its process is still there (``reporting/job_f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -285,6 +285,7 @@ def _of_note(note: JobNote | None, state: JobState) -> dict[str, Any]:
         "phase_done": note.done,
         "phase_of": note.of,
         "rate": note.rate,
+        "stages": [asdict(stage) for stage in note.stages],
         "left_at_least": low,
         "left_at_most": high,
     }

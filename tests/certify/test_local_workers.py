@@ -1,7 +1,9 @@
 """Processes of this machine certify as one process does, also when one of them is killed."""
 
+import json
 import os
 import signal
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.certify.test_pool import Told
 from tests.cli.typed import command
 from verify_pipeline import api
-from verify_pipeline.certify.contract import Observer
+from verify_pipeline.certify.hand_out import Ready
 from verify_pipeline.certify.local_workers import LocalCrew
-from verify_pipeline.certify.pool import Ready
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.worker import WorkerJob
 from verify_pipeline.errors import ConfigError, NetworkError
@@ -72,13 +74,15 @@ def test_two_processes_find_what_one_finds(
     assert again.records == shared.records
 
 
-class KillsOne(Observer):
-    """Kills a worker's process once the first verdict is there."""
+class KillsOne(Told):
+    """Kills a worker's process once the first verdict is there, and counts."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.killed: int | None = None
 
     def decided(self, index: int, verdict: Verdict) -> None:
+        super().decided(index, verdict)
         if self.killed is None:
             self.killed = STARTED[-1]
             os.kill(self.killed, signal.SIGKILL)
@@ -101,6 +105,8 @@ def test_a_killed_process_loses_nothing(
     shared = api.certify(path, images, SETTINGS, observer=killer, jobs=2)
     assert killer.killed is not None
     assert verdicts(shared) == verdicts(api.certify(path, images, SETTINGS))
+    assert killer.images == killer.done
+    assert killer.images["clean"] == killer.verdicts == IMAGES
     for process in STARTED:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
@@ -148,6 +154,18 @@ def test_the_command_shares_a_ledger_between_processes(path: Path, tmp_path: Pat
     code, output, error = command(*typed, "2")
     assert code == 0, error
     assert "20" in output
-    assert "all stages: 20 images" in error
+    assert "clean: 20 images in " in error
+    assert "of all workers" in error
+    code, output, error = command(*typed[:-1], "--jobs", "2", "--ledger", tmp_path / "b", "--json")
+    assert (code, error) == (0, "")
+    events = [json.loads(line) for line in output.splitlines()]
+    assert events[0]["stages_overlap"]
+    assert events[0]["stages"][0] == "clean"
+    batches = {each["stage"]: each for each in events if each["event"] == "batch"}
+    finished, tally = events[-1], Counter(e["stage"] for e in events if e["event"] == "verdict")
+    assert (batches["clean"]["images"], batches["clean"]["done"]) == (20, 20)
+    assert batches["ibp"]["images"] == 20 - finished["wrong"]
+    assert all(each["done"] == each["images"] for each in batches.values())
+    assert sum(tally.values()) == 20
     code, _, error = command(*typed, "0")
     assert (code, "--jobs" in error) == (2, True)

@@ -60,7 +60,7 @@ def test_merged_shards_are_the_whole_set(folder: Path, tmp_path: Path) -> None:
 def test_shards_are_alike_and_cover_the_set() -> None:
     parts = [Shard(number, 3).of_indices(range(10)) for number in (1, 2, 3)]
     assert [list(part) for part in parts] == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
-    assert Shard(3, 12).ledger_suffix == "-03-of-12"
+    assert Shard(3, 12).suffix == "-03-of-12"
     assert Shard.parse("2/8") == Shard(2, 8)
 
 

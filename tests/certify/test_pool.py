@@ -1,24 +1,24 @@
 """Workers: batches, lost ones, and the same verdicts as one process gives."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
 from verify_pipeline.certify.contract import Observer
-from verify_pipeline.certify.pool import (
+from verify_pipeline.certify.hand_out import (
     LOSSES,
-    PHASE,
     STARTS,
     Event,
     Failed,
-    ImageDecided,
+    Finished,
     Lost,
-    Pool,
     Ready,
+    StageBegun,
     WorkQueue,
 )
+from verify_pipeline.certify.pool import Pool
 from verify_pipeline.errors import NetworkError, ProcessError
 from verify_pipeline.problem import Reason, Status, Verdict
 
@@ -51,20 +51,37 @@ class Script:
 
 
 class Told(Observer):
+    """Counts as observers are to count, and sees that no stage is ahead of its images."""
+
     def __init__(self) -> None:
-        self.stages: list[tuple[str, int]] = []
-        self.looked = 0
+        self.images: Counter[str] = Counter()
+        self.done: Counter[str] = Counter()
+        self.verdicts = 0
 
     def stage_started(self, stage: str, images: int) -> None:
-        self.stages.append((stage, images))
+        assert images > 0
+        self.images[stage] += images
 
     def looked_at(self, stage: str, images: int) -> None:
-        assert stage == PHASE
-        self.looked += images
+        assert images > 0
+        self.done[stage] += images
+        assert self.done[stage] <= self.images[stage]
+
+    def decided(self, index: int, verdict: Verdict) -> None:
+        self.verdicts += 1
 
 
 def works(worker: int, indices: Sequence[int]) -> list[Event]:
-    return [*(ImageDecided(index, OPEN) for index in indices), Ready()]
+    """Half of the images are decided by the stage clean, the others by crown."""
+    cleaned = [index for index in indices if index % 2 == 0]
+    rest = [index for index in indices if index % 2]
+    return [
+        StageBegun("clean"),
+        *(Finished(index, OPEN) for index in cleaned),
+        *([StageBegun("crown")] if rest else []),
+        *(Finished(index, OPEN) for index in rest),
+        Ready(),
+    ]
 
 
 def decided(
@@ -85,8 +102,8 @@ def test_every_image_gets_one_verdict_and_batches_shrink() -> None:
     crew = Script(works)
     found, told = decided(crew, 100)
     assert sorted(found) == list(range(100))
-    assert told.stages == [(PHASE, 100)]
-    assert told.looked == 100
+    assert told.images == told.done == {"clean": 100, "crown": 50}
+    assert told.verdicts == 100
     sizes = [len(indices) for _, indices in crew.given]
     assert sizes[:4] == [25, 19, 14, 11]
     assert sizes == sorted(sizes, reverse=True)
@@ -126,30 +143,55 @@ def test_the_images_of_a_lost_worker_are_given_to_others() -> None:
     def does(worker: int, indices: Sequence[int]) -> list[Event]:
         if worker == 1 and not lost:
             lost.append(tuple(indices))
-            return [ImageDecided(indices[0], OPEN), Lost("ended by signal 9")]
+            return [
+                StageBegun("clean"),
+                Finished(indices[0], OPEN),
+                StageBegun("crown"),
+                Lost("ended by signal 9"),
+            ]
         return works(worker, indices)
 
     crew = Script(does)
     found, told = decided(crew, 60)
     assert sorted(found) == list(range(60))
-    assert told.looked == 60
-    assert crew.started == [0, 1, 1]
+    assert told.images["clean"] == told.done["clean"] == told.verdicts == 60
     (first,) = lost
+    # those of the lost batch came to crown, though clean decides half of them the second time
+    came = ({index for index in range(60) if index % 2} | set(first)) - {first[0]}
+    assert told.images["crown"] == told.done["crown"] == len(came) > 30
+    assert crew.started == [0, 1, 1]
     again = [each for _, each in crew.given if set(each) & set(first[1:]) and each != first]
     assert [len(each) for each in again] == [6, 5]  # the lost batch had 12, one was decided
     assert all(verdict is OPEN for verdict in found.values())
 
 
+def test_a_stage_is_not_done_with_an_image_that_goes_through_earlier_ones_again() -> None:
+    class AtItsVerdict(Told):
+        def decided(self, index: int, verdict: Verdict) -> None:
+            assert (self.done["clean"], self.done["crown"]) == (1, 0)
+
+    def does(worker: int, indices: Sequence[int]) -> list[Event]:
+        through = [StageBegun("clean"), StageBegun("crown")]
+        if len(crew.given) == 1:
+            return [*through, Lost("ended by signal 9")]
+        return [StageBegun("clean"), Finished(0, OPEN), Ready()]
+
+    crew, told = Script(does), AtItsVerdict()
+    Pool(crew.hired, "clean").decide([0], lambda index, verdict: None, told, set)
+    assert told.images == told.done == {"clean": 1, "crown": 1}
+
+
 def test_an_image_that_every_worker_is_lost_with_stays_open_alone() -> None:
     def does(worker: int, indices: Sequence[int]) -> list[Event]:
-        before = [ImageDecided(index, OPEN) for index in indices if index < 7]
+        before = [Finished(index, OPEN) for index in indices if index < 7]
         if 7 in indices:
             return [*before, Lost("ended by signal 9")]
         return works(worker, indices)
 
     crew = Script(does)
-    found, _ = decided(crew, 30)
+    found, told = decided(crew, 30)
     assert sorted(found) == list(range(30))
+    assert told.images["clean"] == told.done["clean"] == told.verdicts - 7  # 0 to 6 told no stage
     assert found[7].reason is Reason.ERROR
     assert found[7].detail == f"{LOSSES} workers were lost with it, the last one: ended by signal 9"
     assert all(verdict is OPEN for index, verdict in found.items() if index != 7)

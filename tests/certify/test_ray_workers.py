@@ -1,6 +1,5 @@
 """Workers of Ray certify as one process does, also when one of them is killed."""
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,27 +11,11 @@ from tests.certify.test_local_workers import SETTINGS, network, pixels, verdicts
 from tests.cli.typed import command
 from verify_pipeline import api
 from verify_pipeline.certify.contract import Observer
-from verify_pipeline.certify.pool import Lost
-from verify_pipeline.certify.ray_workers import Cluster, RayCrew
+from verify_pipeline.certify.hand_out import Lost
+from verify_pipeline.certify.ray_workers import RayCrew
 from verify_pipeline.errors import ConfigError, DependencyError
 from verify_pipeline.problem import Verdict
-
-
-@pytest.fixture(scope="module")
-def ray() -> None:
-    """Ray, where it is installed and starts: it needs shared memory and sockets of its own."""
-    pytest.importorskip("ray")
-    try:
-        started = subprocess.run(
-            [sys.executable, "-c", "import ray; ray.init(num_cpus=1, include_dashboard=False)"],
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip("Ray does not start here within two minutes")
-    if started.returncode != 0:
-        pytest.skip(f"Ray does not start here: {started.stderr.decode()[-200:]}")
+from verify_pipeline.ray_cluster import Cluster
 
 
 @pytest.fixture(scope="module")
@@ -65,19 +48,19 @@ def test_a_killed_worker_loses_nothing(
     path: Path, images: api.ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killer, lost = KillsOne(), list[Lost]()
-    start, following = RayCrew.start, RayCrew._next
+    start, told = RayCrew.start, RayCrew._told
 
     def noting(self: RayCrew, worker: int) -> None:
         killer.crew = self
         start(self, worker)
 
-    def seen(self: RayCrew, stream: Any) -> Any:
-        event = following(self, stream)
-        lost.extend([event] if isinstance(event, Lost) else [])
-        return event
+    def seen(self: RayCrew, answer: Any) -> Any:
+        events = told(self, answer)
+        lost.extend(event for event in events if isinstance(event, Lost))
+        return events
 
     monkeypatch.setattr(RayCrew, "start", noting)
-    monkeypatch.setattr(RayCrew, "_next", seen)
+    monkeypatch.setattr(RayCrew, "_told", seen)
     found = api.certify(path, images, SETTINGS, observer=killer, cluster=Cluster(workers=2))
     assert killer.killed
     assert len(lost) == 1

@@ -38,7 +38,8 @@ class Waits(api.CertifyObserver):
 
 images = api.load_images("digits", "test")
 settings = api.CertifySettings(epsilon=0.03125, indices=":20", stages=["clean", "ibp"])
-api.certify(sys.argv[1], images, settings, ledger=Path(sys.argv[2]), observer=Waits())
+ledger, jobs = Path(sys.argv[2]), int(sys.argv[3])
+api.certify(sys.argv[1], images, settings, ledger=ledger, observer=Waits(), jobs=jobs)
 """
 
 
@@ -217,27 +218,34 @@ def test_a_training_that_runs_and_is_killed(
     assert "rate" not in after
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_a_certification_that_runs_and_is_killed(
-    done: Path, tmp_path: Path, process: Callable[..., subprocess.Popen[bytes]]
+    done: Path, tmp_path: Path, process: Callable[..., subprocess.Popen[bytes]], jobs: int
 ) -> None:
     script, ledger = tmp_path / "slow.py", tmp_path / "ledger.sqlite"
     script.write_text(SLOW_CERTIFICATION, encoding="utf-8")
-    job = process(script, done / "tiny.onnx", ledger)
+    job = process(script, done / "tiny.onnx", ledger, jobs)
     now = until(ledger, "certification", lambda each: each.get("phase_done", 0) >= 2)
+    assert now["phase"] == ("clean" if jobs == 1 else "all stages")
+    stages = now["stages"]
+    assert stages[0]["stage"] == "clean"
+    assert all(2 <= each["images"] <= 20 and each["done"] <= each["images"] for each in stages)
+    names = ("verified", "falsified", "wrong", "undecided")
+    assert sum(each[name] for each in stages for name in names) == 2
     assert now["state"] == "running"
     assert (now["requested"], now["done"], now["open"]) == (20, 2, 18)
-    counts = [now[name] for name in ("verified", "falsified", "wrong", "undecided")]
-    assert sum(counts) == 2
+    assert sum(now[name] for name in names) == 2
     shown = rows(ledger)["certification"]
     assert shown["state"].startswith(f"running (process {job.pid} on ")
     assert shown["phase"].startswith(f"{now['phase']}: 2 of ")
     assert {"rate", "time left"} <= shown.keys()
+    assert shown["stages"].startswith(f"clean {stages[0]['done']}/{stages[0]['images']}")
     job.send_signal(signal.SIGKILL)
     job.wait()
     after = fields(tmp_path)["certifications"][0]
     assert (after["state"], after["done"], after["open"]) == ("killed", 2, 18)
-    stages = ("--stages", "clean,ibp", "--indices", 20)
-    code, _, err = command("certify", done / "tiny.onnx", "--ledger", ledger, *stages)
+    same = ("--stages", "clean,ibp", "--indices", 20)
+    code, _, err = command("certify", done / "tiny.onnx", "--ledger", ledger, *same)
     assert code == 0
     assert "2 of 20 images are decided already" in err
     assert rows(ledger)["certification"]["state"].startswith("finished, ")

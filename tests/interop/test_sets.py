@@ -10,7 +10,7 @@ import pytest
 
 from tests.onnx_networks import operator_file
 from verify_pipeline.errors import DataError, NetworkError
-from verify_pipeline.interop import sets
+from verify_pipeline.interop import set_decisions
 from verify_pipeline.interop.counterexamples import read_counterexample
 from verify_pipeline.interop.decide import property_plan
 from verify_pipeline.interop.instance_list import (
@@ -168,7 +168,7 @@ def test_a_network_that_cannot_be_bounded(
     def refuse(*_: object, **__: object) -> None:
         raise NetworkError("network relu", expected="finite weights", got="NaN")
 
-    monkeypatch.setattr(sets, "decide", refuse)
+    monkeypatch.setattr(set_decisions, "decide", refuse)
     found = run_set(instances[:1], job(tmp_path))
     (one,) = found.values()
     assert (one.answer, one.seconds) == (Answer.UNKNOWN, 0.0)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from verify_pipeline.certify.job_plan import JobPlan, Sample
 from verify_pipeline.certify.records import Run, RunInfo
-from verify_pipeline.problem import Counterexample, Reason, Status, Verdict
+from verify_pipeline.problem import Counterexample, Reason, StageResult, Status, Verdict
 from verify_pipeline.reporting import ProgressBars
 from verify_pipeline.reporting.certification_state import CertificationState
 from verify_pipeline.reporting.durations import TimeRange
@@ -168,6 +168,71 @@ def test_lines_are_one_a_stage_and_one_a_minute() -> None:
     clock.now += 2 * MINUTE
     state.tick()
     assert len(lines) == 2
+
+
+def charged(stage: str, **seconds: float) -> Verdict:
+    """Verified by a stage, after seconds in some stages."""
+    stages = tuple(StageResult(name, each, None) for name, each in seconds.items())
+    return Verdict(Status.VERIFIED, stage, sum(seconds.values()), bound=1.0, stages=stages)
+
+
+def overlapping(state: CertificationState) -> None:
+    """Six images in batches of four and two: one is decided by clean, two by crown."""
+    state.planned(JobPlan(INFO, ("clean", "crown"), 10.0, stages_overlap=True))
+    state.started(10, 4)
+    state.stage_started("clean", 4)
+    state.decided(0, falsified("clean"))
+    state.looked_at("clean", 1)
+    state.stage_started("crown", 3)
+    state.looked_at("clean", 3)
+    state.stage_started("clean", 2)
+    for index in (1, 2):
+        state.decided(index, charged("crown", clean=0.5, crown=2.0))
+        state.looked_at("crown", 1)
+
+
+def test_stages_that_overlap_are_counted_by_name() -> None:
+    clock = Clock()
+    state = CertificationState(clock)
+    overlapping(state)
+    clean, crown = state.stages
+    assert (clean.images, clean.done, dict(clean.counts)) == (6, 4, {"wrong": 1})
+    assert (crown.images, crown.done, dict(crown.counts)) == (3, 2, {"verified": 2})
+    assert (clean.seconds, crown.seconds) == (1.0, 4.0)
+    assert state.stage is not None
+    assert (state.stage.name, state.stage.done, state.stage.images) == ("all stages", 3, 6)
+    assert state.waiting == ()
+    assert state.left() == TimeRange(0.0, 30.0)  # three images of 10 s are open
+    assert left_text(state) == "at most 30 s"
+
+
+def test_lines_of_stages_that_overlap_are_told_at_the_end() -> None:
+    clock, lines = Clock(), list[str]()
+    state = ProgressLines(lines.append, clock)
+    overlapping(state)
+    assert lines == ["4 of 10 images are decided already."]
+    clock.now = MINUTE
+    state.tick()
+    assert lines[1].startswith("all stages: 3 of 6 images")
+    assert lines[1].endswith("(clean 4/6, crown 2/3)")
+    state.finished()
+    assert lines[2:] == [
+        "clean: 6 images in 1 s of all workers (6/s): 1 wrong",
+        "crown: 3 images in 4 s of all workers (45/min): 2 verified",
+    ]
+    assert all(stage.ended == clock.now for stage in state.stages)
+
+
+def test_bars_of_stages_that_overlap_grow() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=True, color_system=None)
+    with ProgressBars(console) as bars:
+        overlapping(bars)
+        bars.finished()
+    last = out.getvalue().rpartition("clean ")[2]
+    assert "4/6" in last
+    assert "2/3" in last
+    assert "2 verified, 0 falsified, 1 wrong, 0 undecided, 3 open" in last
 
 
 def test_the_bars_of_a_terminal_fit_80_columns() -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from verify_pipeline.errors import ConfigError
+from verify_pipeline.ray_cluster import THREADS
+from verify_pipeline.sweeps.machine import Machine
 from verify_pipeline.sweeps.processes import (
     LOG,
-    THREADS,
     Ended,
-    Machine,
+    LocalLauncher,
     RunJob,
     last_line,
     run_all,
@@ -39,8 +40,12 @@ def jobs_of(folder: Path, codes: Sequence[str]) -> Callable[[], RunJob | None]:
     return lambda: next(left, None)
 
 
+def launcher(jobs: int = 1) -> LocalLauncher:
+    return LocalLauncher(jobs, 1 if jobs > 1 else None, PROGRAM)
+
+
 def run(folder: Path, codes: Sequence[str], jobs: int = 1) -> dict[str, Ended]:
-    found = run_all(jobs_of(folder, codes), jobs, program=PROGRAM)
+    found = run_all(jobs_of(folder, codes), launcher(jobs))
     return {ended.job.name: ended for ended in found}
 
 
@@ -89,7 +94,7 @@ def test_no_more_processes_than_asked_for(tmp_path: Path) -> None:
         alive.append(job.name)
         most = max(most, len(alive))
 
-    for ended in run_all(jobs_of(tmp_path, ["pass"] * 5), 2, started, PROGRAM):
+    for ended in run_all(jobs_of(tmp_path, ["pass"] * 5), launcher(2), started):
         alive.remove(ended.job.name)
     assert most == 2
 
@@ -102,7 +107,7 @@ def test_a_later_job_is_asked_for_after_an_earlier_one_has_ended(tmp_path: Path)
             return None
         return RunJob("x", tmp_path / "x", {"code": f"print({len(known)})"})
 
-    for _ in run_all(next_job, 1, program=PROGRAM):
+    for _ in run_all(next_job, launcher()):
         known.append(last_line(tmp_path / "x" / LOG))
     assert known == ["0", "1"]
 
@@ -126,18 +131,19 @@ def test_a_stop_ends_the_processes(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(run_all(jobs_of(tmp_path, [code]), 1, stop, PROGRAM))
+        list(run_all(jobs_of(tmp_path, [code]), launcher(), stop))
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
 PARENT = """
 import sys
 from pathlib import Path
-from verify_pipeline.sweeps.processes import RunJob, run_all
+from verify_pipeline.sweeps.processes import LocalLauncher, RunJob, run_all
 folder = Path(sys.argv[1])
 jobs = iter([RunJob("a", folder, {})])
 child = (sys.executable, "-c", sys.argv[2])
-list(run_all(lambda: next(jobs, None), 1, lambda job: print("started", flush=True), child))
+launcher = LocalLauncher(1, program=child)
+list(run_all(lambda: next(jobs, None), launcher, lambda job: print("started", flush=True)))
 """
 CHILD = """
 import os, sys, threading, time

@@ -13,7 +13,8 @@ from tests.sweeps.conftest import RECIPE, Here, Told
 from verify_pipeline import api
 from verify_pipeline.errors import ConfigError, StudyError, TrainingError
 from verify_pipeline.sweeps.locks import FileLock
-from verify_pipeline.sweeps.processes import Machine, RunJob
+from verify_pipeline.sweeps.machine import Machine
+from verify_pipeline.sweeps.processes import RunJob
 from verify_pipeline.sweeps.runner import SweepRequest, plan_sweep, run_sweep
 
 ALPHA = "train.loss.alpha"

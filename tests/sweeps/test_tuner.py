@@ -15,8 +15,9 @@ from verify_pipeline.certify.settings import ALL_STAGES
 from verify_pipeline.config import load_recipe
 from verify_pipeline.errors import ConfigError, DependencyError, StudyError, TrainingError
 from verify_pipeline.sweeps import tuning_report
+from verify_pipeline.sweeps.machine import Machine
 from verify_pipeline.sweeps.pareto import hypervolume, pareto_front
-from verify_pipeline.sweeps.processes import Machine, RunJob
+from verify_pipeline.sweeps.processes import RunJob
 from verify_pipeline.sweeps.pruning import PruningRule
 from verify_pipeline.sweeps.results import TuneResult
 from verify_pipeline.sweeps.study import Study

@@ -29,7 +29,7 @@ from verify_pipeline.certify.file_checks import (
 from verify_pipeline.certify.instances import Instances, reach, vary_little
 from verify_pipeline.certify.job_plan import JobPlan, Sample
 from verify_pipeline.certify.ledger import Ledger
-from verify_pipeline.certify.pool import PHASE, Pool
+from verify_pipeline.certify.pool import Pool
 from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.certify.questions import AskedQuestion
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
@@ -191,14 +191,13 @@ class Certifier:
         return Cascade(instances, self.stages, room, sink, observer, self.clock)
 
     def _job(self, parts: Sequence[RunPart], ledger: Ledger, pool: Pool | None) -> JobPlan:
-        """What observers are told; a sample of seconds only if there is one run."""
-        if pool is not None:
-            return JobPlan(self.info, (PHASE,), self.plan.timeout, None)
+        """What observers are told; a sample of seconds only if one process certifies one run."""
         info = parts[0].info if len(parts) == 1 else self.info
         sample, timeout = None, self.plan.timeout
-        if len(parts) == 1 and not self.retry:
+        if len(parts) == 1 and not self.retry and pool is None:
             sample = Sample.of(ledger.records(info.run), ledger.asked(info.run), timeout)
-        return JobPlan(info, tuple(stage.name for stage in self.stages), timeout, sample)
+        stages = tuple(stage.name for stage in self.stages)
+        return JobPlan(info, stages, timeout, sample, stages_overlap=pool is not None)
 
 
 def versions() -> str:

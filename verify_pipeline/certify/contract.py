@@ -201,7 +201,12 @@ class Stage(Protocol):
 
 
 class Observer:
-    """Watches a certification; every hook does nothing here. Override those of interest."""
+    """Watches a certification; every hook does nothing here. Override those of interest.
+
+    One process takes all images through one stage after the other. If the plan says that stages
+    overlap, images come to a stage batch by batch, while others are at other stages. An image then
+    counts once at each stage, also if a lost worker's batch goes through it again.
+    """
 
     def planned(self, plan: JobPlan) -> None:
         """What is certified, and how; told once, before :meth:`started`."""
@@ -210,7 +215,7 @@ class Observer:
         """Certification of ``images`` images starts; ``decided`` of them are decided already."""
 
     def stage_started(self, stage: str, images: int) -> None:
-        """A stage begins with ``images`` open ones."""
+        """So many open images come to a stage: all at once, or more of them if stages overlap."""
 
     def decided(self, index: int, verdict: Verdict) -> None:
         """The verdict of image ``index`` is in the ledger."""

@@ -9,11 +9,12 @@ from verify_pipeline.certify.contract import Certifiable
 from verify_pipeline.certify.local_workers import hired
 from verify_pipeline.certify.pool import Pool
 from verify_pipeline.certify.questions import Question
-from verify_pipeline.certify.ray_workers import Cluster, hired_by_ray
+from verify_pipeline.certify.ray_workers import hired_by_ray
 from verify_pipeline.certify.settings import CertifySettings, plan
 from verify_pipeline.certify.worker import WorkerJob
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError
+from verify_pipeline.ray_cluster import Cluster
 
 
 def pool_of(

@@ -78,9 +78,12 @@ class JobPlan:
         stages: names of the stages that images go through, in order.
         timeout: seconds for each image.
         sample: what an earlier request of the same run took; None: there was none.
+        stages_overlap: whether workers take batches through the stages, so that several stages go
+            on at once; else each stage gets all images at once.
     """
 
     info: RunInfo
     stages: tuple[str, ...]
     timeout: float
     sample: Sample | None = None
+    stages_overlap: bool = False

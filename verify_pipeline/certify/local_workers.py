@@ -20,14 +20,12 @@ from typing import IO, Any
 
 import torch
 
-from verify_pipeline.certify.pool import Crew, Event, Failed, Lost
-from verify_pipeline.certify.worker import WorkerJob, serve
+from verify_pipeline.certify.hand_out import Crew, CrewJob, Event, Failed, Lost
 from verify_pipeline.errors import VerifyPipelineError
+from verify_pipeline.ray_cluster import THREADS
 
 PATIENCE = 5.0
 """Seconds that a worker may take to end when it is told to."""
-
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +45,7 @@ class LocalCrew(Crew):
         workers: how many there are going to be.
     """
 
-    def __init__(self, job: WorkerJob, workers: int) -> None:
+    def __init__(self, job: CrewJob, workers: int) -> None:
         self._job, self._count = job, workers
         self._threads = max(1, torch.get_num_threads() // workers)
         self._crew: dict[int, _Local] = {}
@@ -76,7 +74,7 @@ class LocalCrew(Crew):
             _send(mine, self._job)
 
     def give(self, worker: int, indices: Sequence[int]) -> None:
-        """Send images."""
+        """Send units."""
         with suppress(OSError):
             _send(self._crew[worker].connection, tuple(indices))
 
@@ -129,7 +127,7 @@ def _receive(connection: Connection) -> Any:
 
 
 @contextmanager
-def hired(job: WorkerJob, workers: int) -> Iterator[LocalCrew]:
+def hired(job: CrewJob, workers: int) -> Iterator[LocalCrew]:
     """A crew whose processes end with the block."""
     crew = LocalCrew(job, workers)
     try:
@@ -142,8 +140,8 @@ def main(descriptor: int) -> None:
     """The process of one worker, until the driver closes the connection."""
     with Connection(descriptor) as connection:
         try:
-            job = _receive(connection)
-            serve(job, partial(_receive, connection), partial(_send, connection))
+            job: CrewJob = _receive(connection)
+            job.serve(partial(_receive, connection), partial(_send, connection))
         except VerifyPipelineError as error:
             _send(connection, Failed(error))
         except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -1,4 +1,4 @@
-"""A set of images cut for several machines that do not know of each other."""
+"""A set of images or properties cut for several machines that do not know of each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from verify_pipeline.errors import ConfigError
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several parts of a set of images.
+    """One of several parts of a set.
 
     Attributes:
         number: of this part, from 1.
@@ -35,21 +35,21 @@ class Shard:
         return Shard(*numbers)
 
     def of_indices(self, indices: Sequence[int]) -> Sequence[int]:
-        """Every n-th image: neighbours, which may be alike, are in different shards.
+        """Every n-th image or property: neighbours, which may be alike, are in different shards.
 
         Raises:
-            ConfigError: fewer images than shards.
+            ConfigError: fewer of them than shards.
         """
         if len(indices) < self.of:
             raise ConfigError(
                 "--shard",
-                expected=f"at most {len(indices)} shards, one image each",
+                expected=f"at most {len(indices)} shards, so that none is empty",
                 got=str(self.of),
             )
         return indices[self.number - 1 :: self.of]
 
     @property
-    def ledger_suffix(self) -> str:
-        """What tells its ledger from those of the others."""
+    def suffix(self) -> str:
+        """What tells the name of its file from those of the others."""
         width = len(str(self.of))
         return f"-{self.number:0{width}}-of-{self.of}"

@@ -12,8 +12,8 @@ import torch
 from verify_pipeline import onnx
 from verify_pipeline.certify.certifier import Certifier
 from verify_pipeline.certify.contract import Certifiable, Observer
+from verify_pipeline.certify.hand_out import Event, Finished, Ready, StageBegun
 from verify_pipeline.certify.instances import Instances
-from verify_pipeline.certify.pool import Event, ImageDecided, Ready
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.run import ask_settings
 from verify_pipeline.certify.settings import CertifySettings
@@ -94,25 +94,32 @@ class WorkerJob:
         made = Certifier.of(network, self.images, asked, self.settings, device, time.perf_counter)
         return made, asked.instances
 
+    def serve(self, receive: Callable[[], Sequence[int]], send: Callable[[Event], None]) -> None:
+        """Take images through the cascade until ``receive`` raises.
 
-def serve(
-    job: WorkerJob, receive: Callable[[], Sequence[int]], send: Callable[[Event], None]
-) -> None:
-    """Take images through the cascade until ``receive`` raises.
+        Args:
+            receive: the next images.
+            send: tells the driver.
 
-    Args:
-        job: what is certified.
-        receive: the next images.
-        send: tells the driver.
-
-    Raises:
-        VerifyPipelineError: the job cannot be done here.
-    """
-    certifier, instances = job.certifier()
-    cascade = certifier.cascade(
-        instances, lambda index, verdict: send(ImageDecided(index, verdict)), Observer()
-    )
-    send(Ready())
-    while True:
-        cascade.run(receive(), set)
+        Raises:
+            VerifyPipelineError: the job cannot be done here.
+        """
+        certifier, instances = self.certifier()
+        cascade = certifier.cascade(
+            instances, lambda index, verdict: send(Finished(index, verdict)), _TellsStages(send)
+        )
         send(Ready())
+        while True:
+            cascade.run(receive(), set)
+            send(Ready())
+
+
+class _TellsStages(Observer):
+    """Tells the driver which stage a batch comes to; verdicts tell the rest."""
+
+    def __init__(self, send: Callable[[Event], None]) -> None:
+        self._send = send
+
+    def stage_started(self, stage: str, images: int) -> None:
+        """Tell its name."""
+        self._send(StageBegun(stage))

@@ -31,7 +31,7 @@ from verify_pipeline.cli.options import (
 )
 from verify_pipeline.cli.planning import plan
 from verify_pipeline.cli.plotting import plot
-from verify_pipeline.cli.properties import vnncomp, vnncomp_table, vnnlib
+from verify_pipeline.cli.properties import vnncomp, vnncomp_merge, vnncomp_table, vnnlib
 from verify_pipeline.cli.radius import radius
 from verify_pipeline.cli.reporting_page import report
 from verify_pipeline.cli.showing import show
@@ -181,6 +181,7 @@ _command()(vnnlib)
 _command()(vnncomp)
 _command()(crosscheck)
 _command()(plot)
+_command("vnncomp-merge")(vnncomp_merge)
 _command("vnncomp-table")(vnncomp_table)
 _command()(status)
 app.add_typer(ledgers, name="ledger")

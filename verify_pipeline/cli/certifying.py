@@ -20,10 +20,9 @@ from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.jobs import certification_of
 from verify_pipeline.cli.options import DataRoot
 from verify_pipeline.cli.watching import reporter
-from verify_pipeline.errors import ConfigError
+from verify_pipeline.cli.workers import WorkerOptions
 
 if TYPE_CHECKING:
-    from verify_pipeline.certify.ray_workers import Cluster
     from verify_pipeline.certify.shards import Shard
     from verify_pipeline.data import Split
 
@@ -34,31 +33,6 @@ class CertifySearchOptions(options.TriedOptions):
 
     engine: options.Engine = "builtin"
     shard: options.ShardText = None
-
-
-@dataclass(frozen=True)
-class WorkerOptions:
-    """Options about who certifies, as typed."""
-
-    jobs: options.Workers = None
-    cluster: options.ClusterName = None
-    address: options.Address = None
-    cores: options.Cores = None
-
-    def of_cluster(self) -> Cluster | None:
-        """The cluster; None: none was asked for.
-
-        Raises:
-            ConfigError: something about a cluster, and none was asked for.
-        """
-        from verify_pipeline.certify.ray_workers import Cluster
-
-        if self.cluster is None:
-            for name, value in (("--address", self.address), ("--cores", self.cores)):
-                if value is not None:
-                    raise ConfigError(name, expected="--cluster ray with it", got=str(value))
-            return None
-        return Cluster(self.address, self.jobs, 1 if self.cores is None else self.cores)
 
 
 @grouped
@@ -89,7 +63,7 @@ def certify(
     dry.check(tried.engine, tried.stages, by.cluster)
     shard = None if tried.shard is None else Shard.parse(tried.shard)
     place = _ledger_of(network, tried.ledger, shard)
-    cluster = by.of_cluster()
+    workers = by.chosen
     setup = engine_setup(tried.engine, tried.stages, place.with_suffix(".abcrown"), abcrown)
     question = questions.question_of(asked)
     own = _own(pictures, boxes, asked)
@@ -122,8 +96,8 @@ def certify(
         device=where.device,
         abcrown=setup,
         progress=told.progress,
-        jobs=1 if by.jobs is None or cluster is not None else by.jobs,
-        cluster=cluster,
+        jobs=workers if isinstance(workers, int) else 1,
+        cluster=None if isinstance(workers, int) else workers,
     )
     told.certified(summary, place)
 
@@ -212,5 +186,5 @@ def _ledger_of(network: Path, ledger: Path | None, shard: Shard | None = None) -
         named("--ledger", ledger)
     name = Path(LEDGER)
     if shard is not None:
-        name = name.with_stem(f"{name.stem}{shard.ledger_suffix}")
+        name = name.with_stem(f"{name.stem}{shard.suffix}")
     return network.with_name(name.name) if ledger is None else ledger

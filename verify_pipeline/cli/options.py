@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -51,40 +51,6 @@ Device = Annotated[
     str,
     typer.Option(
         help="Where to compute: auto (CUDA if there is one), cpu, cuda, cuda:1, …",
-        rich_help_panel=panels.MACHINE,
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs",
-        help="Processes that certify at once; cores and memory are divided among them. With "
-        "--cluster: workers.",
-        show_default="1; with --cluster, as many as fit",
-        rich_help_panel=panels.MACHINE,
-    ),
-]
-ClusterName = Annotated[
-    Literal["ray"] | None,
-    typer.Option(
-        "--cluster",
-        help="Certify by workers of Ray, on this machine or on several (extra `cluster`).",
-        rich_help_panel=panels.MACHINE,
-    ),
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        help="Of a cluster that runs, such as auto or ray://head:10001.",
-        show_default="start one on this machine",
-        rich_help_panel=panels.MACHINE,
-    ),
-]
-Cores = Annotated[
-    int | None,
-    typer.Option(
-        help="Cores of each of the cluster's workers.",
-        show_default="1",
         rich_help_panel=panels.MACHINE,
     ),
 ]

@@ -11,6 +11,7 @@ import typer
 from verify_pipeline.cli import panels
 from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.options import Device, GiveUp, Parity, Search
+from verify_pipeline.cli.workers import WorkerOptions
 
 if TYPE_CHECKING:
     from verify_pipeline.certify.settings import Plan
@@ -109,6 +110,7 @@ def vnncomp(
         ),
     ],
     tried: PropertySearchOptions,
+    by: WorkerOptions,
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -123,16 +125,27 @@ def vnncomp(
             rich_help_panel=panels.OUTPUT,
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="The I-th of N parts of these instances; results go to OUT-I-of-N.csv: see "
+            "`vnncomp-merge`.",
+            rich_help_panel=panels.QUESTION,
+        ),
+    ] = None,
 ) -> None:
     """Decide a whole VNN-COMP set: one result for each instance, counterexamples as files.
 
-    Each network is read once, and its properties are decided in batches. If it is interrupted, the
-    same command continues. Exits with 2 when a result contradicts the reference.
+    Each network is read once, and its properties are decided in batches; with --jobs or --cluster,
+    each worker decides one property at a time. If it is interrupted, the same command continues.
+    Exits with 2 when a result contradicts the reference.
     """
+    from verify_pipeline.certify.shards import Shard
     from verify_pipeline.cli.arguments import tell_ignored
     from verify_pipeline.conversions import choose_device
     from verify_pipeline.interop.decide import property_plan
-    from verify_pipeline.interop.instance_list import Key, read_instances, read_reference
+    from verify_pipeline.interop.instance_list import Key, part_of, read_instances, read_reference
     from verify_pipeline.interop.sets import Result, SetJob, compare, run_set
 
     def tell(key: Key, result: Result) -> None:
@@ -144,20 +157,25 @@ def vnncomp(
 
     # report mistakes in these before anything is read or written
     checked = plan(1.0 if tried.timeout is None else tried.timeout)
+    workers = by.chosen
+    part = None if shard is None else Shard.parse(shard)
     folder = _folder_beside(out, counterexamples)
     known = {} if reference is None else read_reference(reference)
+    results = out if part is None else out.with_stem(f"{out.stem}{part.suffix}")
     job = SetJob(
-        out,
+        results,
         folder,
         plan,
         tried.timeout,
         choose_device(tried.device),
         tried.parity_check,
         tried.retry,
+        workers,
     )
+    listed = read_instances(instances)
     tell_ignored(checked, tried.search)
-    found = compare(run_set(read_instances(instances), job, tell), known)
-    _show(found, out, reference is not None)
+    found = compare(run_set(listed if part is None else part_of(listed, part), job, tell), known)
+    _show(found, results, reference is not None)
 
 
 def _folder_beside(out: Path, counterexamples: Path | None) -> Path:
@@ -188,6 +206,30 @@ def _show(found: Comparison, out: Path, compared: bool) -> None:
         )
     if found.contradictions:
         raise typer.Exit(2)
+
+
+def vnncomp_merge(
+    instances: Annotated[
+        Path, typer.Argument(help="The whole set's instances.csv: lines onnx,vnnlib,timeout.")
+    ],
+    results: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULTS…", help="Results files of all shards of the set."),
+    ],
+    out: Annotated[Path, typer.Option(help="The new results file.", rich_help_panel=panels.OUTPUT)],
+) -> None:
+    """Put results of several machines together, such as `vnncomp --shard` writes.
+
+    Files that have an instance twice, and an instance without a result, are refused; nothing is
+    written then.
+    """
+    from verify_pipeline.cli.arguments import named
+    from verify_pipeline.interop.instance_list import read_instances
+    from verify_pipeline.interop.set_merging import merge_results
+
+    named("--out", out)
+    merged = merge_results(read_instances(instances), results, out)
+    typer.echo(f"wrote {out}: results of {len(merged)} instances")
 
 
 def vnncomp_table(

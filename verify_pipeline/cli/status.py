@@ -94,6 +94,9 @@ def _of_certification(found: CertificationStatus) -> Iterator[tuple[str, str]]:
 def _now(note: JobNote, things: str) -> Iterator[tuple[str, str]]:
     """What a job that runs does at the moment."""
     yield "phase", f"{note.phase}: {note.done:,} of {note.of:,} {things}"
+    if note.stages:
+        far = (f"{each.stage} {each.done:,}/{each.images:,}" for each in note.stages)
+        yield "stages", ", ".join(far)
     yield "rate", note.rate or "not known yet"
 
 

@@ -11,19 +11,13 @@ import typer
 from verify_pipeline.cli import options, panels
 from verify_pipeline.cli.arguments import named, pairs_of, this_command
 from verify_pipeline.cli.grouping import grouped
+from verify_pipeline.cli.workers import RunOptions
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from verify_pipeline.cli.sweep_watching import SweepReporter
     from verify_pipeline.sweeps.results import TuneResult
 
-Jobs = Annotated[
-    int,
-    typer.Option(
-        help="Processes at once. If more than one, each gets one thread.",
-        rich_help_panel=panels.MACHINE,
-    ),
-]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -39,6 +33,7 @@ def sweep(
     recipe: options.RecipeArgument,
     out: options.Out,
     where: options.Where,
+    by: RunOptions,
     shown: options.Shown,
     grid: Annotated[
         list[str] | None,
@@ -57,7 +52,6 @@ def sweep(
             rich_help_panel=panels.RECIPE,
         ),
     ] = 1,
-    jobs: Jobs = 1,
     overrides: options.Overrides = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -68,12 +62,12 @@ def sweep(
     interrupted. More values and seeds may be added later. Exits with 2 if a run failed.
     """
     from verify_pipeline.sweeps.grid import read_grid
-    from verify_pipeline.sweeps.processes import Machine
+    from verify_pipeline.sweeps.machine import Machine
     from verify_pipeline.sweeps.runner import SweepRequest, check_sweep, run_sweep
 
     told = _reporter(shown, "runs", dry_run)
     request = SweepRequest(recipe, read_grid(grid or []), seeds, pairs_of(overrides))
-    machine = Machine(jobs, where.data_root, where.device)
+    machine = Machine(by.chosen, where.data_root, where.device)
     if dry_run:
         plan = check_sweep(request, out, machine)
         typer.echo(f"{len(plan.runs)} runs, {len(plan.todo)} to do")
@@ -148,11 +142,11 @@ def tune(
     out: options.Out,
     searched: SearchOptions,
     where: options.Where,
+    by: RunOptions,
     shown: options.Shown,
     trials: Annotated[
         int, typer.Option(help="Trials of the study.", rich_help_panel=panels.SEARCH)
     ] = 60,
-    jobs: Jobs = 1,
     overrides: options.Overrides = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -166,7 +160,7 @@ def tune(
     `tune`.
     """
     from verify_pipeline.sweeps import tune_plan, tuner
-    from verify_pipeline.sweeps.processes import Machine
+    from verify_pipeline.sweeps.machine import Machine
     from verify_pipeline.sweeps.pruning import PruningRule
 
     told = _reporter(shown, "trials", dry_run)
@@ -180,7 +174,7 @@ def tune(
         searched.seed,
         PruningRule(active=searched.prune),
     )
-    machine = Machine(jobs, where.data_root, where.device)
+    machine = Machine(by.chosen, where.data_root, where.device)
     if dry_run:
         plan = tuner.check_tuning(request, out, trials, machine)
         typer.echo(f"{trials} trials in {out}{', begun already' if plan.begun else ''}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import enum
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from verify_pipeline.certify.shards import Shard
 from verify_pipeline.errors import DataError
 
 
@@ -120,6 +121,16 @@ def read_instances(path: Path) -> tuple[SetInstance, ...]:
     if not found:
         raise DataError(f"file {path}", expected="lines onnx,vnnlib,timeout", got="none")
     return tuple(found)
+
+
+def part_of(instances: Sequence[SetInstance], shard: Shard) -> tuple[SetInstance, ...]:
+    """The instances of a shard; one that the list has twice counts once.
+
+    Raises:
+        ConfigError: fewer instances than shards.
+    """
+    once = tuple({one.key: one for one in instances}.values())
+    return tuple(once[place] for place in shard.of_indices(range(len(once))))
 
 
 def read_reference(path: Path) -> dict[Key, Reference]:

@@ -1,6 +1,7 @@
 """Whole sets of VNN-COMP: each network is read once, its properties are decided in batches.
 
-The results file has one line for each finished instance, so that an interrupted run continues.
+With several workers, each decides one instance at a time instead (``set_workers.py``). The results
+file has one line for each finished instance, so that an interrupted run continues.
 Every new result rewrites the whole file.
 """
 
@@ -10,21 +11,23 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.settings import Plan
-from verify_pipeline.errors import DataError, NetworkError, VerifyPipelineError
+from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.interop.answers import Decided
 from verify_pipeline.interop.counterexamples import write_counterexample
-from verify_pipeline.interop.decide import decide
 from verify_pipeline.interop.instance_list import Answer, Key, Reference, SetInstance, rows_of
-from verify_pipeline.interop.properties import VnnlibProperty
+from verify_pipeline.interop.set_decisions import decide_instances
+from verify_pipeline.interop.set_workers import SetWorkerJob, decide_by_workers
 from verify_pipeline.interop.text_files import read_network
-from verify_pipeline.interop.vnnlib import read_vnnlib
+from verify_pipeline.onnx import Network
+from verify_pipeline.ray_cluster import Cluster
 
 COLUMNS = ("onnx", "vnnlib", "result", "seconds", "detail")
 
@@ -59,6 +62,10 @@ class SetJob:
         device: where bounds and attacks are computed.
         check_parity: whether each network that is read is compared with onnxruntime.
         retry: whether instances that the results file has as timeout or unknown are tried again.
+        workers: processes that decide, 1: this one alone; or a cluster.
+
+    Raises:
+        ConfigError: no process.
     """
 
     results: Path
@@ -68,6 +75,15 @@ class SetJob:
     device: torch.device | str = "cpu"
     check_parity: bool = True
     retry: bool = False
+    workers: int | Cluster = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.workers, int) and self.workers < 1:
+            raise ConfigError("--jobs", expected="at least 1", got=str(self.workers))
+
+    def seconds_of(self, instance: SetInstance) -> float:
+        """What an instance may take."""
+        return self.seconds or instance.timeout
 
 
 def run_set(
@@ -89,18 +105,26 @@ def run_set(
 
     Raises:
         DataError: the results file is of another form, or cannot be written.
+        ProcessError: workers cannot be started.
     """
     results = read_results(job.results) if job.results.exists() else {}
     write_results(job.results, results)  # an unwritable path is reported at once
     open_ = [one for one in instances if is_open(results.get(one.key), job.retry)]
 
-    def keep(instance: SetInstance, result: Result) -> None:
+    def keep(instance: SetInstance, one: Decided) -> None:
+        _keep_counterexample(instance, one, job.counterexamples)
+        result = Result(one.answer, one.seconds, one.detail)
         results[instance.key] = result
         write_results(job.results, results)
         progress(instance.key, result)
 
-    for group in _batches(open_, job.seconds):
-        _decide_batch(group, job, keep)
+    if job.workers == 1:
+        for group in _batches(open_, job):
+            plan = job.plan(job.seconds_of(group[0]))
+            decide_instances(group, plan, job.device, partial(_read, job), keep)
+    else:
+        ordered = [one for group in _batches(open_, job) for one in group]
+        decide_by_workers(ordered, _worker_job(ordered, job), job.workers, keep)
     return {one.key: results[one.key] for one in instances}
 
 
@@ -209,52 +233,27 @@ def compare(results: Mapping[Key, Result], reference: Mapping[Key, Reference]) -
     )
 
 
-def _batches(
-    instances: Sequence[SetInstance], seconds: float | None
-) -> Iterator[list[SetInstance]]:
+def _read(job: SetJob, path: Path) -> Network:
+    return read_network(path, job.check_parity)
+
+
+def _worker_job(instances: Sequence[SetInstance], job: SetJob) -> SetWorkerJob:
+    """What workers need to know; they may run in another folder."""
+    plans = {seconds: job.plan(seconds) for seconds in map(job.seconds_of, instances)}
+    placed = tuple(
+        replace(one, onnx=one.onnx.absolute(), vnnlib=one.vnnlib.absolute()) for one in instances
+    )
+    return SetWorkerJob(placed, plans, job.seconds, str(job.device), job.check_parity)
+
+
+def _batches(instances: Sequence[SetInstance], job: SetJob) -> Iterator[list[SetInstance]]:
     """Instances of one network and one timeout, a few at a time."""
     groups: dict[tuple[Path, float], list[SetInstance]] = {}
     for one in instances:
-        groups.setdefault((one.onnx, seconds or one.timeout), []).append(one)
+        groups.setdefault((one.onnx, job.seconds_of(one)), []).append(one)
     for group in groups.values():
         for start in range(0, len(group), BATCH):
             yield group[start : start + BATCH]
-
-
-def _decide_batch(
-    group: Sequence[SetInstance], job: SetJob, keep: Callable[[SetInstance, Result], None]
-) -> None:
-    """Decide instances of one network and one timeout; each result is kept as it falls."""
-    try:
-        network = read_network(group[0].onnx, job.check_parity)
-    except VerifyPipelineError as error:
-        for instance in group:
-            keep(instance, Result(Answer.UNKNOWN, 0.0, str(error)))
-        return
-    usable: list[tuple[SetInstance, VnnlibProperty]] = []
-    for instance in group:
-        try:
-            prop = read_vnnlib(instance.vnnlib)
-            prop.check_fits(network.graph)
-        except VerifyPipelineError as error:
-            keep(instance, Result(Answer.UNKNOWN, 0.0, str(error)))
-        else:
-            usable.append((instance, prop))
-
-    open_ = dict(enumerate(instance for instance, _ in usable))
-
-    def answered(place: int, one: Decided) -> None:
-        instance = open_.pop(place)
-        _keep_counterexample(instance, one, job.counterexamples)
-        keep(instance, Result(one.answer, one.seconds, one.detail))
-
-    plan = job.plan(job.seconds or group[0].timeout)
-    properties = [prop for _, prop in usable]
-    try:
-        decide(network, properties, plan, device=job.device, answered=answered)
-    except NetworkError as error:  # an error of writing a file, in contrast, ends the run
-        for instance in open_.values():
-            keep(instance, Result(Answer.UNKNOWN, 0.0, str(error)))
 
 
 def _keep_counterexample(instance: SetInstance, found: Decided, folder: Path | None) -> None:

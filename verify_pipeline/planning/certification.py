@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from verify_pipeline.certify.certifier import Certifier
+from verify_pipeline.certify.hand_out import Ready
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.local_workers import hired
-from verify_pipeline.certify.pool import Ready
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.records import Record, RunInfo
 from verify_pipeline.certify.run import ask_settings

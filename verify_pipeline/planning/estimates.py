@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from verify_pipeline.certify.handing_out import Limit, finish
 from verify_pipeline.certify.job_plan import LEAST_SAMPLE, Sample
+from verify_pipeline.certify.simulated_workers import Limit, finish
 from verify_pipeline.reporting.certification_state import OUTCOMES
 from verify_pipeline.reporting.durations import TimeRange
 from verify_pipeline.reporting.statistics import wilson

@@ -2,7 +2,8 @@
 
 Stages run one after the other over all images, so that the rate of one says nothing of the next.
 Times are therefore told of the running stage; of the whole run there is an interval only in the
-last stage, or where the ledger holds a finished sample of the same run.
+last stage, or where the ledger holds a finished sample of the same run. Where workers take batches
+through all stages, stages have counts and charged seconds; rate and time left are of the whole run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from verify_pipeline.certify.contract import Observer
 from verify_pipeline.certify.job_plan import JobPlan
@@ -22,6 +24,9 @@ from verify_pipeline.reporting.durations import TimeRange, pace
 
 OUTCOMES = ("verified", "falsified", "wrong", "undecided")
 """What may become of an image, in the order in which counts are told."""
+
+ALL_STAGES = "all stages"
+"""The phase of a certification whose stages overlap."""
 
 RECENT = 0.25
 """The rate of a search is that of the last quarter of its time."""
@@ -57,6 +62,7 @@ class StageState:
         looked_at: images of the tasks that are done.
         counts: its verdicts, by outcome.
         decided_at: the clock's time of each verdict.
+        charged: seconds that images were charged for it, all together.
         began: the clock's time of its beginning.
         batch_ended: the clock's time at which the last task was done.
         ended: the clock's time of its end; None: it runs.
@@ -68,9 +74,12 @@ class StageState:
     looked_at: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     decided_at: list[float] = field(default_factory=list)
+    charged: float = 0.0
     began: float = 0.0
     batch_ended: float = 0.0
     ended: float | None = None
+    whose: ClassVar[str] = ""
+    """Whose seconds they are, where they are not those that passed."""
 
     def __post_init__(self) -> None:
         self.began = self.batch_ended = self.clock()
@@ -79,6 +88,11 @@ class StageState:
         """Count the images of a task that is done."""
         self.batch_ended = self.clock()
         self.looked_at += images
+
+    def count(self, name: str) -> None:
+        """Count a verdict by its outcome."""
+        self.counts[name] += 1
+        self.decided_at.append(self.clock())
 
     @property
     def done(self) -> int:
@@ -131,6 +145,39 @@ class StageState:
         return TimeRange(expected, expected)
 
 
+@dataclass
+class OverlappingStage(StageState):
+    """A stage to which images come batch by batch: its seconds are those that were charged."""
+
+    whose: ClassVar[str] = " of all workers"
+
+    @property
+    def seconds(self) -> float:
+        """That its decided images were charged, by all workers together."""
+        return self.charged
+
+    def recent(self) -> tuple[int, float]:
+        """Nothing: how fast it is depends on when images come to it."""
+        return 0, 0.0
+
+    def left(self, limit: float) -> TimeRange | None:
+        """None: more images may come to it."""
+        return None
+
+
+@dataclass
+class AllStages(StageState):
+    """All images of a run whose stages overlap; each is done once it is decided.
+
+    Easy images are decided first, so that their rate is no more than a lower limit of the time.
+    """
+
+    @property
+    def searches(self) -> bool:
+        """Hard images come last."""
+        return True
+
+
 class CertificationState(Observer):
     """Keeps count of a certification; displays and files read it.
 
@@ -143,6 +190,7 @@ class CertificationState(Observer):
         before: of these, how many were decided when it began.
         counts: verdicts since then, by outcome.
         stages: those that have begun, in order.
+        whole: all stages as one, if they overlap; else None.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -151,44 +199,65 @@ class CertificationState(Observer):
         self.images = self.before = 0
         self.counts: Counter[str] = Counter()
         self.stages: list[StageState] = []
+        self.whole: AllStages | None = None
         self._began = clock()
         self._charged = 0.0
 
     def planned(self, plan: JobPlan) -> None:
         """Keep the plan, and count from 0."""
-        self.plan, self.stages, self.counts = plan, [], Counter()
+        self.plan, self.stages, self.counts, self.whole = plan, [], Counter(), None
 
     def started(self, images: int, decided: int) -> None:
         """Keep the numbers."""
         self.images, self.before = images, decided
         self._began, self._charged = self._clock(), 0.0
+        if self.plan is not None and self.plan.stages_overlap and images > decided:
+            self.whole = AllStages(ALL_STAGES, images - decided, self._clock)
 
     def stage_started(self, stage: str, images: int) -> None:
-        """End the stage before, and begin another."""
-        self._end_stage()
-        self.stages.append(StageState(stage, images, self._clock))
+        """End the stage before, and begin another; or count images that come to one."""
+        if self.whole is None:
+            self._end_stages()
+            self.stages.append(StageState(stage, images, self._clock))
+            return
+        known = self.named(stage)
+        if known is None:
+            self.stages.append(OverlappingStage(stage, images, self._clock))
+        else:
+            known.images += images
 
     def decided(self, index: int, verdict: Verdict) -> None:
         """Count the verdict."""
         name = outcome(verdict)
         self.counts[name] += 1
         self._charged += verdict.seconds
-        if self.stages:
-            self.stages[-1].counts[name] += 1
-            self.stages[-1].decided_at.append(self._clock())
+        if self.whole is not None:
+            self.whole.count(name)
+        for result in verdict.stages:
+            if (of := self.named(result.stage)) is not None:
+                of.charged += result.seconds
+        decider = self.named(verdict.stage) or (self.stages[-1] if self.stages else None)
+        if decider is not None:
+            decider.count(name)
 
     def looked_at(self, stage: str, images: int) -> None:
         """Count the images."""
-        self.stages[-1].batch_done(images)
+        known = self.named(stage)
+        if known is not None:
+            known.batch_done(images)
 
     def finished(self) -> None:
-        """End the last stage."""
-        self._end_stage()
+        """End what runs."""
+        self._end_stages()
+
+    def named(self, stage: str) -> StageState | None:
+        """The stage of a name; None: it has not begun."""
+        return next((each for each in self.stages if each.name == stage), None)
 
     @property
     def stage(self) -> StageState | None:
-        """The stage that runs, or ran last."""
-        return self.stages[-1] if self.stages else None
+        """The stage that runs, or ran last; all stages as one, if they overlap."""
+        return self.whole or (self.stages[-1] if self.stages else None)
 
     @property
     def open(self) -> int:
@@ -212,7 +281,7 @@ class CertificationState(Observer):
     @property
     def waiting(self) -> tuple[str, ...]:
         """Stages that have not begun."""
-        if self.plan is None or not self.stages:
+        if self.plan is None or self.whole is not None or not self.stages:
             return ()
         names = self.plan.stages
         return names[names.index(self.stages[-1].name) + 1 :]
@@ -237,9 +306,11 @@ class CertificationState(Observer):
         low, high = self.plan.sample.seconds(self.images - self.before)
         return TimeRange(max(0.0, low - self.seconds), max(0.0, high - self.seconds))
 
-    def _end_stage(self) -> None:
-        if self.stages and self.stages[-1].ended is None:
-            self.stages[-1].ended = self._clock()
+    def _end_stages(self) -> None:
+        running = [*self.stages, *([] if self.whole is None else [self.whole])]
+        for stage in running:
+            if stage.ended is None:
+                stage.ended = self._clock()
 
 
 def _both(first: TimeRange, second: TimeRange) -> TimeRange:

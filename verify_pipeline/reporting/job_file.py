@@ -90,6 +90,31 @@ def _born(number: int) -> str | None:
 
 
 @dataclass(frozen=True)
+class StageNote:
+    """How far a stage of a certification is.
+
+    Attributes:
+        stage: its name.
+        images: that have come to it.
+        done: of these, those that it is done with.
+        seconds: that decided images were charged for it.
+        verified: images that it verified.
+        falsified: images that it falsified.
+        wrong: images that it found misclassified.
+        undecided: images that it was the last to try.
+    """
+
+    stage: str
+    images: int
+    done: int
+    seconds: float
+    verified: int = 0
+    falsified: int = 0
+    wrong: int = 0
+    undecided: int = 0
+
+
+@dataclass(frozen=True)
 class JobNote:
     """What a job's file says.
 
@@ -108,6 +133,7 @@ class JobNote:
         left: seconds of the whole job that are left, at least and at most; None: not known.
         left_text: the same for people, with what is not known.
         line: the last line that was told.
+        stages: of a certification, those that have begun.
     """
 
     job: Kind
@@ -124,6 +150,7 @@ class JobNote:
     left: tuple[float, float | None] | None = None
     left_text: str = ""
     line: str = ""
+    stages: tuple[StageNote, ...] = ()
 
     @staticmethod
     def begun(job: Kind) -> JobNote:

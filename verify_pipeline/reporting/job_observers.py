@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from verify_pipeline.certify.job_plan import JobPlan
+from verify_pipeline.reporting.certification_state import OUTCOMES, StageState
 from verify_pipeline.reporting.job_file import (
     Ending,
     JobNote,
     JobWriter,
+    StageNote,
     certification_file,
     training_file,
 )
@@ -110,8 +112,14 @@ class CertificationNotes(ProgressLines):
             left=None if left is None else (left.low, left.high),
             left_text=left_text(self),
             line=self._line,
+            stages=tuple(_note(each) for each in self.stages),
             **fields,
         )
+
+
+def _note(stage: StageState) -> StageNote:
+    counts = {name: stage.counts[name] for name in OUTCOMES}
+    return StageNote(stage.name, stage.images, stage.done, round(stage.charged, 3), **counts)
 
 
 def _close(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -159,27 +160,34 @@ class _CertificationEvents(Observer):
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
         self._plan: JobPlan | None = None
-        self._done = self._images = 0
+        self._done: Counter[str] = Counter()
+        self._images: Counter[str] = Counter()
 
     def planned(self, plan: JobPlan) -> None:
         """Keep what is certified."""
         self._plan = plan
 
     def started(self, images: int, decided: int) -> None:
-        """Tell what is certified."""
+        """Tell what is certified, and count from 0."""
+        self._done, self._images = Counter(), Counter()
         fields: dict[str, Any] = {}
         if self._plan is not None:
             fields = {
                 **run_fields(self._plan.info),
                 "stages": list(self._plan.stages),
+                "stages_overlap": self._plan.stages_overlap,
                 "timeout": self._plan.timeout,
             }
         self._tell("started", job="certify", images=images, done=decided, **fields)
 
     def stage_started(self, stage: str, images: int) -> None:
-        """Tell the stage."""
-        self._done, self._images = 0, images
-        self._tell("stage started", stage=stage, images=images)
+        """Tell the stage, or that more images have come to it."""
+        known = stage in self._images
+        self._images[stage] += images
+        if known:
+            self._batch(stage)
+        else:
+            self._tell("stage started", stage=stage, images=images)
 
     def decided(self, index: int, verdict: Verdict) -> None:
         """Tell the verdict."""
@@ -198,5 +206,8 @@ class _CertificationEvents(Observer):
 
     def looked_at(self, stage: str, images: int) -> None:
         """Tell how far the stage is."""
-        self._done += images
-        self._tell("batch", stage=stage, done=self._done, images=self._images)
+        self._done[stage] += images
+        self._batch(stage)
+
+    def _batch(self, stage: str) -> None:
+        self._tell("batch", stage=stage, done=self._done[stage], images=self._images[stage])

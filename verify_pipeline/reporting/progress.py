@@ -51,7 +51,7 @@ class ProgressBars(CertificationState):
             console=console,
         )
         self._progress.state = self
-        self._bar: BarId | None = None
+        self._bars: dict[str, BarId] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +66,7 @@ class ProgressBars(CertificationState):
 
     def stop(self) -> None:
         """Leave the bars as they are."""
-        if self._bar is not None:  # stopping bars that never started would print an empty line
+        if self._bars:  # stopping bars that never started would print an empty line
             self._progress.stop()
 
     def started(self, images: int, decided: int) -> None:
@@ -76,10 +76,15 @@ class ProgressBars(CertificationState):
             self._progress.console.print(already_line(images, decided))
 
     def stage_started(self, stage: str, images: int) -> None:
-        """Begin the stage's bar."""
+        """Begin the stage's bar; or make it longer, if more images come to the stage."""
         super().stage_started(stage, images)
+        state = self.named(stage)
+        assert state is not None
+        if self.whole is not None and stage in self._bars:
+            self._progress.update(self._bars[stage], total=state.images)
+            return
         self._progress.start()
-        self._bar = self._progress.add_task(stage, total=images, stage=self.stage)
+        self._bars[stage] = self._progress.add_task(stage, total=images, stage=state)
 
     def decided(self, index: int, verdict: Verdict) -> None:
         """Count the verdict beside the bar."""
@@ -95,12 +100,13 @@ class ProgressBars(CertificationState):
                 self._progress.console.print(line, markup=False, soft_wrap=True)
 
     def _move(self) -> None:
-        if self._bar is not None and self.stage is not None:
-            self._progress.update(self._bar, completed=self.stage.done)
+        for stage in self.stages:
+            if stage.ended is None:
+                self._progress.update(self._bars[stage.name], completed=stage.done)
 
     def _time(self, stage: StageState) -> str:
         """What a stage took, or what is left of the stage that runs."""
-        if stage.ended is not None:
+        if stage.ended is not None or stage.whose:
             return duration(stage.seconds)
         left = stage.left(self.limit)
         return "" if left is None else f"{left.text} left"

@@ -43,8 +43,8 @@ class ProgressLines(CertificationState):
             self._tell(already_line(images, decided))
 
     def stage_started(self, stage: str, images: int) -> None:
-        """Tell what the stage before did."""
-        before = self.stage
+        """Tell what the stage before did, if stages do not overlap."""
+        before = None if self.whole is not None else self.stage
         super().stage_started(stage, images)
         if before is not None:
             self._tell(stage_line(before))
@@ -56,10 +56,10 @@ class ProgressLines(CertificationState):
             self._tell(line)
 
     def finished(self) -> None:
-        """Tell what the last stage did."""
+        """Tell what the last stage did; of stages that overlap, what each of them did."""
         super().finished()
-        if self.stage is not None:
-            self._tell(stage_line(self.stage))
+        for stage in self.stages if self.whole is not None else self.stages[-1:]:
+            self._tell(stage_line(stage))
 
     def tick(self) -> None:
         """Tell how far it is if nothing was told for a minute."""
@@ -83,7 +83,8 @@ def stage_line(stage: StageState) -> str:
     seconds = stage.seconds
     rate = f" ({pace(stage.images, seconds)})" if seconds > 0 else ""
     counts = counts_text(stage.counts) or "none decided"
-    return f"{stage.name}: {images_text(stage.images)} in {duration(seconds)}{rate}: {counts}"
+    took = f"{duration(seconds)}{stage.whose}{rate}"
+    return f"{stage.name}: {images_text(stage.images)} in {took}: {counts}"
 
 
 def progress_line(state: CertificationState, stage: StageState) -> str:
@@ -93,7 +94,11 @@ def progress_line(state: CertificationState, stage: StageState) -> str:
         parts.append(stage.rate)
     if stage.counts.total():
         parts.append(counts_text(stage.counts))
-    return f"{stage.name}: {', '.join(parts)}; time left: {left_text(state)}"
+    line = f"{stage.name}: {', '.join(parts)}; time left: {left_text(state)}"
+    if state.whole is None:
+        return line
+    stages = ", ".join(f"{each.name} {each.done:,}/{each.images:,}" for each in state.stages)
+    return f"{line} ({stages})"
 
 
 def left_text(state: CertificationState) -> str:

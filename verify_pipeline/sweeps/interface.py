@@ -9,9 +9,10 @@ from typing import Any
 
 from verify_pipeline.config import Recipe, checked
 from verify_pipeline.errors import ConfigError
+from verify_pipeline.ray_cluster import Cluster
 from verify_pipeline.sweeps.comparison import FrontComparison, compare_fronts, named_folders
+from verify_pipeline.sweeps.machine import Machine
 from verify_pipeline.sweeps.pareto import Point
-from verify_pipeline.sweeps.processes import Machine
 from verify_pipeline.sweeps.results import SweepResult, TuneResult
 from verify_pipeline.sweeps.runner import SweepRequest, run_sweep
 from verify_pipeline.sweeps.tune_plan import TuneRequest
@@ -26,6 +27,7 @@ def sweep(
     *,
     seeds: int = 1,
     jobs: int = 1,
+    cluster: Cluster | None = None,
     overrides: Mapping[str, Any] | None = None,
     data_root: Path | None = None,
     watcher: JobWatcher | None = None,
@@ -40,7 +42,8 @@ def sweep(
         grid: values by dotted key, such as ``{"train.loss.alpha": [0.01, 0.1]}``.
         folder: of the sweep.
         seeds: for each combination: the recipe's own seed, and those after it.
-        jobs: processes at once.
+        jobs: processes of this machine at once.
+        cluster: of Ray, on whose nodes the runs are done instead; they share ``folder``.
         overrides: values that hold for all runs, by dotted key.
         data_root: where the data set is looked for.
         watcher: is told what happens.
@@ -50,7 +53,7 @@ def sweep(
             that fail raise nothing: see ``SweepResult.failed``.
     """
     request = SweepRequest(recipe, _grid(grid), _count("seeds", seeds), _texts(overrides))
-    machine = Machine(_count("jobs", jobs), data_root)
+    machine = Machine(cluster or _count("jobs", jobs), data_root)
     return run_sweep(request, Path(folder), machine, watcher)
 
 
@@ -60,6 +63,7 @@ def tune(
     trials: int,
     *,
     jobs: int = 1,
+    cluster: Cluster | None = None,
     overrides: Mapping[str, Any] | None = None,
     data_root: Path | None = None,
     watcher: JobWatcher | None = None,
@@ -74,7 +78,8 @@ def tune(
         recipe: name, path, or one that was read.
         folder: of the tuning.
         trials: that the study is to have.
-        jobs: trials at once.
+        jobs: processes of this machine at once.
+        cluster: of Ray, on whose nodes the trials are done instead; they share ``folder``.
         overrides: values that hold for all trials, by dotted key.
         data_root: where the data set is looked for.
         watcher: is told what happens.
@@ -87,7 +92,7 @@ def tune(
     """
     said = {"recipe": recipe, "overrides": _texts(overrides), **options}
     request = checked(TuneRequest, said, "api.tune")
-    machine = Machine(_count("jobs", jobs), data_root)
+    machine = Machine(cluster or _count("jobs", jobs), data_root)
     return tune_request(request, Path(folder), _count("trials", trials), machine, watcher)
 
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from verify_pipeline.atomic_write import write_whole
-from verify_pipeline.errors import ConfigError
+from verify_pipeline.ray_cluster import THREADS
 
 JOB, LOG = "job.json", "log.txt"
 """Names of files in a job's folder."""
@@ -31,36 +31,6 @@ PATIENCE = 10.0
 
 WORKER = (sys.executable, "-m", "verify_pipeline.sweeps.worker")
 """The program that does a job; the path of its file follows."""
-
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where runs are done.
-
-    Attributes:
-        jobs: runs at once; if more than one, each gets one thread.
-        data_root: where the data sets are looked for.
-        device: ``auto``, ``cpu``, ``cuda``, …
-
-    Raises:
-        ConfigError: no job at once.
-    """
-
-    jobs: int = 1
-    data_root: Path | None = None
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise ConfigError("--jobs", expected="at least 1", got=str(self.jobs))
-
-    @property
-    def options(self) -> dict[str, str | None]:
-        """What a job has to know of it."""
-        root = None if self.data_root is None else str(self.data_root)
-        return {"data_root": root, "device": self.device}
 
 
 @dataclass(frozen=True)
@@ -93,18 +63,31 @@ class Ended:
     seconds: float
 
 
-@dataclass(frozen=True, eq=False)
-class _Running:
-    job: RunJob
-    process: subprocess.Popen[bytes]
-    started: float
+class Launcher(Protocol):
+    """Starts the processes of jobs, wherever they run, and tells how each ended."""
+
+    @property
+    def jobs(self) -> int:
+        """How many run at once."""
+        ...
+
+    def start(self, job: RunJob) -> None:
+        """Start a job's process."""
+        ...
+
+    def ended(self) -> Sequence[Ended]:
+        """The jobs that have ended since this was asked last; waits a moment if none has."""
+        ...
+
+    def stop(self) -> None:
+        """End all processes that run; others may be started afterwards."""
+        ...
 
 
 def run_all(
     next_job: Callable[[], RunJob | None],
-    jobs: int,
+    launcher: Launcher,
     started: Callable[[RunJob], None] = lambda job: None,
-    program: Sequence[str] = WORKER,
 ) -> Iterator[Ended]:
     """Run jobs in processes, so many at once, and yield each as it ends.
 
@@ -113,43 +96,88 @@ def run_all(
     Args:
         next_job: the next job, asked for when there is room; None: none now. It is asked again
             after a process has ended, so that what was learned from it can decide.
-        jobs: processes at once; if more than one, each gets one thread.
+        launcher: starts them.
         started: is told of each job that was started.
-        program: that does them; it gets the path of a job's file.
     """
-    running: list[_Running] = []
+    running = 0
     try:
         while True:
-            while len(running) < jobs and (job := next_job()) is not None:
-                running.append(_start(job, program, one_thread=jobs > 1))
+            while running < launcher.jobs and (job := next_job()) is not None:
+                launcher.start(job)
+                running += 1
                 started(job)
             if not running:
                 return
-            ended = [each for each in running if each.process.poll() is not None]
-            for each in ended:
-                running.remove(each)
-                yield _end(each)
-            if not ended:
-                time.sleep(POLL)
+            ended = launcher.ended()
+            running -= len(ended)
+            yield from ended
     finally:
-        _stop(running)
+        launcher.stop()
 
 
-def _start(job: RunJob, program: Sequence[str], one_thread: bool) -> _Running:
-    write_whole(job.folder / JOB, f"{json.dumps(job.content, indent=1, ensure_ascii=False)}\n")
-    environment = dict(os.environ)
-    if one_thread:
-        environment |= dict.fromkeys(THREADS, "1")
-    with (job.folder / LOG).open("ab") as log:
-        process = subprocess.Popen(
-            [*program, str(job.folder / JOB)],
-            stdin=subprocess.PIPE,  # its end tells the process that this one is gone
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,  # Ctrl-C reaches this process only, which ends the others
-        )
-    return _Running(job, process, time.monotonic())
+@dataclass(frozen=True, eq=False)
+class _Running:
+    job: RunJob
+    process: subprocess.Popen[bytes]
+    started: float
+
+
+class LocalLauncher(Launcher):
+    """Processes of this machine.
+
+    Args:
+        jobs: at once.
+        threads: of each process; None: as many as it takes by itself.
+        program: that does a job; it gets the path of the job's file.
+    """
+
+    def __init__(
+        self, jobs: int, threads: int | None = None, program: Sequence[str] = WORKER
+    ) -> None:
+        self._jobs, self._program = jobs, tuple(program)
+        self._threads = {} if threads is None else dict.fromkeys(THREADS, str(threads))
+        self._running: list[_Running] = []
+
+    @property
+    def jobs(self) -> int:
+        """How many run at once."""
+        return self._jobs
+
+    def start(self, job: RunJob) -> None:
+        """Start a job's process."""
+        write_whole(job.folder / JOB, f"{json.dumps(job.content, indent=1, ensure_ascii=False)}\n")
+        with (job.folder / LOG).open("ab") as log:
+            process = subprocess.Popen(
+                [*self._program, str(job.folder / JOB)],
+                stdin=subprocess.PIPE,  # its end tells the process that this one is gone
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._threads},
+                start_new_session=True,  # Ctrl-C reaches this process only, which ends the others
+            )
+        self._running.append(_Running(job, process, time.monotonic()))
+
+    def ended(self) -> Sequence[Ended]:
+        """The jobs whose processes have ended."""
+        gone = [each for each in self._running if each.process.poll() is not None]
+        self._running = [each for each in self._running if each not in gone]
+        if not gone:
+            time.sleep(POLL)
+        return [_end(each) for each in gone]
+
+    def stop(self) -> None:
+        """Tell all processes to end, and kill those that do not."""
+        for each in self._running:
+            with suppress(OSError):
+                each.process.terminate()
+        for each in self._running:
+            try:
+                each.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                each.process.kill()
+                each.process.wait()
+            _end(each)
+        self._running = []
 
 
 def _end(running: _Running) -> Ended:
@@ -163,19 +191,6 @@ def _end(running: _Running) -> Ended:
     said = last_line(running.job.folder / LOG)
     error = f"killed by signal {-code}" if code < 0 else said or f"exit code {code}"
     return Ended(running.job, error, seconds)
-
-
-def _stop(running: list[_Running]) -> None:
-    for each in running:
-        with suppress(OSError):
-            each.process.terminate()
-    for each in running:
-        try:
-            each.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            each.process.kill()
-            each.process.wait()
-        _end(each)
 
 
 def last_line(log: Path) -> str:

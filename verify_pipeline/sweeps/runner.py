@@ -17,7 +17,8 @@ from verify_pipeline.sweeps import folders
 from verify_pipeline.sweeps.figure import draw_figure
 from verify_pipeline.sweeps.grid import Grid, GridRun, check_runs, full_name, runs_of
 from verify_pipeline.sweeps.locks import FileLock
-from verify_pipeline.sweeps.processes import Ended, Machine, RunJob, run_all
+from verify_pipeline.sweeps.machine import Machine
+from verify_pipeline.sweeps.processes import Ended, Launcher, RunJob, run_all
 from verify_pipeline.sweeps.results import SweepResult, SweepRun, finished_test
 from verify_pipeline.sweeps.tune_plan import check_held_out
 from verify_pipeline.sweeps.watching import JobWatcher, seconds_left
@@ -141,14 +142,15 @@ def run_sweep(
         ConfigError: a mistake in the grid, of all runs in one error.
         StudyError: the folder belongs to another sweep, or another command works on it.
         DataError: the data is missing, or the folder cannot be written.
+        ProcessError: the cluster does not answer, has no room, or does not see the folder.
     """
     check_sweep(request, folder, machine)
     watching = watcher or JobWatcher()
     remedy = "Wait for it, or stop it; then repeat the command."
-    with FileLock(folder / LOCK, remedy=remedy):
+    with machine.launcher(folder) as launcher, FileLock(folder / LOCK, remedy=remedy):
         made = plan_sweep(request, folder)
         _keep(made, folder)
-        _do(made, folder, machine, watching)
+        _do(made, folder, machine, launcher, watching)
         result = SweepResult(folder, tuple(plan_sweep(request, folder).known.values()))
         return replace(result, files=_write(result, command, watching))
 
@@ -183,11 +185,13 @@ def _keep(made: SweepPlan, folder: Path) -> None:
         folders.keep(folder, folders.SWEEP, made.said, made.text)
 
 
-def _do(made: SweepPlan, folder: Path, machine: Machine, watcher: JobWatcher) -> None:
+def _do(
+    made: SweepPlan, folder: Path, machine: Machine, launcher: Launcher, watcher: JobWatcher
+) -> None:
     """Run what is to be done."""
     todo = iter(made.todo)
     left = len(made.todo)
-    watcher.planned(len(made.runs), len(made.runs) - left, machine.jobs)
+    watcher.planned(len(made.runs), len(made.runs) - left, launcher.jobs)
     done: list[float] = []
 
     def next_job() -> RunJob | None:
@@ -201,14 +205,14 @@ def _do(made: SweepPlan, folder: Path, machine: Machine, watcher: JobWatcher) ->
             run.name, place, {**run_job(place, folder / RECIPE, values), **machine.options}
         )
 
-    for ended in run_all(next_job, machine.jobs, lambda job: watcher.started(job.name)):
+    for ended in run_all(next_job, launcher, lambda job: watcher.started(job.name)):
         _keep_state(ended)
         left -= 1
         watcher.ended(ended.job.name, ended.error, ended.seconds)
         if ended.error is None:
             done.append(ended.seconds)
         if done and left:
-            watcher.expected(left, seconds_left(done, left, machine.jobs))
+            watcher.expected(left, seconds_left(done, left, launcher.jobs))
 
 
 def _keep_state(ended: Ended) -> None:

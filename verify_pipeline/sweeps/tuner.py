@@ -19,7 +19,8 @@ from verify_pipeline.sweeps import folders
 from verify_pipeline.sweeps.figure import draw_figure
 from verify_pipeline.sweeps.grid import full_name
 from verify_pipeline.sweeps.locks import FileLock, is_held
-from verify_pipeline.sweeps.processes import Ended, Machine, RunJob, run_all
+from verify_pipeline.sweeps.machine import Machine
+from verify_pipeline.sweeps.processes import Ended, Launcher, RunJob, run_all
 from verify_pipeline.sweeps.pruning import PruningRule, watch_every
 from verify_pipeline.sweeps.results import TuneResult, TuneTrial, finished_test
 from verify_pipeline.sweeps.space import EPOCHS
@@ -74,32 +75,19 @@ def tune(
         StudyError: the folder belongs to another tuning, or its study is locked or damaged.
         DependencyError: Optuna is not installed.
         DataError: the data is missing, or the folder cannot be written.
+        ProcessError: the cluster does not answer, has no room, or does not see the folder.
     """
     made = check_tuning(request, folder, trials, machine)
     watching = watcher or JobWatcher()
     for note in made.notes:
         watching.noted(note)
-    with FileLock(folder / ".begin.lock", 10.0):
-        if not (folder / folders.TUNING).is_file():
-            folders.keep(folder, folders.TUNING, made.said, made.text)
-    with Study(folder, len(request.objectives), request.seed) as study:
-        tuner = _Tuner(made, folder, study, machine, watching)
-        tuner.search(trials)
-        others = study.others_running()
-        if others:
-            watching.noted(
-                f"Trials that other commands work on: {others}. The command that ends last "
-                "certifies the front's test images and writes the report."
-            )
-            return tuner.result()
-        others = tuner.test_front()
-        if others:
-            watching.noted(
-                f"Networks whose test images other commands certify: {others}. The command that "
-                "ends last writes the report."
-            )
-            return tuner.result()
-        return tuner.report(command)
+    with machine.launcher(folder) as launcher:
+        with FileLock(folder / ".begin.lock", 10.0):
+            if not (folder / folders.TUNING).is_file():
+                folders.keep(folder, folders.TUNING, made.said, made.text)
+        with Study(folder, len(request.objectives), request.seed) as study:
+            tuner = _Tuner(made, folder, study, machine, launcher, watching)
+            return tuner.work(trials, command)
 
 
 def check_tuning(request: TuneRequest, folder: Path, trials: int, machine: Machine) -> TunePlan:
@@ -125,16 +113,36 @@ class _Tuner:
         folder: Path,
         study: Study,
         machine: Machine,
+        launcher: Launcher,
         watcher: JobWatcher,
     ) -> None:
         self._made, self._folder, self._study = made, folder, study
-        self._machine, self._jobs, self._watcher = machine, machine.jobs, watcher
+        self._machine, self._launcher, self._watcher = machine, launcher, watcher
         self._rule = TypeAdapter(PruningRule).validate_python(made.said["pruning"])
+
+    def work(self, trials: int, command: str) -> TuneResult:
+        """Search; then certify test images and report, unless other commands still work."""
+        self.search(trials)
+        others = self._study.others_running()
+        if others:
+            self._watcher.noted(
+                f"Trials that other commands work on: {others}. The command that ends last "
+                "certifies the front's test images and writes the report."
+            )
+            return self.result()
+        others = self.test_front()
+        if others:
+            self._watcher.noted(
+                f"Networks whose test images other commands certify: {others}. The command that "
+                "ends last writes the report."
+            )
+            return self.result()
+        return self.report(command)
 
     def search(self, trials: int) -> None:
         """Do trials until the study has as many."""
         done = sum(trial.state != "running" for trial in self._study.trials())
-        self._watcher.planned(trials, min(done, trials), self._jobs)
+        self._watcher.planned(trials, min(done, trials), self._launcher.jobs)
         seconds: list[float] = []
         epochs = self._made.base.train.optimiser.epochs
 
@@ -142,12 +150,15 @@ class _Tuner:
             drawn = self._study.next(trials, self._made.space, epochs)
             return None if drawn is None else self._trial_job(drawn)
 
-        for ended in run_all(next_job, self._jobs, lambda job: self._watcher.started(job.name)):
+        for ended in run_all(next_job, self._launcher, self._started):
             self._tell(ended)
             seconds.append(ended.seconds)
             left = trials - sum(trial.state != "running" for trial in self._study.trials())
             if left > 0:
-                self._watcher.expected(left, seconds_left(seconds, left, self._jobs))
+                self._watcher.expected(left, seconds_left(seconds, left, self._launcher.jobs))
+
+    def _started(self, job: RunJob) -> None:
+        self._watcher.started(job.name)
 
     def _trial_job(self, drawn: Drawn) -> RunJob:
         job = self._job(drawn.number, drawn.values)
@@ -221,7 +232,9 @@ class _Tuner:
             return None
 
         try:
-            for ended in run_all(next_job, self._jobs, lambda job: self._watcher.started(job.name)):
+            for ended in run_all(
+                next_job, self._launcher, lambda job: self._watcher.started(job.name)
+            ):
                 held.pop(ended.job.folder).release()
                 self._watcher.ended(ended.job.name, ended.error, ended.seconds)
         finally:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from verify_pipeline.certify.handing_out import batch_size, finish, finish_of_shards
+from verify_pipeline.certify.hand_out import batch_size
+from verify_pipeline.certify.simulated_workers import finish, finish_of_shards
 
 COSTS = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
 

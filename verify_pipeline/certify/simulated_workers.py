@@ -1,4 +1,4 @@
-"""How batches of images are handed out to workers, and how long workers take for known costs."""
+"""How long workers take for images of known seconds, if these are handed out as a pool does."""
 
 from __future__ import annotations
 
@@ -11,20 +11,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from verify_pipeline.certify.hand_out import batch_size
+
 Limit = Literal["work", "longest image", "starting", "none"]
 """What decides how long workers take: their share of the work, one image, or their start."""
 
 Costs = Sequence[float] | NDArray[np.float64]
 """Seconds of each image."""
-
-
-def batch_size(waiting: int, workers: int) -> int:
-    """How many images a worker that is free is given.
-
-    Half of its share of those that wait: batches become smaller towards the end, so that no worker
-    waits long for the last one.
-    """
-    return min(waiting, math.ceil(waiting / (2 * workers)))
 
 
 @dataclass(frozen=True)
