@@ -7,7 +7,7 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from verify_pipeline.training.observer import Silent, TrainObserver
 from verify_pipeline.training.schedules import epsilon_schedule, learning_rate, ramp_schedule
 from verify_pipeline.training.settings import TrainSettings
 from verify_pipeline.training.step import LossStep, StepPlan
+from verify_pipeline.training.step_losses import Part, StepLosses, read_every
 from verify_pipeline.training.trained import Trained, fresh_network
 
 Cascade = Callable[[nn.Module, ImageSet], dict[str, float]]
@@ -101,7 +102,7 @@ class _Training:
             images, self.validation = split_validation(images, held_out, settings.seed)
         self.identity = checkpoint.Identity(_plain(settings), _digest(images))
         self.images = images.to(self.device)
-        self.module = self._network().to(self.device, memory_format=torch.channels_last)
+        self.module = self._network().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = next(self.module.parameters()).dtype
         self.batches = Batches.of(images, settings.optimiser, self.module, group)
         rate = settings.optimiser.learning_rate
@@ -151,19 +152,26 @@ class _Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         started = time.perf_counter()
-        averages = Averages()
-        for place, batch in enumerate(self.batches.shuffled(self.generators["order"])):
+        averages, told = Averages(), StepLosses(read_every(self.device), self._step_done)
+        for place, batch in enumerate(self._shuffled()):
             step = (epoch - 1) * self.steps + place
-            loss = self._update(batch, self._plan(step), averages)
-            self.observer.step_done(place + 1, loss)
+            told.add(self._update(batch, self._plan(step), averages))
+        told.read()
         last = self._plan(epoch * self.steps - 1)
         if self.settings.batch_norm_policy == "ctbench" and batch_norms(self.module):
-            order = self.batches.shuffled(self.generators["order"])
-            batches = (self._pixels(batch)[0] for batch in order)
+            batches = (self._pixels(batch)[0] for batch in self._shuffled())
             recompute_statistics(self.module, batches, self.group)
         row = {"epoch": epoch, "epsilon": last.epsilon, "alpha": last.alpha, "rate": rate}
         row |= {f"train_{name}": value for name, value in averages.values().items()}
         return row | {"seconds": time.perf_counter() - started}
+
+    def _shuffled(self) -> Iterator[Tensor]:
+        return self.batches.shuffled(self.generators["order"], self.device)
+
+    def _step_done(self, step: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise self._diverged(f"a loss of {loss}")
+        self.observer.step_done(step, loss)
 
     def _plan(self, step: int) -> StepPlan:
         """ε, α and the regulariser's weight, which falls to 0 as ε grows."""
@@ -172,24 +180,25 @@ class _Training:
         left = 1 - epsilon / full if full else 0.0
         return StepPlan(epsilon, self.alpha(step), self.settings.regulariser.weight * left)
 
-    def _update(self, batch: Tensor, plan: StepPlan, averages: Averages) -> float:
-        """One step of the optimiser; its gradient is accumulated over the parts of the batch."""
+    def _update(self, batch: Tensor, plan: StepPlan, averages: Averages) -> list[Part]:
+        """One step of the optimiser; its gradient is accumulated over the parts of the batch.
+
+        Nothing is read from the device: the host prepares steps while the device computes.
+        """
         options = self.settings.optimiser
         self.optimiser.zero_grad(set_to_none=True)
-        total = 0.0
+        parts: list[Part] = []
         for part in self.batches.cut(batch):
             result = self.step(*self._pixels(part), plan)
             share = len(part) / len(batch)
             (result.loss * (share / self.group.size)).backward()
-            total += float(result.loss.detach()) * share
+            parts.append((result.loss.detach(), share))
             averages.count(result, len(part))
-        if not math.isfinite(total):
-            raise self._diverged(f"a loss of {total}")
         self.group.add_gradients(self.module)
         if options.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
         self.optimiser.step()
-        return total
+        return parts
 
     def _diverged(self, got: str) -> TrainingError:
         return TrainingError(
@@ -199,8 +208,7 @@ class _Training:
             remedy="Lower the learning rate or ε, or lengthen the ramp.",
         )
 
-    def _pixels(self, part: Tensor) -> tuple[Tensor, Tensor]:
-        index = part.to(self.device)
+    def _pixels(self, index: Tensor) -> tuple[Tensor, Tensor]:
         pixels = self.images.pixels(index, self.dtype)
         if self.settings.data.augment:
             pixels = augment(pixels, self.info.augmentation, self.generators["augment"])
