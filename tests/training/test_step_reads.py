@@ -154,3 +154,22 @@ def test_only_a_training_makes_boxes_that_nobody_checks() -> None:
         if re.search(r"Box\.(unread|around_pixels)\(", path.read_text(encoding="utf-8"))
     }
     assert users == {"losses", "problem.py", "training"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("name", [name for name in losses.LOSSES if name != "crown-ibp"])
+def test_torch_sees_no_read_in_a_step_on_cuda(name: str) -> None:
+    device = torch.device("cuda")
+    torch.manual_seed(0)
+    module = zoo.build("cnn5", (1, 8, 8), 2, (0.4,), (0.3,), width=0.1).to(device)
+    loss = losses.get(name)
+    bounder = AutoLirpaBounder(module, (1, 8, 8)) if loss.needs_bounds else None
+    generator = torch.Generator(device).manual_seed(0)
+    step = LossStep(module, bounder, loss, settings(name), generator)
+    images, labels = IMAGES.to(device), LABELS.to(device)
+    step(images, labels, StepPlan(0.1, 0.5, 0.5)).loss.backward()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(images, labels, StepPlan(0.1, 0.5, 0.5)).loss.backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ from verify_pipeline.training.trained import Trained, fresh_network
 Cascade = Callable[[nn.Module, ImageSet], dict[str, float]]
 """Certifies images with the network as it stands; returns metrics by name."""
 
+Until = Callable[[list[dict[str, Any]]], bool]
+"""Whether a training ends for now, from the metrics of its epochs so far."""
+
 
 def train(
     settings: TrainSettings,
@@ -46,6 +50,7 @@ def train(
     *,
     observer: TrainObserver | None = None,
     cascade: Cascade | None = None,
+    until: Until | None = None,
     device: torch.device | str = "cpu",
     group: ProcessGroup = ALONE,
 ) -> Trained:
@@ -62,6 +67,8 @@ def train(
         folder: for the checkpoint and ``metrics.csv``; None to keep nothing.
         observer: is told of steps and epochs.
         cascade: certifies the ``settings.watch.cascade_images``.
+        until: is asked after each epoch, whose checkpoint is written; at True, the call returns the
+            network as it stands. A later call with the same folder continues.
         device: to train on.
         group: of processes, of which the first writes the files, tells its observer, and looks at
             the validation images.
@@ -76,7 +83,7 @@ def train(
     """
     told = observer if observer is not None and group.is_first else Silent()
     made = group.in_turn(lambda: _Training(settings, images, info, folder, told, device, group))
-    return made.run(cascade)
+    return made.run(cascade, until or _never)
 
 
 class _Training:
@@ -131,8 +138,8 @@ class _Training:
                 ibp_init(module)
         return module
 
-    def run(self, cascade: Cascade | None) -> Trained:
-        """All epochs that are left."""
+    def run(self, cascade: Cascade | None, until: Until) -> Trained:
+        """All epochs that are left, or fewer."""
         progress = self._continue()
         metrics = progress.metrics
         epochs = self.settings.optimiser.epochs
@@ -143,6 +150,8 @@ class _Training:
             metrics.append(row)
             self._keep(checkpoint.TrainingProgress(epoch, metrics))
             self.observer.epoch_done(row)
+            if self.group.shared(partial(until, metrics)):
+                break
         self.module.eval()
         return Trained(self.module, metrics, self.settings, self.validation)
 
@@ -257,6 +266,11 @@ class _Training:
             self.identity,
         )
         _write_csv(self.folder / checkpoint.METRICS, progress.metrics)
+
+
+def _never(metrics: list[dict[str, Any]]) -> bool:
+    """A training of all its epochs."""
+    return False
 
 
 def _digest(images: ImageSet) -> str:
