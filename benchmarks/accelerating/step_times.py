@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -144,4 +145,5 @@ def _numbers(own: Timing, batch: int, usual: float) -> dict[str, float]:
 
 
 def _timed(job: Job, run: Callable[[], object]) -> Timing:
+    gc.collect()  # what earlier cases left, in cycles, is no memory of this one
     return timed(clock_of(job.device), run, job.sizes.warm_ups, job.sizes.repeats)
