@@ -18,20 +18,16 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from stepping.package_step import PackageStep
+from stepping.plain_work import PlainWork, Work
+from stepping.subject import StepSize, Subject
 
 from verify_pipeline import losses
-from verify_pipeline.lirpa import AutoLirpaBounder
-from verify_pipeline.network import zoo
-from verify_pipeline.training.initialise import ibp_init, weight_layers
-from verify_pipeline.training.settings import TrainSettings
-from verify_pipeline.training.step import LossStep, StepPlan
+from verify_pipeline.training.settings import AttackSettings
 
 ORDERS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
 
@@ -46,81 +42,21 @@ class Case:
     order: str = "channels last"
 
 
-class PlainWork:
-    """The convolutions and linear layers of a network, each on the shape it meets there."""
-
-    def __init__(self, module: nn.Module, images: Tensor) -> None:
-        self._layers: list[tuple[nn.Conv2d | nn.Linear, Tensor]] = []
-        hooks = [layer.register_forward_hook(self._note) for layer in weight_layers(module)]
-        with torch.no_grad():
-            module.eval()(images)
-        for hook in hooks:
-            hook.remove()
-
-    def _note(self, layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor], output: Tensor) -> None:
-        self._layers.append((layer, inputs[0].detach().clone()))
-
-    @staticmethod
-    def _apply(
-        layer: nn.Conv2d | nn.Linear, x: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> Tensor:
-        if isinstance(layer, nn.Conv2d):
-            return F.conv2d(x, weight, bias, layer.stride, layer.padding)
-        return F.linear(x, weight, bias)
-
-    def __call__(self) -> None:
-        for place, (layer, x) in enumerate(self._layers):
-            weight, bias = layer.weight, layer.bias
-            with torch.no_grad():
-                self._apply(layer, x, weight, bias)
-            point = x.clone().requires_grad_()
-            out = self._apply(layer, point, weight, bias)
-            torch.autograd.grad(out, point, torch.ones_like(out))
-            # the first layer's input asks for no gradient in the backward pass
-            inputs = [x.clone().requires_grad_(place > 0) for _ in range(3)]
-            outs = [
-                self._apply(layer, inputs[0], weight, bias),
-                self._apply(layer, inputs[1], weight, bias),
-                self._apply(layer, inputs[2], weight.abs(), None),
-            ]
-            torch.autograd.backward(outs, [torch.ones_like(out) for out in outs])
-            layer.zero_grad(set_to_none=True)
-
-
-def full_step(module: nn.Module, case: Case, images: Tensor, labels: Tensor) -> Callable[[], None]:
-    """A whole training step after the ramp: loss, L1, backward, clipping, Adam."""
-    settings = TrainSettings(
-        data={"name": "mnist"},
-        network={"name": case.network},
-        loss={"name": "mtl-ibp", "alpha": 0.01},
-        epsilon={"target": 0.1, "length": 0},
-        optimiser={"l1": 1e-5},
-    )
-    generator = torch.Generator().manual_seed(0)
-    bounder = AutoLirpaBounder(module, case.shape)
-    step = LossStep(module, bounder, losses.get("mtl-ibp"), settings, generator)
-    optimiser = torch.optim.Adam(module.parameters(), lr=1e-6, fused=True)
-
-    def run() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        step(images, labels, StepPlan(0.1, 0.01, 0.0)).loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), 10.0)
-        optimiser.step()
-
-    return run
-
-
 def measure(case: Case, repeats: int) -> tuple[float, float]:
     """Median seconds of processor time of (step, plain work)."""
-    torch.manual_seed(0)
-    channels = case.shape[0]
-    module = zoo.build(case.network, case.shape, 10, (0.4,) * channels, (0.3,) * channels)
-    ibp_init(module)
-    module = module.to(memory_format=ORDERS[case.order])
-    images = torch.rand(case.batch, *case.shape).contiguous(memory_format=ORDERS[case.order])
-    labels = torch.randint(0, 10, (case.batch,))
-    step = full_step(module, case, images, labels)
-    plain = PlainWork(module, images)
+    size = StepSize(
+        network=case.network,
+        shape=case.shape,
+        batch=case.batch,
+        epsilon=0.1,
+        attack_factor=1.0,
+        attack=AttackSettings(),
+        l1=1e-5,
+        alpha=0.01,
+    )
+    subject = Subject.made(size, torch.device("cpu"), ORDERS[case.order])
+    step = PackageStep(subject, "mtl-ibp")
+    plain = PlainWork(subject.module, subject.images, Work.of(losses.get("mtl-ibp"), 1))
     times: dict[str, list[float]] = {"step": [], "plain": []}
     for repeat in range(repeats + 2):
         for name, run in (("step", step), ("plain", plain)):

@@ -36,7 +36,7 @@ from verify_pipeline.ray_cluster import Cluster
 from verify_pipeline.reporting import noted_certification, noted_training, watched
 from verify_pipeline.reports import tabulate
 from verify_pipeline.run_folders import LEDGER, RECIPE
-from verify_pipeline.training import Cascade, Trained, TrainObserver, TrainSettings
+from verify_pipeline.training import Cascade, Trained, TrainObserver, TrainSettings, Until
 
 REAL_INPUTS = 256
 """Images at which an exported file is compared with the trained network."""
@@ -51,6 +51,7 @@ def train(
     data_root: Path | None = None,
     device: str = "auto",
     observer: TrainObserver | None = None,
+    until: Until | None = None,
     progress: bool = False,
     group: ProcessGroup = ALONE,
 ) -> Trained:
@@ -66,6 +67,8 @@ def train(
         data_root: where the data set is looked for.
         device: ``auto``, ``cpu``, ``cuda``, …
         observer: is told of steps and epochs.
+        until: is asked after each epoch, with the metrics of all epochs so far; at True, the call
+            ends, and the same call continues later if there is a folder.
         progress: whether a bar on standard error shows how far it is.
         group: of processes that train together, from ``process_group.joined``.
 
@@ -93,6 +96,7 @@ def train(
             folder,
             observer=told,
             cascade=cascade,
+            until=until,
             device=place,
             group=group,
         )

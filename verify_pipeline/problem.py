@@ -77,6 +77,32 @@ class Box(Batched):
             lower, upper = lower.clamp(*clip), upper.clamp(*clip)
         return Box(lower, upper)
 
+    @staticmethod
+    def unread(lower: Tensor, upper: Tensor) -> Box:
+        """Limits that are finite and ordered as they were computed; nothing is read to check it.
+
+        For training steps: reading a value back makes the host wait for an accelerator. Limits of
+        checked pixels are as they must be, and what is not finite makes the loss so.
+
+        Args:
+            lower: ``N x *X``.
+            upper: ``N x *X``.
+        """
+        box = object.__new__(Box)
+        object.__setattr__(box, "lower", lower)
+        object.__setattr__(box, "upper", upper)
+        return box
+
+    @staticmethod
+    def around_pixels(images: Tensor, epsilon: float) -> Box:
+        """:meth:`around` for pixels of an ``ImageSet``, which has checked them; nothing is read.
+
+        Args:
+            images: ``N x *X``, in [0, 1].
+            epsilon: half-width >= 0.
+        """
+        return Box.unread((images - epsilon).clamp(0.0, 1.0), (images + epsilon).clamp(0.0, 1.0))
+
     @property
     def center(self) -> Tensor:
         """Centres of the boxes, ``N x *X``."""
@@ -205,9 +231,9 @@ def margin_matrix(labels: Tensor, outputs: int, dtype: torch.dtype = torch.float
         ``N x (K-1) x K``, in the order of the classes without y.
     """
     eye = torch.eye(outputs, dtype=dtype, device=labels.device)
-    differences = eye[labels].unsqueeze(1) - eye.unsqueeze(0)
-    others = torch.arange(outputs, device=labels.device) != labels.unsqueeze(1)
-    return differences[others].reshape(labels.shape[0], outputs - 1, outputs)
+    others = torch.arange(outputs - 1, device=labels.device).expand(len(labels), -1)
+    others = others + (others >= labels.unsqueeze(1))
+    return eye[labels].unsqueeze(1) - eye[others]
 
 
 def margins_of_logits(logits: Tensor, labels: Tensor) -> Tensor:

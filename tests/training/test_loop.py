@@ -11,7 +11,7 @@ from torch import nn
 from verify_pipeline.data import Augmentation, DataSetInfo, ImageSet, split_validation
 from verify_pipeline.errors import TrainingError
 from verify_pipeline.losses import LOSSES
-from verify_pipeline.training import Silent, loop, train
+from verify_pipeline.training import Silent, checkpoint, loop, train
 from verify_pipeline.training.evaluate import Accuracies
 from verify_pipeline.training.settings import TrainSettings
 
@@ -76,6 +76,25 @@ def test_interrupted_training_ends_with_the_same_weights(
     assert len(lines) == 1 + 4
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
     assert not list(tmp_path.glob("*.new"))
+
+
+def test_a_training_that_ends_early_is_continued_by_the_same_call(
+    images: ImageSet, info: DataSetInfo, tmp_path: Path
+) -> None:
+    whole = train(settings(), images, info)
+    asked: list[int] = []
+
+    def until(metrics: list[dict[str, Any]]) -> bool:
+        asked.append(len(metrics))
+        assert checkpoint.read(tmp_path).progress.epoch == len(metrics)
+        return len(metrics) == 2
+
+    first = train(settings(), images, info, tmp_path, until=until)
+    assert [row["epoch"] for row in first.metrics] == [1, 2]
+    assert not first.module.training
+    rest = train(settings(), images, info, tmp_path, until=until)
+    assert asked == [1, 2, 3, 4]
+    assert torch.equal(weights(whole.module), weights(rest.module))
 
 
 @pytest.mark.parametrize("policy", ["paper", "ctbench"])
@@ -293,3 +312,14 @@ def test_a_checkpoint_of_other_images_is_refused(
     others = ImageSet(images.name, images.split, 255 - images.images, images.labels, images.classes)
     with pytest.raises(TrainingError, match="others in images"):
         train(settings(), others, info, tmp_path)
+
+
+def test_a_training_on_each_device_learns_the_same(
+    device: torch.device, images: ImageSet, info: DataSetInfo
+) -> None:
+    # IBP draws no random numbers: only rounding differs
+    here = train(settings("ibp"), images, info).metrics
+    there = train(settings("ibp"), images, info, device=device).metrics
+    for row, other in zip(here, there, strict=True):
+        assert other["train_loss"] == pytest.approx(row["train_loss"], rel=0.05)
+    assert there[-1]["train_loss"] < there[0]["train_loss"]

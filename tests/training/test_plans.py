@@ -215,9 +215,10 @@ class TestMetrics:
 
     def test_means_are_over_the_images_that_were_measured(self) -> None:
         averages = loop.Averages()
-        averages.count(StepResult(torch.tensor(1.0), 3), 6)
-        averages.count(StepResult(torch.tensor(4.0), 1, 1, None), 2)
-        averages.count(StepResult(torch.tensor(0.0), 0, 0, 2), 2)
+        averages.count(StepResult(torch.tensor(1.0), torch.tensor(3)), 6)
+        averages.count(StepResult(torch.tensor(4.0), torch.tensor(1), torch.tensor(1)), 2)
+        none, both = torch.tensor(0), torch.tensor(2)
+        averages.count(StepResult(torch.tensor(0.0), none, none, both), 2)
         expected = {"loss": 1.4, "clean": 0.4, "adversarial": 0.25, "verified": 1.0}
         assert averages.values() == pytest.approx(expected)
 

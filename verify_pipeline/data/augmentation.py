@@ -27,11 +27,14 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
     row = torch.arange(height, device=device).expand(count, height)
     column = torch.arange(width, device=device).expand(count, width)
     if augmentation.padding > 0:
-        row = row + _shifts(count, augmentation.padding, generator).to(device)
-        column = column + _shifts(count, augmentation.padding, generator).to(device)
+        row = row + _shifts(count, augmentation.padding, generator).to(device, non_blocking=True)
+        column = column + _shifts(count, augmentation.padding, generator).to(
+            device, non_blocking=True
+        )
     if augmentation.flip:
         flipped = torch.rand(count, 1, generator=generator, device=generator.device) < 0.5
-        column = torch.where(flipped.to(device), column.flip(1), column)
+        flipped = flipped.to(device, non_blocking=True)
+        column = torch.where(flipped, column.flip(1), column)
     inside = _inside(row, height)[:, None, :, None] & _inside(column, width)[:, None, None, :]
     taken = images[
         torch.arange(count, device=device)[:, None, None, None],

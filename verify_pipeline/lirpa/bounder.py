@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.lirpa import shims
 from verify_pipeline.lirpa.quick_ops import fold_batch_norms, quick_ops
+from verify_pipeline.lirpa.resetting import reset_quickly
 from verify_pipeline.problem import Box
 
 # Release 0.3 needs these options to be correct on current torch (see ARCHITECTURE.md). Later
@@ -77,6 +78,7 @@ class AutoLirpaBounder:
         self._share_buffers()
         if custom_ops:
             fold_batch_norms(self._bounded._modules.values())
+            reset_quickly(self._bounded)
         self.train(training)
 
     def _share_buffers(self) -> None:

@@ -4,9 +4,10 @@ On a CPU, the rules of release 0.3 cost as much as the convolutions themselves. 
 convolution and batch normalisation compute the same bounds in fewer passes over memory. They halve
 the weights instead of sums of bounds, fold a batch normalisation into the convolution before it,
 and take the batch statistics from the forward pass, which computes them anyway. The rule for
-softmax is needed because release 0.3 divides exponentials that overflow; the one for its product
-with values, because release 0.3 forgets that weights sum to one, and widths grow by the number of
-tokens.
+division does not look at a fixed divisor again, so that a training step reads nothing from its
+device. The rule for softmax is needed because release 0.3 divides exponentials that overflow; the
+one for its product with values, because release 0.3 forgets that weights sum to one, and widths
+grow by the number of tokens.
 
 auto_LiRPA accepts such rules as ``custom_ops``. They support L∞ boxes and fixed weights, which is
 all that the adapter uses.
@@ -61,7 +62,8 @@ def batch_norm_interval(
     """Bounds of ``scale x + shift``, with one scale and shift for each channel."""
     rising, shift = _channels(scale.clamp_min(0), lower), _channels(shift, lower)
     low, high = torch.addcmul(shift, rising, lower), torch.addcmul(shift, rising, upper)
-    if bool((scale < 0).any()):
+    # an accelerator multiplies by zeros sooner than the host has read whether all are
+    if scale.device.type != "cpu" or bool((scale < 0).any()):
         falling = _channels(scale.clamp_max(0), lower)
         low, high = torch.addcmul(low, falling, upper), torch.addcmul(high, falling, lower)
     return low, high
@@ -112,6 +114,7 @@ def quick_ops() -> dict[str, Any]:
     return {
         "onnx::Conv": _quick_conv(operators),
         "onnx::BatchNormalization": _quick_batch_norm(operators),
+        "onnx::Div": _quick_division(operators),
         "onnx::Softmax": _finite_softmax(operators),
         "onnx::MatMul": _mean_or_product(operators),
     }
@@ -177,6 +180,30 @@ def _quick_batch_norm(operators: Any) -> type:
             return bounds
 
     return QuickBatchNormalization
+
+
+def _quick_division(operators: Any) -> type:
+    class QuickDiv(operators.BoundDiv):  # type: ignore[misc]
+        """Division by numbers that do not change, whose signs are read once and not in each step.
+
+        auto_LiRPA's own rule reads them each time, and the host waits for an accelerator.
+        """
+
+        seen: tuple[Tensor, int] | None = None
+
+        def interval_propagate(self, *v: Any) -> tuple[Tensor, Tensor]:
+            divisor = v[1][0]
+            if v[1][1] is not divisor:
+                bounds: tuple[Tensor, Tensor] = super().interval_propagate(*v)
+                return bounds
+            if self.seen is None or self.seen[0] is not divisor or self.seen[1] != divisor._version:
+                self.seen = None
+                bounds = super().interval_propagate(*v)  # refuses what is not positive
+                self.seen = (divisor, divisor._version)
+                return bounds
+            return v[0][0] / divisor, v[0][1] / divisor
+
+    return QuickDiv
 
 
 def _finite_softmax(operators: Any) -> type:

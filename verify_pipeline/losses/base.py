@@ -69,7 +69,7 @@ class Perturbed:
 
 def whole_box(perturbed: Perturbed, share: float) -> Box:
     """The whole perturbation box, over which every loss except SABR is bounded."""
-    return Box.around(perturbed.images, perturbed.epsilon)
+    return Box.around_pixels(perturbed.images, perturbed.epsilon)
 
 
 Value = Callable[[LossMargins, float], Tensor]

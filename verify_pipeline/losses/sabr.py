@@ -26,13 +26,16 @@ def sabr_box(images: Tensor, points: Tensor, epsilon: float, share: float) -> Bo
         epsilon: ε of the attack, >= 0.
         share: λ in (0, 1].
     """
-    whole = Box.around(images, epsilon)
-    tau = share * epsilon
+    return Box(*_limits(Box.around(images, epsilon), points, share * epsilon))
+
+
+def _limits(whole: Box, points: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """Lower and upper sides ``N x *X`` of the small boxes of half-width ``tau``."""
     # if the two limits cross, the lower limit wins; both sides are cut to [l, u] below
     center = torch.maximum(torch.minimum(points, whole.upper - tau), whole.lower + tau)
     # rounding may move a side beyond the whole box
     lower = torch.maximum(center - tau, whole.lower)
-    return Box(lower, torch.maximum(torch.minimum(center + tau, whole.upper), lower))
+    return lower, torch.maximum(torch.minimum(center + tau, whole.upper), lower)
 
 
 def small_box(perturbed: Perturbed, share: float) -> Box:
@@ -44,7 +47,8 @@ def small_box(perturbed: Perturbed, share: float) -> Box:
     points = perturbed.points
     if points is None:
         raise ValueError("SABR bounds a box around the attack's points, which were not given")
-    return sabr_box(perturbed.images, points, perturbed.attack_epsilon, share)
+    whole = Box.around_pixels(perturbed.images, perturbed.attack_epsilon)
+    return Box.unread(*_limits(whole, points, share * perturbed.attack_epsilon))
 
 
 SABR = Loss("sabr", of_ibp(ibp_loss), needs_attack=True, needs_bounds=True, bounded_box=small_box)

@@ -1,6 +1,6 @@
 """Certified training: settings, the loop, schedules, initialisation, checkpoints."""
 
-from verify_pipeline.training.loop import Cascade, train
+from verify_pipeline.training.loop import Cascade, Until, train
 from verify_pipeline.training.observer import Several, Silent, TensorBoard, TrainObserver
 from verify_pipeline.training.settings import TrainSettings
 from verify_pipeline.training.trained import Trained, fresh_network, restore, restore_so_far
@@ -13,6 +13,7 @@ __all__ = [
     "TrainObserver",
     "TrainSettings",
     "Trained",
+    "Until",
     "fresh_network",
     "restore",
     "restore_so_far",

@@ -86,9 +86,16 @@ class Batches:
         batches = [min(self.size, self.images), *([rest] if rest >= self.least else [])]
         return min(size // min(self.parts, size // self.least) for size in batches)
 
-    def shuffled(self, generator: torch.Generator) -> Iterator[Tensor]:
-        """Indices of each step's images, in an order that the generator's state decides."""
-        order = torch.randperm(self.images, generator=generator)
+    def shuffled(
+        self, generator: torch.Generator, device: torch.device | str = "cpu"
+    ) -> Iterator[Tensor]:
+        """Indices of each step's images, in an order that the generator's state decides.
+
+        Args:
+            generator: of the order, on the CPU.
+            device: of the indices; they are moved there once.
+        """
+        order = torch.randperm(self.images, generator=generator).to(device)
         for step in range(self.steps):
             yield order[step * self.size : (step + 1) * self.size]
 

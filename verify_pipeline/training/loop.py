@@ -7,8 +7,9 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,14 @@ from verify_pipeline.training.observer import Silent, TrainObserver
 from verify_pipeline.training.schedules import epsilon_schedule, learning_rate, ramp_schedule
 from verify_pipeline.training.settings import TrainSettings
 from verify_pipeline.training.step import LossStep, StepPlan
+from verify_pipeline.training.step_losses import Part, StepLosses, read_every
 from verify_pipeline.training.trained import Trained, fresh_network
 
 Cascade = Callable[[nn.Module, ImageSet], dict[str, float]]
 """Certifies images with the network as it stands; returns metrics by name."""
+
+Until = Callable[[list[dict[str, Any]]], bool]
+"""Whether a training ends for now, from the metrics of its epochs so far."""
 
 
 def train(
@@ -45,6 +50,7 @@ def train(
     *,
     observer: TrainObserver | None = None,
     cascade: Cascade | None = None,
+    until: Until | None = None,
     device: torch.device | str = "cpu",
     group: ProcessGroup = ALONE,
 ) -> Trained:
@@ -61,6 +67,8 @@ def train(
         folder: for the checkpoint and ``metrics.csv``; None to keep nothing.
         observer: is told of steps and epochs.
         cascade: certifies the ``settings.watch.cascade_images``.
+        until: is asked after each epoch, whose checkpoint is written; at True, the call returns the
+            network as it stands. A later call with the same folder continues.
         device: to train on.
         group: of processes, of which the first writes the files, tells its observer, and looks at
             the validation images.
@@ -75,7 +83,7 @@ def train(
     """
     told = observer if observer is not None and group.is_first else Silent()
     made = group.in_turn(lambda: _Training(settings, images, info, folder, told, device, group))
-    return made.run(cascade)
+    return made.run(cascade, until or _never)
 
 
 class _Training:
@@ -101,7 +109,7 @@ class _Training:
             images, self.validation = split_validation(images, held_out, settings.seed)
         self.identity = checkpoint.Identity(_plain(settings), _digest(images))
         self.images = images.to(self.device)
-        self.module = self._network().to(self.device, memory_format=torch.channels_last)
+        self.module = self._network().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = next(self.module.parameters()).dtype
         self.batches = Batches.of(images, settings.optimiser, self.module, group)
         rate = settings.optimiser.learning_rate
@@ -130,8 +138,8 @@ class _Training:
                 ibp_init(module)
         return module
 
-    def run(self, cascade: Cascade | None) -> Trained:
-        """All epochs that are left."""
+    def run(self, cascade: Cascade | None, until: Until) -> Trained:
+        """All epochs that are left, or fewer."""
         progress = self._continue()
         metrics = progress.metrics
         epochs = self.settings.optimiser.epochs
@@ -142,6 +150,8 @@ class _Training:
             metrics.append(row)
             self._keep(checkpoint.TrainingProgress(epoch, metrics))
             self.observer.epoch_done(row)
+            if self.group.shared(partial(until, metrics)):
+                break
         self.module.eval()
         return Trained(self.module, metrics, self.settings, self.validation)
 
@@ -151,19 +161,26 @@ class _Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         started = time.perf_counter()
-        averages = Averages()
-        for place, batch in enumerate(self.batches.shuffled(self.generators["order"])):
+        averages, told = Averages(), StepLosses(read_every(self.device), self._step_done)
+        for place, batch in enumerate(self._shuffled()):
             step = (epoch - 1) * self.steps + place
-            loss = self._update(batch, self._plan(step), averages)
-            self.observer.step_done(place + 1, loss)
+            told.add(self._update(batch, self._plan(step), averages))
+        told.read()
         last = self._plan(epoch * self.steps - 1)
         if self.settings.batch_norm_policy == "ctbench" and batch_norms(self.module):
-            order = self.batches.shuffled(self.generators["order"])
-            batches = (self._pixels(batch)[0] for batch in order)
+            batches = (self._pixels(batch)[0] for batch in self._shuffled())
             recompute_statistics(self.module, batches, self.group)
         row = {"epoch": epoch, "epsilon": last.epsilon, "alpha": last.alpha, "rate": rate}
         row |= {f"train_{name}": value for name, value in averages.values().items()}
         return row | {"seconds": time.perf_counter() - started}
+
+    def _shuffled(self) -> Iterator[Tensor]:
+        return self.batches.shuffled(self.generators["order"], self.device)
+
+    def _step_done(self, step: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise self._diverged(f"a loss of {loss}")
+        self.observer.step_done(step, loss)
 
     def _plan(self, step: int) -> StepPlan:
         """ε, α and the regulariser's weight, which falls to 0 as ε grows."""
@@ -172,24 +189,25 @@ class _Training:
         left = 1 - epsilon / full if full else 0.0
         return StepPlan(epsilon, self.alpha(step), self.settings.regulariser.weight * left)
 
-    def _update(self, batch: Tensor, plan: StepPlan, averages: Averages) -> float:
-        """One step of the optimiser; its gradient is accumulated over the parts of the batch."""
+    def _update(self, batch: Tensor, plan: StepPlan, averages: Averages) -> list[Part]:
+        """One step of the optimiser; its gradient is accumulated over the parts of the batch.
+
+        Nothing is read from the device: the host prepares steps while the device computes.
+        """
         options = self.settings.optimiser
         self.optimiser.zero_grad(set_to_none=True)
-        total = 0.0
+        parts: list[Part] = []
         for part in self.batches.cut(batch):
             result = self.step(*self._pixels(part), plan)
             share = len(part) / len(batch)
             (result.loss * (share / self.group.size)).backward()
-            total += float(result.loss.detach()) * share
+            parts.append((result.loss.detach(), share))
             averages.count(result, len(part))
-        if not math.isfinite(total):
-            raise self._diverged(f"a loss of {total}")
         self.group.add_gradients(self.module)
         if options.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
         self.optimiser.step()
-        return total
+        return parts
 
     def _diverged(self, got: str) -> TrainingError:
         return TrainingError(
@@ -199,8 +217,7 @@ class _Training:
             remedy="Lower the learning rate or ε, or lengthen the ramp.",
         )
 
-    def _pixels(self, part: Tensor) -> tuple[Tensor, Tensor]:
-        index = part.to(self.device)
+    def _pixels(self, index: Tensor) -> tuple[Tensor, Tensor]:
         pixels = self.images.pixels(index, self.dtype)
         if self.settings.data.augment:
             pixels = augment(pixels, self.info.augmentation, self.generators["augment"])
@@ -249,6 +266,11 @@ class _Training:
             self.identity,
         )
         _write_csv(self.folder / checkpoint.METRICS, progress.metrics)
+
+
+def _never(metrics: list[dict[str, Any]]) -> bool:
+    """A training of all its epochs."""
+    return False
 
 
 def _digest(images: ImageSet) -> str:

@@ -51,11 +51,13 @@ class StepPlan:
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """A step's loss, and its counts for a progress bar.
+    """A step's loss, and what metrics are made of: scalars, still on the training's device.
+
+    A step reads none of its values, since the host would wait for an accelerator to compute them.
 
     Attributes:
         loss: a scalar that gradients go through: everything that is minimised.
-        correct: instances classified rightly without attack.
+        correct: number of instances classified rightly without attack.
         adversarial_correct: under the attack; None where there was none.
         verified: with all IBP margins > 0; None if the loss uses no bounds.
         cross_entropies: means over the instances, by what was measured: ``clean``, ``adversarial``
@@ -63,10 +65,10 @@ class StepResult:
     """
 
     loss: Tensor
-    correct: int
-    adversarial_correct: int | None = None
-    verified: int | None = None
-    cross_entropies: Mapping[str, float] = field(default_factory=dict)
+    correct: Tensor
+    adversarial_correct: Tensor | None = None
+    verified: Tensor | None = None
+    cross_entropies: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class LossStep:
@@ -111,7 +113,7 @@ class LossStep:
         count, part = len(images), self._group.part(len(images))
         images = images[part]
         logits = self._group.gathered(self._clean(images, warming_up), count)
-        correct = int((logits.argmax(1) == labels).sum())
+        correct = (logits.argmax(1) == labels).sum()
         rows = margin_matrix(labels, logits.shape[1], logits.dtype)
         perturbed = self._perturbed(images, labels[part], plan.epsilon, count)
         adversarial = None
@@ -119,7 +121,7 @@ class LossStep:
             outputs = self._group.gathered(self._passes.adversarial(perturbed.points), count)
             adversarial = torch.einsum("nsk,nk->ns", rows, outputs)
         if warming_up:
-            box = Box.around(images, WARM_UP_EPSILON)
+            box = Box.around_pixels(images, WARM_UP_EPSILON)
             if plan.regulariser and self._bounder is not None:
                 self._bounder.ibp(box, rows[part])
             loss = F.cross_entropy(logits, labels) + self._penalties(box, plan)
@@ -156,7 +158,7 @@ class LossStep:
         with self._passes.attack() as network:
             points = pgd(
                 lambda x: F.cross_entropy(network(x), labels, reduction="none"),
-                Box.around(images, attack_epsilon),
+                Box.around_pixels(images, attack_epsilon),
                 steps=attack.steps,
                 step_size=attack.step_size,
                 restarts=attack.restarts,
@@ -191,19 +193,19 @@ class LossStep:
         return total
 
 
-def _positive(margins: Tensor | None) -> int | None:
-    """Instances whose margins are all > 0; None where there are no margins."""
-    return None if margins is None else int((margins > 0).all(1).sum())
+def _positive(margins: Tensor | None) -> Tensor | None:
+    """Number of instances whose margins are all > 0; None where there are no margins."""
+    return None if margins is None else (margins > 0).all(1).sum()
 
 
 @torch.no_grad()
 def _cross_entropies(
     logits: Tensor, labels: Tensor, adversarial: Tensor | None, ibp: Tensor | None = None
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     """Cross-entropies of the logits, and of the margins that there are."""
     margins = {"adversarial": adversarial, "ibp": ibp}
-    return {"clean": float(F.cross_entropy(logits, labels))} | {
-        name: float(margin_cross_entropy(each).mean())
+    return {"clean": F.cross_entropy(logits, labels)} | {
+        name: margin_cross_entropy(each).mean()
         for name, each in margins.items()
         if each is not None
     }

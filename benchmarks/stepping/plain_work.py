@@ -1,0 +1,97 @@
+"""The convolutions and linear layers of a training step, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from verify_pipeline.losses import Loss
+from verify_pipeline.training.initialise import weight_layers
+
+
+@dataclass(frozen=True)
+class Work:
+    """How often a step passes each layer.
+
+    Attributes:
+        forwards: without gradient.
+        to_inputs: forward, and backward to the input: steps of the attack.
+        trained: forward, and backward to weights and input.
+        radii: as many with ``|W|`` and without bias.
+    """
+
+    forwards: int
+    to_inputs: int
+    trained: int
+    radii: int
+
+    @staticmethod
+    def of(loss: Loss, attack_steps: int) -> Work:
+        """The passes of one step after the ramp, of a network with batch normalisation.
+
+        The last pass of points is trained: the loss is of it, or bounds use its statistics.
+        Backward bound propagation (CROWN-IBP) is not counted: it is no pass of the network.
+        """
+        attacks, bounds = int(loss.needs_attack), int(loss.needs_bounds)
+        return Work(
+            forwards=attacks * (1 + (attack_steps > 1)),  # the clean pass, the last iterate
+            to_inputs=attacks * attack_steps,
+            trained=1 + bounds,
+            radii=bounds,
+        )
+
+
+class PlainWork:
+    """The convolutions and linear layers of a network, each on the shape it meets there.
+
+    Args:
+        module: the network.
+        images: ``N x C x H x W``.
+        work: how often each layer is passed.
+    """
+
+    def __init__(self, module: nn.Module, images: Tensor, work: Work) -> None:
+        self._work = work
+        self._layers: list[tuple[nn.Conv2d | nn.Linear, Tensor]] = []
+        hooks = [layer.register_forward_hook(self._note) for layer in weight_layers(module)]
+        with torch.no_grad():
+            module.eval()(images)
+        for hook in hooks:
+            hook.remove()
+
+    def _note(self, layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor], output: Tensor) -> None:
+        self._layers.append((layer, inputs[0].detach().clone()))
+
+    @staticmethod
+    def _apply(
+        layer: nn.Conv2d | nn.Linear, x: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        if isinstance(layer, nn.Conv2d):
+            return F.conv2d(x, weight, bias, layer.stride, layer.padding)
+        return F.linear(x, weight, bias)
+
+    def __call__(self) -> None:
+        """All passes of all layers, once."""
+        for place, (layer, x) in enumerate(self._layers):
+            weight, bias = layer.weight, layer.bias
+            with torch.no_grad():
+                for _ in range(self._work.forwards):
+                    self._apply(layer, x, weight, bias)
+            for _ in range(self._work.to_inputs):
+                point = x.clone().requires_grad_()
+                out = self._apply(layer, point, weight, bias)
+                torch.autograd.grad(out, point, torch.ones_like(out))
+            # the first layer's input asks for no gradient in the backward pass
+            passes = [(weight, bias)] * self._work.trained + [
+                (weight.abs(), None) for _ in range(self._work.radii)
+            ]
+            inputs = [x.clone().requires_grad_(place > 0) for _ in passes]
+            outs = [
+                self._apply(layer, each, *parameters)
+                for each, parameters in zip(inputs, passes, strict=True)
+            ]
+            torch.autograd.backward(outs, [torch.ones_like(out) for out in outs])
+            layer.zero_grad(set_to_none=True)
