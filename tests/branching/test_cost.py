@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 
 from verify_pipeline.bounds import NodeBounds
-from verify_pipeline.branching.limits.cost import SPEED, crown_cost, seconds_of, walk_cost
+from verify_pipeline.branching.limits.cost import (
+    SPEED,
+    crown_cost,
+    neurons_cost,
+    seconds_of,
+    walk_cost,
+)
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.ops import Add, Conv2d, Elementwise, Linear, Relu, Reshape
 
@@ -48,6 +54,22 @@ def test_neurons_cost_both_their_bounds_where_they_matter() -> None:
     both = 2 * 3 * walk_cost(graph, 3) + 2 * 3 * walk_cost(graph, 5)
     found = crown_cost(graph, NodeBounds(lower, upper))
     assert found.tolist() == [both, 2 * 2 * walk_cost(graph, 5)]
+
+
+def test_neurons_that_may_matter_cost_a_walk_through_the_network() -> None:
+    graph = two_layers()
+    assert neurons_cost(graph) == 3 * walk_cost(graph, 3) + 3 * walk_cost(graph, 5)
+
+
+def test_a_neuron_of_a_large_plane_costs_a_walk_through_its_receptive_field() -> None:
+    """The second convolution sees 3 x 3 pixels of the first ReLU, which see 5 x 5 of the input."""
+    builder = GraphBuilder((1, 20, 20))
+    kernel = torch.ones(1, 1, 3, 3)
+    first = builder.add(Relu(), builder.add(Conv2d(kernel, None, (1, 1), (1, 1)), 0))
+    second = builder.add(Relu(), builder.add(Conv2d(kernel, None, (1, 1), (1, 1)), first))
+    builder.add(Linear(torch.ones(2, 400)), builder.add(Reshape((400,)), second))
+    one = 9 + 9 + 9 * 9
+    assert neurons_cost(builder.build()) == 400 * one
 
 
 def test_seconds_are_of_a_nominal_speed() -> None:

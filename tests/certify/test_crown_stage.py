@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.networks import conv_mlp
+from tests.networks_by_hand import chain, linear
 from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
@@ -19,9 +20,11 @@ from verify_pipeline.bounds import (
     interval_margins,
     needed_places,
 )
+from verify_pipeline.branching.limits.cost import SPEED, neurons_cost
 from verify_pipeline.certify import root_bounds as roots
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
+from verify_pipeline.certify.stages import crown as crown_stage
 from verify_pipeline.certify.stages.crown import CrownStage
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification, Status
@@ -104,3 +107,23 @@ def test_verdicts_are_those_of_all_layers(asked: list[Tensor], spare: int) -> No
         assert decision.bound is not None
         least = spec[n : n + 1].least(margins[:, n].amin(0, keepdim=True))
         assert decision.bound <= float(least) + 1e-9
+
+
+def stage(graph: Graph, most: int) -> CrownStage:
+    return CrownStage(Subject(graph, graph, never, CPU), most, rows=3, memory=1 << 30)
+
+
+def test_a_batch_is_smaller_where_one_image_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = network()
+    assert stage(graph, 64).largest_task == 64
+    tenth = 0.1 * neurons_cost(graph) / SPEED["cpu"]
+    monkeypatch.setattr(crown_stage, "BATCH_SECONDS", 5.5 * tenth)
+    assert stage(graph, 64).largest_task == 5
+    assert stage(graph, 3).largest_task == 3
+    monkeypatch.setattr(crown_stage, "BATCH_SECONDS", 0.5 * tenth)
+    assert stage(graph, 64).largest_task == 1
+
+
+def test_a_network_without_unstable_neurons_takes_any_batch() -> None:
+    graph = chain((2,), linear([[1, 2], [3, 4]]))
+    assert stage(graph, 64).largest_task == 64

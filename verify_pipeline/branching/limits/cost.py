@@ -11,6 +11,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds import NodeBounds
 from verify_pipeline.bounds.intermediate.needed_neurons import are_loose, needed_neurons
+from verify_pipeline.bounds.intermediate.receptive_field import receptive_field
 from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.network.ops import Conv2d, Linear, MatMul, size
@@ -64,6 +65,19 @@ def crown_cost(graph: Graph, bounds: NodeBounds) -> Tensor:
             interval = bounds.lower[place], bounds.upper[place]
             count = are_loose(only_signs, interval).flatten(1).sum(1).double().cpu()
             total += 2 * count * walk_cost(graph, place)
+    return total
+
+
+def neurons_cost(graph: Graph) -> int:
+    """Multiplications of a CROWN bound of every neuron that may matter, each through what it reads.
+
+    A neuron of a convolution is walked back through its receptive field where that is small.
+    """
+    total = 0
+    for place in needed_neurons(graph):
+        field = receptive_field(graph, place)
+        inner, last = (graph, place) if field is None else (field.graph, len(field.graph.nodes) - 1)
+        total += size(graph.nodes[place].shape) * walk_cost(inner, last)
     return total
 
 

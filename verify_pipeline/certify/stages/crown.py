@@ -20,6 +20,7 @@ from verify_pipeline.bounds import (
     interval_margins,
     needed_places,
 )
+from verify_pipeline.branching.limits.cost import neurons_cost, seconds_of
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
@@ -28,13 +29,19 @@ from verify_pipeline.certify.root_bounds import root_bounds, root_budget, single
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Decision, Specification
 
+BATCH_SECONDS = 30.0
+"""Expected seconds of a batch, after which verdicts are written and other stages follow."""
+
+UNSTABLE = 0.1
+"""The share of neurons that are expected to be bounded: 0.02 to 0.1 in trained networks."""
+
 
 class CrownStage:
     """VERIFIED where the better of CROWN and interval bounds is > 0 in every row.
 
     Args:
         subject: the network.
-        batch: images at once.
+        batch: images at once, at most.
         rows: S.
         memory: bytes that a task may take.
     """
@@ -44,7 +51,7 @@ class CrownStage:
     def __init__(self, subject: Subject, batch: int, rows: int, memory: int) -> None:
         self._subject = subject
         self._budget = root_budget(memory)
-        self.largest_task = batch
+        self.largest_task = images_of_seconds(subject, batch)
         self.bytes_per_instance = backward_bytes(subject.exact, rows, torch.float64)
 
     def run(self, task: Task) -> Iterator[Decision]:
@@ -56,6 +63,15 @@ class CrownStage:
         open_ = margins.open.nonzero().flatten()
         task.knowledge.remember([task.indices[n] for n in open_.tolist()], Learned(bounds[open_]))
         yield from decisions(task.spec, margins.lower)
+
+
+def images_of_seconds(subject: Subject, most: int) -> int:
+    """How many images CROWN takes at once, so that a batch takes about :data:`BATCH_SECONDS`.
+
+    A large network has enough neurons in one image; its verdicts should not wait for other images.
+    """
+    expected = UNSTABLE * seconds_of(neurons_cost(subject.exact), subject.device)
+    return max(1, min(most, int(BATCH_SECONDS / expected) if expected > 0 else most))
 
 
 class _Margins:
