@@ -24,6 +24,7 @@ from verify_pipeline.branching.limits.cost import SPEED, neurons_cost
 from verify_pipeline.certify import root_bounds as roots
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge
+from verify_pipeline.certify.root_bounds import margins_in_time
 from verify_pipeline.certify.stages import crown as crown_stage
 from verify_pipeline.certify.stages.crown import CrownStage
 from verify_pipeline.network.graph import Graph
@@ -127,3 +128,50 @@ def test_a_batch_is_smaller_where_one_image_takes_long(monkeypatch: pytest.Monke
 def test_a_network_without_unstable_neurons_takes_any_batch() -> None:
     graph = chain((2,), linear([[1, 2], [3, 4]]))
     assert stage(graph, 64).largest_task == 64
+
+
+def three_rows(count: int) -> tuple[Graph, Box, Specification, NodeBounds]:
+    """Boxes with three rows each, and what CROWN needs to bound them."""
+    graph = network()
+    box, spec = questions(graph, 0)
+    box, spec = box[torch.arange(count)], spec[torch.arange(count)]
+    bounds = crown_intermediate(graph, box, interval_bounds(graph, box), MemoryBudget())
+    return graph, box, spec, bounds.only(needed_places(graph))
+
+
+@pytest.mark.parametrize("functionals", [1, 2, 3, 7, 100])
+def test_margins_part_by_part_are_those_at_once(functionals: int) -> None:
+    graph, box, spec, bounds = three_rows(5)
+    whole = crown_margins(graph, box, spec, bounds).lower
+    found = margins_in_time(graph, box, spec, bounds, functionals, lambda: True)
+    torch.testing.assert_close(found, whole)
+
+
+@pytest.mark.parametrize(("functionals", "bounded"), [(1, 1), (2, 2), (3, 3), (100, 3)])
+def test_without_time_only_the_first_rows_of_each_instance_are_bounded(
+    functionals: int, bounded: int
+) -> None:
+    graph, box, spec, bounds = three_rows(4)
+    found = margins_in_time(graph, box, spec, bounds, functionals, lambda: False)
+    assert bool(found[:, :bounded].isfinite().all())
+    assert bool((found[:, bounded:] == -torch.inf).all())
+
+
+def test_rows_without_a_bound_verify_nothing() -> None:
+    graph = network()
+    box, spec = questions(graph, 0)
+    indices = tuple(range(40))
+    task = Task(
+        indices, box, spec, box.center, torch.ones(40), Knowledge(1 << 30, CPU), never_again(), None
+    )
+    least = interval_margins(graph, box, spec).amin(1)
+    small = CrownStage(Subject.of(graph, never, CPU), 64, 3, memory=1)  # a row at a time
+    for decision in small.run(task):
+        verified = decision.status is Status.VERIFIED
+        assert verified == bool(least[decision.place] > 0)
+
+
+def never_again() -> Callable[[], bool]:
+    """Time until the first question only."""
+    answers = iter([True])
+    return lambda: next(answers, False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,8 @@ from verify_pipeline.bounds import (
 from verify_pipeline.bounds.intermediate.tighten import Wanted
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.knowledge import Learned
-from verify_pipeline.problem import Specification
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Box, Specification
 
 
 def root_budget(memory: int) -> MemoryBudget:
@@ -57,6 +60,37 @@ def root_bounds(
         subject.exact, task.box, start, small, task.has_time, wanted=wanted
     )
     return tightened.only(needed_places(subject.exact))
+
+
+def margins_in_time(
+    graph: Graph,
+    box: Box,
+    spec: Specification,
+    bounds: NodeBounds,
+    functionals: int,
+    has_time: Callable[[], bool],
+) -> Tensor:
+    """CROWN bounds of the margins, ``N x S``; -inf where the time was up before.
+
+    Args:
+        graph: the network.
+        box: ``N`` boxes.
+        spec: ``N`` specifications.
+        bounds: of the nodes of ``needed_places``.
+        functionals: how many are bounded at once. Where each instance has more rows than that, they
+            are bounded part by part, the first part in any case.
+        has_time: called before each further part of an instance's rows.
+    """
+    lower = torch.full_like(spec.offsets, -torch.inf)
+    places, rows = (torch.arange(n, device=lower.device) for n in lower.shape)
+    for some in places.split(max(1, functionals // len(rows))):
+        for number, part in enumerate(rows.split(functionals)):
+            if number > 0 and not has_time():
+                break
+            of_rows = Specification(spec.rows[some][:, part], spec.offsets[some][:, part])
+            found = crown_margins(graph, box[some], of_rows, bounds[some])
+            lower[some.unsqueeze(1), part] = found.lower
+    return lower
 
 
 def sufficient(subject: Subject, task: Task, bounds: NodeBounds) -> Specification:

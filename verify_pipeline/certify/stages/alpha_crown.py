@@ -23,6 +23,7 @@ from verify_pipeline.bounds import (
     OptimiseSettings,
     StopRule,
     crown_margins,
+    functionals_that_fit,
     optimise,
     optimise_intermediate,
 )
@@ -34,7 +35,12 @@ from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.memory import backward_bytes
-from verify_pipeline.certify.root_bounds import learned, root_budget, single_rows
+from verify_pipeline.certify.root_bounds import (
+    learned,
+    margins_in_time,
+    root_budget,
+    single_rows,
+)
 from verify_pipeline.certify.stage_settings import AlphaCrownSettings
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import LeakyRelu, Relu
@@ -80,7 +86,12 @@ class AlphaCrownStage:
         """A decision, or a bound, for each instance; slopes are remembered."""
         known = learned(self._subject, task, self._budget)
         bounds = known.bounds
-        lower = crown_margins(self._subject.exact, task.box, task.spec, bounds).lower
+        exact = self._subject.exact
+        fit = functionals_that_fit(exact, len(exact.nodes) - 1, self._budget, torch.float64)
+        lower = margins_in_time(exact, task.box, task.spec, bounds, fit, task.has_time)
+        if not task.has_time():
+            yield from decisions(task.spec, lower)
+            return
         slopes = self._ascend(task, bounds, lower)
         open_ = (~(task.spec.least(lower) > 0)).nonzero().flatten()
         bounds, slopes = bounds[open_], slopes[open_]

@@ -15,7 +15,6 @@ from torch import Tensor
 from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
-    crown_margins,
     functionals_that_fit,
     interval_margins,
     needed_places,
@@ -25,9 +24,15 @@ from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.evidence import decisions
 from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.certify.memory import backward_bytes
-from verify_pipeline.certify.root_bounds import root_bounds, root_budget, single_rows, within_caches
+from verify_pipeline.certify.root_bounds import (
+    margins_in_time,
+    root_bounds,
+    root_budget,
+    single_rows,
+    within_caches,
+)
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.problem import Box, Decision, Specification
+from verify_pipeline.problem import Decision, Specification
 
 BATCH_SECONDS = 30.0
 """Expected seconds of a batch, after which verdicts are written and other stages follow."""
@@ -57,7 +62,7 @@ class CrownStage:
     def run(self, task: Task) -> Iterator[Decision]:
         """A decision, or a bound, for each instance; its neurons' bounds are remembered."""
         budget = within_caches(self._budget, self._subject.device)
-        margins = _Margins(self._subject.exact, task.box, task.spec, budget)
+        margins = _Margins(self._subject.exact, task, budget)
         bounds = root_bounds(self._subject, task, self._budget, margins.improve)
         margins.improve(bounds, only_likely=False)
         open_ = margins.open.nonzero().flatten()
@@ -81,11 +86,12 @@ class _Margins:
         lower: ``N x S``, of interval bounds first.
     """
 
-    def __init__(self, graph: Graph, box: Box, spec: Specification, budget: MemoryBudget) -> None:
-        self._graph, self._box, self._spec = graph, box, spec
+    def __init__(self, graph: Graph, task: Task, budget: MemoryBudget) -> None:
+        self._graph, self._box, self._spec = graph, task.box, task.spec
+        self._has_time = task.has_time
         self._needed = needed_places(graph)
         self._functionals = functionals_that_fit(graph, len(graph.nodes) - 1, budget, torch.float64)
-        self.lower = interval_margins(graph, box, spec)
+        self.lower = interval_margins(graph, task.box, task.spec)
 
     @property
     def open(self) -> Tensor:
@@ -108,10 +114,7 @@ class _Margins:
 
     def _crown(self, instances: Tensor, spec: Specification, bounds: NodeBounds) -> Tensor:
         """CROWN bounds ``Q x S`` of some instances, with a specification for each of these."""
-        lower = torch.empty_like(spec.offsets)
-        places = torch.arange(len(instances), device=instances.device)
-        for part in places.split(max(1, self._functionals // spec.offsets.shape[1])):
-            some = instances[part]
-            found = crown_margins(self._graph, self._box[some], spec[part], bounds[some])
-            lower[part] = found.lower
-        return lower
+        box, of_instances = self._box[instances], bounds[instances]
+        return margins_in_time(
+            self._graph, box, spec, of_instances, self._functionals, self._has_time
+        )
