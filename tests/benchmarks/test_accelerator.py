@@ -1,5 +1,6 @@
 """`benchmarks/accelerator.py` in small on the CPU: each part, and what becomes of a failing one."""
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -192,7 +193,8 @@ class TestCommand:
         typed += ["--work", str(tmp_path), "--out", str(tmp_path / "out"), "--parts", "environment"]
         assert self.run(monkeypatch, *typed) == 2
         record = Record.read(tmp_path / "out" / "environment.json")
-        assert record.error == "not done after 1 s; rows so far are kept"
+        assert record.error is not None
+        assert re.fullmatch(r"not done after [01] s; rows so far are kept", record.error)
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
     def test_without_cuda_one_message_says_what_was_found(
