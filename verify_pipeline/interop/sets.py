@@ -19,6 +19,7 @@ import torch
 
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.settings import Plan
+from verify_pipeline.certify.versions import versions
 from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.interop.answers import Decided
 from verify_pipeline.interop.counterexamples import write_counterexample
@@ -243,7 +244,7 @@ def _worker_job(instances: Sequence[SetInstance], job: SetJob) -> SetWorkerJob:
     placed = tuple(
         replace(one, onnx=one.onnx.absolute(), vnnlib=one.vnnlib.absolute()) for one in instances
     )
-    return SetWorkerJob(placed, plans, job.seconds, str(job.device), job.check_parity)
+    return SetWorkerJob(placed, plans, job.seconds, str(job.device), job.check_parity, versions())
 
 
 def _batches(instances: Sequence[SetInstance], job: SetJob) -> Iterator[list[SetInstance]]:
