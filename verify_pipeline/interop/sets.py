@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -157,14 +158,27 @@ def read_results(path: Path) -> dict[Key, Result]:
                 got=str(len(row)),
                 remedy="Restore the file from a copy, or delete the line to decide it again.",
             )
-        onnx, vnnlib, answer, seconds, detail = row
-        try:
-            results[Key(onnx, vnnlib)] = Result(Answer(answer), float(seconds), detail)
-        except ValueError as error:
+        key, result = _result_of(row, f"{path.name}, line {line}")
+        if key in results:
             raise DataError(
-                f"{path.name}, line {line}", expected="a result", got=str(error)
-            ) from None
+                f"{path.name}, line {line}",
+                expected="an instance that no line before it has",
+                got=f"{key.onnx} {key.vnnlib} once more",
+                remedy="Restore the file from a copy, or delete both lines to decide it again.",
+            )
+        results[key] = result
     return results
+
+
+def _result_of(row: Sequence[str], place: str) -> tuple[Key, Result]:
+    onnx, vnnlib, answer, seconds, detail = row
+    try:
+        result = Result(Answer(answer), float(seconds), detail)
+    except ValueError as error:
+        raise DataError(place, expected="a result", got=str(error)) from None
+    if not 0 <= result.seconds < math.inf:
+        raise DataError(place, expected="seconds from 0", got=seconds)
+    return Key(onnx, vnnlib), result
 
 
 def write_results(path: Path, results: Mapping[Key, Result]) -> Path:
