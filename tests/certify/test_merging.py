@@ -63,8 +63,8 @@ def test_a_shard_that_is_missing_is_noticed(folder: Path, tmp_path: Path) -> Non
     for number, path in enumerate(paths, 1):
         typed = ("certify", folder / "net.onnx", *own, "--indices", "0:9", "--ledger", path)
         assert command(*typed, "--shard", f"{number}/3")[0] == 0
-    typed = ("ledger", "merge", paths[0], paths[2], "--out", tmp_path / "two.sqlite")
-    code, told, error = command(*typed)
+    some = (paths[0], paths[2], "--out", tmp_path / "two.sqlite")
+    code, told, error = command("ledger", "merge", *some)
     assert (code, told) == (0, f"wrote {tmp_path / 'two.sqlite'}: 6 verdicts of 1 run\n")
     said = " ".join(error.split())
     assert "note: 3 images between the first and the last one are in none" in said
