@@ -15,6 +15,7 @@ OUT.csv.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import shlex
 import sys
@@ -28,7 +29,7 @@ from verify_pipeline.atomic_write import write_all
 from verify_pipeline.certify.job_plan import LEAST_SAMPLE
 from verify_pipeline.certify.simulated_workers import finish, finish_of_shards
 from verify_pipeline.certify.tally import Summary
-from verify_pipeline.errors import VerifyPipelineError
+from verify_pipeline.errors import ConfigError, LedgerError, VerifyPipelineError
 from verify_pipeline.planning.certification import WORKERS
 from verify_pipeline.planning.estimates import Cost, workers_estimates
 from verify_pipeline.reports import read_ledgers
@@ -41,22 +42,22 @@ def costs_of(ledger: Path) -> tuple[Summary, list[float]]:
     """The seconds of each image of the ledger's run, in order.
 
     Raises:
-        SystemExit: several runs, or one that says nothing of other images.
+        LedgerError: several runs, or one that says nothing of other images.
     """
-    found = read_ledgers([ledger])
+    found, name = read_ledgers([ledger]), f"ledger {ledger}"
     if len(found) != 1:
-        sys.exit(f"error: ledger {ledger}; expected one run; got {len(found)}")
+        raise LedgerError(name, expected="one run", got=str(len(found)))
     (summary,) = found
     if not summary.complete:
-        sys.exit(
-            f"error: ledger {ledger}; expected a finished run; got one with images left. Easy "
-            "images get their verdicts first: finish it with the same command."
+        raise LedgerError(
+            name,
+            expected="a finished run",
+            got="one with images left",
+            remedy="Easy images get their verdicts first: finish it with the same command.",
         )
     if len(summary.records) < LEAST_SAMPLE:
-        sys.exit(
-            f"error: ledger {ledger}; expected at least {LEAST_SAMPLE} images; got "
-            f"{len(summary.records)}"
-        )
+        got = str(len(summary.records))
+        raise LedgerError(name, expected=f"at least {LEAST_SAMPLE} images", got=got)
     return summary, [record.seconds for record in summary.records]
 
 
@@ -102,6 +103,15 @@ def measured_ways(words: Sequence[str]) -> Iterator[list[Way]]:
         if "=" not in word:
             rows = pd.read_csv(word)[["way", "seconds"]].itertuples(index=False)
             yield [way for name, took in rows for way in _way_of(name, took)]
+
+
+def _measured(words: Sequence[str]) -> list[list[Way]]:
+    """:func:`measured_ways`, with this package's error for what cannot be read."""
+    try:
+        return list(measured_ways(words))
+    except (ValueError, KeyError, OSError) as error:
+        expected = "N=SECONDS or the CSV file of workers.py"
+        raise ConfigError("--measured", expected=expected, got=str(error)) from error
 
 
 def _way_of(name: str, seconds: float) -> Iterator[Way]:
@@ -181,14 +191,15 @@ def main() -> None:
     asked = parser.parse_args()
     command = shlex.join(["python", "benchmarks/workers_simulated.py", *sys.argv[1:]])
     try:
+        if asked.images < 1:
+            raise ConfigError("--images", expected="at least 1", got=str(asked.images))
+        if not 0 <= asked.start < math.inf:
+            raise ConfigError("--start", expected="seconds from 0", got=str(asked.start))
         summary, costs = costs_of(asked.ledger)
-        measured = list(measured_ways(asked.measured))
+        measured = _measured(asked.measured)
     except VerifyPipelineError as error:
-        sys.exit(f"error: {error}")
-    except (ValueError, KeyError, OSError) as error:
-        sys.exit(
-            f"error: --measured; expected N=SECONDS or the CSV file of workers.py; got {error}"
-        )
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     frame = simulated(costs, asked.images, asked.start)
     beside = pd.concat(compared(costs, ways, asked.start) for ways in measured)
     text = frame.assign(generated_by=command).to_csv(index=False, lineterminator="\n")

@@ -86,7 +86,12 @@ def test_a_small_ledger(
     ],
 )
 def test_ledgers_that_say_nothing_are_refused(
-    ledger: Path, tmp_path: Path, change: str, message: str, monkeypatch: pytest.MonkeyPatch
+    ledger: Path,
+    tmp_path: Path,
+    change: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     copy = tmp_path / "ledger.sqlite"
     copy.write_bytes(ledger.read_bytes())
@@ -95,16 +100,33 @@ def test_ledgers_that_say_nothing_are_refused(
     book.close()
     typed = ["--ledger", str(copy), "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["workers_simulated.py", *typed])
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(SystemExit, match=r"^2$"):
         script.main()
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("out*"))
 
 
-@pytest.mark.parametrize("typed", ["gone.csv", "2=soon", "two=3"])
-def test_measurements_that_cannot_be_read_are_refused(
-    ledger: Path, tmp_path: Path, typed: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (("--measured", "gone.csv"), "--measured; expected N=SECONDS or the CSV file"),
+        (("--measured", "2=soon"), "--measured; expected N=SECONDS or the CSV file"),
+        (("--measured", "two=3"), "--measured; expected N=SECONDS or the CSV file"),
+        (("--images", "0"), "--images; expected at least 1; got 0"),
+        (("--start", "nan"), "--start; expected seconds from 0; got nan"),
+    ],
+)
+def test_mistakes_are_told(
+    ledger: Path,
+    tmp_path: Path,
+    typed: tuple[str, str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out = ["--measured", typed, "--out", str(tmp_path / "out")]
+    out = [*typed, "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["workers_simulated.py", "--ledger", str(ledger), *out])
-    with pytest.raises(SystemExit, match="--measured; expected N=SECONDS or the CSV file"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         script.main()
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("out*"))

@@ -8,6 +8,7 @@ computed on the whole batch by each process, so that no formula knows of process
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -236,4 +237,6 @@ def _naming_loss() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Its first sentence, without the place in gloo's own source that it begins with."""
+    line = (str(error).splitlines() or [""])[0]
+    return re.sub(r"^\[[^]]*\]\s*", "", line).split(". ")[0] or type(error).__name__

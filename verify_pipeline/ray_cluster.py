@@ -21,6 +21,8 @@ PATIENCE = 20.0
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Variables that say how many threads a process has."""
 
+_ADDRESS = r"auto|(?:ray://)?(?P<host>[^/]+):(?P<port>\d{1,5})"
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -31,6 +33,9 @@ class Cluster:
             started on this machine and ends with the work.
         workers: how many; None: as many as there are GPUs or cores for.
         cores: of each worker.
+
+    Raises:
+        ConfigError: no worker, no core, or an address that names none.
     """
 
     address: str | None = None
@@ -41,6 +46,12 @@ class Cluster:
         for name, value in (("--jobs", self.workers), ("--cores", self.cores)):
             if value is not None and value < 1:
                 raise ConfigError(name, expected="at least 1", got=str(value))
+        if self.address is not None and not re.fullmatch(_ADDRESS, self.address):
+            raise ConfigError(
+                "--address",
+                expected="auto, HOST:PORT or ray://HOST:PORT, such as ray://head:10001",
+                got=self.address or "nothing",
+            )
 
     def room(self, ray: Any, gpu: bool) -> int:
         """As many workers as were asked for, or as fit on the nodes.
@@ -117,11 +128,12 @@ def why(error: Exception) -> str:
 
 def _reach(address: str | None) -> None:
     """Refuse an address where nothing answers: Ray would try for minutes, then end the process."""
-    found = re.fullmatch(r"(?:ray://)?(?P<host>[^/]+):(?P<port>\d{1,5})", address or "")
-    if found is None:
+    found = re.fullmatch(_ADDRESS, address or "")
+    if found is None or found["host"] is None:
         return
+    host = found["host"].removeprefix("[").removesuffix("]")
     try:
-        socket.create_connection((found["host"], int(found["port"])), PATIENCE).close()
+        socket.create_connection((host, int(found["port"])), PATIENCE).close()
     except (OSError, OverflowError) as error:
         raise _no_answer(address, error) from error
 
@@ -130,7 +142,7 @@ def _no_answer(address: str | None, error: Exception) -> ProcessError:
     return ProcessError(
         f"Ray's cluster at {address or 'this machine'}",
         expected="one that answers",
-        got=why(error),
+        got=why(error).rstrip(".:"),
         remedy="`ray status` shows a running cluster, `ray start --head` starts one.",
     )
 

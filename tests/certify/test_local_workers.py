@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from tests.certify.test_pool import Told
 from tests.cli.typed import command
 from verify_pipeline import api
-from verify_pipeline.certify.hand_out import Ready
-from verify_pipeline.certify.local_workers import LocalCrew
+from verify_pipeline.certify.hand_out import Failed, Ready
+from verify_pipeline.certify.local_workers import LocalCrew, hired
 from verify_pipeline.certify.questions import Question
+from verify_pipeline.certify.versions import versions
 from verify_pipeline.certify.worker import WorkerJob
-from verify_pipeline.errors import ConfigError, NetworkError
+from verify_pipeline.errors import ConfigError, NetworkError, ProcessError
 from verify_pipeline.problem import Status, Verdict
 
 IMAGES, CLASSES = 60, 3
@@ -122,6 +123,22 @@ def test_workers_end_with_a_driver_that_is_killed(path: Path, images: api.ImageS
     worker.connection.close()
     assert worker.process.wait(60) == 0
     crew.close()
+
+
+def test_a_worker_of_other_versions_decides_nothing(path: Path, images: api.ImageSet) -> None:
+    """The ledger would name the driver's packages for verdicts that others gave."""
+    job = WorkerJob.of(api.load_network(path), images, SETTINGS, Question(), "cpu")
+    other = replace(job, versions=versions().replace(f"torch {torch.__version__}", "torch 1.0"))
+    assert other.versions != job.versions
+    told: list[object] = []
+    with pytest.raises(ProcessError, match=r"expected torch 1\.0; got torch \d"):
+        other.serve(tuple, told.append)
+    with hired(other, 1) as crew:
+        crew.start(0)
+        ((_, event),) = crew.events()
+    assert isinstance(event, Failed)
+    assert "Install the same versions on all machines" in str(event.error)
+    assert not told
 
 
 def test_mistakes_are_told_before_a_process_starts(path: Path, images: api.ImageSet) -> None:

@@ -57,6 +57,22 @@ def test_merged_shards_are_the_whole_set(folder: Path, tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [out]
 
 
+def test_a_shard_that_is_missing_is_noticed(folder: Path, tmp_path: Path) -> None:
+    own = ("--images", folder / "x.npy", "--labels", folder / "y.npy", "--epsilon", "0.05")
+    paths = [tmp_path / f"{number}.sqlite" for number in (1, 2, 3)]
+    for number, path in enumerate(paths, 1):
+        typed = ("certify", folder / "net.onnx", *own, "--indices", "0:9", "--ledger", path)
+        assert command(*typed, "--shard", f"{number}/3")[0] == 0
+    some = (paths[0], paths[2], "--out", tmp_path / "two.sqlite")
+    code, told, error = command("ledger", "merge", *some)
+    assert (code, told) == (0, f"wrote {tmp_path / 'two.sqlite'}: 6 verdicts of 1 run\n")
+    said = " ".join(error.split())
+    assert "note: 3 images between the first and the last one are in none" in said
+    assert "such as image 1 (x arrays, ε = 0.05)" in said
+    code, _, error = command("ledger", "merge", *paths, "--out", tmp_path / "all.sqlite")
+    assert (code, error) == (0, "")
+
+
 def test_shards_are_alike_and_cover_the_set() -> None:
     parts = [Shard(number, 3).of_indices(range(10)) for number in (1, 2, 3)]
     assert [list(part) for part in parts] == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]

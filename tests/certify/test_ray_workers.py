@@ -92,3 +92,10 @@ def test_ray_is_an_extra(path: Path, images: api.ImageSet, monkeypatch: pytest.M
         api.certify(path, images, SETTINGS, cluster=Cluster())
     with pytest.raises(ConfigError, match="--cores; expected at least 1"):
         Cluster(cores=0)
+
+
+@pytest.mark.parametrize("address", ["", "head", "http://head:8265", "ray://head", "ray://h/x:1"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"--address; expected auto, HOST:PORT or ray://HOST:PO"):
+        Cluster(address)
+    assert [Cluster(each).address for each in ("auto", "ray://h:1", "[::1]:9")]

@@ -70,6 +70,12 @@ def test_a_ledger_that_does_not_fit_is_named() -> None:
     assert said(text, "the ledger needs 98 KiB; its folder has 49 KiB: it does not fit")
 
 
+def test_rows_of_a_few_verdicts_are_not_measured() -> None:
+    """They fit into the pages that an empty ledger has."""
+    text = told(replace(sample(3), ledger=0))
+    assert said(text, "ledger 3 images with a verdict: too few to measure its size; 1.0 TiB free")
+
+
 def test_a_small_sample_says_at_least() -> None:
     text = told(sample(10))
     assert said(text, "time at least 24 s for 100 images; at most 1.7 h, if each takes all")

@@ -15,7 +15,8 @@ from tests.cli.typed import command
 from tests.onnx_networks import operator_file
 from verify_pipeline.certify.hand_out import LOSSES, Event, Finished, Lost, Ready
 from verify_pipeline.certify.local_workers import LocalCrew
-from verify_pipeline.errors import ConfigError, DataError
+from verify_pipeline.certify.versions import versions
+from verify_pipeline.errors import ConfigError, DataError, ProcessError
 from verify_pipeline.interop import set_workers
 from verify_pipeline.interop.answers import Decided
 from verify_pipeline.interop.decide import property_plan
@@ -128,8 +129,11 @@ def test_an_instance_that_ends_its_workers_is_unknown(
 
 def test_a_worker_without_the_files_ends_the_run(listed: Path, tmp_path: Path) -> None:
     gone = replace(read_instances(listed)[0], vnnlib=tmp_path / "gone.vnnlib")
-    working = SetWorkerJob((gone,), {30.0: property_plan(30.0)}, None, "cpu", True)
+    plans = {30.0: property_plan(30.0)}
+    working = SetWorkerJob((gone,), plans, None, "cpu", True, versions())
     told: list[Event] = []
+    with pytest.raises(ProcessError, match=r"worker on .*; expected verify_pipeline 0\.0; got"):
+        replace(working, versions="verify_pipeline 0.0").serve(tuple, told.append)
     with pytest.raises(DataError, match=r"gone\.vnnlib at a worker; .* share the folder of"):
         working.serve(lambda: (0,), told.append)
     assert not told

@@ -32,6 +32,7 @@ from verify_pipeline.interop.sets import (
 )
 
 BOX = "(declare-const X_0 Real) (declare-const Y_0 Real) (assert (and (>= X_0 -1) (<= X_0 2)))\n"
+HEAD = "onnx,vnnlib,result,seconds,detail\n"
 PROPERTIES = {
     "sat": BOX + "(assert (>= Y_0 1.5))",
     "unsat": BOX + "(assert (<= Y_0 -0.5))",
@@ -113,7 +114,16 @@ def test_a_result_is_kept_as_it_falls(instances: tuple[SetInstance, ...], tmp_pa
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a,b\n", "onnx,vnnlib,result,seconds,detail\na,b,maybe,1,\n", "onnx\0"]
+    "text",
+    [
+        "",
+        "a,b\n",
+        f"{HEAD}a,b,maybe,1,\n",
+        "onnx\0",
+        f"{HEAD}a,b,sat,nan,\n",
+        f"{HEAD}a,b,sat,-1,\n",
+        f"{HEAD}a,b,sat,1,\na,b,unsat,1,\n",
+    ],
 )
 def test_another_file_is_not_overwritten(
     text: str, instances: tuple[SetInstance, ...], tmp_path: Path

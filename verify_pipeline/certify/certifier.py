@@ -6,15 +6,12 @@ run. A search for the radius of images asks each image at an ε of its own, and 
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 
 import torch
 
-from verify_pipeline._version import __version__
 from verify_pipeline.certify.boxes import spread
 from verify_pipeline.certify.cascade import Cascade, CascadeLimits, Sink
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage, Subject
@@ -36,14 +33,13 @@ from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, plan
 from verify_pipeline.certify.stages import build_stages, for_few_inputs
 from verify_pipeline.certify.tally import Summary
+from verify_pipeline.certify.versions import versions
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.network.outputs import Beginning, beginning
 from verify_pipeline.problem import Verdict
 
 StageMaker = Callable[[Plan, Subject, Prepared], Stage]
 """Makes the stage that asks an external tool."""
-
-VERSIONED = ("torch", "onnx", "onnxruntime", "numpy", "highspy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,17 +194,6 @@ class Certifier:
             sample = Sample.of(ledger.records(info.run), ledger.asked(info.run), timeout)
         stages = tuple(stage.name for stage in self.stages)
         return JobPlan(info, stages, timeout, sample, stages_overlap=pool is not None)
-
-
-def versions() -> str:
-    """Versions of this package and of those that decide, for a ledger's rows."""
-    found = [f"verify_pipeline {__version__}", f"python {platform.python_version()}"]
-    for name in VERSIONED:
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
 
 
 def _run_info(

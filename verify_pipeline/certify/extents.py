@@ -53,6 +53,11 @@ class Extent:
     def __len__(self) -> int:
         return sum(stop - start for start, stop in self.spans)
 
+    @property
+    def gaps(self) -> Extent:
+        """The images between the first and the last one that are not in the set."""
+        return Extent(tuple((before[1], after[0]) for before, after in pairwise(self.spans)))
+
     def union(self, other: Extent) -> Extent:
         """The images of both sets."""
         return Extent(_joined((*self.spans, *other.spans)))

@@ -27,11 +27,13 @@ class Merged:
         path: of its file.
         infos: its runs.
         verdicts: rows in it.
+        gaps: of each run, the images between its first and its last one that no ledger has.
     """
 
     path: Path
     infos: tuple[RunInfo, ...]
     verdicts: int
+    gaps: tuple[Extent, ...]
 
     def __repr__(self) -> str:
         return f"Merged({self.path}: {len(self.infos)} runs, {self.verdicts} verdicts)"
@@ -161,4 +163,4 @@ def _checked(temporary: Path, path: Path, asked: dict[object, Extent]) -> Merged
         for info in infos:
             ledger.register(info, asked[info.run])
         verdicts = sum(len(ledger.records(info.run)) for info in infos)
-    return Merged(path, infos, verdicts)
+    return Merged(path, infos, verdicts, tuple(asked[info.run].gaps for info in infos))

@@ -17,6 +17,7 @@ from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.run import ask_settings
 from verify_pipeline.certify.settings import CertifySettings
+from verify_pipeline.certify.versions import refuse_others, versions
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError, NetworkError
 
@@ -34,6 +35,7 @@ class WorkerJob:
         settings: of the certification; memory is the worker's share.
         question: what is asked.
         device: where bounds and attacks are computed.
+        versions: of the packages that the driver names in the ledger.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class WorkerJob:
     settings: CertifySettings
     question: Question
     device: str
+    versions: str
 
     @staticmethod
     def of(
@@ -72,7 +75,7 @@ class WorkerJob:
         except OSError as error:
             raise NetworkError(f"network {path}", expected="a file", got=str(error)) from error
         known = (path, content, network.digest, network.compared)
-        return WorkerJob(*known, images, settings, question, device)
+        return WorkerJob(*known, images, settings, question, device, versions())
 
     def certifier(self) -> tuple[Certifier, Instances]:
         """The network, ready to be certified, and the instances.
@@ -102,8 +105,10 @@ class WorkerJob:
             send: tells the driver.
 
         Raises:
+            ProcessError: other versions would decide here.
             VerifyPipelineError: the job cannot be done here.
         """
+        refuse_others(self.versions)
         certifier, instances = self.certifier()
         cascade = certifier.cascade(
             instances, lambda index, verdict: send(Finished(index, verdict)), _TellsStages(send)

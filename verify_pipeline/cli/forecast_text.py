@@ -154,7 +154,8 @@ def _disk(found: CertificationForecast) -> Rows:
     measured = found.measured
     assert measured is not None
     if not measured.row:
-        yield "ledger", f"no verdict was measured{free}"
+        few = f"{images_text(len(measured.verdicts))} with a verdict: too few to measure its size"
+        yield "ledger", f"{few}{free}"
         return
     size = size_text(found.disk)
     yield "ledger", f"about {size} more, {size_text(measured.row)} an image{free}"

@@ -16,6 +16,7 @@ from verify_pipeline.certify.hand_out import Crew, Event, Finished, Ready, WorkQ
 from verify_pipeline.certify.local_workers import hired
 from verify_pipeline.certify.ray_workers import hired_by_ray
 from verify_pipeline.certify.settings import Plan
+from verify_pipeline.certify.versions import refuse_others
 from verify_pipeline.errors import DataError
 from verify_pipeline.interop.answers import Decided
 from verify_pipeline.interop.instance_list import SetInstance
@@ -35,6 +36,7 @@ class SetWorkerJob:
         seconds: for each instance; None: as the set's list says.
         device: where bounds and attacks are computed.
         check_parity: whether each network that is read is compared with onnxruntime.
+        versions: of the packages of the driver.
     """
 
     instances: tuple[SetInstance, ...]
@@ -42,6 +44,7 @@ class SetWorkerJob:
     seconds: float | None
     device: str
     check_parity: bool
+    versions: str
 
     def serve(self, receive: Callable[[], Sequence[int]], send: Callable[[Event], None]) -> None:
         """Decide instances until ``receive`` raises.
@@ -51,8 +54,10 @@ class SetWorkerJob:
             send: tells the driver.
 
         Raises:
+            ProcessError: other versions would decide here.
             DataError: a file of the set is not there where the worker runs.
         """
+        refuse_others(self.versions)
         self._refuse_missing()
         read = lru_cache(maxsize=1)(self._read)
         send(Ready())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import torch
 
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.settings import Plan
+from verify_pipeline.certify.versions import versions
 from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.interop.answers import Decided
 from verify_pipeline.interop.counterexamples import write_counterexample
@@ -156,14 +158,27 @@ def read_results(path: Path) -> dict[Key, Result]:
                 got=str(len(row)),
                 remedy="Restore the file from a copy, or delete the line to decide it again.",
             )
-        onnx, vnnlib, answer, seconds, detail = row
-        try:
-            results[Key(onnx, vnnlib)] = Result(Answer(answer), float(seconds), detail)
-        except ValueError as error:
+        key, result = _result_of(row, f"{path.name}, line {line}")
+        if key in results:
             raise DataError(
-                f"{path.name}, line {line}", expected="a result", got=str(error)
-            ) from None
+                f"{path.name}, line {line}",
+                expected="an instance that no line before it has",
+                got=f"{key.onnx} {key.vnnlib} once more",
+                remedy="Restore the file from a copy, or delete both lines to decide it again.",
+            )
+        results[key] = result
     return results
+
+
+def _result_of(row: Sequence[str], place: str) -> tuple[Key, Result]:
+    onnx, vnnlib, answer, seconds, detail = row
+    try:
+        result = Result(Answer(answer), float(seconds), detail)
+    except ValueError as error:
+        raise DataError(place, expected="a result", got=str(error)) from None
+    if not 0 <= result.seconds < math.inf:
+        raise DataError(place, expected="seconds from 0", got=seconds)
+    return Key(onnx, vnnlib), result
 
 
 def write_results(path: Path, results: Mapping[Key, Result]) -> Path:
@@ -243,7 +258,7 @@ def _worker_job(instances: Sequence[SetInstance], job: SetJob) -> SetWorkerJob:
     placed = tuple(
         replace(one, onnx=one.onnx.absolute(), vnnlib=one.vnnlib.absolute()) for one in instances
     )
-    return SetWorkerJob(placed, plans, job.seconds, str(job.device), job.check_parity)
+    return SetWorkerJob(placed, plans, job.seconds, str(job.device), job.check_parity, versions())
 
 
 def _batches(instances: Sequence[SetInstance], job: SetJob) -> Iterator[list[SetInstance]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from verify_pipeline.certify.certifier import versions
 from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.records import Entry, Run, RunInfo
 from verify_pipeline.certify.settings import ALL_STAGES
+from verify_pipeline.certify.versions import versions
 from verify_pipeline.problem import Counterexample, StageResult, Status, Verdict
 
 ROWS = 64

@@ -26,7 +26,6 @@ from verify_pipeline.planning.disk import ledger_row_bytes
 from verify_pipeline.planning.machine import Capacity, accelerator_bytes, peak_bytes
 from verify_pipeline.planning.sampling import Tell
 from verify_pipeline.reporting.durations import TimeRange
-from verify_pipeline.run_folders import LEDGER
 from verify_pipeline.training.stopwatch import PhaseSteps, measure_steps, phases
 
 PROCESSES = (1, 2, 4, 8, 16, 64)
@@ -192,8 +191,8 @@ def plan_recipe(
     Args:
         recipe: what is to be done.
         like: an ONNX file, or the folder of a finished or unfinished training of this recipe,
-            whose network is certified in place of the one to come; None: certification has
-            limits only.
+            whose network is certified in place of the one to come, whatever its ledger has;
+            None: certification has limits only.
         data_root: where the data set is looked for.
         device: ``auto``, ``cpu``, ``cuda``, …
         seconds: of measurement, about; of the training, and of the certification if ``like`` is
@@ -218,11 +217,8 @@ def plan_recipe(
     module = training.fresh_network(recipe.train.network, info)
     images = _certified(recipe, test)
     found = None
-    if network is not None and like is not None:
-        ledger = like / LEDGER if like.is_dir() else like.with_name(LEDGER)
-        found = forecast(
-            network, test, recipe.certify, ledger=ledger, device=device, seconds=seconds, tell=tell
-        )
+    if network is not None:
+        found = forecast(network, test, recipe.certify, device=device, seconds=seconds, tell=tell)
     return RecipeForecast(
         recipe,
         len(chosen) - recipe.train.data.validation,
