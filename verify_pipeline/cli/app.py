@@ -17,7 +17,7 @@ from verify_pipeline.cli import panels
 from verify_pipeline.cli.arguments import named, pairs_of, this_command
 from verify_pipeline.cli.certifying import certify, recheck
 from verify_pipeline.cli.crosschecking import crosscheck
-from verify_pipeline.cli.framework import Command, Group, refuse_torchrun
+from verify_pipeline.cli.framework import Command, Group, refuse_torchrun, run_application
 from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.ledgers import ledgers
 from verify_pipeline.cli.options import (
@@ -325,4 +325,4 @@ def _run(begun: Begun, out: Path, data_root: Path | None, told: Reporter) -> Non
 
 def main() -> None:
     """Entry point of the console command."""
-    app()
+    run_application(app)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -47,12 +49,27 @@ class Group(TyperGroup):
             raise typer.Exit(130) from None
 
 
+def run_application(application: Callable[[], object]) -> None:
+    """Run the application to its exit code.
+
+    A process of torchrun ends there, without taking Python down: threads of torch's groups may
+    abort it meanwhile, and torchrun would report a finished training as one that failed.
+    """
+    try:
+        application()
+    except SystemExit as end:
+        if not _is_one_of_several():
+            raise
+        atexit._run_exitfuncs()  # such as the last lines of TensorBoard's file
+        _end_at_once(end.code if isinstance(end.code, int) else int(end.code is not None))
+
+
 def _is_one_of_several() -> bool:
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 
 
 def _end_at_once(code: int) -> None:
-    """End the process; its threads, which wait for one that is gone, could abort it otherwise."""
+    """End the process; threads of its group could abort it while Python is taken down."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

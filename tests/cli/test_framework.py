@@ -1,0 +1,56 @@
+"""How a command line ends: with an exit code, and as a process of torchrun at once."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+
+import pytest
+
+from verify_pipeline.cli.framework import run_application
+
+
+class EndedError(Exception):
+    """What stands in for the end of the process."""
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Exit codes of processes that ended at once."""
+    codes: list[int] = []
+
+    def end(code: int) -> None:
+        codes.append(code)
+        raise EndedError
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(atexit, "_run_exitfuncs", lambda: None)
+    return codes
+
+
+def leaving(code: object) -> None:
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [None, "", "1"])
+def test_a_process_of_its_own_ends_as_python_does(
+    size: str | None, ends: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if size is not None:
+        monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(SystemExit) as end:
+        run_application(lambda: leaving(3))
+    assert end.value.code == 3
+    assert ends == []
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (None, 0), (2, 2), ("no", 1)])
+def test_a_process_of_torchrun_ends_at_once_with_its_code(
+    code: object, expected: int, ends: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(EndedError):
+        run_application(lambda: leaving(code))
+    assert ends == [expected]
