@@ -35,7 +35,7 @@ from verify_pipeline.cli.arguments import pairs_of
 from verify_pipeline.config import load_recipe
 from verify_pipeline.network import zoo
 
-_OTHERS = {"--help", "--no-deps"}
+_OTHERS = {"--help", "--no-deps", "--master-port"}
 """Options of every command, and of pip."""
 
 
