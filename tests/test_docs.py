@@ -133,7 +133,7 @@ def test_options_named_in_sentences_exist(page: Path) -> None:
     scripts = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "docs").glob("*.py")]
     source = "\n".join(text_of(script) for script in scripts)
     for span in spans(page):
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", span):
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", span):
             exists = option in options or f'"{option}"' in source or option in _OTHERS
             assert exists, f"{option} in {span}"
 
