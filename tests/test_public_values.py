@@ -66,7 +66,7 @@ def values() -> dict[str, object]:
         "ImageSet": api.ImageSet("mine", "test", IMAGES, LABELS, 3),
         "ImageRadius": radii().images[1],
         "LinearRows": api.LinearRows(torch.eye(3), torch.zeros(3)),
-        "Merged": api.Merged(Path("ledger.sqlite"), (summary().info,), 3),
+        "Merged": api.Merged(Path("ledger.sqlite"), (summary().info,), 3, (Extent.of([1]),)),
         "Network": network,
         "OutputBounds": api.bounds(network, api.Box.around(IMAGES, 0.1)),
         "PixelBalls": api.PixelBalls(IMAGES[0]),
