@@ -50,7 +50,7 @@ def run(recipe: Recipe, images: ImageSet, count: int, timeout: float, folder: Pa
         epsilon=recipe.certify.epsilon,
         search=recipe.certify.search,
         timeout=timeout,
-        indices=str(count) if count == 1 else f":{count}",
+        indices=f":{count}",
     )
     return api.certify(path, images, settings, ledger=folder / "ledger.sqlite", progress=True)
 

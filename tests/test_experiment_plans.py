@@ -17,6 +17,7 @@ from verify_pipeline.sweeps.trial import check_objectives
 
 FRONTS = runpy.run_path(str(ROOT / "experiments" / "fronts.py"))
 SCRIPT = runpy.run_path(str(ROOT / "experiments" / "run.py"))
+TINY = runpy.run_path(str(ROOT / "experiments" / "tinyimagenet.py"))
 DATA = ("digits", "mnist", "cifar10")
 PLANS = [(name, data) for name in SCRIPT["experiments"]() for data in DATA]
 
@@ -31,6 +32,14 @@ def test_every_run_of_an_experiment_is_a_recipe(name: str, data: str) -> None:
         runs = runs_of(grid, 0, plan.seeds)
         overrides = _texts(plan.overrides[sweep])
         assert len(check_runs(plan.recipe, overrides, runs)) == len(runs)
+
+
+@pytest.mark.parametrize("method", TINY["METHODS"])
+@pytest.mark.parametrize("epochs", [3, 20])
+def test_shortened_recipes_of_tinyimagenet_are_valid(method: str, epochs: int) -> None:
+    optimiser = TINY["shortened"](method, epochs).train.optimiser
+    assert optimiser.epochs == epochs
+    assert all(milestone < epochs for milestone in optimiser.milestones)
 
 
 def test_unknown_experiments_and_data_are_refused() -> None:

@@ -209,6 +209,20 @@ def test_without_time_neurons_keep_their_intervals(made: Setup) -> None:
             assert decision.bound == pytest.approx(expected[place].item(), abs=1e-9)
 
 
+@pytest.mark.parametrize("name", ["crown", "alpha-crown"])
+def test_rows_without_time_keep_their_intervals_and_are_not_called_infinite(
+    made: Setup, name: StageName
+) -> None:
+    stage = made.stage(name)
+    stage._budget = root_budget(1)  # type: ignore[attr-defined]  # a row at a time
+    task = replace(made.task, has_time=lambda: False)
+    intervals = interval_margins(made.subject.exact, task.box, task.spec).amin(1)
+    for decision in stage.run(task):
+        assert decision.reason is not Reason.NOT_FINITE
+        assert decision.bound is not None
+        assert decision.bound >= intervals[decision.place] - 1e-9
+
+
 def test_what_earlier_stages_learned_changes_no_verdict(made: Setup) -> None:
     fresh = made.run("branch-and-bound")
     made.run("crown")

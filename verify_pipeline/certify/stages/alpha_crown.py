@@ -24,6 +24,7 @@ from verify_pipeline.bounds import (
     StopRule,
     crown_margins,
     functionals_that_fit,
+    interval_margins,
     optimise,
     optimise_intermediate,
 )
@@ -88,7 +89,10 @@ class AlphaCrownStage:
         bounds = known.bounds
         exact = self._subject.exact
         fit = functionals_that_fit(exact, len(exact.nodes) - 1, self._budget, torch.float64)
-        lower = margins_in_time(exact, task.box, task.spec, bounds, fit, task.has_time)
+        lower = torch.maximum(
+            interval_margins(exact, task.box, task.spec),
+            margins_in_time(exact, task.box, task.spec, bounds, fit, task.has_time),
+        )
         if not task.has_time():
             yield from decisions(task.spec, lower)
             return
