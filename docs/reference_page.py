@@ -109,6 +109,7 @@ SECTIONS = {
         "crown_ibp_loss",
         "sabr_box",
         "margins_of_logits",
+        "ibp_margins",
         "margin_matrix",
         "AutoLirpaBounder",
         "pgd",

@@ -123,6 +123,7 @@ from verify_pipeline.sweeps.results import SweepResult, SweepRun, TuneResult, Tu
 from verify_pipeline.sweeps.watching import JobWatcher
 from verify_pipeline.training import Trained, TrainObserver, TrainSettings
 from verify_pipeline.training import restore as load_trained
+from verify_pipeline.training.margins import ibp_margins
 
 __all__ = [
     "AbcrownSetup",
@@ -186,6 +187,7 @@ __all__ = [
     "find_abcrown",
     "front",
     "ibp_loss",
+    "ibp_margins",
     "inline_svg",
     "joined",
     "load_arrays",

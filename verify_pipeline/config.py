@@ -59,7 +59,7 @@ class Recipe:
     certify: CertifySettings
 
     def __repr__(self) -> str:
-        network, loss = self.train.network.name, self.train.loss.name
+        network, loss = self.train.network.label, self.train.loss.name
         words = f"{network} by {loss} on {self.train.data.full_name}, ε {self.certify.epsilon:.6g}"
         return f"Recipe({self.name}: {words})"
 
@@ -93,11 +93,17 @@ def load_recipe(source: Path | str, overrides: Mapping[str, str] | None = None) 
         problems.extend(wrong)
     problems.extend(_unknown_names(document))
     try:
-        recipe = TypeAdapter(Recipe).validate_python(_completed(value, path.stem))
+        context = {"folder": Path() if source in recipe_names() else path.parent}
+        completed = _completed(value, path.stem)
+        recipe = TypeAdapter(Recipe).validate_python(completed, context=context)
     except ValidationError as error:
         told = (details for details in error.errors() if not _follows(details, value))
         problems.extend(_problem(Recipe, document, details) for details in told)
         raise problems_error(document.name, tuple(problems)) from None
+    network = recipe.train.network
+    if network.name is None and network.file is None:
+        where = document.place(("train", "network"))
+        problems.append(f"{where}: expected name, or file and factory; got neither")
     try:
         plan(recipe.certify)
     except ConfigError as error:

@@ -5,7 +5,7 @@ Every function here returns the object, or raises an error that says what was ex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from verify_pipeline import onnx
 from verify_pipeline.certify.settings import CertifySettings
-from verify_pipeline.config import checked
+from verify_pipeline.config import Recipe, checked
 from verify_pipeline.data import ImageSet
 from verify_pipeline.errors import ConfigError, DataError, NetworkError
 from verify_pipeline.onnx import Network
 from verify_pipeline.problem import Box, Specification
+from verify_pipeline.training import TrainSettings
 
 NetworkLike = Network | nn.Module | Path | str
 """A network that was read, a torch module, or the path of an ONNX file."""
@@ -221,3 +222,26 @@ def settings_of(settings: CertifySettings | float, **changes: Any) -> CertifySet
         return settings
     given = {field.name: getattr(settings, field.name) for field in fields(settings)}
     return checked(CertifySettings, {**given, **kept}, "settings")
+
+
+def training_of(
+    settings: TrainSettings | Recipe | Mapping[str, Any], images: ImageSet | None = None
+) -> TrainSettings:
+    """All settings of a training.
+
+    Args:
+        settings: of it; a recipe that has them; or a mapping like a recipe's ``train``.
+        images: that are trained on, if they are given; a mapping then needs no name of a data set.
+
+    Raises:
+        ConfigError: a value is not as it must be; all mistakes are listed.
+    """
+    match settings:
+        case TrainSettings():
+            return settings
+        case Recipe():
+            return settings.train
+    given = dict(settings)
+    if images is not None:
+        given.setdefault("data", {"name": images.name})
+    return checked(TrainSettings, given, "settings")

@@ -26,7 +26,13 @@ from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings, parse_indices
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.config import Recipe, checked, dump, load_recipe
-from verify_pipeline.conversions import NetworkLike, choose_device, network_of, settings_of
+from verify_pipeline.conversions import (
+    NetworkLike,
+    choose_device,
+    network_of,
+    settings_of,
+    training_of,
+)
 from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet, Split
 from verify_pipeline.engines import Setup
 from verify_pipeline.errors import ConfigError
@@ -43,7 +49,7 @@ REAL_INPUTS = 256
 
 
 def train(
-    settings: TrainSettings | Recipe,
+    settings: TrainSettings | Recipe | Mapping[str, Any],
     folder: Path | None = None,
     *,
     images: ImageSet | None = None,
@@ -54,12 +60,14 @@ def train(
     until: Until | None = None,
     progress: bool = False,
     group: ProcessGroup = ALONE,
+    module: nn.Module | None = None,
 ) -> Trained:
     """Train a network.
 
     Args:
-        settings: of the training, or a recipe that has them; a recipe's certification is also what
-            ``watch.cascade_images`` go through.
+        settings: of the training, as an object or as the mapping that a recipe's ``train`` is; or a
+            recipe that has them, whose certification is also what ``watch.cascade_images`` go
+            through.
         folder: for the checkpoint and metrics (and the recipe); a training begun there is
             continued. None: keep nothing.
         images: to train on; None: the training split of the data set that the settings name.
@@ -71,6 +79,10 @@ def train(
             ends, and the same call continues later if there is a folder.
         progress: whether a bar on standard error shows how far it is.
         group: of processes that train together, from ``process_group.joined``.
+        module: the network to train, in place of one that the settings name: pixels ``N x *X`` in
+            [0, 1] to logits ``N x K``. It is trained itself, no copy of it, from its own weights if
+            the settings' ``regulariser.ibp_init`` is False. A call that continues a training gives
+            a module of the same structure.
 
     Raises:
         VerifyPipelineError: a setting, the data or the folder is not as it must be.
@@ -79,7 +91,7 @@ def train(
     if folder is not None:
         group.shared(partial(check_folder, folder))
     recipe = settings if isinstance(settings, Recipe) else None
-    settings = settings.train if isinstance(settings, Recipe) else settings
+    settings = training_of(settings, images)
     info = data.info(settings.data.full_name) if info is None else info
     if images is None:
         name = settings.data.full_name
@@ -99,6 +111,7 @@ def train(
             until=until,
             device=place,
             group=group,
+            module=module,
         )
     if recipe is not None and folder is not None and group.is_first:
         write_whole(folder / RECIPE, dump(recipe))
@@ -353,7 +366,7 @@ def _cascade(settings: CertifySettings, info: DataSetInfo, device: torch.device)
 def _notes(settings: TrainSettings) -> dict[str, str]:
     return {
         "data": settings.data.full_name,
-        "network": settings.network.name,
+        "network": settings.network.label,
         "loss": settings.loss.name,
         "alpha": repr(settings.loss.alpha),
         "epsilon": repr(settings.epsilon.target),

@@ -2,8 +2,10 @@
 
 import copy
 import dataclasses
+import gc
 import inspect
 import re
+import weakref
 
 import pytest
 import torch
@@ -128,3 +130,100 @@ def test_margins_of_logits_by_hand() -> None:
 def test_margins_of_wrong_logits_or_labels(logits: Tensor, labels: Tensor, message: str) -> None:
     with pytest.raises(api.VerifyPipelineError, match=message):
         api.margins_of_logits(logits, labels)
+
+
+def loss_by_margins(made: nn.Module) -> Tensor:
+    """CC-IBP's step with ``ibp_margins``: no object of auto_LiRPA in sight."""
+    made.train()
+    made(IMAGES)
+    made.eval()
+    points = api.pgd(
+        lambda x: F.cross_entropy(made(x), LABELS, reduction="none"),
+        api.Box.around(IMAGES, EPSILON),
+        steps=1,
+        step_size=10.0,
+        generator=torch.Generator().manual_seed(5),
+    )
+    made.train()
+    adversarial = api.margins_of_logits(made(points), LABELS)
+    ibp = api.ibp_margins(made, IMAGES, LABELS, EPSILON, statistics_of=points)
+    return api.cc_ibp_loss(adversarial, ibp, ALPHA)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_three_calls_make_the_packages_step(batch_norm: bool) -> None:
+    ours, theirs = module(batch_norm), module(batch_norm)
+    for _ in range(3):  # the bounder is kept, the weights change under it
+        values = loss_by_margins(ours), packages_loss("cc-ibp", theirs)
+        torch.testing.assert_close(values[0].detach(), values[1].detach())
+        for made, value in zip((ours, theirs), values, strict=True):
+            made.zero_grad()
+            value.backward()
+            with torch.no_grad():
+                for weight in made.parameters():
+                    assert weight.grad is not None
+                    weight -= 0.05 * weight.grad
+        expected = theirs.state_dict()
+        for key, value in ours.state_dict().items():
+            if value.is_floating_point():  # auto_LiRPA does not count batches
+                torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-6)
+
+
+class TestIbpMargins:
+    def test_by_hand(self) -> None:
+        layer = nn.Linear(2, 3, bias=False)
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+        x = torch.tensor([[0.5, 0.25]])
+        # f0 − f1 = x0 − x1 and f0 − f2 = −x1, each less 0.1 for each weight of 1
+        found = api.ibp_margins(layer, x, torch.tensor([0]), 0.1)
+        torch.testing.assert_close(found, torch.tensor([[0.05, -0.35]]))
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_mode_and_running_statistics_stay(self, training: bool) -> None:
+        made = module(batch_norm=True).train(training)
+        before = copy.deepcopy(made.state_dict())
+        api.ibp_margins(made, IMAGES, LABELS, EPSILON).sum().backward()
+        assert made.training is training
+        assert all(each.training is training for each in made.modules())
+        assert all(torch.equal(before[key], value) for key, value in made.state_dict().items())
+
+    def test_evaluation_mode_uses_running_statistics(self) -> None:
+        made = module(batch_norm=True)
+        made(3 * IMAGES)
+        made.eval()
+        bounder = AutoLirpaBounder(made, (1, 6, 6))
+        rows = api.margin_matrix(LABELS, 3)
+        expected = bounder.ibp(api.Box.around(IMAGES, EPSILON), rows)
+        found = api.ibp_margins(made, IMAGES, LABELS, EPSILON)
+        torch.testing.assert_close(found, expected)
+        made.train()
+        assert not torch.allclose(api.ibp_margins(made, IMAGES, LABELS, EPSILON), expected)
+
+    def test_a_changed_module_is_traced_anew(self) -> None:
+        made = module(batch_norm=False)
+        first = api.ibp_margins(made, IMAGES, LABELS, EPSILON)
+        made[2] = nn.Tanh()  # type: ignore[index]
+        second = api.ibp_margins(made, IMAGES, LABELS, EPSILON)
+        assert not torch.allclose(first, second)
+        expected = api.ibp_margins(copy.deepcopy(made), IMAGES, LABELS, EPSILON)
+        torch.testing.assert_close(second, expected)
+
+    def test_a_module_can_be_freed(self) -> None:
+        made = module(batch_norm=True)
+        api.ibp_margins(made, IMAGES, LABELS, EPSILON).sum().backward()
+        seen = weakref.ref(made)
+        del made
+        gc.collect()
+        assert seen() is None
+
+    @pytest.mark.parametrize(
+        ("labels", "told"),
+        [
+            (LABELS[:3], "one for each of 16 images"),
+            (LABELS + 1, "classes from 0 to 2; got 1 to 3"),
+        ],
+    )
+    def test_labels_that_do_not_fit(self, labels: Tensor, told: str) -> None:
+        with pytest.raises(api.VerifyPipelineError, match=told):
+            api.ibp_margins(module(batch_norm=False), IMAGES, labels, EPSILON)

@@ -220,7 +220,7 @@ def _unfinished_text(results: Sequence[Summary]) -> str:
 def _training(run: Path | Trained) -> TrainingCurves:
     if isinstance(run, Trained):
         settings = run.settings
-        label = f"{settings.loss.name}, {settings.network.name}, seed {settings.seed}"
+        label = f"{settings.loss.name}, {settings.network.label}, seed {settings.seed}"
         return training_curves(run.metrics, label)
     folder = run.resolve()
     return training_curves(read_metrics(run), folder.name)

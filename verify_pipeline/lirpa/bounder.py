@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import warnings
-from collections.abc import Mapping
-from typing import Any
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.lirpa import shims
+from verify_pipeline.lirpa.more_activations import more_activations
 from verify_pipeline.lirpa.quick_ops import fold_batch_norms, quick_ops
 from verify_pipeline.lirpa.resetting import reset_quickly
 from verify_pipeline.problem import Box
@@ -55,9 +60,16 @@ class AutoLirpaBounder:
             2, *input_shape, device=parameters[0].device, dtype=parameters[0].dtype
         )
         training = module.training
-        custom_ops = quick_ops() if lirpa.version.startswith("0.3") else {}
+        complaints: list[str] = []
+        custom_ops: dict[str, Any] = {}
+        if lirpa.version.startswith("0.3"):
+            custom_ops = {**quick_ops(), **more_activations()}
         try:
-            with warnings.catch_warnings():
+            # it writes each weight into itself; a backward pass that goes on may use them
+            unchanged = torch.autograd._unsafe_preserve_version_counter(  # type: ignore[attr-defined]
+                tuple(parameters)
+            )
+            with warnings.catch_warnings(), _complaints() as complaints, unchanged:
                 # tracing warns about deprecated parts of torch's exporter
                 warnings.simplefilter("ignore")
                 module.eval()
@@ -69,7 +81,8 @@ class AutoLirpaBounder:
                 )
         except (NotImplementedError, KeyError, RuntimeError) as error:
             raise NetworkError(
-                f"auto_LiRPA {lirpa.version} cannot bound this network", got=str(error)
+                f"auto_LiRPA {lirpa.version} cannot bound this network",
+                got=_operations(complaints) or str(error),
             ) from error
         finally:
             module.train(training)
@@ -100,6 +113,10 @@ class AutoLirpaBounder:
             if type(node).__name__ == "BoundParams":
                 # in eval mode, it would disable the gradients of the shared parameters
                 node.train(True)
+
+    def hold_module_weakly(self) -> None:
+        """Let the module be freed while this object lives, as in a cache by module."""
+        self._module = cast("nn.Module", weakref.proxy(self._module))
 
     def use_statistics(self, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         """Use these means and variances for bounds in train mode, until the next :meth:`forward`.
@@ -179,3 +196,25 @@ class AutoLirpaBounder:
     def _input(self, box: Box) -> Any:
         perturbation = self._perturbation(norm=float("inf"), x_L=box.lower, x_U=box.upper)
         return self._bounded_tensor(box.center, perturbation)
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """Collects what auto_LiRPA logs as an error, instead of printing it."""
+    told: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("auto_LiRPA.utils")
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield told
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
+
+
+def _operations(complaints: list[str]) -> str:
+    """The operations that auto_LiRPA lists as unsupported: ``Erf, TopK``; empty: it lists none."""
+    found = (re.match(r"Name: \w+::(\w+)", told) for told in complaints)
+    return ", ".join(dict.fromkeys(each[1] for each in found if each))

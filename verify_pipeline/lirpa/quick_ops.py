@@ -223,14 +223,16 @@ def _mean_or_product(operators: Any) -> type:
     class MeanOrProduct(operators.BoundMatMul):  # type: ignore[misc]
         """Matrix product; one of softmax's weights with values is bounded as their mean."""
 
-        def interval_propagate(self, *v: Any) -> tuple[Tensor, Tensor]:
-            weights = self.inputs[0]
-            if isinstance(weights, operators.BoundSoftmax) and weights.axis in (
-                -1,
-                v[0][0].dim() - 1,
-            ):
+        def interval_propagate(self, *v: Any, C: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            if C is not None:  # the network's last layer, a linear one without bias
+                bounds: tuple[Tensor, Tensor] = operators.BoundLinear.interval_propagate(
+                    self, *v, C=C
+                )
+                return bounds
+            weights, last = self.inputs[0], (-1, v[0][0].dim() - 1)
+            if isinstance(weights, operators.BoundSoftmax) and weights.axis in last:
                 return mean_interval((v[0][0], v[0][1]), (v[1][0], v[1][1]))
-            bounds: tuple[Tensor, Tensor] = super().interval_propagate(*v)
-            return bounds
+            bounds = super().interval_propagate(*v)
+            return bounds[0], bounds[1]
 
     return MeanOrProduct

@@ -91,6 +91,29 @@ def held(module: nn.Module, statistics: Mapping[str, tuple[Tensor, Tensor]]) -> 
         module.train(training)
 
 
+@contextmanager
+def observed(module: nn.Module) -> Iterator[Statistics]:
+    """Normalises with the statistics of the batch that passes, and fills them in, with gradients.
+
+    Neither the running statistics nor the module's mode change.
+    """
+    found: Statistics = {}
+
+    def observer(name: str) -> Any:
+        def observe(layer: BatchNorm, inputs: tuple[Tensor, ...], _: Tensor) -> Tensor:
+            found[name] = mean, variance = _statistics(inputs[0])
+            return _normalised(layer, inputs[0], mean, variance)
+
+        return observe
+
+    with ExitStack() as hooks:
+        for name, layer in batch_norms(module).items():
+            hooks.enter_context(_without_statistics(layer))
+            handle = layer.register_forward_hook(observer(name))
+            hooks.callback(handle.remove)
+        yield found
+
+
 def recompute_statistics(
     module: nn.Module, batches: Iterable[Tensor], group: ProcessGroup = ALONE
 ) -> None:

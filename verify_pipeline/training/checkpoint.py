@@ -44,10 +44,12 @@ class Identity:
     Attributes:
         settings: of the training, as JSON has them.
         images: a digest of the training images and labels.
+        network_file: SHA-256 of the file that makes the network; None: there is none.
     """
 
     settings: dict[str, Any]
     images: str
+    network_file: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,7 @@ def save(
         "optimiser": scalars,
         "settings": identity.settings,
         "images": identity.images,
+        "network_file": identity.network_file,
     }
     try:
         write_whole(folder / STATE, json.dumps(state, indent=1))
@@ -153,6 +156,8 @@ def fitting(folder: Path, identity: Identity) -> Checkpoint | None:
     state = found.state
     different = _differences(state["settings"], identity.settings)
     different += ["images"] if state.get("images") != identity.images else []
+    if state.get("network_file") != identity.network_file:
+        different.append("the content of train.network.file")
     if different:
         raise TrainingError(
             f"checkpoint {folder / STATE}",
@@ -214,15 +219,49 @@ def _naming_damage(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def load_weights(found: Checkpoint, module: nn.Module, folder: Path) -> None:
+    """Put a checkpoint's weights into a module.
+
+    Raises:
+        TrainingError: they belong to another network.
+    """
+    weights, state = found.weights, module.state_dict()
+    wrong = [f"no {name}" for name in sorted(state.keys() - weights.keys())]
+    wrong += [f"{name}, which it has not" for name in sorted(weights.keys() - state.keys())]
+    wrong += [
+        f"{name} of shape {tuple(weights[name].shape)} for {tuple(value.shape)}"
+        for name, value in state.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    if wrong:
+        more = f", and {len(wrong) - SHOWN} others" if len(wrong) > SHOWN else ""
+        raise TrainingError(
+            f"checkpoint {folder / STATE}",
+            expected=f"the weights of this network ({type(module).__name__})",
+            got=f"{', '.join(wrong[:SHOWN])}{more}",
+            remedy="Give the network that was trained there, or choose another folder.",
+        )
+    module.load_state_dict(weights)
+
+
+SHOWN = 3
+"""Weights that a message names."""
+
+
 def restore(
+    folder: Path,
     found: Checkpoint,
     module: nn.Module,
     optimiser: torch.optim.Optimizer,
     generators: dict[str, torch.Generator],
 ) -> None:
-    """Put a checkpoint's state into the parts of a training."""
+    """Put a checkpoint's state into the parts of a training.
+
+    Raises:
+        TrainingError: the module is not the one that was trained.
+    """
     tensors, scalars = found.tensors, found.state["optimiser"]
-    module.load_state_dict(_part(tensors, "module"))
+    load_weights(found, module, folder)
     state: dict[int, dict[str, Any]] = {}
     for key, value in [*_part(tensors, "optimiser").items(), *scalars.items()]:
         index, _, name = key.partition(".")
@@ -243,6 +282,10 @@ def _part(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
+PATHS = ("network.file",)
+"""Settings that say where something is; its content is compared instead."""
+
+
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     """Dotted paths at which two nested settings differ."""
     found = []
@@ -250,6 +293,6 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             found.extend(_differences(a, b, f"{prefix}{key}."))
-        elif a != b:
+        elif a != b and prefix + key not in PATHS:
             found.append(prefix + key)
     return found

@@ -23,7 +23,10 @@ def ibp_init(module: nn.Module) -> None:
     initialisation.
     """
     gains = width_gains(module)
-    for layer in weight_layers(module)[:-1]:
+    last = next(reversed(gains), None)
+    for layer in weight_layers(module):
+        if layer is last:
+            continue
         fan_in = layer.weight[0].numel()
         with torch.no_grad():
             layer.weight.normal_(0.0, gains[layer] * math.sqrt(2 * math.pi) / fan_in)
@@ -35,15 +38,22 @@ def width_gains(module: nn.Module) -> dict[nn.Conv2d | nn.Linear, float]:
     A layer with gain 1 doubles the mean width. The ReLU before it halves it, so 1 is right behind a
     ReLU, and 1/2 without one (the first layer has 1, as in the paper). An addition of two branches
     doubles widths; what reads it gets half, as in the authors' code. In a transformer, queries read
-    a sum without a ReLU: 1/4.
+    a sum without a ReLU: 1/4. If torch cannot trace the module, all layers have gain 1.
+
+    Returns:
+        Gains by layer, in the order in which layers are called.
     """
-    traced = fx.symbolic_trace(module)
+    try:
+        traced = fx.symbolic_trace(module)
+    except Exception:  # whatever a forward pass does with the proxies of a trace
+        return dict.fromkeys(weight_layers(module), 1.0)
     parts = dict(traced.named_modules())
-    gains = dict.fromkeys(weight_layers(module), 1.0)
+    gains: dict[nn.Conv2d | nn.Linear, float] = {}
     for node in traced.graph.nodes:
         layer = parts.get(str(node.target)) if node.op == "call_module" else None
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            gains[layer] = min(gains[layer], _gain(node, parts))  # it may be called twice
+            gain = min(gains.pop(layer, 1.0), _gain(node, parts))  # it may be called twice
+            gains[layer] = gain
     return gains
 
 

@@ -22,12 +22,13 @@ from verify_pipeline.data import DataSetInfo, ImageSet, augment, split_validatio
 from verify_pipeline.errors import TrainingError
 from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.process_group import ALONE, ProcessGroup
-from verify_pipeline.training import checkpoint
+from verify_pipeline.training import checkpoint, own_network
 from verify_pipeline.training.averages import Averages
 from verify_pipeline.training.batch_norm import batch_norms, recompute_statistics
 from verify_pipeline.training.batches import Batches
 from verify_pipeline.training.evaluate import evaluate
 from verify_pipeline.training.initialise import ibp_init
+from verify_pipeline.training.module_checks import check_module
 from verify_pipeline.training.observer import Silent, TrainObserver
 from verify_pipeline.training.schedules import epsilon_schedule, learning_rate, ramp_schedule
 from verify_pipeline.training.settings import TrainSettings
@@ -53,6 +54,7 @@ def train(
     until: Until | None = None,
     device: torch.device | str = "cpu",
     group: ProcessGroup = ALONE,
+    module: nn.Module | None = None,
 ) -> Trained:
     """Train a network; with a ``folder``, continue the training of an earlier call.
 
@@ -72,6 +74,9 @@ def train(
         device: to train on.
         group: of processes, of which the first writes the files, tells its observer, and looks at
             the validation images.
+        module: the network to train, of pixels ``N x *X`` in [0, 1] to logits ``N x K``, in place
+            of one that the settings describe. It is trained itself, no copy of it. Its weights are
+            drawn anew if the settings' ``regulariser.ibp_init`` says so.
 
     Raises:
         ConfigError: an unknown network or loss, or batches too small for batch normalisation or
@@ -79,10 +84,13 @@ def train(
         DataError: ``info`` does not describe the images, or there are too few of them.
         TrainingError: the loss is not finite, the folder's checkpoint does not fit, or the folder
             cannot be written.
+        NetworkError: the module, or a file's network, cannot be bounded or exported.
         ProcessError: another process has ended.
     """
     told = observer if observer is not None and group.is_first else Silent()
-    made = group.in_turn(lambda: _Training(settings, images, info, folder, told, device, group))
+    made = group.in_turn(
+        lambda: _Training(settings, images, info, folder, told, device, group, module)
+    )
     return made.run(cascade, until or _never)
 
 
@@ -98,6 +106,7 @@ class _Training:
         observer: TrainObserver,
         device: torch.device | str,
         group: ProcessGroup,
+        module: nn.Module | None,
     ) -> None:
         self.group = group
         self.settings, self.info, self.folder, self.observer = settings, info, folder, observer
@@ -107,9 +116,18 @@ class _Training:
         self.validation: ImageSet | None = None
         if held_out:
             images, self.validation = split_validation(images, held_out, settings.seed)
-        self.identity = checkpoint.Identity(_plain(settings), _digest(images))
+        file = settings.network.file
+        self.identity = checkpoint.Identity(
+            _plain(settings),
+            _digest(images),
+            None if file is None else own_network.digest(Path(file)),
+        )
         self.images = images.to(self.device)
-        self.module = self._network().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        loss = losses.get(settings.loss.name)
+        self.module = self._network(module)
+        if settings.network.name is None or module is not None:
+            check_module(self.module, tuple(info.shape), info.classes, loss)
+        self.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = next(self.module.parameters()).dtype
         self.batches = Batches.of(images, settings.optimiser, self.module, group)
         rate = settings.optimiser.learning_rate
@@ -121,7 +139,6 @@ class _Training:
             )
             for place, name in enumerate(names)
         }
-        loss = losses.get(settings.loss.name)
         bounder = AutoLirpaBounder(self.module, info.shape) if loss.needs_bounds else None
         attack = self.generators["attack"]
         self.step = LossStep(self.module, bounder, loss, settings, attack, group)
@@ -129,11 +146,12 @@ class _Training:
         self.epsilon = epsilon_schedule(settings.epsilon, self.steps)
         self.alpha = ramp_schedule(settings.loss.alpha_ramp, settings.loss.alpha, self.steps)
 
-    def _network(self) -> nn.Module:
+    def _network(self, module: nn.Module | None) -> nn.Module:
         """Fresh weights that depend on the seed alone, not on what ran before."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.seed)
-            module = fresh_network(self.settings.network, self.info)
+            if module is None:
+                module = fresh_network(self.settings.network, self.info)
             if self.settings.regulariser.ibp_init:
                 ibp_init(module)
         return module
@@ -211,7 +229,7 @@ class _Training:
 
     def _diverged(self, got: str) -> TrainingError:
         return TrainingError(
-            f"training of {self.settings.network.name}",
+            f"training of {self.settings.network.label}",
             expected="finite numbers",
             got=got,
             remedy="Lower the learning rate or ε, or lengthen the ramp.",
@@ -247,7 +265,7 @@ class _Training:
         found = self.group.shared(lambda: checkpoint.fitting(folder, self.identity))
         if found is None:
             return start
-        checkpoint.restore(found, self.module, self.optimiser, self.generators)
+        checkpoint.restore(folder, found, self.module, self.optimiser, self.generators)
         return found.progress
 
     def _keep(self, progress: checkpoint.TrainingProgress) -> None:

@@ -64,5 +64,7 @@ def _evenness(a: Tensor, b: Tensor) -> Tensor:
 def shi_regulariser(
     bounds: list[Bounds], input_radius: Tensor, tolerance: float, mean: Mean = torch.mean
 ) -> Tensor:
-    """The unweighted sum of both terms, a scalar >= 0."""
+    """The unweighted sum of both terms, a scalar >= 0; 0 for a network without a ReLU."""
+    if not bounds:
+        return torch.zeros_like(input_radius)
     return tightness(bounds, input_radius, tolerance, mean) + relu_balance(bounds, tolerance, mean)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -13,6 +14,7 @@ from verify_pipeline.errors import ConfigError
 from verify_pipeline.settings import (
     STRICT,
     Count,
+    FilePath,
     NonNegative,
     Positive,
     PositiveCount,
@@ -60,17 +62,48 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class NetworkSettings:
-    """Which network is trained.
+    """Which network is trained: one of the zoo, one that a file makes, or a module that is given.
 
     Attributes:
         name: of a network of the zoo.
-        width: multiplies the network's numbers of channels and hidden neurons.
+        width: multiplies that network's numbers of channels and hidden neurons.
         batch_norm: whether it has batch normalisation; None: as the network's definition says.
+        file: a Python file that makes the network, in place of ``name``.
+        factory: of that file, a function or a class; it returns a torch module of images ``N x *X``
+            to logits ``N x K``.
+        arguments: that it is called with, by name.
+        normalise: whether the data set's mean and standard deviation are subtracted and divided by
+            before that module; without it, the module gets pixels in [0, 1].
+
+    Raises:
+        ValueError: both a name and a file, or something that belongs to the other of them.
     """
 
-    name: Text
+    name: Text | None = None
     width: Annotated[Positive, Field(le=LARGEST_WIDTH)] = 1.0
     batch_norm: Switch | None = None
+    file: FilePath | None = None
+    factory: Text | None = None
+    arguments: dict[Text, Any] = Field(default_factory=dict)
+    normalise: Switch = True
+
+    def __post_init__(self) -> None:
+        if self.name is not None and self.file is not None:
+            raise ValueError("expected a name of the zoo or a file; got both")
+        if (self.file is None) != (self.factory is None):
+            missing, there = ("factory", "file") if self.factory is None else ("file", "factory")
+            raise ValueError(f"expected {there} together with {missing}; got no {missing}")
+        if self.file is None and (self.arguments or not self.normalise):
+            raise ValueError("arguments and normalise belong to a network of a file; got no file")
+        if self.name is None and (self.width != 1.0 or self.batch_norm is not None):
+            raise ValueError("width and batch_norm belong to a network of the zoo; got no name")
+
+    @property
+    def label(self) -> str:
+        """What tables and notes call it."""
+        if self.file is not None:
+            return f"{Path(self.file).name}:{self.factory}"
+        return self.name or "module"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -226,7 +259,7 @@ class TrainSettings:
     """
 
     data: DataSettings
-    network: NetworkSettings
+    network: NetworkSettings = NetworkSettings()
     loss: LossSettings
     epsilon: EpsilonSettings
     attack: AttackSettings = AttackSettings()

@@ -1,0 +1,117 @@
+"""What cannot be trained, bounded or certified is refused before training, by layer name."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from verify_pipeline import losses
+from verify_pipeline.errors import NetworkError
+from verify_pipeline.training.module_checks import check_module
+
+SHAPE, CLASSES = (1, 6, 6), 3
+
+
+class Applied(nn.Module):
+    """A function as a layer, or inside a forward pass."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        match self.function:
+            case "sorted":
+                return x.sort(1).values
+            case "noisy":
+                return x + torch.randn_like(x)
+            case "by value":
+                return x if bool(x.sum() > 0) else -2 * x
+            case "mixed":
+                return x - x.mean(0, keepdim=True)
+        raise ValueError("a layer that always fails")
+
+
+class Sorting(nn.Module):
+    """Sorts in its own forward pass, where no layer has a name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(36, 8), nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.relu(self.first(x.flatten(1))).sort(1).values)
+
+
+def network(layer: nn.Module, classes: int = CLASSES) -> nn.Module:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Linear(36, 8), layer, nn.ReLU())
+    return nn.Sequential(nn.Flatten(), body, nn.Linear(8, classes))
+
+
+def check(module: nn.Module, loss: str = "cc-ibp") -> None:
+    check_module(module, SHAPE, CLASSES, losses.get(loss))
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Identity(), nn.BatchNorm1d(8), nn.GELU(), nn.Tanh()], ids=repr
+)
+@pytest.mark.parametrize("loss", ["natural", "adversarial", "cc-ibp", "sabr"])
+def test_what_works_passes_and_stays_as_it_is(layer: nn.Module, loss: str) -> None:
+    module = network(layer)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    check(module, loss)
+    assert module.training
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        (
+            nn.Dropout(0.0),
+            r"can bound, for cc-ibp; got 1\.1 \(Dropout\): .*forward pass",
+        ),
+        (nn.Dropout(0.5), r"same outputs.*others from 1\.1 \(Dropout\).*Leave out dropout"),
+        (Applied("noisy"), r"same outputs.*others from 1\.1 \(Applied\)"),
+        (Applied("sorted"), r"auto_LiRPA can bound, for cc-ibp; got 1\.1 \(Applied\): TopK"),
+        (Applied("by value"), "as certification would read it"),
+        (Applied("mixed"), "as certification would read it.*mixes the inputs"),
+        (Applied("fails"), r"ValueError: a layer that always fails, after layer 1\.0 \(Linear\)"),
+        (nn.BatchNorm1d(8, track_running_stats=False), r"running statistics; got none in 1\.1"),
+        (nn.Linear(8, 9), r"mat1 and mat2.*after layer 1\.2 \(ReLU\)"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_what_does_not_work_is_named(layer: nn.Module, told: str) -> None:
+    with pytest.raises(NetworkError, match=told):
+        check(network(layer))
+
+
+def test_operations_outside_of_layers_are_named_by_operator() -> None:
+    with pytest.raises(NetworkError, match=r"operations outside of its layers: TopK"):
+        check(Sorting())
+
+
+def test_without_bounds_only_certification_has_to_read_it() -> None:
+    with pytest.raises(NetworkError, match=r"as certification would read it.*TopK"):
+        check(Sorting(), "adversarial")
+
+
+def test_crown_needs_more_than_ibp() -> None:
+    check(network(nn.ELU()), "ibp")
+    with pytest.raises(NetworkError, match=r"for crown-ibp; got 1\.1 \(ELU\)"):
+        check(network(nn.ELU()), "crown-ibp")
+
+
+@pytest.mark.parametrize(
+    ("module", "told"),
+    [
+        (network(nn.ReLU(), 4), r"logits N x 3 of pixels \(2, 1, 6, 6\); got \(2, 4\)"),
+        (nn.Flatten(), "expected weights to train; got none"),
+        (network(nn.ReLU()).requires_grad_(False), "expected weights to train; got none"),
+    ],
+)
+def test_other_shapes_and_no_weights(module: nn.Module, told: str) -> None:
+    with pytest.raises(NetworkError, match=told):
+        check(module)
