@@ -27,7 +27,14 @@ from verify_pipeline.certify.settings import CertifySettings, parse_indices
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.config import Recipe, checked, dump, load_recipe
 from verify_pipeline.conversions import NetworkLike, choose_device, network_of, settings_of
-from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet, Split
+from verify_pipeline.data import (
+    BoxSet,
+    DataSetInfo,
+    DataSettings,
+    ImageSet,
+    OwnDataSettings,
+    Split,
+)
 from verify_pipeline.engines import Setup
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.onnx import ExportReport, Network
@@ -35,7 +42,7 @@ from verify_pipeline.process_group import ALONE, ProcessGroup
 from verify_pipeline.ray_cluster import Cluster
 from verify_pipeline.reporting import noted_certification, noted_training, watched
 from verify_pipeline.reports import tabulate
-from verify_pipeline.run_folders import LEDGER, RECIPE
+from verify_pipeline.run_folders import LEDGER, RECIPE, own_data
 from verify_pipeline.training import Cascade, Trained, TrainObserver, TrainSettings, Until
 
 REAL_INPUTS = 256
@@ -63,7 +70,8 @@ def train(
         folder: for the checkpoint and metrics (and the recipe); a training begun there is
             continued. None: keep nothing.
         images: to train on; None: the training split of the data set that the settings name.
-        info: of the images, where they are not of a known data set.
+        info: of the images; None: as the settings' data says, or, where it names no known data set,
+            as the images themselves are.
         data_root: where the data set is looked for.
         device: ``auto``, ``cpu``, ``cuda``, …
         observer: is told of steps and epochs.
@@ -80,10 +88,11 @@ def train(
         group.shared(partial(check_folder, folder))
     recipe = settings if isinstance(settings, Recipe) else None
     settings = settings.train if isinstance(settings, Recipe) else settings
-    info = data.info(settings.data.full_name) if info is None else info
+    chosen = settings.data
+    if info is None:
+        info = group.in_turn(lambda: _information(chosen, images))
     if images is None:
-        name = settings.data.full_name
-        images = group.in_turn(lambda: data.load(name, "train", data_root))
+        images = group.in_turn(lambda: chosen.images("train", data_root))
     cascade = None if recipe is None else _cascade(recipe.certify, info, place)
     with (
         watched(progress and group.is_first, observer) as watching,
@@ -148,9 +157,11 @@ def export_folder(
         VerifyPipelineError: the training is missing or unfinished, or cannot be exported.
     """
     trained = training.restore(folder)
-    images = data.load(trained.settings.data.full_name, "test", data_root)
     kept = folder / RECIPE
-    name = load_recipe(kept).name if kept.is_file() else "network"
+    recipe = load_recipe(kept) if kept.is_file() else None
+    name = "network" if recipe is None else recipe.name
+    chosen = trained.settings.data if recipe is None else recipe.train.data
+    images = chosen.images("test", data_root)
     path = folder / f"{name}.onnx" if path is None else path
     return export_onnx(trained, path, images=images, metadata={"recipe": name})
 
@@ -161,17 +172,22 @@ class Certification:
 
     Attributes:
         network: read from its file.
-        data_set: name of the data set.
+        data: the data set.
         settings: of the certification.
     """
 
     network: Network
-    data_set: str
+    data: DataSettings | OwnDataSettings
     settings: CertifySettings
+
+    @property
+    def data_set(self) -> str:
+        """The data set's name."""
+        return self.data.full_name
 
     def load_images(self, split: Split = "test", data_root: Path | None = None) -> ImageSet:
         """One split of the data set."""
-        return data.load(self.data_set, split, data_root)
+        return self.data.images(split, data_root)
 
 
 def certification(
@@ -203,11 +219,7 @@ def certification(
     notes: dict[str, str | None] = {"data": None, "epsilon": None}
     if "verify_pipeline" in network.metadata:  # other exporters mean other things by these words
         notes |= network.metadata
-    if recipe is not None:
-        notes |= {"data": recipe.train.data.full_name}
-    data_set = data_set or notes["data"]
-    if data_set is None:
-        raise ConfigError("data set", got="none", remedy="Name it with --data, or a --recipe.")
+    chosen = _data_of(path, recipe, data_set, notes["data"])
     base = {} if recipe is None else asdict(recipe.certify)
     given = {**base, **options}
     if not needs_epsilon:
@@ -215,7 +227,36 @@ def certification(
     if "epsilon" not in given and notes["epsilon"] is None:
         raise ConfigError("epsilon", got="none", remedy="Give it with --epsilon, or a --recipe.")
     settings = checked(CertifySettings, {"epsilon": notes["epsilon"], **given}, "options")
-    return Certification(network, data.with_class_order(data_set, class_order), settings)
+    if class_order is not None:
+        chosen = DataSettings(name=data.with_class_order(chosen.full_name, class_order))
+    return Certification(network, chosen, settings)
+
+
+def _data_of(
+    path: Path, recipe: Recipe | None, named: str | None, noted: str | None
+) -> DataSettings | OwnDataSettings:
+    """The data set that an option, a recipe, or a network file's notes name, in this order.
+
+    Own files are found in the recipe, or in the one beside the network's file. A name that is
+    nothing's is left to whoever loads the images, as own arrays may have it.
+
+    Raises:
+        ConfigError: nothing names a data set, or the notes name one whose files nothing names.
+    """
+    if recipe is not None and named in (None, recipe.train.data.full_name):
+        return recipe.train.data
+    name = named or noted
+    if name is None:
+        raise ConfigError("data set", got="none", remedy="Name it with --data, or a --recipe.")
+    own = None if data.knows(name) else own_data([path.parent], name)
+    if own is None and named is None and not data.knows(name):
+        raise ConfigError(
+            f"data set {name!r}, which {path.name} was trained on",
+            expected=f"a {RECIPE} beside the file that says where its images are",
+            got="none",
+            remedy="Name the recipe with --recipe, or the images with --images and --labels.",
+        )
+    return own or DataSettings(name=name)
 
 
 def certify(
@@ -316,7 +357,7 @@ def run(
     Raises:
         VerifyPipelineError: something in the recipe, the data or the folder is not as it must be.
     """
-    test = data.load(recipe.train.data.full_name, "test", data_root)
+    test = recipe.train.data.images("test", data_root)
     check_certification(recipe.certify, len(test))
     path = folder / f"{recipe.name}.onnx"
     with watched(progress, train_observer, certify_observer) as watching:
@@ -350,7 +391,14 @@ def _cascade(settings: CertifySettings, info: DataSetInfo, device: torch.device)
     return cascade
 
 
+def _information(chosen: DataSettings | OwnDataSettings, images: ImageSet | None) -> DataSetInfo:
+    """What is known of the images of a training."""
+    is_known = data.is_own(chosen) or data.knows(chosen.full_name)
+    return chosen.information() if images is None or is_known else DataSetInfo.of(images)
+
+
 def _notes(settings: TrainSettings) -> dict[str, str]:
+    training = {**asdict(settings), "data": data.without_places(settings.data)}
     return {
         "data": settings.data.full_name,
         "network": settings.network.name,
@@ -358,7 +406,7 @@ def _notes(settings: TrainSettings) -> dict[str, str]:
         "alpha": repr(settings.loss.alpha),
         "epsilon": repr(settings.epsilon.target),
         "seed": str(settings.seed),
-        "training": json.dumps(asdict(settings), ensure_ascii=False),
+        "training": json.dumps(training, ensure_ascii=False),
     }
 
 
@@ -366,7 +414,7 @@ def _shape(trained: Trained | nn.Module, images: ImageSet | None) -> tuple[int, 
     if images is not None:
         return tuple(images.images.shape[1:])
     if isinstance(trained, Trained):
-        return data.info(trained.settings.data.full_name).shape
+        return trained.info.shape
     raise ConfigError("export", expected="input_shape or images", got="neither")
 
 

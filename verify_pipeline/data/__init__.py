@@ -30,6 +30,7 @@ from verify_pipeline.data.registry import (
     with_class_order,
 )
 from verify_pipeline.data.sets import (
+    IMAGE_AXES,
     Augmentation,
     ClassOrder,
     DataSetInfo,
@@ -37,19 +38,35 @@ from verify_pipeline.data.sets import (
     Split,
     split_validation,
 )
+from verify_pipeline.data.settings import (
+    PATHS,
+    AnyDataSettings,
+    DataSettings,
+    OwnDataSettings,
+    deciding,
+    is_own,
+    without_places,
+)
 
 __all__ = [
+    "IMAGE_AXES",
+    "PATHS",
+    "AnyDataSettings",
     "Augmentation",
     "BoxSet",
     "ClassOrder",
     "DataSetInfo",
+    "DataSettings",
     "ImageSet",
+    "OwnDataSettings",
     "Split",
     "augment",
     "boxes_from_arrays",
     "class_order",
+    "deciding",
     "from_arrays",
     "info",
+    "is_own",
     "knows",
     "load",
     "names",
@@ -57,4 +74,5 @@ __all__ = [
     "read_numbers",
     "split_validation",
     "with_class_order",
+    "without_places",
 ]

@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from verify_pipeline import data
 from verify_pipeline.data import DataSetInfo, ImageSet
 from verify_pipeline.errors import TrainingError
 from verify_pipeline.network import zoo
@@ -26,12 +25,14 @@ class Trained:
         metrics: one row per epoch: losses, accuracies, ε, α, seconds.
         settings: it was trained with.
         validation: the held-out images, if there were any.
+        info: of its images.
     """
 
     module: nn.Module
     metrics: list[dict[str, Any]]
     settings: TrainSettings
     validation: ImageSet | None
+    info: DataSetInfo
 
     def __repr__(self) -> str:
         network, loss = self.settings.network.name, self.settings.loss.name
@@ -57,7 +58,8 @@ def restore(folder: Path, info: DataSetInfo | None = None) -> Trained:
 
     Args:
         folder: of the training.
-        info: of its images; None: of the data set that its settings name.
+        info: of its images; None: as the checkpoint has it, or, in one of an older version, of the
+            data set that its settings name.
 
     Raises:
         TrainingError: there is no training, it is not finished, or its checkpoint is damaged.
@@ -94,11 +96,12 @@ def restore_so_far(folder: Path, info: DataSetInfo | None = None) -> Trained:
         raise TrainingError(
             f"checkpoint {folder}", expected="settings of this version", got=str(error)
         ) from None
-    module = fresh_network(settings.network, info or data.info(settings.data.full_name))
+    info = info or found.info or settings.data.information()
+    module = fresh_network(settings.network, info)
     try:
         module.load_state_dict(found.weights)
     except RuntimeError as error:
         raise TrainingError(
             f"checkpoint {folder}", expected="the weights of its network", got=str(error)
         ) from None
-    return Trained(module.eval(), found.progress.metrics, settings, None)
+    return Trained(module.eval(), found.progress.metrics, settings, None, info)
