@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -25,7 +24,7 @@ from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings, parse_indices
 from verify_pipeline.certify.tally import Summary
-from verify_pipeline.config import Recipe, checked, dump, load_recipe
+from verify_pipeline.config import Recipe, dump, load_recipe
 from verify_pipeline.conversions import NetworkLike, choose_device, network_of, settings_of
 from verify_pipeline.data import (
     BoxSet,
@@ -33,16 +32,15 @@ from verify_pipeline.data import (
     DataSettings,
     ImageSet,
     OwnDataSettings,
-    Split,
 )
 from verify_pipeline.engines import Setup
 from verify_pipeline.errors import ConfigError
-from verify_pipeline.onnx import ExportReport, Network
+from verify_pipeline.onnx import ExportReport
 from verify_pipeline.process_group import ALONE, ProcessGroup
 from verify_pipeline.ray_cluster import Cluster
 from verify_pipeline.reporting import noted_certification, noted_training, watched
 from verify_pipeline.reports import tabulate
-from verify_pipeline.run_folders import LEDGER, RECIPE, own_data
+from verify_pipeline.run_folders import LEDGER, RECIPE
 from verify_pipeline.training import Cascade, Trained, TrainObserver, TrainSettings, Until
 
 REAL_INPUTS = 256
@@ -164,99 +162,6 @@ def export_folder(
     images = chosen.images("test", data_root)
     path = folder / f"{name}.onnx" if path is None else path
     return export_onnx(trained, path, images=images, metadata={"recipe": name})
-
-
-@dataclass(frozen=True, eq=False)
-class Certification:
-    """What :func:`certify` is to be called with.
-
-    Attributes:
-        network: read from its file.
-        data: the data set.
-        settings: of the certification.
-    """
-
-    network: Network
-    data: DataSettings | OwnDataSettings
-    settings: CertifySettings
-
-    @property
-    def data_set(self) -> str:
-        """The data set's name."""
-        return self.data.full_name
-
-    def load_images(self, split: Split = "test", data_root: Path | None = None) -> ImageSet:
-        """One split of the data set."""
-        return self.data.images(split, data_root)
-
-
-def certification(
-    path: Path,
-    recipe: Recipe | None,
-    data_set: str | None,
-    options: Mapping[str, Any],
-    *,
-    needs_epsilon: bool = True,
-    check_parity: bool = True,
-    class_order: str | None = None,
-) -> Certification:
-    """Put together what is said in options, in a recipe, and in a network file's own notes.
-
-    Args:
-        path: of the ONNX file.
-        recipe: that stands in for what the options leave out; the file's notes come last.
-        data_set: by name.
-        options: fields of the settings, values as in YAML.
-        needs_epsilon: whether nothing else says how large the boxes are.
-        check_parity: whether the network as read is compared with onnxruntime.
-        class_order: ``sorted`` or ``published``, of the data set; None: as its name says.
-
-    Raises:
-        NetworkError: the file cannot be used.
-        ConfigError: nothing says which data set or which ε, or an option is not as it must be.
-    """
-    network = onnx.load_network(path, check_parity)
-    notes: dict[str, str | None] = {"data": None, "epsilon": None}
-    if "verify_pipeline" in network.metadata:  # other exporters mean other things by these words
-        notes |= network.metadata
-    chosen = _data_of(path, recipe, data_set, notes["data"])
-    base = {} if recipe is None else asdict(recipe.certify)
-    given = {**base, **options}
-    if not needs_epsilon:
-        given["epsilon"] = 0.0  # it is not looked at
-    if "epsilon" not in given and notes["epsilon"] is None:
-        raise ConfigError("epsilon", got="none", remedy="Give it with --epsilon, or a --recipe.")
-    settings = checked(CertifySettings, {"epsilon": notes["epsilon"], **given}, "options")
-    if class_order is not None:
-        chosen = DataSettings(name=data.with_class_order(chosen.full_name, class_order))
-    return Certification(network, chosen, settings)
-
-
-def _data_of(
-    path: Path, recipe: Recipe | None, named: str | None, noted: str | None
-) -> DataSettings | OwnDataSettings:
-    """The data set that an option, a recipe, or a network file's notes name, in this order.
-
-    Own files are found in the recipe, or in the one beside the network's file. A name that is
-    nothing's is left to whoever loads the images, as own arrays may have it.
-
-    Raises:
-        ConfigError: nothing names a data set, or the notes name one whose files nothing names.
-    """
-    if recipe is not None and named in (None, recipe.train.data.full_name):
-        return recipe.train.data
-    name = named or noted
-    if name is None:
-        raise ConfigError("data set", got="none", remedy="Name it with --data, or a --recipe.")
-    own = None if data.knows(name) else own_data([path.parent], name)
-    if own is None and named is None and not data.knows(name):
-        raise ConfigError(
-            f"data set {name!r}, which {path.name} was trained on",
-            expected=f"a {RECIPE} beside the file that says where its images are",
-            got="none",
-            remedy="Name the recipe with --recipe, or the images with --images and --labels.",
-        )
-    return own or DataSettings(name=name)
 
 
 def certify(
