@@ -70,7 +70,16 @@ SECTIONS = {
         "export_onnx",
         "ExportReport",
     ),
-    "Images": ("load_images", "load_arrays", "ImageSet", "BoxSet", "DataSetInfo"),
+    "Images": (
+        "load_images",
+        "load_arrays",
+        "images_of_dataset",
+        "ImageSet",
+        "BoxSet",
+        "DataSetInfo",
+        "DataSettings",
+        "OwnDataSettings",
+    ),
     "Certification of data sets": (
         "certify",
         "CertifySettings",

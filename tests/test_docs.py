@@ -24,6 +24,7 @@ from tests.documents import (
     ROOT,
     broken_links,
     commands,
+    fenced,
     missing_files,
     spans,
     text_of,
@@ -108,10 +109,13 @@ def test_commands_in_the_documents_are_understood(page: Path) -> None:
         if not arguments and [name] in written:
             continue  # a sentence about the command
         typed = known[name].make_context(name, shlex.split(" ".join(arguments))).params
-        if name in ("train", "run"):
-            recipe = typed["recipe"]
-            if f"file={recipe}" not in text_of(page):  # a file that the page itself shows
-                load_recipe(recipe, pairs_of(typed["overrides"]))
+        if name in ("train", "run") and typed["recipe"] not in _written_by(page):
+            load_recipe(typed["recipe"], pairs_of(typed["overrides"]))
+
+
+def _written_by(page: Path) -> set[str]:
+    """Recipes that a page writes before it uses them: the first line of a block is their name."""
+    return {block.splitlines()[0].removeprefix("# ") for block in fenced(page, "yaml")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)

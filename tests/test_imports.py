@@ -19,7 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         sweeps planning
         pipeline queries radius report_page
         run_evidence
-        reports status
+        certification reports status
         run_folders
         conversions
         config doctor

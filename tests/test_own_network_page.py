@@ -20,7 +20,7 @@ def test_the_page_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"(?ms)^```(\w+)(?: file=(\S+))?\n(.*?)^```$", text_of(PAGE))
+    blocks = re.findall(r"(?ms)^```(\w+)\n(?:# (\S+\.\w+)\n)?(.*?)^```$", text_of(PAGE))
     assert [language for language, *_ in blocks] == ["python", "yaml", "sh", "python", "python"]
     verified = []
     for language, name, block in blocks:

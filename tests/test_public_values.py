@@ -12,6 +12,7 @@ from verify_pipeline import api
 from verify_pipeline.certify.brackets import Bracket
 from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.records import Record, Run, RunInfo
+from verify_pipeline.data import info as info_of
 
 IMAGES = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2])
@@ -78,7 +79,9 @@ def values() -> dict[str, object]:
         "SweepResult": api.SweepResult(Path("out"), (sweep_run(),)),
         "SweepRun": sweep_run(),
         "Targeted": api.Targeted(LABELS),
-        "Trained": api.Trained(nn.Linear(16, 3), [{"epoch": 1}], recipe.train, None),
+        "Trained": api.Trained(
+            nn.Linear(16, 3), [{"epoch": 1}], recipe.train, None, info_of("digits")
+        ),
         "TuneResult": api.TuneResult(Path("out"), ("verified",), (tune_trial(),), {}, {}),
         "TuneTrial": tune_trial(),
         "Verdict": api.Verdict(api.Status.FALSIFIED, "attack", 0.1, counterexample=found),

@@ -46,9 +46,10 @@ A training loop of one's own takes its losses, attack and bounds from here::
 Another question than "does every image keep its class when each pixel changes by at most ε" is a
 :class:`Question`: other boxes, another specification, preprocessing before the network.
 
-Images of your own are an :class:`ImageSet`; a network from anywhere is an ONNX file of pixels in
-[0, 1]; a torch module becomes one with :func:`network_from_module`. (These functions are not in
-``verify_pipeline`` itself because ``verify_pipeline.certify`` is a package there.)
+Images of your own are an :class:`ImageSet`, from arrays, or from a data set of torch or Hugging
+Face by :func:`images_of_dataset` (docs/own-data.md); a network from anywhere is an ONNX file of
+pixels in [0, 1]; a torch module becomes one with :func:`network_from_module`. (These functions are
+not in ``verify_pipeline`` itself because ``verify_pipeline.certify`` is a package there.)
 docs/reference.md lists every name.
 """
 
@@ -72,7 +73,14 @@ from verify_pipeline.certify.stage_settings import (
 )
 from verify_pipeline.certify.tally import Summary, Tally
 from verify_pipeline.config import Recipe, load_recipe, recipe_names
-from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet
+from verify_pipeline.data import (
+    BoxSet,
+    DataSetInfo,
+    DataSettings,
+    ImageSet,
+    OwnDataSettings,
+    images_of_dataset,
+)
 from verify_pipeline.data import from_arrays as load_arrays
 from verify_pipeline.data import load as load_images
 from verify_pipeline.engines import Setup as AbcrownSetup
@@ -137,6 +145,7 @@ __all__ = [
     "Cluster",
     "Counterexample",
     "DataSetInfo",
+    "DataSettings",
     "Evidence",
     "ExportReport",
     "FewInputSettings",
@@ -153,6 +162,7 @@ __all__ = [
     "Network",
     "Outcome",
     "OutputBounds",
+    "OwnDataSettings",
     "PixelBalls",
     "Preprocessing",
     "ProcessGroup",
@@ -188,6 +198,7 @@ __all__ = [
     "front",
     "ibp_loss",
     "ibp_margins",
+    "images_of_dataset",
     "inline_svg",
     "joined",
     "load_arrays",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import typing
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -34,6 +35,12 @@ from verify_pipeline.strict_yaml import Document, KeyPath, parse, problems_error
 from verify_pipeline.training.settings import TrainSettings
 
 T = TypeVar("T")
+
+PATHS: tuple[KeyPath, ...] = (
+    ("train", "network", "file"),
+    *(("train", "data", *key) for key in data.PATHS),
+)
+"""Keys of a recipe that are paths of files."""
 
 
 def _file_name(text: str) -> str:
@@ -81,21 +88,25 @@ def load_recipe(source: Path | str, overrides: Mapping[str, str] | None = None) 
         overrides: values that replace the file's, YAML scalars or lists by dotted path, such as
             ``{"train.loss.alpha": "0.5"}``.
 
+    Relative paths in it count from the file's folder (those of ``overrides`` on a recipe by name:
+    from the working directory), and are absolute in the result.
+
     Raises:
         ConfigError: there is no such recipe, or something in it is wrong; all mistakes are listed.
     """
     path = find_recipe(source)
     document = parse(path)
     problems = list(document.problems)
+    base = Path() if _is_name(source) else path.parent
     value = document.value
     for key, text in (overrides or {}).items():
         document, wrong = _override(document, key, text)
         problems.extend(wrong)
     problems.extend(_unknown_names(document))
+    _make_paths_absolute(value, base)
     try:
-        context = {"folder": Path() if source in recipe_names() else path.parent}
         completed = _completed(value, path.stem)
-        recipe = TypeAdapter(Recipe).validate_python(completed, context=context)
+        recipe = TypeAdapter(Recipe).validate_python(completed)
     except ValidationError as error:
         told = (details for details in error.errors() if not _follows(details, value))
         problems.extend(_problem(Recipe, document, details) for details in told)
@@ -169,7 +180,7 @@ def find_recipe(source: Path | str) -> Path:
         ConfigError: no recipe of the package has this name; a path is not looked at.
     """
     text = str(source)
-    if isinstance(source, Path) or "/" in text or text.endswith((".yaml", ".yml")):
+    if not _is_name(source):
         return Path(source)
     names = recipe_names()
     if text not in names:
@@ -180,6 +191,40 @@ def find_recipe(source: Path | str) -> Path:
         )
     # The package is always installed as files: the path is a real one.
     return Path(str(resources.files("verify_pipeline") / "recipes" / f"{text}.yaml"))
+
+
+def _is_name(source: Path | str) -> bool:
+    """Whether this is a name out of :func:`recipe_names`, if it is right, and no path."""
+    text = str(source)
+    return isinstance(source, str) and "/" not in text and not text.endswith((".yaml", ".yml"))
+
+
+def recipe_text(source: Path | str) -> str:
+    """A recipe's text to be kept in another folder: as its file has it, but with absolute paths.
+
+    Raises:
+        ConfigError: there is no such recipe, or it cannot be read.
+    """
+    path = find_recipe(source)
+    document = parse(path)
+    if document.problems or not _make_paths_absolute(document.value, path.parent):
+        return path.read_text(encoding="utf-8")
+    return yaml.safe_dump(document.value, sort_keys=False, allow_unicode=True)
+
+
+def _make_paths_absolute(value: dict[str, Any], base: Path) -> bool:
+    """Let relative paths in a recipe's plain values count from a folder; whether there were any."""
+    found = False
+    for path in PATHS:
+        *inner, last = path
+        holder: Any = value
+        for part in inner:
+            holder = holder.get(part) if isinstance(holder, dict) else None
+        given = holder.get(last) if isinstance(holder, dict) else None
+        if isinstance(given, str) and given:
+            whole = os.path.abspath(base / Path(given).expanduser())
+            found, holder[last] = found or whole != given, whole
+    return found
 
 
 def _override(document: Document, key: str, text: str) -> tuple[Document, tuple[str, ...]]:
@@ -218,7 +263,7 @@ def _problem(cls: type, document: Document, details: Any) -> str:
         case "missing":
             return f"{where}: missing; this key is needed"
         case "unexpected_keyword_argument" | "extra_forbidden":
-            known = _keys_at(cls, path[:-1])
+            known = _keys_at(cls, details["loc"][:-1])
             return f"{where}: unknown key; expected {_one_of(str(path[-1]), known)}"
         case "value_error":
             return f"{where}: {details['ctx']['error']}"
@@ -239,20 +284,27 @@ def _keys(document: Document, location: KeyPath) -> KeyPath:
 
 
 def _keys_at(cls: Any, path: KeyPath) -> tuple[str, ...]:
-    """The keys that settings of a class may have at ``path``; items of a list are all alike."""
+    """The keys that settings of a class may have at a location as pydantic says it.
+
+    Items of a list are all alike; a member of a union is named in the location.
+    """
+    choices: list[Any] = [cls]
     for part in (part for part in path if isinstance(part, str)):
-        hint = typing.get_type_hints(cls).get(part)
-        choices = (hint, *typing.get_args(hint))
-        cls = next((each for each in choices if dataclasses.is_dataclass(each)), None)
-        if cls is None:
-            return ()
-    return tuple(field.name for field in dataclasses.fields(cls))
+        named = [each for each in choices if each.__name__ == part]
+        hints = typing.get_type_hints(choices[0]).get(part) if choices and not named else None
+        inside = [
+            each for each in (hints, *typing.get_args(hints)) if dataclasses.is_dataclass(each)
+        ]
+        choices = named or inside
+    return tuple(field.name for each in choices[:1] for field in dataclasses.fields(each))
 
 
 def _unknown_names(document: Document) -> Iterable[str]:
     """Names that the settings take as any text, because other layers define them."""
+    train = document.value.get("train")
+    chosen = train.get("data") if isinstance(train, dict) else None
     for path, known in (
-        (("train", "data", "name"), data.names()),
+        *([] if data.is_own(chosen) else [(("train", "data", "name"), data.names())]),
         (("train", "network", "name"), zoo.names()),
     ):
         name: Any = document.value
@@ -272,5 +324,16 @@ def _one_of(wrong: str, known: Iterable[str]) -> str:
 
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML text that :func:`load_recipe` reads back to an equal one."""
-    plain = TypeAdapter(dict[str, Any]).dump_python(dataclasses.asdict(recipe), mode="json")
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    return _as_yaml(dataclasses.asdict(recipe))
+
+
+def dump_for_others(recipe: Recipe) -> str:
+    """The recipe as YAML text to be published: of paths of own files, the last parts only."""
+    plain = dataclasses.asdict(recipe)
+    plain["train"]["data"] = data.without_places(recipe.train.data)
+    return _as_yaml(plain)
+
+
+def _as_yaml(plain: dict[str, Any]) -> str:
+    jsonable = TypeAdapter(dict[str, Any]).dump_python(plain, mode="json")
+    return yaml.safe_dump(jsonable, sort_keys=False, allow_unicode=True)

@@ -25,7 +25,7 @@ from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.run import certify_set
 from verify_pipeline.certify.settings import CertifySettings, parse_indices
 from verify_pipeline.certify.tally import Summary
-from verify_pipeline.config import Recipe, checked, dump, load_recipe
+from verify_pipeline.config import Recipe, dump, load_recipe
 from verify_pipeline.conversions import (
     NetworkLike,
     choose_device,
@@ -33,10 +33,16 @@ from verify_pipeline.conversions import (
     settings_of,
     training_of,
 )
-from verify_pipeline.data import BoxSet, DataSetInfo, ImageSet, Split
+from verify_pipeline.data import (
+    BoxSet,
+    DataSetInfo,
+    DataSettings,
+    ImageSet,
+    OwnDataSettings,
+)
 from verify_pipeline.engines import Setup
 from verify_pipeline.errors import ConfigError
-from verify_pipeline.onnx import ExportReport, Network
+from verify_pipeline.onnx import ExportReport
 from verify_pipeline.process_group import ALONE, ProcessGroup
 from verify_pipeline.ray_cluster import Cluster
 from verify_pipeline.reporting import noted_certification, noted_training, watched
@@ -71,7 +77,8 @@ def train(
         folder: for the checkpoint and metrics (and the recipe); a training begun there is
             continued. None: keep nothing.
         images: to train on; None: the training split of the data set that the settings name.
-        info: of the images, where they are not of a known data set.
+        info: of the images; None: as the settings' data says, or, where it names no known data set,
+            as the images themselves are.
         data_root: where the data set is looked for.
         device: ``auto``, ``cpu``, ``cuda``, …
         observer: is told of steps and epochs.
@@ -92,10 +99,11 @@ def train(
         group.shared(partial(check_folder, folder))
     recipe = settings if isinstance(settings, Recipe) else None
     settings = training_of(settings, images)
-    info = data.info(settings.data.full_name) if info is None else info
+    chosen = settings.data
+    if info is None:
+        info = group.in_turn(lambda: _information(chosen, images))
     if images is None:
-        name = settings.data.full_name
-        images = group.in_turn(lambda: data.load(name, "train", data_root))
+        images = group.in_turn(lambda: chosen.images("train", data_root))
     cascade = None if recipe is None else _cascade(recipe.certify, info, place)
     with (
         watched(progress and group.is_first, observer) as watching,
@@ -161,74 +169,13 @@ def export_folder(
         VerifyPipelineError: the training is missing or unfinished, or cannot be exported.
     """
     trained = training.restore(folder)
-    images = data.load(trained.settings.data.full_name, "test", data_root)
     kept = folder / RECIPE
-    name = load_recipe(kept).name if kept.is_file() else "network"
+    recipe = load_recipe(kept) if kept.is_file() else None
+    name = "network" if recipe is None else recipe.name
+    chosen = trained.settings.data if recipe is None else recipe.train.data
+    images = chosen.images("test", data_root)
     path = folder / f"{name}.onnx" if path is None else path
     return export_onnx(trained, path, images=images, metadata={"recipe": name})
-
-
-@dataclass(frozen=True, eq=False)
-class Certification:
-    """What :func:`certify` is to be called with.
-
-    Attributes:
-        network: read from its file.
-        data_set: name of the data set.
-        settings: of the certification.
-    """
-
-    network: Network
-    data_set: str
-    settings: CertifySettings
-
-    def load_images(self, split: Split = "test", data_root: Path | None = None) -> ImageSet:
-        """One split of the data set."""
-        return data.load(self.data_set, split, data_root)
-
-
-def certification(
-    path: Path,
-    recipe: Recipe | None,
-    data_set: str | None,
-    options: Mapping[str, Any],
-    *,
-    needs_epsilon: bool = True,
-    check_parity: bool = True,
-    class_order: str | None = None,
-) -> Certification:
-    """Put together what is said in options, in a recipe, and in a network file's own notes.
-
-    Args:
-        path: of the ONNX file.
-        recipe: that stands in for what the options leave out; the file's notes come last.
-        data_set: by name.
-        options: fields of the settings, values as in YAML.
-        needs_epsilon: whether nothing else says how large the boxes are.
-        check_parity: whether the network as read is compared with onnxruntime.
-        class_order: ``sorted`` or ``published``, of the data set; None: as its name says.
-
-    Raises:
-        NetworkError: the file cannot be used.
-        ConfigError: nothing says which data set or which ε, or an option is not as it must be.
-    """
-    network = onnx.load_network(path, check_parity)
-    notes: dict[str, str | None] = {"data": None, "epsilon": None}
-    if "verify_pipeline" in network.metadata:  # other exporters mean other things by these words
-        notes |= network.metadata
-    if recipe is not None:
-        notes |= {"data": recipe.train.data.full_name}
-    data_set = data_set or notes["data"]
-    if data_set is None:
-        raise ConfigError("data set", got="none", remedy="Name it with --data, or a --recipe.")
-    base = {} if recipe is None else asdict(recipe.certify)
-    given = {**base, **options}
-    if not needs_epsilon:
-        given["epsilon"] = 0.0  # it is not looked at
-    if "epsilon" not in given and notes["epsilon"] is None:
-        raise ConfigError("epsilon", got="none", remedy="Give it with --epsilon, or a --recipe.")
-    settings = checked(CertifySettings, {"epsilon": notes["epsilon"], **given}, "options")
-    return Certification(network, data.with_class_order(data_set, class_order), settings)
 
 
 def certify(
@@ -329,7 +276,7 @@ def run(
     Raises:
         VerifyPipelineError: something in the recipe, the data or the folder is not as it must be.
     """
-    test = data.load(recipe.train.data.full_name, "test", data_root)
+    test = recipe.train.data.images("test", data_root)
     check_certification(recipe.certify, len(test))
     path = folder / f"{recipe.name}.onnx"
     with watched(progress, train_observer, certify_observer) as watching:
@@ -363,7 +310,14 @@ def _cascade(settings: CertifySettings, info: DataSetInfo, device: torch.device)
     return cascade
 
 
+def _information(chosen: DataSettings | OwnDataSettings, images: ImageSet | None) -> DataSetInfo:
+    """What is known of the images of a training."""
+    is_known = data.is_own(chosen) or data.knows(chosen.full_name)
+    return chosen.information() if images is None or is_known else DataSetInfo.of(images)
+
+
 def _notes(settings: TrainSettings) -> dict[str, str]:
+    training = {**asdict(settings), "data": data.without_places(settings.data)}
     return {
         "data": settings.data.full_name,
         "network": settings.network.label,
@@ -371,7 +325,7 @@ def _notes(settings: TrainSettings) -> dict[str, str]:
         "alpha": repr(settings.loss.alpha),
         "epsilon": repr(settings.epsilon.target),
         "seed": str(settings.seed),
-        "training": json.dumps(asdict(settings), ensure_ascii=False),
+        "training": json.dumps(training, ensure_ascii=False),
     }
 
 
@@ -379,7 +333,7 @@ def _shape(trained: Trained | nn.Module, images: ImageSet | None) -> tuple[int, 
     if images is not None:
         return tuple(images.images.shape[1:])
     if isinstance(trained, Trained):
-        return data.info(trained.settings.data.full_name).shape
+        return trained.info.shape
     raise ConfigError("export", expected="input_shape or images", got="neither")
 
 

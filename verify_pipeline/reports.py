@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from verify_pipeline import data, onnx
+from verify_pipeline import onnx
 from verify_pipeline.atomic_write import check_folder, write_all
 from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.ledger import Ledger
@@ -15,7 +15,6 @@ from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.certify.questions import AskedQuestion, Question, ask, question_of
 from verify_pipeline.certify.recheck import Rechecked, recheck
 from verify_pipeline.certify.records import Run, RunInfo
-from verify_pipeline.certify.run_images import images_of
 from verify_pipeline.certify.settings import parse_indices, plan
 from verify_pipeline.certify.specifications import MARGINS
 from verify_pipeline.certify.tally import Summary, summaries, together
@@ -25,7 +24,7 @@ from verify_pipeline.errors import ConfigError, LedgerError
 from verify_pipeline.onnx import Network
 from verify_pipeline.reporting import Layout, model_card, write_table
 from verify_pipeline.reporting.cells import PLAIN
-from verify_pipeline.run_folders import LEDGER, RECIPE, Begun, read_begun
+from verify_pipeline.run_folders import LEDGER, RECIPE, Begun, images_of_run, read_begun
 
 
 def read_ledgers(paths: Sequence[Path]) -> list[Summary]:
@@ -114,7 +113,7 @@ def recheck_ledger(
         for info in book.runs():
             if info.run.network != network.digest:
                 continue
-            chosen = images_of(info.run, data_root, images)
+            chosen = images_of_run(info.run, [ledger.parent], data_root, images)
             asked = None if chosen is None else _asked(network, chosen, info, question)
             if asked is None:
                 found.append(Evidence(info, None))
@@ -227,7 +226,7 @@ def _of_recipe(begun: Begun, network: Network, folder: Path, data_root: Path | N
     )
     held = {result.info.run: result for result in read_ledgers([folder / LEDGER])}
     result = held.get(run)
-    count = len(data.load(run.data_set, "test", data_root))
+    count = len(recipe.train.data.images("test", data_root))
     wanted = Extent.of(parse_indices(recipe.certify.indices, count))
     if result is not None and result.complete and result.decided.covers(wanted):
         return result

@@ -14,18 +14,25 @@ from verify_pipeline import data, onnx
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.questions import AskedQuestion, ask, question_of
 from verify_pipeline.certify.records import Record, RunInfo
-from verify_pipeline.certify.run_images import images_of, pixels_of
+from verify_pipeline.certify.run_images import pixels_of
 from verify_pipeline.certify.specifications import MARGINS
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.certify.threats import threats
-from verify_pipeline.config import load_recipe
+from verify_pipeline.config import dump_for_others, load_recipe
 from verify_pipeline.conversions import choose_device
-from verify_pipeline.data import BoxSet, ImageSet
+from verify_pipeline.data import BoxSet, DataSettings, ImageSet
 from verify_pipeline.errors import ConfigError, DataError, VerifyPipelineError
 from verify_pipeline.page import ClassNames, Gallery, RunEvidence
 from verify_pipeline.problem import Counterexample, Status
 from verify_pipeline.reporting.pictures import pictures_of
-from verify_pipeline.run_folders import LEDGER, RECIPE, Begun, read_begun
+from verify_pipeline.run_folders import (
+    LEDGER,
+    RECIPE,
+    Begun,
+    images_of_run,
+    own_data,
+    read_begun,
+)
 
 EXAMINED = 256
 """Open images, at most, whose margins are bounded to tell which class threatens them."""
@@ -93,7 +100,7 @@ def evidence_of(summary: Summary, gallery: Gallery, sources: Sources) -> RunEvid
         pixels,
         outputs,
         tuple(dict.fromkeys(found.missing)),
-        ClassNames(sources.class_names or _class_names(summary.info.run.data_set)),
+        ClassNames(found.class_names()),
         commands,
         recipe,
         folder,
@@ -118,6 +125,23 @@ class _Finder:
     def info(self) -> RunInfo:
         """The run."""
         return self.summary.info
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Those of the ledgers."""
+        return tuple(dict.fromkeys(path.parent for path in self.sources.ledgers))
+
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes; empty where they are not found."""
+        name = self.info.run.data_set
+        if self.sources.class_names:
+            return self.sources.class_names
+        try:
+            chosen = None if data.knows(name) else own_data(self.folders, name)
+            known = chosen or DataSettings(name=name)
+            return known.information().class_names
+        except VerifyPipelineError:  # no known data set, or its files are gone
+            return ()
 
     def counterexamples(self, gallery: Gallery) -> tuple[dict[int, int], dict[int, Counterexample]]:
         """Classes at all counterexamples, and the counterexamples that are shown."""
@@ -154,13 +178,16 @@ class _Finder:
         """The run's images; None: they are not found."""
         run = self.info.run
         try:
-            found = images_of(run, self.sources.data_root, self.sources.images, download=False)
+            found = images_of_run(
+                run,
+                self.folders,
+                self.sources.data_root,
+                self.sources.images,
+                download=False,
+            )
         except VerifyPipelineError as error:
             # only the name: the message has paths of this machine, and a page is published
-            self.missing.append(
-                f"There are no pictures, as the images are not found: {error.what}. When the page "
-                "is made, --data-root or VERIFY_PIPELINE_DATA names their folder."
-            )
+            self.missing.append(_not_found(run.data_set, error))
             return None
         if found is None:
             self.missing.append(
@@ -218,7 +245,7 @@ class _Finder:
         return asked
 
     def _network(self) -> Path | None:
-        for folder in dict.fromkeys(path.parent for path in self.sources.ledgers):
+        for folder in self.folders:
             for path in sorted(folder.glob("*.onnx")):
                 if hashlib.sha256(path.read_bytes()).hexdigest() == self.info.run.network:
                     return path
@@ -252,13 +279,13 @@ class _Finder:
     def begun(self) -> tuple[Path | None, Mapping[str, str], str]:
         """The folder of the run's training, its command, and its recipe, where they are known."""
         name = self.info.notes.get("recipe", "")
-        for folder in dict.fromkeys(path.parent for path in self.sources.ledgers):
+        for folder in self.folders:
             if not (folder / RECIPE).is_file() or not (folder / f"{name}.onnx").is_file():
                 continue
             if self._network() != folder / f"{name}.onnx":
                 continue
             recipe, kept = load_recipe(folder / RECIPE), read_begun(folder)
-            text = (folder / RECIPE).read_text(encoding="utf-8")
+            text = dump_for_others(recipe)
             if kept is None:
                 return folder, {}, text
             begun = Begun(recipe, kept["source"], kept["set"], kept["device"])
@@ -267,9 +294,17 @@ class _Finder:
         return None, {}, ""
 
 
-def _class_names(data_set: str) -> tuple[str, ...]:
-    """The names of a known data set's classes; empty where they have none."""
-    return data.info(data_set).class_names if data.knows(data_set) else ()
+def _not_found(data_set: str, error: VerifyPipelineError) -> str:
+    """A sentence on images that are not found, without a path of this machine."""
+    if data.knows(data_set):
+        return (
+            f"There are no pictures, as the images are not found: {error.what}. When the page is "
+            "made, --data-root or VERIFY_PIPELINE_DATA names their folder."
+        )
+    return (
+        f"There are no pictures, as the images of {data_set} are not where the recipe beside the "
+        "ledger says."
+    )
 
 
 def _answer(found: Counterexample, label: int) -> int:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from verify_pipeline import strict_json
 from verify_pipeline.atomic_write import write_whole
+from verify_pipeline.certify.records import Run
+from verify_pipeline.certify.run_images import images_of
 from verify_pipeline.config import Recipe, load_recipe
+from verify_pipeline.data import BoxSet, ImageSet, OwnDataSettings, Split
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.training.checkpoint import STATE
 from verify_pipeline.training.observer import Silent
@@ -26,6 +29,48 @@ RECIPE, LEDGER, BEGUN = "recipe.yaml", "ledger.sqlite", "begun.json"
 RADII = "radius.sqlite"
 """Name of the ledger that a search for radii writes beside a network. At most ε it asks only some
 of the images. So its runs stay unfinished, and would disturb tables of the other ledger."""
+
+
+def own_data(folders: Iterable[Path], name: str) -> OwnDataSettings | None:
+    """The own data set of this name that a recipe in one of the folders is about.
+
+    Raises:
+        ConfigError: a recipe there is damaged.
+    """
+    for folder in dict.fromkeys(folders):
+        if not (folder / RECIPE).is_file():
+            continue
+        chosen = load_recipe(folder / RECIPE).train.data
+        if isinstance(chosen, OwnDataSettings) and chosen.full_name == name:
+            return chosen
+    return None
+
+
+def images_of_run(
+    run: Run,
+    folders: Iterable[Path],
+    data_root: Path | None,
+    given: ImageSet | BoxSet | None = None,
+    download: bool = True,
+) -> ImageSet | BoxSet | None:
+    """The images of a ledger's run: see ``run_images.images_of``; those of own files, too.
+
+    Args:
+        run: as the ledger has it.
+        folders: in which recipes may say where own files are: those of the ledgers.
+        data_root: where data sets are looked for.
+        given: images that the caller has.
+        download: whether what is missing may be downloaded.
+
+    Raises:
+        DataError: files are missing or damaged.
+        ConfigError: a recipe there is damaged.
+    """
+    found = images_of(run, data_root, given, download)
+    if found is not None or run.split not in get_args(Split):
+        return found
+    own = own_data(folders, run.data_set)
+    return None if own is None else own.images(cast("Split", run.split))
 
 
 @dataclass(frozen=True)

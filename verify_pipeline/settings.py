@@ -15,10 +15,9 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
-from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import BeforeValidator, ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -72,14 +71,3 @@ Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST_COUNT)]
 PositiveCount = Annotated[int, Field(strict=True, ge=1, le=LARGEST_COUNT)]
 Switch = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
-
-
-def _resolved(text: str, info: ValidationInfo) -> str:
-    """An absolute path; a relative one starts at the folder of the file that names it."""
-    folder = (info.context or {}).get("folder", Path())
-    return str((folder / Path(text).expanduser()).absolute())
-
-
-FilePath = Annotated[Text, AfterValidator(_resolved)]
-"""A path. ``context={"folder": …}`` of the validation says where relative ones start; without it,
-they start at the current folder."""

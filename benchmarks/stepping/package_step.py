@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from stepping.subject import Subject
 from verify_pipeline import losses
+from verify_pipeline.data import DataSettings
 from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.training.settings import (
-    DataSettings,
     EpsilonSettings,
     LossName,
     LossSettings,

@@ -12,8 +12,8 @@ from PIL import Image
 from verify_pipeline import data
 from verify_pipeline.config import load_recipe
 from verify_pipeline.data.imagenet64 import alphabetical_places
+from verify_pipeline.data.settings import DataSettings
 from verify_pipeline.errors import ConfigError
-from verify_pipeline.training.settings import DataSettings
 
 WORDNET_IDS = [f"n{(37 * k) % 1000:08d}" for k in range(200)]
 

@@ -20,6 +20,20 @@ FACTS = {
         (0.2023, 0.1994, 0.2010),
         Augmentation(flip=True, padding=2, mode="edge"),
     ),
+    "svhn": (
+        (3, 32, 32),
+        10,
+        (0.4377, 0.4438, 0.4728),
+        (0.1980, 0.2010, 0.1970),
+        Augmentation(flip=False, padding=2, mode="edge"),
+    ),
+    "gtsrb": (
+        (3, 32, 32),
+        43,
+        (0.3403, 0.3121, 0.3214),
+        (0.2724, 0.2608, 0.2669),
+        Augmentation(flip=False, padding=2, mode="edge"),
+    ),
     "tinyimagenet": (
         (3, 64, 64),
         200,
@@ -51,8 +65,8 @@ def test_info_is_as_published(name: str) -> None:
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     for ask in (info, load):
-        with pytest.raises(ConfigError, match=r"digits, mnist.*got 'svhn'"):
-            ask("svhn")
+        with pytest.raises(ConfigError, match=r"digits, mnist.*got 'stl10'"):
+            ask("stl10")
     with pytest.raises(ConfigError, match="train or test; got 'val'"):
         load("digits", "val")  # type: ignore[arg-type]
 

@@ -145,7 +145,7 @@ def _of_images(
     common: _Common,
 ) -> tuple[list[Pair], dict[str, str]]:
     """Run both engines on the images that cheap stages leave open."""
-    from verify_pipeline import pipeline
+    from verify_pipeline import certification
     from verify_pipeline.certify.settings import plan
     from verify_pipeline.conversions import choose_device
     from verify_pipeline.engines.crosscheck import Job, crosscheck_images
@@ -168,7 +168,7 @@ def _of_images(
         search=common.tried.search,
     )
     name = pictures.data if own is None else own.name
-    asked = pipeline.certification(
+    asked = certification.certification(
         network,
         None,
         name,

@@ -14,9 +14,9 @@ from verify_pipeline.cli.options import Shown
 from verify_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from verify_pipeline.certification import Certification
     from verify_pipeline.certify.questions import Question
     from verify_pipeline.data import BoxSet, ImageSet
-    from verify_pipeline.pipeline import Certification
     from verify_pipeline.planning.certification import CertificationForecast
     from verify_pipeline.planning.sampling import Tell
 

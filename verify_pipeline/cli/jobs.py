@@ -9,7 +9,7 @@ from verify_pipeline.cli.arguments import certify_fields, recipe_of
 from verify_pipeline.cli.options import TriedOptions
 
 if TYPE_CHECKING:
-    from verify_pipeline.pipeline import Certification
+    from verify_pipeline.certification import Certification
 
 
 def certification_of(
@@ -32,9 +32,9 @@ def certification_of(
         NetworkError: the file cannot be used.
         ConfigError: nothing says which data set or which ε, or an option is not as it must be.
     """
-    from verify_pipeline import pipeline
+    from verify_pipeline import certification
 
-    return pipeline.certification(
+    return certification.certification(
         network,
         None if tried.recipe is None else recipe_of(tried.recipe, None),
         data[0],

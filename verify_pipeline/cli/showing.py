@@ -100,7 +100,7 @@ def show(
     with Ledger.existing(ledger) as book:
         rows = image_rows(book, image, RunChoice(shown.run, _epsilon(shown.epsilon)))
     if len(rows) == 1:
-        _show_one(rows[0], shown, png)
+        _show_one(ledger, rows[0], shown, png)
         return
     of_one_run = {
         "--network": shown.network,
@@ -139,7 +139,7 @@ def _epsilon(text: str | None) -> float | None:
         raise ConfigError(f"--epsilon: {error}") from None
 
 
-def _show_one(row: ImageRow, shown: ShownRun, png: Path | None) -> None:
+def _show_one(ledger: Path, row: ImageRow, shown: ShownRun, png: Path | None) -> None:
     """Print a row in full; draw it if a file is named."""
     from verify_pipeline import onnx
     from verify_pipeline.reporting.image_details import change_of, outputs_at
@@ -152,7 +152,7 @@ def _show_one(row: ImageRow, shown: ShownRun, png: Path | None) -> None:
 
     pixels, problem = None, ""
     try:
-        pixels = _pixels(row, shown, download=png is not None)
+        pixels = _pixels(ledger, row, shown, download=png is not None)
     except DataError as error:
         if png is not None or shown.data_root is not None or shown.images is not None:
             raise
@@ -185,17 +185,18 @@ def _show_one(row: ImageRow, shown: ShownRun, png: Path | None) -> None:
             typer.echo(f"wrote {path}")
 
 
-def _pixels(row: ImageRow, shown: ShownRun, download: bool) -> Tensor:
+def _pixels(ledger: Path, row: ImageRow, shown: ShownRun, download: bool) -> Tensor:
     """The image's pixels ``*X``.
 
     Raises:
         DataError: they are not found, or are another image's.
     """
-    from verify_pipeline.certify.run_images import images_of, pixels_of
+    from verify_pipeline.certify.run_images import pixels_of
     from verify_pipeline.data import ImageSet
+    from verify_pipeline.run_folders import images_of_run
 
-    run = row.info.run
-    found = images_of(run, shown.data_root, _own_images(row, shown), download)
+    run, own = row.info.run, _own_images(row, shown)
+    found = images_of_run(run, [ledger.parent], shown.data_root, own, download)
     if found is None:
         raise DataError(
             f"images {run.data_set} {run.split}",

@@ -105,6 +105,38 @@ def open_files(path: Path, landmark: str) -> Iterator[Files]:
         yield FolderFiles(path.parent) if readers is None else _around(path, readers, landmark)
 
 
+@contextlib.contextmanager
+def open_folder(path: Path, folder: str) -> Iterator[Files]:
+    """The files of a folder by its name; names of files count from it.
+
+    Args:
+        path: the folder that it is in, or a zip or tar archive that holds it at any depth.
+        folder: such as ``Final_Test/Images``; empty: the whole.
+
+    Raises:
+        DataError: the archive is damaged or does not hold the folder.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            readers = None if path.is_dir() else _members(path, stack)
+        except DAMAGED as error:
+            raise unreadable(path, error) from error
+        if readers is None:
+            yield FolderFiles(path / folder)
+            return
+        inside = f"{folder}/" if folder else ""
+        start = next((at for name in readers if (at := _start(name, inside)) is not None), None)
+        if start is None:
+            raise _absent(path, inside)
+        yield _below(path, readers, start)
+
+
+def _start(name: str, folder: str) -> str | None:
+    """A path up to a folder in it; None: it is not below the folder."""
+    place = f"/{name}".find(f"/{folder}")
+    return None if place < 0 else name[: place + len(folder)]
+
+
 def unreadable(path: Path, error: BaseException) -> DataError:
     """The error for an existing file that cannot be read."""
     return DataError(
@@ -142,12 +174,17 @@ def _around(path: Path, readers: dict[str, Callable[[], bytes]], landmark: str) 
     base = next((PurePosixPath(n).parent for n in readers if n.split("/")[-1] == landmark), None)
     if base is None:
         raise _absent(path, landmark)
+    return _below(path, readers, "" if base == PurePosixPath(".") else f"{base.as_posix()}/")
+
+
+def _below(path: Path, readers: Mapping[str, Callable[[], bytes]], start: str) -> ArchiveFiles:
+    """The members whose names begin so, without this beginning."""
     inside: dict[str, Callable[[], bytes]] = {}
     folders: dict[str, list[str]] = {}
-    start = 0 if base == PurePosixPath(".") else len(base.as_posix()) + 1
     for name, reader in readers.items():
-        if start == 0 or name.startswith(base.as_posix() + "/"):
-            folder, _, last = name[start:].rpartition("/")
-            inside[name[start:]] = reader
+        if name.startswith(start):
+            relative = name[len(start) :]
+            folder, _, last = relative.rpartition("/")
+            inside[relative] = reader
             folders.setdefault(folder, []).append(last)
     return ArchiveFiles(path, inside, folders)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -116,17 +118,33 @@ def read_array(path: Path) -> np.ndarray:
     Raises:
         DataError: there is no such file, or it holds something else (also an array of objects).
     """
+    with _array_file(path), path.open("rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+@contextmanager
+def _array_file(path: Path) -> Iterator[None]:
+    """What goes wrong while a ``.npy`` file is read, as an error that names it."""
     if not path.is_file():
         raise DataError(str(path), expected="a .npy file", got="no file", remedy="Check the path.")
     try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
+        yield
     except _UNREADABLE as error:
         raise DataError(
             str(path),
             expected="an array of numbers saved with numpy.save",
             got=f"{type(error).__name__}: {error}",
         ) from error
+
+
+def array_shape(path: Path) -> tuple[int, ...]:
+    """The shape of the array in a ``.npy`` file, whose values are not read.
+
+    Raises:
+        DataError: as :func:`read_array`.
+    """
+    with _array_file(path):
+        return tuple(np.lib.format.open_memmap(path, mode="r").shape)
 
 
 def read_member(path: Path, name: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from verify_pipeline.data import cifar10, digits, idx, imagenet64, tinyimagenet
+from verify_pipeline.data import cifar10, digits, gtsrb, idx, imagenet64, svhn, tinyimagenet
 from verify_pipeline.data.files import Store, open_store
 from verify_pipeline.data.sets import ClassOrder, DataSetInfo, ImageSet, Split
 from verify_pipeline.errors import ConfigError
@@ -26,6 +26,8 @@ _READERS: dict[str, tuple[DataSetInfo, Reader]] = {
         (idx.MNIST.info, idx.MNIST.read),
         (idx.FASHION_MNIST.info, idx.FASHION_MNIST.read),
         (cifar10.INFO, cifar10.read),
+        (svhn.INFO, svhn.read),
+        (gtsrb.INFO, gtsrb.read),
         (tinyimagenet.INFO, tinyimagenet.read),
         (imagenet64.INFO, imagenet64.read),
     )

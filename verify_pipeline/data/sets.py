@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor
 from verify_pipeline.errors import DataError
 
 Split = Literal["train", "test"]
+
+IMAGE_AXES = 3
+"""Axes ``C x H x W`` of an image; a vector has one."""
 
 ClassOrder = Literal["sorted", "published"]
 """How classes of WordNet ids are numbered: by the ids in alphabetical order, as torchvision numbers
@@ -66,12 +69,12 @@ class DataSetInfo:
 
     Attributes:
         name: as in recipes and on the command line.
-        shape: ``(C, H, W)``, each at least 1.
+        shape: ``(C, H, W)`` of images or ``(D,)`` of vectors, each at least 1.
         classes: number of classes, at least 2.
-        mean: per channel or one for all, of pixels in [0, 1]; what a network's first layer
-            subtracts.
+        mean: per channel (of vectors: per number) or one for all, of pixels in [0, 1]; what a
+            network's first layer subtracts.
         std: as many, > 0, of pixels in [0, 1]; what it then divides by.
-        augmentation: the standard one for training.
+        augmentation: the standard one for training; vectors have none.
         class_names: one for each class, in order; empty: classes have numbers only.
 
     Raises:
@@ -79,7 +82,7 @@ class DataSetInfo:
     """
 
     name: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -88,10 +91,17 @@ class DataSetInfo:
 
     def __post_init__(self) -> None:
         where = f"data set information of {self.name}"
-        several = isinstance(self.shape, tuple | list)
-        if not (several and len(self.shape) == 3 and all(_is_count(n, 1) for n in self.shape)):
+        several = isinstance(self.shape, tuple | list) and len(self.shape) in (1, IMAGE_AXES)
+        if not (several and all(_is_count(n, 1) for n in self.shape)):
             raise DataError(
-                where, expected="a shape (C, H, W), each at least 1", got=repr(self.shape)
+                where, expected="a shape (C, H, W) or (D,), each at least 1", got=repr(self.shape)
+            )
+        if len(self.shape) != IMAGE_AXES and self.augmentation != Augmentation():
+            raise DataError(
+                where,
+                expected="no augmentation of vectors",
+                got=repr(self.augmentation),
+                remedy="Flips and crops are of images C x H x W.",
             )
         if not _is_count(self.classes, 2):
             raise DataError(where, expected="at least 2 classes", got=repr(self.classes))
@@ -106,12 +116,25 @@ class DataSetInfo:
         if not all(value > 0 for value in self.std):
             raise DataError(where, expected="a std > 0 in each channel", got=repr(self.std))
 
+    @staticmethod
+    def of(images: ImageSet) -> DataSetInfo:
+        """What the images themselves say: pixels stay as they are, and nothing is augmented.
+
+        Raises:
+            DataError: there is one class only, or another shape than images or vectors have.
+        """
+        names = images.class_names
+        return DataSetInfo(
+            images.name, images.shape, images.classes, (0.0,), (1.0,), class_names=names
+        )
+
     def _check_each(self, where: str, what: str, values: Sequence[float]) -> None:
         channels = self.shape[0]
         if not _are_finite(values) or len(values) not in (1, channels):
+            each = "channel" if len(self.shape) == IMAGE_AXES else "number of a vector"
             raise DataError(
                 where,
-                expected=f"a {what} of {channels} finite numbers, one for each channel",
+                expected=f"a {what} of {channels} finite numbers, one for each {each}, or of one",
                 got=repr(values),
             )
 
@@ -143,6 +166,7 @@ class ImageSet:
             float64 in [0, 1].
         labels: ``N`` int64, in ``[0, classes)``.
         classes: number of classes.
+        class_names: one for each class, in order; empty: classes have numbers only.
 
     Raises:
         DataError: wrong shapes or types, a NaN, a pixel outside [0, 1], a label out of range.
@@ -153,6 +177,7 @@ class ImageSet:
     images: Tensor
     labels: Tensor
     classes: int
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"{self.name} ({self.split})"
@@ -204,15 +229,11 @@ class ImageSet:
 
     def subset(self, indices: Tensor | slice) -> ImageSet:
         """The images at ``indices``, in that order."""
-        return ImageSet(
-            self.name, self.split, self.images[indices], self.labels[indices], self.classes
-        )
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
 
     def to(self, device: torch.device | str) -> ImageSet:
         """The same set with its tensors on another device."""
-        return ImageSet(
-            self.name, self.split, self.images.to(device), self.labels.to(device), self.classes
-        )
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 def split_validation(images: ImageSet, count: int, seed: int) -> tuple[ImageSet, ImageSet]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from verify_pipeline import data, onnx, training
+from verify_pipeline import onnx, training
 from verify_pipeline.certify.job_plan import LEAST_SAMPLE, Sample
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.run import ask_settings
@@ -204,10 +204,10 @@ def plan_recipe(
     """
     if not 0 < seconds < math.inf:
         raise ConfigError("--measure", expected="seconds > 0", got=str(seconds))
-    place, name = choose_device(device), recipe.train.data.full_name
-    test = data.load(name, "test", data_root)
+    place, source = choose_device(device), recipe.train.data
+    test = source.images("test", data_root)
     check_certification(recipe.certify, len(test))
-    chosen, info = data.load(name, "train", data_root), data.info(name)
+    chosen, info = source.images("train", data_root), source.information()
     network, epochs = (None, None) if like is None else _network_like(recipe, like, info)
     if network is not None:
         ask_settings(network, test, recipe.certify, Question())

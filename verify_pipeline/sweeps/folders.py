@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from verify_pipeline import strict_json
+from verify_pipeline import config, strict_json
 from verify_pipeline.atomic_write import write_all, write_whole
-from verify_pipeline.config import Recipe, dump, find_recipe
+from verify_pipeline.config import Recipe, dump
 from verify_pipeline.errors import ConfigError, StudyError
 from verify_pipeline.run_folders import RECIPE
 
@@ -33,13 +33,7 @@ def recipe_text(source: Path | str | Recipe) -> str:
     """
     if isinstance(source, Recipe):
         return dump(source)
-    path = find_recipe(source)
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(str(path), expected="a YAML file", got="no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), expected="a readable UTF-8 file", got=str(error)) from None
+    return config.recipe_text(source)
 
 
 @contextmanager

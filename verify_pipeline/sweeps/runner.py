@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
-from verify_pipeline import data, pipeline, reports, strict_json
+from verify_pipeline import pipeline, reports, strict_json
 from verify_pipeline.atomic_write import check_folder, write_whole
 from verify_pipeline.config import Recipe, load_recipe
 from verify_pipeline.conversions import choose_device
+from verify_pipeline.data import DataSettings, OwnDataSettings, Split
 from verify_pipeline.errors import ConfigError, StudyError
 from verify_pipeline.run_folders import RECIPE
 from verify_pipeline.sweeps import folders
@@ -170,12 +172,15 @@ def check_sweep(request: SweepRequest, folder: Path, machine: Machine) -> SweepP
 
 def _check_data(made: SweepPlan, data_root: Path | None) -> None:
     """Refuse, before the first of many processes, what each of them would refuse."""
-    names = {recipe.train.data.full_name for recipe in made.recipes.values()}
-    sizes = {name: len(data.load(name, "test", data_root)) for name in names}
-    trained = {name: len(data.load(name, "train", data_root)) for name in names}
+    sizes: dict[DataSettings | OwnDataSettings, tuple[int, int]] = {}
     for recipe in made.recipes.values():
-        check_held_out(recipe, trained[recipe.train.data.full_name])
-        pipeline.check_certification(recipe.certify, sizes[recipe.train.data.full_name])
+        chosen = replace(recipe.train.data, validation=0, augment=True)
+        if chosen not in sizes:
+            train, test = (chosen.images(split, data_root) for split in get_args(Split))
+            sizes[chosen] = len(train), len(test)
+        images, test_images = sizes[chosen]
+        check_held_out(recipe, images)
+        pipeline.check_certification(recipe.certify, test_images)
 
 
 def _keep(made: SweepPlan, folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ConfigDict, SkipValidation, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from verify_pipeline import data, pipeline
+from verify_pipeline import pipeline
 from verify_pipeline.config import Recipe, load_recipe
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.settings import Count
@@ -161,8 +161,8 @@ def check_held_out(recipe: Recipe, images: int) -> None:
 def _held_out(recipe: Recipe, data_root: Path | None) -> tuple[dict[str, str], tuple[str, ...]]:
     """Held-out images for a recipe that has none, and a note that says so."""
     train = recipe.train
-    images = data.load(train.data.full_name, "train", data_root)
-    test = data.load(train.data.full_name, "test", data_root)
+    images = train.data.images("train", data_root)
+    test = train.data.images("test", data_root)
     pipeline.check_certification(recipe.certify, len(test))
     if train.data.validation:
         check_held_out(recipe, len(images))

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from verify_pipeline import strict_json
 from verify_pipeline.atomic_write import write_whole
+from verify_pipeline.data import DataSetInfo, deciding
 from verify_pipeline.errors import DataError, TrainingError
 
 TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
@@ -44,11 +46,14 @@ class Identity:
     Attributes:
         settings: of the training, as JSON has them.
         images: a digest of the training images and labels.
+        info: of the data set, as JSON has it. It is kept with the checkpoint and not compared: what
+            of it decides the result is in the settings, or in the weights' shapes.
         network_file: SHA-256 of the file that makes the network; None: there is none.
     """
 
     settings: dict[str, Any]
     images: str
+    info: dict[str, Any]
     network_file: str | None = None
 
 
@@ -61,12 +66,14 @@ class Checkpoint:
         settings: of the training, as JSON has them.
         tensors: by name: ``module.…``, ``optimiser.…``, ``generator.…``.
         state: the whole JSON file.
+        info: of the data set; None in checkpoints of versions that did not keep it.
     """
 
     progress: TrainingProgress
     settings: dict[str, Any]
     tensors: dict[str, Tensor]
     state: dict[str, Any]
+    info: DataSetInfo | None
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -110,6 +117,7 @@ def save(
         "settings": identity.settings,
         "images": identity.images,
         "network_file": identity.network_file,
+        "info": identity.info,
     }
     try:
         write_whole(folder / STATE, json.dumps(state, indent=1))
@@ -154,7 +162,7 @@ def fitting(folder: Path, identity: Identity) -> Checkpoint | None:
     if found is None:
         return None
     state = found.state
-    different = _differences(state["settings"], identity.settings)
+    different = _differences(_deciding(state["settings"]), _deciding(identity.settings))
     different += ["images"] if state.get("images") != identity.images else []
     if state.get("network_file") != identity.network_file:
         different.append("the content of train.network.file")
@@ -179,7 +187,8 @@ def read(folder: Path) -> Checkpoint | None:
     with _naming_damage(folder):
         state = _state(folder)
         tensors = load_file(folder / state["tensors"])
-        return Checkpoint(_progress(state), dict(state["settings"]), tensors, state)
+        info = _info(state.get("info"))
+        return Checkpoint(_progress(state), dict(state["settings"]), tensors, state, info)
 
 
 def read_progress(folder: Path) -> tuple[TrainingProgress, int] | None:
@@ -201,6 +210,10 @@ def _state(folder: Path) -> dict[str, Any]:
     return dict(strict_json.parse((folder / STATE).read_text()))
 
 
+def _info(plain: dict[str, Any] | None) -> DataSetInfo | None:
+    return None if plain is None else TypeAdapter(DataSetInfo).validate_python(plain)
+
+
 def _progress(state: dict[str, Any]) -> TrainingProgress:
     return TrainingProgress(int(state["epoch"]), list(state["metrics"]))
 
@@ -210,7 +223,7 @@ def _naming_damage(folder: Path) -> Iterator[None]:
     """An error while a checkpoint is read as one that names the file."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, DataError) as error:
         raise TrainingError(
             f"checkpoint {folder / STATE}",
             expected="a whole checkpoint",
@@ -282,8 +295,10 @@ def _part(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-PATHS = ("network.file",)
-"""Settings that say where something is; its content is compared instead."""
+def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that decide the result: own files may have moved, their content is compared."""
+    network = {key: value for key, value in settings["network"].items() if key != "file"}
+    return {**settings, "data": deciding(settings["data"]), "network": network}
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -293,6 +308,6 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             found.extend(_differences(a, b, f"{prefix}{key}."))
-        elif a != b and prefix + key not in PATHS:
+        elif a != b:
             found.append(prefix + key)
     return found

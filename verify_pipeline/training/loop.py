@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,14 @@ from torch import Tensor, nn
 
 from verify_pipeline import losses
 from verify_pipeline.atomic_write import write_whole
-from verify_pipeline.data import DataSetInfo, ImageSet, augment, split_validation
+from verify_pipeline.data import (
+    IMAGE_AXES,
+    DataSetInfo,
+    ImageSet,
+    augment,
+    is_own,
+    split_validation,
+)
 from verify_pipeline.errors import TrainingError
 from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.process_group import ALONE, ProcessGroup
@@ -116,10 +124,13 @@ class _Training:
         self.validation: ImageSet | None = None
         if held_out:
             images, self.validation = split_validation(images, held_out, settings.seed)
+        # own images may be called by their folder, which may move
+        named = replace(images, name="") if is_own(settings.data) else images
         file = settings.network.file
         self.identity = checkpoint.Identity(
             _plain(settings),
-            _digest(images),
+            _digest(named),
+            _lists(asdict(info)),
             None if file is None else own_network.digest(Path(file)),
         )
         self.images = images.to(self.device)
@@ -171,7 +182,7 @@ class _Training:
             if self.group.shared(partial(until, metrics)):
                 break
         self.module.eval()
-        return Trained(self.module, metrics, self.settings, self.validation)
+        return Trained(self.module, metrics, self.settings, self.validation, self.info)
 
     def _epoch(self, epoch: int) -> dict[str, Any]:
         options = self.settings.optimiser
@@ -239,8 +250,10 @@ class _Training:
         pixels = self.images.pixels(index, self.dtype)
         if self.settings.data.augment:
             pixels = augment(pixels, self.info.augmentation, self.generators["augment"])
-        # convolutions are a tenth to a fifth faster on a CPU in this order (docs/notebook)
-        return pixels.contiguous(memory_format=torch.channels_last), self.images.labels[index]
+        if pixels.dim() == 1 + IMAGE_AXES:
+            # convolutions are a tenth to a fifth faster on a CPU in this order (docs/notebook)
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        return pixels, self.images.labels[index]
 
     def _watch(self, epoch: int, cascade: Cascade | None) -> dict[str, Any]:
         watch, validation = self.settings.watch, self.validation
@@ -300,13 +313,13 @@ def _digest(images: ImageSet) -> str:
 
 
 def _plain(settings: TrainSettings) -> dict[str, Any]:
-    """Settings in JSON's types: tuples become lists."""
-    return {
-        key: {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
-        if isinstance(value, dict)
-        else value
-        for key, value in asdict(settings).items()
-    }
+    """Settings in JSON's types."""
+    return _lists(asdict(settings))
+
+
+def _lists(plain: dict[str, Any]) -> dict[str, Any]:
+    """The same with lists for tuples, as JSON has them."""
+    return dict(json.loads(json.dumps(plain)))
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

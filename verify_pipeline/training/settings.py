@@ -9,12 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from verify_pipeline.data import ClassOrder, with_class_order
-from verify_pipeline.errors import ConfigError
+from verify_pipeline.data import AnyDataSettings
 from verify_pipeline.settings import (
     STRICT,
     Count,
-    FilePath,
     NonNegative,
     Positive,
     PositiveCount,
@@ -29,35 +27,6 @@ LARGEST_WIDTH = 100.0
 LossName = Literal[
     "natural", "adversarial", "ibp", "cc-ibp", "mtl-ibp", "exp-ibp", "sabr", "crown-ibp"
 ]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class DataSettings:
-    """Which images are trained on.
-
-    Attributes:
-        name: of a data set.
-        class_order: of its classes, ``sorted`` or ``published``, where it has both; None: its usual
-            one.
-        validation: number of training images held out for validation (split by the seed).
-        augment: whether the data set's standard augmentation is used.
-    """
-
-    name: Text
-    class_order: ClassOrder | None = None
-    validation: Count = 0
-    augment: Switch = True
-
-    def __post_init__(self) -> None:
-        try:
-            with_class_order(self.name, self.class_order)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-
-    @property
-    def full_name(self) -> str:
-        """The data set with its class order, as ledgers have it."""
-        return with_class_order(self.name, self.class_order)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -82,7 +51,7 @@ class NetworkSettings:
     name: Text | None = None
     width: Annotated[Positive, Field(le=LARGEST_WIDTH)] = 1.0
     batch_norm: Switch | None = None
-    file: FilePath | None = None
+    file: Text | None = None
     factory: Text | None = None
     arguments: dict[Text, Any] = Field(default_factory=dict)
     normalise: Switch = True
@@ -258,7 +227,7 @@ class TrainSettings:
         ValueError: a ramp that does not reach its end, or a milestone that is none.
     """
 
-    data: DataSettings
+    data: AnyDataSettings
     network: NetworkSettings = NetworkSettings()
     loss: LossSettings
     epsilon: EpsilonSettings

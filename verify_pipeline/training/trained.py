@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from verify_pipeline import data
 from verify_pipeline.data import DataSetInfo, ImageSet
 from verify_pipeline.errors import ConfigError, TrainingError
 from verify_pipeline.network import zoo
@@ -27,12 +26,14 @@ class Trained:
         metrics: one row per epoch: losses, accuracies, ε, α, seconds.
         settings: it was trained with.
         validation: the held-out images, if there were any.
+        info: of its images.
     """
 
     module: nn.Module
     metrics: list[dict[str, Any]]
     settings: TrainSettings
     validation: ImageSet | None
+    info: DataSetInfo
 
     def __repr__(self) -> str:
         network, loss = self.settings.network.label, self.settings.loss.name
@@ -92,7 +93,8 @@ def restore(
 
     Args:
         folder: of the training.
-        info: of its images; None: of the data set that its settings name.
+        info: of its images; None: as the checkpoint has it, or, in one of an older version, of the
+            data set that its settings name.
         module: of the trained one's structure, which gets the weights; needed if a module was
             given to the training.
 
@@ -135,8 +137,9 @@ def restore_so_far(
         raise TrainingError(
             f"checkpoint {folder}", expected="settings of this version", got=str(error)
         ) from None
+    info = info or found.info or settings.data.information()
     if module is None:
         _check_file(found, settings.network, folder)
-        module = fresh_network(settings.network, info or data.info(settings.data.full_name))
+        module = fresh_network(settings.network, info)
     checkpoint.load_weights(found, module, folder)
-    return Trained(module.eval(), found.progress.metrics, settings, None)
+    return Trained(module.eval(), found.progress.metrics, settings, None, info)

@@ -23,6 +23,10 @@ BUILDERS: dict[str, Builder] = {
 }
 
 
+TAKE_VECTORS = frozenset(("mlp",))
+"""The networks whose inputs may be vectors; those of the others are images ``C x H x W``."""
+
+
 def names() -> tuple[str, ...]:
     """The names that :func:`build` knows."""
     return tuple(BUILDERS)
@@ -41,7 +45,7 @@ def build(
 
     Args:
         name: one of :func:`names`.
-        input_shape: ``C x H x W``.
+        input_shape: ``C x H x W``, or ``(D,)`` of vectors.
         classes: K, at least 2.
         mean: mean of the pixels, one per channel or one for all.
         std: standard deviation of the pixels, likewise, > 0.
@@ -49,10 +53,18 @@ def build(
         batch_norm: with or without batch normalisation; None: the network's default.
 
     Raises:
-        ConfigError: the name is unknown, or images are too small for the network.
+        ConfigError: the name is unknown, images are too small for the network, or it takes no
+            vectors.
     """
     if name not in BUILDERS:
         raise ConfigError(f"network {name!r}", expected="one of " + ", ".join(BUILDERS))
+    if len(input_shape) == 1 and name not in TAKE_VECTORS:
+        raise ConfigError(
+            f"network {name!r}",
+            expected="images C x H x W",
+            got=f"vectors of {input_shape[0]} numbers",
+            remedy=f"Choose {' or '.join(sorted(TAKE_VECTORS))}.",
+        )
     try:
         return BUILDERS[name](LayerPlan(input_shape, classes, mean, std, width, batch_norm))
     except RuntimeError as error:

@@ -15,7 +15,7 @@ def _stack(
     plan: LayerPlan, convolutions: list[Conv], hidden: list[int], batch_norm: bool
 ) -> nn.Module:
     norm = batch_norm if plan.batch_norm is None else plan.batch_norm
-    layers: list[nn.Module] = [Normalise(plan.mean, plan.std)]
+    layers: list[nn.Module] = [Normalise(plan.mean, plan.std, len(plan.input_shape))]
     channels = plan.input_shape[0]
     for wanted, kernel, stride, padding in convolutions:
         wider = scaled(wanted, plan.width)

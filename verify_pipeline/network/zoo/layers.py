@@ -12,20 +12,22 @@ class Normalise(nn.Module):
     """``(x - mean) / std`` per channel, as the first layer, so that inputs are pixels in [0, 1].
 
     Args:
-        mean: mean of the pixels, one per channel.
-        std: standard deviation of the pixels, one per channel, > 0.
+        mean: mean of the pixels, one per channel or one for all.
+        std: standard deviation of the pixels, likewise, > 0.
+        axes: of one input: 3 of images ``C x H x W``, 1 of vectors ``D``.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], axes: int = 3) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+        shape = (1, -1, *[1] * (axes - 1))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(shape))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise pixels ``N x C x H x W`` in [0, 1]."""
+        """Normalise pixels ``N x C x H x W`` or ``N x D`` in [0, 1]."""
         return (x - self.mean) / self.std
 
 

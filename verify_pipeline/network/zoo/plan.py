@@ -13,7 +13,7 @@ class LayerPlan:
     """The parameters of a builder.
 
     Attributes:
-        input_shape: ``C x H x W``.
+        input_shape: ``C x H x W``, or ``(D,)`` of vectors.
         classes: K.
         mean: mean of the pixels, one per channel.
         std: standard deviation of the pixels, one per channel.
