@@ -28,6 +28,10 @@ RADII = "radius.sqlite"
 of the images. So its runs stay unfinished, and would disturb tables of the other ledger."""
 
 
+PARENT_PATH = "train.start.weights"
+"""The key whose value is a path of another training."""
+
+
 @dataclass(frozen=True)
 class Begun:
     """What a run was begun with.
@@ -79,7 +83,7 @@ def begin(source: str, overrides: Mapping[str, str], folder: Path, device: str =
     before = load_recipe(source, kept["set"])
     now = load_recipe(source, {**kept["set"], **overrides})
     _refuse_others(folder, overrides, before, now)
-    return Begun(before, source, kept["set"], device)
+    return Begun(now, source, {**kept["set"], **_moved(overrides)}, device)
 
 
 def read_begun(folder: Path) -> dict[str, Any] | None:
@@ -122,7 +126,7 @@ class KeepBegun(Silent):
 
     def epoch_done(self, metrics: dict[str, Any]) -> None:
         """Write it behind the first epoch, whose checkpoint is there by then."""
-        if metrics["epoch"] == 1:
+        if metrics["epoch"] == 1 or not (self._folder / BEGUN).exists():
             begun = self._begun
             kept = {"name": begun.recipe.name, "source": begun.source, "device": begun.device}
             text = json.dumps({**kept, "set": dict(begun.overrides)}, indent=1)
@@ -132,7 +136,11 @@ class KeepBegun(Silent):
 def _refuse_others(folder: Path, overrides: Mapping[str, str], before: Recipe, now: Recipe) -> None:
     """Refuse overrides that would make another run of it."""
     values = asdict(before), asdict(now)
-    other = [key for key in overrides if _at(values[0], key) != _at(values[1], key)]
+    other = [
+        key
+        for key in overrides
+        if key not in _moved(overrides) and _at(values[0], key) != _at(values[1], key)
+    ]
     if other:
         raise ConfigError(
             f"--set in folder {folder}",
@@ -142,6 +150,11 @@ def _refuse_others(folder: Path, overrides: Mapping[str, str], before: Recipe, n
             remedy="Leave these out to continue, or name another folder; to certify the exported "
             "file in other ways: verify-pipeline certify.",
         )
+
+
+def _moved(overrides: Mapping[str, str]) -> dict[str, str]:
+    """Overrides whose path may change: the content counts, which the checkpoint knows."""
+    return {key: text for key, text in overrides.items() if key == PARENT_PATH}
 
 
 def _at(value: Any, key: str) -> Any:
