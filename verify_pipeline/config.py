@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 PATHS: tuple[KeyPath, ...] = (
     ("train", "network", "file"),
+    ("train", "start", "weights"),
     *(("train", "data", *key) for key in data.PATHS),
 )
 """Keys of a recipe that are paths of files."""

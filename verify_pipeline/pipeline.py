@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -149,32 +149,38 @@ def export_onnx(
         ConfigError: no way to know the input's shape.
     """
     module = trained.module if isinstance(trained, Trained) else trained
-    notes = _notes(trained.settings) if isinstance(trained, Trained) else {}
+    notes = _notes(trained) if isinstance(trained, Trained) else {}
     shape = _shape(trained, images) if input_shape is None else input_shape
     real = None if images is None else images.pixels(slice(0, REAL_INPUTS))
     return onnx.export_onnx(module, path, shape, {**notes, **(metadata or {})}, real)
 
 
 def export_folder(
-    folder: Path, path: Path | None = None, data_root: Path | None = None
+    folder: Path,
+    path: Path | None = None,
+    data_root: Path | None = None,
+    epoch: int | Literal["last", "best"] | None = None,
 ) -> ExportReport:
     """Export the finished training of a folder, compared at test images of its data set.
 
     Args:
         folder: that :func:`train` wrote.
-        path: of the file; None: in the folder, named after the recipe.
+        path: of the file; None: in the folder, named after the recipe, and the epoch if one is
+            given.
         data_root: where the data set is looked for.
+        epoch: whose network is exported, as ``training.restore`` has it; None: the run's network.
 
     Raises:
         VerifyPipelineError: the training is missing or unfinished, or cannot be exported.
     """
-    trained = training.restore(folder)
+    trained = training.restore(folder, epoch=epoch)
     kept = folder / RECIPE
     recipe = load_recipe(kept) if kept.is_file() else None
     name = "network" if recipe is None else recipe.name
     chosen = trained.settings.data if recipe is None else recipe.train.data
     images = chosen.images("test", data_root)
-    path = folder / f"{name}.onnx" if path is None else path
+    file = f"{name}.onnx" if epoch is None else f"{name}-epoch-{trained.epoch}.onnx"
+    path = folder / file if path is None else path
     return export_onnx(trained, path, images=images, metadata={"recipe": name})
 
 
@@ -316,9 +322,11 @@ def _information(chosen: DataSettings | OwnDataSettings, images: ImageSet | None
     return chosen.information() if images is None or is_known else DataSetInfo.of(images)
 
 
-def _notes(settings: TrainSettings) -> dict[str, str]:
-    training = {**asdict(settings), "data": data.without_places(settings.data)}
-    return {
+def _notes(trained: Trained) -> dict[str, str]:
+    settings = trained.settings
+    training = {**asdict(_without_path(trained)), "data": data.without_places(settings.data)}
+    training["network"]["file"] = settings.network.file and Path(settings.network.file).name
+    notes = {
         "data": settings.data.full_name,
         "network": settings.network.label,
         "loss": settings.loss.name,
@@ -327,6 +335,22 @@ def _notes(settings: TrainSettings) -> dict[str, str]:
         "seed": str(settings.seed),
         "training": json.dumps(training, ensure_ascii=False),
     }
+    if trained.epoch is not None and trained.epoch != settings.optimiser.epochs:
+        notes["epoch"] = str(trained.epoch)
+    if settings.keep.network != "last":
+        notes["epoch_is"] = f"{settings.keep.network} by {settings.keep.best}"
+    if trained.lineage:
+        notes["lineage"] = json.dumps([asdict(each) for each in trained.lineage])
+    return notes
+
+
+def _without_path(trained: Trained) -> TrainSettings:
+    """The settings with the SHA-256 of what the training started from in place of its path."""
+    settings = trained.settings
+    if not trained.lineage:
+        return settings
+    start = replace(settings.start, weights=f"sha256:{trained.lineage[0].sha256}")
+    return replace(settings, start=start)
 
 
 def _shape(trained: Trained | nn.Module, images: ImageSet | None) -> tuple[int, ...]:

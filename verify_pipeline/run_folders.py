@@ -17,7 +17,7 @@ from verify_pipeline import strict_json
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.records import Run
 from verify_pipeline.certify.run_images import images_of
-from verify_pipeline.config import Recipe, load_recipe
+from verify_pipeline.config import PATHS, Recipe, load_recipe
 from verify_pipeline.data import BoxSet, ImageSet, OwnDataSettings, Split
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.training.checkpoint import STATE
@@ -124,7 +124,7 @@ def begin(source: str, overrides: Mapping[str, str], folder: Path, device: str =
     before = load_recipe(source, kept["set"])
     now = load_recipe(source, {**kept["set"], **overrides})
     _refuse_others(folder, overrides, before, now)
-    return Begun(before, source, kept["set"], device)
+    return Begun(now, source, {**kept["set"], **_moved(overrides)}, device)
 
 
 def read_begun(folder: Path) -> dict[str, Any] | None:
@@ -167,7 +167,7 @@ class KeepBegun(Silent):
 
     def epoch_done(self, metrics: dict[str, Any]) -> None:
         """Write it behind the first epoch, whose checkpoint is there by then."""
-        if metrics["epoch"] == 1:
+        if metrics["epoch"] == 1 or not (self._folder / BEGUN).exists():
             begun = self._begun
             kept = {"name": begun.recipe.name, "source": begun.source, "device": begun.device}
             text = json.dumps({**kept, "set": dict(begun.overrides)}, indent=1)
@@ -177,7 +177,11 @@ class KeepBegun(Silent):
 def _refuse_others(folder: Path, overrides: Mapping[str, str], before: Recipe, now: Recipe) -> None:
     """Refuse overrides that would make another run of it."""
     values = asdict(before), asdict(now)
-    other = [key for key in overrides if _at(values[0], key) != _at(values[1], key)]
+    other = [
+        key
+        for key in overrides
+        if key not in _moved(overrides) and _at(values[0], key) != _at(values[1], key)
+    ]
     if other:
         raise ConfigError(
             f"--set in folder {folder}",
@@ -187,6 +191,12 @@ def _refuse_others(folder: Path, overrides: Mapping[str, str], before: Recipe, n
             remedy="Leave these out to continue, or name another folder; to certify the exported "
             "file in other ways: verify-pipeline certify.",
         )
+
+
+def _moved(overrides: Mapping[str, str]) -> dict[str, str]:
+    """Overrides whose path may change: the content counts, which the checkpoint knows."""
+    paths = {".".join(map(str, path)) for path in PATHS}
+    return {key: text for key, text in overrides.items() if key in paths}
 
 
 def _at(value: Any, key: str) -> Any:

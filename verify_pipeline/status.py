@@ -220,7 +220,7 @@ def _training(folder: Path) -> TrainingStatus:
         return TrainingStatus("never started")
     metrics = () if found is None else tuple(found[0].metrics)
     epochs = None if found is None else found[1]
-    state = _state(note, finished=epochs is not None and len(metrics) >= epochs)
+    state = _state(note, finished=found is not None and found[0].finished(found[1]))
     return TrainingStatus(state, epochs, metrics, note)
 
 

@@ -38,6 +38,23 @@ RECIPES = {
     f"train {TINY} --set train.optimiser.epochs={'9' * 23}": "train.optimiser.epochs (--set)",
     f"train {TINY} --set train.network.width=1e30": "train.network.width (--set)",
     f"train {TINY} --set 'train.optimiser.milestones=[{'9' * 23}]'": "milestones[0] (--set)",
+    f"train {TINY} --set train.optimiser.momentum=0.9": "optimiser.momentum is a setting of sgd",
+    f"train {TINY} --set train.optimiser.name=lion": "train.optimiser.name (--set): input",
+    f"train {TINY} --set train.optimiser.schedule=cosine --set train.optimiser.milestones=[1]": (
+        "optimiser.milestones belong to the schedule milestones"
+    ),
+    f"train {TINY} --set train.stop.patience=0": "train.stop.patience (--set): input",
+    f"train {TINY} --set train.keep.best=validation_ibp": "keep.best is measured on held-out",
+    f"train {TINY} --set train.average.kind=swa --set train.average.start=999": (
+        "average.start: expected at most optimiser.epochs"
+    ),
+    f"train {TINY} --set train.start.weights=nowhere": "start.weights nowhere; expected the folder",
+    f"train {TINY} --set train.start.weights=text.onnx": "text.onnx; expected a whole checkpoint",
+    f"train {TINY} --set train.start.weights=empty-folder": "folder with a training's checkpoint",
+    f"train {TINY} --set train.start.take=training": "start.take need start.weights, got none",
+    "export empty-folder --epoch 0": "--epoch; expected a number from 1, best or last; got '0'",
+    "export empty-folder --epoch ²": "--epoch; expected a number from 1, best or last; got '²'",
+    "export empty-folder --epoch 3": "folder empty-folder; expected a training's checkpoint",
     f"train {TINY} --device abacus": "CUDA device that torch sees; got no such device",
     f"train {TINY} --device meta": "device 'meta'; expected auto, cpu, or a CUDA device",
     f"train {TINY} --device ''": "device ''; expected auto, cpu, or a CUDA device",

@@ -31,6 +31,32 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "crown-ibp": {"kind": "crown-ibp"},
     "natural": {"kind": "natural"},
+    "sgd": {
+        "optimiser": {
+            **STEPS,
+            "name": "sgd",
+            "momentum": 0.9,
+            "nesterov": True,
+            "weight_decay": 0.1,
+        }
+    },
+    "one-cycle": {"optimiser": {**STEPS, "milestones": [], "schedule": "one-cycle", "warm_up": 2}},
+    "whole-batch": {
+        "network": NORMALISED,
+        "optimiser": {**STEPS, "accumulate": 2, "accumulate_statistics": "batch"},
+    },
+    "whole-batch-ctbench": {
+        "network": NORMALISED,
+        "batch_norm_policy": "ctbench",
+        "optimiser": {**STEPS, "accumulate": 3, "accumulate_statistics": "batch"},
+    },
+    "average": {"network": NORMALISED, "average": {"kind": "ema", "decay": 0.9, "start": 3}},
+    "best": {
+        "data": {"name": "halves", "validation": 10, "augment": True},
+        "watch": {"every": 2},
+        "keep": {"best": "validation_ibp", "network": "best"},
+        "stop": {"metric": "validation_ibp", "patience": 2},
+    },
 }
 INFO = DataSetInfo("halves", (1, 8, 8), 2, (0.4,), (0.3,), Augmentation(flip=True, padding=1))
 

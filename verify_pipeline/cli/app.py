@@ -14,7 +14,7 @@ import typer
 
 from verify_pipeline._version import __version__
 from verify_pipeline.cli import panels
-from verify_pipeline.cli.arguments import named, pairs_of, this_command
+from verify_pipeline.cli.arguments import epoch_of, named, pairs_of, this_command
 from verify_pipeline.cli.certifying import certify, recheck
 from verify_pipeline.cli.crosschecking import crosscheck
 from verify_pipeline.cli.framework import Command, Group, refuse_torchrun, run_application
@@ -156,6 +156,15 @@ def export(
             help="The file. Default: FOLDER/<recipe>.onnx.", rich_help_panel=panels.OUTPUT
         ),
     ] = None,
+    epoch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|best|last",
+            help="The epoch whose network it is, of those that the folder keeps. Default: the "
+            "run's network, as keep.network says.",
+            rich_help_panel=panels.RECIPE,
+        ),
+    ] = None,
     data_root: DataRoot = None,
 ) -> None:
     """Write a trained network as one ONNX file.
@@ -169,7 +178,7 @@ def export(
 
     if out is not None:
         named("--out", out)
-    show_export(pipeline.export_folder(trained, out, data_root))
+    show_export(pipeline.export_folder(trained, out, data_root, epoch_of(epoch)))
 
 
 _command()(plan)

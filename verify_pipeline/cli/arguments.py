@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -156,6 +156,21 @@ def named(option: str, out: Path) -> None:
     """
     if out.name in ("", ".."):
         raise ConfigError(option, expected="a path that ends in a file's name", got=f"'{out}'")
+
+
+def epoch_of(text: str | None) -> int | Literal["last", "best"] | None:
+    """The epoch that `--epoch` names; None if it was not given.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    named: dict[str | None, Literal["last", "best"] | None]
+    named = {None: None, "last": "last", "best": "best"}
+    if text in named or text is None:
+        return named[text]
+    if text.isascii() and text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise ConfigError("--epoch", expected="a number from 1, best or last", got=repr(text))
 
 
 def certify_fields(indices: str | None, stages: str | None, **others: Any) -> dict[str, Any]:

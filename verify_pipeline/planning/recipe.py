@@ -26,6 +26,7 @@ from verify_pipeline.planning.disk import ledger_row_bytes
 from verify_pipeline.planning.machine import Capacity, accelerator_bytes, peak_bytes
 from verify_pipeline.planning.sampling import Tell
 from verify_pipeline.reporting.durations import TimeRange
+from verify_pipeline.training.settings import TrainSettings
 from verify_pipeline.training.stopwatch import PhaseSteps, measure_steps, phases
 
 PROCESSES = (1, 2, 4, 8, 16, 64)
@@ -33,6 +34,13 @@ PROCESSES = (1, 2, 4, 8, 16, 64)
 
 MOMENTS = 2
 """Numbers that Adam keeps for each weight."""
+
+
+def extra_numbers(settings: TrainSettings) -> int:
+    """Numbers that a checkpoint has for each weight besides it: moments, and an average."""
+    options = settings.optimiser
+    moments = int(options.momentum > 0) if options.name == "sgd" else MOMENTS
+    return moments + int(settings.average.kind is not None)
 
 
 @dataclass(frozen=True)
@@ -52,13 +60,23 @@ class Sizes:
     ledger_high: int
 
     @staticmethod
-    def of(module: nn.Module, shape: tuple[int, ...], outputs: int, images: int) -> Sizes:
-        """Computed from the network, and from rows of a ledger that are like those to come."""
+    def of(
+        module: nn.Module, shape: tuple[int, ...], outputs: int, images: int, extra: int = MOMENTS
+    ) -> Sizes:
+        """Computed from the network, and from rows of a ledger that are like those to come.
+
+        Args:
+            module: the network.
+            shape: of an image, ``C x H x W``.
+            outputs: of the network.
+            images: that are certified.
+            extra: numbers of a checkpoint for each weight besides it.
+        """
         weights = sum(each.numel() * each.element_size() for each in module.parameters())
         state = sum(each.numel() * each.element_size() for each in module.state_dict().values())
         low, high = ledger_row_bytes(shape, outputs)
         ledger = images * low, images * high
-        return Sizes(state + MOMENTS * weights, weights, *map(math.ceil, ledger))
+        return Sizes(state + extra * weights, weights, *map(math.ceil, ledger))
 
 
 def steps_seconds(steps: PhaseSteps) -> TimeRange:
@@ -128,6 +146,10 @@ class RecipeForecast:
             parts.append(f"validation every {settings.watch.every} epochs")
         if settings.batch_norm_policy == "ctbench":
             parts.append("statistics of batch normalisation after each epoch")
+        if settings.keep.every or settings.keep.best:
+            parts.append("checkpoints that stay in the folder")
+        if settings.stop.metric:
+            parts.append("early stopping")
         return tuple(parts)
 
     def fields(self) -> dict[str, Any]:
@@ -224,7 +246,7 @@ def plan_recipe(
         len(chosen) - recipe.train.data.validation,
         images,
         tuple(steps),
-        Sizes.of(module, info.shape, info.classes, images),
+        Sizes.of(module, info.shape, info.classes, images, extra_numbers(recipe.train)),
         memory,
         accelerator,
         Capacity.this(),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from verify_pipeline import strict_json
 from verify_pipeline.atomic_write import write_whole
-from verify_pipeline.data import DataSetInfo, deciding
+from verify_pipeline.data import DataSetInfo
 from verify_pipeline.errors import DataError, TrainingError
+from verify_pipeline.training.identity import Identity, Lineage, lineage_of
+from verify_pipeline.training.weights import different_weights
 
 TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
 METRICS = "metrics.csv"
@@ -33,28 +35,56 @@ class TrainingProgress:
     Attributes:
         epoch: epochs done.
         metrics: one row per epoch done.
+        stopped: whether early stopping has ended it.
     """
 
     epoch: int
     metrics: list[dict[str, Any]]
+    stopped: bool = False
+
+    def finished(self, epochs: int) -> bool:
+        """Whether a training of so many epochs at most is done."""
+        return self.stopped or self.epoch >= epochs
 
 
-@dataclass(frozen=True)
-class Identity:
-    """What a checkpoint has to agree with to be continued.
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The parts of a training that have a state.
 
     Attributes:
-        settings: of the training, as JSON has them.
-        images: a digest of the training images and labels.
-        info: of the data set, as JSON has it. It is kept with the checkpoint and not compared: what
-            of it decides the result is in the settings, or in the weights' shapes.
-        network_file: SHA-256 of the file that makes the network; None: there is none.
+        module: the network that learns.
+        optimiser: of its weights.
+        generators: of random numbers, by name.
+        average: of the weights so far; None: there is none, or not yet.
     """
 
-    settings: dict[str, Any]
-    images: str
-    info: dict[str, Any]
-    network_file: str | None = None
+    module: nn.Module
+    optimiser: torch.optim.Optimizer
+    generators: Mapping[str, torch.Generator]
+    average: nn.Module | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of the state, by the names that a checkpoint has for them."""
+        found = {f"module.{key}": value for key, value in self.module.state_dict().items()}
+        if self.average is not None:
+            found |= {f"average.{key}": v for key, v in self.average.state_dict().items()}
+        for index, name, value in self._optimiser_state():
+            if isinstance(value, Tensor):
+                found[f"optimiser.{index}.{name}"] = value
+        return found | {f"generator.{name}": g.get_state() for name, g in self.generators.items()}
+
+    def scalars(self) -> dict[str, Any]:
+        """What the optimiser has besides tensors."""
+        return {
+            f"{index}.{name}": value
+            for index, name, value in self._optimiser_state()
+            if not isinstance(value, Tensor)
+        }
+
+    def _optimiser_state(self) -> Iterator[tuple[int, str, Any]]:
+        for index, state in self.optimiser.state_dict()["state"].items():
+            for name, value in state.items():
+                yield index, name, value
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +94,7 @@ class Checkpoint:
     Attributes:
         progress: where the training stands.
         settings: of the training, as JSON has them.
-        tensors: by name: ``module.…``, ``optimiser.…``, ``generator.…``.
+        tensors: by name: ``module.…``, ``average.…``, ``optimiser.…``, ``generator.…``.
         state: the whole JSON file.
         info: of the data set; None in checkpoints of versions that did not keep it.
     """
@@ -77,50 +107,55 @@ class Checkpoint:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The module's state, to be loaded into one."""
-        return _part(self.tensors, "module")
+        """The state of the training's network, to be loaded into one: of the average, if any."""
+        return self.part("average") or self.part("module")
+
+    def part(self, kind: str) -> dict[str, Tensor]:
+        """The tensors of one kind, such as ``module``, by their names without it."""
+        return _part(self.tensors, kind)
+
+    @property
+    def lineage(self) -> Lineage:
+        """What the training started from."""
+        return lineage_of(self.state)
 
 
-def save(
-    folder: Path,
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    generators: dict[str, torch.Generator],
-    progress: TrainingProgress,
-    identity: Identity,
-) -> None:
+def state_of(
+    parts: Parts, progress: TrainingProgress, identity: Identity, lineage: Lineage = ()
+) -> dict[str, Any]:
+    """What a checkpoint says in JSON besides the name of its tensors' file."""
+    return {
+        "epoch": progress.epoch,
+        "stopped": progress.stopped,
+        "metrics": progress.metrics,
+        "optimiser": parts.scalars(),
+        "settings": identity.settings,
+        "images": identity.images,
+        "info": identity.info,
+        "network_file": identity.network_file,
+        "lineage": [asdict(each) for each in lineage],
+    }
+
+
+def save(folder: Path, parts: Parts, state: Mapping[str, Any]) -> None:
     """Write a checkpoint into ``folder``, in the place of the one before.
 
     The tensors' file carries the epoch in its name, and the JSON file, which is replaced last and
     in one move, says which one is current: a death at any moment leaves a whole checkpoint, and so
     does a full disk.
 
+    Args:
+        folder: of the training.
+        parts: whose state is kept.
+        state: from :func:`state_of`.
+
     Raises:
         TrainingError: the folder cannot be written; what stood there is as it was.
     """
-    tensors = {f"module.{key}": value for key, value in module.state_dict().items()}
-    scalars: dict[str, Any] = {}
-    for index, state in optimiser.state_dict()["state"].items():
-        for key, value in state.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimiser.{index}.{key}"] = value
-            else:
-                scalars[f"{index}.{key}"] = value
-    tensors |= {f"generator.{name}": g.get_state() for name, g in generators.items()}
-    name = f"epoch-{progress.epoch:04d}-{TENSORS}"
-    _write_tensors(tensors, folder / name)
-    state = {
-        "tensors": name,
-        "epoch": progress.epoch,
-        "metrics": progress.metrics,
-        "optimiser": scalars,
-        "settings": identity.settings,
-        "images": identity.images,
-        "network_file": identity.network_file,
-        "info": identity.info,
-    }
+    name = f"epoch-{state['epoch']:04d}-{TENSORS}"
+    write_tensors(parts.tensors(), folder / name)
     try:
-        write_whole(folder / STATE, json.dumps(state, indent=1))
+        write_whole(folder / STATE, json.dumps({"tensors": name, **state}, indent=1))
     except DataError as error:
         (folder / name).unlink()  # nothing says yet that it is current
         raise _unwritable(folder, error.got) from error
@@ -129,12 +164,21 @@ def save(
             old.unlink()
 
 
-def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write the file under another name and move it into place."""
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, *metadata: dict[str, str]) -> None:
+    """Write a .safetensors file under another name and move it into place.
+
+    Args:
+        tensors: by name.
+        path: of the file.
+        metadata: for the file's head; at most one.
+
+    Raises:
+        TrainingError: the place cannot be written; what stood there is as it was.
+    """
     temporary = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, *metadata)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         raise _unwritable(path.parent, str(error)) from error
@@ -161,11 +205,8 @@ def fitting(folder: Path, identity: Identity) -> Checkpoint | None:
     found = read(folder)
     if found is None:
         return None
-    state = found.state
-    different = _differences(_deciding(state["settings"]), _deciding(identity.settings))
-    different += ["images"] if state.get("images") != identity.images else []
-    if state.get("network_file") != identity.network_file:
-        different.append("the content of train.network.file")
+    with naming_damage(folder / STATE):
+        different = identity.differences(found.state)
     if different:
         raise TrainingError(
             f"checkpoint {folder / STATE}",
@@ -184,11 +225,16 @@ def read(folder: Path) -> Checkpoint | None:
     """
     if not (folder / STATE).exists():
         return None
-    with _naming_damage(folder):
+    with naming_damage(folder / STATE):
         state = _state(folder)
         tensors = load_file(folder / state["tensors"])
-        info = _info(state.get("info"))
-        return Checkpoint(_progress(state), dict(state["settings"]), tensors, state, info)
+        return checkpoint_of(state, tensors)
+
+
+def checkpoint_of(state: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
+    """A checkpoint from what its files say."""
+    info = _info(state.get("info"))
+    return Checkpoint(_progress(state), dict(state["settings"]), tensors, state, info)
 
 
 def read_progress(folder: Path) -> tuple[TrainingProgress, int] | None:
@@ -201,7 +247,7 @@ def read_progress(folder: Path) -> tuple[TrainingProgress, int] | None:
     """
     if not (folder / STATE).exists():
         return None
-    with _naming_damage(folder):
+    with naming_damage(folder / STATE):
         state = _state(folder)
         return _progress(state), int(state["settings"]["optimiser"]["epochs"])
 
@@ -215,17 +261,18 @@ def _info(plain: dict[str, Any] | None) -> DataSetInfo | None:
 
 
 def _progress(state: dict[str, Any]) -> TrainingProgress:
-    return TrainingProgress(int(state["epoch"]), list(state["metrics"]))
+    stopped = bool(state.get("stopped", False))
+    return TrainingProgress(int(state["epoch"]), list(state["metrics"]), stopped)
 
 
 @contextmanager
-def _naming_damage(folder: Path) -> Iterator[None]:
-    """An error while a checkpoint is read as one that names the file."""
+def naming_damage(path: Path) -> Iterator[None]:
+    """An error while a checkpoint is read as one that names its file."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, DataError) as error:
         raise TrainingError(
-            f"checkpoint {folder / STATE}",
+            f"checkpoint {path}",
             expected="a whole checkpoint",
             got=str(error),
             remedy="Delete the folder to start anew.",
@@ -238,76 +285,55 @@ def load_weights(found: Checkpoint, module: nn.Module, folder: Path) -> None:
     Raises:
         TrainingError: they belong to another network.
     """
-    weights, state = found.weights, module.state_dict()
-    wrong = [f"no {name}" for name in sorted(state.keys() - weights.keys())]
-    wrong += [f"{name}, which it has not" for name in sorted(weights.keys() - state.keys())]
-    wrong += [
-        f"{name} of shape {tuple(weights[name].shape)} for {tuple(value.shape)}"
-        for name, value in state.items()
-        if name in weights and weights[name].shape != value.shape
-    ]
-    if wrong:
-        more = f", and {len(wrong) - SHOWN} others" if len(wrong) > SHOWN else ""
+    _check_weights(found.weights, module, folder)
+    module.load_state_dict(found.weights)
+
+
+def _check_weights(weights: Mapping[str, Tensor], module: nn.Module, folder: Path) -> None:
+    different = different_weights(weights, module.state_dict())
+    if different:
         raise TrainingError(
             f"checkpoint {folder / STATE}",
             expected=f"the weights of this network ({type(module).__name__})",
-            got=f"{', '.join(wrong[:SHOWN])}{more}",
+            got=different,
             remedy="Give the network that was trained there, or choose another folder.",
         )
-    module.load_state_dict(weights)
 
 
-SHOWN = 3
-"""Weights that a message names."""
-
-
-def restore(
-    folder: Path,
-    found: Checkpoint,
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    generators: dict[str, torch.Generator],
-) -> None:
+def restore(folder: Path, found: Checkpoint, parts: Parts) -> None:
     """Put a checkpoint's state into the parts of a training.
 
     Raises:
         TrainingError: the module is not the one that was trained.
     """
-    tensors, scalars = found.tensors, found.state["optimiser"]
-    load_weights(found, module, folder)
+    module = found.part("module")
+    _check_weights(module, parts.module, folder)
+    parts.module.load_state_dict(module)
+    average = found.part("average")
+    if parts.average is not None and average:
+        parts.average.load_state_dict(average)
+    restore_optimiser(found, parts.optimiser)
+    states = found.part("generator")
+    for name in parts.generators.keys() & states.keys():
+        parts.generators[name].set_state(states[name])
+
+
+def restore_optimiser(found: Checkpoint, optimiser: torch.optim.Optimizer) -> None:
+    """Put a checkpoint's moments into an optimiser of the same kind; its rate stays."""
     state: dict[int, dict[str, Any]] = {}
-    for key, value in [*_part(tensors, "optimiser").items(), *scalars.items()]:
+    for key, value in [*found.part("optimiser").items(), *found.state["optimiser"].items()]:
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
     for parameter, moments in optimiser.state.items():
         for name, value in moments.items():
-            if value.shape == parameter.shape:  # fused steps need the weights' order in memory
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # fused steps need the weights' order in memory
                 moments[name] = torch.empty_like(parameter).copy_(value)
-    for name, generator in generators.items():
-        generator.set_state(tensors[f"generator.{name}"])
 
 
 def _part(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
     """The tensors of one kind, by their names without it."""
     prefix = f"{kind}."
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that decide the result: own files may have moved, their content is compared."""
-    network = {key: value for key, value in settings["network"].items() if key != "file"}
-    return {**settings, "data": deciding(settings["data"]), "network": network}
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted paths at which two nested settings differ."""
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found.extend(_differences(a, b, f"{prefix}{key}."))
-        elif a != b:
-            found.append(prefix + key)
-    return found

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,31 +14,31 @@ import torch
 from torch import Tensor, nn
 
 from verify_pipeline import losses
-from verify_pipeline.atomic_write import write_whole
-from verify_pipeline.data import (
-    IMAGE_AXES,
-    DataSetInfo,
-    ImageSet,
-    augment,
-    is_own,
-    split_validation,
-)
+from verify_pipeline.data import IMAGE_AXES, DataSetInfo, ImageSet, augment, split_validation
 from verify_pipeline.errors import TrainingError
 from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.process_group import ALONE, ProcessGroup
-from verify_pipeline.training import checkpoint, own_network
+from verify_pipeline.training import checkpoint
+from verify_pipeline.training.accumulation import WholeBatchStatistics, measure
 from verify_pipeline.training.averages import Averages
 from verify_pipeline.training.batch_norm import batch_norms, recompute_statistics
 from verify_pipeline.training.batches import Batches
 from verify_pipeline.training.evaluate import evaluate
+from verify_pipeline.training.identity import Identity
 from verify_pipeline.training.initialise import ibp_init
 from verify_pipeline.training.module_checks import check_module
 from verify_pipeline.training.observer import Silent, TrainObserver
-from verify_pipeline.training.schedules import epsilon_schedule, learning_rate, ramp_schedule
+from verify_pipeline.training.optimisers import make_optimiser
+from verify_pipeline.training.rates import rate_schedule
+from verify_pipeline.training.schedules import epsilon_schedule, ramp_schedule
+from verify_pipeline.training.selection import check_measured, has_stopped
 from verify_pipeline.training.settings import TrainSettings
+from verify_pipeline.training.starting import Parent, read_parent
 from verify_pipeline.training.step import LossStep, StepPlan
 from verify_pipeline.training.step_losses import Part, StepLosses, read_every
 from verify_pipeline.training.trained import Trained, fresh_network
+from verify_pipeline.training.training_files import TrainingFiles
+from verify_pipeline.training.weight_average import WeightAverage
 
 Cascade = Callable[[nn.Module, ImageSet], dict[str, float]]
 """Certifies images with the network as it stands; returns metrics by name."""
@@ -87,17 +83,19 @@ def train(
             drawn anew if the settings' ``regulariser.ibp_init`` says so.
 
     Raises:
-        ConfigError: an unknown network or loss, or batches too small for batch normalisation or
-            for the processes.
+        ConfigError: an unknown network or loss, batches too small for batch normalisation or
+            for the processes, or a metric of the cascade without one.
         DataError: ``info`` does not describe the images, or there are too few of them.
-        TrainingError: the loss is not finite, the folder's checkpoint does not fit, or the folder
-            cannot be written.
+        TrainingError: the loss is not finite, the folder's checkpoint or the training that this
+            one starts from does not fit, or the folder cannot be written.
         NetworkError: the module, or a file's network, cannot be bounded or exported.
         ProcessError: another process has ended.
     """
     told = observer if observer is not None and group.is_first else Silent()
+    check_measured(settings, by_cascade=cascade is not None)
+    parent = group.shared(partial(read_parent, settings.start, folder))
     made = group.in_turn(
-        lambda: _Training(settings, images, info, folder, told, device, group, module)
+        lambda: _Training(settings, images, info, folder, told, device, group, parent, module)
     )
     return made.run(cascade, until or _never)
 
@@ -114,25 +112,20 @@ class _Training:
         observer: TrainObserver,
         device: torch.device | str,
         group: ProcessGroup,
+        parent: Parent | None,
         module: nn.Module | None,
     ) -> None:
         self.group = group
-        self.settings, self.info, self.folder, self.observer = settings, info, folder, observer
+        self.settings, self.info, self.observer = settings, info, observer
         self.device = torch.device(device)
         info.check_fits(images)
         held_out = settings.data.validation
         self.validation: ImageSet | None = None
         if held_out:
             images, self.validation = split_validation(images, held_out, settings.seed)
-        # own images may be called by their folder, which may move
-        named = replace(images, name="") if is_own(settings.data) else images
-        file = settings.network.file
-        self.identity = checkpoint.Identity(
-            _plain(settings),
-            _digest(named),
-            _lists(asdict(info)),
-            None if file is None else own_network.digest(Path(file)),
-        )
+        sha256 = None if parent is None else parent.sha256
+        identity = Identity.of(settings, images, info, sha256)
+        self.files = TrainingFiles(folder, settings, identity, parent, group)
         self.images = images.to(self.device)
         loss = losses.get(settings.loss.name)
         self.module = self._network(module)
@@ -141,21 +134,37 @@ class _Training:
         self.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = next(self.module.parameters()).dtype
         self.batches = Batches.of(images, settings.optimiser, self.module, group)
-        rate = settings.optimiser.learning_rate
-        self.optimiser = torch.optim.Adam(self.module.parameters(), lr=rate, fused=True)
+        self.optimiser = make_optimiser(settings.optimiser, self.module.parameters())
+        self.generators = self._generators()
+        self.steps = self.batches.steps
+        self.average = None
+        if settings.average.kind is not None:
+            self.average = WeightAverage(self.module, settings.average, self.steps)
+        loss = losses.get(settings.loss.name)
+        bounder = AutoLirpaBounder(self.module, info.shape) if loss.needs_bounds else None
+        self.whole = None
+        if settings.optimiser.accumulate_statistics == "batch" and batch_norms(self.module):
+            self.whole = WholeBatchStatistics(
+                self.module, bounder, group, settings.batch_norm_policy
+            )
+        attack = self.generators["attack"]
+        self.step = LossStep(self.module, bounder, loss, settings, attack, group, self.whole)
+        self.rate = rate_schedule(settings.optimiser, self.steps)
+        self.epsilon = epsilon_schedule(settings.epsilon, self.steps)
+        self.alpha = ramp_schedule(settings.loss.alpha_ramp, settings.loss.alpha, self.steps)
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        """One for each use, so that none depends on how often another draws."""
         names = ("order", "augment", "attack")
-        self.generators = {
+        made = {
             name: torch.Generator(device=self.device if name == "attack" else "cpu").manual_seed(
-                settings.seed * len(names) + place
+                self.settings.seed * len(names) + place
             )
             for place, name in enumerate(names)
         }
-        bounder = AutoLirpaBounder(self.module, info.shape) if loss.needs_bounds else None
-        attack = self.generators["attack"]
-        self.step = LossStep(self.module, bounder, loss, settings, attack, group)
-        self.steps = self.batches.steps
-        self.epsilon = epsilon_schedule(settings.epsilon, self.steps)
-        self.alpha = ramp_schedule(settings.loss.alpha_ramp, settings.loss.alpha, self.steps)
+        if self.settings.average.kind is not None:
+            made["average"] = torch.Generator().manual_seed(self.settings.seed)
+        return made
 
     def _network(self, module: nn.Module | None) -> nn.Module:
         """Fresh weights that depend on the seed alone, not on what ran before."""
@@ -169,39 +178,71 @@ class _Training:
 
     def run(self, cascade: Cascade | None, until: Until) -> Trained:
         """All epochs that are left, or fewer."""
-        progress = self._continue()
-        metrics = progress.metrics
-        epochs = self.settings.optimiser.epochs
-        for epoch in range(progress.epoch + 1, epochs + 1):
+        progress = self.files.begin(self._state(None))
+        settings, rows = self.settings, progress.metrics
+        epochs = settings.optimiser.epochs
+        last = progress.epoch if progress.stopped else epochs
+        for epoch in range(progress.epoch + 1, last + 1):
             self.observer.epoch_started(epoch, epochs, self.steps)
             row = self._epoch(epoch)
-            row |= self._watch(epoch, cascade)
-            metrics.append(row)
-            self._keep(checkpoint.TrainingProgress(epoch, metrics))
+            row |= self.group.shared(partial(self._watch, epoch, cascade))
+            rows.append(row)
+            best = self.files.best(rows)
+            row |= {} if best is None else {"best_epoch": best}
+            stopped = has_stopped(rows, settings.stop, settings.first_full_epoch)
+            progress = checkpoint.TrainingProgress(epoch, rows, stopped)
+            network = self._network_at(epoch)
+            self._check_finite(network)
+            self.files.keep(progress, self._state(epoch), network.state_dict())
             self.observer.epoch_done(row)
-            if self.group.shared(partial(until, metrics)):
+            if stopped or self.group.shared(partial(until, rows)):
                 break
-        self.module.eval()
-        return Trained(self.module, metrics, self.settings, self.validation, self.info)
+        return self._trained(progress)
+
+    def _trained(self, progress: checkpoint.TrainingProgress) -> Trained:
+        """The run's network as it stands, or the best one behind the last epoch."""
+        settings, rows, epoch = self.settings, progress.metrics, progress.epoch
+        module = self._network_at(epoch)
+        if settings.keep.network == "best" and progress.finished(settings.optimiser.epochs):
+            module.load_state_dict(self.files.best_weights(rows))
+            epoch = self.files.best(rows) or epoch
+        module.eval()
+        return Trained(
+            module, rows, settings, self.validation, self.info, epoch, self.files.lineage
+        )
+
+    def _network_at(self, epoch: int) -> nn.Module:
+        """The training's network at the end of an epoch: the average, where there is one."""
+        average = self.average
+        return self.module if average is None or not average.has_begun(epoch) else average.module
 
     def _epoch(self, epoch: int) -> dict[str, Any]:
-        options = self.settings.optimiser
-        rate = learning_rate(options.learning_rate, options.milestones, options.decay, epoch)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         started = time.perf_counter()
         averages, told = Averages(), StepLosses(read_every(self.device), self._step_done)
         for place, batch in enumerate(self._shuffled()):
             step = (epoch - 1) * self.steps + place
-            told.add(self._update(batch, self._plan(step), averages))
+            told.add(self._update(batch, step, averages))
         told.read()
-        last = self._plan(epoch * self.steps - 1)
+        final = epoch * self.steps - 1
+        last, rate = self._plan(final), self.rate(final)
         if self.settings.batch_norm_policy == "ctbench" and batch_norms(self.module):
             batches = (self._pixels(batch)[0] for batch in self._shuffled())
             recompute_statistics(self.module, batches, self.group)
+        self._average(epoch)
         row = {"epoch": epoch, "epsilon": last.epsilon, "alpha": last.alpha, "rate": rate}
         row |= {f"train_{name}": value for name, value in averages.values().items()}
         return row | {"seconds": time.perf_counter() - started}
+
+    def _average(self, epoch: int) -> None:
+        """Average the epoch's weights, if it is time; with statistics of the averaged network."""
+        average, generator = self.average, self.generators.get("average")
+        if average is None or generator is None or not average.has_begun(epoch):
+            return
+        average.epoch_done(epoch)
+        if batch_norms(average.module):
+            shuffled = self.batches.shuffled(generator, self.device)
+            batches = (self._pixels(batch, generator)[0] for batch in shuffled)
+            recompute_statistics(average.module, batches, self.group)
 
     def _shuffled(self) -> Iterator[Tensor]:
         return self.batches.shuffled(self.generators["order"], self.device)
@@ -218,25 +259,42 @@ class _Training:
         left = 1 - epsilon / full if full else 0.0
         return StepPlan(epsilon, self.alpha(step), self.settings.regulariser.weight * left)
 
-    def _update(self, batch: Tensor, plan: StepPlan, averages: Averages) -> list[Part]:
+    def _update(self, batch: Tensor, step: int, averages: Averages) -> list[Part]:
         """One step of the optimiser; its gradient is accumulated over the parts of the batch.
 
         Nothing is read from the device: the host prepares steps while the device computes.
         """
-        options = self.settings.optimiser
+        options, plan = self.settings.optimiser, self._plan(step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate(step)
         self.optimiser.zero_grad(set_to_none=True)
         parts: list[Part] = []
-        for part in self.batches.cut(batch):
-            result = self.step(*self._pixels(part), plan)
-            share = len(part) / len(batch)
+        for images, labels, points in self._parts(batch, plan):
+            result = self.step(images, labels, plan, points)
+            share = len(labels) / len(batch)
             (result.loss * (share / self.group.size)).backward()
             parts.append((result.loss.detach(), share))
-            averages.count(result, len(part))
+            averages.count(result, len(labels))
         self.group.add_gradients(self.module)
         if options.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
         self.optimiser.step()
+        if self.average is not None:
+            self.average.step_done(step)
         return parts
+
+    def _parts(
+        self, batch: Tensor, plan: StepPlan
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Pixels and labels of a batch's parts, and the attack's points if it comes before."""
+        pixels = (self._pixels(part) for part in self.batches.cut(batch))
+        if self.whole is None:
+            yield from ((*part, None) for part in pixels)
+            return
+        parts = list(pixels)
+        points = measure(self.whole, parts, partial(self.step.attacked, plan=plan), self.group)
+        for (images, labels), found in zip(parts, points, strict=True):
+            yield images, labels, found
 
     def _diverged(self, got: str) -> TrainingError:
         return TrainingError(
@@ -246,10 +304,13 @@ class _Training:
             remedy="Lower the learning rate or ε, or lengthen the ramp.",
         )
 
-    def _pixels(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _pixels(
+        self, index: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         pixels = self.images.pixels(index, self.dtype)
         if self.settings.data.augment:
-            pixels = augment(pixels, self.info.augmentation, self.generators["augment"])
+            chosen = generator or self.generators["augment"]
+            pixels = augment(pixels, self.info.augmentation, chosen)
         if pixels.dim() == 1 + IMAGE_AXES:
             # convolutions are a tenth to a fifth faster on a CPU in this order (docs/notebook)
             pixels = pixels.contiguous(memory_format=torch.channels_last)
@@ -259,73 +320,30 @@ class _Training:
         watch, validation = self.settings.watch, self.validation
         if validation is None or not watch.every or epoch % watch.every:
             return {}
-        if not self.group.is_first:
-            return {}
+        network = self._network_at(epoch)
         looked_at = validation.subset(slice(0, watch.images))
         epsilon = self.settings.epsilon.target
-        accuracies = evaluate(self.module, looked_at, epsilon, self.settings.seed)
+        accuracies = evaluate(network, looked_at, epsilon, self.settings.seed)
         row: dict[str, Any] = {f"validation_{k}": v for k, v in asdict(accuracies).items()}
         if cascade is not None and watch.cascade_images:
-            self.module.eval()
-            row |= cascade(self.module, validation.subset(slice(0, watch.cascade_images)))
+            network.eval()
+            row |= cascade(network, validation.subset(slice(0, watch.cascade_images)))
         return row
 
-    def _continue(self) -> checkpoint.TrainingProgress:
-        start = checkpoint.TrainingProgress(0, [])
-        if self.folder is None:
-            return start
-        folder = self.folder
-        found = self.group.shared(lambda: checkpoint.fitting(folder, self.identity))
-        if found is None:
-            return start
-        checkpoint.restore(folder, found, self.module, self.optimiser, self.generators)
-        return found.progress
+    def _state(self, epoch: int | None) -> checkpoint.Parts:
+        """The parts that have a state, with the average as far as the epoch has one."""
+        average = self.average
+        if average is not None and epoch is not None and not average.has_begun(epoch):
+            average = None
+        averaged = None if average is None else average.module
+        return checkpoint.Parts(self.module, self.optimiser, self.generators, averaged)
 
-    def _keep(self, progress: checkpoint.TrainingProgress) -> None:
-        if not all(
-            bool(torch.isfinite(value).all()) for value in self.module.state_dict().values()
-        ):
-            raise self._diverged("a weight or statistic that is not finite")
-        if self.folder is None or not self.group.is_first:
-            return
-        checkpoint.save(
-            self.folder,
-            self.module,
-            self.optimiser,
-            self.generators,
-            progress,
-            self.identity,
-        )
-        _write_csv(self.folder / checkpoint.METRICS, progress.metrics)
+    def _check_finite(self, network: nn.Module) -> None:
+        for module in {self.module, network}:
+            if not all(bool(torch.isfinite(value).all()) for value in module.state_dict().values()):
+                raise self._diverged("a weight or statistic that is not finite")
 
 
 def _never(metrics: list[dict[str, Any]]) -> bool:
     """A training of all its epochs."""
     return False
-
-
-def _digest(images: ImageSet) -> str:
-    """SHA-256 of all labels and of about a thousand images, spread over the set."""
-    sha = hashlib.sha256(f"{images.name} {images.split} {tuple(images.images.shape)}".encode())
-    sha.update(images.labels.cpu().numpy().tobytes())
-    sha.update(images.images[:: max(1, len(images) // 1000)].cpu().contiguous().numpy().tobytes())
-    return sha.hexdigest()
-
-
-def _plain(settings: TrainSettings) -> dict[str, Any]:
-    """Settings in JSON's types."""
-    return _lists(asdict(settings))
-
-
-def _lists(plain: dict[str, Any]) -> dict[str, Any]:
-    """The same with lists for tuples, as JSON has them."""
-    return dict(json.loads(json.dumps(plain)))
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from verify_pipeline.training.settings import EpsilonSettings, Ramp
 
@@ -40,15 +41,39 @@ def linear(step: int, first: int, last: int) -> float:
     """A straight ramp from 0 at step ``first`` to 1 at step ``last``."""
     if step >= last:
         return 1.0
-    return max(0.0, (step - first) / (last - first))
+    return 0.0 if step <= first else (step - first) / (last - first)
+
+
+def stairs(step: int, first: int, last: int, count: int) -> float:
+    """A staircase: 0 before step ``first``, then ``1/count``, ``2/count``, …, and 1 from the last.
+
+    CTBench's ``step`` schedule (Mao et al. 2024, arXiv:2406.04848): ``count`` stairs of one length
+    between ``first`` and ``last``, of which the last one has the full value already.
+    """
+    if step < first:
+        return 0.0
+    if step >= last:
+        return 1.0
+    return ((step - first) * count // (last - first) + 1) / count
 
 
 def epsilon_schedule(settings: EpsilonSettings, steps_per_epoch: int) -> Schedule:
-    """ε of the training bounds: 0 before ``start``, then smoothed to target × train_factor."""
+    """ε of the training bounds: 0 before ``start``, then as the shape says to the full ε.
+
+    The full ε is target × train_factor. ``linear`` is that of CTBench, and of CTRAIN up to one
+    step.
+    """
     target = settings.target * settings.train_factor
     first = (settings.start - 1) * steps_per_epoch
     last = first + settings.length * steps_per_epoch
-    return lambda step: target * smoothed(step, first, last)
+    count = settings.length // settings.stair
+    shares: dict[str, Callable[[int, int, int], float]] = {
+        "smoothed": smoothed,
+        "linear": linear,
+        "step": partial(stairs, count=count),
+    }
+    share = shares[settings.shape]
+    return lambda step: target * share(step, first, last)
 
 
 def ramp_schedule(ramp: Ramp, target: float, steps_per_epoch: int) -> Schedule:

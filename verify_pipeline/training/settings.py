@@ -20,6 +20,32 @@ from verify_pipeline.settings import (
     Text,
     Unit,
 )
+from verify_pipeline.training.loop_settings import (
+    AverageSettings,
+    KeepSettings,
+    StartSettings,
+    StopSettings,
+    WatchSettings,
+    watching_problems,
+)
+from verify_pipeline.training.optimiser_settings import OptimiserSettings
+
+__all__ = [
+    "AttackSettings",
+    "AverageSettings",
+    "EpsilonSettings",
+    "KeepSettings",
+    "LossName",
+    "LossSettings",
+    "NetworkSettings",
+    "OptimiserSettings",
+    "Ramp",
+    "RegulariserSettings",
+    "StartSettings",
+    "StopSettings",
+    "TrainSettings",
+    "WatchSettings",
+]
 
 LARGEST_WIDTH = 100.0
 """Largest multiple of the paper's widths: beyond it, torch's sizes or memory overflow silently."""
@@ -126,6 +152,9 @@ class EpsilonSettings:
         start: the epoch, counted from 1, with whose first batch ε starts to grow (the paper's
             ``start``); the epochs before it are warm-up with ε = 0.
         length: epochs of the ramp; 0 for the full ε at once.
+        shape: ``smoothed``, ``linear``, or ``step``: a staircase whose first stair is above 0 and
+            whose last one is the full ε.
+        stair: epochs of a stair of ``step``; the length has to be a multiple.
     """
 
     target: Unit
@@ -133,6 +162,18 @@ class EpsilonSettings:
     attack_epsilon_factor: Positive = 1.0
     start: PositiveCount = 1
     length: Count = 20
+    shape: Literal["smoothed", "linear", "step"] = "smoothed"
+    stair: PositiveCount = 1
+
+    def problems(self) -> Iterator[str]:
+        """One line for each setting that does not fit the others."""
+        if self.shape != "step" and self.stair != 1:
+            yield f"epsilon.stair is a setting of the shape step, got it with {self.shape}"
+        if self.shape == "step" and self.length % self.stair:
+            yield (
+                f"epsilon.length: expected a multiple of epsilon.stair = {self.stair}, got "
+                f"{self.length}"
+            )
 
     @property
     def first_full_epoch(self) -> int:
@@ -148,38 +189,13 @@ class AttackSettings:
         steps: 1 returns the final point, more keep the iterate of greatest loss.
         step_size: times the box's half-width is one step.
         restarts: random starts, of which the worst point is kept.
+        precision: of its passes through the network; points, ε and bounds stay in float32.
     """
 
     steps: PositiveCount = 1
     step_size: Positive = 10.0
     restarts: PositiveCount = 1
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class OptimiserSettings:
-    """Adam, its schedule, and L1 regularisation.
-
-    Attributes:
-        epochs: passes over the training images.
-        batch: images in a step; at least 2 with batch normalisation.
-        learning_rate: at the start.
-        milestones: epochs after which the rate is multiplied by ``decay``, before the last one.
-        decay: at each milestone.
-        clip: the greatest norm of the gradient; 0 for no clipping.
-        accumulate: parts that a batch is cut into (with batch normalisation, of two images at
-            least), whose gradients are added up. Means over the batch are then means over a part:
-            in batch normalisation, and in Exp-IBP.
-        l1: coefficient of Σ|W| over convolution and linear weights.
-    """
-
-    epochs: PositiveCount = 70
-    batch: PositiveCount = 256
-    learning_rate: Positive = 5e-4
-    milestones: tuple[Count, ...] = (50, 60)
-    decay: Positive = 0.2
-    clip: NonNegative = 10.0
-    accumulate: PositiveCount = 1
-    l1: NonNegative = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -198,25 +214,22 @@ class RegulariserSettings:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class WatchSettings:
-    """Verification during training.
-
-    Attributes:
-        every: epochs between two evaluations; 0 for none.
-        images: validation images whose standard, adversarial and IBP accuracy is measured.
-        cascade_images: validation images that the whole cascade certifies; 0 for none.
-    """
-
-    every: Count = 0
-    images: PositiveCount = 1000
-    cascade_images: Count = 0
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainSettings:
     """All settings of one training.
 
     Attributes:
+        data: the images.
+        network: the architecture.
+        loss: what is minimised.
+        epsilon: the perturbation.
+        attack: inside a step.
+        optimiser: and its learning rate.
+        regulariser: initialisation and warm-up.
+        watch: verification during training.
+        start: another training that this one starts from.
+        keep: checkpoints that stay, and which is the run's network.
+        stop: early stopping.
+        average: of weights over time.
         seed: of weights, order, augmentation and attack.
         batch_norm_policy: ``paper``: clean and adversarial batches both move the running
             statistics and bounds use the adversarial batch's; ``ctbench``: attack, adversarial
@@ -224,7 +237,8 @@ class TrainSettings:
             statistics are computed anew over the augmented training images after each epoch.
 
     Raises:
-        ValueError: a ramp that does not reach its end, or a milestone that is none.
+        ValueError: a ramp that does not reach its end, a milestone that is none, or another
+            setting that would never take effect.
     """
 
     data: AnyDataSettings
@@ -235,34 +249,53 @@ class TrainSettings:
     optimiser: OptimiserSettings = OptimiserSettings()
     regulariser: RegulariserSettings = RegulariserSettings()
     watch: WatchSettings = WatchSettings()
+    start: StartSettings = StartSettings()
+    keep: KeepSettings = KeepSettings()
+    stop: StopSettings = StopSettings()
+    average: AverageSettings = AverageSettings()
     batch_norm_policy: Literal["paper", "ctbench"] = "paper"
     seed: Count = 0
 
     def __post_init__(self) -> None:
-        wrong = [*self._ramps_too_long(), *self._late_milestones()]
-        if self.watch.every and not self.data.validation:
-            wrong.append("watch.every needs held-out images: expected data.validation > 0, got 0")
+        epochs = self.optimiser.epochs
+        wrong = [
+            *self._ramps_too_long(),
+            *self.epsilon.problems(),
+            *self.optimiser.problems(),
+            *self.start.problems(),
+            *self.keep.problems(),
+            *self.stop.problems(epochs),
+            *self.average.problems(epochs),
+            *watching_problems(
+                self.watch,
+                self.data.validation,
+                {"keep.best": self.keep.best, "stop.metric": self.stop.metric},
+                self.first_full_epoch,
+                epochs,
+            ),
+        ]
         if wrong:
             raise ValueError("; ".join(wrong))
 
-    def _ramps_too_long(self) -> Iterator[str]:
-        """One line for each setting that would never take effect."""
+    @property
+    def first_full_epoch(self) -> int:
+        """The epoch that begins with the full ε and α, as far as the loss has them."""
+        return max(ramp.first_full_epoch for ramp in self._ramps().values())
+
+    def _ramps(self) -> dict[str, EpsilonSettings | Ramp]:
+        """The ramps that the loss has, by name."""
         ramps: dict[str, EpsilonSettings | Ramp] = {"loss.alpha_ramp": self.loss.alpha_ramp}
         if self.loss.name != "natural":
             ramps["epsilon"] = self.epsilon
+        return ramps
+
+    def _ramps_too_long(self) -> Iterator[str]:
+        """One line for each setting that would never take effect."""
         epochs = self.optimiser.epochs
-        for name, ramp in ramps.items():
+        for name, ramp in self._ramps().items():
             if ramp.first_full_epoch > epochs:
                 yield (
                     f"{name}.start + {name}.length is the first epoch of the full value: expected "
                     f"at most optimiser.epochs = {epochs}, got {ramp.start} + {ramp.length} = "
                     f"{ramp.first_full_epoch}"
                 )
-
-    def _late_milestones(self) -> Iterator[str]:
-        late = [each for each in self.optimiser.milestones if each >= self.optimiser.epochs]
-        if late:
-            yield (
-                "optimiser.milestones are epochs after which training goes on: expected numbers "
-                f"below optimiser.epochs = {self.optimiser.epochs}, got {', '.join(map(str, late))}"
-            )

@@ -26,7 +26,8 @@ from verify_pipeline.network.zoo.layers import Normalise
 from verify_pipeline.problem import Box, margin_matrix
 from verify_pipeline.process_group import ALONE, ProcessGroup
 from verify_pipeline.training.initialise import l1_norm
-from verify_pipeline.training.passes import POLICIES
+from verify_pipeline.training.passes import POLICIES, Passes
+from verify_pipeline.training.precision import passes_in
 from verify_pipeline.training.regulariser import shi_regulariser
 from verify_pipeline.training.settings import TrainSettings
 
@@ -82,6 +83,7 @@ class LossStep:
         generator: of the attack's random starts.
         group: of processes. Each passes its part of the batch through the network; margins are
             gathered, so that the loss and all counts are those of the whole batch in each.
+        passes: through the network; None: those of the settings' policy.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class LossStep:
         settings: TrainSettings,
         generator: torch.Generator,
         group: ProcessGroup = ALONE,
+        passes: Passes | None = None,
     ) -> None:
         self._module = module
         self._bounder = bounder
@@ -99,15 +102,31 @@ class LossStep:
         self._settings = settings
         self._generator = generator
         self._group = group
-        self._passes = POLICIES[settings.batch_norm_policy](module, bounder, group)
+        self._passes = passes or POLICIES[settings.batch_norm_policy](module, bounder, group)
         self._normalise = next(
             (layer for layer in module.modules() if isinstance(layer, Normalise)), nn.Identity()
         )
 
-    def __call__(self, images: Tensor, labels: Tensor, plan: StepPlan) -> StepResult:
+    def attacked(self, images: Tensor, labels: Tensor, plan: StepPlan) -> Tensor | None:
+        """The attack's points of this process's images; None if the loss attacks nothing.
+
+        Arguments as for a call.
+        """
+        count, part = len(images), self._group.part(len(images))
+        return self._perturbed(images[part], labels[part], plan.epsilon, count).points
+
+    def __call__(
+        self, images: Tensor, labels: Tensor, plan: StepPlan, points: Tensor | None = None
+    ) -> StepResult:
         """The loss of pixels ``N x C x H x W`` in [0, 1] with labels ``N``.
 
         With several processes, pixels and labels are those of the whole batch in each of them.
+
+        Args:
+            images: the pixels.
+            labels: of the images.
+            plan: of the step.
+            points: of the attack, from :meth:`attacked`; None: they are found now.
         """
         warming_up = plan.epsilon == 0 or not (self._loss.needs_attack or self._loss.needs_bounds)
         count, part = len(images), self._group.part(len(images))
@@ -115,7 +134,7 @@ class LossStep:
         logits = self._group.gathered(self._clean(images, warming_up), count)
         correct = (logits.argmax(1) == labels).sum()
         rows = margin_matrix(labels, logits.shape[1], logits.dtype)
-        perturbed = self._perturbed(images, labels[part], plan.epsilon, count)
+        perturbed = self._perturbed(images, labels[part], plan.epsilon, count, points)
         adversarial = None
         if perturbed.points is not None:  # before bounds, which use its statistics
             outputs = self._group.gathered(self._passes.adversarial(perturbed.points), count)
@@ -139,7 +158,14 @@ class LossStep:
         with torch.set_grad_enabled(needed):
             return self._passes.clean(images)
 
-    def _perturbed(self, images: Tensor, labels: Tensor, epsilon: float, count: int) -> Perturbed:
+    def _perturbed(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        epsilon: float,
+        count: int,
+        points: Tensor | None = None,
+    ) -> Perturbed:
         """The images, the half-widths of bounds and attack, and the attack's points.
 
         Args:
@@ -147,15 +173,16 @@ class LossStep:
             labels: of these images.
             epsilon: half-width of the bounded box.
             count: images of the whole batch.
+            points: of the attack, if they were found before.
         """
         attack_epsilon = epsilon * self._settings.epsilon.attack_epsilon_factor
         if epsilon == 0:
             epsilon = attack_epsilon = WARM_UP_EPSILON
-        perturbed = Perturbed(images, epsilon, attack_epsilon)
-        if not self._loss.needs_attack:
+        perturbed = Perturbed(images, epsilon, attack_epsilon, points)
+        if points is not None or not self._loss.needs_attack:
             return perturbed
         attack = self._settings.attack
-        with self._passes.attack() as network:
+        with self._passes.attack() as network, passes_in(attack.precision, images.device):
             points = pgd(
                 lambda x: F.cross_entropy(network(x), labels, reduction="none"),
                 Box.around_pixels(images, attack_epsilon),

@@ -16,7 +16,10 @@ from verify_pipeline.training.loop import train
 from verify_pipeline.training.observer import Silent
 from verify_pipeline.training.settings import (
     EpsilonSettings,
+    KeepSettings,
     Ramp,
+    StartSettings,
+    StopSettings,
     TrainSettings,
     WatchSettings,
 )
@@ -105,7 +108,15 @@ def measure_steps(
 def _from(settings: TrainSettings, epsilon: EpsilonSettings) -> TrainSettings:
     """A training that begins with a phase, without looks at validation images."""
     loss = replace(settings.loss, alpha_ramp=Ramp())
-    return replace(settings, epsilon=epsilon, loss=loss, watch=WatchSettings())
+    return replace(
+        settings,
+        epsilon=epsilon,
+        loss=loss,
+        watch=WatchSettings(),
+        start=StartSettings(),
+        keep=KeepSettings(),
+        stop=StopSettings(),
+    )
 
 
 class _EnoughError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
@@ -14,6 +14,9 @@ from verify_pipeline.errors import ConfigError, TrainingError
 from verify_pipeline.network import zoo
 from verify_pipeline.network.zoo.layers import Normalise
 from verify_pipeline.training import checkpoint, own_network
+from verify_pipeline.training.checkpoint import Checkpoint
+from verify_pipeline.training.identity import Lineage
+from verify_pipeline.training.kept_checkpoints import best_checkpoint, kept_checkpoint
 from verify_pipeline.training.settings import NetworkSettings, TrainSettings
 
 
@@ -27,6 +30,8 @@ class Trained:
         settings: it was trained with.
         validation: the held-out images, if there were any.
         info: of its images.
+        epoch: that the network is of; None: unknown.
+        lineage: what the training started from; empty: fresh weights.
     """
 
     module: nn.Module
@@ -34,6 +39,8 @@ class Trained:
     settings: TrainSettings
     validation: ImageSet | None
     info: DataSetInfo
+    epoch: int | None = None
+    lineage: Lineage = ()
 
     def __repr__(self) -> str:
         network, loss = self.settings.network.label, self.settings.loss.name
@@ -67,7 +74,7 @@ def fresh_network(settings: NetworkSettings, info: DataSetInfo) -> nn.Module:
     )
 
 
-def _check_file(found: checkpoint.Checkpoint, settings: NetworkSettings, folder: Path) -> None:
+def _check_file(found: Checkpoint, settings: NetworkSettings, folder: Path) -> None:
     """Refuse a network's file that is not the one of the training."""
     if settings.file is None:
         return
@@ -87,7 +94,11 @@ def _is_identity(info: DataSetInfo) -> bool:
 
 
 def restore(
-    folder: Path, info: DataSetInfo | None = None, module: nn.Module | None = None
+    folder: Path,
+    info: DataSetInfo | None = None,
+    module: nn.Module | None = None,
+    *,
+    epoch: int | Literal["last", "best"] | None = None,
 ) -> Trained:
     """Load a finished training from its folder onto the CPU, without its validation images.
 
@@ -97,22 +108,29 @@ def restore(
             data set that its settings name.
         module: of the trained one's structure, which gets the weights; needed if a module was
             given to the training.
+        epoch: whose network is loaded: one whose checkpoint is kept, of an unfinished training
+            too; the ``last``, or the ``best`` so far; None: what ``keep.network`` says.
 
     Raises:
-        TrainingError: there is no training, it is not finished, or its checkpoint is damaged or of
-            another network.
+        TrainingError: there is no training, it is not finished, it does not keep this epoch, or its
+            checkpoint is damaged or of another network.
         ConfigError: the network's file is missing or makes no network.
     """
-    found = restore_so_far(folder, info, module)
-    epochs = found.settings.optimiser.epochs
-    if len(found.metrics) < epochs:
+    current = _current(folder)
+    last, epochs = current.progress, current.settings["optimiser"]["epochs"]
+    if isinstance(epoch, int):
+        found = current if epoch == last.epoch else kept_checkpoint(folder, epoch)[1]
+        return _trained(folder, found, info, module)
+    if not last.finished(epochs):
         raise TrainingError(
             f"training in {folder}",
             expected=f"{epochs} epochs",
-            got=f"{len(found.metrics)}",
+            got=f"{last.epoch}",
             remedy="Finish it: the command that began it continues it.",
         )
-    return found
+    chosen = epoch or current.settings.get("keep", {}).get("network", "last")
+    found = current if chosen == "last" else best_checkpoint(folder)[1]
+    return _trained(folder, found, info, module)
 
 
 def restore_so_far(
@@ -123,6 +141,10 @@ def restore_so_far(
     Raises:
         TrainingError: there is no training, or its checkpoint is damaged.
     """
+    return _trained(folder, _current(folder), info, module)
+
+
+def _current(folder: Path) -> Checkpoint:
     found = checkpoint.read(folder)
     if found is None:
         raise TrainingError(
@@ -131,6 +153,12 @@ def restore_so_far(
             got="none",
             remedy="Train first: verify-pipeline train RECIPE --out FOLDER.",
         )
+    return found
+
+
+def _trained(
+    folder: Path, found: Checkpoint, info: DataSetInfo | None, module: nn.Module | None
+) -> Trained:
     try:
         settings = TypeAdapter(TrainSettings).validate_python(found.settings)
     except ValidationError as error:
@@ -142,4 +170,7 @@ def restore_so_far(
         _check_file(found, settings.network, folder)
         module = fresh_network(settings.network, info)
     checkpoint.load_weights(found, module, folder)
-    return Trained(module.eval(), found.progress.metrics, settings, None, info)
+    progress = found.progress
+    return Trained(
+        module.eval(), progress.metrics, settings, None, info, progress.epoch, found.lineage
+    )
