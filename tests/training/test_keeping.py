@@ -153,7 +153,7 @@ def test_a_kept_epoch_of_an_unfinished_training_can_be_loaded(
     assert restore(tmp_path, info, epoch=1).epoch == 1
     for epoch in (None, "last", "best"):
         with pytest.raises(TrainingError, match="expected 4 epochs; got 2"):
-            restore(tmp_path, info, epoch)
+            restore(tmp_path, info, epoch=epoch)
 
 
 def test_a_damaged_file_is_told(images: ImageSet, info: DataSetInfo, tmp_path: Path) -> None:

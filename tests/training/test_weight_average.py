@@ -135,7 +135,7 @@ def test_what_is_watched_kept_and_loaded_is_the_average(
     )
     trained = train(chosen, images, info, tmp_path)
     for epoch in (1, 2, 3, 4):
-        stored = restore(tmp_path, info, epoch)
+        stored = restore(tmp_path, info, epoch=epoch)
         assert torch.equal(weights(stored.module), seen[epoch - 1])
     assert torch.equal(weights(trained.module), seen[3])
     inside = read(tmp_path).part("module")
