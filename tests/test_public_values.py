@@ -89,6 +89,7 @@ def values() -> dict[str, object]:
 PLAIN = {
     "AbcrownSetup",
     "AlphaCrownSettings",
+    "AttackSettings",
     "CertifySettings",
     "ChannelBalls",
     "Cluster",
@@ -104,6 +105,7 @@ PLAIN = {
     "Shard",
     "StageShares",
     "Tally",
+    "TapsSettings",
     "TopK",
     "TrainSettings",
 }

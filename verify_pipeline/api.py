@@ -91,13 +91,16 @@ from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.losses import (
     adversarial_loss,
     cc_ibp_loss,
+    connected,
     crown_ibp_loss,
     exp_ibp_loss,
+    gradient_weighted,
     ibp_loss,
     margin_cross_entropy,
     mtl_ibp_loss,
     natural_loss,
     sabr_box,
+    taps_loss,
 )
 from verify_pipeline.onnx import ExportReport, Network, load_network, network_from_module
 from verify_pipeline.pipeline import Outcome, certify, export_onnx, run, train
@@ -123,10 +126,13 @@ from verify_pipeline.sweeps.results import SweepResult, SweepRun, TuneResult, Tu
 from verify_pipeline.sweeps.watching import JobWatcher
 from verify_pipeline.training import Trained, TrainObserver, TrainSettings
 from verify_pipeline.training import restore as load_trained
+from verify_pipeline.training.latent import LatentMargins
+from verify_pipeline.training.settings import AttackSettings, TapsSettings
 
 __all__ = [
     "AbcrownSetup",
     "AlphaCrownSettings",
+    "AttackSettings",
     "AutoLirpaBounder",
     "Box",
     "BoxSet",
@@ -143,6 +149,7 @@ __all__ = [
     "ImageRadius",
     "ImageSet",
     "JobWatcher",
+    "LatentMargins",
     "Ledger",
     "LinearRows",
     "LinfBall",
@@ -167,6 +174,7 @@ __all__ = [
     "SweepResult",
     "SweepRun",
     "Tally",
+    "TapsSettings",
     "Targeted",
     "TopK",
     "TrainObserver",
@@ -180,11 +188,13 @@ __all__ = [
     "bounds",
     "cc_ibp_loss",
     "certify",
+    "connected",
     "crown_ibp_loss",
     "exp_ibp_loss",
     "export_onnx",
     "find_abcrown",
     "front",
+    "gradient_weighted",
     "ibp_loss",
     "inline_svg",
     "joined",
@@ -219,6 +229,7 @@ __all__ = [
     "save_figure",
     "sweep",
     "tabulate",
+    "taps_loss",
     "train",
     "tune",
     "verify",

@@ -122,7 +122,7 @@ class _Training:
             for place, name in enumerate(names)
         }
         loss = losses.get(settings.loss.name)
-        bounder = AutoLirpaBounder(self.module, info.shape) if loss.needs_bounds else None
+        bounder = self._bounder() if loss.needs_bounds else None
         attack = self.generators["attack"]
         self.step = LossStep(self.module, bounder, loss, settings, attack, group)
         self.steps = self.batches.steps
@@ -137,6 +137,10 @@ class _Training:
             if self.settings.regulariser.ibp_init:
                 ibp_init(module)
         return module
+
+    def _bounder(self) -> AutoLirpaBounder:
+        shrinkage = self.settings.loss.relu_shrinkage
+        return AutoLirpaBounder(self.module, self.info.shape, relu_shrinkage=shrinkage)
 
     def run(self, cascade: Cascade | None, until: Until) -> Trained:
         """All epochs that are left, or fewer."""

@@ -16,6 +16,7 @@ from verify_pipeline.settings import (
     NonNegative,
     Positive,
     PositiveCount,
+    Share,
     Switch,
     Text,
     Unit,
@@ -25,7 +26,17 @@ LARGEST_WIDTH = 100.0
 """Largest multiple of the paper's widths: beyond it, torch's sizes or memory overflow silently."""
 
 LossName = Literal[
-    "natural", "adversarial", "ibp", "cc-ibp", "mtl-ibp", "exp-ibp", "sabr", "crown-ibp"
+    "natural",
+    "adversarial",
+    "ibp",
+    "cc-ibp",
+    "mtl-ibp",
+    "exp-ibp",
+    "sabr",
+    "mtl-sabr",
+    "taps",
+    "staps",
+    "crown-ibp",
 ]
 
 
@@ -96,6 +107,39 @@ class Ramp:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class AttackSettings:
+    """An attack inside a training step.
+
+    Attributes:
+        steps: 1 returns the final point, more keep the iterate of greatest loss.
+        step_size: times the box's half-width is one step.
+        restarts: random starts, of which the worst point is kept.
+    """
+
+    steps: PositiveCount = 1
+    step_size: Positive = 10.0
+    restarts: PositiveCount = 1
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TapsSettings:
+    """What TAPS and STAPS attack, and how.
+
+    Attributes:
+        classifier_relus: ReLUs of the classifier, the part of the network that is attacked; the
+            part before it is bounded. All ReLUs of the network: the inputs are attacked.
+        gradient_weight: w, how often gradients of the attacked margins count.
+        connector: c of the gradient connector, in (0, 1].
+        attack: in the latent box, for each row of the margins by itself.
+    """
+
+    classifier_relus: Count = 1
+    gradient_weight: Positive = 5.0
+    connector: Share = 0.5
+    attack: AttackSettings = AttackSettings(steps=10, step_size=0.4)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class LossSettings:
     """The loss, and its position between adversarial (α = 0) and certified (α = 1).
 
@@ -104,12 +148,17 @@ class LossSettings:
         alpha: α of CC-, MTL-, Exp-IBP, and the weight of CROWN-IBP's CROWN bound; in [0, 1].
         alpha_ramp: how α reaches that value.
         sabr_lambda: SABR's λ, the small box's share of the full one; in (0, 1].
+        relu_shrinkage: SABR's c: behind each ReLU, intervals of unstable neurons end at c times
+            their upper side; in (0, 1], 1 for bounds. For every loss of bounds.
+        taps: of TAPS and STAPS.
     """
 
     name: LossName
     alpha: Unit = 1.0
     alpha_ramp: Ramp = Ramp()
     sabr_lambda: Annotated[Positive, Field(le=1)] = 0.4
+    relu_shrinkage: Share = 1.0
+    taps: TapsSettings = TapsSettings()
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -136,21 +185,6 @@ class EpsilonSettings:
     def first_full_epoch(self) -> int:
         """The epoch that begins with the full ε."""
         return self.start + self.length
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class AttackSettings:
-    """The attack inside a training step.
-
-    Attributes:
-        steps: 1 returns the final point, more keep the iterate of greatest loss.
-        step_size: times the box's half-width is one step.
-        restarts: random starts, of which the worst point is kept.
-    """
-
-    steps: PositiveCount = 1
-    step_size: Positive = 10.0
-    restarts: PositiveCount = 1
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
