@@ -286,8 +286,8 @@ def test_with_the_whole_box_staps_is_taps() -> None:
         made = LossStep(module, bounder, losses.get(name), options, random())
         return made(IMAGES, LABELS, StepPlan(0.1, 1.0, 0.0)).loss
 
-    torch.testing.assert_close(step("staps", 1.0), step("taps", 1.0))
-    assert float(step("staps", 0.3)) < 0.9 * float(step("taps", 0.3))
+    torch.testing.assert_close(step("staps", 1.0), step("taps", 1.0), rtol=1e-4, atol=0)
+    assert step("staps", 0.3).item() < 0.9 * step("taps", 0.3).item()
 
 
 def test_the_latent_cross_entropy_is_measured() -> None:
