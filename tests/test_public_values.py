@@ -92,6 +92,7 @@ def values() -> dict[str, object]:
 PLAIN = {
     "AbcrownSetup",
     "AlphaCrownSettings",
+    "AttackSettings",
     "CertifySettings",
     "ChannelBalls",
     "Cluster",
@@ -107,6 +108,7 @@ PLAIN = {
     "Shard",
     "StageShares",
     "Tally",
+    "TapsSettings",
     "TopK",
     "TrainSettings",
 }

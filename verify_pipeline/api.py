@@ -99,13 +99,16 @@ from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.losses import (
     adversarial_loss,
     cc_ibp_loss,
+    connected,
     crown_ibp_loss,
     exp_ibp_loss,
+    gradient_weighted,
     ibp_loss,
     margin_cross_entropy,
     mtl_ibp_loss,
     natural_loss,
     sabr_box,
+    taps_loss,
 )
 from verify_pipeline.onnx import ExportReport, Network, load_network, network_from_module
 from verify_pipeline.pipeline import Outcome, certify, export_onnx, run, train
@@ -131,11 +134,14 @@ from verify_pipeline.sweeps.results import SweepResult, SweepRun, TuneResult, Tu
 from verify_pipeline.sweeps.watching import JobWatcher
 from verify_pipeline.training import Trained, TrainObserver, TrainSettings
 from verify_pipeline.training import restore as load_trained
+from verify_pipeline.training.latent import LatentMargins
 from verify_pipeline.training.margins import ibp_margins
+from verify_pipeline.training.settings import AttackSettings, TapsSettings
 
 __all__ = [
     "AbcrownSetup",
     "AlphaCrownSettings",
+    "AttackSettings",
     "AutoLirpaBounder",
     "Box",
     "BoxSet",
@@ -153,6 +159,7 @@ __all__ = [
     "ImageRadius",
     "ImageSet",
     "JobWatcher",
+    "LatentMargins",
     "Ledger",
     "LinearRows",
     "LinfBall",
@@ -178,6 +185,7 @@ __all__ = [
     "SweepResult",
     "SweepRun",
     "Tally",
+    "TapsSettings",
     "Targeted",
     "TopK",
     "TrainObserver",
@@ -191,11 +199,13 @@ __all__ = [
     "bounds",
     "cc_ibp_loss",
     "certify",
+    "connected",
     "crown_ibp_loss",
     "exp_ibp_loss",
     "export_onnx",
     "find_abcrown",
     "front",
+    "gradient_weighted",
     "ibp_loss",
     "ibp_margins",
     "images_of_dataset",
@@ -232,6 +242,7 @@ __all__ = [
     "save_figure",
     "sweep",
     "tabulate",
+    "taps_loss",
     "train",
     "tune",
     "verify",

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from verify_pipeline import losses
 from verify_pipeline.errors import ConfigError
-from verify_pipeline.losses import LOSSES, LossMargins, Perturbed, margin_cross_entropy
+from verify_pipeline.losses import LOSSES, Loss, LossMargins, Perturbed, margin_cross_entropy
 from verify_pipeline.losses.sabr import small_box
 from verify_pipeline.problem import Box, margin_matrix
 
-EXPRESSIVE = ("cc-ibp", "mtl-ibp", "exp-ibp")
+EXPRESSIVE = ("cc-ibp", "mtl-ibp", "mtl-sabr", "exp-ibp")
 
 
 def random_margins(seed: int, instances: int = 6, rows: int = 9, scale: float = 5.0) -> LossMargins:
@@ -23,7 +23,7 @@ def random_margins(seed: int, instances: int = 6, rows: int = 9, scale: float = 
     adversarial = clean - scale * torch.rand(clean.shape, generator=generator, dtype=torch.float64)
     crown = adversarial - scale * torch.rand(clean.shape, generator=generator, dtype=torch.float64)
     ibp = crown - scale * torch.rand(clean.shape, generator=generator, dtype=torch.float64)
-    return LossMargins(clean, adversarial, ibp, crown)
+    return LossMargins(clean, adversarial, ibp, crown, (adversarial + ibp) / 2)
 
 
 def adversarial_loss(margins: LossMargins) -> torch.Tensor:
@@ -94,7 +94,7 @@ class TestEveryLoss:
         start = random_margins(11, scale=scale)
         parts = {
             kind: getattr(start, kind).float().requires_grad_()
-            for kind in ("clean", "adversarial", "ibp", "crown")
+            for kind in ("clean", "adversarial", "ibp", "crown", "latent")
         }
         loss = losses.get(name).value(LossMargins(**parts), 0.3)
         loss.backward()
@@ -112,7 +112,7 @@ class TestEveryLoss:
 
         def value(at: torch.Tensor) -> float:
             margins = torch.einsum("nsk,nk->ns", rows, at)
-            all_kinds = LossMargins(margins, margins - 1, margins - 3, margins - 2)
+            all_kinds = LossMargins(margins, *(margins - by for by in (1, 3, 2, 2.5)))
             return losses.get(name).value(all_kinds, 0.4).item()
 
         assert value(logits + shift) == pytest.approx(value(logits), rel=1e-12)
@@ -124,7 +124,7 @@ class TestEveryLoss:
     def test_wide_margins_lose_nothing(self, name: str) -> None:
         # a network that is right by far has a loss close to 0, and never below
         margins = torch.full((3, 9), 30.0, dtype=torch.float64)
-        value = losses.get(name).value(LossMargins(margins, margins, margins, margins), 0.5).item()
+        value = losses.get(name).value(LossMargins(*[margins] * 5), 0.5).item()
         assert 0 <= value < 1e-11
 
 
@@ -192,7 +192,7 @@ class TestSabrBox:
 def test_other_losses_bound_the_whole_box() -> None:
     images = torch.tensor([[0.5, 0.0]])
     for loss in LOSSES.values():
-        if loss.name != "sabr":
+        if loss.name not in ("sabr", "mtl-sabr", "staps"):
             box = loss.bounded_box(Perturbed(images, 0.1, 0.3, images), 0.4)
             assert torch.equal(box.lower, Box.around(images, 0.1).lower)
             assert torch.equal(box.upper, Box.around(images, 0.1).upper)
@@ -217,6 +217,23 @@ def test_expressive_losses_of_a_batch() -> None:
     assert losses.get("ibp").value(margins, 0.25).item() == pytest.approx(mean_ver)
     adversarial = losses.get("adversarial").value(margins, 0.25).item()
     assert adversarial == pytest.approx(mean_adversarial)
+
+
+@pytest.mark.parametrize("name", ["sabr", "mtl-sabr", "staps"])
+def test_losses_of_the_small_box(name: str) -> None:
+    images, points = torch.tensor([[0.5, 0.0]]), torch.tensor([[0.7, 0.2]])
+    box = losses.get(name).bounded_box(Perturbed(images, 0.1, 0.2, points), 0.25)
+    torch.testing.assert_close(box.lower, torch.tensor([[0.6, 0.1]]))
+    torch.testing.assert_close(box.upper, torch.tensor([[0.7, 0.2]]))
+
+
+@pytest.mark.parametrize("loss", [each for each in LOSSES.values() if each.while_growing])
+def test_the_loss_while_epsilon_grows_needs_the_same_of_a_step(loss: Loss) -> None:
+    other = loss.while_growing
+    assert other is not None
+    assert (other.needs_attack, other.needs_bounds) == (loss.needs_attack, loss.needs_bounds)
+    assert (other.needs_crown, other.bounded_box) == (loss.needs_crown, loss.bounded_box)
+    assert other.while_growing is None
 
 
 def test_unknown_loss() -> None:

@@ -57,6 +57,11 @@ CHANGES: dict[str, dict[str, Any]] = {
         "keep": {"best": "validation_ibp", "network": "best"},
         "stop": {"metric": "validation_ibp", "patience": 2},
     },
+    "taps": {"kind": "taps"},
+    "staps": {
+        "loss": {"name": "staps", "relu_shrinkage": 0.8, "taps": {"classifier_relus": 2}},
+        "network": NORMALISED,
+    },
 }
 INFO = DataSetInfo("halves", (1, 8, 8), 2, (0.4,), (0.3,), Augmentation(flip=True, padding=1))
 

@@ -42,7 +42,7 @@ def ramp(step: int, first: int, last: int) -> float:
 
 
 def interval(
-    layers: list[nn.Module], lower: Tensor, upper: Tensor, labels: Tensor
+    layers: list[nn.Module], lower: Tensor, upper: Tensor, labels: Tensor, shrinkage: float = 1.0
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Lower bounds of all f_y - f_j, y itself among them as 0, and bounds of each ReLU's input."""
     seen = []
@@ -54,12 +54,23 @@ def interval(
         else:
             if isinstance(layer, nn.ReLU):
                 seen.append((lower, upper))
+                upper = upper * (1 - (1 - shrinkage) * (lower < 0).float())
             lower, upper = layer(lower), layer(upper)
     assert isinstance(last, nn.Linear)
     weight = last.weight[labels].unsqueeze(1) - last.weight
     offset = last.bias[labels].unsqueeze(1) - last.bias
     least = torch.where(weight > 0, weight * lower.unsqueeze(1), weight * upper.unsqueeze(1))
     return least.sum(2) + offset, seen
+
+
+def latent_box(
+    layers: list[nn.Module], seen: list[tuple[Tensor, Tensor]], relus: int, shrinkage: float
+) -> tuple[Tensor, Tensor, list[nn.Module]]:
+    """The box behind the ReLU that has so many behind it, and the layers from there on."""
+    lower, upper = seen[-1 - relus]
+    upper = upper * (1 - (1 - shrinkage) * (lower < 0).float())
+    places = [place for place, layer in enumerate(layers) if isinstance(layer, nn.ReLU)]
+    return lower.relu(), upper.relu(), layers[places[-1 - relus] + 1 :]
 
 
 def regulariser(seen: list[tuple[Tensor, Tensor]], radius: Tensor, tolerance: float) -> Tensor:
@@ -137,15 +148,16 @@ class Reference:
             part = min(1.0, step / (of.alpha_ramp.length * per_epoch))
             alpha = of.alpha_ramp.start_value * (1 - part) + of.alpha * part
         reach = epsilon * at.attack_epsilon_factor
-        points = None if of.name == "ibp" else self.attacked(x, labels, reach or 1e-6)
+        points = None if of.name in ("ibp", "taps") else self.attacked(x, labels, reach or 1e-6)
         center, width = x, epsilon or 1e-6
         lower, upper = (x - width).clamp(0, 1), (x + width).clamp(0, 1)
-        if of.name == "sabr" and epsilon:
+        if of.name in ("sabr", "mtl-sabr", "staps") and epsilon:
             width = of.sabr_lambda * reach
             low, high = (x - reach).clamp(0, 1), (x + reach).clamp(0, 1)
             center = torch.minimum(torch.maximum(points, low + width), high - width)
             lower, upper = center - width, center + width
-        margins, seen = interval(list(self.module), lower, upper, labels)
+        layers = list(self.module)
+        margins, seen = interval(layers, lower, upper, labels, of.relu_shrinkage)
         total = chosen.optimiser.l1 * sum(
             layer.weight.abs().sum() for layer in self.module if isinstance(layer, nn.Linear)
         )
@@ -156,11 +168,16 @@ class Reference:
         if epsilon == 0:
             return total + F.cross_entropy(self.module(x), labels)
         verified = F.cross_entropy(-margins, labels)
-        if of.name in ("ibp", "sabr"):
+        if of.name in ("ibp", "sabr") or (of.name in ("taps", "staps") and grown < 1):
             return total + verified
+        if of.name in ("taps", "staps"):
+            box = latent_box(layers, seen, of.taps.classifier_relus, of.relu_shrinkage)
+            latent = F.cross_entropy(-self.latent_margins(*box, labels), labels)
+            weight = of.taps.gradient_weight
+            return total + (weight * latent - (weight - 1) * latent.detach()) * verified
         outputs = self.module(points)
         attacked = F.cross_entropy(outputs, labels)
-        if of.name == "mtl-ibp":
+        if of.name in ("mtl-ibp", "mtl-sabr"):
             return total + alpha * verified + (1 - alpha) * attacked
         if of.name == "exp-ibp":
             return total + verified**alpha * attacked ** (1 - alpha)
@@ -168,6 +185,41 @@ class Reference:
         differences = outputs.gather(1, labels.unsqueeze(1)) - outputs
         mixed = alpha * margins + (1 - alpha) * differences
         return total + F.cross_entropy(-mixed, labels)
+
+    def latent_margins(
+        self, lower: Tensor, upper: Tensor, layers: list[nn.Module], labels: Tensor
+    ) -> Tensor:
+        """The least f_y - f_j that an attack on each j finds in the box, y itself as 0."""
+        taps, classifier = self.settings.loss.taps, nn.Sequential(*layers)
+        low, high = lower.detach(), upper.detach()
+        classes = int(layers[-1].out_features)
+        others = torch.tensor([[j for j in range(classes) if j != y] for y in labels.tolist()])
+        noise = torch.rand((len(labels), classes - 1, low.shape[1]), generator=self.noise)
+        margins = torch.zeros(len(labels), classes)
+        for place in range(classes - 1):
+            other = others[:, place : place + 1]
+
+            def margin(z: Tensor, other: Tensor = other) -> Tensor:
+                out: Tensor = classifier(z)
+                return (out.gather(1, labels.unsqueeze(1)) - out.gather(1, other)).squeeze(1)
+
+            z = low + noise[:, place] * (high - low)
+            worst, least = z, margin(z).detach()
+            for _ in range(taps.attack.steps):
+                z.requires_grad_()
+                (gradient,) = torch.autograd.grad(margin(z).sum(), z)
+                z = z.detach() - taps.attack.step_size * (high - low) / 2 * gradient.sign()
+                z = torch.minimum(torch.maximum(z, low), high)
+                found = margin(z).detach()
+                worst = torch.where((found < least).unsqueeze(1), z, worst)
+                least = torch.minimum(found, least)
+            # the gradient of each coordinate goes to a side as far as it is near
+            reach = taps.connector * (high - low)
+            of_low = ((low + reach - worst) / reach).clamp(0, 1).nan_to_num(0.5)
+            of_high = ((worst - high + reach) / reach).clamp(0, 1).nan_to_num(0.5)
+            linked = worst + of_low * (lower - low) + of_high * (upper - high)
+            margins = margins.scatter(1, other, margin(linked).unsqueeze(1))
+        return margins
 
     def attacked(self, x: Tensor, labels: Tensor, epsilon: float) -> Tensor:
         """One step of the gradient's sign from a random start."""

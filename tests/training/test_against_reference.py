@@ -1,5 +1,6 @@
 """Whole trainings against the method written a second time (reference.py), weight by weight."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,19 +45,41 @@ LOSS: dict[str, Any] = {
 }
 
 
-def check(chosen: TrainSettings, images: ImageSet, tolerance: float) -> None:
+def check(
+    chosen: TrainSettings, images: ImageSet, tolerance: float, info: DataSetInfo = INFO
+) -> None:
     """Compare the weights, relative to how far they have moved."""
-    start = flat(initial(chosen, INFO))
-    expected = flat(Reference(chosen, INFO, images).run())
-    got = flat(train(chosen, images, INFO).module)
+    start = flat(initial(chosen, info))
+    expected = flat(Reference(chosen, info, images).run())
+    got = flat(train(chosen, images, info).module)
     moved = float((expected - start).norm())
     assert moved > 0.1
     assert float((got - expected).norm()) < tolerance * moved
 
 
-@pytest.mark.parametrize("loss", ["ibp", "cc-ibp", "mtl-ibp", "exp-ibp", "sabr"])
+@pytest.mark.parametrize("loss", ["ibp", "cc-ibp", "mtl-ibp", "exp-ibp", "sabr", "mtl-sabr"])
 def test_weights_are_those_of_the_method(loss: str, images: ImageSet) -> None:
     check(settings(**CHANGES, loss={"name": loss, **LOSS}), images, 1e-5)
+
+
+@pytest.mark.parametrize("relus", [0, 1, 2])
+@pytest.mark.parametrize("loss", ["taps", "staps"])
+def test_weights_of_taps(loss: str, relus: int, images: ImageSet) -> None:
+    # of three classes, so that two margins are attacked
+    taps = {
+        "classifier_relus": relus,
+        "gradient_weight": 2.5,
+        "connector": 0.4,
+        "attack": {"steps": 3, "step_size": 0.6},
+    }
+    chosen = settings(**CHANGES, loss={"name": loss, **LOSS, "taps": taps})
+    check(chosen, replace(images, classes=3), 1e-4, replace(INFO, classes=3))
+
+
+@pytest.mark.parametrize("loss", ["ibp", "sabr", "staps"])
+def test_weights_with_shrunk_relus(loss: str, images: ImageSet) -> None:
+    chosen = settings(**CHANGES, loss={"name": loss, **LOSS, "relu_shrinkage": 0.7})
+    check(chosen, images, 1e-4)
 
 
 @pytest.mark.parametrize("loss", ["ibp", "mtl-ibp"])

@@ -94,7 +94,12 @@ def test_the_best_epoch_is_the_runs_network(
     trained = train(watched(keep=BEST), images, info, tmp_path)
     in_memory = train(watched(keep=BEST), images, info)
     assert [row.get("best_epoch") for row in trained.metrics] == [None, None, 3, 4, 4, 4]
-    for found in (trained, in_memory, restore(tmp_path, info), restore(tmp_path, info, epoch="best")):
+    for found in (
+        trained,
+        in_memory,
+        restore(tmp_path, info),
+        restore(tmp_path, info, epoch="best"),
+    ):
         assert found.epoch == 4
         assert torch.equal(weights(found.module), measured[3])
     assert restore(tmp_path, info, epoch="last").epoch == 6

@@ -10,6 +10,7 @@ from torch import nn
 
 from verify_pipeline.data import Augmentation, DataSetInfo, ImageSet, split_validation
 from verify_pipeline.errors import TrainingError
+from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.losses import LOSSES
 from verify_pipeline.training import Silent, checkpoint, loop, train
 from verify_pipeline.training.evaluate import Accuracies
@@ -323,3 +324,24 @@ def test_a_training_on_each_device_learns_the_same(
     for row, other in zip(here, there, strict=True):
         assert other["train_loss"] == pytest.approx(row["train_loss"], rel=0.05)
     assert there[-1]["train_loss"] < there[0]["train_loss"]
+
+
+def test_validation_uses_sound_bounds_whatever_training_shrinks(
+    images: ImageSet, info: DataSetInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+
+    class Noted(AutoLirpaBounder):
+        def __init__(self, *given: Any, relu_shrinkage: float = 1.0) -> None:
+            shares.append(relu_shrinkage)
+            super().__init__(*given, relu_shrinkage=relu_shrinkage)
+
+    for place in ("loop", "evaluate"):
+        monkeypatch.setattr(f"verify_pipeline.training.{place}.AutoLirpaBounder", Noted)
+    shrunk = settings(
+        loss={"name": "ibp", "relu_shrinkage": 0.5},
+        data={"name": "halves", "validation": 16},
+        watch={"every": 4},
+    )
+    train(shrunk, images, info)
+    assert shares == [0.5, 1.0]

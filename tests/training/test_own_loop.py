@@ -38,6 +38,11 @@ def own_loss(name: str, made: nn.Module) -> Tensor:
     if name == "natural":
         return api.natural_loss(clean)
     box, rows = api.Box.around(IMAGES, EPSILON), api.margin_matrix(LABELS, 3)
+    generator = torch.Generator().manual_seed(5)
+    latent = api.LatentMargins(made, bounder, api.TapsSettings(), generator)
+    if name == "taps":
+        ibp = bounder.ibp(box, rows)
+        return api.taps_loss(latent(box, rows), ibp)
     if name == "ibp":
         return api.ibp_loss(bounder.ibp(box, rows))
     if name == "crown-ibp":
@@ -49,15 +54,20 @@ def own_loss(name: str, made: nn.Module) -> Tensor:
         box,
         steps=1,
         step_size=10.0,
-        generator=torch.Generator().manual_seed(5),
+        generator=generator,
     )
     bounder.train(True)
     adversarial = api.margins_of_logits(bounder.forward(points), LABELS)
     if name == "adversarial":
         return api.adversarial_loss(adversarial)
+    small = api.sabr_box(IMAGES, points, EPSILON, SABR_LAMBDA)
     if name == "sabr":
-        small = api.sabr_box(IMAGES, points, EPSILON, SABR_LAMBDA)
         return api.ibp_loss(bounder.ibp(small, rows))
+    if name == "mtl-sabr":
+        return api.mtl_ibp_loss(adversarial, bounder.ibp(small, rows), ALPHA)
+    if name == "staps":
+        ibp = bounder.ibp(small, rows)
+        return api.taps_loss(latent(small, rows), ibp)
     expressive = {
         "cc-ibp": api.cc_ibp_loss,
         "mtl-ibp": api.mtl_ibp_loss,
@@ -103,12 +113,15 @@ def test_every_loss_has_a_function_that_says_where_it_is_from() -> None:
         for name in api.__all__
         if name.endswith("_loss")
     }
-    assert functions | {"sabr"} == set(losses.LOSSES)
+    of_other_boxes = {"sabr", "mtl-sabr", "staps"}  # the functions of ibp, mtl-ibp and taps
+    assert functions | of_other_boxes == set(losses.LOSSES)
     for name in api.__all__:
         if name.endswith("_loss"):
             text = inspect.getdoc(getattr(api, name)) or ""
             assert "N x S" in text
-            assert name == "natural_loss" or re.search(r"arXiv:\d{4}\.\d{5}\), eq\.", text)
+            assert name == "natural_loss" or re.search(
+                r"arXiv:\d{4}\.\d{5}\), (eq\.|section)", text
+            )
 
 
 def test_margins_of_logits_by_hand() -> None:

@@ -18,6 +18,7 @@ from verify_pipeline.lirpa import shims
 from verify_pipeline.lirpa.more_activations import more_activations
 from verify_pipeline.lirpa.quick_ops import fold_batch_norms, quick_ops
 from verify_pipeline.lirpa.resetting import reset_quickly
+from verify_pipeline.lirpa.shrinking import shrink_relus
 from verify_pipeline.problem import Box
 
 # Release 0.3 needs these options to be correct on current torch (see ARCHITECTURE.md). Later
@@ -38,6 +39,8 @@ class AutoLirpaBounder:
             matrix can be merged into it.
         input_shape: ``*X``.
         options: auto_LiRPA's ``bound_opts``.
+        relu_shrinkage: c of SABR's shrunk ReLU, in (0, 1]. Below 1, the results are no bounds: only
+            for training. See ``shrinking.py``.
 
     Raises:
         DependencyError: auto_LiRPA is missing.
@@ -49,6 +52,7 @@ class AutoLirpaBounder:
         module: nn.Module,
         input_shape: tuple[int, ...],
         options: dict[str, Any] | None = None,
+        relu_shrinkage: float = 1.0,
     ) -> None:
         lirpa = shims.load()
         self._module = module
@@ -92,6 +96,8 @@ class AutoLirpaBounder:
         if custom_ops:
             fold_batch_norms(self._bounded._modules.values())
             reset_quickly(self._bounded)
+        if relu_shrinkage < 1:
+            shrink_relus(self._bounded, relu_shrinkage)
         self.train(training)
 
     def _share_buffers(self) -> None:
@@ -125,10 +131,26 @@ class AutoLirpaBounder:
             statistics: name of a batch-norm layer in the module -> mean and variance, ``C`` each.
                 Gradients flow through them.
         """
+        for layer, node in self._batch_norms():
+            node.current_mean, node.current_var = statistics[layer]
+
+    def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Name of each batch-norm layer -> mean and variance that bounds use, ``C`` each.
+
+        In train mode they are those of the last :meth:`forward` or :meth:`use_statistics`, with
+        their gradients; in eval mode the running ones.
+        """
+        return {
+            layer: (node.current_mean, node.current_var)
+            if node.training
+            else (node.inputs[3].buffer, node.inputs[4].buffer)
+            for layer, node in self._batch_norms()
+        }
+
+    def _batch_norms(self) -> Iterator[tuple[str, Any]]:
         for node in self._bounded._modules.values():
             if type(node).__name__.endswith("BatchNormalization"):
-                layer = node.inputs[3].ori_name.removesuffix(".running_mean")
-                node.current_mean, node.current_var = statistics[layer]
+                yield node.inputs[3].ori_name.removesuffix(".running_mean"), node
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs ``N x K``; in train mode, later bounds use the batch statistics of ``x``."""
@@ -173,11 +195,18 @@ class AutoLirpaBounder:
 
     def relu_inputs(self) -> list[tuple[Tensor, Tensor]]:
         """Lower and upper bounds ``N x *V`` of each ReLU's input, from the last computation."""
-        return [
-            (node.inputs[0].lower, node.inputs[0].upper)
-            for node in self._bounded._modules.values()
-            if type(node).__name__ == "BoundRelu"
-        ]
+        return [(node.inputs[0].lower, node.inputs[0].upper) for node in self._relus()]
+
+    def relu_outputs(self) -> list[tuple[Tensor, Tensor]]:
+        """Lower and upper bounds ``N x *V`` of each ReLU's output, from the last :meth:`ibp`.
+
+        Gradients flow through them. ReLUs are in the order in which the module computes them.
+        """
+        return [(node.lower, node.upper) for node in self._relus()]
+
+    def _relus(self) -> list[Any]:
+        nodes = self._bounded._modules.values()
+        return [node for node in nodes if type(node).__name__ == "BoundRelu"]
 
     def _backward(self, box: Box, rows: Tensor, method: str) -> Tensor:
         try:

@@ -14,11 +14,24 @@ from verify_pipeline.losses.expressive import (
     exp_ibp_loss,
     mtl_ibp_loss,
 )
-from verify_pipeline.losses.sabr import SABR, sabr_box
+from verify_pipeline.losses.sabr import MTL_SABR, SABR, sabr_box
+from verify_pipeline.losses.taps import STAPS, TAPS, connected, gradient_weighted, taps_loss
 
 LOSSES: dict[str, Loss] = {
     loss.name: loss
-    for loss in (NATURAL, ADVERSARIAL, IBP, CC_IBP, MTL_IBP, EXP_IBP, SABR, CROWN_IBP)
+    for loss in (
+        NATURAL,
+        ADVERSARIAL,
+        IBP,
+        CC_IBP,
+        MTL_IBP,
+        EXP_IBP,
+        SABR,
+        MTL_SABR,
+        TAPS,
+        STAPS,
+        CROWN_IBP,
+    )
 }
 
 __all__ = [
@@ -28,14 +41,17 @@ __all__ = [
     "Perturbed",
     "adversarial_loss",
     "cc_ibp_loss",
+    "connected",
     "crown_ibp_loss",
     "exp_ibp_loss",
     "get",
+    "gradient_weighted",
     "ibp_loss",
     "margin_cross_entropy",
     "mtl_ibp_loss",
     "natural_loss",
     "sabr_box",
+    "taps_loss",
 ]
 
 

@@ -42,12 +42,15 @@ class LossMargins:
         adversarial: margins at the attack's points, ``N x S``.
         ibp: IBP lower bounds over the loss's box, ``N x S``.
         crown: CROWN-IBP lower bounds over the loss's box, ``N x S``.
+        latent: margins at the worst points that an attack found in the box of a layer's outputs,
+            ``N x S``; see ``taps``.
     """
 
     clean: Tensor | None = None
     adversarial: Tensor | None = None
     ibp: Tensor | None = None
     crown: Tensor | None = None
+    latent: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +71,7 @@ class Perturbed:
 
 
 def whole_box(perturbed: Perturbed, share: float) -> Box:
-    """The whole perturbation box, over which every loss except SABR is bounded."""
+    """The whole perturbation box, over which losses without a box of their own are bounded."""
     return Box.around_pixels(perturbed.images, perturbed.epsilon)
 
 
@@ -86,7 +89,10 @@ class Loss:
         needs_attack: whether it needs margins at the attack's points.
         needs_bounds: whether it needs IBP lower bounds.
         needs_crown: whether it also needs CROWN-IBP lower bounds.
+        needs_latent: whether it also needs margins in the box of a layer's outputs.
         bounded_box: maps (perturbed images, λ) to the boxes over which margins are bounded.
+        while_growing: the loss that takes its place while ε grows, which needs the same attack and
+            the same bounds; None: it is its own.
     """
 
     name: str
@@ -94,7 +100,9 @@ class Loss:
     needs_attack: bool = False
     needs_bounds: bool = False
     needs_crown: bool = False
+    needs_latent: bool = False
     bounded_box: Callable[[Perturbed, float], Box] = whole_box
+    while_growing: Loss | None = None
 
 
 def required(margins: Tensor | None, kind: str) -> Tensor:
@@ -134,4 +142,11 @@ def of_crown_and_ibp(loss: Callable[[Tensor, Tensor, float], Tensor]) -> Value:
     """A loss of the margins' CROWN-IBP bounds, their IBP bounds, and the weight of the former."""
     return lambda margins, alpha: loss(
         required(margins.crown, "CROWN"), required(margins.ibp, "IBP"), alpha
+    )
+
+
+def of_latent_and_ibp(loss: Callable[[Tensor, Tensor], Tensor]) -> Value:
+    """A loss of the margins at latent points, and of the margins' IBP bounds."""
+    return lambda margins, alpha: loss(
+        required(margins.latent, "latent"), required(margins.ibp, "IBP")
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from verify_pipeline.losses.base import Loss, Perturbed, of_ibp
 from verify_pipeline.losses.certified import ibp_loss
+from verify_pipeline.losses.expressive import MTL_IBP
 from verify_pipeline.problem import Box
 
 
@@ -52,3 +55,6 @@ def small_box(perturbed: Perturbed, share: float) -> Box:
 
 
 SABR = Loss("sabr", of_ibp(ibp_loss), needs_attack=True, needs_bounds=True, bounded_box=small_box)
+
+MTL_SABR = replace(MTL_IBP, name="mtl-sabr", bounded_box=small_box)
+"""MTL-IBP whose bounds are over SABR's box: α = 1 is SABR (the code of De Palma et al. 2024)."""

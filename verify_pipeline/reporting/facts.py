@@ -17,6 +17,9 @@ METHODS = {
     "mtl-ibp": "MTL-IBP",
     "exp-ibp": "Exp-IBP",
     "sabr": "SABR",
+    "mtl-sabr": "MTL-IBP (SABR box)",
+    "taps": "TAPS",
+    "staps": "STAPS",
     "crown-ibp": "CROWN-IBP",
 }
 """A loss's name in recipes -> the method's name in papers."""
@@ -27,7 +30,9 @@ SHOWN_DIGITS = 8
 _DIGITS = 18
 """Digits of a seed at most."""
 
-_WITH_ALPHA = frozenset({"cc-ibp", "mtl-ibp", "exp-ibp", "crown-ibp"})
+_WITH_ALPHA = frozenset({"cc-ibp", "mtl-ibp", "mtl-sabr", "exp-ibp", "crown-ibp"})
+
+_WITH_LAMBDA = frozenset({"sabr", "mtl-sabr", "staps"})
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class RunFacts:
         file: name of the network's file, without ending.
         method: of its training, as papers call it; empty: unknown.
         alpha: α of the method; None: it has none, or it is unknown.
-        sabr_lambda: λ of SABR; None likewise.
+        sabr_lambda: λ of SABR's box; None likewise.
         seed: of the training; None: unknown.
         network: the architecture; the file's name if it is unknown.
         data: the data set.
@@ -78,7 +83,9 @@ def facts(summary: Summary) -> RunFacts:
         file=info.network_name,
         method=METHODS.get(loss, loss),
         alpha=_number(notes.get("alpha")) if loss in _WITH_ALPHA else None,
-        sabr_lambda=_number(training.get("train.loss.sabr_lambda")) if loss == "sabr" else None,
+        sabr_lambda=_number(training.get("train.loss.sabr_lambda"))
+        if loss in _WITH_LAMBDA
+        else None,
         seed=_seed(notes.get("seed")),
         network=notes.get("network", info.network_name),
         data=info.run.data_set,

@@ -45,7 +45,7 @@ class Averages:
         """The means by name.
 
         ``loss``; the shares ``clean``, ``adversarial``, ``verified``; and the cross-entropies
-        ``clean_loss``, ``adversarial_loss``, ``ibp_loss``.
+        ``clean_loss``, ``adversarial_loss``, ``ibp_loss``, ``latent_loss``.
         """
         return {name: self._total(name) / images for name, images in self._images.items()}
 

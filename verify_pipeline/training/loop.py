@@ -140,8 +140,7 @@ class _Training:
         self.average = None
         if settings.average.kind is not None:
             self.average = WeightAverage(self.module, settings.average, self.steps)
-        loss = losses.get(settings.loss.name)
-        bounder = AutoLirpaBounder(self.module, info.shape) if loss.needs_bounds else None
+        bounder = self._bounder() if loss.needs_bounds else None
         self.whole = None
         if settings.optimiser.accumulate_statistics == "batch" and batch_norms(self.module):
             self.whole = WholeBatchStatistics(
@@ -175,6 +174,10 @@ class _Training:
             if self.settings.regulariser.ibp_init:
                 ibp_init(module)
         return module
+
+    def _bounder(self) -> AutoLirpaBounder:
+        shrinkage = self.settings.loss.relu_shrinkage
+        return AutoLirpaBounder(self.module, self.info.shape, relu_shrinkage=shrinkage)
 
     def run(self, cascade: Cascade | None, until: Until) -> Trained:
         """All epochs that are left, or fewer."""

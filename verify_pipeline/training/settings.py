@@ -16,6 +16,7 @@ from verify_pipeline.settings import (
     NonNegative,
     Positive,
     PositiveCount,
+    Share,
     Switch,
     Text,
     Unit,
@@ -29,6 +30,7 @@ from verify_pipeline.training.loop_settings import (
     watching_problems,
 )
 from verify_pipeline.training.optimiser_settings import OptimiserSettings
+from verify_pipeline.training.precision import Precision
 
 __all__ = [
     "AttackSettings",
@@ -51,7 +53,17 @@ LARGEST_WIDTH = 100.0
 """Largest multiple of the paper's widths: beyond it, torch's sizes or memory overflow silently."""
 
 LossName = Literal[
-    "natural", "adversarial", "ibp", "cc-ibp", "mtl-ibp", "exp-ibp", "sabr", "crown-ibp"
+    "natural",
+    "adversarial",
+    "ibp",
+    "cc-ibp",
+    "mtl-ibp",
+    "exp-ibp",
+    "sabr",
+    "mtl-sabr",
+    "taps",
+    "staps",
+    "crown-ibp",
 ]
 
 
@@ -124,6 +136,41 @@ class Ramp:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class AttackSettings:
+    """An attack inside a training step.
+
+    Attributes:
+        steps: 1 returns the final point, more keep the iterate of greatest loss.
+        step_size: times the box's half-width is one step.
+        restarts: random starts, of which the worst point is kept.
+        precision: of its passes through the network; points, ε and bounds stay in float32.
+    """
+
+    steps: PositiveCount = 1
+    step_size: Positive = 10.0
+    restarts: PositiveCount = 1
+    precision: Precision = "float32"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TapsSettings:
+    """What TAPS and STAPS attack, and how.
+
+    Attributes:
+        classifier_relus: ReLUs of the classifier, the part of the network that is attacked; the
+            part before it is bounded. All ReLUs of the network: the inputs are attacked.
+        gradient_weight: w, how often gradients of the attacked margins count.
+        connector: c of the gradient connector, in (0, 1].
+        attack: in the latent box, for each row of the margins by itself.
+    """
+
+    classifier_relus: Count = 1
+    gradient_weight: Positive = 5.0
+    connector: Share = 0.5
+    attack: AttackSettings = AttackSettings(steps=10, step_size=0.4)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class LossSettings:
     """The loss, and its position between adversarial (α = 0) and certified (α = 1).
 
@@ -132,12 +179,17 @@ class LossSettings:
         alpha: α of CC-, MTL-, Exp-IBP, and the weight of CROWN-IBP's CROWN bound; in [0, 1].
         alpha_ramp: how α reaches that value.
         sabr_lambda: SABR's λ, the small box's share of the full one; in (0, 1].
+        relu_shrinkage: SABR's c: behind each ReLU, intervals of unstable neurons end at c times
+            their upper side; in (0, 1], 1 for bounds. For every loss of bounds.
+        taps: of TAPS and STAPS.
     """
 
     name: LossName
     alpha: Unit = 1.0
     alpha_ramp: Ramp = Ramp()
     sabr_lambda: Annotated[Positive, Field(le=1)] = 0.4
+    relu_shrinkage: Share = 1.0
+    taps: TapsSettings = TapsSettings()
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -182,22 +234,6 @@ class EpsilonSettings:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class AttackSettings:
-    """The attack inside a training step.
-
-    Attributes:
-        steps: 1 returns the final point, more keep the iterate of greatest loss.
-        step_size: times the box's half-width is one step.
-        restarts: random starts, of which the worst point is kept.
-        precision: of its passes through the network; points, ε and bounds stay in float32.
-    """
-
-    steps: PositiveCount = 1
-    step_size: Positive = 10.0
-    restarts: PositiveCount = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
-
-
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class RegulariserSettings:
     """Initialisation and warm-up regulariser of Shi et al. 2021.

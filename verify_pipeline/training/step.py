@@ -26,6 +26,7 @@ from verify_pipeline.network.zoo.layers import Normalise
 from verify_pipeline.problem import Box, margin_matrix
 from verify_pipeline.process_group import ALONE, ProcessGroup
 from verify_pipeline.training.initialise import l1_norm
+from verify_pipeline.training.latent import LatentMargins
 from verify_pipeline.training.passes import POLICIES, Passes
 from verify_pipeline.training.precision import passes_in
 from verify_pipeline.training.regulariser import shi_regulariser
@@ -61,8 +62,8 @@ class StepResult:
         correct: number of instances classified rightly without attack.
         adversarial_correct: under the attack; None where there was none.
         verified: with all IBP margins > 0; None if the loss uses no bounds.
-        cross_entropies: means over the instances, by what was measured: ``clean``, ``adversarial``
-            and ``ibp`` (of the lower bounds of the margins).
+        cross_entropies: means over the instances, by what was measured: ``clean``, ``adversarial``,
+            ``ibp`` (of the lower bounds of the margins) and ``latent``.
     """
 
     loss: Tensor
@@ -84,6 +85,10 @@ class LossStep:
         group: of processes. Each passes its part of the batch through the network; margins are
             gathered, so that the loss and all counts are those of the whole batch in each.
         passes: through the network; None: those of the settings' policy.
+
+    Raises:
+        ConfigError: the loss attacks a part of the network at which it cannot be cut.
+        NetworkError: the network cannot be cut at all.
     """
 
     def __init__(
@@ -102,6 +107,9 @@ class LossStep:
         self._settings = settings
         self._generator = generator
         self._group = group
+        self._latent: LatentMargins | None = None
+        if loss.needs_latent and bounder is not None:
+            self._latent = LatentMargins(module, bounder, settings.loss.taps, generator, group)
         self._passes = passes or POLICIES[settings.batch_norm_policy](module, bounder, group)
         self._normalise = next(
             (layer for layer in module.modules() if isinstance(layer, Normalise)), nn.Identity()
@@ -146,11 +154,18 @@ class LossStep:
             loss = F.cross_entropy(logits, labels) + self._penalties(box, plan)
             measured = _cross_entropies(logits, labels, adversarial)
             return StepResult(loss, correct, _positive(adversarial), None, measured)
-        box = self._loss.bounded_box(perturbed, self._settings.loss.sabr_lambda)
-        margins = self._margins(adversarial, box, rows[part], count)
-        loss = self._loss.value(margins, plan.alpha) + self._penalties(box, plan)
-        measured = _cross_entropies(logits, labels, adversarial, margins.ibp)
+        of_margins = self._loss_at(plan.epsilon)
+        box = of_margins.bounded_box(perturbed, self._settings.loss.sabr_lambda)
+        margins = self._margins(of_margins, adversarial, box, rows[part], count)
+        loss = of_margins.value(margins, plan.alpha) + self._penalties(box, plan)
+        measured = _cross_entropies(logits, labels, adversarial, margins.ibp, margins.latent)
         return StepResult(loss, correct, _positive(adversarial), _positive(margins.ibp), measured)
+
+    def _loss_at(self, epsilon: float) -> Loss:
+        """The loss, or the one that takes its place while ε grows."""
+        target = self._settings.epsilon
+        is_growing = epsilon < target.target * target.train_factor
+        return (self._loss.while_growing if is_growing else None) or self._loss
 
     def _clean(self, images: Tensor, warming_up: bool) -> Tensor:
         """Logits of the images; with gradients only if the loss needs them."""
@@ -195,15 +210,17 @@ class LossStep:
         return replace(perturbed, points=points)
 
     def _margins(
-        self, adversarial: Tensor | None, box: Box, rows: Tensor, count: int
+        self, loss: Loss, adversarial: Tensor | None, box: Box, rows: Tensor, count: int
     ) -> LossMargins:
         """The margins the loss needs, of all ``count`` images; boxes and rows are the process's."""
-        crown = ibp = None
+        crown = ibp = latent = None
         if self._bounder is not None:
-            if self._loss.needs_crown:
+            if loss.needs_crown:
                 crown = self._group.gathered(self._bounder.crown_ibp(box, rows), count)
             ibp = self._group.gathered(self._bounder.ibp(box, rows), count)
-        return LossMargins(adversarial=adversarial, ibp=ibp, crown=crown)
+            if loss.needs_latent and self._latent is not None:
+                latent = self._group.gathered(self._latent(box, rows, count), count)
+        return LossMargins(adversarial=adversarial, ibp=ibp, crown=crown, latent=latent)
 
     def _penalties(self, box: Box, plan: StepPlan) -> Tensor:
         """L1 and Shi's regulariser, with their weights; the latter of the last bounds, of a box."""
@@ -227,10 +244,14 @@ def _positive(margins: Tensor | None) -> Tensor | None:
 
 @torch.no_grad()
 def _cross_entropies(
-    logits: Tensor, labels: Tensor, adversarial: Tensor | None, ibp: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    adversarial: Tensor | None,
+    ibp: Tensor | None = None,
+    latent: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Cross-entropies of the logits, and of the margins that there are."""
-    margins = {"adversarial": adversarial, "ibp": ibp}
+    margins = {"adversarial": adversarial, "ibp": ibp, "latent": latent}
     return {"clean": F.cross_entropy(logits, labels)} | {
         name: margin_cross_entropy(each).mean()
         for name, each in margins.items()

@@ -27,6 +27,7 @@ COLUMNS = {
     "train_clean_loss": (LOSS, "clean"),
     "train_adversarial_loss": (LOSS, "adversarial"),
     "train_ibp_loss": (LOSS, "IBP"),
+    "train_latent_loss": (LOSS, "latent"),
     "epsilon": (EPSILON, "ε"),
     "alpha": (ALPHA, "α"),
 }
