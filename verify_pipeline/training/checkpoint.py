@@ -258,7 +258,8 @@ def _part(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
 
 def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that decide the result: own files may have moved."""
-    return {**settings, "data": deciding(settings["data"])}
+    data = settings.get("data")
+    return {**settings, "data": deciding(data)} if isinstance(data, dict) else settings
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
