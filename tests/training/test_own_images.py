@@ -12,6 +12,7 @@ from tests.training.conftest import settings
 from verify_pipeline import api
 from verify_pipeline.data import Augmentation, DataSetInfo, ImageSet, OwnDataSettings
 from verify_pipeline.errors import ConfigError, DataError, TrainingError
+from verify_pipeline.pipeline import export_folder
 from verify_pipeline.training import checkpoint, restore, restore_so_far, train
 from verify_pipeline.training.checkpoint import STATE
 
@@ -118,6 +119,8 @@ def test_the_api_trains_on_images_alone(images: ImageSet, tmp_path: Path) -> Non
     assert trained.info == DataSetInfo.of(named)
     assert api.load_trained(tmp_path).info.class_names == ("left", "right")
     report = api.export_onnx(trained, tmp_path / "net.onnx")
+    assert export_folder(tmp_path, tmp_path / "again.onnx").max_difference < 1e-4
+    assert (tmp_path / "again.onnx").is_file()
     assert report.path.is_file()
     one = ImageSet("x", "train", images.images, torch.zeros_like(images.labels), 1)
     with pytest.raises(DataError, match="expected at least 2 classes; got 1"):
