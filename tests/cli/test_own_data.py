@@ -186,6 +186,14 @@ BAD_FOLDERS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "no image": (
         lambda: [path.unlink() for path in Path("signs/test").rglob("*.png")],
+        "signs/test/one; expected images (.jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff, .webp)",
+    ),
+    "no image of a class": (
+        lambda: Path("signs/train/twelve").mkdir(),
+        "signs/train/twelve; expected images (.jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff, ",
+    ),
+    "no test class": (
+        lambda: [shutil.rmtree("signs/test"), Path("signs/test").mkdir()],
         "signs/test; expected images (.jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff, .webp)",
     ),
     "an unreadable image": (

@@ -76,6 +76,9 @@ def test_a_training_goes_on_with_the_same_images_elsewhere(
     data, named = own(images)
     whole = train(settings(data=data), named, info)
     train(settings(data=data), named, info, tmp_path, until=lambda metrics: len(metrics) == 2)
+    more = replace(named, classes=3)
+    with pytest.raises(TrainingError, match="others in the number of classes"):
+        train(settings(data=data), more, replace(info, classes=3), tmp_path)
     moved, renamed = own(images, folder="b/c", name=None, class_names=("left", "right"))
     ended = train(settings(data=moved), renamed, replace(info, name="c"), tmp_path)
     assert len(ended.metrics) == 4
@@ -107,7 +110,7 @@ def test_known_sets_are_compared_by_name(
     other = checkpoint.Identity(
         {**found.settings, "data": {**found.settings["data"], "name": "mnist"}},
         found.state["images"],
-        {},
+        {"classes": 2},
     )
     with pytest.raises(TrainingError, match=r"others in data\.name"):
         checkpoint.fitting(tmp_path, other)

@@ -46,8 +46,8 @@ class Identity:
     Attributes:
         settings: of the training, as JSON has them.
         images: a digest of the training images and labels.
-        info: of the data set, as JSON has it. It is kept with the checkpoint and not compared: what
-            of it decides the result is in the settings, or in the weights' shapes.
+        info: of the data set, as JSON has it. It is kept with the checkpoint; what else of it than
+            the number of classes decides the result is in the settings or in the images.
     """
 
     settings: dict[str, Any]
@@ -161,6 +161,8 @@ def fitting(folder: Path, identity: Identity) -> Checkpoint | None:
     state = found.state
     different = _differences(_deciding(state["settings"]), _deciding(identity.settings))
     different += ["images"] if state.get("images") != identity.images else []
+    if found.info is not None and found.info.classes != identity.info["classes"]:
+        different.append("the number of classes")
     if different:
         raise TrainingError(
             f"checkpoint {folder / STATE}",
