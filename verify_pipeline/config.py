@@ -36,10 +36,10 @@ from verify_pipeline.training.settings import TrainSettings
 
 T = TypeVar("T")
 
-PATHS: tuple[KeyPath, ...] = (
+PATH_KEYS: tuple[KeyPath, ...] = (
     ("train", "network", "file"),
     ("train", "start", "weights"),
-    *(("train", "data", *key) for key in data.PATHS),
+    *(("train", "data", *key) for key in data.PATH_KEYS),
 )
 """Keys of a recipe that are paths of files."""
 
@@ -216,14 +216,14 @@ def recipe_text(source: Path | str) -> str:
 def _make_paths_absolute(value: dict[str, Any], base: Path) -> bool:
     """Let relative paths in a recipe's plain values count from a folder; whether there were any."""
     found = False
-    for path in PATHS:
+    for path in PATH_KEYS:
         *inner, last = path
         holder: Any = value
         for part in inner:
             holder = holder.get(part) if isinstance(holder, dict) else None
         given = holder.get(last) if isinstance(holder, dict) else None
         if isinstance(given, str) and given:
-            whole = os.path.abspath(base / Path(given).expanduser())
+            whole = os.path.abspath(base / os.path.expanduser(given))
             found, holder[last] = found or whole != given, whole
     return found
 

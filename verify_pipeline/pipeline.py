@@ -163,6 +163,9 @@ def export_folder(
 ) -> ExportReport:
     """Export the finished training of a folder, compared at test images of its data set.
 
+    Images that were given to :func:`train` are nowhere to be found: such a network is compared at
+    random inputs alone.
+
     Args:
         folder: that :func:`train` wrote.
         path: of the file; None: in the folder, named after the recipe, and the epoch if one is
@@ -178,7 +181,7 @@ def export_folder(
     recipe = load_recipe(kept) if kept.is_file() else None
     name = "network" if recipe is None else recipe.name
     chosen = trained.settings.data if recipe is None else recipe.train.data
-    images = chosen.images("test", data_root)
+    images = chosen.images("test", data_root) if _can_be_found(chosen) else None
     file = f"{name}.onnx" if epoch is None else f"{name}-epoch-{trained.epoch}.onnx"
     path = folder / file if path is None else path
     return export_onnx(trained, path, images=images, metadata={"recipe": name})
@@ -318,8 +321,14 @@ def _cascade(settings: CertifySettings, info: DataSetInfo, device: torch.device)
 
 def _information(chosen: DataSettings | OwnDataSettings, images: ImageSet | None) -> DataSetInfo:
     """What is known of the images of a training."""
-    is_known = data.is_own(chosen) or data.knows(chosen.full_name)
-    return chosen.information() if images is None or is_known else DataSetInfo.of(images)
+    if images is None or _can_be_found(chosen):
+        return chosen.information()
+    return DataSetInfo.of(images)
+
+
+def _can_be_found(chosen: DataSettings | OwnDataSettings) -> bool:
+    """Whether settings lead to images; the name of images that a caller gave does not."""
+    return data.is_own(chosen) or data.knows(chosen.full_name)
 
 
 def _notes(trained: Trained) -> dict[str, str]:

@@ -109,11 +109,12 @@ def recheck_ledger(
     if not isinstance(network, Network):
         network = onnx.load_network(network)
     found = []
+    folders = [path.parent for path in (ledger, network.path) if path is not None]
     with Ledger.existing(ledger) as book:
         for info in book.runs():
             if info.run.network != network.digest:
                 continue
-            chosen = images_of_run(info.run, [ledger.parent], data_root, images)
+            chosen = images_of_run(info.run, folders, data_root, images)
             asked = None if chosen is None else _asked(network, chosen, info, question)
             if asked is None:
                 found.append(Evidence(info, None))

@@ -17,7 +17,7 @@ from verify_pipeline import strict_json
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.records import Run
 from verify_pipeline.certify.run_images import images_of
-from verify_pipeline.config import PATHS, Recipe, load_recipe
+from verify_pipeline.config import PATH_KEYS, Recipe, load_recipe
 from verify_pipeline.data import BoxSet, ImageSet, OwnDataSettings, Split
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.training.checkpoint import STATE
@@ -195,7 +195,7 @@ def _refuse_others(folder: Path, overrides: Mapping[str, str], before: Recipe, n
 
 def _moved(overrides: Mapping[str, str]) -> dict[str, str]:
     """Overrides whose path may change: the content counts, which the checkpoint knows."""
-    paths = {".".join(map(str, path)) for path in PATHS}
+    paths = {".".join(map(str, path)) for path in PATH_KEYS}
     return {key: text for key, text in overrides.items() if key in paths}
 
 

@@ -120,6 +120,15 @@ def test_other_images_are_not_gone_on_with(here: Path) -> None:
     assert "expected what it was begun with, train.data.mean=(0.3,)" in told
 
 
+def test_a_ledger_may_be_elsewhere_and_another_split_certified(here: Path) -> None:
+    elsewhere = ("--ledger", "elsewhere/ledger.sqlite")
+    few = ("--epsilon", "0.1", "--indices", "3", "--split", "train")
+    typed("certify", "out/signs.onnx", *few, *elsewhere)
+    assert "signs train" in typed("recheck", "out/signs.onnx", *elsewhere)
+    told = refused("certify", "out/signs.onnx", "--split", "val", "--epsilon", "0.1")
+    assert "split; expected train or test; got 'val'" in told
+
+
 def test_a_file_without_its_recipe_says_what_to_give(here: Path) -> None:
     shutil.copy("out/signs.onnx", "alone.onnx")
     told = refused("certify", "alone.onnx")
@@ -177,6 +186,14 @@ BAD_FOLDERS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "no image": (
         lambda: [path.unlink() for path in Path("signs/test").rglob("*.png")],
+        "signs/test/one; expected images (.jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff, .webp)",
+    ),
+    "no image of a class": (
+        lambda: Path("signs/train/twelve").mkdir(),
+        "signs/train/twelve; expected images (.jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff, ",
+    ),
+    "no test class": (
+        lambda: [shutil.rmtree("signs/test"), Path("signs/test").mkdir()],
         "signs/test; expected images (.jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff, .webp)",
     ),
     "an unreadable image": (

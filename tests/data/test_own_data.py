@@ -151,6 +151,12 @@ class TestPaths:
         assert isinstance(chosen, OwnDataSettings)
         assert chosen.folder == str(tmp_path / "signs")
 
+    @pytest.mark.parametrize("folder", ["~nobody-there/signs", "/signs", "./a/../signs"])
+    def test_are_absolute(self, tmp_path: Path, folder: str) -> None:
+        chosen = own(tmp_path / "r.yaml", f"{{folder: {folder}}}")
+        assert Path(chosen.folder or "").is_absolute()
+        assert ".." not in (chosen.folder or "")
+
     def test_stay_what_they_are_in_a_copy(self, tmp_path: Path) -> None:
         recipe = load_recipe(write_recipe(tmp_path / "r.yaml", ARRAYS))
         (tmp_path / "copy").mkdir()

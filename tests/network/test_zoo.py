@@ -47,6 +47,19 @@ def test_normalise_by_hand() -> None:
     assert out.flatten().tolist() == [0.5, 2.0]
 
 
+def test_vectors_are_normalised_number_by_number() -> None:
+    layer = Normalise((0.5, 0.25), (0.5, 0.125), axes=1)
+    assert layer(torch.tensor([[0.75, 0.5], [0.0, 0.25]])).tolist() == [[0.5, 2.0], [-1.0, 0.0]]
+    module = zoo.build("mlp", (2,), 3, (0.5, 0.25), (0.5, 0.125), width=0.1)
+    assert module(torch.zeros(4, 2)).shape == (4, 3)
+
+
+@pytest.mark.parametrize("name", sorted(set(zoo.names()) - {"mlp"}))
+def test_networks_of_images_refuse_vectors(name: str) -> None:
+    with pytest.raises(ConfigError, match="expected images C x H x W; got vectors of 64 numbers"):
+        zoo.build(name, (64,), 10, (0.0,), (1.0,))
+
+
 def test_unknown_and_unfitting_names() -> None:
     with pytest.raises(ConfigError, match="conv-small"):
         zoo.build("conv_small", (1, 8, 8), 10, (0.0,), (1.0,))

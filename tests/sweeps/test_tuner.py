@@ -13,6 +13,7 @@ from tests.sweeps.conftest import Here, Told
 from verify_pipeline import api, data
 from verify_pipeline.certify.settings import ALL_STAGES
 from verify_pipeline.config import load_recipe
+from verify_pipeline.data import registry
 from verify_pipeline.errors import ConfigError, DependencyError, StudyError, TrainingError
 from verify_pipeline.sweeps import tuning_report
 from verify_pipeline.sweeps.machine import Machine
@@ -92,7 +93,7 @@ def test_a_fifth_is_held_out_and_at_most_a_thousand(
     recipe: Path, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for count, held_out in ((4995, 999), (6000, 1000), (60000, 1000)):
-        monkeypatch.setattr(data, "load", lambda *_, count=count: range(count))
+        monkeypatch.setattr(registry, "load", lambda *_, count=count: range(count))
         asked = TuneRequest(recipe, {"train.data.validation": "0"}, space=space)
         plan = plan_tuning(asked, tmp_path / "out")
         assert plan.base.train.data.validation == held_out

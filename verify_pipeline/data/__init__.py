@@ -43,7 +43,7 @@ from verify_pipeline.data.sets import (
     split_validation,
 )
 from verify_pipeline.data.settings import (
-    PATHS,
+    PATH_KEYS,
     AnyDataSettings,
     DataSettings,
     OwnDataSettings,
@@ -54,7 +54,7 @@ from verify_pipeline.data.settings import (
 
 __all__ = [
     "IMAGE_AXES",
-    "PATHS",
+    "PATH_KEYS",
     "AnyDataSettings",
     "Augmentation",
     "BoxSet",

@@ -70,8 +70,8 @@ def read_folder(
         size: that images are resized to (bilinear); None: all have one size.
 
     Raises:
-        DataError: a folder is no class, there is no image, one cannot be read, or images differ in
-            size or mode.
+        DataError: a folder is no class or has no image, an image cannot be read, or images differ
+            in size or mode.
     """
     unknown = [each for each in _subfolders(folder) if each not in names]
     if unknown:
@@ -80,9 +80,11 @@ def read_folder(
             expected=f"folders of the classes of the training images, {', '.join(names)}",
             got=", ".join(unknown),
         )
-    listed = [(path, label) for label, each in enumerate(names) for path in _files(folder / each)]
-    if not listed:
-        raise _no_image(folder)
+    by_class = [list(_files(folder / each)) for each in names]
+    empty = [each for each in _subfolders(folder) if not by_class[names.index(each)]]
+    if empty or not any(by_class):
+        raise _no_image(folder / empty[0] if empty else folder)
+    listed = [(path, label) for label, paths in enumerate(by_class) for path in paths]
     first = _decoded(listed[0][0], size)
     images = torch.empty(len(listed), *first.shape, dtype=torch.uint8)
     for place, (path, _) in enumerate(listed):
@@ -142,7 +144,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def _no_image(folder: Path) -> DataError:
     return DataError(
         str(folder),
-        expected=f"images ({', '.join(SUFFIXES)}) in the folders of the classes",
+        expected=f"images ({', '.join(SUFFIXES)})",
         got="none",
     )
 

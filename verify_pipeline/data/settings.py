@@ -288,7 +288,7 @@ AnyDataSettings = Annotated[
 ]
 """A known data set, or own images if there is a key that only these have."""
 
-PATHS: tuple[tuple[str, ...], ...] = (
+PATH_KEYS: tuple[tuple[str, ...], ...] = (
     ("folder",),
     *((split, key) for split in ("train", "test") for key in ("folder", "images", "labels")),
 )
@@ -309,7 +309,7 @@ def without_places(data: DataSettings | OwnDataSettings) -> dict[str, Any]:
     plain = asdict(data)
     if isinstance(data, OwnDataSettings):
         plain["name"] = data.full_name
-        for *inner, last in PATHS:
+        for *inner, last in PATH_KEYS:
             holder = plain
             for part in inner:
                 holder = holder[part] or {}

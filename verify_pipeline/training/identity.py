@@ -54,8 +54,8 @@ class Identity:
     Attributes:
         settings: of the training, as JSON has them.
         images: a digest of the training images and labels.
-        info: of the data set, as JSON has it. It is kept and not compared: what of it decides the
-            result is in the settings, or in the weights' shapes.
+        info: of the data set, as JSON has it. It is kept; what else of it than the number of
+            classes decides the result is in the settings or in the images.
         network_file: SHA-256 of the file that makes the network; None: there is none.
         parent: SHA-256 of the checkpoint that the training starts from; None: there is none, or
             its file is gone.
@@ -93,6 +93,9 @@ class Identity:
         is_child = self.settings["start"]["weights"] is not None
         if is_child != bool(lineage) or (self.parent and self.parent != lineage[0].sha256):
             found.append(PARENT)
+        info = state.get("info")
+        if info is not None and info["classes"] != self.info["classes"]:
+            found.append("the number of classes")
         if state.get("network_file") != self.network_file:
             found.append("the content of train.network.file")
         return found + (["images"] if state.get("images") != self.images else [])
@@ -119,9 +122,13 @@ def _as_json(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that decide the result: own files may have moved, their content is compared."""
-    network = {key: value for key, value in settings["network"].items() if key != "file"}
-    return {**settings, "data": deciding(settings["data"]), "network": network}
+    """The settings that decide the result: files may have moved, their content is compared."""
+    found = dict(settings)
+    if isinstance(data := settings.get("data"), dict):
+        found["data"] = deciding(data)
+    if isinstance(network := settings.get("network"), dict):
+        found["network"] = {key: value for key, value in network.items() if key != "file"}
+    return found
 
 
 def _completed(settings: dict[str, Any]) -> dict[str, Any]:

@@ -234,7 +234,6 @@ class EpsilonSettings:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-@dataclass(frozen=True, kw_only=True, config=STRICT)
 class RegulariserSettings:
     """Initialisation and warm-up regulariser of Shi et al. 2021.
 
