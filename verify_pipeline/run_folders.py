@@ -154,7 +154,7 @@ def _refuse_others(folder: Path, overrides: Mapping[str, str], before: Recipe, n
 
 def _moved(overrides: Mapping[str, str]) -> dict[str, str]:
     """Overrides whose path may change: the content counts, which the checkpoint knows."""
-    return {key: text for key, text in overrides.items() if key == PARENT_PATH}
+    return {k: text for k, text in overrides.items() if k == PARENT_PATH and Path(text).exists()}
 
 
 def _at(value: Any, key: str) -> Any:
