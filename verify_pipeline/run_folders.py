@@ -196,7 +196,7 @@ def _refuse_others(folder: Path, overrides: Mapping[str, str], before: Recipe, n
 def _moved(overrides: Mapping[str, str]) -> dict[str, str]:
     """Overrides whose path may change: the content counts, which the checkpoint knows."""
     paths = {".".join(map(str, path)) for path in PATH_KEYS}
-    return {key: text for key, text in overrides.items() if key in paths}
+    return {k: text for k, text in overrides.items() if k in paths and Path(text).exists()}
 
 
 def _at(value: Any, key: str) -> Any:

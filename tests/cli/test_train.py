@@ -116,11 +116,14 @@ class TestParents:
         self.train(recipe, new)
         moved = old.rename(tmp_path / "moved")
         self.train(recipe, new, f"start.weights={moved}")
-        result = CliRunner().invoke(
-            app, ["train", recipe, "--out", str(new), "--set", "train.start.take=weights"]
-        )
-        assert result.exit_code == 2
-        assert "train.start.take=training" in result.stderr
+        for key, typed, told in (
+            ("take", "weights", "train.start.take=training"),
+            ("weights", "nowhere", f"train.start.weights={old}"),
+        ):
+            command = ["train", recipe, "--out", str(new), "--set", f"train.start.{key}={typed}"]
+            result = CliRunner().invoke(app, command)
+            assert result.exit_code == 2
+            assert told in result.stderr
 
     def test_the_exported_file_names_its_origin_without_its_path(
         self, recipe: str, tmp_path: Path

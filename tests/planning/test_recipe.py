@@ -1,6 +1,7 @@
 """What a recipe costs, from steps that are given: seconds and bytes by hand."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from torch import nn
 
 from verify_pipeline.config import load_recipe
 from verify_pipeline.planning.disk import ledger_row_bytes
-from verify_pipeline.planning.recipe import Sizes, steps_seconds
+from verify_pipeline.planning.recipe import Sizes, extra_numbers, steps_seconds
 from verify_pipeline.reporting.durations import TimeRange
+from verify_pipeline.training.settings import AverageSettings
 from verify_pipeline.training.stopwatch import Phase, PhaseSteps
 
 FULL = Phase("full ε", 5, load_recipe("digits-cc-ibp").train)
@@ -42,6 +44,26 @@ def test_sizes_are_those_of_weights_and_rows() -> None:
     assert sizes.checkpoint == 3 * weights + 4 * 4 + 8
     low, high = ledger_row_bytes((1, 28, 28), 10)
     assert (sizes.ledger_low, sizes.ledger_high) == pytest.approx((100 * low, 100 * high), abs=1)
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "average", "numbers"),
+    [
+        ({}, {}, 2),
+        ({"name": "radam"}, {}, 2),
+        ({"name": "sgd"}, {}, 0),
+        ({"name": "sgd", "momentum": 0.9}, {"kind": "swa"}, 2),
+        ({}, {"kind": "ema"}, 3),
+    ],
+)
+def test_a_checkpoint_has_moments_and_an_average(
+    optimiser: dict[str, Any], average: dict[str, Any], numbers: int
+) -> None:
+    made = FULL.settings
+    chosen = replace(made.optimiser, **optimiser), AverageSettings(**average)
+    assert extra_numbers(replace(made, optimiser=chosen[0], average=chosen[1])) == numbers
+    module = nn.Linear(3, 2)
+    assert Sizes.of(module, (1, 4, 4), 10, 1, numbers).checkpoint == 8 * 4 * (1 + numbers)
 
 
 def test_a_counterexample_takes_its_pixels() -> None:

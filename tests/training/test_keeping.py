@@ -1,5 +1,7 @@
 """Checkpoints that stay, the best epoch, and early stopping."""
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from torch import nn
 
 from verify_pipeline.data import DataSetInfo, ImageSet
 from verify_pipeline.errors import ConfigError, TrainingError
+from verify_pipeline.reporting.json_lines import JsonLines
 from verify_pipeline.status import status_of
 from verify_pipeline.training import loop, restore, train
 from verify_pipeline.training.checkpoint import read_progress
@@ -181,6 +184,7 @@ class TestStopping:
         chosen = watched(stop={"metric": METRIC, "patience": 1})
         trained = train(chosen, images, info, tmp_path)
         assert [row["epoch"] for row in trained.metrics] == [1, 2, 3, 4, 5]
+        assert [row.get("stopped") for row in trained.metrics] == [None] * 4 + [True]
         progress, epochs = read_progress(tmp_path)
         assert (progress.stopped, epochs, progress.finished(epochs)) == (True, 6, True)
         assert restore(tmp_path, info).epoch == 5
@@ -259,3 +263,13 @@ def test_a_metric_of_the_cascade_needs_one(images: ImageSet, info: DataSetInfo) 
 
     found = train(chosen, images, info, cascade=cascade).metrics
     assert found[-1]["best_epoch"] == 4
+
+
+@pytest.mark.parametrize(("row", "told"), [({}, []), ({"stopped": True}, ["finished"])])
+def test_programs_are_told_that_it_stopped(row: dict[str, Any], told: list[str]) -> None:
+    stream = io.StringIO()
+    training = JsonLines(stream).training
+    training.epoch_started(1, 6, 3)
+    training.epoch_done({"epoch": 1, **row})
+    events = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert events == ["started", "epoch", *told]

@@ -250,6 +250,21 @@ class TestRefusals:
         told = "got 16 and seed 1"
         self.refused(child(apart, **held_out, seed=1), told, images, info, tmp_path / "out")
 
+    def test_a_best_epoch_that_is_never_measured(
+        self, images: ImageSet, info: DataSetInfo, tmp_path: Path
+    ) -> None:
+        held_out = {"data": {"name": "halves", "validation": 16}, "watch": {"every": 2}}
+        apart = tmp_path / "apart"
+        train(first(**held_out), images, info, apart)
+        best = {"keep": {"best": "validation_ibp", "network": "best"}, **held_out}
+        for epochs in (5, 6):
+            chosen = child(apart, "training", **best, optimiser={**STEPS, "epochs": epochs})
+            if epochs == 5:
+                told = r"watch\.every .*an epoch after the parent's 4 that is measured; got 2 and 5"
+                self.refused(chosen, told, images, info, tmp_path / "out")
+            else:
+                assert train(chosen, images, info, tmp_path / "out").epoch == 6
+
     @pytest.mark.parametrize("start", [{"epoch": 2}, {"take": "training"}])
     def test_settings_without_weights(self, start: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match=r"start\.epoch and start\.take need start\.weights"):

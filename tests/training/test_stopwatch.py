@@ -8,7 +8,16 @@ import torch
 from verify_pipeline import data
 from verify_pipeline.config import load_recipe
 from verify_pipeline.training import TrainSettings, stopwatch
-from verify_pipeline.training.settings import EpsilonSettings, LossSettings, Ramp
+from verify_pipeline.training.settings import (
+    DataSettings,
+    EpsilonSettings,
+    KeepSettings,
+    LossSettings,
+    Ramp,
+    StartSettings,
+    StopSettings,
+    WatchSettings,
+)
 from verify_pipeline.training.stopwatch import measure_steps, phases
 
 pytest.importorskip("sklearn")
@@ -28,6 +37,22 @@ def test_each_phase_has_its_epochs_and_begins_with_its_first_step() -> None:
     assert warm_up.settings.epsilon.start == 2
     assert (ramp.settings.epsilon.start, ramp.settings.epsilon.length) == (1, 1)
     assert (full.settings.epsilon.start, full.settings.epsilon.length) == (1, 0)
+
+
+def test_nothing_is_watched_kept_or_loaded_while_steps_are_measured() -> None:
+    made = settings(
+        epsilon=EpsilonSettings(target=0.1, start=3, length=4, shape="step", stair=2),
+        start=StartSettings(weights="nowhere"),
+        data=DataSettings(name="digits", validation=100),
+        watch=WatchSettings(every=1),
+        keep=KeepSettings(every=1, best="validation_ibp", network="best"),
+        stop=StopSettings(metric="validation_ibp"),
+    )
+    for phase in phases(made):
+        chosen = phase.settings
+        assert (chosen.start.weights, chosen.keep.best, chosen.stop.metric) == (None, None, None)
+        assert chosen.watch.every == 0
+    assert [phase.epochs for phase in phases(made)] == [2, 4, 4]
 
 
 def test_phases_without_epochs_are_left_out() -> None:

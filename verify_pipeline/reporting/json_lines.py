@@ -144,7 +144,7 @@ class _TrainingEvents:
     def epoch_done(self, metrics: dict[str, Any]) -> None:
         """Tell the epoch's metrics."""
         self._tell("epoch", **metrics)
-        if metrics["epoch"] == self._epochs:
+        if metrics["epoch"] == self._epochs or metrics.get("stopped"):
             self.finish(self._epochs)
 
     def finish(self, epochs: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from verify_pipeline.errors import TrainingError
 from verify_pipeline.training.checkpoint import Parts
 from verify_pipeline.training.kept_checkpoints import (
     kept_checkpoint,
@@ -67,11 +68,15 @@ class Keeper:
         """The state of the best network: remembered, or else from its file.
 
         Raises:
-            TrainingError: its file is missing or damaged.
+            TrainingError: no epoch was measured, or the best one's file is missing or damaged.
         """
         best = self.best(rows)
         if self._weights is not None and self._weights[0] == best:
             return self._weights[1]
-        assert self._folder is not None
-        assert best is not None
+        if self._folder is None or best is None:
+            raise TrainingError(
+                f"keep.best: {self._settings.best}",
+                expected=f"an epoch from {self._first} on that was measured",
+                got="none",
+            )
         return kept_checkpoint(self._folder, best)[1].weights

@@ -193,6 +193,7 @@ class _Training:
             best = self.files.best(rows)
             row |= {} if best is None else {"best_epoch": best}
             stopped = has_stopped(rows, settings.stop, settings.first_full_epoch)
+            row |= {"stopped": True} if stopped else {}
             progress = checkpoint.TrainingProgress(epoch, rows, stopped)
             network = self._network_at(epoch)
             self._check_finite(network)

@@ -169,6 +169,14 @@ class StartFromParent:
                 str(epochs),
                 "optimiser.epochs",
             )
+        every, best = self._settings.watch.every, self._settings.keep.best
+        measured = epochs // every * every if every else 0
+        if take == "training" and best and measured <= found.progress.epoch:
+            raise self._wrong(
+                f"an epoch after the parent's {found.progress.epoch} that is measured",
+                f"{every} and {epochs} epochs",
+                "watch.every",
+            )
 
     def into(self, parts: Parts, identity: Identity) -> checkpoint.TrainingProgress:
         """Load it; returns where the new training stands.

@@ -66,7 +66,7 @@ def phases(settings: TrainSettings) -> tuple[Phase, ...]:
         return (Phase("full ε", epochs, _from(settings, replace(epsilon, start=1, length=0))),)
     lengths: dict[PhaseName, tuple[int, EpsilonSettings]] = {
         "warm-up": (epsilon.start - 1, replace(epsilon, start=2, length=0)),
-        "ramp": (epsilon.length, replace(epsilon, start=1, length=1)),
+        "ramp": (epsilon.length, replace(epsilon, start=1, length=epsilon.stair)),
         "full ε": (epochs - epsilon.first_full_epoch + 1, replace(epsilon, start=1, length=0)),
     }
     return tuple(
