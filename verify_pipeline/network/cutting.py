@@ -63,7 +63,7 @@ class ModuleCuts:
                 place = self._name(self._relus[-1 - relus])
                 got = f"{relus}: a connection goes past layer {place}"
             raise ConfigError(
-                "taps.classifier_relus, the number of ReLUs behind the cut",
+                "loss.taps.classifier_relus, the number of ReLUs behind the cut",
                 expected="one of " + ", ".join(self._places()),
                 got=got,
             )
