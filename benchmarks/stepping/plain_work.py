@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from verify_pipeline.losses import Loss
+from verify_pipeline.losses.consistency import divergence_attack
 from verify_pipeline.training.initialise import weight_layers
 
 
@@ -36,10 +37,13 @@ class Work:
         Backward bound propagation (CROWN-IBP) is not counted: it is no pass of the network.
         """
         attacks, bounds = int(loss.needs_attack), int(loss.needs_bounds)
+        clean = int(loss.needs_clean)
+        looks = 1 - clean + (attack_steps > 1) + (loss.attack_objective is divergence_attack)
         return Work(
-            forwards=attacks * (1 + (attack_steps > 1)),  # the clean pass, the last iterate
+            # the clean pass, the last iterate, what the attack compares with
+            forwards=attacks * looks,
             to_inputs=attacks * attack_steps,
-            trained=1 + bounds,
+            trained=1 + clean + bounds,
             radii=bounds,
         )
 

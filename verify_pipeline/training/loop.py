@@ -28,6 +28,7 @@ from verify_pipeline.training.batch_norm import batch_norms, recompute_statistic
 from verify_pipeline.training.batches import Batches
 from verify_pipeline.training.evaluate import evaluate
 from verify_pipeline.training.initialise import ibp_init
+from verify_pipeline.training.noise import noisy_weights
 from verify_pipeline.training.observer import Silent, TrainObserver
 from verify_pipeline.training.schedules import epsilon_schedule, learning_rate, ramp_schedule
 from verify_pipeline.training.settings import TrainSettings
@@ -121,7 +122,7 @@ class _Training:
             )
             for place, name in enumerate(names)
         }
-        loss = losses.get(settings.loss.name)
+        loss = losses.get(settings.loss.name, settings.loss.numbers)
         bounder = AutoLirpaBounder(self.module, info.shape) if loss.needs_bounds else None
         attack = self.generators["attack"]
         self.step = LossStep(self.module, bounder, loss, settings, attack, group)
@@ -164,7 +165,7 @@ class _Training:
         averages, told = Averages(), StepLosses(read_every(self.device), self._step_done)
         for place, batch in enumerate(self._shuffled()):
             step = (epoch - 1) * self.steps + place
-            told.add(self._update(batch, self._plan(step), averages))
+            told.add(self._update(batch, step, averages))
         told.read()
         last = self._plan(epoch * self.steps - 1)
         if self.settings.batch_norm_policy == "ctbench" and batch_norms(self.module):
@@ -189,25 +190,44 @@ class _Training:
         left = 1 - epsilon / full if full else 0.0
         return StepPlan(epsilon, self.alpha(step), self.settings.regulariser.weight * left)
 
-    def _update(self, batch: Tensor, plan: StepPlan, averages: Averages) -> list[Part]:
+    def _update(self, batch: Tensor, step: int, averages: Averages) -> list[Part]:
         """One step of the optimiser; its gradient is accumulated over the parts of the batch.
 
         Nothing is read from the device: the host prepares steps while the device computes.
         """
-        options = self.settings.optimiser
-        self.optimiser.zero_grad(set_to_none=True)
-        parts: list[Part] = []
-        for part in self.batches.cut(batch):
-            result = self.step(*self._pixels(part), plan)
-            share = len(part) / len(batch)
-            (result.loss * (share / self.group.size)).backward()
-            parts.append((result.loss.detach(), share))
-            averages.count(result, len(part))
-        self.group.add_gradients(self.module)
+        options, plan = self.settings.optimiser, self._plan(step)
+        parts = [self._pixels(part) for part in self.batches.cut(batch)]
+        if self.settings.loss.edac_step and plan.epsilon:
+            self._gradients(parts, lambda *part: self.step.certainty(*part, plan))
+            self.optimiser.step()
+
+        def counted(images: Tensor, labels: Tensor) -> Tensor:
+            result = self.step(images, labels, plan)
+            averages.count(result, len(images))
+            return result.loss
+
+        with noisy_weights(self.module, options.weight_noise, (self.settings.seed, step)):
+            told = self._gradients(parts, counted)
         if options.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
         self.optimiser.step()
-        return parts
+        return told
+
+    def _gradients(
+        self,
+        parts: list[tuple[Tensor, Tensor]],
+        loss_of: Callable[[Tensor, Tensor], Tensor],
+    ) -> list[Part]:
+        """Set the gradient of the mean loss of a batch, and return the loss of each part."""
+        self.optimiser.zero_grad(set_to_none=True)
+        total = sum(len(images) for images, _ in parts)
+        told: list[Part] = []
+        for images, labels in parts:
+            loss, share = loss_of(images, labels), len(images) / total
+            (loss * (share / self.group.size)).backward()
+            told.append((loss.detach(), share))
+        self.group.add_gradients(self.module)
+        return told
 
     def _diverged(self, got: str) -> TrainingError:
         return TrainingError(

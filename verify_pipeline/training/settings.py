@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from verify_pipeline import losses
 from verify_pipeline.data import ClassOrder, with_class_order
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.settings import (
@@ -25,7 +26,17 @@ LARGEST_WIDTH = 100.0
 """Largest multiple of the paper's widths: beyond it, torch's sizes or memory overflow silently."""
 
 LossName = Literal[
-    "natural", "adversarial", "ibp", "cc-ibp", "mtl-ibp", "exp-ibp", "sabr", "crown-ibp"
+    "natural",
+    "adversarial",
+    "mart",
+    "arow",
+    "ibp",
+    "cc-ibp",
+    "mtl-ibp",
+    "exp-ibp",
+    "sabr",
+    "crown-ibp",
+    "crown-ibp-fused",
 ]
 
 
@@ -104,12 +115,36 @@ class LossSettings:
         alpha: α of CC-, MTL-, Exp-IBP, and the weight of CROWN-IBP's CROWN bound; in [0, 1].
         alpha_ramp: how α reaches that value.
         sabr_lambda: SABR's λ, the small box's share of the full one; in (0, 1].
+        kl_weight: λ of MART and ARoW, the weight of the divergence between clean and adversarial
+            probabilities; None: the usual one, 5 for MART and 7 for ARoW.
+        label_smoothing: of ARoW's labels, in [0, 1].
+        edac_step: weight of the adversarial certainty, which a step of its own decreases before
+            each step with ε > 0 (EDAC); 0 for none. The loss must have an attack.
+
+    Raises:
+        ValueError: EDAC with a loss that attacks nothing.
     """
 
     name: LossName
     alpha: Unit = 1.0
     alpha_ramp: Ramp = Ramp()
     sabr_lambda: Annotated[Positive, Field(le=1)] = 0.4
+    kl_weight: NonNegative | None = None
+    label_smoothing: Unit = 0.2
+    edac_step: NonNegative = 0.0
+
+    def __post_init__(self) -> None:
+        if self.edac_step and not losses.get(self.name).needs_attack:
+            attacked = ", ".join(each.name for each in losses.LOSSES.values() if each.needs_attack)
+            raise ValueError(
+                "edac_step looks at the attack's points: expected one of the losses "
+                f"{attacked}, got {self.name}"
+            )
+
+    @property
+    def numbers(self) -> losses.LossNumbers:
+        """The numbers of losses besides α."""
+        return losses.LossNumbers(self.kl_weight, self.label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -168,6 +203,9 @@ class OptimiserSettings:
             least), whose gradients are added up. Means over the batch are then means over a part:
             in batch normalisation, and in Exp-IBP.
         l1: coefficient of Σ|W| over convolution and linear weights.
+        weight_noise: the gradient is taken at weights with Gaussian noise, whose standard
+            deviation is this times that of each convolution's or linear layer's weights; 0 for
+            none.
     """
 
     epochs: PositiveCount = 70
@@ -178,6 +216,7 @@ class OptimiserSettings:
     clip: NonNegative = 10.0
     accumulate: PositiveCount = 1
     l1: NonNegative = 0.0
+    weight_noise: NonNegative = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
