@@ -1,4 +1,4 @@
-"""CROWN-IBP with loss fusion: its equation, that it bounds the loss, and what it is compared with."""
+"""CROWN-IBP with loss fusion: its equation, and that it bounds the loss."""
 
 import math
 
@@ -40,10 +40,10 @@ def by_chords(combined: Tensor, lower: Tensor, upper: Tensor, weight: float) -> 
         upper: of the margins.
         weight: of the linear bound; the rest is interval arithmetic's.
     """
-    l, u = -upper, -lower
-    slope = (u.exp() - l.exp()) / (u - l)
-    linear = (l.exp() - slope * l).sum(1) - combined
-    return (1 + weight * linear + (1 - weight) * u.exp().sum(1)).log().mean()
+    least, most = -upper, -lower
+    slope = (most.exp() - least.exp()) / (most - least)
+    linear = (least.exp() - slope * least).sum(1) - combined
+    return (1 + weight * linear + (1 - weight) * most.exp().sum(1)).log().mean()
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])

@@ -87,11 +87,11 @@ def crown(
         if isinstance(layer, nn.Linear):
             a, constant = a @ layer.weight, constant + a @ layer.bias
         elif isinstance(layer, nn.ReLU):
-            l, u = relus.pop()
-            crossing = (l < 0) & (u > 0)
-            chord = torch.where(crossing, u / (u - l), (l >= 0).float())
-            under = torch.where(crossing, (u > -l).float(), chord).unsqueeze(1)
-            height = torch.where(crossing, -l * chord, 0.0).unsqueeze(1)
+            low, high = relus.pop()
+            crossing = (low < 0) & (high > 0)
+            chord = torch.where(crossing, high / (high - low), (low >= 0).float())
+            under = torch.where(crossing, (high > -low).float(), chord).unsqueeze(1)
+            height = torch.where(crossing, -low * chord, 0.0).unsqueeze(1)
             constant = constant + (a * (a < 0) * height).sum(2)
             a = torch.where(a < 0, a * chord.unsqueeze(1), a * under)
         elif isinstance(layer, zoo.layers.Normalise):

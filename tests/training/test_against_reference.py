@@ -55,8 +55,8 @@ def check(chosen: TrainSettings, images: ImageSet, tolerance: float) -> None:
 
 
 METHODS: dict[str, dict[str, Any]] = {
-    **{name: LOSS for name in ("ibp", "cc-ibp", "mtl-ibp", "exp-ibp", "sabr")},
-    **{name: LOSS for name in ("crown-ibp", "crown-ibp-fused")},
+    **dict.fromkeys(("ibp", "cc-ibp", "mtl-ibp", "exp-ibp", "sabr"), LOSS),
+    **dict.fromkeys(("crown-ibp", "crown-ibp-fused"), LOSS),
     "adversarial": {},
     "mart": {},
     "arow": {"kl_weight": 3.0, "label_smoothing": 0.1},

@@ -1,10 +1,10 @@
 """CROWN's backward pass over the nodes of auto_LiRPA 0.3, with gradients, for training steps.
 
 CROWN-IBP (Zhang et al. 2020, arXiv:1906.06316) needs one backward pass after IBP: a lower bound
-``A x + b`` of the rows is carried from the outputs to the input, node by node. Release 0.3 does this
-with tables of every node, several passes over memory for each operation, and a second IBP. The pass
-here starts from the bounds that IBP has left at the nodes. It goes through layers of one input that
-are linear, ReLUs and sums; networks with other nodes are left to auto_LiRPA.
+``A x + b`` of the rows is carried from the outputs to the input, node by node. Release 0.3 takes
+more passes over memory for each operation, and repeats IBP. The pass here starts from the bounds
+that IBP has left at the nodes. It goes through linear layers of one input, ReLUs and sums of two
+branches; networks with other nodes are left to auto_LiRPA.
 
 A coefficient has the shape ``N x S x *V`` of a node's value with the rows in front.
 """
@@ -76,8 +76,8 @@ class BackwardPass:
         coefficient = coefficients[self._input].flatten(2)
         lower, upper = self._input.lower.flatten(1), self._input.upper.flatten(1)
         middle, radius = ((upper + lower) / 2).unsqueeze(2), ((upper - lower) / 2).unsqueeze(2)
-        least = coefficient @ middle - coefficient.abs() @ radius
-        return least.squeeze(2) + constant
+        least: Tensor = (coefficient @ middle - coefficient.abs() @ radius).squeeze(2)
+        return least + constant
 
 
 def backward_rules(operators: Any) -> dict[type, Rule]:
@@ -119,8 +119,8 @@ def _is_plain(linear: Any) -> bool:
 
 
 def _parameter(node: Any) -> Tensor:
-    """The tensor of a node that is a parameter, buffer or constant."""
-    value: Tensor = node.forward()
+    """The value of a node that does not depend on the input, as the last IBP has read it."""
+    value: Tensor = node.interval[0]
     return value
 
 

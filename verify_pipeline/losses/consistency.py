@@ -73,7 +73,7 @@ def arow_loss(
 ) -> Tensor:
     """``mean (CE_s(x) + λ KL(p(x) ‖ p(x')) (1 - p_y(x')))``: ARoW, with smoothed labels.
 
-    Yang et al. 2023 (arXiv:2206.03353), whose 2λ is λ here. The labels are ``1 - s + s/K`` for y and
+    Yang et al. 2023 (arXiv:2206.03353), whose 2λ is λ here. Labels are ``1 - s + s/K`` for y and
     ``s/K`` for the others; with margins, ``CE_s = L(z) + (s/K) Σ_j z_j``. The attack maximises the
     divergence, as in TRADES; see :func:`divergence_attack`.
 

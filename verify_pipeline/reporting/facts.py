@@ -12,12 +12,15 @@ from verify_pipeline.certify.tally import Summary
 METHODS = {
     "natural": "Natural",
     "adversarial": "Adversarial",
+    "mart": "MART",
+    "arow": "ARoW",
     "ibp": "IBP",
     "cc-ibp": "CC-IBP",
     "mtl-ibp": "MTL-IBP",
     "exp-ibp": "Exp-IBP",
     "sabr": "SABR",
     "crown-ibp": "CROWN-IBP",
+    "crown-ibp-fused": "CROWN-IBP, fused",
 }
 """A loss's name in recipes -> the method's name in papers."""
 
@@ -27,7 +30,7 @@ SHOWN_DIGITS = 8
 _DIGITS = 18
 """Digits of a seed at most."""
 
-_WITH_ALPHA = frozenset({"cc-ibp", "mtl-ibp", "exp-ibp", "crown-ibp"})
+_WITH_ALPHA = frozenset({"cc-ibp", "mtl-ibp", "exp-ibp", "crown-ibp", "crown-ibp-fused"})
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ class _Training:
         options, plan = self.settings.optimiser, self._plan(step)
         parts = [self._pixels(part) for part in self.batches.cut(batch)]
         if self.settings.loss.edac_step and plan.epsilon:
-            self._gradients(parts, lambda *part: self.step.certainty(*part, plan))
+            self._gradients(parts, lambda x, y: self.step.certainty(x, y, plan))
             self.optimiser.step()
 
         def counted(images: Tensor, labels: Tensor) -> Tensor:

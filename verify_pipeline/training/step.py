@@ -190,7 +190,7 @@ class LossStep:
         return replace(perturbed, points=points)
 
     def _adversarial(self, perturbed: Perturbed, rows: Tensor, count: int) -> Tensor | None:
-        """Margins of all ``count`` images at the attack's points; None where there are no points."""
+        """Margins of all ``count`` images at the attack's points; None if there are none."""
         if perturbed.points is None:
             return None
         outputs = self._group.gathered(self._passes.adversarial(perturbed.points), count)
