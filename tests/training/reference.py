@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from verify_pipeline.data import DataSetInfo, ImageSet, augment
 from verify_pipeline.network import zoo
+from verify_pipeline.problem import Box
 from verify_pipeline.training.initialise import ibp_init
 from verify_pipeline.training.noise import _seed
 from verify_pipeline.training.settings import TrainSettings
@@ -234,8 +235,7 @@ class Reference:
             low, high = (x - reach).clamp(0, 1), (x + reach).clamp(0, 1)
             center = torch.minimum(torch.maximum(points, low + width), high - width)
             lower, upper = center - width, center + width
-        layers = list(self.module)
-        margins, most, seen = interval(layers, lower, upper, labels)
+        bounds = interval(list(self.module), lower, upper, labels)
         total = chosen.optimiser.l1 * sum(
             layer.weight.abs().sum() for layer in self.module if isinstance(layer, nn.Linear)
         )
@@ -243,15 +243,42 @@ class Reference:
         radius = ((normalise(upper) - normalise(lower)) / 2).mean()
         weight = chosen.regulariser.weight * (1 - grown)
         if of.name not in ("mart", "arow", "adversarial"):
-            total = total + weight * regulariser(seen, radius, chosen.regulariser.tolerance)
+            total = total + weight * regulariser(bounds[2], radius, chosen.regulariser.tolerance)
         if epsilon == 0:
             return total + F.cross_entropy(self.module(x), labels)
+        kappa = self.kappa(step, per_epoch)
+        natural = F.cross_entropy(self.module(x), labels) if kappa else 0.0
+        loss = self.of_margins(x, labels, points, alpha, Box(lower, upper), bounds)
+        return total + kappa * natural + (1 - kappa) * loss
+
+    def kappa(self, step: int, per_epoch: int) -> float:
+        """The weight of the images' cross-entropy."""
+        last, by = self.settings.loss.clean_weight, self.settings.loss.clean_ramp
+        if by.shape == "constant":
+            return last
+        assert by.shape == "smoothed"
+        first = (by.start - 1) * per_epoch
+        part = ramp(step, first, first + by.length * per_epoch)
+        return by.start_value * (1 - part) + last * part
+
+    def of_margins(
+        self,
+        x: Tensor,
+        labels: Tensor,
+        points: Tensor | None,
+        alpha: float,
+        box: Box,
+        bounds: tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]],
+    ) -> Tensor:
+        """The loss of a step with ε > 0, without penalties."""
+        of, layers, (lower, upper) = self.settings.loss, list(self.module), (box.lower, box.upper)
+        margins, most, seen = bounds
         verified = F.cross_entropy(-margins, labels)
         rows = torch.eye(margins.shape[1])
         rows = rows[labels].unsqueeze(1) - rows
         if of.name == "crown-ibp":
             tighter = crown(layers, seen, lower, upper, rows)
-            return total + F.cross_entropy(-(alpha * tighter + (1 - alpha) * margins), labels)
+            return F.cross_entropy(-(alpha * tighter + (1 - alpha) * margins), labels)
         if of.name == "crown-ibp-fused":
             others = rows.any(2)  # y's own row is 0
             gap = torch.where(others, most - margins, 1.0)
@@ -259,26 +286,26 @@ class Reference:
             least = crown(layers, seen, lower, upper, (slope.unsqueeze(2) * rows).sum(1, True))
             chords = (others * ((-most).exp() + slope * most)).sum(1) - least[:, 0]
             corner = (others * (-margins).exp()).sum(1)
-            return total + (1 + alpha * chords + (1 - alpha) * corner).log().mean()
+            return (1 + alpha * chords + (1 - alpha) * corner).log().mean()
         if of.name in ("ibp", "sabr"):
-            return total + verified
+            return verified
         outputs = self.module(points)
         attacked = F.cross_entropy(outputs, labels)
         if of.name == "adversarial":
-            return total + attacked
+            return attacked
         if of.name == "mart":
-            return total + mart(self.module(x), outputs, labels, of.kl_weight or 5.0)
+            return mart(self.module(x), outputs, labels, of.kl_weight or 5.0)
         if of.name == "arow":
             smooth = of.label_smoothing
-            return total + arow(self.module(x), outputs, labels, of.kl_weight or 7.0, smooth)
+            return arow(self.module(x), outputs, labels, of.kl_weight or 7.0, smooth)
         if of.name == "mtl-ibp":
-            return total + alpha * verified + (1 - alpha) * attacked
+            return alpha * verified + (1 - alpha) * attacked
         if of.name == "exp-ibp":
-            return total + verified**alpha * attacked ** (1 - alpha)
+            return verified**alpha * attacked ** (1 - alpha)
         assert of.name == "cc-ibp"
         differences = outputs.gather(1, labels.unsqueeze(1)) - outputs
         mixed = alpha * margins + (1 - alpha) * differences
-        return total + F.cross_entropy(-mixed, labels)
+        return F.cross_entropy(-mixed, labels)
 
     def attacked(self, x: Tensor, labels: Tensor, epsilon: float) -> Tensor:
         """One step of the gradient's sign from a random start."""

@@ -68,6 +68,13 @@ def test_weights_are_those_of_the_method(loss: str, images: ImageSet) -> None:
     check(settings(**CHANGES, loss={"name": loss, **METHODS[loss]}), images, 1e-5)
 
 
+@pytest.mark.parametrize("loss", ["ibp", "cc-ibp", "adversarial", "crown-ibp-fused"])
+def test_weights_with_a_share_of_the_clean_loss(loss: str, images: ImageSet) -> None:
+    ramp = {"shape": "smoothed", "start_value": 0.8, "start": 2, "length": 2}
+    chosen = {"name": loss, **METHODS[loss], "clean_weight": 0.3, "clean_ramp": ramp}
+    check(settings(**CHANGES, loss=chosen), images, 1e-5)
+
+
 @pytest.mark.parametrize("loss", ["adversarial", "mart", "cc-ibp"])
 def test_weights_with_a_step_against_certainty(loss: str, images: ImageSet) -> None:
     chosen = {"name": loss, **METHODS[loss], "edac_step": 0.5}

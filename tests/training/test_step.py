@@ -392,3 +392,17 @@ def test_the_fused_bound_is_of_the_whole_box(images: Tensor, labels: Tensor) -> 
         got = step(torch.tensor([[0.55]]), torch.tensor([0]), StepPlan(0.15, alpha, 0.0)).loss
         expected = torch.log(1 + alpha * chord + (1 - alpha) * first)
         torch.testing.assert_close(got, expected)
+
+
+def test_the_clean_cross_entropy_has_its_share(
+    attack: Attack, images: Tensor, labels: Tensor
+) -> None:
+    module = attack.module
+    alone = a_step(attack, "adversarial")(images, labels, PLAN).loss
+    chosen = {"name": "adversarial", "clean_weight": 0.3}
+    step = a_step(attack, "adversarial", loss=chosen)
+    result = step(images, labels, StepPlan(EPSILON, 1.0, 0.0, 0.3)).loss
+    clean = F.cross_entropy(by_hand(module, images, *statistics(module, images)), labels)
+    expected = 0.3 * clean + 0.7 * alone
+    torch.testing.assert_close(result, expected)
+    assert_same_gradients(module, result, expected)

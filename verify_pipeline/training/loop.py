@@ -129,6 +129,9 @@ class _Training:
         self.steps = self.batches.steps
         self.epsilon = epsilon_schedule(settings.epsilon, self.steps)
         self.alpha = ramp_schedule(settings.loss.alpha_ramp, settings.loss.alpha, self.steps)
+        self.clean_weight = ramp_schedule(
+            settings.loss.clean_ramp, settings.loss.clean_weight, self.steps
+        )
 
     def _network(self) -> nn.Module:
         """Fresh weights that depend on the seed alone, not on what ran before."""
@@ -188,7 +191,8 @@ class _Training:
         epsilon, target = self.epsilon(step), self.settings.epsilon
         full = target.target * target.train_factor
         left = 1 - epsilon / full if full else 0.0
-        return StepPlan(epsilon, self.alpha(step), self.settings.regulariser.weight * left)
+        weight = self.settings.regulariser.weight * left
+        return StepPlan(epsilon, self.alpha(step), weight, self.clean_weight(step))
 
     def _update(self, batch: Tensor, step: int, averages: Averages) -> list[Part]:
         """One step of the optimiser; its gradient is accumulated over the parts of the batch.
@@ -196,38 +200,34 @@ class _Training:
         Nothing is read from the device: the host prepares steps while the device computes.
         """
         options, plan = self.settings.optimiser, self._plan(step)
-        parts = [self._pixels(part) for part in self.batches.cut(batch)]
-        if self.settings.loss.edac_step and plan.epsilon:
-            self._gradients(parts, lambda x, y: self.step.certainty(x, y, plan))
-            self.optimiser.step()
-
-        def counted(images: Tensor, labels: Tensor) -> Tensor:
-            result = self.step(images, labels, plan)
-            averages.count(result, len(images))
-            return result.loss
-
+        inputs = [self._pixels(part) for part in self.batches.cut(batch)]
+        self._decrease_certainty(inputs, plan)
+        self.optimiser.zero_grad(set_to_none=True)
+        parts: list[Part] = []
         with noisy_weights(self.module, options.weight_noise, (self.settings.seed, step)):
-            told = self._gradients(parts, counted)
+            for images, labels in inputs:
+                result = self.step(images, labels, plan)
+                share = len(labels) / len(batch)
+                (result.loss * (share / self.group.size)).backward()
+                parts.append((result.loss.detach(), share))
+                averages.count(result, len(labels))
+        self.group.add_gradients(self.module)
         if options.clip:
             nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
         self.optimiser.step()
-        return told
+        return parts
 
-    def _gradients(
-        self,
-        parts: list[tuple[Tensor, Tensor]],
-        loss_of: Callable[[Tensor, Tensor], Tensor],
-    ) -> list[Part]:
-        """Set the gradient of the mean loss of a batch, and return the loss of each part."""
+    def _decrease_certainty(self, inputs: list[tuple[Tensor, Tensor]], plan: StepPlan) -> None:
+        """EDAC's step before the step, if there is one: no clipping, no penalties."""
+        if not self.settings.loss.edac_step or plan.epsilon == 0:
+            return
         self.optimiser.zero_grad(set_to_none=True)
-        total = sum(len(images) for images, _ in parts)
-        told: list[Part] = []
-        for images, labels in parts:
-            loss, share = loss_of(images, labels), len(images) / total
-            (loss * (share / self.group.size)).backward()
-            told.append((loss.detach(), share))
+        count = sum(len(labels) for _, labels in inputs)
+        for images, labels in inputs:
+            certainty = self.step.certainty(images, labels, plan)
+            (certainty * (len(labels) / count / self.group.size)).backward()
         self.group.add_gradients(self.module)
-        return told
+        self.optimiser.step()
 
     def _diverged(self, got: str) -> TrainingError:
         return TrainingError(

@@ -120,6 +120,9 @@ class LossSettings:
         label_smoothing: of ARoW's labels, in [0, 1].
         edac_step: weight of the adversarial certainty, which a step of its own decreases before
             each step with ε > 0 (EDAC); 0 for none. The loss must have an attack.
+        clean_weight: κ in [0, 1]: what is minimised is (1 - κ) times the loss plus κ times the
+            cross-entropy of the images (Gowal et al. 2018, arXiv:1810.12715, eq. 12).
+        clean_ramp: how κ reaches that value.
 
     Raises:
         ValueError: EDAC with a loss that attacks nothing.
@@ -132,6 +135,8 @@ class LossSettings:
     kl_weight: NonNegative | None = None
     label_smoothing: Unit = 0.2
     edac_step: NonNegative = 0.0
+    clean_weight: Unit = 0.0
+    clean_ramp: Ramp = Ramp()
 
     def __post_init__(self) -> None:
         if self.edac_step and not losses.get(self.name).needs_attack:
@@ -140,6 +145,12 @@ class LossSettings:
                 "edac_step looks at the attack's points: expected one of the losses "
                 f"{attacked}, got {self.name}"
             )
+
+    @property
+    def mixes_clean(self) -> bool:
+        """Whether κ is above 0 in any step."""
+        ramp = self.clean_ramp
+        return self.clean_weight > 0 or (ramp.shape != "constant" and ramp.start_value > 0)
 
     @property
     def numbers(self) -> losses.LossNumbers:
@@ -284,7 +295,10 @@ class TrainSettings:
 
     def _ramps_too_long(self) -> Iterator[str]:
         """One line for each setting that would never take effect."""
-        ramps: dict[str, EpsilonSettings | Ramp] = {"loss.alpha_ramp": self.loss.alpha_ramp}
+        ramps: dict[str, EpsilonSettings | Ramp] = {
+            "loss.alpha_ramp": self.loss.alpha_ramp,
+            "loss.clean_ramp": self.loss.clean_ramp,
+        }
         if self.loss.name != "natural":
             ramps["epsilon"] = self.epsilon
         epochs = self.optimiser.epochs

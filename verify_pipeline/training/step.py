@@ -49,11 +49,13 @@ class StepPlan:
         epsilon: half-width of the bounded box; 0 while warming up.
         alpha: the loss's α.
         regulariser: weight of Shi's regulariser; 0 for none.
+        clean_weight: κ of the cross-entropy of the images.
     """
 
     epsilon: float
     alpha: float
     regulariser: float
+    clean_weight: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +138,11 @@ class LossStep:
         bounds = self._bounds(box, rows[part], count)
         clean = torch.einsum("nsk,nk->ns", rows, logits) if self._loss.needs_clean else None
         margins = replace(bounds, clean=clean, adversarial=adversarial)
-        loss = self._loss.value(margins, plan.alpha) + self._penalties(box, plan)
+        loss = self._loss.value(margins, plan.alpha)
+        if plan.clean_weight:
+            natural = F.cross_entropy(logits, labels)
+            loss = plan.clean_weight * natural + (1 - plan.clean_weight) * loss
+        loss = loss + self._penalties(box, plan)
         measured = _cross_entropies(logits, labels, adversarial, margins.ibp)
         return StepResult(loss, correct, _positive(adversarial), _positive(margins.ibp), measured)
 
@@ -157,7 +163,7 @@ class LossStep:
         """Logits of the images; with gradients only if the loss needs them."""
         loss = self._loss
         needed = warming_up or not loss.needs_attack or loss.needs_clean
-        needed = needed or self._passes.clean_has_influence
+        needed = needed or self._passes.clean_has_influence or self._settings.loss.mixes_clean
         with torch.set_grad_enabled(needed):
             return self._passes.clean(images)
 
