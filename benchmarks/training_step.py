@@ -1,12 +1,15 @@
-"""What an MTL-IBP step costs, as a multiple of the plain convolution work in it.
+"""What a training step costs, as a multiple of the plain convolution work in it.
 
-    python benchmarks/training_step.py [--repeats 9] [--cnn7-batch 128] [--out results]
+    python benchmarks/training_step.py [--losses mtl-ibp,crown-ibp] [--repeats 9]
+        [--cnn7-batch 128] [--out results]
 
 The plain work is the convolutions and linear layers alone, run through torch on tensors of the
 right shapes, without activations, normalisation, losses or an optimiser:
 
     clean forward · attack (forward, backward to the input) · adversarial forward ·
     centre forward · radius forward (|W|) · backward of the last three to weights and inputs
+
+This is MTL-IBP; other losses have other passes, and CROWN-IBP the transposed layers for each row.
 
 Each network is measured with images and weights in both orders in memory; a training takes the
 first. Step and plain work alternate, in one process with one thread; the figure is the ratio of the
@@ -40,6 +43,7 @@ class Case:
     shape: tuple[int, int, int]
     batch: int
     order: str = "channels last"
+    loss: str = "mtl-ibp"
 
 
 def measure(case: Case, repeats: int) -> tuple[float, float]:
@@ -55,8 +59,10 @@ def measure(case: Case, repeats: int) -> tuple[float, float]:
         alpha=0.01,
     )
     subject = Subject.made(size, torch.device("cpu"), ORDERS[case.order])
-    step = PackageStep(subject, "mtl-ibp")
-    plain = PlainWork(subject.module, subject.images, Work.of(losses.get("mtl-ibp"), 1))
+    step = PackageStep(subject, case.loss)
+    plain = PlainWork(
+        subject.module, subject.images, Work.of(losses.get(case.loss), 1, size.classes)
+    )
     times: dict[str, list[float]] = {"step": [], "plain": []}
     for repeat in range(repeats + 2):
         for name, run in (("step", step), ("plain", plain)):
@@ -69,6 +75,7 @@ def measure(case: Case, repeats: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--losses", default="mtl-ibp", help="comma-separated")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--cnn7-batch", type=int, default=128)
     parser.add_argument("--out", type=Path, default=Path("results"))
@@ -79,20 +86,26 @@ def main() -> None:
         ("conv-medium", (3, 32, 32), 128),
         ("cnn7", (3, 32, 32), options.cnn7_batch),
     ]
-    cases = [Case(*network, order) for network in networks for order in ORDERS]
+    cases = [
+        Case(*network, order, loss)
+        for loss in options.losses.split(",")
+        for network in networks
+        for order in ORDERS
+    ]
     lines = [
-        "# Cost of an MTL-IBP training step",
+        "# Cost of a training step",
         "",
-        f"Made by `python benchmarks/training_step.py --repeats {options.repeats} "
-        f"--cnn7-batch {options.cnn7_batch}` (torch {torch.__version__}, one thread).",
+        f"Made by `python benchmarks/training_step.py --losses {options.losses} "
+        f"--repeats {options.repeats} --cnn7-batch {options.cnn7_batch}` "
+        f"(torch {torch.__version__}, one thread).",
         "",
-        "| network | batch | memory | step (ms) | plain convolution work (ms) | ratio |",
-        "|---|---|---|---|---|---|",
+        "| loss | network | batch | memory | step (ms) | plain convolution work (ms) | ratio |",
+        "|---|---|---|---|---|---|---|",
     ]
     for case in cases:
         step, plain = measure(case, options.repeats)
         lines.append(
-            f"| {case.network} | {case.batch} | {case.order} "
+            f"| {case.loss} | {case.network} | {case.batch} | {case.order} "
             f"| {step * 1e3:.1f} | {plain * 1e3:.1f} "
             f"| {step / plain:.2f} |"
         )

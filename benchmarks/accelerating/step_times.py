@@ -50,8 +50,7 @@ def step_times(job: Job, record: Record) -> None:
     """Each loss: the package's step, the plain work in it, and the authors' step."""
     record.remark(
         f"Milliseconds: medians of {job.sizes.repeats} steps, {clock_of(job.device).unit}. The "
-        "authors' step has images and weights channels first, as their code has. Plain work has no "
-        "backward bound propagation, so crown-ibp has no ratio."
+        "authors' step has images and weights channels first, as their code has."
     )
     in_time(job, record, cases(job), lambda case: record.row(**measured(job, case)))
 
@@ -94,18 +93,17 @@ def measured(job: Job, case: Case) -> dict[str, Any]:
     with case.arithmetic.used():
         subject = Subject.made(size, job.device, case.order)
         own = _timed(job, PackageStep(subject, case.loss))
-        work = Work.of(losses.get(case.loss), size.attack.steps)
+        work = Work.of(losses.get(case.loss), size.attack.steps, size.classes)
         plain = _timed(job, PlainWork(subject.module, subject.images, work)).median
         theirs = None
         if case.loss in authors_step.LOSSES:
             other = Subject.made(size, job.device, FIRST)
             theirs = _timed(job, authors_step.AuthorsStep(other, case.loss)).median
-    has_ratio = not losses.get(case.loss).needs_crown
     return {
         **case.names,
         "step (ms)": own.median * 1e3,
-        "plain work (ms)": plain * 1e3 if has_ratio else None,
-        "step / plain": own.median / plain if has_ratio else None,
+        "plain work (ms)": plain * 1e3,
+        "step / plain": own.median / plain,
         "authors' step (ms)": None if theirs is None else theirs * 1e3,
         "authors' / step": None if theirs is None else theirs / own.median,
         "images a second": case.batch / own.median,

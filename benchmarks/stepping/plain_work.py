@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from verify_pipeline.losses import Loss
+from verify_pipeline.losses.consistency import divergence_attack
 from verify_pipeline.training.initialise import weight_layers
 
 
@@ -21,26 +22,37 @@ class Work:
         to_inputs: forward, and backward to the input: steps of the attack.
         trained: forward, and backward to weights and input.
         radii: as many with ``|W|`` and without bias.
+        rows: of CROWN-IBP: each image has so many coefficients, which go from the outputs to the
+            inputs through the transposed layer, and backward to weights and coefficients.
     """
 
     forwards: int
     to_inputs: int
     trained: int
     radii: int
+    rows: int = 0
 
     @staticmethod
-    def of(loss: Loss, attack_steps: int) -> Work:
+    def of(loss: Loss, attack_steps: int, classes: int) -> Work:
         """The passes of one step after the ramp, of a network with batch normalisation.
 
         The last pass of points is trained: the loss is of it, or bounds use its statistics.
-        Backward bound propagation (CROWN-IBP) is not counted: it is no pass of the network.
+
+        Args:
+            loss: whose step it is.
+            attack_steps: of each attack.
+            classes: K.
         """
         attacks, bounds = int(loss.needs_attack), int(loss.needs_bounds)
+        clean = int(loss.needs_clean)
+        looks = 1 - clean + (attack_steps > 1) + (loss.attack_objective is divergence_attack)
         return Work(
-            forwards=attacks * (1 + (attack_steps > 1)),  # the clean pass, the last iterate
+            # the clean pass, the last iterate, what the attack compares with
+            forwards=attacks * looks,
             to_inputs=attacks * attack_steps,
-            trained=1 + bounds,
+            trained=1 + clean + bounds,
             radii=bounds,
+            rows=loss.needs_crown * (classes - 1 if loss.combination is None else 1),
         )
 
 
@@ -73,6 +85,19 @@ class PlainWork:
             return F.conv2d(x, weight, bias, layer.stride, layer.padding)
         return F.linear(x, weight, bias)
 
+    @staticmethod
+    def _transposed(layer: nn.Conv2d | nn.Linear, like: Tensor, coefficient: Tensor) -> Tensor:
+        """Coefficients of the layer's inputs, which are shaped like these, from its outputs'."""
+        weight = layer.weight
+        if isinstance(layer, nn.Linear):
+            return coefficient @ weight
+        stride, padding = layer.stride, (int(layer.padding[0]), int(layer.padding[1]))
+        rest = [
+            (size + 2 * padding[axis] - layer.kernel_size[axis]) % stride[axis]
+            for axis, size in enumerate(like.shape[2:])
+        ]
+        return F.conv_transpose2d(coefficient, weight, None, stride, padding, rest)
+
     def __call__(self) -> None:
         """All passes of all layers, once."""
         for place, (layer, x) in enumerate(self._layers):
@@ -93,5 +118,8 @@ class PlainWork:
                 self._apply(layer, each, *parameters)
                 for each, parameters in zip(inputs, passes, strict=True)
             ]
+            if self._work.rows:
+                of_output = outs[0].detach().repeat_interleave(self._work.rows, 0)
+                outs.append(self._transposed(layer, x, of_output.requires_grad_()))
             torch.autograd.backward(outs, [torch.ones_like(out) for out in outs])
             layer.zero_grad(set_to_none=True)

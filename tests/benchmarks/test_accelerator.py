@@ -102,7 +102,8 @@ def test_steps_are_timed(packed: Path, tmp_path: Path) -> None:
     assert first["step / plain"] > 0
     assert first["authors' / step"] > 0
     assert last["loss"] == "crown-ibp"
-    assert last["step / plain"] is last["authors' / step"] is None
+    assert last["step / plain"] > 0
+    assert last["authors' / step"] is None
     assert torch.get_float32_matmul_precision() == "highest"
 
 

@@ -70,12 +70,12 @@ def test_plain_work_passes_each_layer_as_often_as_it_says() -> None:
     assert seen["aten::convolution_backward"] == layers * (3 + 2 + 1)
 
 
-@pytest.mark.parametrize("loss", [name for name in losses.LOSSES if name != "crown-ibp"])
+@pytest.mark.parametrize("loss", losses.LOSSES)
 def test_a_step_has_the_passes_of_its_plain_work(loss: str) -> None:
     steps = SIZE.attack.steps
     made = subject()
     step = PackageStep(made, loss)
-    plain = PlainWork(made.module, made.images, Work.of(losses.get(loss), steps))
+    plain = PlainWork(made.module, made.images, Work.of(losses.get(loss), steps, SIZE.classes))
     assert convolutions(step) == convolutions(plain)
 
 

@@ -1,6 +1,7 @@
 """One battery over all losses, and hand-computed values."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,17 +14,30 @@ from verify_pipeline.losses import LOSSES, Loss, LossMargins, Perturbed, margin_
 from verify_pipeline.losses.sabr import small_box
 from verify_pipeline.problem import Box, margin_matrix
 
+KINDS = ("clean", "adversarial", "ibp", "crown", "latent", "ibp_upper")
 EXPRESSIVE = ("cc-ibp", "mtl-ibp", "mtl-sabr", "exp-ibp")
 
 
 def random_margins(seed: int, instances: int = 6, rows: int = 9, scale: float = 5.0) -> LossMargins:
-    """Bounds below adversarial margins below clean ones, as a training has them."""
+    """Bounds below adversarial margins below clean ones below bounds, as a training has them."""
     generator = torch.Generator().manual_seed(seed)
     clean = scale * torch.randn(instances, rows, generator=generator, dtype=torch.float64)
     adversarial = clean - scale * torch.rand(clean.shape, generator=generator, dtype=torch.float64)
     crown = adversarial - scale * torch.rand(clean.shape, generator=generator, dtype=torch.float64)
     ibp = crown - scale * torch.rand(clean.shape, generator=generator, dtype=torch.float64)
-    return LossMargins(clean, adversarial, ibp, crown, (adversarial + ibp) / 2)
+    upper = clean + scale * torch.rand(clean.shape, generator=generator, dtype=torch.float64)
+    return LossMargins(clean, adversarial, ibp, crown, (adversarial + ibp) / 2, upper)
+
+
+def value_of(name: str, margins: LossMargins, alpha: float) -> torch.Tensor:
+    """The loss; where it has a combination, the CROWN bounds are combined."""
+    loss = losses.get(name)
+    if loss.combination is not None and margins.ibp is not None:
+        assert margins.ibp_upper is not None
+        assert margins.crown is not None
+        weights = loss.combination(margins.ibp, margins.ibp_upper)
+        margins = replace(margins, crown=(weights * margins.crown).sum(1, keepdim=True))
+    return loss.value(margins, alpha)
 
 
 def adversarial_loss(margins: LossMargins) -> torch.Tensor:
@@ -92,11 +106,8 @@ class TestEveryLoss:
     @pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
     def test_finite_gradients(self, name: str, scale: float) -> None:
         start = random_margins(11, scale=scale)
-        parts = {
-            kind: getattr(start, kind).float().requires_grad_()
-            for kind in ("clean", "adversarial", "ibp", "crown", "latent")
-        }
-        loss = losses.get(name).value(LossMargins(**parts), 0.3)
+        parts = {kind: getattr(start, kind).float().requires_grad_() for kind in KINDS}
+        loss = value_of(name, LossMargins(**parts), 0.3)
         loss.backward()
         assert torch.isfinite(loss)
         gradients = [part.grad for part in parts.values() if part.grad is not None]
@@ -112,8 +123,8 @@ class TestEveryLoss:
 
         def value(at: torch.Tensor) -> float:
             margins = torch.einsum("nsk,nk->ns", rows, at)
-            all_kinds = LossMargins(margins, *(margins - by for by in (1, 3, 2, 2.5)))
-            return losses.get(name).value(all_kinds, 0.4).item()
+            all_kinds = LossMargins(margins, *(margins - by for by in (1, 3, 2, 2.5, -1)))
+            return value_of(name, all_kinds, 0.4).item()
 
         assert value(logits + shift) == pytest.approx(value(logits), rel=1e-12)
 
@@ -124,8 +135,16 @@ class TestEveryLoss:
     def test_wide_margins_lose_nothing(self, name: str) -> None:
         # a network that is right by far has a loss close to 0, and never below
         margins = torch.full((3, 9), 30.0, dtype=torch.float64)
-        value = losses.get(name).value(LossMargins(*[margins] * 5), 0.5).item()
-        assert 0 <= value < 1e-11
+        value = value_of(name, LossMargins(*[margins] * 6), 0.5).item()
+        # ARoW's smoothed labels want margins of log(K (1 - s) / s + 1), no more
+        assert 0 <= value - (0.2 / 10 * 9 * 30.0 if name == "arow" else 0.0) < 1e-11
+
+    def test_the_mean_over_instances(self, name: str) -> None:
+        # of equal instances, it does not depend on their number
+        one = random_margins(4, instances=1)
+        repeated = {kind: getattr(one, kind).repeat(5, 1) for kind in KINDS}
+        expected = value_of(name, one, 0.3).item()
+        assert value_of(name, LossMargins(**repeated), 0.3).item() == pytest.approx(expected)
 
 
 def test_hand_computed_expressive_losses() -> None:

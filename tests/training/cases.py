@@ -30,6 +30,14 @@ CHANGES: dict[str, dict[str, Any]] = {
         "watch": {"every": 3},
     },
     "crown-ibp": {"kind": "crown-ibp"},
+    "crown-ibp-fused": {"kind": "crown-ibp-fused", "network": NORMALISED},
+    "mart": {"kind": "mart", "network": NORMALISED},
+    "arow": {"kind": "arow", "network": NORMALISED, "batch_norm_policy": "ctbench"},
+    "edac": {
+        "network": NORMALISED,
+        "loss": {"name": "adversarial", "edac_step": 0.3},
+        "optimiser": {**STEPS, "accumulate": 2, "weight_noise": 0.01},
+    },
     "natural": {"kind": "natural"},
     "sgd": {
         "optimiser": {

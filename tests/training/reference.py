@@ -1,7 +1,8 @@
 """The method once more, in plain loops for a perceptron: what the package's training has to equal.
 
-De Palma et al. 2024 (arXiv:2305.13991), written from the paper: no part of the package computes a
-loss, a bound, an attack or a schedule here. Initial weights and augmentation are the package's.
+De Palma et al. 2024 (arXiv:2305.13991), written from the paper, and other methods likewise: no part
+of the package computes a loss, a bound, an attack or a schedule here. Initial weights, augmentation
+and the seeds of noise are the package's.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from torch.nn import functional as F
 
 from verify_pipeline.data import DataSetInfo, ImageSet, augment
 from verify_pipeline.network import zoo
+from verify_pipeline.problem import Box
 from verify_pipeline.training.initialise import ibp_init
+from verify_pipeline.training.noise import _seed
 from verify_pipeline.training.settings import TrainSettings
 
 
@@ -43,8 +46,8 @@ def ramp(step: int, first: int, last: int) -> float:
 
 def interval(
     layers: list[nn.Module], lower: Tensor, upper: Tensor, labels: Tensor, shrinkage: float = 1.0
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """Lower bounds of all f_y - f_j, y itself among them as 0, and bounds of each ReLU's input."""
+) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+    """Bounds of all f_y - f_j, y itself among them as 0, and bounds of each ReLU's input."""
     seen = []
     *before, last = layers
     for layer in before:
@@ -59,8 +62,66 @@ def interval(
     assert isinstance(last, nn.Linear)
     weight = last.weight[labels].unsqueeze(1) - last.weight
     offset = last.bias[labels].unsqueeze(1) - last.bias
-    least = torch.where(weight > 0, weight * lower.unsqueeze(1), weight * upper.unsqueeze(1))
-    return least.sum(2) + offset, seen
+    low, high = lower.unsqueeze(1), upper.unsqueeze(1)
+    least = torch.where(weight > 0, weight * low, weight * high)
+    most = torch.where(weight > 0, weight * high, weight * low)
+    return least.sum(2) + offset, most.sum(2) + offset, seen
+
+
+def crown(
+    layers: list[nn.Module],
+    seen: list[tuple[Tensor, Tensor]],
+    lower: Tensor,
+    upper: Tensor,
+    rows: Tensor,
+) -> Tensor:
+    """CROWN's lower bounds ``N x S`` of rows ``N x S x K``: Zhang et al. 2018, with IBP's bounds.
+
+    Args:
+        layers: of the perceptron.
+        seen: bounds of each ReLU's input.
+        lower: of the images' boxes.
+        upper: of the images' boxes.
+        rows: of the outputs.
+    """
+    a, constant, relus = rows, torch.zeros(()), list(seen)
+    for layer in reversed(layers):
+        if isinstance(layer, nn.Linear):
+            a, constant = a @ layer.weight, constant + a @ layer.bias
+        elif isinstance(layer, nn.ReLU):
+            low, high = relus.pop()
+            crossing = (low < 0) & (high > 0)
+            chord = torch.where(crossing, high / (high - low), (low >= 0).float())
+            under = torch.where(crossing, (high > -low).float(), chord).unsqueeze(1)
+            height = torch.where(crossing, -low * chord, 0.0).unsqueeze(1)
+            constant = constant + (a * (a < 0) * height).sum(2)
+            a = torch.where(a < 0, a * chord.unsqueeze(1), a * under)
+        elif isinstance(layer, zoo.layers.Normalise):
+            a = a / layer.std.item()
+            constant = constant - a.sum(2) * layer.mean.item()
+    lower, upper = lower.flatten(1).unsqueeze(1), upper.flatten(1).unsqueeze(1)
+    return torch.where(a > 0, a * lower, a * upper).sum(2) + constant
+
+
+def kl(first: Tensor, second: Tensor) -> Tensor:
+    """The divergence of the second logits' probabilities from the first ones'."""
+    p, q = first.softmax(1), second.softmax(1)
+    return (p * (p / q).log()).sum(1)
+
+
+def of_label(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
+
+
+def mart(clean: Tensor, attacked: Tensor, labels: Tensor, weight: float) -> Tensor:
+    others = attacked.softmax(1).scatter(1, labels.unsqueeze(1), 0.0).max(1).values
+    boosted = F.cross_entropy(attacked, labels) - (1 - others).log().mean()
+    return boosted + weight * (kl(clean, attacked) * (1 - of_label(clean, labels))).mean()
+
+
+def arow(clean: Tensor, attacked: Tensor, labels: Tensor, weight: float, smooth: float) -> Tensor:
+    smoothed = F.cross_entropy(clean, labels, label_smoothing=smooth)
+    return smoothed + weight * (kl(clean, attacked) * (1 - of_label(attacked, labels))).mean()
 
 
 def latent_box(
@@ -125,11 +186,43 @@ class Reference:
                 if chosen.data.augment:
                     pixels = augment(pixels, self.info.augmentation, change)
                 self.module.zero_grad()
-                labels = self.images.labels[batch]
-                self.loss(pixels, labels, (epoch - 1) * per_epoch + step, per_epoch).backward()
+                labels, now = self.images.labels[batch], (epoch - 1) * per_epoch + step
+                if chosen.loss.edac_step and self.epsilon(now, per_epoch)[0]:
+                    reach = self.epsilon(now, per_epoch)[1]
+                    outputs = self.module(self.attacked(pixels, labels, reach))
+                    (chosen.loss.edac_step * outputs.std(1).mean()).backward()
+                    adam.step()
+                    self.module.zero_grad()
+                exact = self.add_noise(now)
+                self.loss(pixels, labels, now, per_epoch).backward()
+                for layer, weight in exact:
+                    layer.weight.data = weight
                 self.clip(optimiser.clip)
                 adam.step()
         return self.module
+
+    def add_noise(self, step: int) -> list[tuple[nn.Linear, Tensor]]:
+        """Gaussian noise on the weights, which are returned as they were."""
+        scale = self.settings.optimiser.weight_noise
+        if not scale:
+            return []
+        generator = torch.Generator().manual_seed(_seed((self.settings.seed, step)))
+        exact = []
+        for layer in self.module:
+            if isinstance(layer, nn.Linear):
+                weight = layer.weight.data
+                exact.append((layer, weight))
+                noise = torch.empty_like(weight).normal_(generator=generator)
+                layer.weight.data = weight + scale * weight.std() * noise
+        return exact
+
+    def epsilon(self, step: int, per_epoch: int) -> tuple[float, float, float]:
+        """ε of bounds, ε of the attack, and the share of the way."""
+        at = self.settings.epsilon
+        first = (at.start - 1) * per_epoch
+        grown = ramp(step, first, first + at.length * per_epoch)
+        epsilon = at.target * at.train_factor * grown
+        return epsilon, epsilon * at.attack_epsilon_factor, grown
 
     def clip(self, most: float) -> None:
         gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
@@ -138,17 +231,14 @@ class Reference:
             gradient *= min(1.0, most / (norm + 1e-6))
 
     def loss(self, x: Tensor, labels: Tensor, step: int, per_epoch: int) -> Tensor:
-        chosen = self.settings
-        at, of = chosen.epsilon, chosen.loss
-        first = (at.start - 1) * per_epoch
-        grown = ramp(step, first, first + at.length * per_epoch)
-        epsilon = at.target * at.train_factor * grown
+        chosen, of = self.settings, self.settings.loss
+        epsilon, reach, grown = self.epsilon(step, per_epoch)
         alpha = of.alpha
         if of.alpha_ramp.shape == "linear":
             part = min(1.0, step / (of.alpha_ramp.length * per_epoch))
             alpha = of.alpha_ramp.start_value * (1 - part) + of.alpha * part
-        reach = epsilon * at.attack_epsilon_factor
-        points = None if of.name in ("ibp", "taps") else self.attacked(x, labels, reach or 1e-6)
+        bounds_only = of.name in ("ibp", "taps", "crown-ibp", "crown-ibp-fused")
+        points = None if bounds_only else self.attacked(x, labels, reach or 1e-6)
         center, width = x, epsilon or 1e-6
         lower, upper = (x - width).clamp(0, 1), (x + width).clamp(0, 1)
         if of.name in ("sabr", "mtl-sabr", "staps") and epsilon:
@@ -156,35 +246,84 @@ class Reference:
             low, high = (x - reach).clamp(0, 1), (x + reach).clamp(0, 1)
             center = torch.minimum(torch.maximum(points, low + width), high - width)
             lower, upper = center - width, center + width
-        layers = list(self.module)
-        margins, seen = interval(layers, lower, upper, labels, of.relu_shrinkage)
+        bounds = interval(list(self.module), lower, upper, labels, of.relu_shrinkage)
         total = chosen.optimiser.l1 * sum(
             layer.weight.abs().sum() for layer in self.module if isinstance(layer, nn.Linear)
         )
         normalise = self.module[0]
         radius = ((normalise(upper) - normalise(lower)) / 2).mean()
         weight = chosen.regulariser.weight * (1 - grown)
-        total = total + weight * regulariser(seen, radius, chosen.regulariser.tolerance)
+        if of.name not in ("mart", "arow", "adversarial"):
+            total = total + weight * regulariser(bounds[2], radius, chosen.regulariser.tolerance)
         if epsilon == 0:
             return total + F.cross_entropy(self.module(x), labels)
+        kappa = self.kappa(step, per_epoch)
+        natural = F.cross_entropy(self.module(x), labels) if kappa else 0.0
+        loss = self.of_margins(x, labels, points, alpha, grown, Box(lower, upper), bounds)
+        return total + kappa * natural + (1 - kappa) * loss
+
+    def kappa(self, step: int, per_epoch: int) -> float:
+        """The weight of the images' cross-entropy."""
+        last, by = self.settings.loss.clean_weight, self.settings.loss.clean_ramp
+        if by.shape == "constant":
+            return last
+        assert by.shape == "smoothed"
+        first = (by.start - 1) * per_epoch
+        part = ramp(step, first, first + by.length * per_epoch)
+        return by.start_value * (1 - part) + last * part
+
+    def of_margins(
+        self,
+        x: Tensor,
+        labels: Tensor,
+        points: Tensor | None,
+        alpha: float,
+        grown: float,
+        whole: Box,
+        bounds: tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]],
+    ) -> Tensor:
+        """The loss of a step with ε > 0, without penalties."""
+        of, layers = self.settings.loss, list(self.module)
+        lower, upper = whole.lower, whole.upper
+        margins, most, seen = bounds
         verified = F.cross_entropy(-margins, labels)
+        rows = torch.eye(margins.shape[1])
+        rows = rows[labels].unsqueeze(1) - rows
+        if of.name == "crown-ibp":
+            tighter = crown(layers, seen, lower, upper, rows)
+            return F.cross_entropy(-(alpha * tighter + (1 - alpha) * margins), labels)
+        if of.name == "crown-ibp-fused":
+            others = rows.any(2)  # y's own row is 0
+            gap = torch.where(others, most - margins, 1.0)
+            slope = torch.where(others, ((-margins).exp() - (-most).exp()) / gap, 0.0)
+            least = crown(layers, seen, lower, upper, (slope.unsqueeze(2) * rows).sum(1, True))
+            chords = (others * ((-most).exp() + slope * most)).sum(1) - least[:, 0]
+            corner = (others * (-margins).exp()).sum(1)
+            return (1 + alpha * chords + (1 - alpha) * corner).log().mean()
         if of.name in ("ibp", "sabr") or (of.name in ("taps", "staps") and grown < 1):
-            return total + verified
+            return verified
         if of.name in ("taps", "staps"):
             box = latent_box(layers, seen, of.taps.classifier_relus, of.relu_shrinkage)
             latent = F.cross_entropy(-self.latent_margins(*box, labels), labels)
             weight = of.taps.gradient_weight
-            return total + (weight * latent - (weight - 1) * latent.detach()) * verified
+            return (weight * latent - (weight - 1) * latent.detach()) * verified
         outputs = self.module(points)
         attacked = F.cross_entropy(outputs, labels)
+        if of.name == "adversarial":
+            return attacked
+        if of.name == "mart":
+            return mart(self.module(x), outputs, labels, of.kl_weight or 5.0)
+        if of.name == "arow":
+            smooth = of.label_smoothing
+            return arow(self.module(x), outputs, labels, of.kl_weight or 7.0, smooth)
         if of.name in ("mtl-ibp", "mtl-sabr"):
-            return total + alpha * verified + (1 - alpha) * attacked
+            return alpha * verified + (1 - alpha) * attacked
         if of.name == "exp-ibp":
-            return total + verified**alpha * attacked ** (1 - alpha)
+            return verified**alpha * attacked ** (1 - alpha)
         assert of.name == "cc-ibp"
         differences = outputs.gather(1, labels.unsqueeze(1)) - outputs
         mixed = alpha * margins + (1 - alpha) * differences
-        return total + F.cross_entropy(-mixed, labels)
+        return F.cross_entropy(-mixed, labels)
 
     def latent_margins(
         self, lower: Tensor, upper: Tensor, layers: list[nn.Module], labels: Tensor
@@ -227,9 +366,11 @@ class Reference:
         lower, upper = (x - epsilon).clamp(0, 1), (x + epsilon).clamp(0, 1)
         start = lower + torch.rand(x.shape, generator=self.noise) * (upper - lower)
         start.requires_grad_()
-        (gradient,) = torch.autograd.grad(
-            F.cross_entropy(self.module(start), labels, reduction="sum"), start
-        )
+        if self.settings.loss.name == "arow":
+            aim = kl(self.module(x).detach(), self.module(start)).sum()
+        else:
+            aim = F.cross_entropy(self.module(start), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(aim, start)
         step = self.settings.attack.step_size * (upper - lower) / 2
         moved = start.detach() + step * gradient.sign()
         return torch.minimum(torch.maximum(moved, lower), upper)

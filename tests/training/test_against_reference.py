@@ -57,9 +57,37 @@ def check(
     assert float((got - expected).norm()) < tolerance * moved
 
 
-@pytest.mark.parametrize("loss", ["ibp", "cc-ibp", "mtl-ibp", "exp-ibp", "sabr", "mtl-sabr"])
+METHODS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("ibp", "cc-ibp", "mtl-ibp", "exp-ibp", "sabr", "mtl-sabr"), LOSS),
+    **dict.fromkeys(("crown-ibp", "crown-ibp-fused"), LOSS),
+    "adversarial": {},
+    "mart": {},
+    "arow": {"kl_weight": 3.0, "label_smoothing": 0.1},
+}
+
+
+@pytest.mark.parametrize("loss", METHODS)
 def test_weights_are_those_of_the_method(loss: str, images: ImageSet) -> None:
-    check(settings(**CHANGES, loss={"name": loss, **LOSS}), images, 1e-5)
+    check(settings(**CHANGES, loss={"name": loss, **METHODS[loss]}), images, 1e-5)
+
+
+@pytest.mark.parametrize("loss", ["ibp", "cc-ibp", "adversarial", "crown-ibp-fused"])
+def test_weights_with_a_share_of_the_clean_loss(loss: str, images: ImageSet) -> None:
+    ramp = {"shape": "smoothed", "start_value": 0.8, "start": 2, "length": 2}
+    chosen = {"name": loss, **METHODS[loss], "clean_weight": 0.3, "clean_ramp": ramp}
+    check(settings(**CHANGES, loss=chosen), images, 1e-5)
+
+
+@pytest.mark.parametrize("loss", ["adversarial", "mart", "cc-ibp"])
+def test_weights_with_a_step_against_certainty(loss: str, images: ImageSet) -> None:
+    chosen = {"name": loss, **METHODS[loss], "edac_step": 0.5}
+    check(settings(**CHANGES, loss=chosen), images, 1e-5)
+
+
+@pytest.mark.parametrize("loss", ["ibp", "mart"])
+def test_weights_with_noise_while_gradients_are_taken(loss: str, images: ImageSet) -> None:
+    noisy = {**CHANGES, "optimiser": {**CHANGES["optimiser"], "weight_noise": 0.2}}
+    check(settings(**noisy, loss={"name": loss}), images, 1e-5)
 
 
 @pytest.mark.parametrize("relus", [0, 1, 2])

@@ -48,9 +48,21 @@ def own_loss(name: str, made: nn.Module) -> Tensor:
     if name == "crown-ibp":
         crown = bounder.crown_ibp(box, rows)
         return api.crown_ibp_loss(crown, bounder.ibp(box, rows), ALPHA)
+    if name == "crown-ibp-fused":
+        lower, upper = bounder.ibp_interval(box, rows)
+        row = api.chord_slopes(lower, upper).unsqueeze(1) @ rows
+        return api.crown_ibp_fused_loss(bounder.crown_of_last_ibp(row), lower, upper, ALPHA)
     made.eval()
+    before = made(IMAGES).softmax(1).detach()
+
+    def divergence(x: Tensor) -> Tensor:
+        return (before * (before.log() - made(x).log_softmax(1))).sum(1)
+
+    def cross_entropy(x: Tensor) -> Tensor:
+        return F.cross_entropy(made(x), LABELS, reduction="none")
+
     points = api.pgd(
-        lambda x: F.cross_entropy(made(x), LABELS, reduction="none"),
+        divergence if name == "arow" else cross_entropy,
         box,
         steps=1,
         step_size=10.0,
@@ -60,6 +72,10 @@ def own_loss(name: str, made: nn.Module) -> Tensor:
     adversarial = api.margins_of_logits(bounder.forward(points), LABELS)
     if name == "adversarial":
         return api.adversarial_loss(adversarial)
+    if name == "mart":
+        return api.mart_loss(clean, adversarial)
+    if name == "arow":
+        return api.arow_loss(clean, adversarial)
     small = api.sabr_box(IMAGES, points, EPSILON, SABR_LAMBDA)
     if name == "sabr":
         return api.ibp_loss(bounder.ibp(small, rows))
@@ -119,9 +135,11 @@ def test_every_loss_has_a_function_that_says_where_it_is_from() -> None:
         if name.endswith("_loss"):
             text = inspect.getdoc(getattr(api, name)) or ""
             assert "N x S" in text
-            assert name == "natural_loss" or re.search(
-                r"arXiv:\d{4}\.\d{5}\), (eq\.|section)", text
-            )
+            # three write their equation out, with the paper
+            paper = r"arXiv:\d{4}\.\d{5}\), (eq\.|section)"
+            if name in ("mart_loss", "arow_loss", "crown_ibp_fused_loss"):
+                paper = r"``mean .+\n\n(.+\n)*.* et al\. \d{4} \("
+            assert name == "natural_loss" or re.search(paper, text)
 
 
 def test_margins_of_logits_by_hand() -> None:

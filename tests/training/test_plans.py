@@ -12,7 +12,7 @@ from verify_pipeline.data import Augmentation, DataSetInfo, ImageSet
 from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.losses import get
 from verify_pipeline.network.zoo.layers import Normalise
-from verify_pipeline.training import batch_norm, evaluate, loop, train
+from verify_pipeline.training import batch_norm, evaluate, loop, train, updates
 from verify_pipeline.training.batch_norm import batch_norms
 from verify_pipeline.training.step import LossStep, StepPlan, StepResult
 
@@ -25,16 +25,18 @@ class Recorder(LossStep):
     plans: list[StepPlan]
     batches: list[Tensor]
 
-    def __call__(self, images: Tensor, labels: Tensor, plan: StepPlan) -> StepResult:
+    def __call__(
+        self, images: Tensor, labels: Tensor, plan: StepPlan, points: Tensor | None = None
+    ) -> StepResult:
         self.plans.append(plan)
         self.batches.append(images)
-        return super().__call__(images, labels, plan)
+        return super().__call__(images, labels, plan, points)
 
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
     Recorder.plans, Recorder.batches = [], []
-    monkeypatch.setattr(loop, "LossStep", Recorder)
+    monkeypatch.setattr(updates, "LossStep", Recorder)
     return Recorder
 
 

@@ -126,6 +126,19 @@ class TestSchedulesThatDoNotFit:
         assert settings(loss={**loss, "alpha_ramp": {**ramp, "length": 2}})
         assert settings(loss={**loss, "alpha_ramp": {**ramp, "shape": "constant"}})
 
+    def test_a_ramp_of_the_clean_loss(self) -> None:
+        ramp = {"shape": "smoothed", "start": 2, "length": 3}
+        loss = {"name": "ibp", "clean_weight": 0.5}
+        with pytest.raises(ValueError, match=r"loss\.clean_ramp\.start .*got 2 \+ 3 = 5"):
+            settings(loss={**loss, "clean_ramp": ramp})
+        assert settings(loss={**loss, "clean_ramp": {**ramp, "length": 2}})
+
+    def test_a_step_against_certainty_of_a_loss_without_attack(self) -> None:
+        told = r"edac_step .* expected one of the losses adversarial, mart, .*, got ibp"
+        with pytest.raises(ValueError, match=told):
+            settings(loss={"name": "ibp", "edac_step": 0.1})
+        assert settings(loss={"name": "cc-ibp", "edac_step": 0.1})
+
     def test_natural_training_has_no_epsilon(self) -> None:
         assert settings("natural", epsilon={"target": 0.1, "length": 20})
 

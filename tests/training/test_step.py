@@ -31,12 +31,14 @@ class Attack:
         self.means: list[Tensor] = []
         self.values: list[Tensor] = []
         self.options: list[dict[str, Any]] = []
+        self.objective_at: Tensor | None = None
 
     def __call__(self, objective: Any, box: Box, **options: Any) -> Tensor:
         self.boxes.append(box)
         self.modes.append(self.module.training)
         self.means.append(self.norm.running_mean.clone())
-        self.values.append(objective(box.center))
+        looked_at = box.center if self.objective_at is None else self.objective_at
+        self.values.append(objective(looked_at))
         self.options.append(options)
         return self.points
 
@@ -58,11 +60,16 @@ def labels() -> Tensor:
 
 @pytest.fixture
 def attack(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> Attack:
+    return stand_in(images, monkeypatch)
+
+
+def stand_in(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> Attack:
+    """Of a two-class network with batch normalisation; it takes the place of the attack."""
     torch.manual_seed(3)
     module = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2))
-    stand_in = Attack(module, (images + EPSILON * images.sin().sign() * 0.7).clamp(0, 1))
-    monkeypatch.setattr(step_module, "pgd", stand_in)
-    return stand_in
+    made = Attack(module, (images + EPSILON * images.sin().sign() * 0.7).clamp(0, 1))
+    monkeypatch.setattr(step_module, "pgd", made)
+    return made
 
 
 def a_step(attack: Attack, name: str = "mtl-ibp", **changes: Any) -> LossStep:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.lirpa import shims
+from verify_pipeline.lirpa.backward import BackwardPass, backward_rules
 from verify_pipeline.lirpa.more_activations import more_activations
 from verify_pipeline.lirpa.quick_ops import fold_batch_norms, quick_ops
 from verify_pipeline.lirpa.resetting import reset_quickly
@@ -93,9 +94,12 @@ class AutoLirpaBounder:
             for each, wanted in zip(parameters, gradients, strict=True):
                 each.requires_grad_(wanted)
         self._share_buffers()
+        self._backward: BackwardPass | None = None
         if custom_ops:
             fold_batch_norms(self._bounded._modules.values())
             reset_quickly(self._bounded)
+            own = BackwardPass(self._bounded, backward_rules(lirpa.module.bound_ops))
+            self._backward = own if own.is_complete else None
         if relu_shrinkage < 1:
             shrink_relus(self._bounded, relu_shrinkage)
         self.train(training)
@@ -167,11 +171,17 @@ class AutoLirpaBounder:
             box: ``N`` boxes.
             rows: ``N x S x K``.
         """
-        lower, _ = self._bounded.compute_bounds(
+        return self.ibp_interval(box, rows)[0]
+
+    def ibp_interval(self, box: Box, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """IBP lower and upper bounds of ``rows · f``, ``N x S`` each. Arguments as for :meth:`ibp`.
+
+        The bounds of all nodes stay for :meth:`crown_of_last_ibp` and :meth:`relu_inputs`.
+        """
+        lower, upper = self._bounded.compute_bounds(
             x=(self._input(box),), C=rows, method="IBP", bound_upper=False
         )
-        bound: Tensor = lower
-        return bound
+        return lower, upper
 
     def crown_ibp(self, box: Box, rows: Tensor) -> Tensor:
         """CROWN lower bounds ``N x S`` with intermediate bounds by IBP.
@@ -181,7 +191,23 @@ class AutoLirpaBounder:
         Raises:
             NetworkError: auto_LiRPA cannot bound an operation backward.
         """
-        return self._backward(box, rows, "CROWN-IBP")
+        if self._backward is None:
+            return self._by_lirpa((self._input(box),), rows, "CROWN-IBP")
+        self.ibp(box, rows)
+        return self._backward.lower(rows)
+
+    def crown_of_last_ibp(self, rows: Tensor) -> Tensor:
+        """:meth:`crown_ibp` over the boxes of the last :meth:`ibp`, whose bounds are used again.
+
+        Args:
+            rows: ``N x S x K``; other rows than those of the last :meth:`ibp` are possible.
+
+        Raises:
+            NetworkError: auto_LiRPA cannot bound an operation backward.
+        """
+        if self._backward is None:
+            return self._by_lirpa(None, rows, "CROWN-IBP")
+        return self._backward.lower(rows)
 
     def crown(self, box: Box, rows: Tensor) -> Tensor:
         """CROWN lower bounds ``N x S`` with intermediate bounds by CROWN.
@@ -191,7 +217,7 @@ class AutoLirpaBounder:
         Raises:
             NetworkError: auto_LiRPA cannot bound an operation backward.
         """
-        return self._backward(box, rows, "CROWN")
+        return self._by_lirpa((self._input(box),), rows, "CROWN")
 
     def relu_inputs(self) -> list[tuple[Tensor, Tensor]]:
         """Lower and upper bounds ``N x *V`` of each ReLU's input, from the last computation."""
@@ -208,10 +234,11 @@ class AutoLirpaBounder:
         nodes = self._bounded._modules.values()
         return [node for node in nodes if type(node).__name__ == "BoundRelu"]
 
-    def _backward(self, box: Box, rows: Tensor, method: str) -> Tensor:
+    def _by_lirpa(self, inputs: tuple[Any] | None, rows: Tensor, method: str) -> Tensor:
+        """By auto_LiRPA's own backward pass; without inputs, over the last ones."""
         try:
             lower, _ = self._bounded.compute_bounds(
-                x=(self._input(box),), C=rows, method=method, bound_upper=False
+                x=inputs, C=rows, method=method, bound_upper=False
             )
         except NotImplementedError as error:
             raise NetworkError(

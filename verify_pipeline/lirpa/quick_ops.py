@@ -163,19 +163,29 @@ def _quick_batch_norm(operators: Any) -> type:
             )
             return out
 
-        def interval_propagate(self, *v: Any) -> tuple[Tensor, Tensor]:
+        def scale_and_shift(
+            self, w: Tensor, b: Tensor, m: Tensor, v: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            """What each channel is multiplied by and what is added, ``C`` each."""
             mean, variance = self.current_mean, self.current_var
             if not self.training:
-                mean, variance = v[3][0], v[4][0]
-            scale = v[1][0] / torch.sqrt(variance + self.eps)
-            shift = v[2][0] - mean * scale
-            if self.convolution is None:
-                return batch_norm_interval(v[0][0], v[0][1], scale, shift)
-            weight = self.convolution.inputs[1].param
+                mean, variance = m, v
+            scale = w / torch.sqrt(variance + self.eps)
+            return scale, b - mean * scale
+
+        def folded(self, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+            """Weight and bias of the convolution before it together with it."""
+            weight: Tensor = self.convolution.inputs[1].param
             if self.convolution.has_bias:
                 shift = shift + scale * self.convolution.inputs[2].param
+            return weight * scale.view(-1, 1, 1, 1), shift
+
+        def interval_propagate(self, *v: Any) -> tuple[Tensor, Tensor]:
+            scale, shift = self.scale_and_shift(*(each[0] for each in v[1:]))
+            if self.convolution is None:
+                return batch_norm_interval(v[0][0], v[0][1], scale, shift)
             bounds: tuple[Tensor, Tensor] = self.convolution.bounds(
-                v[0], weight * scale.view(-1, 1, 1, 1), shift
+                v[0], *self.folded(scale, shift)
             )
             return bounds
 

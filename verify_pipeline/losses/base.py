@@ -41,9 +41,11 @@ class LossMargins:
         clean: margins at the images, ``N x S``.
         adversarial: margins at the attack's points, ``N x S``.
         ibp: IBP lower bounds over the loss's box, ``N x S``.
-        crown: CROWN-IBP lower bounds over the loss's box, ``N x S``.
+        crown: CROWN-IBP lower bounds over the loss's box, ``N x S``; of a loss with a combination,
+            of this combination alone, ``N x 1``.
         latent: margins at the worst points that an attack found in the box of a layer's outputs,
             ``N x S``; see ``taps``.
+        ibp_upper: IBP upper bounds over the loss's box, ``N x S``.
     """
 
     clean: Tensor | None = None
@@ -51,6 +53,7 @@ class LossMargins:
     ibp: Tensor | None = None
     crown: Tensor | None = None
     latent: Tensor | None = None
+    ibp_upper: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +81,23 @@ def whole_box(perturbed: Perturbed, share: float) -> Box:
 Value = Callable[[LossMargins, float], Tensor]
 """Maps (margins, α) to a scalar."""
 
+Network = Callable[[Tensor], Tensor]
+"""Maps inputs ``N x *X`` to one row of values each."""
+
+AttackObjective = Callable[[Network, Tensor, Tensor], Network]
+"""Maps (the attacked network, images, labels) to what the attack maximises: of points, ``N``."""
+
+
+def cross_entropy_attack(network: Network, images: Tensor, labels: Tensor) -> Network:
+    """What most attacks maximise: the cross-entropy at each point, ``N``.
+
+    Args:
+        network: maps ``N x *X`` to logits ``N x K``.
+        images: ``N x *X``; the cross-entropy does not depend on them.
+        labels: ``N``.
+    """
+    return lambda points: F.cross_entropy(network(points), labels, reduction="none")
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -93,6 +113,10 @@ class Loss:
         bounded_box: maps (perturbed images, λ) to the boxes over which margins are bounded.
         while_growing: the loss that takes its place while ε grows, which needs the same attack and
             the same bounds; None: it is its own.
+        needs_clean: whether it needs margins at the images besides others.
+        attack_objective: what the attack maximises.
+        combination: maps IBP lower and upper bounds, ``N x S`` each, to weights >= 0, ``N x S``, of
+            the one sum of margins that CROWN-IBP bounds; None: it bounds each margin.
     """
 
     name: str
@@ -103,6 +127,9 @@ class Loss:
     needs_latent: bool = False
     bounded_box: Callable[[Perturbed, float], Box] = whole_box
     while_growing: Loss | None = None
+    needs_clean: bool = False
+    attack_objective: AttackObjective = cross_entropy_attack
+    combination: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 def required(margins: Tensor | None, kind: str) -> Tensor:
@@ -124,6 +151,13 @@ def of_clean(loss: Callable[[Tensor], Tensor]) -> Value:
 def of_adversarial(loss: Callable[[Tensor], Tensor]) -> Value:
     """A loss of the margins at the attack's points."""
     return lambda margins, alpha: loss(required(margins.adversarial, "adversarial"))
+
+
+def of_clean_and_adversarial(loss: Callable[[Tensor, Tensor], Tensor]) -> Value:
+    """A loss of the margins at the images and at the attack's points."""
+    return lambda margins, alpha: loss(
+        required(margins.clean, "clean"), required(margins.adversarial, "adversarial")
+    )
 
 
 def of_ibp(loss: Callable[[Tensor], Tensor]) -> Value:

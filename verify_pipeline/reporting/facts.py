@@ -12,6 +12,8 @@ from verify_pipeline.certify.tally import Summary
 METHODS = {
     "natural": "Natural",
     "adversarial": "Adversarial",
+    "mart": "MART",
+    "arow": "ARoW",
     "ibp": "IBP",
     "cc-ibp": "CC-IBP",
     "mtl-ibp": "MTL-IBP",
@@ -21,6 +23,7 @@ METHODS = {
     "taps": "TAPS",
     "staps": "STAPS",
     "crown-ibp": "CROWN-IBP",
+    "crown-ibp-fused": "CROWN-IBP, fused",
 }
 """A loss's name in recipes -> the method's name in papers."""
 
@@ -30,7 +33,9 @@ SHOWN_DIGITS = 8
 _DIGITS = 18
 """Digits of a seed at most."""
 
-_WITH_ALPHA = frozenset({"cc-ibp", "mtl-ibp", "mtl-sabr", "exp-ibp", "crown-ibp"})
+_WITH_ALPHA = frozenset(
+    {"cc-ibp", "mtl-ibp", "mtl-sabr", "exp-ibp", "crown-ibp", "crown-ibp-fused"}
+)
 
 _WITH_LAMBDA = frozenset({"sabr", "mtl-sabr", "staps"})
 

@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from verify_pipeline import losses
 from verify_pipeline.data import IMAGE_AXES, DataSetInfo, ImageSet, augment, split_validation
 from verify_pipeline.errors import TrainingError
-from verify_pipeline.lirpa import AutoLirpaBounder
 from verify_pipeline.process_group import ALONE, ProcessGroup
 from verify_pipeline.training import checkpoint
-from verify_pipeline.training.accumulation import WholeBatchStatistics, measure
 from verify_pipeline.training.averages import Averages
 from verify_pipeline.training.batch_norm import batch_norms, recompute_statistics
 from verify_pipeline.training.batches import Batches
@@ -34,10 +32,11 @@ from verify_pipeline.training.schedules import epsilon_schedule, ramp_schedule
 from verify_pipeline.training.selection import check_measured, has_stopped
 from verify_pipeline.training.settings import TrainSettings
 from verify_pipeline.training.starting import Parent, read_parent
-from verify_pipeline.training.step import LossStep, StepPlan
+from verify_pipeline.training.step import StepPlan
 from verify_pipeline.training.step_losses import Part, StepLosses, read_every
 from verify_pipeline.training.trained import Trained, fresh_network
 from verify_pipeline.training.training_files import TrainingFiles
+from verify_pipeline.training.updates import Updates
 from verify_pipeline.training.weight_average import WeightAverage
 
 Cascade = Callable[[nn.Module, ImageSet], dict[str, float]]
@@ -127,7 +126,7 @@ class _Training:
         identity = Identity.of(settings, images, info, sha256)
         self.files = TrainingFiles(folder, settings, identity, parent, group)
         self.images = images.to(self.device)
-        loss = losses.get(settings.loss.name)
+        loss = losses.get(settings.loss.name, settings.loss.numbers)
         self.module = self._network(module)
         if settings.network.name is None or module is not None:
             check_module(self.module, tuple(info.shape), info.classes, loss)
@@ -140,17 +139,16 @@ class _Training:
         self.average = None
         if settings.average.kind is not None:
             self.average = WeightAverage(self.module, settings.average, self.steps)
-        bounder = self._bounder() if loss.needs_bounds else None
-        self.whole = None
-        if settings.optimiser.accumulate_statistics == "batch" and batch_norms(self.module):
-            self.whole = WholeBatchStatistics(
-                self.module, bounder, group, settings.batch_norm_policy
-            )
         attack = self.generators["attack"]
-        self.step = LossStep(self.module, bounder, loss, settings, attack, group, self.whole)
+        self.updates = Updates(
+            self.module, info.shape, loss, settings, self.optimiser, attack, group
+        )
         self.rate = rate_schedule(settings.optimiser, self.steps)
         self.epsilon = epsilon_schedule(settings.epsilon, self.steps)
         self.alpha = ramp_schedule(settings.loss.alpha_ramp, settings.loss.alpha, self.steps)
+        self.clean_weight = ramp_schedule(
+            settings.loss.clean_ramp, settings.loss.clean_weight, self.steps
+        )
 
     def _generators(self) -> dict[str, torch.Generator]:
         """One for each use, so that none depends on how often another draws."""
@@ -174,10 +172,6 @@ class _Training:
             if self.settings.regulariser.ibp_init:
                 ibp_init(module)
         return module
-
-    def _bounder(self) -> AutoLirpaBounder:
-        shrinkage = self.settings.loss.relu_shrinkage
-        return AutoLirpaBounder(self.module, self.info.shape, relu_shrinkage=shrinkage)
 
     def run(self, cascade: Cascade | None, until: Until) -> Trained:
         """All epochs that are left, or fewer."""
@@ -261,44 +255,23 @@ class _Training:
         epsilon, target = self.epsilon(step), self.settings.epsilon
         full = target.target * target.train_factor
         left = 1 - epsilon / full if full else 0.0
-        return StepPlan(epsilon, self.alpha(step), self.settings.regulariser.weight * left)
+        weight = self.settings.regulariser.weight * left
+        return StepPlan(epsilon, self.alpha(step), weight, self.clean_weight(step))
 
     def _update(self, batch: Tensor, step: int, averages: Averages) -> list[Part]:
-        """One step of the optimiser; its gradient is accumulated over the parts of the batch.
+        """One step of the optimiser; returns the losses of the batch's parts, and their shares.
 
         Nothing is read from the device: the host prepares steps while the device computes.
         """
-        options, plan = self.settings.optimiser, self._plan(step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate(step)
-        self.optimiser.zero_grad(set_to_none=True)
-        parts: list[Part] = []
-        for images, labels, points in self._parts(batch, plan):
-            result = self.step(images, labels, plan, points)
-            share = len(labels) / len(batch)
-            (result.loss * (share / self.group.size)).backward()
-            parts.append((result.loss.detach(), share))
-            averages.count(result, len(labels))
-        self.group.add_gradients(self.module)
-        if options.clip:
-            nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
-        self.optimiser.step()
+        inputs = [self._pixels(part) for part in self.batches.cut(batch)]
+        results = self.updates(inputs, self._plan(step), self.rate(step), step)
         if self.average is not None:
             self.average.step_done(step)
+        parts: list[Part] = []
+        for result, (_, labels) in zip(results, inputs, strict=True):
+            averages.count(result, len(labels))
+            parts.append((result.loss, len(labels) / len(batch)))
         return parts
-
-    def _parts(
-        self, batch: Tensor, plan: StepPlan
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Pixels and labels of a batch's parts, and the attack's points if it comes before."""
-        pixels = (self._pixels(part) for part in self.batches.cut(batch))
-        if self.whole is None:
-            yield from ((*part, None) for part in pixels)
-            return
-        parts = list(pixels)
-        points = measure(self.whole, parts, partial(self.step.attacked, plan=plan), self.group)
-        for (images, labels), found in zip(parts, points, strict=True):
-            yield images, labels, found
 
     def _diverged(self, got: str) -> TrainingError:
         return TrainingError(

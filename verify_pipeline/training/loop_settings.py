@@ -65,7 +65,7 @@ class KeepSettings:
 
     Attributes:
         every: epochs between two checkpoints that stay; 0 for none.
-        best: metric whose best epoch stays, of epochs with the full ε and α; of equal ones the
+        best: metric whose best epoch stays, of epochs with the full ε, α and κ; of equal ones the
             first. None: no epoch stays for this reason.
         network: the run's network, which is exported: that of the ``last`` epoch, or the ``best``.
     """
@@ -86,7 +86,7 @@ class StopSettings:
 
     Attributes:
         metric: that has to get better; None: the training has all its epochs.
-        patience: epochs with the full ε and α without a better value, after which it stops.
+        patience: epochs with the full ε, α and κ without a better value, after which it stops.
         minimum: epochs that it has at least.
     """
 
@@ -137,7 +137,7 @@ def watching_problems(
         watch: what is measured, and when.
         validation: number of held-out images.
         metrics: by the setting that names it.
-        full: the first epoch with the full ε and α.
+        full: the first epoch with the full ε, α and κ.
         epochs: of the training.
     """
     if watch.every and not validation:
@@ -152,7 +152,7 @@ def watching_problems(
             )
         elif epochs // watch.every * watch.every < full:
             yield (
-                f"{setting} counts with the full ε and α, from epoch {full} on: expected "
+                f"{setting} counts with the full ε, α and κ, from epoch {full} on: expected "
                 f"watch.every that measures such an epoch of {epochs}, got {watch.every}"
             )
         if metric.startswith("cascade") and not watch.cascade_images:

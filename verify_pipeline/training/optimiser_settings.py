@@ -53,6 +53,9 @@ class OptimiserSettings:
         accumulate_statistics: what batch normalisation computes its statistics of: each ``part``,
             with gradients through them, or the whole ``batch``, without; see ``accumulation``.
         l1: coefficient of Σ|W| over convolution and linear weights.
+        weight_noise: the gradient is taken at weights with Gaussian noise, whose standard
+            deviation is this times that of each convolution's or linear layer's weights; 0 for
+            none.
 
     Raises:
         ValueError: a setting that the optimiser or the schedule does not have.
@@ -75,6 +78,7 @@ class OptimiserSettings:
     accumulate: PositiveCount = 1
     accumulate_statistics: Literal["part", "batch"] = "part"
     l1: NonNegative = 0.0
+    weight_noise: NonNegative = 0.0
 
     def problems(self) -> Iterator[str]:
         """One line for each setting that does not fit the others."""

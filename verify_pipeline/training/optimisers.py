@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -60,3 +61,16 @@ def make_optimiser(settings: OptimiserSettings, parameters: Parameters) -> torch
         parameters: that it updates; weight decay is of all of them.
     """
     return OPTIMISERS[settings.name](settings, parameters)
+
+
+@contextmanager
+def without_decay(optimiser: torch.optim.Optimizer) -> Iterator[None]:
+    """No weight decay in the steps meanwhile."""
+    decays = [group["weight_decay"] for group in optimiser.param_groups]
+    try:
+        for group in optimiser.param_groups:
+            group["weight_decay"] = 0.0
+        yield
+    finally:
+        for group, decay in zip(optimiser.param_groups, decays, strict=True):
+            group["weight_decay"] = decay

@@ -16,7 +16,6 @@ from verify_pipeline.settings import (
     NonNegative,
     Positive,
     PositiveCount,
-    Share,
     Switch,
     Text,
     Unit,
@@ -29,8 +28,14 @@ from verify_pipeline.training.loop_settings import (
     WatchSettings,
     watching_problems,
 )
+from verify_pipeline.training.loss_settings import (
+    AttackSettings,
+    LossName,
+    LossSettings,
+    Ramp,
+    TapsSettings,
+)
 from verify_pipeline.training.optimiser_settings import OptimiserSettings
-from verify_pipeline.training.precision import Precision
 
 __all__ = [
     "AttackSettings",
@@ -45,26 +50,13 @@ __all__ = [
     "RegulariserSettings",
     "StartSettings",
     "StopSettings",
+    "TapsSettings",
     "TrainSettings",
     "WatchSettings",
 ]
 
 LARGEST_WIDTH = 100.0
 """Largest multiple of the paper's widths: beyond it, torch's sizes or memory overflow silently."""
-
-LossName = Literal[
-    "natural",
-    "adversarial",
-    "ibp",
-    "cc-ibp",
-    "mtl-ibp",
-    "exp-ibp",
-    "sabr",
-    "mtl-sabr",
-    "taps",
-    "staps",
-    "crown-ibp",
-]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -111,85 +103,6 @@ class NetworkSettings:
         if self.file is not None:
             return f"{Path(self.file).name}:{self.factory}"
         return self.name or "module"
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Ramp:
-    """A value that goes from ``start_value`` to the target during the first epochs.
-
-    Attributes:
-        shape: ``constant``, ``linear``, or ``smoothed`` (as ε's, see ``schedules``).
-        start_value: before the ramp.
-        start: the epoch, counted from 1, with whose first batch it starts.
-        length: epochs that it takes.
-    """
-
-    shape: Literal["constant", "linear", "smoothed"] = "constant"
-    start_value: Unit = 0.0
-    start: PositiveCount = 1
-    length: Count = 0
-
-    @property
-    def first_full_epoch(self) -> int:
-        """The epoch that begins with the target."""
-        return 1 if self.shape == "constant" else self.start + self.length
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class AttackSettings:
-    """An attack inside a training step.
-
-    Attributes:
-        steps: 1 returns the final point, more keep the iterate of greatest loss.
-        step_size: times the box's half-width is one step.
-        restarts: random starts, of which the worst point is kept.
-        precision: of its passes through the network; points, ε and bounds stay in float32.
-    """
-
-    steps: PositiveCount = 1
-    step_size: Positive = 10.0
-    restarts: PositiveCount = 1
-    precision: Precision = "float32"
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class TapsSettings:
-    """What TAPS and STAPS attack, and how.
-
-    Attributes:
-        classifier_relus: ReLUs of the classifier, the part of the network that is attacked; the
-            part before it is bounded. All ReLUs of the network: the inputs are attacked.
-        gradient_weight: w, how often gradients of the attacked margins count.
-        connector: c of the gradient connector, in (0, 1].
-        attack: in the latent box, for each row of the margins by itself.
-    """
-
-    classifier_relus: Count = 1
-    gradient_weight: Positive = 5.0
-    connector: Share = 0.5
-    attack: AttackSettings = AttackSettings(steps=10, step_size=0.4)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class LossSettings:
-    """The loss, and its position between adversarial (α = 0) and certified (α = 1).
-
-    Attributes:
-        name: of the loss.
-        alpha: α of CC-, MTL-, Exp-IBP, and the weight of CROWN-IBP's CROWN bound; in [0, 1].
-        alpha_ramp: how α reaches that value.
-        sabr_lambda: SABR's λ, the small box's share of the full one; in (0, 1].
-        relu_shrinkage: SABR's c: behind each ReLU, intervals of unstable neurons end at c times
-            their upper side; in (0, 1], 1 for bounds. For every loss of bounds.
-        taps: of TAPS and STAPS.
-    """
-
-    name: LossName
-    alpha: Unit = 1.0
-    alpha_ramp: Ramp = Ramp()
-    sabr_lambda: Annotated[Positive, Field(le=1)] = 0.4
-    relu_shrinkage: Share = 1.0
-    taps: TapsSettings = TapsSettings()
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -295,6 +208,7 @@ class TrainSettings:
         epochs = self.optimiser.epochs
         wrong = [
             *self._ramps_too_long(),
+            *self.loss.problems(),
             *self.epsilon.problems(),
             *self.optimiser.problems(),
             *self.start.problems(),
@@ -314,12 +228,15 @@ class TrainSettings:
 
     @property
     def first_full_epoch(self) -> int:
-        """The epoch that begins with the full ε and α, as far as the loss has them."""
+        """The epoch that begins with the full ε, α and κ, as far as the loss has them."""
         return max(ramp.first_full_epoch for ramp in self._ramps().values())
 
     def _ramps(self) -> dict[str, EpsilonSettings | Ramp]:
         """The ramps that the loss has, by name."""
-        ramps: dict[str, EpsilonSettings | Ramp] = {"loss.alpha_ramp": self.loss.alpha_ramp}
+        ramps: dict[str, EpsilonSettings | Ramp] = {
+            "loss.alpha_ramp": self.loss.alpha_ramp,
+            "loss.clean_ramp": self.loss.clean_ramp,
+        }
         if self.loss.name != "natural":
             ramps["epsilon"] = self.epsilon
         return ramps

@@ -21,7 +21,14 @@ from torch.nn import functional as F
 
 from verify_pipeline.attacks.pgd import pgd
 from verify_pipeline.lirpa import AutoLirpaBounder
-from verify_pipeline.losses import Loss, LossMargins, Perturbed, margin_cross_entropy
+from verify_pipeline.losses import (
+    Loss,
+    LossMargins,
+    Perturbed,
+    adversarial_certainty,
+    margin_cross_entropy,
+)
+from verify_pipeline.losses.base import required
 from verify_pipeline.network.zoo.layers import Normalise
 from verify_pipeline.problem import Box, margin_matrix
 from verify_pipeline.process_group import ALONE, ProcessGroup
@@ -44,11 +51,13 @@ class StepPlan:
         epsilon: half-width of the bounded box; 0 while warming up.
         alpha: the loss's α.
         regulariser: weight of Shi's regulariser; 0 for none.
+        clean_weight: κ of the cross-entropy of the images.
     """
 
     epsilon: float
     alpha: float
     regulariser: float
+    clean_weight: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +152,8 @@ class LossStep:
         correct = (logits.argmax(1) == labels).sum()
         rows = margin_matrix(labels, logits.shape[1], logits.dtype)
         perturbed = self._perturbed(images, labels[part], plan.epsilon, count, points)
-        adversarial = None
-        if perturbed.points is not None:  # before bounds, which use its statistics
-            outputs = self._group.gathered(self._passes.adversarial(perturbed.points), count)
-            adversarial = torch.einsum("nsk,nk->ns", rows, outputs)
+        # before bounds, which use its statistics
+        adversarial = self._adversarial(perturbed, rows, count)
         if warming_up:
             box = Box.around_pixels(images, WARM_UP_EPSILON)
             if plan.regulariser and self._bounder is not None:
@@ -156,8 +163,14 @@ class LossStep:
             return StepResult(loss, correct, _positive(adversarial), None, measured)
         of_margins = self._loss_at(plan.epsilon)
         box = of_margins.bounded_box(perturbed, self._settings.loss.sabr_lambda)
-        margins = self._margins(of_margins, adversarial, box, rows[part], count)
-        loss = of_margins.value(margins, plan.alpha) + self._penalties(box, plan)
+        bounds = self._bounds(of_margins, box, rows[part], count)
+        clean = torch.einsum("nsk,nk->ns", rows, logits) if of_margins.needs_clean else None
+        margins = replace(bounds, clean=clean, adversarial=adversarial)
+        loss = of_margins.value(margins, plan.alpha)
+        if plan.clean_weight:
+            natural = F.cross_entropy(logits, labels)
+            loss = plan.clean_weight * natural + (1 - plan.clean_weight) * loss
+        loss = loss + self._penalties(box, plan)
         measured = _cross_entropies(logits, labels, adversarial, margins.ibp, margins.latent)
         return StepResult(loss, correct, _positive(adversarial), _positive(margins.ibp), measured)
 
@@ -167,9 +180,26 @@ class LossStep:
         is_growing = epsilon < target.target * target.train_factor
         return (self._loss.while_growing if is_growing else None) or self._loss
 
+    def certainty(
+        self, images: Tensor, labels: Tensor, plan: StepPlan, points: Tensor | None = None
+    ) -> Tensor:
+        """The adversarial certainty (EDAC) with its weight, a scalar with gradients.
+
+        It makes the passes of a step up to the adversarial one. Arguments as for a step.
+        """
+        count, part = len(images), self._group.part(len(images))
+        images = images[part]
+        logits = self._group.gathered(self._clean(images, warming_up=False), count)
+        rows = margin_matrix(labels, logits.shape[1], logits.dtype)
+        perturbed = self._perturbed(images, labels[part], plan.epsilon, count, points)
+        adversarial = required(self._adversarial(perturbed, rows, count), "adversarial")
+        return self._settings.loss.edac_step * adversarial_certainty(adversarial)
+
     def _clean(self, images: Tensor, warming_up: bool) -> Tensor:
         """Logits of the images; with gradients only if the loss needs them."""
-        needed = warming_up or not self._loss.needs_attack or self._passes.clean_has_influence
+        loss = self._loss
+        needed = warming_up or not loss.needs_attack or loss.needs_clean
+        needed = needed or self._passes.clean_has_influence or self._settings.loss.mixes_clean
         with torch.set_grad_enabled(needed):
             return self._passes.clean(images)
 
@@ -199,7 +229,7 @@ class LossStep:
         attack = self._settings.attack
         with self._passes.attack() as network, passes_in(attack.precision, images.device):
             points = pgd(
-                lambda x: F.cross_entropy(network(x), labels, reduction="none"),
+                self._loss.attack_objective(network, images, labels),
                 Box.around_pixels(images, attack_epsilon),
                 steps=attack.steps,
                 step_size=attack.step_size,
@@ -209,18 +239,37 @@ class LossStep:
             )
         return replace(perturbed, points=points)
 
-    def _margins(
-        self, loss: Loss, adversarial: Tensor | None, box: Box, rows: Tensor, count: int
-    ) -> LossMargins:
-        """The margins the loss needs, of all ``count`` images; boxes and rows are the process's."""
-        crown = ibp = latent = None
-        if self._bounder is not None:
-            if loss.needs_crown:
-                crown = self._group.gathered(self._bounder.crown_ibp(box, rows), count)
-            ibp = self._group.gathered(self._bounder.ibp(box, rows), count)
-            if loss.needs_latent and self._latent is not None:
-                latent = self._group.gathered(self._latent(box, rows, count), count)
-        return LossMargins(adversarial=adversarial, ibp=ibp, crown=crown, latent=latent)
+    def _adversarial(self, perturbed: Perturbed, rows: Tensor, count: int) -> Tensor | None:
+        """Margins of all ``count`` images at the attack's points; None if there are none."""
+        if perturbed.points is None:
+            return None
+        outputs = self._group.gathered(self._passes.adversarial(perturbed.points), count)
+        return torch.einsum("nsk,nk->ns", rows, outputs)
+
+    def _bounds(self, loss: Loss, box: Box, rows: Tensor, count: int) -> LossMargins:
+        """What the loss needs of the box, of all ``count`` images.
+
+        Args:
+            loss: of this step.
+            box: this process's boxes.
+            rows: of these boxes, ``N x S x K``.
+            count: images of the whole batch.
+        """
+        if self._bounder is None:
+            return LossMargins()
+        gathered = self._group.gathered
+        lower, upper = self._bounder.ibp_interval(box, rows)
+        bounds = LossMargins(ibp=gathered(lower, count))
+        if loss.needs_latent and self._latent is not None:
+            bounds = replace(bounds, latent=gathered(self._latent(box, rows, count), count))
+        if not loss.needs_crown:
+            return bounds
+        if loss.combination is None:
+            crown = self._bounder.crown_of_last_ibp(rows)
+            return replace(bounds, crown=gathered(crown, count))
+        weights = loss.combination(lower, upper)
+        crown = self._bounder.crown_of_last_ibp(weights.unsqueeze(1) @ rows)
+        return replace(bounds, crown=gathered(crown, count), ibp_upper=gathered(upper, count))
 
     def _penalties(self, box: Box, plan: StepPlan) -> Tensor:
         """L1 and Shi's regulariser, with their weights; the latter of the last bounds, of a box."""

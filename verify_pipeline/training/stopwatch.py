@@ -107,7 +107,7 @@ def measure_steps(
 
 def _from(settings: TrainSettings, epsilon: EpsilonSettings) -> TrainSettings:
     """A training that begins with a phase, without looks at validation images."""
-    loss = replace(settings.loss, alpha_ramp=Ramp())
+    loss = replace(settings.loss, alpha_ramp=Ramp(), clean_ramp=Ramp())
     return replace(
         settings,
         epsilon=epsilon,
