@@ -38,6 +38,17 @@ CHANGES: dict[str, dict[str, Any]] = {
         "loss": {"name": "adversarial", "edac_step": 0.3},
         "optimiser": {**STEPS, "accumulate": 2, "weight_noise": 0.01},
     },
+    "everything": {
+        "network": NORMALISED,
+        "loss": {"name": "mtl-sabr", "edac_step": 0.3, "clean_weight": 0.2},
+        "optimiser": {
+            **STEPS,
+            "accumulate": 2,
+            "accumulate_statistics": "batch",
+            "weight_noise": 0.01,
+        },
+        "average": {"kind": "ema", "decay": 0.9, "start": 3},
+    },
     "natural": {"kind": "natural"},
     "sgd": {
         "optimiser": {

@@ -84,10 +84,29 @@ def test_weights_with_a_step_against_certainty(loss: str, images: ImageSet) -> N
     check(settings(**CHANGES, loss=chosen), images, 1e-5)
 
 
-@pytest.mark.parametrize("loss", ["ibp", "mart"])
+def test_the_step_against_certainty_has_no_weight_decay(images: ImageSet) -> None:
+    decayed = {**CHANGES["optimiser"], "name": "adamw", "weight_decay": 0.5}
+    chosen = {"name": "adversarial", "edac_step": 0.5}
+    check(settings(**{**CHANGES, "optimiser": decayed}, loss=chosen), images, 1e-5)
+
+
+@pytest.mark.parametrize("loss", ["ibp", "mart", "taps"])
 def test_weights_with_noise_while_gradients_are_taken(loss: str, images: ImageSet) -> None:
     noisy = {**CHANGES, "optimiser": {**CHANGES["optimiser"], "weight_noise": 0.2}}
-    check(settings(**noisy, loss={"name": loss}), images, 1e-5)
+    check(settings(**noisy, loss={"name": loss}), images, 1e-5 if loss != "taps" else 1e-4)
+
+
+@pytest.mark.parametrize("loss", ["taps", "staps"])
+def test_weights_of_taps_with_a_share_of_the_clean_loss(loss: str, images: ImageSet) -> None:
+    # float32 and its signs in attacks: in float64, both agree to 16 digits
+    chosen = {"name": loss, **LOSS, "clean_weight": 0.3}
+    check(settings(**CHANGES, loss=chosen), images, 5e-4)
+
+
+@pytest.mark.parametrize("loss", ["crown-ibp", "crown-ibp-fused"])
+def test_weights_of_crown_ibp_with_shrunk_relus(loss: str, images: ImageSet) -> None:
+    chosen = {"name": loss, **LOSS, "relu_shrinkage": 0.7}
+    check(settings(**CHANGES, loss=chosen), images, 1e-4)
 
 
 @pytest.mark.parametrize("relus", [0, 1, 2])
