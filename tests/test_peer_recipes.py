@@ -80,6 +80,70 @@ def test_ctbenchs_recipes_use_its_statistics_and_say_their_script(name: str) -> 
         assert attack.step_size == max(0.25, 2 / attack.steps)
 
 
+# ReLUs of the classifier (from block sizes), weight of its gradient, steps in the latent box and
+# their size in half-widths, λ, c, factor of ε, L1, and 1 minus the weight of the robust loss.
+TAPS = {
+    "mnist-0.1-cnn7-taps": (3, 4, 10, 0.4, None, 1, 2.0, 2e-6, 0.3),
+    "mnist-0.1-cnn7-staps": (1, 4, 10, 0.4, 0.4, 1, 2.0, 5e-6, 0.3),
+    "mnist-0.3-cnn7-taps": (2, 4, 5, 0.8, None, 1, 4 / 3, 0, 0),
+    "mnist-0.3-cnn7-staps": (1, 4, 10, 0.4, 0.6, 1, 1.0, 1e-5, 0),
+    "cifar10-2-255-cnn7-taps": (5, 4, 8, 0.5, None, 0.8, 1.0, 2e-6, 0),
+    "cifar10-2-255-cnn7-staps": (1, 2, 8, 0.5, 0.1, 0.8, 1.0, 1e-6, 0),
+    "cifar10-8-255-cnn7-taps": (1, 2, 10, 0.4, None, 1, 1.0, 0, 0),
+    "cifar10-8-255-cnn7-staps": (1, 2, 10, 0.4, 0.9, 1, 1.0, 0, 0),
+    "tinyimagenet-1-255-cnn7-taps": (1, 8, 1, 4.0, None, 1, 1.0, 5e-5, 0.3),
+    "tinyimagenet-1-255-cnn7-staps": (1, 4, 1, 4.0, 0.6, 1, 1.0, 5e-5, 0),
+}
+LAYERS = {5: "4 17", 3: "10 11", 2: "13 8", 1: "17 4"}
+"""Block sizes of CTBench: of layers of its CNN7, of which so many ReLUs are in the second block."""
+
+
+@pytest.mark.parametrize("name", TAPS)
+def test_recipes_of_taps_say_what_ctbench_says(name: str) -> None:
+    train_ = load_recipe(f"ctbench-{name}").train
+    loss, relus, row = train_.loss, train_.loss.taps.classifier_relus, name.rpartition("-cnn7")[0]
+    assert (
+        relus,
+        loss.taps.gradient_weight,
+        loss.taps.attack.steps,
+        loss.taps.attack.step_size,
+        loss.sabr_lambda if loss.name == "staps" else None,
+        loss.relu_shrinkage,
+        train_.epsilon.train_factor,
+        train_.optimiser.l1,
+        loss.clean_weight,
+    ) == TAPS[name]
+    assert (loss.taps.connector, loss.taps.attack.restarts) == (0.5, 3)
+    assert train_.regulariser.weight == SETS[row][-1]
+
+
+@pytest.mark.parametrize("relus", LAYERS)
+def test_block_sizes_are_of_all_layers(relus: int) -> None:
+    # normalisation; five convolutions with batch normalisation and ReLU; flattening; the end
+    kinds = [*"n", *"cbr" * 5, *"f", *"lbr", *"l"]
+    before, behind = map(int, LAYERS[relus].split())
+    assert before + behind == len(kinds)
+    assert kinds[before:].count("r") == relus
+
+
+def test_sabr_at_the_small_epsilon_shrinks_relus() -> None:
+    train_ = load_recipe("ctbench-cifar10-2-255-cnn7-sabr").train
+    assert (train_.loss.sabr_lambda, train_.loss.relu_shrinkage) == (0.1, 0.8)
+    assert (train_.epsilon.train_factor, train_.optimiser.l1) == (1.5, 1e-6)
+
+
+@pytest.mark.parametrize("name", ["sabr", "taps", "staps"])
+def test_ctrains_defaults(name: str) -> None:
+    train_ = load_recipe(f"ctrain-defaults-cifar10-2-255-cnn7-{name}").train
+    loss, taps = train_.loss, train_.loss.taps
+    if name != "taps":
+        assert loss.sabr_lambda == {"sabr": 0.2, "staps": 0.8}[name]
+        assert (train_.attack.steps, train_.attack.step_size) == (8, 0.5)
+    if name != "sabr":
+        assert (taps.attack.steps, taps.attack.step_size) == (8, 0.5)
+        assert (taps.gradient_weight, taps.connector) == (5, 0.5)
+
+
 def test_ctrains_weights_follow_epsilon() -> None:
     loss = load_recipe("ctrain-cifar10-8-255-cnn7-crown-ibp").train.loss
     ramp = Ramp(shape="smoothed", start_value=1.0, start=3, length=111)
@@ -100,6 +164,7 @@ def two_steps(settings: TrainSettings) -> TrainSettings:
         settings,
         network=replace(settings.network, width=0.05),
         loss=loss,
+        average=replace(settings.average, start=1),
         epsilon=replace(settings.epsilon, start=1, length=0),
         optimiser=replace(settings.optimiser, epochs=1, batch=8, milestones=()),
     )
