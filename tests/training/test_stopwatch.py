@@ -7,9 +7,9 @@ import torch
 
 from verify_pipeline import data
 from verify_pipeline.config import load_recipe
+from verify_pipeline.data import DataSettings
 from verify_pipeline.training import TrainSettings, stopwatch
 from verify_pipeline.training.settings import (
-    DataSettings,
     EpsilonSettings,
     KeepSettings,
     LossSettings,
