@@ -336,7 +336,7 @@ def test_validation_uses_sound_bounds_whatever_training_shrinks(
             shares.append(relu_shrinkage)
             super().__init__(*given, relu_shrinkage=relu_shrinkage)
 
-    for place in ("loop", "evaluate"):
+    for place in ("updates", "evaluate"):
         monkeypatch.setattr(f"verify_pipeline.training.{place}.AutoLirpaBounder", Noted)
     shrunk = settings(
         loss={"name": "ibp", "relu_shrinkage": 0.5},
