@@ -138,7 +138,7 @@ def test_every_second_checkpoint_stays(images: ImageSet, info: DataSetInfo, tmp_
     seen: dict[int, torch.Tensor] = {}
 
     def until(metrics: list[dict[str, Any]]) -> bool:
-        seen[len(metrics)] = weights(restore(tmp_path, info, len(metrics)).module)
+        seen[len(metrics)] = weights(restore(tmp_path, info, epoch=len(metrics)).module)
         return False
 
     train(settings(keep={"every": 2}), images, info, tmp_path, until=until)

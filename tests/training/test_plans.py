@@ -25,10 +25,12 @@ class Recorder(LossStep):
     plans: list[StepPlan]
     batches: list[Tensor]
 
-    def __call__(self, images: Tensor, labels: Tensor, plan: StepPlan) -> StepResult:
+    def __call__(
+        self, images: Tensor, labels: Tensor, plan: StepPlan, points: Tensor | None = None
+    ) -> StepResult:
         self.plans.append(plan)
         self.batches.append(images)
-        return super().__call__(images, labels, plan)
+        return super().__call__(images, labels, plan, points)
 
 
 @pytest.fixture
