@@ -8,6 +8,7 @@ import pandas as pd
 import properties
 import pytest
 import torch
+import training_costs
 from torch import Tensor, nn
 
 from verify_pipeline.data import ImageSet
@@ -111,3 +112,25 @@ def test_losses_are_drawn_after_the_first_and_the_last_epoch(
     page = (docs / "losses-against-alpha.md").read_text(encoding="utf-8")
     assert f"CC-IBP is at {middle:.2f} and " in page
     assert f"]({name}.svg)" in page
+
+
+def test_the_cost_of_trainings_by_hand(tmp_path: Path) -> None:
+    seconds = {"a": (1.0, 3.0), "b": (2.0, 2.0), "c": (8.0, 10.0)}
+    for name, each in seconds.items():
+        (tmp_path / name).mkdir()
+        pd.DataFrame({"epoch": [1, 2], "seconds": each}).to_csv(tmp_path / name / "metrics.csv")
+    of_ibp = {"train.loss.name": "ibp", "train.seed": 0}
+    of_taps = {"train.loss.name": "taps", "train.loss.taps.classifier_relus": 2, "train.seed": 1}
+    found = [training_costs.training(of_taps, tmp_path / "c")]
+    found += [training_costs.training(of_ibp, tmp_path / name) for name in ("a", "b")]
+    table = training_costs.table(found, "python experiments/run.py methods")
+    assert table["method"].tolist() == ["ibp", "taps, classifier_relus 2"]
+    assert table["seeds"].tolist() == [2, 1]
+    assert table["training_seconds"].tolist() == [4.0, 18.0]
+    assert table["epoch_seconds"].tolist() == [2.0, 9.0]
+    assert table["times_ibp"].tolist() == [1.0, 4.5]
+    training_costs.write(table, tmp_path / "costs")
+    text = (tmp_path / "costs.md").read_text(encoding="utf-8")
+    assert "| taps, classifier_relus 2 | 1 | 18.0 | 9.0 | 4.5 |" in text
+    assert "Made by `python experiments/run.py methods`." in text
+    assert pd.read_csv(tmp_path / "costs.csv")["times_ibp"].tolist() == [1.0, 4.5]

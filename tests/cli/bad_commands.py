@@ -48,7 +48,7 @@ RECIPES = {
     f"train {TINY} --set train.average.kind=swa --set train.average.start=999": (
         "average.start: expected at most optimiser.epochs"
     ),
-    f"train {TINY} --set train.start.weights=nowhere": "start.weights nowhere; expected the folder",
+    f"train {TINY} --set train.start.weights=nowhere": "nowhere; expected the folder of a run",
     f"train {TINY} --set train.start.weights=text.onnx": "text.onnx; expected a whole checkpoint",
     f"train {TINY} --set train.start.weights=empty-folder": "folder with a training's checkpoint",
     f"train {TINY} --set train.start.take=training": "start.take need start.weights, got none",

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from verify_pipeline import api
 
@@ -113,3 +115,43 @@ def test_a_recipe_without_a_network(recipe: Path, tmp_path: Path, network: str) 
     code, _, error = command("train", recipe, "--out", tmp_path / "run")
     assert code == 2
     assert "train.network (line 4): expected name, or file and factory; got neither" in error
+
+
+BOTH = """\
+train:
+  data: {folder: signs, mean: [0.5], std: [0.25]}
+  network: {file: net.py, factory: Net, arguments: {classes: 2}}
+  loss: {name: mtl-ibp, alpha: 0.5}
+  epsilon: {target: 0.02, length: 1}
+  optimiser: {epochs: 3, milestones: [], batch: 8}
+certify: {timeout: 5}
+"""
+
+
+def test_an_own_network_on_a_folder_of_own_images(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 6)):
+        for name, brightness in (("dark", 40), ("bright", 200)):
+            folder = recipe.parent / "signs" / split / name
+            folder.mkdir(parents=True)
+            for place in range(count):
+                pixels = generator.integers(brightness - 30, brightness + 30, (8, 8))
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{place}.png")
+    recipe.with_name("both.yaml").write_text(BOTH, encoding="utf-8")
+    monkeypatch.chdir(recipe.parent)
+    code, table, told = command("run", "both.yaml", "--out", "out", "--quiet")
+    assert code == 0, told
+    for word in ("signs", "net.py:Net", "MTL-IBP"):
+        assert word in table
+    monkeypatch.chdir(tmp_path)
+    out = recipe.parent / "out"
+    for arguments in (
+        ("certify", out / "both.onnx", "--epsilon", "0.01", "--quiet"),
+        ("export", out, "--out", "again.onnx"),
+        ("report", out, "--out", "page.html"),
+    ):
+        code, _, told = command(*arguments)
+        assert code == 0, told
+    assert "bright" in (tmp_path / "page.html").read_text(encoding="utf-8")
