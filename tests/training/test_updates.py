@@ -11,7 +11,7 @@ from verify_pipeline.data import DataSetInfo, ImageSet
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.network import zoo
 from verify_pipeline.process_group import ALONE
-from verify_pipeline.training import train
+from verify_pipeline.training import step, train
 from verify_pipeline.training.optimisers import make_optimiser, without_decay
 from verify_pipeline.training.settings import OptimiserSettings, TrainSettings
 from verify_pipeline.training.step import StepPlan
@@ -62,6 +62,36 @@ def test_cutting_a_batch_makes_no_difference(name: str, policy: str, images: Ima
     torch.testing.assert_close(two, eight, atol=1e-9, rtol=1e-7)
     without = updated(whole_batch(name, 2, policy, weight_noise=0.0), images)[0]
     assert not torch.allclose(two, without)
+
+
+def test_edac_attacks_each_part_twice(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    attacked = []
+    usual = step.pgd
+
+    def noted(*given: Any, **options: Any) -> Tensor:
+        attacked.append(len(given[1].lower))
+        return usual(*given, **options)
+
+    monkeypatch.setattr(step, "pgd", noted)
+    updated(whole_batch("adversarial", 4, "paper"), images)
+    assert attacked == [8] * 8  # before statistics are measured, and never again
+
+
+def test_unequal_parts_count_by_their_images(images: ImageSet) -> None:
+    found = []
+    pixels, labels = images.pixels(slice(0, 32)).double(), images.labels[:32]
+    for sizes in ([32], [20, 12]):
+        torch.manual_seed(0)
+        module = zoo.build("mlp", (1, 8, 8), 2, (0.4,), (0.3,), 0.05, None).double()
+        chosen = settings("ibp", optimiser={**NOISY, "name": "sgd", "clip": 0.0})
+        optimiser = make_optimiser(chosen.optimiser, module.parameters())
+        updates = Updates(
+            module, (1, 8, 8), losses.get("ibp"), chosen, optimiser, torch.Generator()
+        )
+        parts = list(zip(pixels.split(sizes), labels.split(sizes), strict=True))
+        updates(parts, StepPlan(0.1, 1.0, 0.0, 0.3), 0.5, 0)
+        found.append(weights(module))
+    torch.testing.assert_close(*found, atol=1e-12, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["ema", "swa"])
