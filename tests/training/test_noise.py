@@ -39,6 +39,13 @@ def test_noise_has_the_deviation_of_each_layer_and_goes_again() -> None:
         assert abs(float(noise.mean())) < 0.15 * expected
 
 
+def test_a_single_weight_has_no_deviation() -> None:
+    module = nn.Linear(1, 1)
+    before = module.weight.detach().clone()
+    with noisy_weights(module, 0.3, (1,)):
+        assert torch.equal(module.weight, before)
+
+
 def test_it_is_the_same_for_the_same_step_only() -> None:
     module = network()
     seen = []

@@ -35,7 +35,8 @@ def noisy_weights(module: nn.Module, scale: float, seed: tuple[int, ...]) -> Ite
     with torch.no_grad():
         for layer, weight in zip(layers, exact, strict=True):
             noise = torch.empty_like(weight).normal_(generator=generator)
-            layer.weight.add_(noise * (scale * weight.std()))
+            deviation = weight.std(correction=min(1, weight.numel() - 1))  # of one weight: 0
+            layer.weight.add_(noise * (scale * deviation))
     try:
         yield
     finally:
