@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import training_costs
 import yaml
+from training_costs import Training, training
 
 from verify_pipeline import api
 from verify_pipeline.errors import ConfigError, DataError, VerifyPipelineError
@@ -39,6 +41,7 @@ class Plan:
         overrides: of the recipe, by name of a sweep.
         figures: kinds of ``plot``.
         by: what tells rows of the table apart; nothing: what differs.
+        costs: whether there is a table of what the trainings cost.
     """
 
     recipe: str
@@ -47,6 +50,7 @@ class Plan:
     overrides: dict[str, dict[str, Any]]
     figures: tuple[str, ...]
     by: tuple[str, ...]
+    costs: bool
 
 
 def experiments() -> list[str]:
@@ -77,6 +81,7 @@ def read(name: str, data: str) -> Plan:
         },
         tuple(said["figures"]),
         tuple(said.get("by", ())),
+        bool(said.get("costs", False)),
     )
 
 
@@ -84,9 +89,25 @@ def _yaml(name: str) -> dict[str, Any]:
     return dict(yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
-def run(plan: Plan, asked: argparse.Namespace) -> tuple[list[api.Summary], int]:
-    """The finished runs of all sweeps, and how many failed, which are told and left out."""
-    found: list[api.Summary] = []
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The finished runs of all sweeps.
+
+    Attributes:
+        summaries: of their test images.
+        trainings: what they cost.
+        failed: how many failed, which are told and left out.
+    """
+
+    summaries: list[api.Summary]
+    trainings: list[Training]
+    failed: int
+
+
+def run(plan: Plan, asked: argparse.Namespace) -> Found:
+    """Run all sweeps, or as much of them as is left."""
+    summaries: list[api.Summary] = []
+    trainings: list[Training] = []
     failed = 0
     for name, grid in plan.grids.items():
         folder = asked.runs / asked.data / name
@@ -103,19 +124,26 @@ def run(plan: Plan, asked: argparse.Namespace) -> tuple[list[api.Summary], int]:
         for each in result.failed:
             print(f"failed: {each.name}: {each.error}", file=sys.stderr, flush=True)
         failed += len(result.failed)
-        found += [each.summary for each in result.runs if each.summary is not None]
-    return found, failed
+        for each in result.runs:
+            if each.summary is not None:
+                summaries.append(each.summary)
+                trainings.append(training(each.values, folder / each.name))
+    return Found(summaries, trainings, failed)
 
 
-def write(plan: Plan, found: list[api.Summary], asked: argparse.Namespace) -> None:
-    """The table and the figures."""
+def write(plan: Plan, found: Found, asked: argparse.Namespace) -> None:
+    """The tables and the figures."""
     name = f"{asked.experiment}-{asked.data}"
     seeds = f" --seeds {asked.seeds}" if asked.seeds else ""
     command = f"python experiments/run.py {asked.experiment} --data {asked.data}{seeds}"
     layout = Layout(by=plan.by)
-    api.tabulate(found, asked.out / "results" / "experiments", name, command, layout)
+    results, summaries = asked.out / "results" / "experiments", found.summaries
+    api.tabulate(summaries, results, name, command, layout)
+    if plan.costs:
+        costs = training_costs.table(found.trainings, command)
+        training_costs.write(costs, results / f"{name}-training")
     for kind in plan.figures:
-        drawn = _of_first_seed(found) if kind == "stages" else found
+        drawn = _of_first_seed(summaries) if kind == "stages" else summaries
         drawing = drawings.KINDS[kind](drawn, "page" if kind == "stages" else "column")
         path = asked.out / "docs" / "experiments" / f"{name}-{kind}"
         save_figure(drawing.figure, path, ["svg"], title=drawing.title, command=command)
@@ -141,14 +169,14 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         plan = read(asked.experiment, asked.data)
-        found, failed = run(plan, asked)
-        if not found:
+        found = run(plan, asked)
+        if not found.summaries:
             raise DataError(asked.experiment, expected="a run that did not fail", got="none")
         write(plan, found, asked)
     except VerifyPipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    if failed:
+    if found.failed:
         sys.exit(2)
 
 

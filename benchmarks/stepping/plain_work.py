@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from verify_pipeline.losses import Loss
 from verify_pipeline.losses.consistency import divergence_attack
+from verify_pipeline.network.cutting import ModuleCuts
 from verify_pipeline.training.initialise import weight_layers
+from verify_pipeline.training.settings import TapsSettings
 
 
 @dataclass(frozen=True)
@@ -123,3 +125,26 @@ class PlainWork:
                 outs.append(self._transposed(layer, x, of_output.requires_grad_()))
             torch.autograd.backward(outs, [torch.ones_like(out) for out in outs])
             layer.zero_grad(set_to_none=True)
+
+
+def latent_work(module: nn.Module, images: Tensor, taps: TapsSettings, classes: int) -> PlainWork:
+    """The passes of TAPS's attack and margins through the classifier part alone.
+
+    Args:
+        module: a sequence of layers with as many ReLUs as the attack needs.
+        images: ``N x C x H x W``.
+        taps: where the network is cut, and how many steps the attack has.
+        classes: K; each image has a latent point for each wrong class.
+    """
+    seen: list[Tensor] = []
+    relus = [layer for layer in module.modules() if isinstance(layer, nn.ReLU)]
+    cut = relus[-1 - taps.classifier_relus]
+    hook = cut.register_forward_hook(lambda _, inputs, output: seen.append(output.detach()))
+    with torch.no_grad():
+        module.eval()(images)
+    hook.remove()
+    points = seen[0].repeat_interleave(classes - 1, 0)
+    steps = taps.attack.steps
+    # the last iterate is looked at, and the margins at the points are trained
+    work = Work(forwards=int(steps > 1), to_inputs=steps, trained=1, radii=0)
+    return PlainWork(ModuleCuts(module).behind(taps.classifier_relus), points, work)

@@ -9,14 +9,14 @@ import torch
 from stepping.authors_step import LOSSES, AuthorsStep
 from stepping.clock import ProcessorClock, timed
 from stepping.package_step import PackageStep
-from stepping.plain_work import PlainWork, Work
+from stepping.plain_work import PlainWork, Work, latent_work
 from stepping.subject import StepSize, Subject
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from verify_pipeline import losses
 from verify_pipeline.lirpa import load
-from verify_pipeline.training.settings import AttackSettings
+from verify_pipeline.training.settings import AttackSettings, TapsSettings
 
 SIZE = StepSize(
     network="cnn5",
@@ -77,6 +77,20 @@ def test_a_step_has_the_passes_of_its_plain_work(loss: str) -> None:
     step = PackageStep(made, loss)
     plain = PlainWork(made.module, made.images, Work.of(losses.get(loss), steps, SIZE.classes))
     assert convolutions(step) == convolutions(plain)
+
+
+def test_the_latent_attack_passes_the_classifier_alone() -> None:
+    made = subject()
+    taps = TapsSettings(classifier_relus=1, attack=AttackSettings(steps=3))
+    work = latent_work(made.module, made.images, taps, SIZE.classes)
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
+        work()
+    passes = [event.input_shapes[0] for event in seen.events() if event.name == "aten::linear"]
+    behind = [layer for layer in made.module if isinstance(layer, nn.Linear)][-2:]
+    points = SIZE.batch * (SIZE.classes - 1)
+    # three steps, a look at the last iterate, and the margins that are trained
+    assert Counter(map(tuple, passes)) == {(points, layer.in_features): 5 for layer in behind}
+    assert not convolutions(work)
 
 
 def test_the_clock_counts_what_was_not_warm_up() -> None:
