@@ -84,6 +84,16 @@ class Cluster:
         by_cores = int(node.get("CPU", 0)) // self.cores
         return min(by_cores, int(node.get("GPU", 0))) if gpu else by_cores
 
+    def reach(self) -> None:
+        """Refuse a cluster that does not answer, before anything is written.
+
+        Raises:
+            DependencyError: Ray is not installed.
+            ProcessError: nothing answers at the address.
+        """
+        _package()
+        _reach(self.address)
+
     def options(self, gpu: bool) -> dict[str, Any]:
         """What Ray gives a worker."""
         return {"num_cpus": self.cores, "num_gpus": 1 if gpu else 0}

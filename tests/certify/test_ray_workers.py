@@ -77,10 +77,11 @@ def test_the_command_and_what_it_refuses(path: Path, tmp_path: Path) -> None:
     assert (code, "--cores; expected --cluster ray" in error) == (2, True)
     code, _, error = command(*typed, "--cluster", "ray", "--jobs", "0")
     assert (code, "--jobs; expected at least 1" in error) == (2, True)
-    code, _, error = command(*typed, "--cluster", "ray", "--cores", "100000")
-    assert (code, "room for 1 workers of 100000 cores; got room for 0" in error) == (2, True)
     code, _, error = command(*typed, "--cluster", "ray", "--address", "127.0.0.1:1")
     assert (code, "Ray's cluster at 127.0.0.1:1; expected one that answers" in error) == (2, True)
+    assert not list(tmp_path.glob("*.sqlite*"))
+    code, _, error = command(*typed, "--cluster", "ray", "--cores", "100000")
+    assert (code, "room for 1 workers of 100000 cores; got room for 0" in error) == (2, True)
     code, output, error = command(*typed, "--cluster", "ray")
     assert code == 0, error
     assert "12" in output

@@ -1,6 +1,7 @@
 """`plan RECIPE` as a user types it: alone, and with a network that is like the one to come."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,9 @@ def test_the_text(run: Path) -> None:
     assert "depends on the trained network" in out
     assert "fewer than 20 steps of some phase were measured" in out  # an epoch has 6
     assert all(len(line) <= 100 for line in out.splitlines())
+    shares = re.findall(r"\d+: ([\d.e-]+) s", " ".join(out.split("torchrun")[1].split()))
+    assert len(shares) >= 5
+    assert all(float(share) > 0 for share in shares)
 
 
 def test_a_finished_run_is_measured_whatever_its_ledger_has(run: Path) -> None:

@@ -37,6 +37,8 @@ def pool_of(
 
     Raises:
         ConfigError: no number of processes, or something that workers cannot do.
+        DependencyError: the cluster's package is not installed.
+        ProcessError: the cluster does not answer.
     """
     if isinstance(workers, int) and workers < 1:
         raise ConfigError("--jobs", expected="at least 1", got=str(workers))
@@ -48,6 +50,7 @@ def pool_of(
             got="several workers",
         )
     if isinstance(workers, Cluster):
+        workers.reach()
         job = WorkerJob.of(network, images, settings, question, device)
         return Pool(partial(hired_by_ray, job, workers), chosen.stages[0])
     share = replace(settings, memory=max(1, settings.memory // workers))

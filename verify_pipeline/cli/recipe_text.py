@@ -30,7 +30,7 @@ def recipe_rows(found: RecipeForecast) -> Rows:
     if found.not_counted:
         yield "", f"not counted: {', '.join(found.not_counted)}"
     processes = [
-        f"{count}: {duration(seconds)}" for count, seconds in found.processes.items() if count > 1
+        f"{count}: {cost_text(seconds)}" for count, seconds in found.processes.items() if count > 1
     ]
     yield (
         "torchrun",
