@@ -176,9 +176,11 @@ def export_folder(
     Raises:
         VerifyPipelineError: the training is missing or unfinished, or cannot be exported.
     """
-    trained = training.restore(folder, epoch=epoch)
     kept = folder / RECIPE
     recipe = load_recipe(kept) if kept.is_file() else None
+    file_of_network = None if recipe is None else recipe.train.network.file
+    moved = None if file_of_network is None else Path(file_of_network)
+    trained = training.restore(folder, epoch=epoch, network_file=moved)
     name = "network" if recipe is None else recipe.name
     chosen = trained.settings.data if recipe is None else recipe.train.data
     images = chosen.images("test", data_root) if _can_be_found(chosen) else None

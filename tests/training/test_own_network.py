@@ -166,11 +166,24 @@ class TestFile:
         for each in (path, path.with_name("sizes.py")):
             each.rename(moved.with_name(each.name))
         assert len(train(of_file(moved), images, info, tmp_path / "run").metrics) == 4
+        moved = moved.rename(moved.with_name("renamed.py"))
+        with pytest.raises(ConfigError, match="a Python file that can be read"):
+            restore(tmp_path / "run", info)
+        assert restore(tmp_path / "run", info, network_file=moved).settings == of_file(moved)
 
     def test_two_files_of_one_name_do_not_meet(self, path: Path, tmp_path: Path) -> None:
         other = tmp_path / "other" / "net.py"
         other.parent.mkdir()
         other.write_text(FILE.replace("from sizes import WIDTH", "WIDTH = 5"), encoding="utf-8")
+        first, second = (own_network.build(each, "make", {"classes": 2}) for each in (path, other))
+        assert first[0].out_channels == 3  # type: ignore[index]
+        assert second[0].out_channels == 5  # type: ignore[index]
+
+    def test_two_files_that_one_name_imports_do_not_meet(self, path: Path, tmp_path: Path) -> None:
+        other = tmp_path / "other" / "net.py"
+        other.parent.mkdir()
+        other.write_text(FILE, encoding="utf-8")
+        other.with_name("sizes.py").write_text("WIDTH = 5\n", encoding="utf-8")
         first, second = (own_network.build(each, "make", {"classes": 2}) for each in (path, other))
         assert first[0].out_channels == 3  # type: ignore[index]
         assert second[0].out_channels == 5  # type: ignore[index]
