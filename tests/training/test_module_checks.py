@@ -135,6 +135,7 @@ def test_crown_needs_more_than_ibp() -> None:
         (nn.Flatten(), "expected weights to train; got none"),
         (network(nn.ReLU()).requires_grad_(False), "expected weights to train; got none"),
         (network(nn.LazyLinear(8)), r"a shape; got none yet in 1\.1\.weight, 1\.1\.bias"),
+        (network(torch.jit.script(nn.Linear(8, 8))), "expected Python's layers; got TorchScript"),
         (network(Weighted()), "a module that copy.deepcopy copies; got .*graph leaves"),
     ],
 )
@@ -147,6 +148,18 @@ def test_bounds_have_to_hold_in_train_mode_too() -> None:
     check(network(Centred()), "adversarial")
     with pytest.raises(NetworkError, match=r"1\.1 \(Centred\): other outputs in train mode"):
         check(network(Centred()))
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular", "replicate", "reflect"])
+def test_bounds_that_lirpa_gets_wrong(mode: str) -> None:
+    """auto_LiRPA 0.3 takes every other padding for zeros."""
+    first = nn.Conv2d(1, 2, 3, padding=1, padding_mode=mode)
+    module = nn.Sequential(first, nn.ReLU(), nn.Flatten(), nn.Linear(72, CLASSES))
+    if mode in ("zeros", "circular"):
+        check(module)
+        return
+    with pytest.raises(NetworkError, match=r"got 0 \(Conv2d\): other outputs in eval mode"):
+        check(module)
 
 
 def test_batch_normalisation_is_passed_once() -> None:

@@ -27,17 +27,26 @@ EXAMPLES = 2
 HALF_WIDTH = 1e-3
 """Of the boxes at which bounds are tried."""
 
-ROUNDING = 1e-4
-"""By which an output may be outside of its bounds, relative to the greatest one (at least 1)."""
+ROUNDING = 1e3
+"""By which an output may be outside of its bounds: in units of its type's precision (of float32 in
+float64), relative to the greatest one (at least 1)."""
 
 
 def check_weights(module: nn.Module) -> None:
     """Refuse a module whose weights cannot be drawn, trained and copied.
 
     Raises:
-        NetworkError: it has none to train, some without a shape, or some that torch cannot copy.
+        NetworkError: it is compiled, has none to train, some without a shape, or some that torch
+            cannot copy.
     """
     name = type(module).__name__
+    if any(isinstance(each, torch.jit.ScriptModule) for each in module.modules()):
+        raise NetworkError(
+            f"network {name}",
+            expected="Python's layers",
+            got="TorchScript",
+            remedy="Give the module that it was compiled from.",
+        )
     if not any(each.requires_grad for each in module.parameters()):
         raise NetworkError(f"network {name}", expected="weights to train", got="none")
     lazy = [k for k, v in module.named_parameters() if isinstance(v, UninitializedParameter)]
@@ -196,7 +205,8 @@ def _bound(module: nn.Module, inputs: Tensor, rows: Tensor, crown: bool) -> None
         with torch.no_grad():
             margins = torch.einsum("nsk,nk->ns", rows, module(inputs))
             outside = torch.stack([margins - upper, *(each - margins for each in lowers)]).max()
-        if float(outside) > ROUNDING * max(1.0, float(margins.abs().max())):
+        precision = max(torch.finfo(each).eps for each in (margins.dtype, torch.float32))
+        if float(outside) > ROUNDING * precision * max(1.0, float(margins.abs().max())):
             mode = "train" if training else "eval"
             raise NetworkError(
                 "bounds", expected="the outputs in them", got=f"other outputs in {mode} mode"
