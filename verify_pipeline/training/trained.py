@@ -94,7 +94,7 @@ def _is_identity(info: DataSetInfo) -> bool:
 
 
 def restore(
-    folder: Path,
+    folder: Path | str,
     info: DataSetInfo | None = None,
     module: nn.Module | None = None,
     *,
@@ -118,6 +118,7 @@ def restore(
             checkpoint is damaged or of another network.
         ConfigError: the network's file is missing or makes no network.
     """
+    folder = Path(folder)
     current = _current(folder)
     last, epochs = current.progress, current.settings["optimiser"]["epochs"]
     if isinstance(epoch, int):
