@@ -234,6 +234,10 @@ class TestRefusals:
                 r"expected the parent's, adam; got radam",
             ),
             (child(parent, "training", 3, average=average), r"from epoch 4 on.*; got 2"),
+            (
+                child(parent, "training", 2, average=average),
+                r"from epoch 3 on, as the parent has none; got 2",
+            ),
         ):
             self.refused(chosen, told, images, info, out)
         told = r"start\.take .*expected the training images of the parent; got others"
