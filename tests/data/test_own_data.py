@@ -140,6 +140,16 @@ class TestFolders:
         with pytest.raises(DataError, match=told):
             chosen.information()
 
+    def test_classes_may_be_called_otherwise(self, tmp_path: Path) -> None:
+        write_folders(tmp_path / "signs")
+        data = "{folder: signs, class_names: [I, II, O]}"
+        chosen = own(tmp_path / "r.yaml", data)
+        plain = own(tmp_path / "r.yaml", "{folder: signs}")
+        for split in ("train", "test"):
+            images = chosen.images(split)
+            assert images.class_names == ("I", "II", "O")
+            assert images.labels.tolist() == plain.images(split).labels.tolist()
+
     def test_two_folders(self, tmp_path: Path) -> None:
         write_folders(tmp_path / "signs")
         data = "{train: {folder: signs/train}, test: {folder: signs/test}, name: s}"

@@ -162,6 +162,14 @@ def test_bounds_that_lirpa_gets_wrong(mode: str) -> None:
         check(module)
 
 
+def test_bounds_that_overflow() -> None:
+    module = network(nn.Identity())
+    nn.init.constant_(module[2].weight, 3e38)
+    module[2].weight.data[1:].neg_()
+    with pytest.raises(NetworkError, match=r"2 \(Linear\): bounds that are not"):
+        check(module)
+
+
 def test_batch_normalisation_is_passed_once() -> None:
     layer = nn.BatchNorm1d(8)
     module = network(nn.Sequential(layer, nn.Linear(8, 8), layer))
