@@ -267,7 +267,7 @@ def _problem(cls: type, document: Document, details: Any) -> str:
             known = _keys_at(cls, details["loc"][:-1])
             return f"{where}: unknown key; expected {_one_of(str(path[-1]), known)}"
         case "value_error":
-            return f"{where}: {details['ctx']['error']}"
+            return (f"{where}: " if where else "") + str(details["ctx"]["error"])
         case "dataclass_type" | "dataclass_exact_type":
             return f"{where}: expected a mapping of keys to values; got {got!r}"
         case _:

@@ -245,3 +245,27 @@ def training_of(
     if images is not None:
         given.setdefault("data", {"name": images.name})
     return checked(TrainSettings, given, "settings")
+
+
+def check_given(images: ImageSet | None, module: nn.Module | None) -> None:
+    """Refuse what is given to a training in place of images or of a network.
+
+    Raises:
+        DataError: the images are none.
+        NetworkError: the module is none.
+    """
+    if not isinstance(images, ImageSet | None):
+        raise DataError(
+            "images",
+            expected="an ImageSet",
+            got=f"a {type(images).__name__}",
+            remedy="api.images_of_dataset makes one of a Dataset, and api.ImageSet(name, split, "
+            "images, labels, classes) of tensors.",
+        )
+    if not isinstance(module, nn.Module | None):
+        raise NetworkError(
+            "module",
+            expected="a torch module (torch.nn.Module)",
+            got=f"a {type(module).__name__}",
+            remedy="A file that makes one is named by the settings' network.file.",
+        )

@@ -28,6 +28,7 @@ from verify_pipeline.certify.tally import Summary
 from verify_pipeline.config import Recipe, dump, load_recipe
 from verify_pipeline.conversions import (
     NetworkLike,
+    check_given,
     choose_device,
     network_of,
     settings_of,
@@ -56,7 +57,7 @@ REAL_INPUTS = 256
 
 def train(
     settings: TrainSettings | Recipe | Mapping[str, Any],
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     *,
     images: ImageSet | None = None,
     info: DataSetInfo | None = None,
@@ -94,7 +95,9 @@ def train(
     Raises:
         VerifyPipelineError: a setting, the data or the folder is not as it must be.
     """
+    check_given(images, module)
     place = group.in_turn(lambda: choose_device(device))
+    folder = None if folder is None else Path(folder)
     if folder is not None:
         group.shared(partial(check_folder, folder))
     recipe = settings if isinstance(settings, Recipe) else None
@@ -176,9 +179,11 @@ def export_folder(
     Raises:
         VerifyPipelineError: the training is missing or unfinished, or cannot be exported.
     """
-    trained = training.restore(folder, epoch=epoch)
     kept = folder / RECIPE
     recipe = load_recipe(kept) if kept.is_file() else None
+    file_of_network = None if recipe is None else recipe.train.network.file
+    moved = None if file_of_network is None else Path(file_of_network)
+    trained = training.restore(folder, epoch=epoch, network_file=moved)
     name = "network" if recipe is None else recipe.name
     chosen = trained.settings.data if recipe is None else recipe.train.data
     images = chosen.images("test", data_root) if _can_be_found(chosen) else None

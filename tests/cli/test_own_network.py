@@ -95,6 +95,18 @@ def test_a_network_that_cannot_be_trained_leaves_nothing_behind(
     assert not out.exists()
 
 
+def test_a_moved_file_is_exported_from_its_new_place(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert command("train", recipe, "--out", out, "--quiet")[0] == 0
+    recipe = recipe.parent.rename(tmp_path / "moved") / "mine.yaml"
+    code, _, told = command("export", out)
+    assert code == 2
+    assert "expected a Python file that can be read" in told
+    for arguments in (("train", recipe, "--out", out, "--quiet"), ("export", out)):
+        code, _, told = command(*arguments)
+        assert code == 0, told
+
+
 def test_a_changed_file_does_not_continue(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert command("train", recipe, "--out", out, "--quiet")[0] == 0

@@ -100,6 +100,19 @@ def test_what_images_may_be(image: Any, shape: tuple[int, ...]) -> None:
     assert images_of_dataset([(image, 0), (image, np.int64(1))], name="x").shape == shape
 
 
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (np.zeros((6, 5, 3), np.float32), r"expected C x H x W.*; got shape \(6, 5, 3\)"),
+        (torch.zeros(6, 5, 3, dtype=torch.uint8), r"expected C x H x W.*; got shape .*6, 5, 3"),
+        (np.zeros((1, 6, 5), np.uint8), r"expected H x W x C.*; got shape \(1, 6, 5\)"),
+    ],
+)
+def test_channels_in_the_wrong_place(image: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        images_of_dataset([(image, 0), (image, 1)], name="mine")
+
+
 def test_torchs_own_sets() -> None:
     pixels, labels = torch.rand(6, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
     whole = TensorDataset(pixels, labels)

@@ -1,6 +1,9 @@
 """Settings of own images: arrays, vectors and folders; what they are called; where they lie."""
 
 import json
+import shutil
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +81,23 @@ class TestArrays:
             own(tmp_path / "r.yaml", ARRAYS).images("train")
 
 
+def colours(name: str, bits: int) -> bytes:
+    """The file of one pixel with three channels, each 7 in its first byte."""
+    pixel = b"\7" * 3 if bits == 8 else b"\7\x09" * 3
+    if name.endswith(".ppm"):
+        return b"P6\n1 1\n%d\n" % (2**bits - 1) + pixel
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", 1, 1, bits, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0" + pixel)),
+        (b"IEND", b""),
+    )
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 class TestFolders:
     @pytest.mark.parametrize("test", ["test", "val"])
     def test_one_folder_a_class(self, tmp_path: Path, test: str) -> None:
@@ -93,6 +113,42 @@ class TestFolders:
         pixels, labels = digits("test")
         ones = pixels[labels == 1]
         assert images.images[: len(ones)].numpy().tolist() == ones.tolist()
+
+    def test_hidden_folders_and_links_upwards_are_not_looked_at(self, tmp_path: Path) -> None:
+        write_folders(tmp_path / "signs")
+        ones = tmp_path / "signs" / "train" / "one"
+        before = own(tmp_path / "r.yaml", "{folder: signs}").images("train")
+        shutil.copytree(ones, ones / ".ipynb_checkpoints")
+        (ones / "up").symlink_to("..")
+        (ones / "itself").symlink_to(".")
+        after = own(tmp_path / "r.yaml", "{folder: signs}").images("train")
+        assert torch.equal(after.images, before.images)
+
+    @pytest.mark.parametrize("name", ["x.png", "x.ppm"])
+    @pytest.mark.parametrize("bits", [8, 16])
+    def test_colours_of_more_than_8_bits(self, tmp_path: Path, name: str, bits: int) -> None:
+        for split in ("train", "test"):
+            for place in ("a", "b"):
+                folder = tmp_path / "signs" / split / place
+                folder.mkdir(parents=True)
+                (folder / name).write_bytes(colours(name, bits))
+        chosen = own(tmp_path / "r.yaml", "{folder: signs}")
+        if bits == 8:
+            assert chosen.images("train").images.tolist() == [[[[7]]] * 3] * 2
+            return
+        told = r"of 8 bits, without transparency; got mode RGB of more bits"
+        with pytest.raises(DataError, match=told):
+            chosen.information()
+
+    def test_classes_may_be_called_otherwise(self, tmp_path: Path) -> None:
+        write_folders(tmp_path / "signs")
+        data = "{folder: signs, class_names: [I, II, O]}"
+        chosen = own(tmp_path / "r.yaml", data)
+        plain = own(tmp_path / "r.yaml", "{folder: signs}")
+        for split in ("train", "test"):
+            images = chosen.images(split)
+            assert images.class_names == ("I", "II", "O")
+            assert images.labels.tolist() == plain.images(split).labels.tolist()
 
     def test_two_folders(self, tmp_path: Path) -> None:
         write_folders(tmp_path / "signs")

@@ -140,3 +140,26 @@ def test_bounds_hold_at_points_of_the_box() -> None:
         points = box.lower + torch.rand_like(IMAGES) * (box.upper - box.lower)
         margins = torch.einsum("nsk,nk->ns", ROWS, module(points))
         assert bool((margins >= lower - 1e-9).all())
+
+
+class Broadcasting(nn.Module):
+    """Adds one value to each of several, as duelling heads do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.one, self.last = nn.Linear(3, 4), nn.Linear(4, 1), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.relu(self.first(x))
+        values: Tensor = self.last(hidden) + self.one(hidden)
+        return values
+
+
+def test_a_value_that_a_sum_repeats_is_left_to_lirpa() -> None:
+    torch.manual_seed(0)
+    module = Broadcasting()
+    made = AutoLirpaBounder(module, (3,))
+    assert made._backward is None
+    box = Box.around(torch.rand(5, 3), 0.1)
+    margins = torch.einsum("nsk,nk->ns", ROWS.float(), module(box.center))
+    assert bool((made.crown_ibp(box, ROWS.float()) <= margins).all())

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from verify_pipeline.errors import NetworkError
 from verify_pipeline.lirpa import AutoLirpaBounder, load
 from verify_pipeline.network import zoo
 from verify_pipeline.problem import Box, Specification, margin_matrix
@@ -160,3 +161,27 @@ def test_given_statistics_reach_folded_and_shared_layers() -> None:
     lower = bounder.ibp(Box(x, x), rows)
     expected = torch.einsum("nsk,nk->ns", rows, outputs)
     torch.testing.assert_close(lower, expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_frozen_parameters_stay_frozen(training: bool) -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    module[0].weight.requires_grad_(False)
+    bounder = AutoLirpaBounder(module, (2,))
+    bounder.train(training)
+    box = Box.around(torch.rand(4, 2), 0.1)
+    bounder.ibp(box, margin_matrix(torch.zeros(4, dtype=torch.int64), 2, torch.float32))
+    bounder.forward(box.center)
+    assert [p.requires_grad for p in module.parameters()] == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.LayerNorm(4), nn.Unflatten(1, (4, 1))], ids=["bounds", "tracing"]
+)
+def test_what_lirpa_cannot_bound_is_an_error_of_the_network(layer: nn.Module) -> None:
+    module = nn.Sequential(nn.Linear(2, 4), layer, nn.Flatten(), nn.Linear(4, 2))
+    if isinstance(layer, nn.Unflatten):
+        module.insert(2, nn.Conv1d(4, 4, 1))
+    rows = margin_matrix(torch.zeros(3, dtype=torch.int64), 2, torch.float32)
+    with pytest.raises(NetworkError, match=r"of this network|cannot bound"):
+        AutoLirpaBounder(module, (2,)).ibp(Box.around(torch.rand(3, 2), 0.1), rows)

@@ -85,6 +85,16 @@ def test_without_gain_it_is_the_ibp_loss() -> None:
         torch.testing.assert_close(value, ibp_loss(lower))
 
 
+def test_a_gain_of_nearly_the_whole_sum() -> None:
+    # u = 2, l = -8, and CROWN's bound of the margin is 7.99 instead of -2: v <= -7.99
+    lower, upper = torch.tensor([[-2.0]]).double(), torch.tensor([[8.0]]).double()
+    slope = (math.exp(2) - math.exp(-8)) / 10
+    combined = chord_slopes(lower, upper) * 7.99
+    found = crown_ibp_fused_loss(combined, lower, upper, 1.0)
+    expected = math.log1p(math.exp(-8) + slope * 0.01)
+    assert found.item() == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_between_the_loss_at_the_bounds_and_ibps(seed: int) -> None:
     # a chord is above its exponential, and IBP's corner above the chord

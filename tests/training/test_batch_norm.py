@@ -80,3 +80,11 @@ def test_recomputed_statistics(module: nn.Sequential) -> None:
     torch.testing.assert_close(module[1].running_var, variance)
     assert [module[1].momentum, module[5].momentum] == [0.1, 0.3]
     assert not module.training
+
+
+def test_statistics_of_a_layer_without_scale_and_shift() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2, affine=False))
+    with recorded(module) as found:
+        expected = module(X)
+    with held(module, found):
+        torch.testing.assert_close(module(X), expected)

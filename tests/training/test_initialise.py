@@ -158,3 +158,35 @@ def test_regulariser_has_finite_gradients_at_points() -> None:
     assert torch.isfinite(loss)
     assert lower.grad is not None
     assert torch.isfinite(lower.grad).all()
+
+
+class Partly(nn.Module):
+    """Has a frozen layer, a layer that reads a constant, and one that nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.frozen = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.constant, self.unused, self.last = nn.Linear(2, 4), nn.Linear(4, 1), nn.Linear(4, 2)
+        self.token = nn.Parameter(torch.ones(1, 2))
+        self.frozen.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.frozen(torch.relu(self.first(x))))
+        out: torch.Tensor = self.last(x + self.constant(self.token))
+        return out
+
+
+def test_ibp_init_draws_only_what_is_trained_and_has_an_interval() -> None:
+    torch.manual_seed(0)
+    module = Partly()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    ibp_init(module)
+    after = module.state_dict()
+    assert [key for key in before if not torch.equal(before[key], after[key])] == ["first.weight"]
+
+
+def test_ibp_init_leaves_weights_that_are_computed() -> None:
+    module = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), nn.Linear(3, 2))
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    ibp_init(module)
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())

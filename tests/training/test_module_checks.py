@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from verify_pipeline import losses
 from verify_pipeline.errors import NetworkError
-from verify_pipeline.training.module_checks import check_module
+from verify_pipeline.training.module_checks import check_module, check_weights
 
 SHAPE, CLASSES = (1, 6, 6), 3
 
@@ -32,6 +32,17 @@ class Applied(nn.Module):
         raise ValueError("a layer that always fails")
 
 
+class Centred(nn.Module):
+    """Subtracts the batch's mean while it is trained, as a user's own normalisation does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - (x.mean(0) if self.training else self.mean)
+
+
 class Sorting(nn.Module):
     """Sorts in its own forward pass, where no layer has a name."""
 
@@ -43,6 +54,18 @@ class Sorting(nn.Module):
         return self.last(F.relu(self.first(x.flatten(1))).sort(1).values)
 
 
+class Weighted(nn.Module):
+    """Has a weight that was computed before, as torch's first weight normalisation does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = nn.Parameter(torch.ones(8))
+        self.weight = 2 * self.root
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
 def network(layer: nn.Module, classes: int = CLASSES) -> nn.Module:
     torch.manual_seed(0)
     body = nn.Sequential(nn.Linear(36, 8), layer, nn.ReLU())
@@ -50,6 +73,7 @@ def network(layer: nn.Module, classes: int = CLASSES) -> nn.Module:
 
 
 def check(module: nn.Module, loss: str = "cc-ibp") -> None:
+    check_weights(module)
     check_module(module, SHAPE, CLASSES, losses.get(loss))
 
 
@@ -110,8 +134,53 @@ def test_crown_needs_more_than_ibp() -> None:
         (network(nn.ReLU(), 4), r"logits N x 3 of pixels \(2, 1, 6, 6\); got \(2, 4\)"),
         (nn.Flatten(), "expected weights to train; got none"),
         (network(nn.ReLU()).requires_grad_(False), "expected weights to train; got none"),
+        (network(nn.LazyLinear(8)), r"a shape; got none yet in 1\.1\.weight, 1\.1\.bias"),
+        (network(torch.jit.script(nn.Linear(8, 8))), "expected Python's layers; got TorchScript"),
+        (network(Weighted()), "a module that copy.deepcopy copies; got .*graph leaves"),
     ],
 )
 def test_other_shapes_and_no_weights(module: nn.Module, told: str) -> None:
     with pytest.raises(NetworkError, match=told):
         check(module)
+
+
+def test_bounds_have_to_hold_in_train_mode_too() -> None:
+    check(network(Centred()), "adversarial")
+    with pytest.raises(NetworkError, match=r"1\.1 \(Centred\): other outputs in train mode"):
+        check(network(Centred()))
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular", "replicate", "reflect"])
+def test_bounds_that_lirpa_gets_wrong(mode: str) -> None:
+    """auto_LiRPA 0.3 takes every other padding for zeros."""
+    first = nn.Conv2d(1, 2, 3, padding=1, padding_mode=mode)
+    module = nn.Sequential(first, nn.ReLU(), nn.Flatten(), nn.Linear(72, CLASSES))
+    if mode in ("zeros", "circular"):
+        check(module)
+        return
+    with pytest.raises(NetworkError, match=r"got 0 \(Conv2d\): other outputs in eval mode"):
+        check(module)
+
+
+def test_bounds_that_overflow() -> None:
+    module = network(nn.Identity())
+    nn.init.constant_(module[2].weight, 3e38)
+    module[2].weight.data[1:].neg_()
+    with pytest.raises(NetworkError, match=r"2 \(Linear\): bounds that are not"):
+        check(module)
+
+
+def test_batch_normalisation_is_passed_once() -> None:
+    layer = nn.BatchNorm1d(8)
+    module = network(nn.Sequential(layer, nn.Linear(8, 8), layer))
+    with pytest.raises(NetworkError, match=r"once; got 2 passes through 1\.1\.0 \(BatchNorm1d\)"):
+        check(module)
+
+
+def test_held_out_images_need_bounds_whatever_the_loss() -> None:
+    module = network(nn.LayerNorm(8))
+    arguments = (module, SHAPE, CLASSES, losses.get("adversarial"))
+    check_module(*arguments)
+    told = r"bound, for held-out images; got 1\.1 \(LayerNorm\): .*set watch\.every to 0"
+    with pytest.raises(NetworkError, match=told):
+        check_module(*arguments, is_watched=True)

@@ -69,6 +69,20 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
     return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+class Tied(nn.Module):
+    """Has the same weights in two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.last = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 2)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.second(self.first(x.flatten(1)).relu()).relu())
+        return out
+
+
 class TestModule:
     def test_it_is_trained_itself(self, images: ImageSet, info: DataSetInfo) -> None:
         module = small()
@@ -88,6 +102,23 @@ class TestModule:
         train(given(optimiser=still), images, info, module=drawn)
         assert same(weights(kept), before)
         assert not same(weights(drawn), before)
+
+    def test_frozen_weights_stay(self, images: ImageSet, info: DataSetInfo) -> None:
+        module = small()
+        module[1].requires_grad_(False)
+        before = {key: value.clone() for key, value in module.state_dict().items()}
+        train(given(), images, info, module=module)
+        same_as_before = [k for k, v in module.state_dict().items() if torch.equal(v, before[k])]
+        assert same_as_before == ["1.weight", "1.bias"]
+
+    def test_tied_weights_stay_tied(
+        self, images: ImageSet, info: DataSetInfo, tmp_path: Path
+    ) -> None:
+        whole = train(given(), images, info, module=Tied())
+        train(given(), images, info, tmp_path, module=Tied(), until=lambda rows: len(rows) == 2)
+        continued = train(given(), images, info, tmp_path, module=Tied()).module
+        assert same(weights(continued), weights(whole.module))
+        assert continued.first.weight is continued.second.weight
 
     def test_a_continued_training_ends_as_an_uninterrupted_one(
         self, images: ImageSet, info: DataSetInfo, tmp_path: Path
@@ -166,11 +197,24 @@ class TestFile:
         for each in (path, path.with_name("sizes.py")):
             each.rename(moved.with_name(each.name))
         assert len(train(of_file(moved), images, info, tmp_path / "run").metrics) == 4
+        moved = moved.rename(moved.with_name("renamed.py"))
+        with pytest.raises(ConfigError, match="a Python file that can be read"):
+            restore(tmp_path / "run", info)
+        assert restore(tmp_path / "run", info, network_file=moved).settings == of_file(moved)
 
     def test_two_files_of_one_name_do_not_meet(self, path: Path, tmp_path: Path) -> None:
         other = tmp_path / "other" / "net.py"
         other.parent.mkdir()
         other.write_text(FILE.replace("from sizes import WIDTH", "WIDTH = 5"), encoding="utf-8")
+        first, second = (own_network.build(each, "make", {"classes": 2}) for each in (path, other))
+        assert first[0].out_channels == 3  # type: ignore[index]
+        assert second[0].out_channels == 5  # type: ignore[index]
+
+    def test_two_files_that_one_name_imports_do_not_meet(self, path: Path, tmp_path: Path) -> None:
+        other = tmp_path / "other" / "net.py"
+        other.parent.mkdir()
+        other.write_text(FILE, encoding="utf-8")
+        other.with_name("sizes.py").write_text("WIDTH = 5\n", encoding="utf-8")
         first, second = (own_network.build(each, "make", {"classes": 2}) for each in (path, other))
         assert first[0].out_channels == 3  # type: ignore[index]
         assert second[0].out_channels == 5  # type: ignore[index]
@@ -206,6 +250,10 @@ class TestFile:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(ConfigError, match=told):
             own_network.build(path, "make", {})
+
+    def test_it_is_built_in_train_mode(self, path: Path) -> None:
+        path.write_text("import torch\ndef make(): return torch.nn.Linear(1, 1).eval()\n")
+        assert own_network.build(path, "make", {}).training
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="a Python file that can be read; got No such file"):

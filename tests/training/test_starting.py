@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,10 @@ class TestRefusals:
                 r"expected the parent's, adam; got radam",
             ),
             (child(parent, "training", 3, average=average), r"from epoch 4 on.*; got 2"),
+            (
+                child(parent, "training", 2, average=average),
+                r"from epoch 3 on, as the parent has none; got 2",
+            ),
         ):
             self.refused(chosen, told, images, info, out)
         told = r"start\.take .*expected the training images of the parent; got others"
@@ -249,6 +254,22 @@ class TestRefusals:
         assert train(child(apart, **held_out), images, info).lineage
         told = "got 16 and seed 1"
         self.refused(child(apart, **held_out, seed=1), told, images, info, tmp_path / "out")
+
+    def test_sets_are_the_same_if_they_are_called_alike(
+        self, images: ImageSet, info: DataSetInfo, tmp_path: Path
+    ) -> None:
+        def of_files(**more: Any) -> dict[str, Any]:
+            return {"data": {"folder": str(tmp_path / "x"), "validation": 16, **more}}
+
+        watched = {"watch": {"every": 1}}
+        apart = tmp_path / "apart"
+        train(first(**of_files(validation=0)), images, info, apart)
+        told = "so that it has not learned held-out images"
+        for more in ({}, {"name": info.name}):
+            chosen = child(apart, **of_files(**more), **watched)
+            self.refused(chosen, told, images, info, tmp_path / "out")
+        other = replace(info, name="other")
+        assert train(child(apart, **of_files(), **watched), images, other).lineage
 
     def test_a_best_epoch_that_is_never_measured(
         self, images: ImageSet, info: DataSetInfo, tmp_path: Path

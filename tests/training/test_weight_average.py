@@ -157,3 +157,11 @@ def test_what_is_watched_kept_and_loaded_is_the_average(
 def test_settings_that_do_not_fit(average: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         settings(average=average)
+
+
+def test_buffers_are_those_of_the_network() -> None:
+    network = nn.Sequential(nn.Linear(1, 1), nn.InstanceNorm1d(2, track_running_stats=True))
+    average = WeightAverage(network, AverageSettings(kind="ema"), 1)
+    network[1].running_mean.fill_(3.0)
+    average.step_done(0)
+    assert average.module[1].running_mean.tolist() == [3, 3]

@@ -156,7 +156,23 @@ def _pixels(image: Any, at: str) -> Tensor:
     if found.dim() == 2:
         return found.unsqueeze(0)
     channels_last = found.dim() == 3 and not is_tensor and found.dtype == torch.uint8
-    return found.permute(2, 0, 1) if channels_last else found
+    found = found.permute(2, 0, 1) if channels_last else found
+    if found.dim() == 3 and not _has_channels_first(found):
+        raise DataError(
+            at,
+            expected="H x W x C, as arrays of bytes have it"
+            if channels_last
+            else "C x H x W, as tensors and arrays of floats have it",
+            got=f"shape {tuple(np.shape(image))}",
+            remedy="Transpose the image.",
+        )
+    return found
+
+
+def _has_channels_first(image: Tensor) -> bool:
+    """Whether no other axis of ``C x H x W`` looks like the one of grey or colour channels."""
+    channels, *sides = image.shape
+    return channels <= 4 or min(sides) not in (1, 3) or max(sides) <= 4
 
 
 def _plain(image: Any, mode: str, at: str) -> Any:

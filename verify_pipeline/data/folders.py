@@ -134,11 +134,23 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The images below a folder, in order of their paths."""
-    for place, _, names in sorted(os.walk(folder, followlinks=True)):
+    """The images below a folder, in order of their paths; hidden ones are left out."""
+    for place, names in sorted(_walked(folder)):
         for name in sorted(names):
             if name.lower().endswith(SUFFIXES) and not name.startswith("."):
                 yield Path(place, name)
+
+
+def _walked(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """The folders below a folder, and their files; a link to a folder above it is not followed."""
+    for place, inside, names in os.walk(folder, followlinks=True):
+        above = Path(place).resolve()
+        inside[:] = [
+            each
+            for each in inside
+            if not each.startswith(".") and not above.is_relative_to(Path(place, each).resolve())
+        ]
+        yield place, names
 
 
 def _no_image(folder: Path) -> DataError:
@@ -171,11 +183,11 @@ def _decoded(path: Path, size: Size | None) -> Tensor:
 
 def _pixels(path: Path, image: Image.Image, size: Size | None) -> Tensor:
     mode = _EXACT.get(image.mode, image.mode)
-    if mode not in _CHANNELS or "transparency" in image.info:
+    if mode not in _CHANNELS or "transparency" in image.info or _has_more_bits(image):
         raise DataError(
             f"image {path}",
             expected="a grey (L) or colour (RGB) image of 8 bits, without transparency",
-            got=f"mode {image.mode}",
+            got=f"mode {image.mode}" + (" of more bits" if _has_more_bits(image) else ""),
             remedy="Convert it.",
         )
     plain: Image.Image = image if image.mode == mode else image.convert(mode)
@@ -183,3 +195,13 @@ def _pixels(path: Path, image: Image.Image, size: Size | None) -> Tensor:
         plain = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     values = torch.from_numpy(np.array(plain))
     return values.unsqueeze(0) if values.dim() == 2 else values.permute(2, 0, 1)
+
+
+def _has_more_bits(image: Image.Image) -> bool:
+    """Whether a file has more than 8 bits a channel, which PIL cuts off where they are colours."""
+    for tile in getattr(image, "tile", ()):
+        layout, *more = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        greatest = more[0] if more and image.format == "PPM" else 255
+        if ";16" in str(layout) or greatest > 255:
+            return True
+    return False

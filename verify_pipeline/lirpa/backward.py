@@ -51,6 +51,10 @@ class BackwardPass:
         """Whether there is a rule for the node, and it is of the kind that the rule is for."""
         rule = self._rules.get(type(node))
         first, *others = (each in varying for each in node.inputs)
+        if rule in _ELEMENTWISE and any(
+            each.output_shape != node.output_shape for each in node.inputs if each in varying
+        ):
+            return False  # a value is repeated along an axis: its coefficients have to be added up
         if rule is _sum:
             return first and all(others)
         plain = rule is not _linear or _is_plain(node)
@@ -224,6 +228,10 @@ def _quotient(node: Any, a: Tensor) -> tuple[list[tuple[Any, Tensor]], Tensor | 
     """By numbers that do not change."""
     before, fixed = node.inputs
     return [(before, a / _parameter(fixed))], 0.0
+
+
+_ELEMENTWISE = (_sum, _difference, _quotient)
+"""Rules that pass a coefficient on in its shape."""
 
 
 def _in_order(values: Tensor) -> Tensor:

@@ -32,6 +32,10 @@ BOUND_OPTIONS = {
 }
 
 
+_UNABLE = (NotImplementedError, LookupError, AttributeError, AssertionError)
+"""What auto_LiRPA raises where it cannot bound an operation."""
+
+
 class AutoLirpaBounder:
     """Bounds a torch module, and shares its parameters and running statistics.
 
@@ -84,10 +88,10 @@ class AutoLirpaBounder:
                     bound_opts={**BOUND_OPTIONS, **(options or {})},
                     custom_ops=custom_ops,
                 )
-        except (NotImplementedError, KeyError, RuntimeError) as error:
+        except (*_UNABLE, RuntimeError) as error:
             raise NetworkError(
                 f"auto_LiRPA {lirpa.version} cannot bound this network",
-                got=_operations(complaints) or str(error),
+                got=_operations(complaints) or _reason(error),
             ) from error
         finally:
             module.train(training)
@@ -121,8 +125,8 @@ class AutoLirpaBounder:
         self._bounded.train(mode)
         for node in self._bounded._modules.values():
             if type(node).__name__ == "BoundParams":
-                # in eval mode, it would disable the gradients of the shared parameters
-                node.train(True)
+                # its pass lets the shared parameter have gradients in train mode, and only there
+                node.train(node.param.requires_grad)
 
     def hold_module_weakly(self) -> None:
         """Let the module be freed while this object lives, as in a cache by module."""
@@ -177,10 +181,16 @@ class AutoLirpaBounder:
         """IBP lower and upper bounds of ``rows · f``, ``N x S`` each. Arguments as for :meth:`ibp`.
 
         The bounds of all nodes stay for :meth:`crown_of_last_ibp` and :meth:`relu_inputs`.
+
+        Raises:
+            NetworkError: auto_LiRPA has no interval of an operation.
         """
-        lower, upper = self._bounded.compute_bounds(
-            x=(self._input(box),), C=rows, method="IBP", bound_upper=False
-        )
+        try:
+            lower, upper = self._bounded.compute_bounds(
+                x=(self._input(box),), C=rows, method="IBP", bound_upper=False
+            )
+        except _UNABLE as error:
+            raise NetworkError("IBP bounds of this network", got=_reason(error)) from error
         return lower, upper
 
     def crown_ibp(self, box: Box, rows: Tensor) -> Tensor:
@@ -268,6 +278,11 @@ def _complaints() -> Iterator[list[str]]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagates
+
+
+def _reason(error: Exception) -> str:
+    """The kind of an error, and what it says, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
 
 
 def _operations(complaints: list[str]) -> str:

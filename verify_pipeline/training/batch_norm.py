@@ -178,6 +178,8 @@ def _move_running(layer: BatchNorm, mean: Tensor, variance: Tensor, count: Tenso
 
 def _normalised(layer: BatchNorm, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """What the layer makes of ``N x C x …`` with these statistics; gradients go through them."""
-    scale = layer.weight / (variance + layer.eps).sqrt()
-    shape = (1, -1, *[1] * (x.dim() - 2))
+    deviation, shape = (variance + layer.eps).sqrt(), (1, -1, *[1] * (x.dim() - 2))
+    if not layer.affine:
+        return (x - mean.view(shape)) / deviation.view(shape)
+    scale = layer.weight / deviation
     return x * scale.view(shape) + (layer.bias - mean * scale).view(shape)

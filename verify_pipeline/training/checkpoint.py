@@ -21,7 +21,7 @@ from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.data import DataSetInfo
 from verify_pipeline.errors import DataError, TrainingError
 from verify_pipeline.training.identity import Identity, Lineage, lineage_of
-from verify_pipeline.training.weights import different_weights
+from verify_pipeline.training.weights import apart, different_weights
 
 TENSORS, STATE = "checkpoint.safetensors", "checkpoint.json"
 METRICS = "metrics.csv"
@@ -178,7 +178,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, *metadata: dict[str
     temporary = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, *metadata)
+        save_file(apart(tensors), temporary, *metadata)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         raise _unwritable(path.parent, str(error)) from error

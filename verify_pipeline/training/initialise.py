@@ -20,16 +20,22 @@ def ibp_init(module: nn.Module) -> None:
 
     ``σ = gain · sqrt(2π) / fan_in``, with which the widths of IBP's intervals neither grow nor
     vanish from layer to layer: :func:`width_gains`. Biases and the last layer keep torch's
-    initialisation.
+    initialisation. So do layers that read no interval (unused ones, those of constants), frozen
+    weights, and weights that are computed from others (weight normalisation).
     """
     gains = width_gains(module)
     last = next(reversed(gains), None)
     for layer in weight_layers(module):
-        if layer is last:
+        if layer is last or layer not in gains or not _is_drawn(layer.weight):
             continue
         fan_in = layer.weight[0].numel()
         with torch.no_grad():
             layer.weight.normal_(0.0, gains[layer] * math.sqrt(2 * math.pi) / fan_in)
+
+
+def _is_drawn(weight: Tensor) -> bool:
+    """Whether a weight is trained, and is no function of other parameters."""
+    return isinstance(weight, nn.Parameter) and weight.requires_grad
 
 
 def width_gains(module: nn.Module) -> dict[nn.Conv2d | nn.Linear, float]:
@@ -41,7 +47,8 @@ def width_gains(module: nn.Module) -> dict[nn.Conv2d | nn.Linear, float]:
     a sum without a ReLU: 1/4. If torch cannot trace the module, all layers have gain 1.
 
     Returns:
-        Gains by layer, in the order in which layers are called.
+        Gains by layer, in the order in which layers are called; layers without one are not called,
+        or read constants only.
     """
     try:
         traced = fx.symbolic_trace(module)
@@ -51,7 +58,7 @@ def width_gains(module: nn.Module) -> dict[nn.Conv2d | nn.Linear, float]:
     gains: dict[nn.Conv2d | nn.Linear, float] = {}
     for node in traced.graph.nodes:
         layer = parts.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, nn.Conv2d | nn.Linear) and _read_by(node):
             gain = min(gains.pop(layer, 1.0), _gain(node, parts))  # it may be called twice
             gains[layer] = gain
     return gains

@@ -24,7 +24,7 @@ from verify_pipeline.training.batches import Batches
 from verify_pipeline.training.evaluate import evaluate
 from verify_pipeline.training.identity import Identity
 from verify_pipeline.training.initialise import ibp_init
-from verify_pipeline.training.module_checks import check_module
+from verify_pipeline.training.module_checks import check_module, check_weights
 from verify_pipeline.training.observer import Silent, TrainObserver
 from verify_pipeline.training.optimisers import make_optimiser
 from verify_pipeline.training.rates import rate_schedule
@@ -127,9 +127,12 @@ class _Training:
         self.files = TrainingFiles(folder, settings, identity, parent, group)
         self.images = images.to(self.device)
         loss = losses.get(settings.loss.name, settings.loss.numbers)
-        self.module = self._network(module)
-        if settings.network.name is None or module is not None:
-            check_module(self.module, tuple(info.shape), info.classes, loss)
+        is_own = settings.network.name is None or module is not None
+        self.module = self._network(module, is_own)
+        if is_own:
+            watched = bool(held_out and settings.watch.every)
+            shape = tuple(info.shape)
+            check_module(self.module, shape, info.classes, loss, is_watched=watched)
         self.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = next(self.module.parameters()).dtype
         self.batches = Batches.of(images, settings.optimiser, self.module, group)
@@ -163,12 +166,14 @@ class _Training:
             made["average"] = torch.Generator().manual_seed(self.settings.seed)
         return made
 
-    def _network(self, module: nn.Module | None) -> nn.Module:
+    def _network(self, module: nn.Module | None, is_own: bool) -> nn.Module:
         """Fresh weights that depend on the seed alone, not on what ran before."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.seed)
             if module is None:
                 module = fresh_network(self.settings.network, self.info)
+            if is_own:
+                check_weights(module)
             if self.settings.regulariser.ibp_init:
                 ibp_init(module)
         return module

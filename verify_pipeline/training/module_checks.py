@@ -6,11 +6,13 @@ All of it is tried before training begins, so that nobody trains for hours what 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from verify_pipeline.errors import NetworkError, VerifyPipelineError
 from verify_pipeline.lirpa import AutoLirpaBounder
@@ -25,29 +27,77 @@ EXAMPLES = 2
 HALF_WIDTH = 1e-3
 """Of the boxes at which bounds are tried."""
 
+ROUNDING = 1e3
+"""By which an output may be outside of its bounds: in units of its type's precision (of float32 in
+float64), relative to the greatest one (at least 1)."""
 
-def check_module(module: nn.Module, shape: tuple[int, ...], classes: int, loss: Loss) -> None:
+
+def check_weights(module: nn.Module) -> None:
+    """Refuse a module whose weights cannot be drawn, trained and copied.
+
+    Raises:
+        NetworkError: it is compiled, has none to train, some without a shape, or some that torch
+            cannot copy.
+    """
+    name = type(module).__name__
+    if any(isinstance(each, torch.jit.ScriptModule) for each in module.modules()):
+        raise NetworkError(
+            f"network {name}",
+            expected="Python's layers",
+            got="TorchScript",
+            remedy="Give the module that it was compiled from.",
+        )
+    if not any(each.requires_grad for each in module.parameters()):
+        raise NetworkError(f"network {name}", expected="weights to train", got="none")
+    lazy = [k for k, v in module.named_parameters() if isinstance(v, UninitializedParameter)]
+    if lazy:
+        raise NetworkError(
+            f"network {name}",
+            expected="weights that have a shape",
+            got=f"none yet in {', '.join(lazy)}",
+            remedy="Pass one image through it first, or write layers with all of their sizes.",
+        )
+    try:
+        copy.deepcopy(module)
+    except Exception as error:  # whatever parts of a module do when they are copied
+        raise NetworkError(
+            f"network {name}",
+            expected="a module that copy.deepcopy copies",
+            got=" ".join(str(error).split()),
+        ) from error
+
+
+def check_module(
+    module: nn.Module,
+    shape: tuple[int, ...],
+    classes: int,
+    loss: Loss,
+    *,
+    is_watched: bool = False,
+) -> None:
     """Refuse a module that cannot be trained with a loss, or not be certified afterwards.
+
+    :func:`check_weights` has to have passed it.
 
     Args:
         module: of pixels ``N x *X`` in [0, 1] to logits ``N x K``; it stays as it is.
         shape: ``*X``.
         classes: K.
         loss: that it is to be trained with.
+        is_watched: whether bounds of held-out images are measured, whatever the loss.
 
     Raises:
-        NetworkError: it has no weights, another number of outputs, draws random numbers, or has a
-            layer that cannot be bounded or exported; layers are named as the module names them.
+        NetworkError: it has another number of outputs, draws random numbers, or has a layer that
+            cannot be bounded or exported; layers are named as the module names them.
     """
     name = type(module).__name__
-    if not any(each.requires_grad for each in module.parameters()):
-        raise NetworkError(f"network {name}", expected="weights to train", got="none")
     module = copy.deepcopy(module).cpu()
     inputs = _examples(module, shape)
     _check_statistics(module, name)
     _check_outputs(module, inputs, classes, name)
+    _check_passed_once(module, inputs, name)
     _check_repeatable(module, inputs, name)
-    if loss.needs_bounds:
+    if loss.needs_bounds or is_watched:
         _check_bounds(module, inputs, classes, loss, name)
     _check_certifiable(module, shape, name)
 
@@ -88,6 +138,22 @@ def _check_outputs(module: nn.Module, inputs: Tensor, classes: int, name: str) -
 
 
 @torch.no_grad()
+def _check_passed_once(module: nn.Module, inputs: Tensor, name: str) -> None:
+    """A layer of batch normalisation has one mean and variance, which bounds and attacks share."""
+    passes: Counter[str] = Counter()
+    with _watched(module, lambda key, *_: passes.update([key])):
+        module(inputs)
+    several = [key for key in batch_norms(module) if passes[key] > 1]
+    if several:
+        raise NetworkError(
+            f"network {name}",
+            expected="each batch normalisation to be passed once",
+            got=f"{passes[several[0]]} passes through {_named(several[:1], module)}",
+            remedy="Write a layer of its own for each place.",
+        )
+
+
+@torch.no_grad()
 def _check_repeatable(module: nn.Module, inputs: Tensor, name: str) -> None:
     """In train mode too: random numbers of a layer's own are in no checkpoint."""
     first, second = (_outputs_by_layer(copy.deepcopy(module).train(), inputs) for _ in range(2))
@@ -113,12 +179,14 @@ def _check_bounds(module: nn.Module, inputs: Tensor, classes: int, loss: Loss, n
         wrong = _unbounded(module, inputs, loss.needs_crown)
         got = _named(wrong, module) if wrong else "operations outside of its layers"
         told = error.got if isinstance(error, VerifyPipelineError) else str(error)
+        purpose, otherwise = loss.name, "train with a loss without bounds: adversarial, natural"
+        if not loss.needs_bounds:
+            purpose, otherwise = "held-out images", "set watch.every to 0"
         raise NetworkError(
             f"network {name}",
-            expected=f"layers that auto_LiRPA can bound, for {loss.name}",
+            expected=f"layers that auto_LiRPA can bound, for {purpose}",
             got=f"{got}: {told}" if told else got,
-            remedy="Replace them (docs/own-network.md lists what works), or train with a loss "
-            "without bounds: adversarial, natural.",
+            remedy=f"Replace them (docs/own-network.md lists what works), or {otherwise}.",
         ) from error
 
 
@@ -130,11 +198,19 @@ def _bound(module: nn.Module, inputs: Tensor, rows: Tensor, crown: bool) -> None
         bounder.train(training)
         if training and batch_norms(module):
             bounder.forward(inputs)  # bounds use its statistics
-        bounds = [bounder.ibp(box, rows)]
-        if crown:
-            bounds.append(bounder.crown_ibp(box, rows))
-        if not all(bool(torch.isfinite(each).all()) for each in bounds):
+        lower, upper = bounder.ibp_interval(box, rows)
+        lowers = [lower, bounder.crown_ibp(box, rows)] if crown else [lower]
+        if not all(bool(torch.isfinite(each).all()) for each in (*lowers, upper)):
             raise NetworkError("bounds", expected="finite numbers", got="bounds that are not")
+        with torch.no_grad():
+            margins = torch.einsum("nsk,nk->ns", rows, module(inputs))
+            outside = torch.stack([margins - upper, *(each - margins for each in lowers)]).max()
+        precision = max(torch.finfo(each).eps for each in (margins.dtype, torch.float32))
+        if float(outside) > ROUNDING * precision * max(1.0, float(margins.abs().max())):
+            mode = "train" if training else "eval"
+            raise NetworkError(
+                "bounds", expected="the outputs in them", got=f"other outputs in {mode} mode"
+            )
 
 
 def _unbounded(module: nn.Module, inputs: Tensor, crown: bool) -> list[str]:

@@ -88,13 +88,28 @@ def _content(path: Path) -> bytes:
 
 @contextmanager
 def _runnable(path: Path) -> Iterator[None]:
-    """The file's folder as the first place for imports, as for a script."""
-    folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)
+    """The file's folder as the first place for imports, as for a script.
+
+    Other files of the folder that it imports are imported anew for the next network, whose own
+    ones may be called alike.
+    """
+    folder, before = path.resolve().parent, set(sys.modules)
+    sys.path.insert(0, str(folder))
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        sys.path.remove(str(folder))
+        for name in sys.modules.keys() - before:
+            if _lies_in(folder, name):
+                del sys.modules[name]
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    """Whether an imported module is a file of the folder, or of a package in it."""
+    file, root = getattr(sys.modules[name], "__file__", None), name.partition(".")[0]
+    return file is not None and (
+        Path(file) == folder / f"{root}.py" or Path(file).is_relative_to(folder / root)
+    )
 
 
 def _imported(path: Path) -> ModuleType:

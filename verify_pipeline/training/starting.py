@@ -150,8 +150,7 @@ class StartFromParent:
         other_images = found.state.get("images") != identity.images
         if take == "training" and other_images:
             raise self._wrong("the training images of the parent", "others", "start.take")
-        same_set = found.settings["data"]["name"] == self._settings.data.name
-        if self._settings.data.validation and same_set and other_images:
+        if self._settings.data.validation and self._is_same_set(found, identity) and other_images:
             raise self._wrong(
                 "the parent's data.validation and seed, so that it has not learned held-out images",
                 f"{self._settings.data.validation} and seed {self._settings.seed}",
@@ -177,6 +176,16 @@ class StartFromParent:
                 f"{every} and {epochs} epochs",
                 "watch.every",
             )
+
+    def _is_same_set(self, found: Checkpoint, identity: Identity) -> bool:
+        """Whether the parent's data set is called alike; own ones may be called by their files."""
+        name = self._settings.data.name
+        if name is None:
+            name = identity.info["name"]
+        theirs = found.settings["data"]["name"]
+        if theirs is None:
+            theirs = (found.state.get("info") or {}).get("name")
+        return bool(name == theirs)
 
     def into(self, parts: Parts, identity: Identity) -> checkpoint.TrainingProgress:
         """Load it; returns where the new training stands.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,11 +94,12 @@ def _is_identity(info: DataSetInfo) -> bool:
 
 
 def restore(
-    folder: Path,
+    folder: Path | str,
     info: DataSetInfo | None = None,
     module: nn.Module | None = None,
     *,
     epoch: int | Literal["last", "best"] | None = None,
+    network_file: Path | None = None,
 ) -> Trained:
     """Load a finished training from its folder onto the CPU, without its validation images.
 
@@ -110,17 +111,19 @@ def restore(
             given to the training.
         epoch: whose network is loaded: one whose checkpoint is kept, of an unfinished training
             too; the ``last``, or the ``best`` so far; None: what ``keep.network`` says.
+        network_file: where the network's file is now, if it has moved; None: where it was.
 
     Raises:
         TrainingError: there is no training, it is not finished, it does not keep this epoch, or its
             checkpoint is damaged or of another network.
         ConfigError: the network's file is missing or makes no network.
     """
+    folder = Path(folder)
     current = _current(folder)
     last, epochs = current.progress, current.settings["optimiser"]["epochs"]
     if isinstance(epoch, int):
         found = current if epoch == last.epoch else kept_checkpoint(folder, epoch)[1]
-        return _trained(folder, found, info, module)
+        return _trained(folder, found, info, module, network_file)
     if not last.finished(epochs):
         raise TrainingError(
             f"training in {folder}",
@@ -130,7 +133,7 @@ def restore(
         )
     chosen = epoch or current.settings.get("keep", {}).get("network", "last")
     found = current if chosen == "last" else best_checkpoint(folder)[1]
-    return _trained(folder, found, info, module)
+    return _trained(folder, found, info, module, network_file)
 
 
 def restore_so_far(
@@ -157,7 +160,11 @@ def _current(folder: Path) -> Checkpoint:
 
 
 def _trained(
-    folder: Path, found: Checkpoint, info: DataSetInfo | None, module: nn.Module | None
+    folder: Path,
+    found: Checkpoint,
+    info: DataSetInfo | None,
+    module: nn.Module | None,
+    network_file: Path | None = None,
 ) -> Trained:
     try:
         settings = TypeAdapter(TrainSettings).validate_python(found.settings)
@@ -165,6 +172,8 @@ def _trained(
         raise TrainingError(
             f"checkpoint {folder}", expected="settings of this version", got=str(error)
         ) from None
+    if network_file is not None and settings.network.file is not None:
+        settings = replace(settings, network=replace(settings.network, file=str(network_file)))
     info = info or found.info or settings.data.information()
     if module is None:
         _check_file(found, settings.network, folder)

@@ -56,3 +56,5 @@ class WeightAverage:
         pairs = zip(self.module.parameters(), self._network.parameters(), strict=True)
         for average, weight in pairs:
             average.lerp_(weight, share)
+        for mine, buffer in zip(self.module.buffers(), self._network.buffers(), strict=True):
+            mine.copy_(buffer)  # batch normalisation gets statistics of its own after the epoch

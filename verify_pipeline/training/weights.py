@@ -37,3 +37,14 @@ def _differences(given: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> I
 
 def _size(x: Tensor) -> str:
     return " x ".join(map(str, x.shape)) or "one number"
+
+
+def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, contiguous, none in the memory of another one as tied weights are."""
+    found: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in tensors.items():
+        place = value.untyped_storage().data_ptr()
+        found[name] = value.clone() if place in places else value.contiguous()
+        places.add(place)
+    return found
