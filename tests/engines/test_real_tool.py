@@ -172,7 +172,7 @@ def test_it_decides_behind_a_preprocessing(tool: Tool, tmp_path: Path, last: boo
     path = tmp_path / "net.onnx"
     export_onnx(Last().eval(), path, (6, 6, 2) if last else (2, 6, 6), {})
     read = load_network(path)
-    question = api.ToolQuestion(preprocessing=api.Preprocessing((0.4, 0.5), (0.2, 0.3)))
+    question = api.Question(preprocessing=api.Preprocessing((0.4, 0.5), (0.2, 0.3)))
     x = torch.rand(3, 2, 6, 6, generator=torch.Generator().manual_seed(1))
     prepared, _ = prepare(read, question.preprocessing, (2, 6, 6))
     chosen = ImageSet("noise", "test", x, prepared.replay(x).argmax(1), 3)
