@@ -62,7 +62,7 @@ def found(request: pytest.FixtureRequest) -> tuple[Graph, Box, NodeBounds]:
 def test_signs_are_those_of_bounds_on_both_sides(found: tuple[Graph, Box, NodeBounds]) -> None:
     graph, box, bounds = found
     # with lines that are free, of whole networks, and functionals that stand at the neurons
-    linear, settled, open_ = linearise(graph, bounds), 0, 0
+    linear, settled, open_ = linearise(graph, box, bounds), 0, 0
     for place, node in enumerate(graph.nodes):
         if not isinstance(graph.nodes[place - 1].op, (Conv2d, Linear)) or place < 4:
             continue

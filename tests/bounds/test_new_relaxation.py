@@ -28,8 +28,9 @@ from verify_pipeline.bounds import (
     optimise,
     optimise_intermediate,
 )
-from verify_pipeline.bounds.interval.ibp import Interval, enclose
-from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner
+from verify_pipeline.bounds.floating_point import Interval, gamma
+from verify_pipeline.bounds.interval.ibp import enclose
+from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner, of_sums
 from verify_pipeline.bounds.relaxations.relaxed_graph import reads, relax
 from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.branching.limits.time_limits import Deadlines
@@ -81,6 +82,10 @@ class AbsoluteLines(Relaxation):
         positive, negative = coefficients.clamp(min=0), coefficients.clamp(max=0)
         pulled = positive * self.below.unsqueeze(1) + negative * self.up.unsqueeze(1)
         return (pulled,), inner(negative, self.offset)
+
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Of the sum of constants, and of the chord, whose slope is at most 1 in size."""
+        return of_sums(self.offset) + gamma(16, self.offset.dtype) * inputs[0]
 
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]

@@ -20,6 +20,7 @@ from torch import Tensor
 from verify_pipeline.certify.contract import Certifiable, Replay
 from verify_pipeline.certify.records import exactly
 from verify_pipeline.errors import ConfigError, DataError
+from verify_pipeline.network.affine_error import Norms, of_roundings
 from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.network.ops import Input, Op, Reshape, Scale, Transpose, size
 from verify_pipeline.onnx.front import Front
@@ -102,7 +103,9 @@ class Preprocessing:
                 got=f"{count} numbers",
             )
         mean, std = (numbers.double() for numbers in self._constants(len(shape)))
-        return Scale(1 / std, -mean / std)
+        inverse, shift = 1 / std, -mean / std
+        error = of_roundings(1, Norms(float(inverse.abs().max()), float(shift.abs().max())))
+        return Scale(inverse, shift, error)
 
     def front(self, shape: tuple[int, ...], layout: Layout) -> Front:
         """The same for a file, of pixels of that shape ``*X``."""

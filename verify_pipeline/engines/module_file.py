@@ -93,12 +93,12 @@ def _expression(node: Node, place: int, weights: dict[str, Tensor]) -> str | Non
         return f"self.{name}{place}"
 
     match node.op:
-        case ops.Linear(weight, bias):
+        case ops.Linear(weight=weight, bias=bias):
             return f"F.linear({x}, {kept('w', weight)}, {kept('b', bias)})"
-        case ops.Conv2d(weight, bias, stride, padding, dilation, groups):
+        case ops.Conv2d(weight, bias, stride, padding, dilation, groups, _):
             settings = f"{stride}, {padding}, {dilation}, {groups}"
             return f"F.conv2d({x}, {kept('w', weight)}, {kept('b', bias)}, {settings})"
-        case ops.Scale(scale, shift):
+        case ops.Scale(scale=scale, shift=shift):
             factor, summand = (_with_batch_axis(value, node) for value in (scale, shift))
             return f"{x} * {kept('w', factor)} + {kept('b', summand)}"
         case ops.Gather(axis, indices):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from verify_pipeline.errors import NetworkError
-from verify_pipeline.network.ops import Input, Op
+from verify_pipeline.network.affine_error import Norms
+from verify_pipeline.network.norms import norms
+from verify_pipeline.network.ops import Input, LinearOp, Op
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +107,15 @@ class Graph:
                 Node(node.name, node.op.to(target), node.inputs, node.shape) for node in self.nodes
             )
         )
+
+    @cached_property
+    def norms(self) -> dict[int, Norms]:
+        """Index of a node with one affine operation -> its gain and constant."""
+        return {
+            place: norms(node.op, self.nodes[node.inputs[0]].shape)
+            for place, node in enumerate(self.nodes)
+            if isinstance(node.op, LinearOp)
+        }
 
     @property
     def dtype(self) -> torch.dtype:

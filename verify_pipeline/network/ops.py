@@ -27,6 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from verify_pipeline.network.affine_error import EXACT, AffineError
+
 
 @dataclass(frozen=True, eq=False)
 class Op(ABC):
@@ -79,6 +81,7 @@ class Linear(LinearOp):
 
     weight: Tensor
     bias: Tensor | None = None
+    error: AffineError = EXACT
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return F.linear(inputs[0], self.weight, self.bias)
@@ -105,6 +108,7 @@ class Conv2d(LinearOp):
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    error: AffineError = EXACT
 
     def _conv(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
@@ -130,6 +134,7 @@ class Scale(LinearOp):
 
     scale: Tensor
     shift: Tensor
+    error: AffineError = EXACT
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0] * self.scale + self.shift

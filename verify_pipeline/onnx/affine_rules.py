@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
+from verify_pipeline.network.affine_error import EXACT, AffineError, of_product
+from verify_pipeline.network.norms import fans, norms
 from verify_pipeline.network.ops import Conv2d, Linear, Op, Reshape, Scale, Transpose, size
 from verify_pipeline.onnx.rewriting import Rewriter
 
@@ -25,7 +28,10 @@ def merge_scales(graph: Rewriter, place: int) -> bool:
         return False
     if not graph.only_user(inputs[0], place) or not _are_moderate(before.scale, op.scale):
         return False
-    merged = Scale(before.scale * op.scale, before.shift * op.scale + op.shift)
+    scale, shift = before.scale * op.scale, before.shift * op.scale + op.shift
+    factors = [before.scale, op.scale, before.shift]
+    exact = _is_exact(factors, (before.shift * op.scale, op.shift))
+    merged = Scale(scale, shift, _error_of(graph, place, exact))
     return graph.replace(place, merged, *graph.inputs(inputs[0]))
 
 
@@ -43,7 +49,7 @@ def scale_behind_movement(graph: Rewriter, place: int) -> bool:
         return False
     scale, shift = (_moved(c, move, shape) for c in (op.scale, op.shift))
     graph.replace(inputs[0], move, source, shape=graph.shape(place))
-    return graph.replace(place, Scale(scale, shift), inputs[0])
+    return graph.replace(place, Scale(scale, shift, op.error), inputs[0])
 
 
 def _moved(constant: Tensor, move: Op, shape: tuple[int, ...]) -> Tensor:
@@ -66,12 +72,15 @@ def scale_into_producer(graph: Rewriter, place: int) -> bool:
     scale, shift = (_along(c, axis, outputs) for c in (op.scale, op.shift))
     if scale is None or shift is None or not _are_moderate(scale, layer.weight):
         return False
-    bias = shift if layer.bias is None else layer.bias * scale + shift
-    return graph.replace(
-        place,
-        replace(layer, weight=_rows(layer.weight, scale), bias=bias),
-        *graph.inputs(inputs[0]),
+    before = torch.zeros_like(shift) if layer.bias is None else layer.bias
+    exact = _is_exact([layer.weight, scale, before], (before * scale, shift))
+    merged = replace(
+        layer,
+        weight=_rows(layer.weight, scale),
+        bias=before * scale + shift,
+        error=_error_of(graph, place, exact),
     )
+    return graph.replace(place, merged, *graph.inputs(inputs[0]))
 
 
 def scale_into_consumer(graph: Rewriter, place: int) -> bool:
@@ -91,25 +100,27 @@ def scale_into_consumer(graph: Rewriter, place: int) -> bool:
     scale, shift = (_along(c, axis, channels) for c in (op.scale, op.shift))
     if scale is None or shift is None or not _are_moderate(scale, layer.weight):
         return False
-    if isinstance(layer, Linear):
-        return graph.replace(place, _linear_of_scaled(layer, scale, shift), source)
-    if any(layer.padding) and bool((shift != 0).any()):
+    if isinstance(layer, Conv2d) and any(layer.padding) and bool((shift != 0).any()):
         return False
-    return graph.replace(place, _conv_of_scaled(layer, scale, shift), source)
+    exact = _is_exact([layer.weight, scale], (shift, -shift)) and not bool(shift.any())
+    error = _error_of(graph, place, exact)
+    if isinstance(layer, Linear):
+        return graph.replace(place, _linear_of_scaled(layer, scale, shift, error), source)
+    return graph.replace(place, _conv_of_scaled(layer, scale, shift, error), source)
 
 
-def _linear_of_scaled(layer: Linear, scale: Tensor, shift: Tensor) -> Linear:
-    return Linear(layer.weight * scale, _plus(layer.bias, layer.weight @ shift))
+def _linear_of_scaled(layer: Linear, scale: Tensor, shift: Tensor, error: AffineError) -> Linear:
+    return Linear(layer.weight * scale, _plus(layer.bias, layer.weight @ shift), error)
 
 
-def _conv_of_scaled(layer: Conv2d, scale: Tensor, shift: Tensor) -> Conv2d:
+def _conv_of_scaled(layer: Conv2d, scale: Tensor, shift: Tensor, error: AffineError) -> Conv2d:
     """The convolution of ``x * scale + shift`` as one of x; scale and shift have C elements."""
     groups, inputs = layer.groups, layer.weight.shape[1]
     of_group = layer.weight.unflatten(0, (groups, -1))
     scales, shifts = (c.reshape(groups, 1, inputs, 1, 1) for c in (scale, shift))
     constant = (of_group * shifts).sum(dim=(2, 3, 4)).flatten()
     weight = (of_group * scales).flatten(0, 1)
-    return replace(layer, weight=weight, bias=_plus(layer.bias, constant))
+    return replace(layer, weight=weight, bias=_plus(layer.bias, constant), error=error)
 
 
 def transpose_into_linear(graph: Rewriter, place: int) -> bool:
@@ -128,7 +139,7 @@ def transpose_into_linear(graph: Rewriter, place: int) -> bool:
     columns = layer.weight.unflatten(1, graph.shape(turned))
     weight = columns.permute(0, *(axis + 1 for axis in back)).flatten(1)
     graph.replace(flat, Reshape((size(graph.shape(source)),)), source)
-    return graph.replace(place, Linear(weight, layer.bias), flat)
+    return graph.replace(place, Linear(weight, layer.bias, layer.error), flat)
 
 
 def merge_linears(graph: Rewriter, place: int) -> bool:
@@ -146,8 +157,44 @@ def merge_linears(graph: Rewriter, place: int) -> bool:
     constant = None if before.bias is None else layer.weight @ before.bias
     bias = layer.bias if constant is None else _plus(layer.bias, constant)
     return graph.replace(
-        place, Linear(layer.weight @ before.weight, bias), *graph.inputs(inputs[0])
+        place,
+        Linear(layer.weight @ before.weight, bias, _error_of(graph, place)),
+        *graph.inputs(inputs[0]),
     )
+
+
+def _error_of(graph: Rewriter, place: int, exact: bool = False) -> AffineError:
+    """The error of the product of the operation at ``place`` and the one before it.
+
+    Args:
+        graph: both operations as they are before they are merged.
+        place: of the outer one.
+        exact: whether the product itself is not rounded.
+    """
+    outer, (inner_place, *_) = graph.op(place), graph.inputs(place)
+    inner, (source, *_) = graph.op(inner_place), graph.inputs(inner_place)
+    assert isinstance(outer, (Linear, Conv2d, Scale))
+    assert isinstance(inner, (Linear, Conv2d, Scale))
+    if exact and not outer.error and not inner.error:
+        return EXACT
+    between = graph.shape(inner_place)
+    terms = fans(outer, between, graph.shape(place)).inward
+    sizes = norms(outer, between), norms(inner, graph.shape(source))
+    return of_product(sizes[0], outer.error, sizes[1], inner.error, terms)
+
+
+def _is_exact(factors: list[Tensor], summands: tuple[Tensor, Tensor]) -> bool:
+    """Whether products of the factors and the sum of both summands are not rounded in float64.
+
+    A product of two numbers of float32 has at most 48 digits, of which float64 keeps 53. What a sum
+    loses is computed as by Knuth (1969, The Art of Computer Programming 2, section 4.2.2).
+    """
+    if not all(torch.equal(factor.to(torch.float32).to(factor), factor) for factor in factors):
+        return False
+    a, b = summands
+    total = a + b
+    of_b = total - a
+    return bool(((a - (total - of_b)) + (b - of_b) == 0).all())
 
 
 def _plus(bias: Tensor | None, constant: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import math
 
 import torch
 
+from verify_pipeline.network.affine_error import Norms, of_roundings
 from verify_pipeline.network.ops import Elementwise, Linear, Mean, Mul, Scale, Sub
 from verify_pipeline.onnx.rewriting import Rewriter
 
@@ -47,8 +48,10 @@ def _write_gelu(graph: Rewriter, place: int, outer: int, source: int, factor: fl
 
 
 def _times(factor: float) -> Scale:
+    """The product with a factor that was rounded some times, or is 1 up to 1e-15."""
     constant = torch.tensor(factor, dtype=torch.float64)
-    return Scale(constant, torch.zeros_like(constant))
+    error = of_roundings(16, Norms(abs(factor), 0.0))
+    return Scale(constant, torch.zeros_like(constant), error)
 
 
 def _multiple(graph: Rewriter, place: int) -> tuple[int, float]:
@@ -114,4 +117,5 @@ def centring(graph: Rewriter, place: int) -> bool:
         return False
     width = shape[-1]
     eye = torch.eye(width, dtype=torch.float64)
-    return graph.replace(place, Linear(eye - 1 / width), source)
+    rounded = of_roundings(2, Norms(2.0, 0.0))  # each row of eye - 1 / width sums up to less than 2
+    return graph.replace(place, Linear(eye - 1 / width, error=rounded), source)

@@ -31,7 +31,7 @@ def drop_identity(graph: Rewriter, place: int) -> bool:
 def _is_identity(op: Op, shape: tuple[int, ...]) -> bool:
     """Whether ``op`` gives its input, knowing that the shape stays the same."""
     if isinstance(op, Scale):
-        return bool((op.scale == 1).all() and (op.shift == 0).all())
+        return not op.error and bool((op.scale == 1).all() and (op.shift == 0).all())
     if isinstance(op, Transpose):
         return op.axes == tuple(range(len(op.axes)))
     if isinstance(op, Gather):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.errors import NetworkError
+from verify_pipeline.network.affine_error import EXACT, AffineError
 from verify_pipeline.network.graph import Graph, GraphBuilder
 from verify_pipeline.network.limits import AtLeast
 from verify_pipeline.network.ops import Constant, Input, Op, Reshape, Scale, Transpose
@@ -187,18 +188,31 @@ class Trace:
             for x in values
         ]
 
-    def affine(self, x: Activation, scale: Array | float, shift: Array | float) -> Activation:
-        """``x * scale + shift`` with constants that broadcast as ONNX says."""
+    def affine(
+        self,
+        x: Activation,
+        scale: Array | float,
+        shift: Array | float,
+        error: AffineError = EXACT,
+    ) -> Activation:
+        """``x * scale + shift`` with constants that broadcast as ONNX says.
+
+        Args:
+            x: what is scaled.
+            scale: the factor.
+            shift: the summand.
+            error: how far they may be from the file's, if they were computed from its constants.
+        """
         factor, offset = np.asarray(scale), np.asarray(shift)
         rank = max(factor.ndim, offset.ndim)
         first_axis_stays = all(c.ndim < x.rank or c.shape[0] == 1 for c in (factor, offset))
         if not x.batched or rank > x.rank or not first_axis_stays:
             shape = (1,) * (rank - x.rank) + x.shape
             return self.emit(
-                Scale(tensor(factor), tensor(offset)), self._view(x, shape, batched=False)
+                Scale(tensor(factor), tensor(offset), error), self._view(x, shape, batched=False)
             )
         factor, offset = (c[0] if c.ndim == x.rank else c for c in (factor, offset))
-        return self.emit(Scale(tensor(factor), tensor(offset)), x)
+        return self.emit(Scale(tensor(factor), tensor(offset), error), x)
 
     def at_least(self, x: Activation, limit: Array) -> Activation:
         """``max(x, limit)`` with a constant that broadcasts as ONNX says."""

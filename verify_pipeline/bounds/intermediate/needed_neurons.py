@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 from torch import Tensor
 
-from verify_pipeline.bounds.interval.ibp import Interval, enclose
+from verify_pipeline.bounds.floating_point import Interval
+from verify_pipeline.bounds.interval.ibp import enclose
 from verify_pipeline.bounds.relaxations.relaxed_graph import (
     is_affine,
 )

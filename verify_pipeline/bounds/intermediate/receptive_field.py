@@ -22,6 +22,7 @@ from verify_pipeline.bounds.linear.backward import Functional, of_neurons
 from verify_pipeline.bounds.relaxations.base import Relaxation
 from verify_pipeline.bounds.relaxations.relaxed_graph import LinearGraph, is_affine
 from verify_pipeline.bounds.relaxations.relu import Lines
+from verify_pipeline.bounds.relaxations.rounding import Rounding
 from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.network.limits import AtLeast, Maximum, Single
 from verify_pipeline.network.ops import (
@@ -64,6 +65,7 @@ class ReceptiveField:
         relaxed: index of a nonlinear node in ``graph`` -> its index in the whole network.
         insides: index in ``graph`` of a node that sets the outside of a plane to zero -> height and
             width of the plane.
+        origins: index in ``graph`` -> index in the whole network of the node that it stands for.
     """
 
     graph: Graph
@@ -71,6 +73,7 @@ class ReceptiveField:
     views: dict[int, Windows]
     relaxed: dict[int, int]
     insides: dict[int, Pair]
+    origins: dict[int, int]
 
     def of_neurons(
         self, linear: LinearGraph, box: Box, instance: Tensor, neurons: Tensor, sides: Tensor
@@ -107,7 +110,19 @@ class ReceptiveField:
         boxes = Box(cut(0, box.lower[some]), cut(0, box.upper[some]))
         last = len(self.graph.nodes) - 1
         functional = of_neurons(self.graph, last, channel.unsqueeze(1).expand_as(sides), sides)
-        return LinearGraph(self.graph, relaxations), boxes, functional
+        rounding = self._rounding(linear.rounding, instance)
+        return LinearGraph(self.graph, relaxations, rounding), boxes, functional
+
+    def _rounding(self, rounding: Rounding, instance: Tensor) -> Rounding:
+        """Sizes and terms of the small network: windows have no more terms and no larger values.
+
+        Nodes that only cut windows or set values to zero do not round.
+        """
+
+        def of_origins(numbers: dict[int, Tensor]) -> dict[int, Tensor]:
+            return {at: numbers[i][instance] for at, i in self.origins.items() if i in numbers}
+
+        return Rounding(of_origins(rounding.sizes), of_origins(rounding.terms))
 
 
 def receptive_field(graph: Graph, place: int) -> ReceptiveField | None:
@@ -279,4 +294,7 @@ def _cut_out(graph: Graph, place: int, views: dict[int, Windows]) -> ReceptiveFi
             relaxed[new_place[old]] = old
     assert isinstance(cutter.nodes[0].op, Input)
     local = Graph(tuple(cutter.nodes))
-    return ReceptiveField(local, (channels, height, width), cutter.views, relaxed, cutter.insides)
+    origins = {new: old for old, new in new_place.items()}
+    return ReceptiveField(
+        local, (channels, height, width), cutter.views, relaxed, cutter.insides, origins
+    )

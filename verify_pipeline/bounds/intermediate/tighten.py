@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from verify_pipeline.bounds.floating_point import Interval
 from verify_pipeline.bounds.intermediate.needed_neurons import (
     are_loose,
     nearly_linear_products,
     needed_neurons,
 )
 from verify_pipeline.bounds.intermediate.neuron_batches import BoundingMethod, neuron_batches
-from verify_pipeline.bounds.interval.ibp import Interval, node_interval
+from verify_pipeline.bounds.interval.ibp import node_interval
 from verify_pipeline.bounds.linear.backward import Functional, lower_bounds
 from verify_pipeline.bounds.memory import functionals_that_fit, within_memory
 from verify_pipeline.bounds.precision import full_precision
@@ -29,6 +30,7 @@ from verify_pipeline.bounds.relaxations.relaxed_graph import (
     relax_node,
 )
 from verify_pipeline.bounds.relaxations.relu import Lines, without_choice
+from verify_pipeline.bounds.relaxations.rounding import Rounder
 from verify_pipeline.bounds.types import MemoryBudget, NodeBounds, Splits, always
 from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph
@@ -56,7 +58,7 @@ class _Crown:
     dtype: torch.dtype
 
     def through(self, linear: LinearGraph) -> LinearGraph:
-        return LinearGraph(linear.graph, without_choice(linear.relaxations))
+        return replace(linear, relaxations=without_choice(linear.relaxations))
 
     def solve(self, linear: LinearGraph, box: Box, functional: Functional) -> Tensor:
         return lower_bounds(linear, box, functional).lower
@@ -134,18 +136,21 @@ def crown_activations(
     def run(allowed: MemoryBudget) -> RelaxedBounds:
         method = _Crown(allowed, box.lower.dtype)
         lower, upper, relaxations = dict(start.lower), dict(start.upper), dict(start.relaxations)
+        rounder = Rounder(graph, box)
         for place, node in enumerate(graph.nodes):
             if is_affine(node.op) or place in relaxations:
+                rounder.add(place, NodeBounds(lower, upper), relaxations.get(place))
                 continue
             if place in asked:
                 source = node.inputs[0]
                 interval = lower[source], upper[source]
                 mask = asked[place] & are_loose(True, interval)
-                linear = LinearGraph(graph, relaxations)
+                linear = LinearGraph(graph, relaxations, rounder.rounding())
                 lower[source], upper[source] = _solve_neurons(
                     linear, box, source, interval, mask, method, has_time
                 )
             relaxations[place] = relax_node(graph, place, NodeBounds(lower, upper))
+            rounder.add(place, NodeBounds(lower, upper), relaxations[place])
         return RelaxedBounds(lower, upper, start.relaxations)
 
     return within_memory(run, budget)
@@ -184,6 +189,7 @@ def tighten(
     asked = needed_neurons(graph, nearly_linear_products(graph, start))
     lower, upper = {0: box.lower}, {0: box.upper}
     relaxations: dict[int, Relaxation] = {}
+    rounder = Rounder(graph, box)
     for place, node in enumerate(graph.nodes[1:], 1):
         interval = node_interval(graph, place, lambda i: (lower[i], upper[i]))
         if place in start.lower:
@@ -194,6 +200,7 @@ def tighten(
             if place in splits and isinstance(relaxation, Lines):
                 relaxation = replace(relaxation, sides=splits[place].to(box.lower.dtype))
             relaxations[place] = relaxation
+        rounder.add(place, NodeBounds(lower, upper), relaxations.get(place))
         if place in asked and place > behind and has_time():
             mask = are_loose(asked[place], interval)
             if isinstance(node.op, (Softmax, SoftmaxOfDifferences)):
@@ -201,7 +208,7 @@ def tighten(
             if wanted is not None and int(mask.sum()) > _WORTH_ASKING * len(box):
                 so_far = _with_intervals(graph, NodeBounds(lower, upper), start)
                 mask = mask & wanted(so_far).view(-1, *(1,) * len(node.shape))
-            linear = LinearGraph(graph, relaxations)
+            linear = LinearGraph(graph, relaxations, rounder.rounding())
             lower[place], upper[place] = _solve_neurons(
                 linear, box, place, interval, mask, method, has_time
             )

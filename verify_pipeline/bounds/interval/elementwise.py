@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from verify_pipeline.bounds.floating_point import greatest, rounded_function
 from verify_pipeline.network.ops import FUNCTIONS
 
 Range = tuple[Tensor, Tensor]
@@ -22,6 +23,27 @@ _LEAST = {
     "hardswish": (-1.5, -0.375),
 }
 
+# The input times a factor that rounding changes by up to a few units of 2^-53, also where it is
+# almost 0.
+_GATED = frozenset({"gelu", "gelu_tanh", "silu", "mish", "hardswish"})
+
+# What the error of other functions is relative to where they cross 0.
+_SCALES = {"sin": 1.0, "cos": 1.0}
+
+# Limits that no value exceeds, in real arithmetic.
+_LIMITS = {
+    "sigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "erf": (-1.0, 1.0),
+    "sin": (-1.0, 1.0),
+    "cos": (-1.0, 1.0),
+    "exp": (0.0, math.inf),
+    "sqrt": (0.0, math.inf),
+    "square": (0.0, math.inf),
+    "softplus": (0.0, math.inf),
+    "elu": (-1.0, math.inf),
+}
+
 # Numbers closer to 0 than this may be rounded to 0 in float32.
 _LEAST_NORMAL = torch.finfo(torch.float32).tiny
 
@@ -32,10 +54,14 @@ _PERIODIC_LIMIT = 1e4
 def elementwise_range(function: str, lower: Tensor, upper: Tensor) -> Range:
     """Bounds over [lower, upper] of the named function (see ``network.ops.FUNCTIONS``).
 
-    The bounds are exact up to the rounding of the function itself. They are NaN or infinite where
-    the function is not defined on the whole interval.
+    The bounds allow for the rounding of the function in float64. They are NaN or infinite where the
+    function is not defined on the whole interval.
     """
-    return _RANGES.get(function, _increasing)(function, lower, upper)
+    low, high = _RANGES.get(function, _increasing)(function, lower, upper)
+    scale = greatest((lower, upper)) if function in _GATED else _SCALES.get(function, 0.0)
+    low, high = rounded_function((low, high), scale)
+    least, most = _LIMITS.get(function, (-math.inf, math.inf))
+    return low.clamp(min=least), high.clamp(max=most)
 
 
 def _increasing(function: str, lower: Tensor, upper: Tensor) -> Range:

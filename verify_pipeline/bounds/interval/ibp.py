@@ -12,8 +12,28 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
+from verify_pipeline.bounds.floating_point import (
+    FUNCTION_ROUNDINGS,
+    Interval,
+    gamma,
+    greatest,
+    rounded,
+    rounded_function,
+    size,
+    widened,
+)
+from verify_pipeline.bounds.interval.affine import (
+    MODERATE,
+    by_centre,
+    largest,
+    scaled,
+    summed,
+    unless_it_overflows,
+    weighted,
+)
 from verify_pipeline.bounds.interval.elementwise import elementwise_range
-from verify_pipeline.bounds.types import LARGEST, NodeBounds, sound_lower, sound_upper
+from verify_pipeline.bounds.types import NodeBounds, sound_lower, sound_upper
+from verify_pipeline.network.affine_error import EXACT
 from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.limits import AtLeast, Maximum, Single
@@ -48,9 +68,6 @@ from verify_pipeline.network.ops import (
 )
 from verify_pipeline.problem import Box, Specification
 from verify_pipeline.weighted_means import mean_interval
-
-Interval = tuple[Tensor, Tensor]
-"""Lower and upper bounds of a value, ``N x *V`` each."""
 
 
 def interval_bounds(graph: Graph, box: Box) -> NodeBounds:
@@ -100,10 +117,20 @@ def _as_mean(
     if pair is None:
         return bounds
     weights, values = (known(i) for i in pair)
-    if not _largest(*values) <= MODERATE:  # differences from the price would round too much
+    if not largest(*values) <= MODERATE:  # differences from the price would round too much
         return bounds
-    lower, upper = mean_interval(weights, values)
+    lower, upper = widened(mean_interval(weights, values), _rounding_of_mean(weights, values))
     return torch.maximum(bounds[0], lower), torch.minimum(bounds[1], upper)
+
+
+def _rounding_of_mean(weights: Interval, values: Interval) -> Tensor:
+    """What rounding changes in ``mean_interval`` at most, ``N x … x T x D`` or broadcastable.
+
+    It sums J products of weights with differences of at most twice the greatest value.
+    """
+    share = gamma(weights[0].shape[-1] + 16, values[0].dtype)
+    most = greatest(values).amax((-2, -1), keepdim=True)
+    return 4 * share * most * (1 + weights[1].sum(-1, keepdim=True))
 
 
 def interval_margins(graph: Graph, box: Box, spec: Specification) -> Tensor:
@@ -115,14 +142,43 @@ def interval_margins(graph: Graph, box: Box, spec: Specification) -> Tensor:
     bounds = interval_bounds(graph, box)
     rows, offsets, place = spec.rows, spec.offsets, len(graph.nodes) - 1
     last = graph.nodes[place].op
-    if isinstance(last, Linear) and len(graph.nodes[place].shape) == 1:
+    merged = isinstance(last, Linear) and len(graph.nodes[place].shape) == 1
+    source = graph.nodes[place].inputs[0] if merged else place
+    sizes = size((bounds.lower[source], bounds.upper[source]))
+    lost = _rounding_of_margins(last if isinstance(last, Linear) and merged else None, spec, sizes)
+    if isinstance(last, Linear) and merged:
         if last.bias is not None:
             offsets = offsets + rows @ last.bias
-        rows, place = rows @ last.weight, graph.nodes[place].inputs[0]
-    lower, upper = bounds.lower[place].unsqueeze(2), bounds.upper[place].unsqueeze(2)
+        rows = rows @ last.weight
+    lower, upper = bounds.lower[source].unsqueeze(2), bounds.upper[source].unsqueeze(2)
     # computed from the ends, because centre and radius lose the small end of a wide interval
     margins = rows.clamp(min=0) @ lower + rows.clamp(max=0) @ upper
-    return sound_lower(margins.squeeze(2) + offsets)
+    return sound_lower(margins.squeeze(2) + offsets - lost)
+
+
+def _rounding_of_margins(last: Linear | None, spec: Specification, sizes: Tensor) -> Tensor:
+    """What rounding changes in ``interval_margins`` at most, ``N x S``.
+
+    Args:
+        last: the layer that is merged with the rows; None: there is none.
+        spec: ``N`` specifications.
+        sizes: greatest absolute values of what the merged rows are applied to, ``N x I``.
+    """
+    rows = spec.rows.abs()
+    terms, error = sizes.shape[1] + rows.shape[2], EXACT
+    if last is not None:
+        error = last.error
+        most = error.gain * sizes.amax(1, keepdim=True) + error.constant
+        sizes = replace(last, weight=last.weight.abs(), bias=_absolute(last.bias))(sizes)
+    else:
+        most = sizes.new_zeros(len(sizes), 1)
+    share = gamma(terms + 16, sizes.dtype)
+    lost = (rows @ sizes.unsqueeze(2)).squeeze(2) + spec.offsets.abs()
+    return (share * lost + most * rows.sum(2)) * (1 + 2.0**-20)
+
+
+def _absolute(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.abs()
 
 
 @singledispatch
@@ -135,78 +191,35 @@ def enclose(op: Op, *inputs: Interval) -> Interval:
     raise NotImplementedError(f"no interval bounds for {type(op).__name__}")
 
 
-MODERATE = 2.0**20
-"""Intervals are handled by centre and radius if values and weights are at most this large.
-
-Rounding errors of centre and radius are relative to the larger end of an interval. They would
-destroy the smaller end of a very wide interval.
-"""
-
-
-def _largest(*values: Tensor) -> float:
-    """The greatest absolute value; NaN if any value is NaN."""
-    return max((float(v.detach().abs().amax()) for v in values if v.numel()), default=0.0)
-
-
 @enclose.register
 def _(op: LinearOp, *inputs: Interval) -> Interval:
-    lower, upper = inputs[0]
-    center, radius = op((lower + upper) / 2), op.linear_abs((upper - lower) / 2)
-    return center - radius, center + radius
+    return by_centre(op, inputs[0])
 
 
 @enclose.register(Linear)
 @enclose.register(Conv2d)
 def _weighted(op: Linear | Conv2d, *inputs: Interval) -> Interval:
-    lower, upper = inputs[0]
-    if _largest(lower, upper) <= MODERATE and _largest(op.weight) <= MODERATE:
-        center, radius = op((lower + upper) / 2), op.linear_abs((upper - lower) / 2)
-        return center - radius, center + radius
-    positive = replace(op, weight=op.weight.clamp(min=0))
-    negative = replace(op, weight=op.weight.clamp(max=0), bias=None)
-    bounds = positive(lower) + negative(upper), positive(upper) + negative(lower)
-    bias = None if op.bias is None else op.bias.abs()
-    absolute = replace(op, weight=op.weight.abs(), bias=bias)
-    return _unless_it_overflows(bounds, absolute(torch.maximum(lower.abs(), upper.abs())))
-
-
-def _unless_it_overflows(bounds: Interval, terms: Tensor) -> Interval:
-    """Make bounds of sums infinite where a partial sum may overflow float32, in any order.
-
-    Args:
-        bounds: bounds of the sums, ``N x *V``.
-        terms: sums of the absolute values of the terms, ``N x *V``.
-    """
-    # written without ">", so that NaN counts as an overflow
-    overflows = ~(terms <= LARGEST)
-    return (
-        bounds[0].masked_fill(overflows, -torch.inf),
-        bounds[1].masked_fill(overflows, torch.inf),
-    )
+    return weighted(op, inputs[0])
 
 
 @enclose.register
 def _(op: Scale, *inputs: Interval) -> Interval:
-    """Computed from the ends.
+    return scaled(op, inputs[0])
 
-    If bounds are large, centre and radius would lose the small ε of a normalisation.
-    """
-    lower, upper = inputs[0]
-    positive, negative = op.scale.clamp(min=0), op.scale.clamp(max=0)
-    return (
-        lower * positive + upper * negative + op.shift,
-        upper * positive + lower * negative + op.shift,
-    )
+
+@enclose.register(AvgPool2d)
+@enclose.register(Mean)
+@enclose.register(Sum)
+def _summing(op: AvgPool2d | Mean | Sum, *inputs: Interval) -> Interval:
+    return summed(op, inputs[0])
 
 
 @enclose.register(Relu)
-@enclose.register(LeakyRelu)
 @enclose.register(MaxPool2d)
 @enclose.register(AtLeast)
 @enclose.register(Maximum)
 @enclose.register(Single)
 @enclose.register(Concat)
-@enclose.register(Add)
 @enclose.register(Constant)
 @enclose.register(Reshape)
 @enclose.register(Transpose)
@@ -214,27 +227,21 @@ def _(op: Scale, *inputs: Interval) -> Interval:
 @enclose.register(Slice)
 @enclose.register(Gather)
 def _increasing(op: Op, *inputs: Interval) -> Interval:
-    """Bounds of an operation that is non-decreasing in each of its inputs."""
+    """Bounds of an operation that is non-decreasing in each of its inputs, and not rounded."""
     return op(*(lower for lower, _ in inputs)), op(*(upper for _, upper in inputs))
 
 
-@enclose.register(AvgPool2d)
-@enclose.register(Mean)
-@enclose.register(Sum)
-def _summing(op: AvgPool2d | Mean | Sum, *inputs: Interval) -> Interval:
-    """Bounds of an operation that sums elements of its input and may divide the sum."""
-    lower, upper = inputs[0]
-    bounds = op(lower), op(upper)
-    if _largest(lower, upper) <= MODERATE:
-        return bounds
-    terms = op(torch.maximum(lower.abs(), upper.abs()))
-    return _unless_it_overflows(bounds, terms * (lower[0].numel() if len(lower) else 1))
+@enclose.register(LeakyRelu)
+@enclose.register(Add)
+def _rounded_once(op: LeakyRelu | Add, *inputs: Interval) -> Interval:
+    """Bounds of a non-decreasing operation that rounds its result."""
+    return rounded(_increasing(op, *inputs), 1)
 
 
 @enclose.register
 def _(op: Sub, *inputs: Interval) -> Interval:
     (lower, upper), (less_lower, less_upper) = inputs
-    return lower - less_upper, upper - less_lower
+    return rounded((lower - less_upper, upper - less_lower), 1)
 
 
 @enclose.register
@@ -253,7 +260,8 @@ def _product(left: Interval, right: Interval) -> Interval:
     # minimum and maximum propagate NaN (0 times infinity), which later counts as unbounded
     lower = torch.minimum(torch.minimum(first, second), torch.minimum(third, fourth))
     upper = torch.maximum(torch.maximum(first, second), torch.maximum(third, fourth))
-    return lower, upper
+    share = gamma(4, lower.dtype)
+    return widened((lower, upper), share * size(left) * size(right)) if share else (lower, upper)
 
 
 @enclose.register
@@ -267,14 +275,16 @@ def _(op: MatMul, *inputs: Interval) -> Interval:
     (left_lower, left_upper), (right_lower, right_upper) = inputs
     left, left_radius = (left_lower + left_upper) / 2, (left_upper - left_lower) / 2
     right, right_radius = (right_lower + right_upper) / 2, (right_upper - right_lower) / 2
+    share = gamma(2 * left.shape[-1] + 12, left.dtype)
+    if share:  # as in affine.by_centre
+        left_radius = left_radius.add(size(inputs[0]), alpha=share)
+        right_radius = right_radius.add(size(inputs[1]), alpha=share)
     center = left @ right
     radius = left.abs() @ right_radius + left_radius @ (right.abs() + right_radius)
-    if _largest(left, left_radius, right, right_radius) <= MODERATE:
+    if largest(left, left_radius, right, right_radius) <= MODERATE:
         return center - radius, center + radius
     terms = (left.abs() + left_radius) @ (right.abs() + right_radius)
-    # adds back what rounding may have removed from the radius, for sums of up to 2^10 products
-    radius = radius + terms * 2.0**-40
-    return _unless_it_overflows((center - radius, center + radius), terms)
+    return unless_it_overflows((center - radius, center + radius), terms)
 
 
 @enclose.register
@@ -286,7 +296,11 @@ def _(op: Softmax, *inputs: Interval) -> Interval:
     lower, upper = inputs[0]
     axis = op.axis + 1
     least = (lower - _log_of_others(upper, axis)).sigmoid()
-    return least, (upper - _log_of_others(lower, axis)).sigmoid()
+    shares = least, (upper - _log_of_others(lower, axis)).sigmoid()
+    # a score far below another one does not change the sum, whatever its rounding
+    counts = upper >= lower.amax(axis, keepdim=True) - FAR
+    exponent = greatest(inputs[0]).where(counts, 0.0).amax(axis, keepdim=True)
+    return _of_exponents(shares, lower.shape[axis], exponent)
 
 
 @enclose.register
@@ -294,7 +308,30 @@ def _(op: SoftmaxOfDifferences, *inputs: Interval) -> Interval:
     """Exact if the differences are independent: output i decreases in every ``x_j - x_i``."""
     lower, upper = inputs[0]
     most = op.one_against_all(lower, -upper).logsumexp(-1).neg().exp()
-    return op.one_against_all(upper, -lower).logsumexp(-1).neg().exp(), most
+    shares = op.one_against_all(upper, -lower).logsumexp(-1).neg().exp(), most
+    # beyond it, a term or the whole share is 0
+    exponent = greatest(inputs[0]).clamp(max=FAR).amax(-1, keepdim=True)
+    return _of_exponents(shares, op.scores, exponent)
+
+
+FAR = 2.0**12
+"""exp(-FAR) is far below the least number of float64."""
+
+
+def _of_exponents(shares: Interval, count: int, exponent: Tensor) -> Interval:
+    """Shares ``exp(x_i) / Σ exp(x_j)`` with what rounding changes in their exponents.
+
+    Args:
+        shares: as computed; an error of δ in an exponent changes them by a factor of exp(±δ).
+        count: K, how many terms a sum has.
+        exponent: the greatest absolute score or difference, broadcastable to the shares.
+    """
+    share = gamma(FUNCTION_ROUNDINGS * (count + 4), exponent.dtype)
+    if not share:
+        return shares
+    lower, upper = rounded_function(shares)
+    change = 4 * share * (1 + exponent)
+    return (lower - change * lower.abs()).clamp(min=0), (upper + change * upper).clamp(max=1)
 
 
 def _log_of_others(x: Tensor, axis: int) -> Tensor:

@@ -14,7 +14,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.interval.ibp import Interval, node_interval
+from verify_pipeline.bounds.floating_point import Interval
+from verify_pipeline.bounds.interval.ibp import node_interval
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.limits import AtLeast, Maximum
 from verify_pipeline.network.maxima import with_relus

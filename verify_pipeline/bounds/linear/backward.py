@@ -20,6 +20,7 @@ from verify_pipeline.bounds.linear.adjoint import adjoint, constant, picked_rows
 from verify_pipeline.bounds.linear.halfspace_box import HalfspaceBox
 from verify_pipeline.bounds.relaxations.base import Choice
 from verify_pipeline.bounds.relaxations.relaxed_graph import LinearGraph
+from verify_pipeline.bounds.relaxations.rounding import of_charge, of_minimum
 from verify_pipeline.bounds.types import MarginBounds, sound_lower
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Add, Concat, Constant, LinearOp, Op, Sub
@@ -100,6 +101,8 @@ def lower_bounds(
 ) -> MarginBounds:
     """Lower bounds of functionals of a node's value over each instance's box.
 
+    In float64, they hold in spite of rounding, if ``linear`` has the rounding of its nodes.
+
     Args:
         linear: the relaxed network, ``N`` instances.
         box: ``N`` boxes.
@@ -109,15 +112,17 @@ def lower_bounds(
         visit: called for each node with its index and the coefficients ``N x S x *V`` that arrive
             at its value.
     """
-    nodes = linear.graph.nodes
+    nodes, rounding = linear.graph.nodes, linear.rounding
     choices = choices or {}
     pending = {functional.place: functional.coefficients}
     constants = functional.constants
+    lost = rounding.least(constants)
     for place in range(functional.place, 0, -1):
         if place not in pending:
             continue
         coefficients = pending.pop(place)
         visit(place, coefficients)
+        lost = lost + rounding.of_node(place, coefficients)
         node = nodes[place]
         pulled: Pulled
         if place in linear.relaxations:
@@ -126,16 +131,21 @@ def lower_bounds(
         else:
             pulled = pull_back(node.op, coefficients, [nodes[i].shape for i in node.inputs])
         parts, added = pulled
-        constants = constants if added is None else constants + added
+        if added is not None:
+            constants = constants + added
+            lost = lost + rounding.of_constants(constants)
         for i, part in zip(node.inputs, parts, strict=True):
-            if part is not None:
-                pending[i] = pending[i] + part if i in pending else part
+            if part is not None and i in pending:
+                pending[i] = pending[i] + part
+                lost = lost + rounding.of_sum(i, pending[i])
+            elif part is not None:
+                pending[i] = part
     nothing = constants.new_zeros(()).expand(*constants.shape, *nodes[0].shape)
-    return concretise(pending.get(0, nothing), constants, box)
+    return concretise(pending.get(0, nothing), constants - rounding.outward(lost), box)
 
 
 def concretise(coefficients: Tensor, constants: Tensor, box: Box) -> MarginBounds:
-    """Minimise linear functions over boxes: ``A⁺·l + A⁻·u + c``.
+    """Minimise linear functions over boxes: ``A⁺·l + A⁻·u + c``, less what rounding may add.
 
     If the box is cut by a half-space, λ times its function is added to A and c first.
 
@@ -145,7 +155,10 @@ def concretise(coefficients: Tensor, constants: Tensor, box: Box) -> MarginBound
         box: ``N`` boxes.
     """
     if isinstance(box, HalfspaceBox):
+        before = coefficients, constants
         coefficients, constants = box.charged(coefficients, constants)
+        constants = constants - of_charge(before, (coefficients, constants), box)
+    constants = constants - of_minimum(coefficients, constants, box)
     flat = coefficients.flatten(2)
     least = torch.linalg.vecdot(flat.clamp(min=0), box.lower.flatten(1).unsqueeze(1))
     least += torch.linalg.vecdot(flat.clamp(max=0), box.upper.flatten(1).unsqueeze(1))

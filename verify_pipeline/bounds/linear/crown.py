@@ -56,7 +56,7 @@ def crown_margins(
         multipliers: α and β; None: adaptive α, no β.
         splits: splits of (leaky) ReLUs; None: none. A split neuron is linear.
     """
-    linear = linearise(graph, bounds, splits)
+    linear = linearise(graph, box, bounds, splits)
     found = lower_bounds(
         linear, box, of_margins(graph, spec), fixed_multipliers(multipliers, splits)
     )
@@ -99,7 +99,7 @@ def relu_coefficients(
         Index of a nonlinear node -> ``N x S x *V``. Nodes that the margins do not depend on are
         absent.
     """
-    linear = linearise(graph, bounds, splits)
+    linear = linearise(graph, box, bounds, splits)
     found: dict[int, Tensor] = {}
 
     def visit(place: int, coefficients: Tensor) -> None:

@@ -53,7 +53,7 @@ def margins_and_gaps(
         The margins' bounds, and a dictionary: index of a function's node -> gaps, ``N x *V``. Up to
         rounding, a gap is >= 0. A gap that is not finite is set to 0.
     """
-    linear = linearise(graph, bounds)
+    linear = linearise(graph, box, bounds)
     arriving: dict[int, Tensor] = {}
 
     def visit(place: int, coefficients: Tensor) -> None:

@@ -64,7 +64,7 @@ def optimise(
         The best bounds found, nowhere below those at ``start``, and their multipliers.
         ``crown_margins`` with these multipliers returns the same bounds.
     """
-    linear, margins = linearise(graph, bounds, splits), of_margins(graph, spec)
+    linear, margins = linearise(graph, box, bounds, splits), of_margins(graph, spec)
     if settings.lr_planes == 0 and start is not None:
         linear = hold(linear, start.alpha)
     choices = begin(linear, margins, settings, start, splits)

@@ -73,4 +73,4 @@ def hold(linear: LinearGraph, positions: dict[int, Tensor]) -> LinearGraph:
         for place, relaxation in linear.relaxations.items()
         if isinstance(relaxation, OptimisableRelaxation) and place in positions
     }
-    return LinearGraph(linear.graph, linear.relaxations | held)
+    return replace(linear, relaxations=linear.relaxations | held)

@@ -7,6 +7,7 @@ upper line.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.batched import Batched
+from verify_pipeline.bounds.floating_point import gamma
 
 
 class Choice:
@@ -63,6 +65,21 @@ class Relaxation(Batched, ABC):
         Returns:
             Coefficients of each input, ``N x S x *V_in`` (None: the input does not matter), and the
             constants, ``N x S``.
+        """
+
+    @abstractmethod
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
+        """How much rounding can raise the result of :meth:`pull_back`, per unit of a coefficient.
+
+        :meth:`pull_back` exceeds a lower bound of the functionals by at most this number times the
+        sum of their absolute coefficients, for all inputs in question. This counts the rounding of
+        products and sums, and how far the rounded lines may be on the wrong side of the function.
+
+        Args:
+            inputs: the greatest absolute value of each input, ``N``.
+
+        Returns:
+            ``N``, >= 0.
         """
 
     @abstractmethod
@@ -131,11 +148,27 @@ class Constants(Relaxation):
         least = inner(coefficients.clamp(min=0), self.lower)
         return (None,) * self.inputs, least + inner(coefficients.clamp(max=0), self.upper)
 
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Of sums of the constants, ``N``."""
+        return of_sums(self.lower, self.upper)
+
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
         """``lower`` where the coefficient is > 0, otherwise ``upper``: ``N x S x *V``."""
         return torch.where(coefficients > 0, self.lower.unsqueeze(1), self.upper.unsqueeze(1))
+
+
+def terms(values: Tensor) -> int:
+    """How many elements a value ``N x *V`` has for each instance."""
+    return math.prod(values.shape[1:])
+
+
+def of_sums(*values: Tensor) -> Tensor:
+    """The rounding of inner products with values ``N x *V``, per unit of a coefficient: ``N``."""
+    count = sum(terms(value) for value in values)
+    most = torch.stack([value.abs().flatten(1).amax(1) for value in values]).amax(0)
+    return gamma(count + 8, most.dtype) * most
 
 
 def inner(coefficients: Tensor, values: Tensor) -> Tensor:

@@ -23,10 +23,16 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.broadcasting import broadcast_back
-from verify_pipeline.bounds.relaxations.base import Choice, OptimisableRelaxation, Relaxation, inner
+from verify_pipeline.bounds.floating_point import Interval, gamma, greatest, rounded, size
+from verify_pipeline.bounds.relaxations.base import (
+    Choice,
+    OptimisableRelaxation,
+    Relaxation,
+    inner,
+    terms,
+)
 from verify_pipeline.bounds.relaxations.smooth import Curve, curve
 
-Interval = tuple[Tensor, Tensor]
 Unary = Callable[[Tensor], Tensor]
 Binary = Callable[[Tensor, Tensor], Tensor]
 
@@ -133,6 +139,13 @@ class Product(OptimisableRelaxation):
         constants = constants - inner(turned[0], self.left) - inner(turned[1], self.right)
         return (parts[0] + turned[0], parts[1] + turned[1]), constants
 
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Of sums over pairs and of constants: a pair has at most 8 terms of the factors' sizes."""
+        sizes = [terms(value) for value in (self.left, self.right, self.middle)]
+        pairs = self.left.shape[-1] if self.left.dim() > 1 else 1
+        share = gamma(2 * sum(sizes) + 32, self.middle.dtype)
+        return share * 8 * pairs * inputs[0] * inputs[1]
+
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
@@ -195,11 +208,20 @@ class Product(OptimisableRelaxation):
 
 def product(kind: Bilinear, left: Interval, right: Interval) -> Product:
     """The relaxation of a product, given bounds of its factors."""
-    (x, x_radius), (y, y_radius) = (
-        ((lower + upper) / 2, (upper - lower) / 2) for lower, upper in (left, right)
-    )
+    (x, x_radius), (y, y_radius) = (_centre_and_radius(factor) for factor in (left, right))
     middle, slack = kind.apply(x, y), kind.apply(x_radius, y_radius)
+    share = gamma(2 * x.shape[-1] + 16, x.dtype)
+    if share:
+        slack = slack + share * kind.apply(size(left), size(right))
     return Product(kind, x, y, x_radius, y_radius, middle, slack)
+
+
+def _centre_and_radius(factor: Interval) -> tuple[Tensor, Tensor]:
+    """A centre, and a radius within which the interval lies in spite of rounding, ``N x *V``."""
+    lower, upper = factor
+    share = gamma(4, lower.dtype)
+    centre, radius = (lower + upper) / 2, (upper - lower) / 2
+    return centre, radius + share * greatest(factor) if share else radius
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +245,13 @@ class Quotient(Relaxation):
         (to_y,), more = self.reciprocal.pull_back(to_reciprocal, None)
         return (to_x, to_y), constants + more
 
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Of the product, and of the reciprocal's line times the greatest dividend, ``N``."""
+        times = self.times
+        inverse = (times.right.abs() + times.right_radius).flatten(1).amax(1)
+        of_line = self.reciprocal.rounding(inputs[1:])
+        return times.rounding([inputs[0], inverse]) + 2 * inputs[0] * of_line
+
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
@@ -240,4 +269,5 @@ def quotient(over: Interval, under: Interval) -> Quotient:
     ends = under[1].reciprocal(), under[0].reciprocal()
     crosses = ~((under[0] > 0) | (under[1] < 0))
     inverse = tuple(end.masked_fill(crosses, torch.nan) for end in ends)
-    return Quotient(product(ELEMENTWISE, over, (inverse[0], inverse[1])), reciprocal)
+    factor = rounded((inverse[0], inverse[1]), 1)
+    return Quotient(product(ELEMENTWISE, over, factor), reciprocal)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner
+from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner, of_sums
 from verify_pipeline.bounds.relaxations.smooth import Curve
 
 _OUTWARD = 2.0**-50
@@ -85,6 +85,10 @@ class Greater(Relaxation):
         kept = coefficients.clamp(min=0) + negative * self.decided.unsqueeze(1)
         first = self.first.unsqueeze(1)
         return (kept * first, kept * (1 - first)), inner(negative, self.upper)
+
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Of the sum of constants, ``N``."""
+        return of_sums(self.upper)
 
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner
+from verify_pipeline.bounds.floating_point import gamma
+from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner, of_sums, terms
 from verify_pipeline.bounds.types import is_bounded
 from verify_pipeline.network.maxima import windows
 from verify_pipeline.network.ops import MaxPool2d
@@ -51,6 +52,11 @@ class Selection(Relaxation):
         pulled = kept.new_zeros(*kept.shape[:3], height * width)
         pulled = pulled.scatter_add(3, self.element.unsqueeze(1).expand_as(kept), kept)
         return (pulled.unflatten(3, (height, width)),), inner(negative, self.upper)
+
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Of sums over windows that have an element in common, and of constants, ``N``."""
+        share = gamma(terms(self.upper) + 8, self.upper.dtype)
+        return of_sums(self.upper) + share * inputs[0]
 
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]

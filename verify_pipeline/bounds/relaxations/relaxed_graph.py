@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.batched import Batched
-from verify_pipeline.bounds.interval.ibp import Interval, enclose
+from verify_pipeline.bounds.floating_point import Interval
+from verify_pipeline.bounds.interval.ibp import enclose
 from verify_pipeline.bounds.relaxations.base import Constants, Relaxation
 from verify_pipeline.bounds.relaxations.bilinear import ELEMENTWISE, MATRIX, product, quotient
 from verify_pipeline.bounds.relaxations.clipping import at_least, greater, rounded
 from verify_pipeline.bounds.relaxations.max_pool import selection
 from verify_pipeline.bounds.relaxations.relu import lines
+from verify_pipeline.bounds.relaxations.rounding import NO_ROUNDING, Rounder, Rounding
 from verify_pipeline.bounds.relaxations.smooth import has_curve
 from verify_pipeline.bounds.relaxations.softmax import shares, shares_of_differences
 from verify_pipeline.bounds.relaxations.tangents import tangents
@@ -40,6 +42,7 @@ from verify_pipeline.network.ops import (
     Softmax,
     Sub,
 )
+from verify_pipeline.problem import Box
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +52,12 @@ class LinearGraph(Batched):
     Attributes:
         graph: the network.
         relaxations: index of a nonlinear node -> its relaxation.
+        rounding: what rounding changes at each node. Without it, a bound proves nothing.
     """
 
     graph: Graph
     relaxations: dict[int, Relaxation]
+    rounding: Rounding = NO_ROUNDING
 
     def to(self, dtype: torch.dtype) -> LinearGraph:
         """The same in another dtype, rounded to nearest, so a verdict must not depend on it."""
@@ -61,6 +66,8 @@ class LinearGraph(Batched):
             return values.to(dtype) if values.is_floating_point() else values
 
         moved = {place: relaxation.map(move) for place, relaxation in self.relaxations.items()}
+        if dtype == torch.float64:
+            raise ValueError("float64 relaxations are made of float64 bounds, for their rounding")
         return LinearGraph(self.graph.to(dtype), moved)
 
 
@@ -86,11 +93,14 @@ class RelaxedBounds(NodeBounds):
         return RelaxedBounds(bounds.lower, bounds.upper, relaxations)
 
 
-def linearise(graph: Graph, bounds: NodeBounds, splits: Splits | None = None) -> LinearGraph:
+def linearise(
+    graph: Graph, box: Box, bounds: NodeBounds, splits: Splits | None = None
+) -> LinearGraph:
     """Relax every nonlinear node over its bounds, which are clamped to the splits.
 
     Args:
         graph: the network.
+        box: ``N`` boxes.
         bounds: bounds of ``N`` instances, at least of the nodes that :func:`reads` names. Contained
             relaxations (:class:`RelaxedBounds`) are reused.
         splits: splits of (leaky) ReLUs; None: none.
@@ -106,7 +116,10 @@ def linearise(graph: Graph, bounds: NodeBounds, splits: Splits | None = None) ->
         for place, node in enumerate(graph.nodes)
         if not is_affine(node.op)
     }
-    return LinearGraph(graph, relaxations)
+    rounder = Rounder(graph, box)
+    for place in range(1, len(graph.nodes)):
+        rounder.add(place, bounds, relaxations.get(place))
+    return LinearGraph(graph, relaxations, rounder.rounding())
 
 
 @singledispatch

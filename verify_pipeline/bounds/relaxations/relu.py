@@ -12,7 +12,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner
+from verify_pipeline.bounds.floating_point import gamma
+from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner, terms
+
+LINE_ROUNDINGS = 32
+"""The lines of a (leaky) ReLU are valid up to this many roundings, relative to its greatest input.
+
+The slope of the chord has at most 4 roundings, its offset 5, a lower slope 4, and products with
+them one each. All slopes are at most 1, and offsets at most the greatest input.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +100,10 @@ class Lines(Relaxation):
             pulled = choice.charge(pulled)
         return (pulled,), inner(negative, self.offset)
 
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Of slopes, offsets, products and the sum of constants, ``N``."""
+        return gamma(terms(self.offset) + LINE_ROUNDINGS, self.offset.dtype) * inputs[0]
+
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
     ) -> Tensor:
@@ -127,6 +139,10 @@ class FixedLines(Relaxation):
         pulled = coefficients * self.below.unsqueeze(1)
         pulled.addcmul_(negative, self.more.unsqueeze(1))
         return (pulled,), inner(negative, self.offset)
+
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Of slopes, offsets, products and the sum of constants, ``N``."""
+        return gamma(terms(self.offset) + LINE_ROUNDINGS, self.offset.dtype) * inputs[0]
 
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]

@@ -20,8 +20,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verify_pipeline.bounds.floating_point import (
+    FUNCTION_ROUNDINGS,
+    LEAST_WIDTH,
+    gamma,
+    greatest,
+)
 from verify_pipeline.bounds.interval.elementwise import Range, elementwise_range
-from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner
+from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner, of_sums
 from verify_pipeline.bounds.types import is_bounded
 from verify_pipeline.network.ops import FUNCTIONS, SELU_ALPHA
 
@@ -50,6 +56,7 @@ SLOPES: dict[str, Function] = {
 }
 _S_SHAPED = frozenset({"sigmoid", "tanh", "erf", "atan"})
 _CONVEX = frozenset({"exp", "softplus", "elu", "square", "reciprocal"})
+_STEEP = frozenset({"exp", "square", "reciprocal", "sqrt", "log"})
 _TURNS = {
     "gelu": (-math.sqrt(2), math.sqrt(2)),
     "gelu_tanh": (-1.4185040087908285, 1.4185040087908285),
@@ -66,6 +73,9 @@ It may have a kink there: at 0, the slope of SELU jumps down to 1 (its factor γ
 # Below this width, relative to the ends, a chord's slope is mostly rounding error, and constants
 # are used instead.
 _NARROW = 1e-5
+
+# Above this width, the search for the touching point ends too far from it.
+_WIDE = 2.0**24
 
 # Bisection steps in the search for a tangent. Every result is sound; more steps make it tighter.
 _HALVINGS = 24
@@ -99,6 +109,12 @@ class Curve(Relaxation):
         positive, negative = coefficients.clamp(min=0), coefficients.clamp(max=0)
         constants = inner(positive, self.low_offset) + inner(negative, self.up_offset)
         return (positive * self.low.unsqueeze(1) + negative * self.up.unsqueeze(1),), constants
+
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Of the sum of constants and of products with slopes, ``N``."""
+        steepest = torch.maximum(self.low.abs(), self.up.abs()).flatten(1).amax(1)
+        products = gamma(4, steepest.dtype) * steepest * inputs[0]
+        return of_sums(self.low_offset, self.up_offset) + products
 
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
@@ -155,18 +171,45 @@ def curve_and_tangents(
         below, above = (tangent, chord) if function in _CONVEX else (chord, tangent)
         under, over = ((lower, upper), over) if function in _CONVEX else (under, (lower, upper))
     narrow = upper - lower <= _NARROW * (1 + torch.maximum(lower.abs(), upper.abs()))
+    if function in _TURNS:
+        narrow |= upper - lower > _WIDE
     known = (torch.isfinite(t) for t in (*below, *above, least, most))
     lines = torch.stack([~narrow, *known]).all(0)
     if function == "reciprocal":
         lines &= lower > 0
+    low_slack, up_slack = (
+        line_error(function, greatest((lower, upper)), line, greatest((least, most)))
+        for line in (below, above)
+    )
     found = Curve(
         low=torch.where(lines, below[0], 0.0),
-        low_offset=torch.where(lines, below[1], least),
+        low_offset=torch.where(lines, below[1] - low_slack, least),
         up=torch.where(lines, above[0], 0.0),
-        up_offset=torch.where(lines, above[1], most),
+        up_offset=torch.where(lines, above[1] + up_slack, most),
     )
     kept = [end.masked_fill(~lines, 0.0) for end in (*under, *over)]
     return found, ((kept[0], kept[1]), (kept[2], kept[3]))
+
+
+def line_error(function: str, argument: Tensor, line: Line, value: Tensor) -> Tensor:
+    """How far rounding may have moved a line across the function that it bounds, ``N x *V``.
+
+    A line is computed from up to three values and slopes of the function. Each has an error of
+    :data:`FUNCTION_ROUNDINGS`, relative to its own size; slopes that cancel (``1 - tanh²``) have it
+    relative to 1. An error of a slope counts at most twice the greatest argument.
+
+    Args:
+        function: its name.
+        argument: the greatest absolute argument.
+        line: its slope and its value at 0.
+        value: the greatest absolute value of the function.
+    """
+    slope, offset = line
+    share = gamma(4 * FUNCTION_ROUNDINGS, argument.dtype)
+    if not share:
+        return torch.zeros_like(offset)
+    steep = slope.abs() if function in _STEEP else slope.abs() + 1
+    return share * (steep * argument + offset.abs() + value) + LEAST_WIDTH
 
 
 def _touching(

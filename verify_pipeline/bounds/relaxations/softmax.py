@@ -24,7 +24,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner
+from verify_pipeline.bounds.floating_point import FUNCTION_ROUNDINGS, Interval, gamma, greatest
+from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner, of_sums
 from verify_pipeline.bounds.types import is_bounded
 from verify_pipeline.network.differences import SoftmaxOfDifferences
 
@@ -43,6 +44,7 @@ class SoftmaxBounds(Relaxation):
         up: coefficients of the upper planes, ``N x *W x Q``.
         up_offset: their values at 0, ``N x *W``.
         distance: distance of the two planes at the centre of the box, ``N x *W``; > 0.
+        reach: greatest absolute value of a plane's products with the input, summed, ``N``.
     """
 
     axis: int
@@ -51,6 +53,7 @@ class SoftmaxBounds(Relaxation):
     up: Tensor
     up_offset: Tensor
     distance: Tensor
+    reach: Tensor
 
     def pull_back(
         self, coefficients: Tensor, choice: Choice | None
@@ -66,6 +69,15 @@ class SoftmaxBounds(Relaxation):
         pulled = _times(positive, self.low) + _times(negative, self.up)
         constants = inner(positive, self.low_offset) + inner(negative, self.up_offset)
         return (pulled.movedim(-1, self.axis + 1),), constants + level.flatten(2).sum(2)
+
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Of differences from the median, of sums over planes and of constants, ``N``.
+
+        Coefficients of K outputs, less their median, sum up to at most 2 K times as much.
+        """
+        outputs, steps = self.low.shape[-2:]
+        products = (1 + self.reach) * gamma(2 * (outputs + steps) + 16, self.reach.dtype)
+        return 2 * outputs * (of_sums(self.low_offset, self.up_offset) + products)
 
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
@@ -112,7 +124,7 @@ def shares(axis: int, lower: Tensor, upper: Tensor, least: Tensor, most: Tensor)
     below = torch.diag_embed(below.sum(-1)) - below
     above = torch.diag_embed(above.sum(-1)) - above
     planes = (below, below_offset, above, above_offset)
-    return _where_finite(axis, planes, (low + high) / 2, least, most)
+    return _where_finite(axis, planes, (low, high), least, most)
 
 
 def shares_of_differences(
@@ -131,7 +143,7 @@ def shares_of_differences(
     start, end = op.one_against_all(lower, -upper), op.one_against_all(upper, -lower)
     below, below_offset, above, above_offset = _planes(start, end)
     planes = (_of_pairs(below), below_offset, _of_pairs(above), above_offset)
-    return _where_finite(lower.dim() - 1, planes, (lower + upper) / 2, least, most)
+    return _where_finite(lower.dim() - 1, planes, (lower, upper), least, most)
 
 
 def _where_bounded(bounded: Tensor, least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,20 +196,30 @@ def _planes(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]
     at_middle = ((start + end) / 2 * slope + value).sum(-1)
     below = slope / at_middle.square().unsqueeze(-1)
     below_offset = 2 / at_middle - value.sum(-1) / at_middle.square()
+    reach = greatest((start, end))
+    share = gamma(8 * FUNCTION_ROUNDINGS + 2 * start.shape[-1], start.dtype)
+    at_start, at_end = start.exp() * (1 + start.abs()), end.exp() * (1 + end.abs())
+    of_terms = (slope * reach + value.abs() + at_start + at_end).sum(-1)
+    lost = of_terms / at_middle.square() + 2 / at_middle
+    below_offset = below_offset - share * lost
 
     middle = (start + end) / 2
     slope = middle.exp() * others
     value = torch.where(itself, 1.0, slope * (1 - middle))
-    fewest, greatest = start.exp().sum(-1), end.exp().sum(-1)
-    above = slope / (fewest * greatest).unsqueeze(-1)
-    above_offset = 1 / fewest + 1 / greatest - value.sum(-1) / (fewest * greatest)
+    fewest, most = start.exp().sum(-1), end.exp().sum(-1)
+    above = slope / (fewest * most).unsqueeze(-1)
+    above_offset = 1 / fewest + 1 / most - value.sum(-1) / (fewest * most)
+    of_terms = (slope * reach + value.abs() + at_start + at_end).sum(-1) / (fewest * most)
+    # the ends of the chord are rounded, too, so that the sum may lie just outside of it
+    of_ends = 2 * at_start.sum(-1) / fewest.square() + 2 * at_end.sum(-1) / most.square()
+    above_offset = above_offset + share * (of_terms + of_ends + 2 / fewest)
     return below, below_offset, above, above_offset
 
 
 def _where_finite(
     axis: int,
     planes: tuple[Tensor, Tensor, Tensor, Tensor],
-    centre: Tensor,
+    inputs: Interval,
     least: Tensor,
     most: Tensor,
 ) -> SoftmaxBounds:
@@ -209,8 +231,11 @@ def _where_finite(
     above = above.masked_fill(~finite.unsqueeze(-1), 0.0)
     below_offset = torch.where(finite, below_offset, least)
     above_offset = torch.where(finite, above_offset, most)
-    column = centre.nan_to_num(0.0, 0.0, 0.0).unsqueeze(-1)
+    centre = ((inputs[0] + inputs[1]) / 2).nan_to_num(0.0, 0.0, 0.0)
+    column = centre.unsqueeze(-1)
     distance = ((above - below) @ column).squeeze(-1) + above_offset - below_offset
     # weights are positive, so that the weighted median always exists
     distance = distance.clamp(torch.finfo(below.dtype).eps, 1.0)
-    return SoftmaxBounds(axis, below, below_offset, above, above_offset, distance)
+    steep = torch.maximum(below.abs(), above.abs()) * greatest(inputs).unsqueeze(-2)
+    reach = steep.sum(-1).flatten(1).amax(1)
+    return SoftmaxBounds(axis, below, below_offset, above, above_offset, distance, reach)

@@ -15,8 +15,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.relaxations.base import Choice, OptimisableRelaxation
-from verify_pipeline.bounds.relaxations.smooth import SLOPES, Curve, Function, curve_and_tangents
+from verify_pipeline.bounds.floating_point import greatest
+from verify_pipeline.bounds.relaxations.base import Choice, OptimisableRelaxation, terms
+from verify_pipeline.bounds.relaxations.smooth import (
+    SLOPES,
+    Curve,
+    Function,
+    curve_and_tangents,
+    line_error,
+)
 from verify_pipeline.network.ops import FUNCTIONS, Elementwise, Op
 
 _BENDS: dict[str, Function] = {
@@ -51,6 +58,7 @@ class Tangents(OptimisableRelaxation):
         low_last: last such point, >= ``low_first``; if they are equal, the line is fixed.
         up_first: first point whose tangent is an upper line, ``N x *V``.
         up_last: last such point, likewise.
+        error: how far rounding may move a tangent across the function, ``N x *V``.
     """
 
     function: str
@@ -60,6 +68,7 @@ class Tangents(OptimisableRelaxation):
     low_last: Tensor
     up_first: Tensor
     up_last: Tensor
+    error: Tensor
 
     def midway(self, rows: int) -> Tensor:
         """Positions of 0.5 for ``rows`` rows, ``N x S x *V``."""
@@ -75,6 +84,13 @@ class Tangents(OptimisableRelaxation):
         slope, offset = self._chosen(coefficients, positions)
         constants = (coefficients * offset).unsqueeze(2).flatten(2).sum(2)
         return (coefficients * slope,), constants
+
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Of tangents, of products with slopes and of the sum of constants, ``N``."""
+        of_lines = self.lines.rounding(inputs)
+        # an error is at least 64 roundings of the offset and of the slope times the argument
+        share = (terms(self.error) + 64) / 64
+        return of_lines + share * self.error.flatten(1).amax(1)
 
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
@@ -137,4 +153,16 @@ def tangents(function: str, lower: Tensor, upper: Tensor) -> Curve | Tangents:
     if function not in _BENDS:
         return lines
     middle = ((lower + upper) / 2).nan_to_num(0.0, 0.0, 0.0)
-    return Tangents(function, lines, middle, *under, *over)
+    reach = greatest((lower, upper))
+    errors = [_error(function, point, reach) for point in (*under, *over)]
+    return Tangents(function, lines, middle, *under, *over, torch.stack(errors).amax(0))
+
+
+def _error(function: str, point: Tensor, reach: Tensor) -> Tensor:
+    """The rounding of a tangent at a point ``N x *V``, for arguments up to ``reach`` in size.
+
+    Slopes and values between two points of an interval of tangents are at most as large as theirs.
+    """
+    steep, value = SLOPES[function](point), FUNCTIONS[function](point)
+    line = steep, value.abs() + (steep * point).abs()
+    return line_error(function, reach, line, value.abs()).nan_to_num(0.0, 0.0, 0.0)

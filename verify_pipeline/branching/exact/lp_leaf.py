@@ -2,13 +2,14 @@
 
 In such a domain the network is affine. A row of the specification is ``c x + c0`` over a polytope:
 the box and the half-spaces ``A x + b >= 0`` of the splits. The answer of the LP solver is no
-evidence, since it holds only within the solver's tolerances. From its multipliers ``λ``, the dual
+evidence, since it holds only within the solver's tolerances. Its multipliers ``λ`` give the dual
 bound
 
-    c x + c0  >=  c x + c0 - λ (A x + b)  >=  min over the box of (c - λ A) x  +  c0 - λ b
+    c x + c0  >=  c x + c0 - λ (A x + b)  >=  min over the box of (c - λ A) x  +  c0 - λ b.
 
-is evaluated here in float64. By weak duality it holds for every ``λ >= 0``. With ``c = c0 = 0``, a
-bound above zero shows that the polytope is empty (Farkas).
+By weak duality it holds for every ``λ >= 0``. The multipliers of the half-spaces are those of the
+splits (β), so that ``crown_margins`` evaluates this bound, with its allowance for rounding. With
+``c = c0 = 0``, a bound above zero shows that the polytope is empty (Farkas).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds import NodeBounds, Splits
+from verify_pipeline.bounds import Multipliers, NodeBounds, Splits, crown_margins
 from verify_pipeline.branching.exact.affine import Affine, propagate
 from verify_pipeline.branching.tree.splittable import activations
 from verify_pipeline.network.graph import Graph
@@ -79,36 +80,33 @@ def lp_leaf(
         ValueError: an activation is not decided.
     """
     phases = {place: _phase(graph, place, bounds, splits) for place in activations(graph)}
-    polytope, rows, constants = _affine_domain(graph, box, spec, phases)
-    if _is_empty(polytope):
-        return Leaf(torch.full_like(constants, math.inf), None)
-    solutions = [_minimise(polytope, rows[s]) for s in range(len(rows))]
-    lower = torch.stack(
-        [
-            dual_bound(polytope, row, constant, multipliers)
-            for row, constant, (_, multipliers) in zip(rows, constants, solutions, strict=True)
-        ]
+    polytope, rows = _affine_domain(graph, box, spec, phases)
+
+    def proved(of: Specification, multipliers: Tensor) -> Tensor:
+        beta = _of_splits(multipliers, phases)
+        return crown_margins(graph, box, of, bounds, Multipliers({}, beta), splits).lower[0]
+
+    nothing = Specification(
+        torch.zeros_like(spec.rows[:, :1]), torch.zeros_like(spec.offsets[:, :1])
     )
+    empty = len(polytope.offset) and proved(nothing, _of_emptiness(polytope)[None]) > 0
+    if bool(empty):
+        return Leaf(torch.full_like(spec.offsets[0], math.inf), None)
+    solutions = [_minimise(polytope, row) for row in rows]
+    lower = proved(spec, torch.stack([multipliers for _, multipliers in solutions]))
     points = torch.stack([point for point, _ in solutions])
     points = points.clamp(polytope.lower, polytope.upper)
     return Leaf(lower, points.reshape(-1, *graph.input_shape))
 
 
-def dual_bound(
-    polytope: Polytope, row: Tensor, constant: Tensor | float, multipliers: Tensor
-) -> Tensor:
-    """A lower bound of ``row x + constant`` over the polytope, valid for all multipliers.
-
-    Args:
-        polytope: a polytope with I inputs and M half-spaces.
-        row: ``I``.
-        constant: one number.
-        multipliers: ``M``; negative ones count as 0.
-    """
-    multipliers = multipliers.clamp(min=0)
-    reduced = row - multipliers @ polytope.matrix
-    least = reduced.clamp(min=0) @ polytope.lower + reduced.clamp(max=0) @ polytope.upper
-    return least + constant - multipliers @ polytope.offset
+def _of_splits(multipliers: Tensor, phases: dict[int, _Phase]) -> dict[int, Tensor]:
+    """Multipliers of half-spaces, ``S x M``, as β of the activations, ``1 x S x *V``."""
+    counts = [int(phase.split.sum()) for phase in phases.values()]
+    beta = {}
+    for part, (place, phase) in zip(multipliers.split(counts, 1), phases.items(), strict=True):
+        beta[place] = part.new_zeros(1, len(part), *phase.split.shape)
+        beta[place][:, :, phase.split] = part.clamp(min=0)
+    return beta
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +133,8 @@ def _phase(graph: Graph, place: int, bounds: NodeBounds, splits: Splits) -> _Pha
 
 def _affine_domain(
     graph: Graph, box: Box, spec: Specification, phases: dict[int, _Phase]
-) -> tuple[Polytope, Tensor, Tensor]:
-    """A domain's polytope, and the specification's rows ``S x I`` and constants ``S`` on it."""
+) -> tuple[Polytope, Tensor]:
+    """A domain's polytope, and the specification's rows ``S x I`` on it; rounded."""
     inputs = math.prod(graph.input_shape)
     eye = torch.eye(inputs, dtype=box.lower.dtype, device=box.lower.device)
     parts = [
@@ -148,9 +146,7 @@ def _affine_domain(
     polytope = Polytope(
         box.lower.flatten(), box.upper.flatten(), matrix, parts[0][0].constant.flatten()
     )
-    rows = spec.rows[0] @ output.T
-    constants = spec.rows[0] @ parts[0][1].constant[0] + spec.offsets[0]
-    return polytope, rows, constants
+    return polytope, spec.rows[0] @ output.T
 
 
 def _columns(graph: Graph, columns: Tensor, phases: dict[int, _Phase]) -> tuple[Affine, Affine]:
@@ -171,14 +167,12 @@ def _columns(graph: Graph, columns: Tensor, phases: dict[int, _Phase]) -> tuple[
     return Affine(torch.cat(coefficients, 1), torch.cat(constants, 1)), output
 
 
-def _is_empty(polytope: Polytope) -> bool:
-    """Whether multipliers prove that no point of the box lies in all half-spaces.
+def _of_emptiness(polytope: Polytope) -> Tensor:
+    """Multipliers ``M`` that may prove that no point of the box lies in all half-spaces.
 
-    The multipliers are those of the program that minimises the largest violation of a half-space:
-    the least ``t`` with ``A x + b + t >= 0``.
+    They are those of the program that minimises the largest violation of a half-space: the least
+    ``t`` with ``A x + b + t >= 0``.
     """
-    if len(polytope.offset) == 0:
-        return False
     scale = polytope.matrix.abs().sum(1) + polytope.offset.abs()
     scale = torch.where(scale > 0, scale, 1)
     matrix, offset = polytope.matrix / scale.unsqueeze(1), polytope.offset / scale
@@ -191,8 +185,7 @@ def _is_empty(polytope: Polytope) -> bool:
     least_violation = torch.zeros_like(program.lower)
     least_violation[-1] = 1
     _, multipliers = _minimise(program, least_violation)
-    nothing = torch.zeros_like(polytope.lower)
-    return bool(dual_bound(polytope, nothing, 0.0, multipliers / scale) > 0)
+    return multipliers / scale
 
 
 def _minimise(polytope: Polytope, row: Tensor) -> tuple[Tensor, Tensor]:

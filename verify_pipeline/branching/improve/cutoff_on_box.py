@@ -47,6 +47,7 @@ from verify_pipeline.branching.limits.meter import Meter
 from verify_pipeline.branching.tree.subproblems import LEVEL, Domains
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box
+from verify_pipeline.rounding import next_down
 
 NARROWER, WIDER = 0.5, 1.25
 """A row's reach after a failure and after a success, as a multiple of the domain's distance below
@@ -252,4 +253,4 @@ def everything(
 def cut(box: Box, margins: MarginBounds) -> HalfspaceBox:
     """The parts of boxes where the linear bounds of the rows are at most LEVEL."""
     normal, offset = margins.coefficients[:, 0], margins.constants[:, 0]
-    return HalfspaceBox(box.lower, box.upper, normal, offset - LEVEL)
+    return HalfspaceBox(box.lower, box.upper, normal, next_down(offset - LEVEL))

@@ -21,7 +21,7 @@ from verify_pipeline.network.ops import (
     Sum,
 )
 from verify_pipeline.onnx.model_file import Array
-from verify_pipeline.onnx.operators.arithmetic import add
+from verify_pipeline.onnx.operators.arithmetic import add, times_inverse
 from verify_pipeline.onnx.operators.reductions import absolute, centred, reduce_axes
 from verify_pipeline.onnx.operators.registry import Call, reads
 from verify_pipeline.onnx.trace import Activation, Trace, Value
@@ -132,11 +132,11 @@ def _exponential_below(call: Call, alpha: float, width: float = 1.0) -> Activati
     if alpha == width == 1:
         return trace.emit(Elementwise("elu"), x)
     if alpha == width:
-        scaled = trace.affine(x, 1.0 / width, 0.0)
+        scaled = times_inverse(trace, x, np.asarray(width))
         return trace.affine(trace.emit(Elementwise("elu"), scaled), width, 0.0)
     if (alpha, width) == (SELU_ALPHA, 1.0):
         return trace.emit(Elementwise("selu"), x)
-    below = trace.affine(_relu_of(trace, x, -1.0, 0.0), -1.0 / width, 0.0)
+    below = times_inverse(trace, _relu_of(trace, x, -1.0, 0.0), np.asarray(-width))
     falling = trace.affine(trace.emit(Elementwise("elu"), below), alpha, 0.0)
     total = add(trace, trace.emit(Relu(), x), falling)
     assert isinstance(total, Activation)
@@ -204,7 +204,7 @@ def _swish(call: Call) -> Value:
         return trace.affine(x, 0.5, 0.0)
     steep = x if alpha == 1 else trace.affine(x, alpha, 0.0)
     gated = trace.emit(Elementwise("silu"), steep)
-    return gated if alpha == 1 else trace.affine(gated, 1 / alpha, 0.0)
+    return gated if alpha == 1 else times_inverse(trace, gated, np.asarray(alpha))
 
 
 @reads("Mish")

@@ -7,6 +7,7 @@ from functools import reduce
 
 import numpy as np
 
+from verify_pipeline.network.affine_error import Norms, of_roundings
 from verify_pipeline.network.ops import Add, Div, Elementwise, Mul, Op, Sub
 from verify_pipeline.onnx.masks import finite, is_mask
 from verify_pipeline.onnx.model_file import Array
@@ -66,7 +67,10 @@ def _sum(call: Call) -> Value:
 
 @reads("Mean")
 def _mean(call: Call) -> Value:
-    return multiply(call.trace, _sum(call), np.asarray(1.0 / len(call.inputs)))
+    total, count = _sum(call), np.asarray(float(len(call.inputs)))
+    if isinstance(total, Activation):
+        return times_inverse(call.trace, total, count)
+    return _quotient(total, count)
 
 
 @reads("Mul")
@@ -88,10 +92,22 @@ def _sub(call: Call) -> Value:
 def _div(call: Call) -> Value:
     a, b, trace = call.value(0), call.value(1), call.trace
     if not isinstance(b, Activation):
-        return multiply(trace, a, 1.0 / b.astype(np.float64))
+        return times_inverse(trace, a, b) if isinstance(a, Activation) else _quotient(a, b)
     if not isinstance(a, Activation):
         return multiply(trace, trace.emit(Elementwise("reciprocal"), b), a)
     return trace.emit(Div(), *trace.alike(a, b))
+
+
+def times_inverse(trace: Trace, x: Activation, divisor: Array) -> Activation:
+    """``x / divisor`` as a product with the rounded inverse."""
+    inverse = 1.0 / divisor.astype(np.float64)
+    largest = float(np.abs(inverse).max(initial=0.0))
+    return trace.affine(x, inverse, 0.0, of_roundings(1, Norms(largest, 0.0)))
+
+
+def _quotient(a: Array, b: Array) -> Array:
+    quotient: Array = np.asarray(a, dtype=np.float64) / b.astype(np.float64)
+    return quotient
 
 
 @reads("Neg")

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from verify_pipeline.network.affine_error import Norms, of_roundings
 from verify_pipeline.network.ops import Div, Elementwise, Mean, Sum
 from verify_pipeline.onnx.model_file import Array
 from verify_pipeline.onnx.operators.reductions import absolute, centred, reduce_axes
@@ -25,7 +26,12 @@ def _batch_norm(call: Call) -> Value:
         _along_channels(np.asarray(c, dtype=np.float64), x.rank) for c in constants
     )
     scale = weight / np.sqrt(variance + _epsilon(call))
-    return call.trace.affine(x, scale, bias - mean * scale)
+    # a sum, a root, a quotient; then a product and a difference, whose result may be far smaller
+    shifts = np.abs(bias) + np.abs(mean * scale)
+    error = of_roundings(
+        8, Norms(float(np.abs(scale).max(initial=0.0)), float(shifts.max(initial=0.0)))
+    )
+    return call.trace.affine(x, scale, bias - mean * scale, error)
 
 
 @reads("LayerNormalization")

@@ -9,7 +9,8 @@ from typing import cast
 import numpy as np
 import torch
 
-from verify_pipeline.network.ops import AvgPool2d, Conv2d, MaxPool2d
+from verify_pipeline.network.affine_error import Norms, of_roundings
+from verify_pipeline.network.ops import AvgPool2d, Conv2d, MaxPool2d, size
 from verify_pipeline.onnx.model_file import Array
 from verify_pipeline.onnx.operators.registry import Call, for_each_row, reads
 from verify_pipeline.onnx.operators.shapes import pad, pick
@@ -259,7 +260,9 @@ def _average_pool(call: Call) -> Value:
         pooled = trace.emit(op, _padded(trace, image, window))
         if counts_pads:
             return pooled
-        return trace.affine(pooled, _inverse_share(image, window, op), 0.0)
+        share = _inverse_share(image, window, op)
+        rounded = of_roundings(size(op.kernel) + 2, Norms(float(share.max()), 0.0))
+        return trace.affine(pooled, share, 0.0, rounded)
 
     return _pooled(call, pool)
 
