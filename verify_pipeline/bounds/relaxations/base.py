@@ -68,7 +68,7 @@ class Relaxation(Batched, ABC):
         """
 
     @abstractmethod
-    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor | None:
         """How much rounding can raise the result of :meth:`pull_back`, per unit of a coefficient.
 
         :meth:`pull_back` exceeds a lower bound of the functionals by at most this number times the
@@ -79,7 +79,7 @@ class Relaxation(Batched, ABC):
             inputs: the greatest absolute value of each input, ``N``.
 
         Returns:
-            ``N``, >= 0.
+            ``N``, >= 0; None: not at all.
         """
 
     @abstractmethod

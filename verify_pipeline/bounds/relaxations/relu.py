@@ -14,13 +14,24 @@ from torch import Tensor
 
 from verify_pipeline.bounds.floating_point import gamma
 from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner, terms
+from verify_pipeline.network.affine_error import UNIT_ROUNDOFF
 
 LINE_ROUNDINGS = 32
-"""The lines of a (leaky) ReLU are valid up to this many roundings, relative to its greatest input.
+"""The lines of a leaky ReLU are valid up to this many roundings, relative to its greatest input.
 
-The slope of the chord has at most 4 roundings, its offset 5, a lower slope 4, and products with
+The slope of the chord has at most 4 roundings, its offset 6, a lower slope 4, and products with
 them one each. All slopes are at most 1, and offsets at most the greatest input.
 """
+
+
+def _outward(constants: Tensor, offset: Tensor) -> Tensor:
+    """Sums ``Σ A⁻ offset``, whose terms are all at most 0, with what rounding may have added."""
+    return constants * (1 + gamma(terms(offset) + 8, offset.dtype))
+
+
+def _line_rounding(slope: float, like: Tensor, inputs: Sequence[Tensor]) -> Tensor | None:
+    """Of a leaky ReLU's lines. Those of a ReLU are valid, and products count where they arrive."""
+    return None if slope == 0 else gamma(LINE_ROUNDINGS, like.dtype) * inputs[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +88,7 @@ class Lines(Relaxation):
     def fixed(self) -> FixedLines:
         """The same lines with fixed, adaptive slopes and without splits."""
         below = self._usual.squeeze(1)
-        return FixedLines(below, self.up - below, self.offset)
+        return FixedLines(self.slope, below, self.up - below, self.offset)
 
     def _below(self, choice: Choice | None) -> Tensor:
         """Slopes of the lower lines, ``N x S x *V`` or ``N x 1 x *V``."""
@@ -98,11 +109,11 @@ class Lines(Relaxation):
         pulled = pulled.addcmul_(negative, self.up.unsqueeze(1))
         if choice is not None:
             pulled = choice.charge(pulled)
-        return (pulled,), inner(negative, self.offset)
+        return (pulled,), _outward(inner(negative, self.offset), self.offset)
 
-    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Of slopes, offsets, products and the sum of constants, ``N``."""
-        return gamma(terms(self.offset) + LINE_ROUNDINGS, self.offset.dtype) * inputs[0]
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor | None:
+        """Of a leaky ReLU's slopes and offsets, ``N``; None for a ReLU."""
+        return _line_rounding(self.slope, self.offset, inputs)
 
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
@@ -122,11 +133,13 @@ class FixedLines(Relaxation):
     are selected and windows are cut.
 
     Attributes:
+        slope: the function's slope below 0, in [0, 1].
         below: slope of the lower line, ``N x *V``.
         more: slope of the upper line minus slope of the lower line, ``N x *V``.
         offset: the upper line's value at 0, ``N x *V``; >= 0.
     """
 
+    slope: float
     below: Tensor
     more: Tensor
     offset: Tensor
@@ -138,11 +151,11 @@ class FixedLines(Relaxation):
         negative = coefficients.clamp(max=0)
         pulled = coefficients * self.below.unsqueeze(1)
         pulled.addcmul_(negative, self.more.unsqueeze(1))
-        return (pulled,), inner(negative, self.offset)
+        return (pulled,), _outward(inner(negative, self.offset), self.offset)
 
-    def rounding(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Of slopes, offsets, products and the sum of constants, ``N``."""
-        return gamma(terms(self.offset) + LINE_ROUNDINGS, self.offset.dtype) * inputs[0]
+    def rounding(self, inputs: Sequence[Tensor]) -> Tensor | None:
+        """Of a leaky ReLU's slopes and offsets, ``N``; None for a ReLU."""
+        return _line_rounding(self.slope, self.offset, inputs)
 
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]
@@ -177,9 +190,8 @@ def lines(slope: float, lower: Tensor, upper: Tensor) -> Lines:
     width = (above - below).clamp(min=torch.finfo(lower.dtype).tiny)
     # adding width - width gives NaN instead of 0 where the width overflows
     chord = (above - slope * below) / width + (width - width)
-    return Lines(
-        slope=slope,
-        up=chord,
-        # equals (slope - chord) * below, but avoids the cancellation in a wide interval
-        offset=((1 - slope) * above * (-below / width)).clamp(min=0),
-    )
+    # equals (slope - chord) * below, but avoids the cancellation in a wide interval
+    offset = ((1 - slope) * above * (-below / width)).clamp(min=0)
+    # the rounded chord passes above both ends of a ReLU if it is raised by its own rounding
+    raised = offset + 16 * UNIT_ROUNDOFF * (offset + above * offset.sign())
+    return Lines(slope=slope, up=chord, offset=raised)

@@ -54,6 +54,9 @@ LEAST = 2.0**-900
 UPWARD = 1 + 2.0**-16
 """Makes up for the rounding of the terms themselves, sums of up to 2^36 non-negative numbers."""
 
+_FEW = 2048
+"""Up to this many coefficients, two simple operations are faster than torch's norm."""
+
 HUGE = 2.0**100
 """Constants of this size are masks (``onnx.masks``): beside them, other numbers need sizes of their
 own."""
@@ -107,11 +110,18 @@ NO_ROUNDING = Rounding({}, {})
 
 def _times(coefficients: Tensor, numbers: Tensor) -> Tensor:
     """``Σ |coefficients| numbers`` over a node's elements, ``N x S``."""
-    flat = coefficients.unsqueeze(2).flatten(2)
     if numbers.dim() == 1:
-        total: Tensor = torch.linalg.vector_norm(flat, 1, dim=2) * numbers.unsqueeze(1)
-        return total
-    return inner(flat.abs(), numbers)
+        return absolute_sums(coefficients) * numbers.unsqueeze(1)
+    return inner(coefficients.abs(), numbers)
+
+
+def absolute_sums(coefficients: Tensor) -> Tensor:
+    """The sum of absolute coefficients of each functional, ``N x S``."""
+    flat = coefficients.unsqueeze(2).flatten(2)
+    if flat.shape[2] <= _FEW:
+        return flat.abs().sum(2)
+    total: Tensor = torch.linalg.vector_norm(flat, 1, dim=2)
+    return total
 
 
 def of_minimum(coefficients: Tensor, constants: Tensor, box: Box) -> Tensor | float:
@@ -119,7 +129,8 @@ def of_minimum(coefficients: Tensor, constants: Tensor, box: Box) -> Tensor | fl
     share = gamma(size(tuple(box.lower.shape[1:])) + 8, constants.dtype)
     if not share:
         return 0.0
-    lost = share * inner(coefficients.abs(), greatest((box.lower, box.upper)))
+    most = torch.stack([box.lower, box.upper]).abs().flatten(2).amax((0, 2))
+    lost = share * _times(coefficients, most)
     return (lost + gamma(4, constants.dtype) * constants.abs() + LEAST) * UPWARD
 
 
@@ -153,6 +164,8 @@ class Rounder:
         self._graph = graph
         self._proves = box.lower.dtype == torch.float64
         self._masked = masked_places(graph) if self._proves else frozenset()
+        activations = (node for node in graph.nodes if isinstance(node.op, Relu | LeakyRelu))
+        self._activated = {node.inputs[0] for node in activations}
         self._sizes: dict[int, Tensor] = {}
         self._terms: dict[int, Tensor] = {}
         if self._proves:
@@ -172,15 +185,27 @@ class Rounder:
         if relaxation is not None:
             own = relaxation.rounding([_greatest(value) for value in before])
         else:
-            own = self._of_operation(place, before)
+            own = None if self._only_moves(place) else self._of_operation(place, before)
         self._sizes[place] = self._size(place, bounds, before)
-        # rounding of the coefficients that arrive: multipliers of splits are subtracted from them
-        arriving = gamma(4, own.dtype) * self._sizes[place]
-        self._terms[place] = _sum(own, arriving) * UPWARD
+        if place in self._activated:
+            # slopes were multiplied with the coefficients, multipliers of splits subtracted
+            arriving = gamma(8, self._sizes[place].dtype) * self._sizes[place]
+            own = arriving if own is None else _sum(own, arriving)
+        if own is not None:
+            self._terms[place] = own * UPWARD
 
     def rounding(self) -> Rounding:
         """The sizes and terms of the nodes so far."""
         return Rounding(dict(self._sizes), dict(self._terms)) if self._proves else NO_ROUNDING
+
+    def _only_moves(self, place: int) -> bool:
+        """Whether a node's adjoint and constant are not rounded at all."""
+        node = self._graph.nodes[place]
+        shapes = [self._graph.nodes[i].shape for i in node.inputs]
+        if isinstance(node.op, LinearOp):
+            return fans(node.op, shapes[0], node.shape).outward == 0
+        same = all(shape == node.shape for shape in shapes)
+        return isinstance(node.op, Concat) or (isinstance(node.op, Add | Sub) and same)
 
     def _reduced(self, place: int, values: Tensor) -> Tensor:
         """One number for each instance, if no masks need more."""
