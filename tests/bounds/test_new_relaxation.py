@@ -208,7 +208,7 @@ def test_a_search_decides_by_it(nudge: float) -> None:
     assert found.status is (Status.VERIFIED if nudge > 0 else Status.FALSIFIED)
     if nudge > 0:
         assert found.bound is not None
-        assert 0 < found.bound <= nudge + 1e-9
+        assert 0 < found.bound <= nudge
 
 
 @dataclass(frozen=True, eq=False)
