@@ -76,11 +76,15 @@ def test_the_lower_line_follows_alpha() -> None:
 
 
 def test_splits_make_neurons_linear() -> None:
-    assert_just_below(crown(TWO_NEURONS, rows(-1.0), splits=split(1, 1)), -2.0)  # y = 2 x1
-    assert_just_below(crown(TWO_NEURONS, rows(-1.0), splits=split(-1, 0)), -2.0)  # y <= (x1 - x2)/2 + 1
-    assert_just_below(crown(TWO_NEURONS, rows(-1.0), splits=split(1, 0)), -3.0)  # y <= 3 x1/2 + x2/2 + 1
-    assert_just_below(crown(TWO_NEURONS, rows(1.0), splits=split(-1, -1)), 0.0)  # y = 0
-    assert_just_below(crown(TWO_NEURONS, rows(1.0), splits=split(1, 1)), -2.0)  # y = 2 x1
+    for sign, sides, expected in (
+        (-1.0, (1, 1), -2.0),  # y = 2 x1
+        (-1.0, (-1, 0), -2.0),  # y <= (x1 - x2)/2 + 1
+        (-1.0, (1, 0), -3.0),  # y <= 3 x1/2 + x2/2 + 1
+        (1.0, (-1, -1), 0.0),  # y = 0
+        (1.0, (1, 1), -2.0),  # y = 2 x1
+    ):
+        found = crown(TWO_NEURONS, rows(sign), splits=split(*sides))
+        assert_just_below(found, expected)
 
 
 def test_beta_charges_points_that_break_the_split() -> None:

@@ -90,9 +90,7 @@ def test_contradicting_splits_are_empty() -> None:
     assert leaf.points is None
 
 
-def _answering(
-    monkeypatch: pytest.MonkeyPatch, answer: Callable[[Polytope], torch.Tensor]
-) -> None:
+def _answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[Polytope], torch.Tensor]) -> None:
     """Let the solver return these multipliers, whatever it is asked."""
 
     def minimise(polytope: Polytope, row: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,9 +137,7 @@ def test_any_multipliers_bound_from_below(monkeypatch: pytest.MonkeyPatch, sprea
     generator = torch.Generator().manual_seed(0)
     _answering(
         monkeypatch,
-        lambda polytope: (
-            spread * torch.randn(len(polytope.offset), dtype=F64, generator=generator)
-        ),
+        lambda polytope: spread * torch.randn(len(polytope.offset), dtype=F64, generator=generator),
     )
     for seed in range(10):
         graph, box, spec, bounds, splits, points = _decided(seed)
