@@ -25,7 +25,7 @@ from verify_pipeline.problem import Box
 
 BUDGET = MemoryBudget(bytes=1 << 24)
 SETTINGS = OptimiseSettings(iterations=8)
-TOLERANCE = 1e-9
+TOLERANCE = 1e-9  # of comparisons between methods, each of which rounds
 
 
 def bounds_by(method: str, case: Case) -> NodeBounds:
@@ -52,7 +52,7 @@ METHODS = ("interval", "crown of intervals", "crown", "alpha", "alpha everywhere
 def test_margins_of_samples_are_above_the_bounds(method: str, case: Case) -> None:
     lower = lower_margins(method, case)
     assert torch.isfinite(lower).all()
-    assert (case.margins(case.points()) >= lower - TOLERANCE).all()
+    assert (case.margins(case.points()) >= lower).all()
 
 
 @pytest.mark.parametrize("method", ["interval", "crown", "alpha"])
@@ -60,8 +60,8 @@ def test_values_of_samples_are_within_node_bounds(method: str, case: Case) -> No
     bounds = bounds_by(method, case)
     assert sorted(bounds.lower) == list(range(len(case.graph.nodes)))
     for place, value in enumerate(case.values(case.points(2_000))):
-        assert (value >= bounds.lower[place] - TOLERANCE).all()
-        assert (value <= bounds.upper[place] + TOLERANCE).all()
+        assert (value >= bounds.lower[place]).all()
+        assert (value <= bounds.upper[place]).all()
 
 
 @pytest.mark.parametrize("method", METHODS[1:])
@@ -74,6 +74,7 @@ def test_affine_networks_are_bounded_exactly(method: str, affine_case: Case) -> 
         (slope,) = torch.autograd.grad(margins[:, row].sum(), center, retain_graph=True)
         exact = margins[:, row] - (slope.abs() * radius).flatten(1).sum(1)
         torch.testing.assert_close(found[:, row], exact.detach(), atol=1e-10, rtol=0)
+        assert (found[:, row] <= exact).all()
 
 
 def test_dearer_methods_are_not_looser(case: Case) -> None:
@@ -124,6 +125,7 @@ def test_a_point_has_its_own_margins(case: Case) -> None:
     margins = case.spec.values(case.graph(point.center))
     found = crown_margins(case.graph, point, case.spec, bounds).lower
     torch.testing.assert_close(found, margins, atol=1e-9, rtol=0)
+    assert (found <= margins).all()
 
 
 def test_only_the_needed_places_are_needed(case: Case) -> None:
@@ -131,9 +133,9 @@ def test_only_the_needed_places_are_needed(case: Case) -> None:
     full = crown_margins(case.graph, case.box, case.spec, bounds).lower
     few = bounds.only(needed_places(case.graph))
     assert len(few.lower) < len(bounds.lower)
-    torch.testing.assert_close(
-        crown_margins(case.graph, case.box, case.spec, few).lower, full, atol=0, rtol=0
-    )
+    # sizes of the others, which their rounding is relative to, are then less well known
+    found = crown_margins(case.graph, case.box, case.spec, few)
+    torch.testing.assert_close(found.lower, full, atol=1e-10, rtol=0)
 
 
 def test_float32_agrees_with_float64(case: Case) -> None:
@@ -184,7 +186,7 @@ def test_bounds_of_split_domains_hold_for_points_that_obey(piecewise_case: Case)
             case.graph, case.box, case.spec, bounds, SETTINGS, splits, start=root, until=never
         )[0].lower
         for lower in (plain, best):
-            assert (margins >= lower - TOLERANCE)[obey].all()
+            assert (margins >= lower)[obey].all()
         gained += int((best > plain + 1e-6).sum())
         seen += int(obey.sum())
     assert seen >= 15
@@ -204,7 +206,7 @@ def test_any_multipliers_give_valid_bounds(piecewise_case: Case) -> None:
     found = crown_margins(case.graph, case.box, case.spec, bounds, best, splits)
     obey = obeying(case, splits, points)
     assert obey.any()
-    assert (case.margins(points) >= found.lower - TOLERANCE)[obey].all()
+    assert (case.margins(points) >= found.lower)[obey].all()
 
 
 def test_linear_functions_prove_the_bounds(piecewise_case: Case) -> None:
@@ -216,4 +218,4 @@ def test_linear_functions_prove_the_bounds(piecewise_case: Case) -> None:
     torch.testing.assert_close(at_corners, found.lower, atol=1e-10, rtol=0)
     points = case.points(2_000)
     linear = torch.einsum("nsx,cnx->cns", found.coefficients.flatten(2), points.flatten(2))
-    assert (case.margins(points) >= linear + found.constants - TOLERANCE).all()
+    assert (case.margins(points) >= linear + found.constants).all()

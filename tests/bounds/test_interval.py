@@ -1,6 +1,7 @@
 """Interval bounds of single operations."""
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.networks_by_hand import chain, linear
+from tests.outward import assert_just_above, assert_just_below
 from verify_pipeline.bounds import interval_bounds, interval_margins
 from verify_pipeline.bounds.interval.elementwise import elementwise_range
 from verify_pipeline.bounds.interval.ibp import enclose
@@ -16,13 +18,17 @@ from verify_pipeline.network.ops import (
     FUNCTIONS,
     Div,
     Elementwise,
+    LeakyRelu,
     Linear,
     MatMul,
+    Mean,
     Mul,
     Op,
     Relu,
     Reshape,
+    Scale,
     Softmax,
+    Sum,
 )
 from verify_pipeline.problem import Box, Specification
 
@@ -46,7 +52,7 @@ def test_ranges_hold_what_they_are_ranges_of(
     for share in [0.0, 1.0, *shares]:
         value = FUNCTIONS[function](torch.minimum(lower + share * width, upper))
         if bool(torch.isfinite(value)):
-            assert low.item() - 1e-12 <= value.item() <= high.item() + 1e-12
+            assert low.item() <= value.item() <= high.item()
 
 
 @pytest.mark.parametrize(
@@ -79,17 +85,64 @@ def test_ranges_worked_out_by_hand(
 def test_products_take_the_extreme_corners() -> None:
     left, right = (tensor(-1.0), tensor(2.0)), (tensor(-3.0), tensor(1.0))
     low, high = enclose(Mul(), left, right)
-    assert (low.item(), high.item()) == (-6.0, 3.0)
+    assert_just_below(low, [[-6.0]])
+    assert_just_above(high, [[3.0]])
 
 
 def test_quotients_by_an_interval_through_zero_are_not_bounded() -> None:
     one = (tensor(1.0), tensor(2.0))
-    assert [v.item() for v in enclose(Div(), one, (tensor(2.0), tensor(4.0)))] == [0.25, 1.0]
+    low, high = enclose(Div(), one, (tensor(2.0), tensor(4.0)))
+    assert_just_below(low, [[0.25]])
+    assert_just_above(high, [[1.0]])
     b = GraphBuilder((2,))
     graph = b.build(b.add(Div(), 0, b.add(Linear(torch.eye(2)), 0))).to(torch.float64)
     bounds = interval_bounds(graph, Box(tensor(-1.0, 1.0), tensor(1.0, 2.0)))
     assert bounds.lower[2].tolist() == [[-math.inf, -math.inf]]
     assert bounds.upper[2].tolist() == [[math.inf, math.inf]]
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Linear(torch.tensor([[3.0, -0.1]], dtype=torch.float64)),
+        Linear(torch.zeros(2, 2).double(), torch.zeros(2).double()),
+        Scale(torch.tensor(0.1, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64)),
+        Mean((0,)),
+        Sum((0,)),
+        LeakyRelu(0.1),
+    ],
+    ids=lambda op: type(op).__name__,
+)
+def test_what_is_always_zero_stays_exactly_zero(op: Op) -> None:
+    """Inactive neurons are 0, and rounding moves none of them."""
+    low, high = enclose(op, (tensor(0.0, 0.0), tensor(0.0, 0.0)))
+    assert not low.any()
+    assert not high.any()
+
+
+@pytest.mark.parametrize("op", [Mean((0,)), Sum((0,)), Scale(tensor(3.0)[0], tensor(0.0)[0])])
+def test_the_small_end_of_a_wide_interval_is_kept(op: Op) -> None:
+    """A sum of squares is never below 0, so that its root is defined."""
+    low, high = enclose(op, (tensor(0.0, 1e-6), tensor(1e12, 1e12)))
+    assert bool((low >= 0).all())
+    assert_just_below(low, op(tensor(0.0, 1e-6)))
+    assert_just_above(high, op(tensor(1e12, 1e12)))
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-200, 1e-155])
+def test_products_below_the_normal_range_are_bounded(size: float) -> None:
+    """Exactly: such a product may be rounded to 0, or by as much as itself."""
+    for one, other in ((size, size), (size, 0.3), (-size, size), (-0.7, size)):
+        low, high = enclose(Mul(), (tensor(one),) * 2, (tensor(other),) * 2)
+        assert Fraction(low.item()) <= Fraction(one) * Fraction(other) <= Fraction(high.item())
+    low, high = enclose(LeakyRelu(0.3), (tensor(-size),) * 2)
+    assert Fraction(low.item()) <= -Fraction(0.3) * Fraction(size) <= Fraction(high.item())
+
+
+@pytest.mark.parametrize("op", [Mul(), Div()])
+def test_zero_times_anything_is_exactly_zero(op: Op) -> None:
+    low, high = enclose(op, (tensor(0.0),) * 2, (tensor(2.0), tensor(4.0)))
+    assert low.item() == high.item() == 0
 
 
 def test_softmax_is_exact() -> None:

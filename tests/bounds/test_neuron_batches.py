@@ -94,8 +94,8 @@ def test_bounds_hold_for_samples(found: tuple[Graph, Box, NodeBounds]) -> None:
     points = points.clamp(box.lower, box.upper)
     for place, value in enumerate(graph.values(points.flatten(0, 1))):
         values = value.unflatten(0, (300, 5))
-        assert (values >= bounds.lower[place] - 1e-9).all()
-        assert (values <= bounds.upper[place] + 1e-9).all()
+        assert (values >= bounds.lower[place]).all()
+        assert (values <= bounds.upper[place]).all()
 
 
 def test_the_other_side_is_bounded_only_where_the_neuron_is_not_inactive() -> None:

@@ -82,7 +82,7 @@ def graphs(draw: st.DrawFn) -> Graph:
 def samples(box: Box, count: int) -> Tensor:
     share = torch.rand(count, *box.lower.shape, dtype=torch.float64)
     share[: count // 2] = share[: count // 2].round()
-    return box.lower + (box.upper - box.lower) * share
+    return (box.lower + (box.upper - box.lower) * share).clamp(box.lower, box.upper)
 
 
 @given(graphs(), st.sampled_from([0.0, 0.01, 0.1, 0.5]))
@@ -97,14 +97,12 @@ def test_all_bounds_hold_for_samples(graph: Graph, epsilon: float) -> None:
     values = [v.unflatten(0, (200, 2)) for v in graph.values(points.flatten(0, 1))]
     for bounds in (start, crown, best):
         for place, value in enumerate(values):
-            slack = 1e-9 * (1 + value.abs().max())
-            assert (value >= bounds.lower[place] - slack).all()
-            assert (value <= bounds.upper[place] + slack).all()
+            assert (value >= bounds.lower[place]).all()
+            assert (value <= bounds.upper[place]).all()
     margins = torch.einsum("nsk,cnk->cns", spec.rows, values[-1])
-    slack = 1e-9 * (1 + margins.abs().max())
-    assert (margins >= interval_margins(graph, box, spec) - slack).all()
+    assert (margins >= interval_margins(graph, box, spec)).all()
     for bounds in (crown, best):
-        assert (margins >= crown_margins(graph, box, spec, bounds).lower - slack).all()
+        assert (margins >= crown_margins(graph, box, spec, bounds).lower).all()
 
     splits: Splits = {}
     obey = torch.ones(200, 2, dtype=torch.bool)
@@ -118,4 +116,4 @@ def test_all_bounds_hold_for_samples(graph: Graph, epsilon: float) -> None:
     found, multipliers = optimise(graph, box, spec, crown, SETTINGS, splits)
     again = crown_margins(graph, box, spec, crown, multipliers, splits)
     for lower in (found.lower, again.lower):
-        assert (margins >= lower - slack)[obey].all()
+        assert (margins >= lower)[obey].all()

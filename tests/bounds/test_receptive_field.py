@@ -112,7 +112,8 @@ def test_bounds_are_those_of_the_whole_network(make: Callable[[], Graph]) -> Non
     for place in range(1, len(graph.nodes)):
         for one, other in ((found.lower, expected.lower), (found.upper, expected.upper)):
             same = other[place + len(dense)]
-            torch.testing.assert_close(one[place], same, atol=1e-11, rtol=0)
+            # sums over the whole network allow for the rounding of more terms
+            torch.testing.assert_close(one[place], same, atol=1e-10, rtol=0)
         moved += int((found.lower[place] > start.lower[place] + 1e-9).sum())
     assert moved > 0
 

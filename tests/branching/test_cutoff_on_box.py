@@ -134,8 +134,8 @@ def test_what_is_learned_of_neurons_holds_where_the_margin_is_at_most_zero(
     assert bool(domain.limited.all())
     bounds = bounder.view(bounder.exact, domain).bounds
     for source in bounder.open_rows.neurons.sources:
-        assert (values[source][broken] >= bounds.lower[source] - 1e-9).all()
-        assert (values[source][broken] <= bounds.upper[source] + 1e-9).all()
+        assert (values[source][broken] >= bounds.lower[source]).all()
+        assert (values[source][broken] <= bounds.upper[source]).all()
     free = bounder.view(bounder.exact, domain.without_limits()).bounds
     for source in bounder.open_rows.neurons.sources:
         assert free.lower[source].equal(exact.bounds.lower[source])
@@ -186,8 +186,8 @@ def test_a_round_ends_where_the_time_does(
     broken = values[-1][:, 0] + exact.spec.offsets[0, 0] <= LEVEL
     bounds = bounder.view(bounder.exact, domain).bounds
     for source in bounder.open_rows.neurons.sources:
-        assert (values[source][broken] >= bounds.lower[source] - 1e-9).all()
-        assert (values[source][broken] <= bounds.upper[source] + 1e-9).all()
+        assert (values[source][broken] >= bounds.lower[source]).all()
+        assert (values[source][broken] <= bounds.upper[source]).all()
 
 
 def test_a_search_closes_domains_that_way_and_says_what_it_says_without() -> None:

@@ -65,7 +65,7 @@ def test_cells_cover_the_box_and_their_bounds_hold_in_them(
             for bounds in (cells.bounds, both):
                 _holds(bounds, n, inside, values)
             if bool(inside.any()):
-                assert float(margins[inside].min()) >= float(cells.lower[n]) - 1e-9
+                assert float(margins[inside].min()) >= float(cells.lower[n])
         assert bool((held >= 1).all())
         assert float(cells.share.sum()) == 1.0
         assert bool((cells.share >= 0.5 ** (depth + 1)).all())
@@ -84,8 +84,8 @@ def _obeys(exact: SearchInstances, cells: Cells, n: int, values: list[Any]) -> A
 
 def _holds(bounds: NodeBounds, n: int, inside: Any, values: list[Any]) -> None:
     for place, lower in bounds.lower.items():
-        assert bool((values[place][inside] >= lower[n] - 1e-9).all())
-        assert bool((values[place][inside] <= bounds.upper[place][n] + 1e-9).all())
+        assert bool((values[place][inside] >= lower[n]).all())
+        assert bool((values[place][inside] <= bounds.upper[place][n]).all())
 
 
 def test_the_first_unstable_layer_is_cut_first(make_case: Any, make_mlp: Any) -> None:

@@ -87,7 +87,7 @@ def test_verdicts_are_those_of_a_fine_grid(function: str) -> None:
             (end,) = run(moved)
             if end.status is Status.VERIFIED:
                 assert end.bound is not None
-                assert 0 < end.bound <= wanted + 1e-9
+                assert 0 < end.bound <= wanted
                 searched += end.subproblems > 1
             elif end.status is Status.FALSIFIED:
                 assert breaks(moved, end)
@@ -111,7 +111,7 @@ def test_tangents_of_the_root_serve_all_pieces(function: str) -> None:
             (end,) = run(moved, start=start)
             if end.status is Status.VERIFIED:
                 assert end.bound is not None
-                assert 0 < end.bound <= wanted + 1e-9
+                assert 0 < end.bound <= wanted
             assert wanted > 0 or end.status is Status.FALSIFIED
             (plain,) = run(moved)
             if plain.status is end.status is Status.VERIFIED:
@@ -129,7 +129,7 @@ def test_pieces_cover_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
         within = torch.ones(FINE**2, dtype=torch.bool)
         for place, low in piece.bounds.lower.items():
             value, high = values[place], piece.bounds.upper[place]
-            within &= ((value >= low[n] - 1e-9) & (value <= high[n] + 1e-9)).flatten(1).all(1)
+            within &= ((value >= low[n]) & (value <= high[n])).flatten(1).all(1)
         return within
 
     def watched(self: IntervalSplits, parents: Pieces, *more: Any) -> Any:

@@ -148,7 +148,7 @@ def of_points(step: Step[Any], make: Any, problem: Problem, points: Tensor) -> T
         for place, low in parts.bounds.lower.items():
             value, high = values[place], parts.bounds.upper[place]
             for d in range(len(parts)):
-                within = (value >= low[d] - 1e-9) & (value <= high[d] + 1e-9)
+                within = (value >= low[d]) & (value <= high[d])
                 inside[d] &= within.flatten(1).all(1)
         return inside
     raise NotImplementedError(make)
@@ -169,7 +169,7 @@ def test_bounds_hold_in_the_parts_and_parts_cover_the_whole(make: Any, case: Cas
         assert float(step.parts.share.sum()) == pytest.approx(1.0)
         for d in range(len(inside)):
             if bool(inside[d].any()):
-                assert float(margins[inside[d]].min()) >= float(step.proved[d]) - 1e-9
+                assert float(margins[inside[d]].min()) >= float(step.proved[d])
         if bool(step.leaves.any()):
             break
         step = kind.split(step.parts, meter)

@@ -77,7 +77,7 @@ def test_a_search_with_planes_is_right(nudge: float) -> None:
         assert found.status is not Status.VERIFIED
     elif found.status is Status.VERIFIED:
         assert found.bound is not None
-        assert 0 < found.bound <= nudge + 1e-9
+        assert 0 < found.bound <= nudge
     else:
         assert found.status is Status.UNKNOWN
         assert found.bound is None or found.bound <= 0

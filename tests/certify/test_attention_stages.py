@@ -114,7 +114,7 @@ def test_what_is_decided_is_true(network: Network) -> None:
         found = run(network, task, name)
         for decision in found:
             if decision.bound is not None:
-                assert decision.bound <= least[decision.place] + 1e-9
+                assert decision.bound <= least[decision.place]
             if decision.status is Status.VERIFIED:
                 assert decision.bound is not None
                 assert decision.bound > 0

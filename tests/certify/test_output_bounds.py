@@ -104,7 +104,7 @@ def test_values_at_sampled_points_lie_inside(network: Network, method: str) -> N
     points = box.lower + share * (box.upper - box.lower)
     outputs = network.graph(points.flatten(0, 1)).unflatten(0, points.shape[:2])
     values = torch.einsum("nsk,cnk->cns", spec.rows, outputs) + spec.offsets
-    assert bool((values >= lower - 1e-12).all() and (values <= upper + 1e-12).all())
+    assert bool((values >= lower).all() and (values <= upper).all())
 
 
 def test_each_method_is_at_least_as_tight_as_the_one_before(network: Network) -> None:

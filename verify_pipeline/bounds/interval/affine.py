@@ -94,7 +94,8 @@ def _of_constant(op: LinearOp, terms: int, like: Tensor) -> Tensor | float:
 def scaled(op: Scale, interval: Interval) -> Interval:
     """Bounds of ``x * scale + shift``, computed from the ends.
 
-    If bounds are large, centre and radius would lose the small ε of a normalisation.
+    If bounds are large, centre and radius would lose the small ε of a normalisation. So would
+    roundings relative to the other end.
     """
     lower, upper = interval
     positive, negative = op.scale.clamp(min=0), op.scale.clamp(max=0)
@@ -105,8 +106,13 @@ def scaled(op: Scale, interval: Interval) -> Interval:
     share = gamma(8, lower.dtype)
     if not share:
         return bounds
-    sizes = size(interval) * op.scale.abs() + op.shift.abs()
-    return widened(bounds, share * sizes + _of_weights(op.error, interval, sizes))
+    least, most = size((lower, lower)), size((upper, upper))
+    sizes = (
+        least * positive - most * negative + op.shift.abs(),
+        most * positive - least * negative + op.shift.abs(),
+    )
+    change = _of_weights(op.error, interval, bounds[0])
+    return _widened_each(bounds, (share * sizes[0] + change, share * sizes[1] + change))
 
 
 def summed(op: AvgPool2d | Mean | Sum, interval: Interval) -> Interval:
@@ -115,11 +121,17 @@ def summed(op: AvgPool2d | Mean | Sum, interval: Interval) -> Interval:
     bounds = op(lower), op(upper)
     share = gamma(fans(op, tuple(lower.shape[1:]), ()).inward + 8, lower.dtype)
     if share:
-        bounds = widened(bounds, share * op(size(interval)))
+        sizes = op(size((lower, lower))), op(size((upper, upper)))
+        bounds = _widened_each(bounds, (share * sizes[0], share * sizes[1]))
     if largest(lower, upper) <= MODERATE:
         return bounds
     terms = op(greatest(interval))
     return unless_it_overflows(bounds, terms * (lower[0].numel() if len(lower) else 1))
+
+
+def _widened_each(bounds: Interval, errors: tuple[Tensor, Tensor]) -> Interval:
+    """As :func:`widened`, with an error of each end."""
+    return widened(bounds, errors[0])[0], widened(bounds, errors[1])[1]
 
 
 def unless_it_overflows(bounds: Interval, terms: Tensor) -> Interval:

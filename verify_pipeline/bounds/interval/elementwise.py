@@ -61,7 +61,8 @@ def elementwise_range(function: str, lower: Tensor, upper: Tensor) -> Range:
     scale = greatest((lower, upper)) if function in _GATED else _SCALES.get(function, 0.0)
     low, high = rounded_function((low, high), scale)
     least, most = _LIMITS.get(function, (-math.inf, math.inf))
-    return low.clamp(min=least), high.clamp(max=most)
+    # an infinite end says that the function may be undefined, and stays
+    return low.clamp(min=least).where(low.isfinite(), low), high.clamp(max=most)
 
 
 def _increasing(function: str, lower: Tensor, upper: Tensor) -> Range:

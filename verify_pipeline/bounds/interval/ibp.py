@@ -14,6 +14,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.floating_point import (
     FUNCTION_ROUNDINGS,
+    LEAST_WIDTH,
     Interval,
     gamma,
     greatest,
@@ -231,11 +232,14 @@ def _increasing(op: Op, *inputs: Interval) -> Interval:
     return op(*(lower for lower, _ in inputs)), op(*(upper for _, upper in inputs))
 
 
-@enclose.register(LeakyRelu)
-@enclose.register(Add)
-def _rounded_once(op: LeakyRelu | Add, *inputs: Interval) -> Interval:
-    """Bounds of a non-decreasing operation that rounds its result."""
+@enclose.register
+def _(op: Add, *inputs: Interval) -> Interval:
     return rounded(_increasing(op, *inputs), 1)
+
+
+@enclose.register
+def _(op: LeakyRelu, *inputs: Interval) -> Interval:
+    return widened(_increasing(op, *inputs), LEAST_WIDTH * greatest(inputs[0]).sign())
 
 
 @enclose.register
@@ -260,8 +264,8 @@ def _product(left: Interval, right: Interval) -> Interval:
     # minimum and maximum propagate NaN (0 times infinity), which later counts as unbounded
     lower = torch.minimum(torch.minimum(first, second), torch.minimum(third, fourth))
     upper = torch.maximum(torch.maximum(first, second), torch.maximum(third, fourth))
-    share = gamma(4, lower.dtype)
-    return widened((lower, upper), share * size(left) * size(right)) if share else (lower, upper)
+    # rounding is monotone: each end is that of the exact end; 0 times anything is not rounded
+    return widened((lower, upper), LEAST_WIDTH * (greatest(left).sign() * greatest(right).sign()))
 
 
 @enclose.register
