@@ -35,6 +35,7 @@ SHAPES: dict[str, tuple[Op, list[tuple[int, ...]]]] = {
 def lost(relaxation: Relaxation, functional: Tensor, read: list[Interval]) -> Tensor:
     """What rounding may have added to a bound of functionals ``N x S x *V``, ``N x S``."""
     of_unit = relaxation.rounding([greatest(ends).flatten(1).amax(1) for ends in read])
+    assert of_unit is not None
     return of_unit.unsqueeze(1) * functional.abs().flatten(2).sum(2)
 
 

@@ -275,7 +275,8 @@ def test_planes_of_products_stay_on_their_side() -> None:
 def test_planes_of_softmax_stay_on_their_side() -> None:
     random = torch.Generator().manual_seed(9)
     lower = torch.randn(20, 3, generator=random, dtype=F64) * 3
-    width = 10 ** (torch.rand(20, 1, generator=random, dtype=F64) * 6 - 6)
+    # over intervals that narrow, the planes are nearer to the function than a rounding
+    width = 10 ** (torch.rand(20, 1, generator=random, dtype=F64) * 12 - 12)
     upper = lower + width
     op = Softmax(0)
     found = shares(1, lower, upper, *enclose(op, (lower, upper)))
