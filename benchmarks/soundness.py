@@ -80,7 +80,7 @@ def main() -> int:
         for line in ask_again(asked.again):
             _say(line)
         return 0
-    began = time.perf_counter()
+    began, commit = time.perf_counter(), _commit()
     chosen = [family for family in FAMILIES if family.name in asked.only]
     folder = asked.false or ROOT / "runs" / "soundness" / f"seed-{asked.seed}"
     tallies = run(chosen, asked.seed, asked.minutes, folder)
@@ -89,7 +89,7 @@ def main() -> int:
         command += f" --only {' '.join(family.name for family in chosen)}"
     facts = {
         "Seed": str(asked.seed),
-        "commit": _commit(),
+        "commit": commit,
         "verify_pipeline": __version__,
         **{name: version(name) for name in PACKAGES},
         "seconds": f"{time.perf_counter() - began:.0f}",

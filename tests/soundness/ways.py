@@ -37,6 +37,14 @@ def usual(seconds: float, stages: tuple[StageName, ...] = PROOFS) -> api.Certify
     return api.CertifySettings(epsilon=0.0, timeout=seconds, stages=stages)
 
 
+def relus_only(seconds: float) -> api.CertifySettings:
+    """CROWN, then a search that only splits ReLUs and does not look for counterexamples."""
+    found = usual(seconds, ("clean", "crown", "branch-and-bound"))
+    search = SearchSettings(descent=0, early=None, inputs=InputSplitSettings(descent=0))
+    none = api.FewInputSettings(few_inputs=0, very_few_inputs=0)
+    return replace(found, search=search, input_split=none)
+
+
 def drawn(rng: Generator, seconds: float) -> api.CertifySettings:
     """Half of the time the usual ones with or without the attack, else whatever may be chosen.
 

@@ -20,7 +20,7 @@ from tests.soundness.building import FileBuilder, choice, normal
 from tests.soundness.contract import Family
 from tests.soundness.exact import ExactNetwork, rational
 from tests.soundness.least import least_of_cells
-from tests.soundness.ways import drawn
+from tests.soundness.ways import drawn, relus_only
 from verify_pipeline.onnx import network_from_bytes
 from verify_pipeline.problem import Box, Specification
 
@@ -46,6 +46,16 @@ def _dense(net: FileBuilder, rng: Generator, extreme: bool) -> str:
         width, size = more, size * gain if extreme else 1.0
     gain = min(max(10.0 ** rng.uniform(-3, 3) / size, 1e-30), 1e30) if extreme else 1.5
     return net.linear(last, normal(rng, 3, width, gain=gain), normal(rng, 3, gain=gain * size))
+
+
+def _wide(net: FileBuilder, rng: Generator) -> str:
+    """Two layers of ReLUs, most of them unstable."""
+    last, width = "x", net.shape[0]
+    for more in (12, 8):
+        bias = normal(rng, more, gain=0.3)
+        last = net.add("Relu", net.linear(last, normal(rng, more, width, gain=1.5), bias))
+        width = more
+    return net.linear(last, normal(rng, 3, width, gain=1.5), normal(rng, 3))
 
 
 def _mixed(net: FileBuilder, rng: Generator) -> str:
@@ -95,22 +105,24 @@ def _by_cells(rng: Generator, number: int) -> BoxTrial:
 
 
 def _by_milp(rng: Generator, number: int) -> BoxTrial:
-    inputs = int(rng.integers(3, 7))
-    net = FileBuilder((inputs,))
+    """Small networks; or wider ones, whose ReLUs are split without a look for counterexamples."""
+    inputs, wide = int(rng.integers(3, 7)), number % 2 == 0
+    boxes, most = (6, 1) if wide else (BOXES, 3)
     while True:  # the program knows ReLU and leaky ReLU
         net = FileBuilder((inputs,))
-        model = net.data(_dense(net, rng, False))
+        model = net.data(_wide(net, rng) if wide else _dense(net, rng, False))
         if b"Abs" not in model:
             break
     exact, graph = ExactNetwork(model), network_from_bytes(model).graph
-    middle, radius = rng.uniform(-1, 1, (BOXES, inputs)), 10.0 ** rng.uniform(-2, 0, (BOXES, 1))
+    middle = rng.uniform(-1, 1, (boxes, inputs))
+    radius = np.full((boxes, 1), 0.7) if wide else 10.0 ** rng.uniform(-2, 0, (boxes, 1))
     lower, upper = boxes_around(middle, radius)
-    rows = rng.normal(size=(BOXES, int(rng.integers(1, 4)), 3))
+    rows = rng.normal(size=(boxes, int(rng.integers(1, most + 1)), 3))
     offsets = np.zeros(rows.shape[:2])
     box = Box(torch.from_numpy(lower), torch.from_numpy(upper))
     spec = Specification(torch.from_numpy(rows), torch.from_numpy(offsets))
     truths = []
-    for n in range(BOXES):
+    for n in range(boxes):
         found = milp_margin(graph, box, spec, n)
         row = int(found.value.argmin())
         point = np.asarray(found.points[row].numpy())
@@ -122,8 +134,9 @@ def _by_milp(rng: Generator, number: int) -> BoxTrial:
             truths.append(Truth(point=point))
         else:
             truths.append(Truth(holds_by=holds_by if holds_by > MILP_TOLERANCE else None))
-    settings = drawn(rng, SECONDS)
-    return BoxTrial(f"MILP, {inputs} inputs", model, lower, upper, rows, offsets, truths, settings)
+    settings = relus_only(3 * SECONDS) if wide else drawn(rng, SECONDS)
+    name = f"MILP, {inputs} inputs{', splits of ReLUs' if wide else ''}"
+    return BoxTrial(name, model, lower, upper, rows, offsets, truths, settings)
 
 
 def _trial(rng: Generator, number: int) -> BoxTrial:
