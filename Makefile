@@ -4,9 +4,12 @@
 #   make VENV=/path/to/venv …   use (and complete) an environment of your own
 #   make PYTHON=python3.12 …    make the environment with this Python
 #   make JOBS=4 test            processes that run the tests
+#   make SEED=7 soundness       another half hour of the search for false verdicts
 
 VENV ?= .venv
 JOBS ?= auto
+SEED ?= 0
+MINUTES ?= 30
 EXTRAS := dev
 
 BIN := $(VENV)/bin
@@ -15,10 +18,10 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test soundness check format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make the environment and install everything (the other targets do it too)
 
@@ -27,6 +30,9 @@ demo: $(STAMP) ## train, export, certify and tabulate on embedded data, in minut
 
 test: $(STAMP) ## run the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+soundness: $(STAMP) ## look for false verdicts for half an hour of one core
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soundness.py --seed $(SEED) --minutes $(MINUTES)
 
 check: $(STAMP) ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .

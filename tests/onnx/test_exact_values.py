@@ -278,3 +278,13 @@ def test_exponentials_keep_numbers_near_zero(op: str, alpha: float) -> None:
     x = torch.tensor([[-1e-20, -1e-3, 1e-20]], dtype=torch.float64)
     below = alpha * (x / (alpha if op == "Celu" else 1)).expm1()
     assert torch.allclose(graph(x), torch.where(x < 0, below, x), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("operator", "default"), [("LeakyRelu", 0.01), ("HardSigmoid", 0.2)])
+def test_attributes_left_out_are_float32_numbers(operator: str, default: float) -> None:
+    """As those that are written. LeakyRelu's 0.01 is 2.2e-10 less, which onnxruntime computes."""
+    point = torch.full((1, 1), -1.0, dtype=torch.float64)
+    written = operator_file(operator, (1, 1), alpha=float(np.float32(default)))
+    left_out = operator_file(operator, (1, 1))
+    first, second = (network_from_bytes(data).graph(point) for data in (written, left_out))
+    assert torch.equal(first, second)

@@ -65,7 +65,7 @@ def _relu(call: Call) -> Value:
 
 @reads("LeakyRelu")
 def _leaky_relu(call: Call) -> Value:
-    slope = float(call.attribute("alpha", 0.01))
+    slope = call.number("alpha", 0.01)
     if 0 <= slope <= 1:
         return call.trace.emit(LeakyRelu(slope), call.activation())
     return _two_slopes(call, np.asarray(slope))
@@ -89,8 +89,8 @@ def _two_slopes(call: Call, slope: Array) -> Value:
 @reads("Shrink")
 def _shrink(call: Call) -> Value:
     """``max(x - lambda, 0) - max(-x - lambda, 0)``, where it is continuous: bias = lambda."""
-    width = float(call.attribute("lambd", 0.5))
-    if float(call.attribute("bias", 0.0)) != width or width < 0:
+    width = call.number("lambd", 0.5)
+    if call.number("bias", 0.0) != width or width < 0:
         raise call.unsupported("a jump: bias and lambd differ")
     x, trace = call.activation(), call.trace
     below = trace.affine(_relu_of(trace, x, -1.0, -width), -1.0, 0.0)
@@ -104,19 +104,19 @@ def _abs(call: Call) -> Value:
 
 @reads("Elu")
 def _elu(call: Call) -> Value:
-    return _exponential_below(call, float(call.attribute("alpha", 1.0)))
+    return _exponential_below(call, call.number("alpha", 1.0))
 
 
 @reads("Selu")
 def _selu(call: Call) -> Value:
-    alpha = float(call.attribute("alpha", SELU_ALPHA))
-    gamma = float(call.attribute("gamma", SELU_GAMMA))
+    alpha = call.number("alpha", SELU_ALPHA)
+    gamma = call.number("gamma", SELU_GAMMA)
     return call.trace.affine(_exponential_below(call, alpha), gamma, 0.0)
 
 
 @reads("Celu")
 def _celu(call: Call) -> Value:
-    alpha = float(call.attribute("alpha", 1.0))
+    alpha = call.number("alpha", 1.0)
     if alpha <= 0:
         raise call.unsupported(f"alpha {alpha}, not above 0")
     return _exponential_below(call, alpha, width=alpha)
@@ -185,7 +185,7 @@ def _at_most(trace: Trace, x: Activation, limit: Array) -> Activation:
 
 @reads("HardSigmoid")
 def _hard_sigmoid(call: Call) -> Value:
-    slope, shift = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
+    slope, shift = call.number("alpha", 0.2), call.number("beta", 0.5)
     trace = call.trace
     above = trace.emit(Relu(), trace.affine(call.activation(), slope, shift))
     return _at_most(trace, above, np.asarray(1.0))
@@ -199,7 +199,7 @@ def _hard_swish(call: Call) -> Value:
 @reads("Swish")
 def _swish(call: Call) -> Value:
     """``x * sigmoid(a x)``: ``silu(a x) / a``."""
-    x, trace, alpha = call.activation(), call.trace, float(call.attribute("alpha", 1.0))
+    x, trace, alpha = call.activation(), call.trace, call.number("alpha", 1.0)
     if alpha == 0:
         return trace.affine(x, 0.5, 0.0)
     steep = x if alpha == 1 else trace.affine(x, alpha, 0.0)

@@ -108,7 +108,7 @@ def _along_channels(constant: Array, rank: int) -> Array:
 
 
 def _epsilon(call: Call) -> float:
-    return float(call.attribute("epsilon", 1e-5))
+    return call.number("epsilon", 1e-5)
 
 
 def _outputs(call: Call) -> int:

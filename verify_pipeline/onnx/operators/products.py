@@ -26,7 +26,7 @@ def _gemm(call: Call) -> Value:
         _transposed(trace, call.value(i)) if call.attribute(flag, 0) else call.value(i)
         for i, flag in enumerate(("transA", "transB"))
     )
-    alpha, beta = float(call.attribute("alpha", 1.0)), float(call.attribute("beta", 1.0))
+    alpha, beta = call.number("alpha", 1.0), call.number("beta", 1.0)
     result: Value = product(trace, a, b)
     if alpha != 1.0:
         result = multiply(trace, result, np.asarray(alpha))

@@ -40,6 +40,10 @@ class Call:
                 return found.decode() if isinstance(found, bytes) else found
         return default
 
+    def number(self, name: str, default: float) -> float:
+        """A number among the node's attributes, which are float32, as their defaults are."""
+        return float(np.float32(self.attribute(name, default)))
+
     def value(self, index: int) -> Value:
         """An input that must be there."""
         found = self.inputs[index] if index < len(self.inputs) else None

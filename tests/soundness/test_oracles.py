@@ -1,0 +1,215 @@
+"""The battery's own oracles, by hand: exact values, least values, properties, replays, tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.random import Generator
+
+from tests.onnx_networks import layers_file, mlp_file, node, onnx_file
+from tests.soundness.again import ask_again
+from tests.soundness.architectures import ACTIVATIONS, opset_of
+from tests.soundness.asking import BoxTrial, Truth
+from tests.soundness.battery import Tally, judge, least_of, run_family
+from tests.soundness.building import FileBuilder
+from tests.soundness.contract import Answer, Array, Family, Judged
+from tests.soundness.exact import ExactNetwork, rational
+from tests.soundness.families import FAMILIES
+from tests.soundness.families.deployed import permuted
+from tests.soundness.families.operators import FORMS
+from tests.soundness.formulas import Property
+from tests.soundness.least import AffineFunction, expansion, least_of_cells
+from tests.soundness.replaying import outputs_of
+from tests.soundness.table import csv_text, markdown
+from tests.soundness.ways import usual
+from verify_pipeline.network.ops import FUNCTIONS
+from verify_pipeline.onnx import network_from_bytes
+from verify_pipeline.onnx.operators import OPERATORS
+
+ABSOLUTE = layers_file(("n", 1), ([[1], [-1]], [0, 0]), "Relu", ([[1, 1]],))
+"""``|x|``."""
+
+
+def array(*numbers: float) -> Array:
+    return np.array(numbers, np.float64)
+
+
+def test_values_are_exact() -> None:
+    exact = ExactNetwork(mlp_file())
+    assert exact(rational([[1.0, 1.0], [0.0, 2.0]])).tolist() == [[3.5, 0], [5.5, 1]]
+    third = onnx_file([node("Mul", "x", "w", "y")], ("n", 1), {"w": np.array([0.1], np.float32)})
+    (value,) = ExactNetwork(third)(rational([[3.0]])).flat
+    assert value == 3 * Fraction(float(np.float32(0.1)))
+
+
+def test_an_operator_without_an_exact_rule_is_refused() -> None:
+    with pytest.raises(ValueError, match="no exact rule"):
+        ExactNetwork(onnx_file([node("Tanh", "x", "y")], ("n", 1)))
+
+
+WINDOWS: dict[str, dict[str, Any]] = {
+    "Conv": {"pads": [1, 0, 1, 1], "strides": [2, 1], "dilations": [1, 2], "group": 2},
+    "MaxPool": {"kernel_shape": [2, 2], "strides": [2, 1]},
+    "AveragePool": {"kernel_shape": [2, 3], "strides": [1, 1]},
+}
+
+
+@pytest.mark.parametrize("operator", WINDOWS)
+def test_windows_are_those_of_onnxruntime(operator: str) -> None:
+    rng = np.random.default_rng(1)
+    weights = {"w": rng.integers(-4, 5, (4, 1, 2, 2)).astype(np.float32)}
+    names = ["x", "w", "y"] if operator == "Conv" else ["x", "y"]
+    used = weights if operator == "Conv" else {}
+    data = onnx_file([node(operator, *names, **WINDOWS[operator])], ("n", 2, 4, 5), used)
+    points = rng.integers(-8, 9, (3, 2, 4, 5)).astype(np.float32)
+    expected = outputs_of(data, points).reshape(3, -1)
+    found = ExactNetwork(data)(rational(points)).astype(np.float64)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_least_of_cells_is_found_between_the_corners() -> None:
+    least = least_of_cells(
+        ExactNetwork(ABSOLUTE), array(-1), array(2), array(1)[None], array(-0.25)
+    )
+    assert [least.value, *least.point] == [Fraction(-1, 4), 0]
+    below = least_of_cells(ExactNetwork(ABSOLUTE), array(-1), array(2), array(-1)[None], array(0))
+    assert [below.value, *below.point] == [-2, 2]
+
+
+def test_least_of_two_inputs_is_below_every_sample() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(5, 2)), rng.normal(size=(4, 5))
+    layers = (first, rng.normal(size=5)), "Relu", (second,), "Relu", ([[1, -2, 1, -1]],)
+    data = layers_file(("n", 2), *layers)
+    exact, lower, upper = ExactNetwork(data), array(-1, -1), array(1, 2)
+    least = least_of_cells(exact, lower, upper, array(1)[None], array(0))
+    points = rng.uniform(lower, upper, (200, 2))
+    assert min(exact(rational(points)).flat) >= least.value
+    assert exact(least.point[None])[0, 0] == least.value
+    near = np.clip(least.point.astype(np.float64) + rng.normal(size=(200, 2)) * 1e-3, lower, upper)
+    assert min(exact(rational(near)).flat) >= least.value
+
+
+def test_an_affine_function_is_known_by_its_slopes() -> None:
+    affine = AffineFunction(ExactNetwork(layers_file(("n", 2), ([[1, -2]], [0.5]))), (2,))
+    least = affine.least(array(-1, -1), array(3, 1), array(1)[None], array(0))
+    assert [least.value, *least.point] == [Fraction(-5, 2), -1, 1]
+    with pytest.raises(ValueError, match="not affine"):
+        AffineFunction(ExactNetwork(ABSOLUTE), (1,))
+
+
+def test_an_expansion_adds_up_exactly() -> None:
+    number = 1 + Fraction(2) ** -80 - Fraction(2) ** -300
+    assert sum(map(Fraction, expansion(number, 4))) == number
+    with pytest.raises(ValueError, match="do not add up"):
+        expansion(number, 1)
+
+
+def test_a_property_means_what_it_says() -> None:
+    asked = Property(
+        "(assert (or (and (<= X_0 0.5) (> Y_0 (+ Y_1 (* -2 X_0)))) (= Y_0 (- 3)))) ; x"
+    )
+    values = {"X_0": Fraction(1, 2), "Y_0": Fraction(1), "Y_1": Fraction(2)}
+    assert not asked.is_met(values)
+    assert asked.is_met({**values, "Y_0": Fraction(2)})
+    assert asked.is_met({**values, "X_0": Fraction(1), "Y_0": Fraction(-3)})
+
+
+def test_permuted_sums_differ_in_their_last_digits() -> None:
+    weight = np.array([[1.0, 1e8, -1e8]], np.float32)
+    layers = [(weight, np.zeros(1, np.float32))]
+    found = {
+        float(permuted(np.random.default_rng(seed), layers, np.ones(3))[0]) for seed in range(20)
+    }
+    assert found == {0.0, 1.0}
+
+
+def lying(lower: float, least: float, answer: Answer) -> Judged:
+    """The judgement of ``|x| + least`` in [lower, 1], which is said to be least there."""
+    trial = BoxTrial(
+        "by hand",
+        ABSOLUTE,
+        *(array(lower)[None], array(1)[None], np.ones((1, 1, 1)), array(0.5)[None]),
+        truths=(Truth(Fraction(least), rational([lower])),),
+        settings=usual(0.25),
+    )
+    (found,) = trial.judged()
+    assert found.answer is answer
+    return found
+
+
+def test_a_verdict_is_false_if_the_exact_value_says_so() -> None:
+    assert not lying(-1.0, 0.5, Answer.VERIFIED).lie
+    assert "exact least value is 0 (zero)" in lying(-1.0, 0.0, Answer.VERIFIED).lie
+
+
+def test_false_and_failed_cases_are_counted_written_and_asked_again(tmp_path: Path) -> None:
+    class Two:
+        name = "two"
+
+        def judged(self) -> list[Judged]:
+            return [lying(-1.0, 0.0, Answer.VERIFIED), Judged(Answer.UNKNOWN, tags=("tired",))]
+
+    class Broken:
+        name = "broken"
+
+        def judged(self) -> list[Judged]:
+            raise ZeroDivisionError
+
+    def make(rng: Generator, number: int) -> Two | Broken:
+        return Broken() if number else Two()
+
+    said: list[str] = []
+    family = Family("both", make, share=1, least=2, small=1)
+    tally = run_family(family, 3, 0.0, 2, tmp_path, told=said.append)
+    assert tally.answers == Counter({Answer.VERIFIED: 1, Answer.UNKNOWN: 1, Answer.FAILED: 1})
+    assert (tally.false, said) == (1, ["both 0 (two): 1 of 2 are false"])
+    assert "ZeroDivisionError" in (tmp_path / "both-1-0" / "traceback.txt").read_text()
+    lines = list(ask_again(tmp_path / "both-0-0"))
+    assert any("exactly at [-1.0]: 1.5, inside: True" in line for line in lines)
+    assert "FALSE" in lines[-1]
+    page = markdown([tally, Tally("none", missing="time")], "make it", {"Seed": "3"})
+    assert "| both | 2 | 3 | 1 | 0 | 1 | 0 | 1 | **1** |" in page
+    assert "none: not asked, for want of time." in page
+    assert csv_text([tally]).splitlines()[-1] == "all,2,3,1,0,1,0,1,1"
+
+
+def test_shorter_runs_have_fewer_trials() -> None:
+    family = FAMILIES[0]
+    assert least_of(family, 30) == least_of(family, 60) == family.least
+    assert 1 <= least_of(family, 3) < family.least
+
+
+def test_every_activation_of_the_graph_is_planted() -> None:
+    """Each function of the graph is what the reader makes of some activation."""
+    rng, seen = np.random.default_rng(0), set[str]()
+    for name, write in ACTIVATIONS.items():
+        net = FileBuilder((4,), opset_of(name))
+        graph = network_from_bytes(net.data(write(net, rng, "x")), check_parity=False).graph
+        seen |= {getattr(one.op, "function", "") for one in graph.nodes}
+    assert set(FUNCTIONS) <= seen
+
+
+def test_every_operator_of_the_reader_has_a_form() -> None:
+    rng = np.random.default_rng(0)
+    models = [onnx.load_model_from_string(make(rng)[0]) for _, make in FORMS]
+    used = {one.op_type for model in models for one in model.graph.node}
+    assert set(OPERATORS) <= used
+
+
+def test_a_failed_trial_has_its_traceback() -> None:
+    class Broken:
+        name = "broken"
+
+        def judged(self) -> list[Judged]:
+            raise KeyError("x")
+
+    (found,) = judge(Broken())
+    assert found.answer is Answer.FAILED
+    assert b"KeyError" in found.files["traceback.txt"]
