@@ -94,3 +94,15 @@ class TestVerdict:
     def test_a_counterexample_breaks_something(self, margin: float) -> None:
         with pytest.raises(ValueError, match="no counterexample"):
             Counterexample(torch.zeros(2), torch.zeros(3), margin)
+
+
+def test_exact_margins_have_the_sign_that_rounding_loses() -> None:
+    rows = torch.tensor([[[1.0, 1.0, -1.0], [1.0, -1.0, 0.0]]], dtype=torch.float64)
+    outputs = torch.tensor([[1e-20, 1.0, 1.0]], dtype=torch.float64)
+    spec = Specification(rows, torch.zeros(1, 2, dtype=torch.float64))
+    assert spec.values(outputs)[0, 0] == 0
+    assert spec.exact_values(outputs)[0, 0] == 1e-20
+    assert spec.exact_values(outputs)[0, 1] == pytest.approx(-1.0)
+    least = torch.tensor([[2.0**-1074, 0.0, 0.0]], dtype=torch.float64)
+    halved = Specification(rows / 2, torch.zeros(1, 2, dtype=torch.float64))
+    assert halved.exact_values(least)[0, 0] > 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -123,6 +124,11 @@ class Box(Batched):
         return inside.flatten(1).all(1)
 
 
+def _rounded_up(exact: Fraction) -> float:
+    """The nearest float64 number, but not 0 for a number above it."""
+    return float(exact) or (math.nextafter(0.0, 1.0) if exact > 0 else 0.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Specification(Batched):
     """A batch of linear output specifications: each holds iff ``C f(x) + d > 0`` in every row.
@@ -185,6 +191,26 @@ class Specification(Batched):
     def values(self, outputs: Tensor) -> Tensor:
         """The margins ``C f + d`` of outputs ``N x K``: ``N x S``."""
         return torch.einsum("nsk,nk->ns", self.rows, outputs) + self.offsets
+
+    def exact_values(self, outputs: Tensor) -> Tensor:
+        """The margins of outputs ``N x K`` in exact arithmetic, rounded once: ``N x S`` float64.
+
+        Their signs are exact: a sum in float64 may be 0 or below although the margin is positive.
+        Each row is computed by itself, in fractions, which is meant for few instances.
+        """
+        found = [
+            _rounded_up(
+                sum(
+                    (Fraction(row[k]) * Fraction(output[k]) for k, c in enumerate(row) if c),
+                    start=Fraction(offset),
+                )
+            )
+            for output, rows, offsets in zip(
+                outputs.tolist(), self.rows.tolist(), self.offsets.tolist(), strict=True
+            )
+            for row, offset in zip(rows, offsets, strict=True)
+        ]
+        return torch.tensor(found, dtype=torch.float64).view(len(outputs), -1)
 
     def least(self, values: Tensor) -> Tensor:
         """The least value after the ``spare`` least ones are left out, ``N``.

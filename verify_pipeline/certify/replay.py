@@ -51,7 +51,9 @@ def _alone(replay: Replay, spec: Specification, point: Tensor) -> Counterexample
     output = replay(point.unsqueeze(0)).cpu()
     if not bool(_breaks(spec, output)):
         return None
-    margin = float(spec.least(spec.values(output.double())))
+    margin = float(spec.least(spec.exact_values(output)))
+    if margin > 0:  # as a sum of float64 numbers, it was rounded to 0 or below
+        return None
     return Counterexample(point.clone(), output[0].clone(), margin)
 
 

@@ -179,7 +179,7 @@ class RowReader:
             spec = asked.of(label, torch.tensor([record.index]), count)
         except (DataError, IndexError):
             raise UnfoundedError(f"outputs that {asked.name} is about", count) from None
-        least = float(spec.least(spec.values(found.output.double().unsqueeze(0))))
+        least = float(spec.least(spec.exact_values(found.output.unsqueeze(0))))
         _need(least <= 0, "outputs that break the specification", f"a margin of {least}")
 
 
