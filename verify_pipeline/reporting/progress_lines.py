@@ -89,16 +89,18 @@ def already_line(images: int, decided: int) -> str:
 
 def waiting_line(images: int, owners: Sequence[str]) -> str:
     """Which images other processes certify, and what this one does meanwhile."""
-    does = "certifies" if len(owners) == 1 else "certify"
-    return (
-        f"waiting for {images_text(images)} that {', '.join(owners)} {does}; "
-        "if it ends before, this command certifies them"
-    )
+    if len(owners) == 1:
+        who, then = f"{owners[0]} certifies", "it ends before, this command certifies them"
+    else:
+        who = f"{', '.join(owners)} certify"
+        then = "one ends before, this command certifies its images"
+    return f"waiting for {images_text(images)} that {who}; if {then}"
 
 
 def took_over_line(images: int, owners: Sequence[str]) -> str:
     """Whose images are certified here now."""
-    return f"{images_text(images)} of {', '.join(owners)}, which has ended, are certified here"
+    since = "it has" if len(owners) == 1 else "they have"
+    return f"{images_text(images)} of {', '.join(owners)} are certified here, since {since} ended"
 
 
 def stage_line(stage: StageState) -> str:
