@@ -23,8 +23,12 @@ from damaging.page import page
 
 from verify_pipeline.atomic_write import write_whole
 
-CLOCKS = 5
+CLOCKS = 3
 """Times that a clock goes back for each job."""
+
+
+MOMENTS = 10
+"""Moments at which memory runs out, over each job."""
 
 
 def kills_of(prepared: Prepared, kills: int, place: Path, seed: int) -> list[Kills]:
@@ -44,7 +48,7 @@ def tries_of(prepared: Prepared, place: Path) -> list[conditions.Tries]:
         found += [
             conditions.read_only_folders(prepared, job, place),
             conditions.backward_clock(prepared, job, place, CLOCKS),
-            conditions.little_room(prepared, job, place, conditions.MEMORY),
+            conditions.little_room(prepared, job, place, MOMENTS),
         ]
     return found
 

@@ -12,23 +12,19 @@ from pathlib import Path
 
 from damaging.jobs import Job, Prepared
 from damaging.processes import (
-    MIB,
+    HUNG,
     Condition,
     Ended,
     clock_goes_back,
-    little_memory,
     run,
     small_files,
 )
 
-FILE_SIZES = tuple(size << 10 for size in (*range(0, 40, 2), 48, 64, 96, 128, 192, 256, 384))
-"""Limits of a file, in bytes: up to what the jobs write."""
+FILE_SIZES = tuple(size << 10 for size in (4, 8, 16, 32, 64, 96, 128, 192, 256, 512))
+"""Limits of a file, in bytes, up to what the jobs write; below, no error could be told."""
 
-DISK_SIZES = tuple(size << 10 for size in (4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024))
+DISK_SIZES = tuple(size << 10 for size in (4, 16, 32, 64, 96, 128, 256, 512))
 """Sizes of a disk, in bytes."""
-
-MEMORY = tuple(size * MIB for size in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256))
-"""Bytes that a process may have beside what it has when its command begins."""
 
 
 @dataclass
@@ -42,6 +38,7 @@ class Tries:
         done: of these, commands that ended with code 0.
         refused: commands that told one error.
         signals: commands that a signal ended, as where memory runs out outside of Python.
+        hung: commands that did not end, such as one whose thread got no memory to begin with.
         unclear: other ends, such as a traceback.
         equal: tries after which the same command ended with the undisturbed result.
     """
@@ -52,6 +49,7 @@ class Tries:
     done: int = 0
     refused: int = 0
     signals: int = 0
+    hung: int = 0
     unclear: int = 0
     equal: int = 0
 
@@ -59,9 +57,10 @@ class Tries:
         """Add one try."""
         self.tries += 1
         self.done += ended.code == 0
-        self.refused += ended.code != 0 and ended.is_clear
+        self.refused += ended.code == 2 and ended.is_clear
         self.signals += ended.code < 0
-        self.unclear += ended.code > 0 and not ended.is_clear
+        self.hung += ended.code == HUNG
+        self.unclear += ended.code not in (0, HUNG) and ended.code > 0 and not ended.is_clear
         self.equal += equal
 
 
@@ -71,11 +70,17 @@ def full_files(prepared: Prepared, job: Job, place: Path, sizes: Iterable[int]) 
     return _under(prepared, job, place, "files that cannot grow", conditions)
 
 
-def little_room(prepared: Prepared, job: Job, place: Path, sizes: Iterable[int]) -> Tries:
-    """The address space ends; afterwards ``--retry`` tries again what memory left undecided."""
-    conditions = (little_memory(size) for size in sizes)
+def little_room(prepared: Prepared, job: Job, place: Path, moments: int) -> Tries:
+    """Memory ends at moments over the job; ``--retry`` then tries again what stayed undecided."""
+    found = Tries(job.name, "memory runs out")
     more = ("--retry",) if job is prepared.certification else ()
-    return _under(prepared, job, place, "memory runs out", conditions, *more)
+    for number in range(moments):
+        folder = place / f"{job.name}-{number}"
+        moment = prepared.seconds[job.name] * number / moments
+        ended = run(job.command(folder), prepared.log, squeeze_after=moment)
+        found.count(ended, prepared.ends_as_undisturbed(job, folder, *more))
+        shutil.rmtree(folder)
+    return found
 
 
 def backward_clock(prepared: Prepared, job: Job, place: Path, rounds: int) -> Tries:
@@ -90,13 +95,12 @@ def _under(
     place: Path,
     name: str,
     conditions: Iterable[Condition],
-    *more: str,
 ) -> Tries:
     found = Tries(job.name, name)
     for number, condition in enumerate(conditions):
         folder = place / f"{job.name}-{number}"
         ended = run(job.command(folder), prepared.log, condition)
-        found.count(ended, prepared.ends_as_undisturbed(job, folder, *more))
+        found.count(ended, prepared.ends_as_undisturbed(job, folder))
         shutil.rmtree(folder)
     return found
 

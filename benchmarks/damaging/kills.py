@@ -10,6 +10,9 @@ from pathlib import Path
 from damaging.jobs import Job, Prepared
 from damaging.processes import run, start
 
+AGAIN = 0.7
+"""The share of commands that continue a job and are killed, too."""
+
 
 @dataclass(frozen=True)
 class Kills:
@@ -35,8 +38,8 @@ def kill_often(
 ) -> Kills:
     """Kill a job at random moments until so many processes were killed.
 
-    In each folder, the command is killed; it is given again and, every second time, killed again;
-    in the end it runs to its end.
+    In each folder, the command is killed; it is given again and, with the chance :data:`AGAIN`,
+    killed again; in the end it runs to its end.
 
     Args:
         prepared: with the undisturbed result.
@@ -55,7 +58,7 @@ def kill_often(
             ended = run(job.command(folder), prepared.log, kill_after=moment)
             killed += ended.code == -9
             late += ended.code != -9
-            again = ended.code == -9 and chance.random() < 0.5
+            again = ended.code == -9 and chance.random() < AGAIN
         equal += prepared.ends_as_undisturbed(job, folder)
         shutil.rmtree(folder)
     return Kills(job.name, killed, late, folders, equal)

@@ -22,9 +22,9 @@ of the checkpoint and of each file that it keeps.
 KILLS = """\
 ## Killed at random moments
 
-SIGKILL came at a moment drawn evenly from an undisturbed job's time; every second command that
-continued a job was killed, too. *In time* came those that found the process still there. Of two
-certifications on one ledger, one was killed and the other one had to end with all verdicts.
+SIGKILL came at a moment drawn evenly from an undisturbed job's time. A command that continued a
+job was killed, too, with a chance of 70 %. *In time* came those that found the process still there.
+Of two certifications on one ledger, one was killed and the other one had to end with all verdicts.
 
 | job | killed in time | too late | jobs begun | equal |
 |---|---|---|---|---|
@@ -34,10 +34,11 @@ TRIES = """\
 
 *Done*: the command ended with code 0. *Refused*: it told one error, without a traceback, and ended
 with code 2. *Signal*: the process was ended by one, as where memory runs out in code that is not
-Python's. *Unclear*: any other end.
+Python's. *Hung*: it did not end within a minute, and was killed, as where Python waits for a thread
+that got no memory to begin with. *Unclear*: any other end.
 
-| job | damage | commands | done | refused | signal | unclear | equal afterwards |
-|---|---|---|---|---|---|---|---|
+| job | damage | commands | done | refused | signal | hung | unclear | equal afterwards |
+|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -51,7 +52,7 @@ def page(
     ]
     others = [
         f"| {each.job} | {each.condition} | {each.tries} | {each.done} | {each.refused} "
-        f"| {each.signals} | {each.unclear} | {each.equal} |"
+        f"| {each.signals} | {each.hung} | {each.unclear} | {each.equal} |"
         for each in tries
     ]
     head = HEAD.format(command=command, images=images, epochs=epochs)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.context import ForkServerProcess
@@ -16,7 +18,14 @@ from pathlib import Path
 Condition = Callable[[], None]
 """What a process does before its command, such as lowering a limit."""
 
-MIB = 1 << 20
+LAST_BYTES = 1 << 20
+"""Memory that a process still gets once it is to run out."""
+
+LONGEST = 60.0
+"""Seconds after which a command that nobody was to kill is taken for one that hangs."""
+
+HUNG = 1000
+"""The exit code that stands for such a command."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,9 @@ def run(
     arguments: Sequence[str],
     log: Path,
     condition: Condition | None = None,
+    *,
     kill_after: float | None = None,
+    squeeze_after: float | None = None,
 ) -> Ended:
     """Run a command to its end.
 
@@ -66,16 +77,34 @@ def run(
         arguments: as they are typed behind ``verify-pipeline``.
         log: file for its standard error.
         condition: what its process does first.
-        kill_after: seconds until it gets SIGKILL; None: never.
+        kill_after: seconds until it gets SIGKILL; None: after :data:`LONGEST`.
+        squeeze_after: seconds until it gets no more memory; None: never.
     """
     began = time.monotonic()
     process = start(arguments, log, condition)
-    process.join(kill_after)
+    if squeeze_after is not None:
+        process.join(squeeze_after)
+        _squeeze(process)
+    process.join(LONGEST if kill_after is None else kill_after)
     process.kill()
     process.join()
     code = process.exitcode
     assert code is not None
-    return Ended(code, log.read_text(encoding="utf-8"), time.monotonic() - began)
+    if code == -signal.SIGKILL and kill_after is None:
+        code = HUNG
+    error = log.read_text(encoding="utf-8", errors="replace")
+    return Ended(code, error, time.monotonic() - began)
+
+
+def _squeeze(process: ForkServerProcess) -> None:
+    """Leave a process the memory that it has, and :data:`LAST_BYTES`."""
+    if process.pid is None or process.exitcode is not None:
+        return
+    with suppress(OSError):
+        text = Path(f"/proc/{process.pid}/statm").read_text(encoding="ascii")
+        limit = int(text.split()[0]) * resource.getpagesize() + LAST_BYTES
+        hard = resource.prlimit(process.pid, resource.RLIMIT_AS)[1]
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, hard))
 
 
 def warm_up(log: Path) -> None:
@@ -95,11 +124,6 @@ def small_files(size: int) -> Condition:
     return partial(_limit, resource.RLIMIT_FSIZE, size)
 
 
-def little_memory(more: int) -> Condition:
-    """The process gets ``more`` bytes of memory beside what it has."""
-    return partial(_limit_memory, more)
-
-
 def clock_goes_back() -> None:
     """Every reading of the wall clock is an hour before the last one."""
     now = time.time()
@@ -114,11 +138,6 @@ def clock_goes_back() -> None:
 
 def _limit(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
-
-
-def _limit_memory(more: int) -> None:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + more)
 
 
 def _work(arguments: tuple[str, ...], log: Path, condition: Condition | None) -> None:
