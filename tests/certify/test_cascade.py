@@ -312,3 +312,17 @@ def test_tasks_stay_small_after_memory_ran_out_also_behind_an_exception(
     verdicts = certify(8, stage)
     assert [len(task) for task in stage.seen[:3]] == [8, 4, 4]
     assert all(verdict.status is Status.VERIFIED for verdict in verdicts.values())
+
+
+def test_memory_that_really_runs_out_makes_tasks_smaller(
+    certify: Callable[..., Verdicts], fake: Stages
+) -> None:
+    def work(task: Task) -> Iterator[Decision]:
+        if len(task) > 3:
+            torch.empty(1 << 50)  # more than any machine has: torch's allocator refuses
+        yield from verify(*range(8))(task)
+
+    stage = fake(work)
+    verdicts = certify(8, stage)
+    assert [len(task) for task in stage.seen] == [8, 4, 2, 2, 2, 2]
+    assert all(verdict.status is Status.VERIFIED for verdict in verdicts.values())
