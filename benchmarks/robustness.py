@@ -27,8 +27,8 @@ CLOCKS = 3
 """Times that a clock goes back for each job."""
 
 
-MOMENTS = 10
-"""Moments at which memory runs out, over each job."""
+MOMENTS = tuple(number / 10 for number in range(10))
+"""When memory runs out, in shares of each job."""
 
 
 def kills_of(prepared: Prepared, kills: int, place: Path, seed: int) -> list[Kills]:

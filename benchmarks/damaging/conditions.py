@@ -70,14 +70,14 @@ def full_files(prepared: Prepared, job: Job, place: Path, sizes: Iterable[int]) 
     return _under(prepared, job, place, "files that cannot grow", conditions)
 
 
-def little_room(prepared: Prepared, job: Job, place: Path, moments: int) -> Tries:
-    """Memory ends at moments over the job; ``--retry`` then tries again what stayed undecided."""
+def little_room(prepared: Prepared, job: Job, place: Path, moments: Iterable[float]) -> Tries:
+    """Memory ends after shares of the job; ``--retry`` then tries what stayed undecided."""
     found = Tries(job.name, "memory runs out")
     more = ("--retry",) if job is prepared.certification else ()
-    for number in range(moments):
+    for number, moment in enumerate(moments):
         folder = place / f"{job.name}-{number}"
-        moment = prepared.seconds[job.name] * number / moments
-        ended = run(job.command(folder), prepared.log, squeeze_after=moment)
+        seconds = moment * prepared.seconds[job.name]
+        ended = run(job.command(folder), prepared.log, squeeze_after=seconds)
         found.count(ended, prepared.ends_as_undisturbed(job, folder, *more))
         shutil.rmtree(folder)
     return found

@@ -74,7 +74,7 @@ def test_a_clock_that_goes_back_changes_nothing(
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_memory_that_runs_out_loses_nothing(place: int, prepared: Prepared, tmp_path: Path) -> None:
-    found = conditions.little_room(prepared, prepared.jobs[place], tmp_path, 1)
+    found = conditions.little_room(prepared, prepared.jobs[place], tmp_path, [0.5])
     assert found.equal == 1
 
 
