@@ -31,7 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         branching
         bounds lirpa losses attacks data onnx
         network
-        problem settings strict_yaml strict_json atomic_write
+        problem settings strict_yaml strict_json atomic_write job_process
         batched rounding weighted_means process_group ray_cluster
         errors
         __init__

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from verify_pipeline.certify.cascade import Cascade, CascadeLimits
-from verify_pipeline.certify.contract import Observer, Task
+from verify_pipeline.certify.contract import Observer, Sharing, Task
 from verify_pipeline.certify.instances import RobustImages
 from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.data import ImageSet
@@ -41,6 +41,16 @@ class Fake:
         yield from self.work(task)
 
 
+class Elsewhere(Sharing):
+    """Other processes have decided these images when a stage begins, one set after the other."""
+
+    def __init__(self, answers: Iterator[set[int]]) -> None:
+        self._answers = answers
+
+    def gone(self) -> set[int]:
+        return next(self._answers, set())
+
+
 def _images(count: int) -> ImageSet:
     pixels = torch.rand(count, 3, generator=torch.Generator().manual_seed(0))
     return ImageSet("toy", "test", pixels, torch.zeros(count, dtype=torch.int64), 2)
@@ -69,7 +79,7 @@ def _certify(
         observer or Observer(),
         clock or Clock(),
     )
-    cascade.run(range(count), lambda: next(answers, set()))
+    cascade.run(range(count), Elsewhere(answers))
     return verdicts
 
 

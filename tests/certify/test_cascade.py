@@ -196,7 +196,7 @@ def test_an_error_of_the_ledger_ends_the_run(fake: Stages, clock: Any) -> None:
         clock,
     )
     with pytest.raises(LedgerError, match="disk full"):
-        cascade.run([0], set)
+        cascade.run([0])
 
 
 @pytest.mark.parametrize(
@@ -271,3 +271,58 @@ def test_observers_are_told_in_order(certify: Callable[..., Verdicts], fake: Sta
         (0, Status.UNKNOWN),
         (2, Status.UNKNOWN),
     ]
+
+
+def test_an_exception_is_tried_in_halves_until_its_image_is_alone(
+    certify: Callable[..., Verdicts], fake: Stages
+) -> None:
+    def work(task: Task) -> Iterator[Decision]:
+        if 5 in task.indices:
+            raise ValueError("image 5")
+        yield from verify(*range(10))(task)
+
+    @dataclass
+    class Traces(Notes):
+        traces: list[tuple[int, str, str]] = field(default_factory=list)
+
+        def raised(self, index: int, stage: str, trace: str) -> None:
+            self.traces.append((index, stage, trace.splitlines()[-1]))
+
+    stage, notes = fake(work), Traces()
+    verdicts = certify(10, stage, observer=notes)
+    halves = [tuple(range(10)), (0, 1, 2, 3, 4), (5, 6, 7, 8, 9), (5, 6, 7), (5, 6)]
+    assert stage.seen == [*halves, (5,), (6,), (7,), (8, 9)]
+    assert (verdicts[5].reason, verdicts[5].detail) == (Reason.ERROR, "fake: ValueError: image 5")
+    assert all(verdicts[n].status is Status.VERIFIED for n in range(10) if n != 5)
+    assert notes.traces == [(5, "fake", "ValueError: image 5")]
+    assert sum(event[2] for event in notes.events if event[1] == "looked") == 10  # type: ignore[misc]
+
+
+def test_tasks_stay_small_after_memory_ran_out_also_behind_an_exception(
+    certify: Callable[..., Verdicts], fake: Stages
+) -> None:
+    def work(task: Task) -> Iterator[Decision]:
+        if len(task) > 4:
+            raise ValueError("first")
+        if len(task) > 1:
+            raise MemoryError
+        yield from verify(*range(8))(task)
+
+    stage = fake(work)
+    verdicts = certify(8, stage)
+    assert [len(task) for task in stage.seen[:3]] == [8, 4, 4]
+    assert all(verdict.status is Status.VERIFIED for verdict in verdicts.values())
+
+
+def test_memory_that_really_runs_out_makes_tasks_smaller(
+    certify: Callable[..., Verdicts], fake: Stages
+) -> None:
+    def work(task: Task) -> Iterator[Decision]:
+        if len(task) > 3:
+            torch.empty(1 << 50)  # more than any machine has: torch's allocator refuses
+        yield from verify(*range(8))(task)
+
+    stage = fake(work)
+    verdicts = certify(8, stage)
+    assert [len(task) for task in stage.seen] == [8, 4, 2, 2, 2, 2]
+    assert all(verdict.status is Status.VERIFIED for verdict in verdicts.values())

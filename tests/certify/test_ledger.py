@@ -16,6 +16,7 @@ import torch
 from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.records import (
+    Attempt,
     Entry,
     PackedCounterexample,
     Run,
@@ -73,8 +74,12 @@ def test_what_is_written_is_read_back(ledger: Ledger) -> None:
     assert torch.equal(again.input, verdict.counterexample.input)
     assert torch.equal(again.output, verdict.counterexample.output)
     assert ledger.runs() == [INFO]
-    assert ledger.decided(RUN) == {(2, DIGEST), (4, DIGEST)}
-    assert ledger.decided(replace(RUN, split="train")) == set()
+    assert ledger.tried(RUN) == {
+        (2, DIGEST): Attempt(True, False, 10.0, 1),
+        (3, DIGEST): Attempt(False, True, 10.0, 1),
+        (4, DIGEST): Attempt(True, False, 10.0, 1),
+    }
+    assert ledger.tried(replace(RUN, split="train")) == {}
 
 
 def test_outputs_are_kept_in_the_precision_that_they_have() -> None:

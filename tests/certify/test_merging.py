@@ -94,8 +94,6 @@ def test_more_shards_than_images_are_refused() -> None:
 def test_ledgers_that_do_not_fit_together_are_refused(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "merged.sqlite"
     first, second = shards(folder)
-    with pytest.raises(LedgerError, match="images that no ledger before it has; got 15"):
-        merge_ledgers([first, folder / "all.sqlite"], out)
     other = tmp_path / "other.sqlite"
     images = api.ImageSet("own", "test", pixels()[:4], torch.tensor([0, 1, 2, 0]), 3)
     with torch.no_grad():
@@ -138,3 +136,113 @@ def test_several_questions_stay_several_runs(folder: Path, tmp_path: Path) -> No
     assert (len(merged.infos), merged.verdicts) == (2, 12)
     found = api.read_ledgers([merged.path])
     assert [summary.tally.images for summary in found] == [6, 6]
+
+
+def changed(source: Path, path: Path, *changes: str) -> Path:
+    """A copy of a ledger that somebody edited."""
+    path.write_bytes(source.read_bytes())
+    connection = sqlite3.connect(path)
+    for change in changes:
+        connection.execute(change)
+    connection.commit()
+    connection.close()
+    return path
+
+
+OPENED = (
+    "UPDATE verdicts SET verdict = 'unknown', reason = 'TIMEOUT', input = NULL, output = NULL,"
+    " input_shape = NULL, margin = NULL, stage = 'crown'"
+)
+
+
+def test_what_several_ledgers_have_is_kept_once_and_told(folder: Path, tmp_path: Path) -> None:
+    whole, out = folder / "all.sqlite", tmp_path / "c.sqlite"
+    code, told, error = command("ledger", "merge", shards(folder)[0], whole, "--out", out)
+    assert (code, told) == (0, f"wrote {out}: 30 verdicts of 1 run\n")
+    assert "note: 15 verdicts are in several of these ledgers and agree. The first" in error
+    first = api.read_ledgers([shards(folder)[0]])[0].records
+    kept = {record.index: record for record in api.read_ledgers([out])[0].records}
+    assert all(kept[record.index] == record for record in first)  # also their seconds
+
+
+def test_a_decided_row_completes_an_unknown_one(folder: Path, tmp_path: Path) -> None:
+    whole = folder / "all.sqlite"
+    few = changed(whole, tmp_path / "a.sqlite", f"{OPENED} WHERE image < 4")
+    for place, sources in enumerate(([few, whole], [whole, few])):
+        merged = merge_ledgers(sources, tmp_path / f"c{place}.sqlite")
+        assert (merged.verdicts, merged.repeated) == (30, 30)
+        assert merged.completed == (4 if place == 0 else 0)
+        assert [r.status for r in api.read_ledgers([merged.path])[0].records] == [
+            r.status for r in api.read_ledgers([whole])[0].records
+        ]
+
+
+VERIFIED = (
+    "UPDATE verdicts SET verdict = 'verified', reason = NULL, bound = 1, input = NULL,"
+    " output = NULL, input_shape = NULL, margin = NULL, stage = 'crown' WHERE image = {}"
+)
+
+
+def test_opposite_verdicts_and_other_pixels_are_refused(folder: Path, tmp_path: Path) -> None:
+    whole, out = folder / "all.sqlite", tmp_path / "c.sqlite"
+    (summary,) = api.read_ledgers([whole])
+    broken = next(r.index for r in summary.records if r.status is api.Status.FALSIFIED)
+    edited = changed(whole, tmp_path / "a.sqlite", VERIFIED.format(broken))
+    said = f"image {broken} .* is falsified in .*all.sqlite and verified in .*a.sqlite"
+    with pytest.raises(LedgerError, match=said):
+        merge_ledgers([whole, edited], out)
+    other = changed(
+        whole, tmp_path / "b.sqlite", f"UPDATE verdicts SET instance = '{'0' * 32}' WHERE image = 7"
+    )
+    with pytest.raises(LedgerError, match=r"image 7; expected the pixels and the class"):
+        merge_ledgers([whole, other], out)
+    assert not out.exists()
+    code, told, error = command("ledger", "check", whole, edited)
+    assert code == 2
+    assert f"{whole}: whole; 1 run, 30 verdicts with evidence, 0 images without" in told
+    assert f"{edited}: 1 problem; 1 run" in told
+    assert f"image {broken} (x arrays, linf 0.05) is falsified in {whole}" in error
+
+
+def test_a_whole_ledger_is_told_to_be_one(folder: Path, tmp_path: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    code, told, error = command("ledger", "check", *shards(folder), folder / "all.sqlite")
+    assert (code, error) == (0, "")
+    assert told.count(": whole; 1 run, ") == 3
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE verdicts SET bound = -1 WHERE verdict = 'verified'", "a finite bound > 0"),
+        ("UPDATE runs SET asked = '0:10'", "images that it was not asked for"),
+        ("UPDATE runs SET asked = 'all'", "no places of images"),
+        ("UPDATE runs SET network = 'x'", "a network's SHA-256"),
+        ("UPDATE verdicts SET run = 7 WHERE image = 3", "1 verdicts of a run that is not in"),
+        ("PRAGMA user_version = 99", "a schema version up to 3; got 99"),
+    ],
+)
+def test_what_is_wrong_with_a_ledger_is_told(
+    folder: Path, tmp_path: Path, change: str, said: str
+) -> None:
+    edited = changed(folder / "all.sqlite", tmp_path / "a.sqlite", change)
+    code, told, error = command("ledger", "check", edited, folder / "all.sqlite")
+    assert code == 2
+    assert said in error
+    assert f"{folder / 'all.sqlite'}: whole" in told
+
+
+def test_damage_and_foreign_files_are_told_and_the_others_checked(
+    folder: Path, tmp_path: Path
+) -> None:
+    content = (folder / "all.sqlite").read_bytes()
+    (tmp_path / "half.sqlite").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.sqlite").write_text("no ledger" * 100)
+    files = [tmp_path / "half.sqlite", tmp_path / "text.sqlite", tmp_path / "none.sqlite"]
+    code, told, error = command("ledger", "check", *files, folder / "all.sqlite")
+    assert code == 2
+    assert told.count("1 problem; 0 runs") == 3
+    assert error.count("an undamaged ledger") == 2
+    assert "expected a file; got none" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["half.sqlite", "text.sqlite"]

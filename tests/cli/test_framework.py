@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.cli.typed import command
+from verify_pipeline import doctor
 from verify_pipeline.cli.framework import run_application
 
 
@@ -54,3 +56,33 @@ def test_a_process_of_torchrun_ends_at_once_with_its_code(
     with pytest.raises(EndedError):
         run_application(lambda: leaving(code))
     assert ends == [expected]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_memory_that_runs_out_is_one_error(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runs_out(data_root: object) -> None:
+        raise error
+
+    monkeypatch.setattr(doctor, "examine", runs_out)
+    code, told, said = command("doctor")
+    assert (code, told) == (2, "")
+    assert said.startswith("error: memory; expected room for what the command needs; got none")
+    assert said.count("\n") == 1
+
+
+def test_another_error_of_the_code_is_no_matter_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(data_root: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(doctor, "examine", breaks)
+    with pytest.raises(RuntimeError, match="a bug"):
+        command("doctor")

@@ -4,16 +4,20 @@ import csv
 import json
 import re
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.cli.bad_input import RECIPE
 from tests.cli.typed import command, write_network
 from tests.documents import ROOT, text_of
 from verify_pipeline import reports
+from verify_pipeline.reporting import JsonLines, ProgressBars
+from verify_pipeline.reporting.progress_lines import ProgressLines
 
 pytest.importorskip("sklearn")
 
@@ -187,9 +191,33 @@ def test_every_field_is_documented(recipe: Path, tmp_path: Path, own: tuple[obje
     _, of_run, err = command("run", recipe, "--out", tmp_path / "run", "--json", *sets)
     assert not err
     seen = set()
-    for event in lines(of_run) + lines(command(*own, "--json")[1]):
+    shared = StringIO()
+    events = JsonLines(shared).certification
+    events.waits_for(3, ["process 7"])
+    events.took_over(3, ["process 7"])
+    for event in lines(of_run) + lines(command(*own, "--json")[1]) + lines(shared.getvalue()):
         key = event["event"], event.get("job")
         seen.add(key)
         told = set(event) - {"event", "time"}
         assert told <= known[key] if key[0] == "epoch" else told == known[key]
     assert seen == set(known)
+
+
+def test_who_waits_says_for_whom() -> None:
+    told: list[str] = []
+    watching = ProgressLines(told.append)
+    watching.waits_for(12, ["process 7"])
+    watching.waits_for(1, ["process 7", "process 8 on there"])
+    watching.took_over(12, ["process 7"])
+    assert told == [
+        "waiting for 12 images that process 7 certifies; if it ends before, this command "
+        "certifies them",
+        "waiting for 1 image that process 7, process 8 on there certify; if one ends before, this "
+        "command certifies its images",
+        "12 images of process 7 are certified here, since it has ended",
+    ]
+    drawn = StringIO()
+    with ProgressBars(Console(file=drawn, width=200)) as bars:
+        bars.waits_for(12, ["process 7"])
+        bars.took_over(12, ["process 7"])
+    assert drawn.getvalue().splitlines() == [told[0], told[2]]

@@ -169,7 +169,7 @@ def test_every_format_escapes_names() -> None:
     table = result_table(runs)
     assert r"a\_b\&c$|$$<$i$>$" in as_latex(table, "c")
     assert "a_b&amp;c|&lt;i&gt;" in as_html(table)
-    assert "a_b&c\\|<i>" in as_markdown(runs, "c")
+    assert "a_b&c\\|&lt;i>" in as_markdown(runs, "c")
     assert "<b>60.00" in as_html(table)
     assert r"\textbf{60.00 [31.3, 83.2]}" in as_latex(table, "c")
     assert "**60.00 [31.3, 83.2]**" in as_markdown(runs, "c")

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from verify_pipeline import job_process
 from verify_pipeline.certify.records import Run
 from verify_pipeline.errors import ConfigError
+from verify_pipeline.job_process import SILENCE, JobProcess
 from verify_pipeline.reporting import job_file
 from verify_pipeline.reporting.job_file import (
-    SILENCE,
     JobNote,
-    JobProcess,
     JobWriter,
     certification_file,
     ledgers_with_jobs,
@@ -83,7 +83,7 @@ def test_a_process_that_is_gone_does_not_run() -> None:
     own = JobProcess.own()
     assert own.runs(silent=1e9)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        other = replace(own, number=child.pid, born=job_file._born(child.pid))
+        other = replace(own, number=child.pid, born=job_process._born(child.pid))
         assert other.runs(silent=1e9)
         child.kill()
     assert not other.runs(silent=0.0)
@@ -98,7 +98,7 @@ def test_another_process_with_the_same_number_is_not_taken_for_it() -> None:
 def test_a_process_that_nobody_has_waited_for_is_gone() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert job_file._born(child.pid) is None
+    assert job_process._born(child.pid) is None
     child.wait()
 
 

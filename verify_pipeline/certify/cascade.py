@@ -1,33 +1,31 @@
 """The cascade: every stage gets all images that are still open, in tasks that fit in memory.
 
 It handles everything that stages need not know: which images are open, time and deadlines, running
-out of memory, exceptions, and writing each verdict to the ledger at once.
+out of memory, exceptions, sharing images with other processes, and writing each verdict to the
+ledger at once.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from verify_pipeline.bounds.memory import is_out_of_memory
 from verify_pipeline.bounds.precision import full_precision
-from verify_pipeline.certify.contract import Clock, Observer, Stage, Task
+from verify_pipeline.certify.contract import Clock, Observer, Sharing, Stage, Task
+from verify_pipeline.certify.failures import StageFailure
 from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.memory import release
 from verify_pipeline.certify.shared_time import SharedTimeBudget
 from verify_pipeline.certify.stage_settings import StageShares
+from verify_pipeline.certify.tasks import StageTasks
 from verify_pipeline.certify.time_accounting import TimeShares
-from verify_pipeline.errors import UnsupportedOperatorError
 from verify_pipeline.problem import Decision, Reason, StageResult, Status, Verdict
 
 Sink = Callable[[int, Verdict], None]
 """Stores the final verdict of the image with that index."""
-
-DETAIL_LENGTH = 500
 
 LEAST_SECONDS = 1e-6
 """Seconds for an instance whose shared budget was used up by others since its stage began."""
@@ -54,14 +52,6 @@ class CascadeLimits:
     device: torch.device
     purses: Mapping[int, SharedTimeBudget] = field(default_factory=dict)
     shares: StageShares = field(default_factory=StageShares)
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """A stage's exception, without its traceback, which would keep tensors alive."""
-
-    reason: Reason
-    detail: str
 
 
 @dataclass
@@ -131,18 +121,20 @@ class Cascade:
         self._clock = clock
         self._knowledge = Knowledge(room.memory, room.device)
         self._open: dict[int, _Progress] = {}
+        self._sharing = Sharing()
 
-    def run(self, indices: Sequence[int], decided_elsewhere: Callable[[], set[int]]) -> None:
-        """Bring each of ``indices`` to a verdict.
+    def run(self, indices: Sequence[int], sharing: Sharing | None = None) -> None:
+        """Bring each of ``indices`` to a verdict, but for those that other processes take over.
 
         Args:
             indices: of instances without one.
-            decided_elsewhere: the indices that another process has decided meanwhile.
+            sharing: with other processes; None: there are none.
         """
         self._open = {index: _Progress() for index in indices}
+        self._sharing = sharing or Sharing()
         with full_precision():
             for stage in self._stages:
-                self._drop(decided_elsewhere())
+                self._drop(self._sharing.gone())
                 self._stop_late_ones()
                 if self._open:
                     self._observer.stage_started(stage.name, len(self._open))
@@ -150,8 +142,8 @@ class Cascade:
         for index in list(self._open):
             self._give_up(index)
 
-    def _drop(self, decided: set[int]) -> None:
-        for index in decided & self._open.keys():
+    def _drop(self, gone: set[int]) -> None:
+        for index in gone & self._open.keys():
             del self._open[index]
             self._knowledge.forget(index)
 
@@ -162,31 +154,37 @@ class Cascade:
                 self._give_up(index)
 
     def _run_stage(self, stage: Stage) -> None:
-        """Give every open instance to the stage, in tasks that shrink when memory runs out."""
-        waiting = deque(self._open)
+        """Give every open instance to the stage, in tasks; smaller ones where they fail."""
         size = max(1, self._room.memory // max(stage.bytes_per_instance, 1))
-        size = min(size, stage.largest_task or len(waiting))
-        while waiting:
-            some = [waiting.popleft() for _ in range(min(size, len(waiting)))]
-            # others may have used up a shared budget since the stage began
-            chunk = [index for index in some if self._left(index) > 0]
+        tasks = StageTasks(self._open, min(size, stage.largest_task or len(self._open)))
+        while tasks:
+            # of a search, processes that share the images can take those that wait
+            some = tasks.next(half=stage.largest_task is None and self._sharing.others)
+            chunk = self._begin(some)
             if len(chunk) < len(some):
                 self._observer.looked_at(stage.name, len(some) - len(chunk))
             if not chunk:
                 continue
             left, failure = self._attempt(stage, chunk)
-            if failure is not None and failure.reason is Reason.MEMORY and len(left) > 1:
-                size = max(1, len(left) // 2)
+            if failure is not None and tasks.again(left, failure):
                 if len(left) < len(chunk):
                     self._observer.looked_at(stage.name, len(chunk) - len(left))
-                waiting.extendleft(reversed(left))
                 release(self._room.device)
                 continue
             self._observer.looked_at(stage.name, len(chunk))
             for index in left:
                 self._stays_open(stage, index, failure)
 
-    def _attempt(self, stage: Stage, chunk: list[int]) -> tuple[list[int], _Failure | None]:
+    def _begin(self, some: Sequence[int]) -> list[int]:
+        """The instances that a task may have: still this process's, and with time left.
+
+        Others may have used up a shared budget since the stage began.
+        """
+        own = set(self._sharing.begin(some))
+        self._drop(set(some) - own)
+        return [index for index in some if index in own and self._left(index) > 0]
+
+    def _attempt(self, stage: Stage, chunk: list[int]) -> tuple[list[int], StageFailure | None]:
         """Run a stage on one task.
 
         Returns:
@@ -201,7 +199,7 @@ class Cascade:
             try:
                 decision = next(decisions, None)
             except Exception as error:
-                failure = _failure(error)
+                failure = StageFailure.of(error)
                 break
             if decision is None:
                 break
@@ -282,16 +280,18 @@ class Cascade:
                 stages=tuple(progress.stages),
             )
         except ValueError as error:  # a stage that claims a verdict without evidence has failed
-            self._stays_open(stage, index, _failure(error))
+            self._stays_open(stage, index, StageFailure.of(error))
         else:
             self._settle(index, verdict)
 
-    def _stays_open(self, stage: Stage, index: int, failure: _Failure | None) -> None:
+    def _stays_open(self, stage: Stage, index: int, failure: StageFailure | None) -> None:
         progress = self._open[index]
         progress.stage = stage.name
         if failure is not None:
             progress.reason = failure.reason
             progress.detail = f"{stage.name}: {failure.detail}"
+            if failure.trace:
+                self._observer.raised(index, stage.name, failure.trace)
         if stage is self._stages[-1]:
             self._give_up(index)
 
@@ -318,12 +318,3 @@ class Cascade:
             self._room.purses[index].leave()
         self._knowledge.forget(index)
         self._observer.decided(index, verdict)
-
-
-def _failure(error: Exception) -> _Failure:
-    detail = f"{type(error).__name__}: {error}"[:DETAIL_LENGTH]
-    if is_out_of_memory(error):
-        return _Failure(Reason.MEMORY, detail)
-    if isinstance(error, UnsupportedOperatorError | NotImplementedError):
-        return _Failure(Reason.UNSUPPORTED, detail)
-    return _Failure(Reason.ERROR, detail)

@@ -14,9 +14,17 @@ import torch
 
 from verify_pipeline.certify.boxes import spread
 from verify_pipeline.certify.cascade import Cascade, CascadeLimits, Sink
-from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Stage, Subject
+from verify_pipeline.certify.contract import (
+    Certifiable,
+    Clock,
+    Observer,
+    Observers,
+    Stage,
+    Subject,
+)
 from verify_pipeline.certify.deployed import Deployed
 from verify_pipeline.certify.extents import Extent
+from verify_pipeline.certify.failures import Tracebacks
 from verify_pipeline.certify.file_checks import (
     COMPARED,
     compare_with_file,
@@ -31,6 +39,7 @@ from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.certify.questions import AskedQuestion
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, plan
+from verify_pipeline.certify.sharing import SharedImages
 from verify_pipeline.certify.stages import build_stages, for_few_inputs
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.certify.versions import versions
@@ -145,36 +154,36 @@ class Certifier:
             ProcessError: the pool's workers cannot be started.
         """
         digests = {index: instances.digest(index) for part in parts for index in part.indices}
-        runs = {index: part.info.run for part in parts for index in part.indices}
+        runs = {index: (part.info.run, digests[index]) for part in parts for index in part.indices}
         timeout = self.plan.timeout
         job = self._job(parts, ledger, pool)  # before the parts are registered
+        before = SharedImages.attempts(ledger, runs)
         open_: list[int] = []
         for part in parts:
             ledger.register(part.info, part.asked)
             own = {index: digests[index] for index in part.indices}
             open_ += ledger.open_indices(part.info.run, own, timeout, self.retry)
+        traces = Tracebacks(ledger.path)
+        observer = Observers([traces, observer])
         observer.planned(job)
         observer.started(len(digests), len(digests) - len(open_))
         versions_now = versions()
+        with ledger.leases() as leases:
+            shared = SharedImages(ledger, leases, runs, before, sorted(open_), timeout, observer)
 
-        def sink(index: int, verdict: Verdict) -> None:
-            if self.deployed is not None:
-                verdict = self.deployed.noted(verdict, instances.batch([index]))
-            entry = Entry(index, digests[index], instances.label(index), verdict)
-            ledger.append(runs[index], [entry], timeout, versions_now)
+            def sink(index: int, verdict: Verdict) -> None:
+                if self.deployed is not None:
+                    verdict = self.deployed.noted(verdict, instances.batch([index]))
+                verdict = traces.named(index, verdict)
+                entry = Entry(index, digests[index], instances.label(index), verdict)
+                ledger.append(runs[index][0], [entry], timeout, versions_now)
+                shared.settled(index)
 
-        def decided_elsewhere() -> set[int]:
-            return {
-                index
-                for part in parts
-                for index, digest in ledger.decided(part.info.run)
-                if runs.get(index) == part.info.run and digests[index] == digest
-            }
-
-        if pool is None:
-            self.cascade(instances, sink, observer).run(sorted(open_), decided_elsewhere)
-        else:
-            pool.decide(sorted(open_), sink, observer, decided_elsewhere)
+            for indices in shared.rounds():
+                if pool is None:
+                    self.cascade(instances, sink, observer).run(indices, shared)
+                else:  # its workers have begun all of them
+                    pool.decide(indices, sink, observer, shared.gone)
         observer.finished()
         return [
             Summary(part.info, _records(ledger, part, digests), asked=part.asked) for part in parts

@@ -200,6 +200,27 @@ class Stage(Protocol):
         ...
 
 
+class Sharing:
+    """How the images of a certification are shared with other processes; here there are none."""
+
+    @property
+    def others(self) -> bool:
+        """Whether other processes may take over images that no task has begun."""
+        return False
+
+    def gone(self) -> set[int]:
+        """The images that need no work here: another process has decided them, or has them now."""
+        return set()
+
+    def begin(self, indices: Sequence[int]) -> Sequence[int]:
+        """Begin a task with images, and end the one before.
+
+        Returns:
+            The images that are still this process's; nobody takes these until the next task.
+        """
+        return indices
+
+
 class Observer:
     """Watches a certification; every hook does nothing here. Override those of interest.
 
@@ -222,6 +243,18 @@ class Observer:
 
     def looked_at(self, stage: str, images: int) -> None:
         """A stage has finished ``images`` more of its images, decided or not."""
+
+    def raised(self, index: int, stage: str, trace: str) -> None:
+        """A stage raised an exception on image ``index`` alone; ``trace`` is its traceback."""
+
+    def waits_for(self, images: int, owners: Sequence[str]) -> None:
+        """All that is left are ``images`` images that other processes certify: it waits for them.
+
+        ``owners`` name these processes, such as ``process 4711``.
+        """
+
+    def took_over(self, images: int, owners: Sequence[str]) -> None:
+        """``images`` images that other processes had are certified here: these have ended."""
 
     def finished(self) -> None:
         """Every image has its verdict."""
@@ -257,6 +290,21 @@ class Observers(Observer):
         """Each of them is told."""
         for observer in self._observers:
             observer.looked_at(stage, images)
+
+    def raised(self, index: int, stage: str, trace: str) -> None:
+        """Each of them is told."""
+        for observer in self._observers:
+            observer.raised(index, stage, trace)
+
+    def waits_for(self, images: int, owners: Sequence[str]) -> None:
+        """Each of them is told."""
+        for observer in self._observers:
+            observer.waits_for(images, owners)
+
+    def took_over(self, images: int, owners: Sequence[str]) -> None:
+        """Each of them is told."""
+        for observer in self._observers:
+            observer.took_over(images, owners)
 
     def finished(self) -> None:
         """Each of them is told."""

@@ -37,6 +37,21 @@ class StageBegun:
     stage: str
 
 
+@dataclass(frozen=True)
+class Raised:
+    """A unit raised an exception in a worker, which goes on; its outcome comes later.
+
+    Attributes:
+        index: of the unit.
+        stage: where.
+        trace: its traceback.
+    """
+
+    index: int
+    stage: str
+    trace: str
+
+
 @dataclass(frozen=True, eq=False)
 class Finished:
     """A worker has brought a unit to its outcome.
@@ -68,7 +83,7 @@ class Failed:
     error: VerifyPipelineError
 
 
-Event = Ready | StageBegun | Finished | Lost | Failed
+Event = Ready | StageBegun | Raised | Finished | Lost | Failed
 
 
 class CrewJob(Protocol):
@@ -118,6 +133,10 @@ class Recipient(Protocol):
 
     def begun(self, stage: str, indices: Sequence[int]) -> None:
         """A worker has begun a stage with these units."""
+        ...
+
+    def raised(self, index: int, stage: str, trace: str) -> None:
+        """A unit raised an exception in a worker, which goes on."""
         ...
 
     def finished(self, index: int, outcome: Any) -> None:
@@ -256,6 +275,8 @@ class _Work:
                 self._idle.add(worker)
             case StageBegun(stage):
                 self._recipient.begun(stage, tuple(self._has[worker]))
+            case Raised(index, stage, trace):
+                self._recipient.raised(index, stage, trace)
             case Finished(index, outcome):
                 self._has[worker].remove(index)
                 self._recipient.finished(index, outcome)

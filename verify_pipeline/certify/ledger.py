@@ -1,10 +1,10 @@
 """The ledger: a SQLite file that stores each verdict as soon as it is decided.
 
 One row per run (network, data set, split, perturbation, specification, settings), image and
-instance digest. No process overwrites a decided row, so a run that was killed continues where it
-stopped, and several processes can share a file. The file uses SQLite's write-ahead log (WAL):
-readers never wait, and a killed process loses nothing once :meth:`Ledger.append` has returned. WAL
-needs a local disk: on a network file system, use one ledger per machine.
+instance digest. No process overwrites a decided row, so a killed run continues where it stopped,
+and several processes can share a file (``leases.py``). SQLite's write-ahead log (WAL) lets readers
+never wait, and a killed process loses nothing once :meth:`Ledger.append` has returned. WAL needs a
+local disk: on a network file system, use one ledger per machine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from verify_pipeline.certify.extents import Extent, asked_again
+from verify_pipeline.certify.leases import Leases
 from verify_pipeline.certify.ledger_file import (
     connect,
     copy_in_memory,
@@ -27,6 +28,7 @@ from verify_pipeline.certify.ledger_file import (
     transaction,
 )
 from verify_pipeline.certify.records import (
+    Attempt,
     Entry,
     PackedCounterexample,
     Record,
@@ -204,7 +206,7 @@ class Ledger:
             LedgerError: a row holds the opposite verdict (one of the two is a soundness bug), or
                 the file cannot be written.
         """
-        run_id = self._run_id(run)
+        run_id = self.number_of(run)
         written = 0
         with guard(self.path), transaction(self._connection):
             for entry in entries:
@@ -257,18 +259,19 @@ class Ledger:
                 records.append(reader.read(row))
         return records
 
-    def decided(self, run: Run) -> set[tuple[int, str]]:
-        """Image and instance digest of every row that is not UNKNOWN; their evidence is not read.
-
-        For leaving out work that another process has done. Results come from :meth:`records`.
-        """
+    def tried(self, run: Run) -> dict[tuple[int, str], Attempt]:
+        """The last attempt of every row, by image and digest; its evidence is not read."""
         with guard(self.path):
             rows = self._connection.execute(
-                f"SELECT image, instance FROM verdicts WHERE run = ({_SELECT_RUN})"
-                " AND verdict != 'unknown'",
+                "SELECT image, instance, verdict, reason, timeout, attempts FROM verdicts"
+                f" WHERE run = ({_SELECT_RUN})",
                 _key(run),
             ).fetchall()
-        return {(image, instance) for image, instance in rows}
+        return {(image, instance): Attempt.of(*rest) for image, instance, *rest in rows}
+
+    def leases(self) -> Leases:
+        """For a certification that other processes may share; see ``leases.py``."""
+        return Leases(self._connection, self.path)
 
     def counterexample(self, run: Run, record: Record) -> Counterexample:
         """The counterexample of a FALSIFIED row.
@@ -286,11 +289,12 @@ class Ledger:
             raise LedgerError(f"counterexample of image {record.index}", got="none in the ledger")
         return unpack(PackedCounterexample(*row))
 
-    def _run_id(self, run: Run) -> int:
+    def number_of(self, run: Run) -> int:
+        """The number that a registered run has in this file."""
         with guard(self.path):
             row = self._connection.execute(_SELECT_RUN, _key(run)).fetchone()
         if row is None:
-            raise ValueError(f"{run} has to be registered before verdicts are appended")
+            raise ValueError(f"{run} has to be registered first")
         return int(row[0])
 
     @contextmanager

@@ -36,6 +36,16 @@ CREATE TABLE verdicts (
 ) WITHOUT ROWID;
 """
 
+LEASES = (
+    "CREATE TABLE IF NOT EXISTS leases (run INTEGER NOT NULL, image INTEGER NOT NULL,"
+    " instance TEXT NOT NULL, owner INTEGER NOT NULL, begun INTEGER NOT NULL,"
+    " PRIMARY KEY (run, image, instance)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS owners (id INTEGER PRIMARY KEY, number INTEGER NOT NULL,"
+    " host TEXT NOT NULL, born TEXT, beats INTEGER NOT NULL)",
+)
+"""Tables of ``leases.py``, made when they are first needed. They are no part of the version, since
+programs that know nothing of them read and continue a ledger all the same."""
+
 _ADDED: dict[int, dict[str, tuple[str, ...]]] = {
     2: {"runs": ("outputs INTEGER", "input_shape TEXT", "asked TEXT")},
     3: {"runs": ("notes TEXT",), "verdicts": ("stages TEXT",)},
@@ -77,6 +87,8 @@ def copy_in_memory(path: Path) -> sqlite3.Connection:
             _check(source, path)
             source.backup(connection)
             _update(connection)
+            for table in ("leases", "owners"):  # nobody shares the copy
+                connection.execute(f"DROP TABLE IF EXISTS {table}")
     except BaseException:
         connection.close()
         raise

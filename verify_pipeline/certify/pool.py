@@ -75,6 +75,10 @@ class _Verdicts:
         if new:
             self._observer.stage_started(stage, len(new))
 
+    def raised(self, index: int, stage: str, trace: str) -> None:
+        """Pass a worker's exception on."""
+        self._observer.raised(index, stage, trace)
+
     def finished(self, index: int, outcome: Verdict) -> None:
         """Store a verdict; every stage is done with its image."""
         self._sink(index, outcome)

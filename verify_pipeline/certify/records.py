@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.errors import LedgerError
-from verify_pipeline.problem import TIED, Counterexample, Reason, StageResult, Status, Verdict
+from verify_pipeline.problem import (
+    OF_TIME,
+    TIED,
+    Counterexample,
+    Reason,
+    StageResult,
+    Status,
+    Verdict,
+)
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,29 @@ class Record:
     def tied(self) -> bool:
         """Whether it is VERIFIED before the last layers only, while the file itself ties."""
         return self.status is Status.VERIFIED and TIED in self.detail
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a row says of its last attempt.
+
+    Attributes:
+        decided: whether it is not UNKNOWN.
+        late: whether more time might decide it.
+        timeout: seconds that it was allowed.
+        number: how many attempts there were.
+    """
+
+    decided: bool
+    late: bool
+    timeout: float
+    number: int
+
+    @staticmethod
+    def of(verdict: str, reason: str | None, timeout: float, number: int) -> Attempt:
+        """The attempt that a row's columns name."""
+        late = reason in {each.name for each in OF_TIME}
+        return Attempt(verdict != Status.UNKNOWN.value, late, timeout, number)
 
 
 def settings_digest(settings: str) -> str:

@@ -292,6 +292,6 @@ def values_of(run: int, entry: Entry, timeout: float, versions: str) -> tuple[An
         *evidence,
         verdict.detail,
         versions,
-        time.time(),
+        max(0.0, time.time()),  # a clock may be set back to before 1970
         json.dumps(stages, ensure_ascii=False),
     )

@@ -12,7 +12,7 @@ import torch
 from verify_pipeline import onnx
 from verify_pipeline.certify.certifier import Certifier
 from verify_pipeline.certify.contract import Certifiable, Observer
-from verify_pipeline.certify.hand_out import Event, Finished, Ready, StageBegun
+from verify_pipeline.certify.hand_out import Event, Finished, Raised, Ready, StageBegun
 from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.run import ask_settings
@@ -115,12 +115,12 @@ class WorkerJob:
         )
         send(Ready())
         while True:
-            cascade.run(receive(), set)
+            cascade.run(receive())
             send(Ready())
 
 
 class _TellsStages(Observer):
-    """Tells the driver which stage a batch comes to; verdicts tell the rest."""
+    """Tells the driver which stage a batch comes to, and exceptions; verdicts tell the rest."""
 
     def __init__(self, send: Callable[[Event], None]) -> None:
         self._send = send
@@ -128,3 +128,7 @@ class _TellsStages(Observer):
     def stage_started(self, stage: str, images: int) -> None:
         """Tell its name."""
         self._send(StageBegun(stage))
+
+    def raised(self, index: int, stage: str, trace: str) -> None:
+        """Tell the traceback."""
+        self._send(Raised(index, stage, trace))

@@ -20,6 +20,11 @@ from verify_pipeline.errors import (
     VerifyPipelineError,
 )
 
+_MEMORY = (
+    "memory; expected room for what the command needs; got none left. End other programs, or ask "
+    "for less at once (recipes: certify.memory, optimiser.batch); the same command goes on then."
+)
+
 
 class Group(TyperGroup):
     """Turns errors that a user can fix into a message and an exit code, for every command."""
@@ -44,6 +49,11 @@ class Group(TyperGroup):
                 raise
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(VerifyPipelineError.exit_code) from None
+        except (MemoryError, RuntimeError) as error:
+            if not _is_of_memory(error):
+                raise
+            typer.echo(f"error: {_MEMORY}", err=True)
+            raise typer.Exit(VerifyPipelineError.exit_code) from None
         except KeyboardInterrupt:
             typer.echo("\nstopped; continue with the same command", err=True)
             raise typer.Exit(130) from None
@@ -62,6 +72,15 @@ def run_application(application: Callable[[], object]) -> None:
             raise
         atexit._run_exitfuncs()  # such as the last lines of TensorBoard's file
         _end_at_once(end.code if isinstance(end.code, int) else int(end.code is not None))
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, also for a thread's stack."""
+    if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+        return True
+    from verify_pipeline.bounds.memory import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _is_one_of_several() -> bool:

@@ -49,6 +49,10 @@ class FolderFiles:
 
     def read(self, name: str) -> bytes:
         """A file's content; see :class:`Files`."""
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise DataError(
+                str(self.place), expected="names of files in the folder", got=repr(name)
+            )
         try:
             return (self.place / name).read_bytes()
         except FileNotFoundError:

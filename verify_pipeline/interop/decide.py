@@ -230,7 +230,7 @@ def _certify(
         sink = _judged_as_deployed(Deployed(begun, replay, dtype), instances, sink)
     observer.started(len(cases), 0)
     cascade = Cascade(instances, stages, room, sink, observer, clock)
-    cascade.run(instances.indices, decided_elsewhere=set)
+    cascade.run(instances.indices)
     observer.finished()
 
 

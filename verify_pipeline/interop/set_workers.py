@@ -131,6 +131,9 @@ class _Answers:
     def begun(self, stage: str, indices: Sequence[int]) -> None:
         """Workers on sets tell no stages."""
 
+    def raised(self, index: int, stage: str, trace: str) -> None:
+        """Nothing: the outcome says it."""
+
     def finished(self, index: int, outcome: Decided) -> None:
         """Keep an answer."""
         self._keep(self._instances[index], outcome)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.reporting.render import as_markdown
+from verify_pipeline.reporting.table import markdown_text
 
 FACTS = {
     "network": "Network",
@@ -36,17 +37,18 @@ def model_card(
         results: certifications of the file.
         commands: what makes the network again, and what wrote this card, by purpose.
     """
-    facts = [f"| {FACTS[key]} | {metadata[key]} |" for key in FACTS if key in metadata]
+    known = {key: markdown_text(metadata[key]) for key in FACTS if key in metadata}
+    facts = [f"| {FACTS[key]} | {value} |" for key, value in known.items()]
     versions = sorted({record.versions for result in results for record in result.records})
     return "\n".join(
         [
-            f"# {name}",
+            f"# {markdown_text(name)}",
             "",
             "| | |",
             "|---|---|",
             *facts,
             f"| SHA-256 | `{digest}` |",
-            f"| Verdicts made with | {'; '.join(versions)} |",
+            f"| Verdicts made with | {markdown_text('; '.join(versions))} |",
             "",
             "Inputs are pixels in [0, 1], `N x C x H x W`; normalisation is inside; outputs are "
             "logits.",

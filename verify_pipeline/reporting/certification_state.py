@@ -251,8 +251,8 @@ class CertificationState(Observer):
         self._end_stages()
 
     def named(self, stage: str) -> StageState | None:
-        """The stage of a name; None: it has not begun."""
-        return next((each for each in self.stages if each.name == stage), None)
+        """The stage of a name, the last one; None: it has not begun."""
+        return next((each for each in reversed(self.stages) if each.name == stage), None)
 
     @property
     def stage(self) -> StageState | None:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shlex
-import socket
 import sys
 import time
 from contextlib import suppress
@@ -26,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.records import Run
 from verify_pipeline.errors import ConfigError, VerifyPipelineError
+from verify_pipeline.job_process import JobProcess
 
 TRAINING = "job.json"
 """Name of a training's file, in its folder."""
@@ -36,57 +35,8 @@ CERTIFICATION = re.compile(r"(?P<ledger>.+)\.[0-9a-f]{8}\.job\.json")
 HEARTBEAT = 20.0
 """Seconds after which a file is written again, even if nothing has changed."""
 
-SILENCE = 120.0
-"""Seconds without a sign after which a job on another host is not believed to run."""
-
 Kind = Literal["train", "certify"]
 Ending = Literal["running", "stopped", "failed"]
-
-
-@dataclass(frozen=True)
-class JobProcess:
-    """A process of some host.
-
-    Attributes:
-        number: that the operating system gave it.
-        host: its name.
-        born: when it began, in the host's own units; None: the host does not tell.
-    """
-
-    number: int
-    host: str
-    born: str | None
-
-    @staticmethod
-    def own() -> JobProcess:
-        """This process."""
-        return JobProcess(os.getpid(), socket.gethostname(), _born(os.getpid()))
-
-    def runs(self, silent: float) -> bool:
-        """Whether it runs, as far as can be told here.
-
-        Args:
-            silent: seconds since its last sign, which decide where nothing else does.
-        """
-        if self.host != socket.gethostname() or os.name != "posix":
-            return silent < SILENCE
-        try:
-            os.kill(self.number, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass  # somebody else's process
-        return self.born == _born(self.number)
-
-
-def _born(number: int) -> str | None:
-    """When a process began, so that another one with its number is not taken for it."""
-    try:
-        text = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    state, *fields = text.rpartition(")")[2].split()
-    return None if state in "ZX" else fields[18]  # field 22 of proc_pid_stat(5): the start time
 
 
 @dataclass(frozen=True)

@@ -209,5 +209,13 @@ class _CertificationEvents(Observer):
         self._done[stage] += images
         self._batch(stage)
 
+    def waits_for(self, images: int, owners: Sequence[str]) -> None:
+        """Tell who is waited for."""
+        self._tell("waiting", images=images, processes=list(owners))
+
+    def took_over(self, images: int, owners: Sequence[str]) -> None:
+        """Tell whose images they were."""
+        self._tell("took over", images=images, processes=list(owners))
+
     def _batch(self, stage: str) -> None:
         self._tell("batch", stage=stage, done=self._done[stage], images=self._images[stage])

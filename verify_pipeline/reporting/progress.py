@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +20,13 @@ from verify_pipeline.reporting.certification_state import (
     counts_text,
 )
 from verify_pipeline.reporting.durations import duration
-from verify_pipeline.reporting.progress_lines import already_line, expected_lines, left_text
+from verify_pipeline.reporting.progress_lines import (
+    already_line,
+    expected_lines,
+    left_text,
+    took_over_line,
+    waiting_line,
+)
 
 OTHER_COLUMNS = 74
 """Columns of a row without its bar."""
@@ -98,6 +104,14 @@ class ProgressBars(CertificationState):
         if len(self.stages) == 1:
             for line in expected_lines(self, images):
                 self._progress.console.print(line, markup=False, soft_wrap=True)
+
+    def waits_for(self, images: int, owners: Sequence[str]) -> None:
+        """Print who is waited for."""
+        self._progress.console.print(waiting_line(images, owners), markup=False, soft_wrap=True)
+
+    def took_over(self, images: int, owners: Sequence[str]) -> None:
+        """Print whose images they were."""
+        self._progress.console.print(took_over_line(images, owners), markup=False, soft_wrap=True)
 
     def _move(self) -> None:
         for stage in self.stages:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from verify_pipeline.reporting.certification_state import (
     CertificationState,
@@ -55,6 +55,15 @@ class ProgressLines(CertificationState):
         for line in expected_lines(self, images):
             self._tell(line)
 
+    def waits_for(self, images: int, owners: Sequence[str]) -> None:
+        """Tell who is waited for."""
+        self._end_stages()
+        self._tell(waiting_line(images, owners))
+
+    def took_over(self, images: int, owners: Sequence[str]) -> None:
+        """Tell whose images they were."""
+        self._tell(took_over_line(images, owners))
+
     def finished(self) -> None:
         """Tell what the last stage did; of stages that overlap, what each of them did."""
         super().finished()
@@ -76,6 +85,22 @@ class ProgressLines(CertificationState):
 def already_line(images: int, decided: int) -> str:
     """How many images have a verdict before anything is done."""
     return f"{decided:,} of {images:,} images are decided already."
+
+
+def waiting_line(images: int, owners: Sequence[str]) -> str:
+    """Which images other processes certify, and what this one does meanwhile."""
+    if len(owners) == 1:
+        who, then = f"{owners[0]} certifies", "it ends before, this command certifies them"
+    else:
+        who = f"{', '.join(owners)} certify"
+        then = "one ends before, this command certifies its images"
+    return f"waiting for {images_text(images)} that {who}; if {then}"
+
+
+def took_over_line(images: int, owners: Sequence[str]) -> str:
+    """Whose images are certified here now."""
+    since = "it has" if len(owners) == 1 else "they have"
+    return f"{images_text(images)} of {', '.join(owners)} are certified here, since {since} ended"
 
 
 def stage_line(stage: StageState) -> str:

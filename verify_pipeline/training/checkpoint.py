@@ -227,8 +227,15 @@ def read(folder: Path) -> Checkpoint | None:
         return None
     with naming_damage(folder / STATE):
         state = _state(folder)
-        tensors = load_file(folder / state["tensors"])
+        tensors = load_file(folder / _inside(state["tensors"]))
         return checkpoint_of(state, tensors)
+
+
+def _inside(name: object) -> str:
+    """The name of a file in the checkpoint's own folder."""
+    if not isinstance(name, str) or Path(name).name != name or name == "..":
+        raise ValueError(f"tensors in {name!r}, which is no file of the folder")
+    return name
 
 
 def checkpoint_of(state: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
