@@ -90,7 +90,10 @@ class TestVerify:
             (str(path), IMAGES[0], label),
         ]
         for made, image, right in forms:
-            assert seen(api.verify(made, image, right, EPSILON)) == expected
+            found = seen(api.verify(made, image, right, EPSILON))
+            # a network of flat images reshapes them, and one more node allows for its rounding
+            assert found[2] == pytest.approx(expected[2], rel=1e-12)
+            assert (*found[:2], *found[3:]) == (*expected[:2], *expected[3:])
 
     def test_bytes_are_divided_by_255(self, network: api.Network) -> None:
         raw = (IMAGES[0] * 255).to(torch.uint8)
