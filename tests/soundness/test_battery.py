@@ -12,14 +12,7 @@ from tests.soundness.families import FAMILIES
 
 SEED = 15
 
-ROUNDED = pytest.mark.xfail(reason="bounds are rounded to nearest", strict=False)
-"""A bound whose exact value is zero may come out above it."""
-
-ASKED = [
-    pytest.param(family, id=family.name, marks=[ROUNDED] if family.name == "near-ties" else [])
-    for family in FAMILIES
-    if not family.missing
-]
+ASKED = [pytest.param(family, id=family.name) for family in FAMILIES if not family.missing]
 
 
 @pytest.mark.parametrize("family", ASKED)
