@@ -23,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         run_folders
         conversions
         config doctor
-        engines
+        engines proving
         page
         figures
         reporting interop

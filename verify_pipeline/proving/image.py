@@ -1,0 +1,62 @@
+"""The proof of one image: intervals, then linear bounds, then optimised slopes, then splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from verify_checker.operations import Network
+from verify_checker.proof import Proof
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.certify.settings import CertifySettings, plan
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.proving.root import Claim, Root
+
+
+class Unproved(Exception):  # noqa: N818
+    """Why there is no proof of a verdict; the message is what a user reads."""
+
+
+@dataclass(frozen=True)
+class ProverSettings:
+    """How long and how a proof is looked for.
+
+    Attributes:
+        search: settings of branch and bound.
+        seconds: for the splits of an image.
+    """
+
+    search: SearchSettings
+    seconds: float
+
+    @staticmethod
+    def of(settings: CertifySettings) -> ProverSettings:
+        """As the certification searched."""
+        made = plan(settings)
+        return ProverSettings(made.search, made.timeout)
+
+
+class Prover:
+    """Makes proofs about one network.
+
+    Args:
+        network: as the checker reads it.
+        graph: as it is bounded and searched.
+        settings: how long and how.
+    """
+
+    def __init__(self, network: Network, graph: Graph, settings: ProverSettings) -> None:
+        self.network = network
+        self._graph, self._settings = graph, settings
+
+    def proof(self, claim: Claim) -> Proof:
+        """A proof of a claim, which the checker may still not accept.
+
+        Raises:
+            Unproved: none is found.
+        """
+        root = Root.of(self.network, claim)
+        if root.open_rows.any():
+            root.add_lemmas()
+        if root.open_rows.any():
+            raise Unproved("linear bounds of the whole box do not suffice")
+        return root.proof()
