@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from verify_checker.operations import Kink, Network, Places
 from verify_checker.problems import Refused, Rejected
-from verify_checker.proof import AGAIN, INPUT, LEAF, NEURON, Lemma, Proof, Tree
+from verify_checker.proof import AGAIN, INPUT, LEAF, NEURON, Codes, Lemma, Proof, Tree
 from verify_checker.regions import Limits, Regions, enclose
 from verify_checker.rounding import Array
 from verify_checker.walk import NO_HINTS, Hints, Rows, lower_bounds, sides_of
@@ -136,7 +135,7 @@ class Support:
             )
 
     def _alpha(
-        self, alpha: NDArray[np.uint8] | None, rows: int, before: int
+        self, alpha: Codes | None, rows: int, before: int
     ) -> dict[int, tuple[Places, Array]]:
         """Multipliers ``rows x columns`` by the kinked operation that has them."""
         if alpha is None:
@@ -151,7 +150,7 @@ class Support:
             if place < before:
                 for user, node in enumerate(self.network.nodes):
                     if isinstance(node.operation, Kink) and node.inputs[0] == place:
-                        found[user] = (columns, part / 255.0)
+                        found[user] = (columns, part / np.iinfo(alpha.dtype).max)
         return found
 
     def check_tree(self, tree: Tree, root: Regions) -> None:
@@ -190,13 +189,13 @@ class Support:
         parts: list[_Part],
         root: Regions,
         beta: Array,
-        alpha: NDArray[np.uint8] | None,
+        alpha: Codes | None,
     ) -> None:
         """Check the leaves of some parts whose values are bounded again, or of the whole box."""
         if parts[0].again:
             shape = (len(parts), *self.network.nodes[0].shape)
             box = tuple(np.stack([p.box[n] for p in parts]).reshape(shape) for n in range(2))
-            limits = _limits([p.splits for p in parts], self.network)
+            limits = limits_of([p.splits for p in parts], self.network)
             base = enclose(self.network, (box[0], box[1]), limits, again)
         else:
             base = root
@@ -206,7 +205,7 @@ class Support:
             some = leaves[first : first + size]
             regions, where = base, np.array([n for n, _ in some], dtype=np.int64)
             if any(leaf.splits for _, leaf in some):
-                limits = _limits([leaf.splits for _, leaf in some], self.network)
+                limits = limits_of([leaf.splits for _, leaf in some], self.network)
                 regions = (base if len(base) == 1 else base.taken(where)).limited(limits, len(some))
                 where = np.arange(len(some), dtype=np.int64)
             found = self._bounds(tree, [leaf for _, leaf in some], regions, where, beta, alpha)
@@ -222,7 +221,7 @@ class Support:
         regions: Regions,
         where: Places,
         beta: Array,
-        alpha: NDArray[np.uint8] | None,
+        alpha: Codes | None,
     ) -> Array:
         """Bounds ``leaves x r`` of the tree's rows at some of its leaves."""
         r = len(tree.rows)
@@ -343,7 +342,7 @@ def _halves(
     return (lower, below), (beyond, upper)
 
 
-def _limits(splits: list[tuple[Split, ...]], network: Network) -> Limits:
+def limits_of(splits: list[tuple[Split, ...]], network: Network) -> Limits:
     """Limits of neurons in several parts, from their splits."""
     places = sorted({place for each in splits for place, _, _ in each})
     found = {}

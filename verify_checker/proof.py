@@ -8,7 +8,7 @@ network whose file has a given SHA-256. It supports the claim by lemmas and tree
   a neuron (its value is >= 0, then <= 0), or at an input (<= ``at``, then >= ``at``), or says that
   all values below it are bounded again. Two parts share the number at which they are split, so that
   a gap between them cannot be written.
-* A *leaf* has multipliers: α of the neurons that lemmas left undecided, 0 to 255, and β >= 0 of
+* A *leaf* has multipliers: α of the neurons that lemmas left undecided, and β >= 0 of
   each split at a neuron since values were last bounded again.
 
 A file is a line that names the format, and a deflated stream: a header of JSON in one line, then
@@ -37,6 +37,9 @@ LEAF, NEURON, INPUT, AGAIN = range(4)
 """Kinds of a tree's nodes."""
 
 Bytes = NDArray[np.uint8]
+Codes = NDArray[np.uint8] | NDArray[np.uint16]
+"""Numbers in [0, 1], as shares of the type's largest number."""
+
 Singles = NDArray[np.float32]
 
 
@@ -56,7 +59,7 @@ class Lemma:
     places: Places
     lower: Singles
     upper: Singles
-    alpha: Bytes | None = None
+    alpha: Codes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +85,7 @@ class Tree:
     value: Places
     number: Places
     at: Array
-    alpha: Bytes | None = None
+    alpha: Codes | None = None
     beta: Singles | None = None
 
 
@@ -111,7 +114,7 @@ class Proof:
     trees: tuple[Tree, ...] = field(default=())
 
 
-def leaf_only(rows: Places, intervals: bool = False, alpha: Bytes | None = None) -> Tree:
+def leaf_only(rows: Places, intervals: bool = False, alpha: Codes | None = None) -> Tree:
     """A tree without splits."""
     one = np.zeros(1, dtype=np.int64)
     beta = None if alpha is None else np.zeros(0, dtype=np.float32)
@@ -202,7 +205,7 @@ def _parsed(body: bytes) -> Proof:
             _whole(arrays[f"lemma {n} places"]),
             _float32(arrays[f"lemma {n} lower"]),
             _float32(arrays[f"lemma {n} upper"]),
-            _bytes(arrays.get(f"lemma {n} alpha")),
+            _codes(arrays.get(f"lemma {n} alpha")),
         )
         for n, value in enumerate(header["lemmas"])
     )
@@ -210,11 +213,11 @@ def _parsed(body: bytes) -> Proof:
         Tree(
             _whole(arrays[f"tree {n} rows"]),
             {"intervals": True, "lines": False}[how],
-            _bytes(arrays[f"tree {n} kind"]),  # type: ignore[arg-type]
+            _bytes(arrays[f"tree {n} kind"]),
             _whole(arrays[f"tree {n} value"]),
             _whole(arrays[f"tree {n} number"]),
             _float64(arrays[f"tree {n} at"]),
-            _bytes(arrays.get(f"tree {n} alpha")),
+            _codes(arrays.get(f"tree {n} alpha")),
             _float32(arrays[f"tree {n} beta"]) if f"tree {n} beta" in arrays else None,
         )
         for n, how in enumerate(header["trees"])
@@ -262,7 +265,13 @@ def _float32(array: np.ndarray) -> Singles:
     return array.astype(np.float32)
 
 
-def _bytes(array: np.ndarray | None) -> Bytes | None:
-    if array is not None and array.dtype != np.uint8:
+def _codes(array: np.ndarray | None) -> Codes | None:
+    if array is not None and array.dtype not in (np.uint8, np.uint16):
+        raise ValueError("multipliers that are neither of one byte nor of two")
+    return array
+
+
+def _bytes(array: np.ndarray) -> Bytes:
+    if array.dtype != np.uint8:
         raise ValueError("an array that is not of bytes")
     return array

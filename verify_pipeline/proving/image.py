@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+
 from verify_checker.operations import Network
 from verify_checker.proof import Proof
+from verify_pipeline.bounds import Multipliers
 from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.certify.settings import CertifySettings, plan
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.proving.aligned import Aligned
+from verify_pipeline.proving.relu_tree import prove_by_splits
 from verify_pipeline.proving.root import Claim, Root
-
-
-class Unproved(Exception):  # noqa: N818
-    """Why there is no proof of a verdict; the message is what a user reads."""
+from verify_pipeline.proving.slopes import optimised_slopes
 
 
 @dataclass(frozen=True)
@@ -58,5 +61,13 @@ class Prover:
         if root.open_rows.any():
             root.add_lemmas()
         if root.open_rows.any():
-            raise Unproved("linear bounds of the whole box do not suffice")
+            aligned = Aligned.of(self._graph, root)
+            before = np.flatnonzero(root.open_rows)
+            alpha, slopes = optimised_slopes(aligned, root, self._settings.search.root)
+            root.close(intervals=False, alpha=alpha)
+            if root.open_rows.any():
+                still = torch.from_numpy(root.open_rows[before])
+                some = Multipliers({p: v[still][None] for p, v in slopes.items()}, {})
+                search, seconds = self._settings.search, self._settings.seconds
+                prove_by_splits(aligned, root, some, search, seconds)
         return root.proof()

@@ -28,8 +28,8 @@ from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.problem import Status
-from verify_pipeline.proving.image import Prover, ProverSettings, Unproved
-from verify_pipeline.proving.root import Claim
+from verify_pipeline.proving.image import Prover, ProverSettings
+from verify_pipeline.proving.root import Claim, Unproved
 
 SUFFIX = ".proof"
 

@@ -22,6 +22,10 @@ Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 
+class Unproved(Exception):  # noqa: N818
+    """Why there is no proof of a verdict; the message is what a user reads."""
+
+
 @dataclass(frozen=True, eq=False)
 class Claim:
     """What a proof is to show: over a box, rows ``S x K`` and offsets ``S`` are above zero.
@@ -139,14 +143,18 @@ class Root:
 
     def hints(self, alpha: Bytes) -> Hints:
         """Multipliers ``R x columns`` as the checker's walk takes them."""
+        return Hints(self.slopes(alpha / 255.0))
+
+    def slopes(self, alpha: Floats) -> dict[int, tuple[Places, Floats]]:
+        """Numbers in [0, 1], ``R x columns``, by kinked operation."""
         found, first = {}, 0
         for place, columns in zip(self.kinks, self.columns, strict=True):
-            part = alpha[:, first : first + len(columns)] / 255.0
+            part = alpha[:, first : first + len(columns)]
             first += len(columns)
             for user, node in enumerate(self.network.nodes):
                 if isinstance(node.operation, Kink) and node.inputs[0] == place:
                     found[user] = (columns, part)
-        return Hints(found)
+        return found
 
     def proof(self) -> Proof:
         """The proof of the rows that are shown."""

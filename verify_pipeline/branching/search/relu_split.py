@@ -101,6 +101,11 @@ class ReluSplits:
         )
         return Roots(lower, domains)
 
+    @property
+    def open_rows(self) -> OpenRows:
+        """The open rows, and the neurons of their domains' columns; known once roots are."""
+        return self._bounder.open_rows
+
     def bound(self, roots: Domains, meter: Meter) -> Step[Domains]:
         """Optimise the bounds of roots, and descend from the corners of those that stay open."""
         bounded = self._bounder.bound(roots, self._ascent)
