@@ -32,14 +32,18 @@ def check(proof: Proof, network: Network) -> None:
     _check_claim(proof, network)
     support = Support.of(proof, network)
     root = enclose(network, support.box, {}, support.refine)
-    shown = np.zeros(len(proof.rows), dtype=bool)
+    groups = np.arange(len(proof.rows)) if proof.groups is None else proof.groups
+    shown: set[int] = set()
     for tree in proof.trees:
-        if not len(tree.rows) or int(tree.rows.max()) >= len(shown):
+        if not len(tree.rows) or int(tree.rows.max()) >= len(groups):
             raise Rejected("a tree for rows that are not there")
+        if tree.any_row and len(set(groups[tree.rows].tolist())) > 1:
+            raise Rejected("a tree for one of several rows that are not of one group")
         support.check_tree(tree, root)
-        shown[tree.rows] = True
-    if not shown.all():
-        raise Rejected(f"row {int(np.argmin(shown))} of {len(shown)} has no proof")
+        shown.update(groups[tree.rows].tolist())
+    missing = set(groups.tolist()) - shown
+    if missing:
+        raise Rejected(f"{len(missing)} of {len(set(groups.tolist()))} rows have no proof")
 
 
 def _check_claim(proof: Proof, network: Network) -> None:
@@ -54,6 +58,8 @@ def _check_claim(proof: Proof, network: Network) -> None:
         raise Rejected(f"rows of shape {proof.rows.shape} for outputs of shape {output.shape}")
     if len(proof.rows) == 0 or proof.offsets.shape != proof.rows.shape[:1]:
         raise Rejected("no rows, or rows without offsets")
+    if proof.groups is not None and proof.groups.shape != proof.offsets.shape:
+        raise Rejected("rows without groups")
     if not (np.all(np.isfinite(proof.rows)) and np.all(np.isfinite(proof.offsets))):
         raise Rejected("rows that are not finite")
 
@@ -209,6 +215,8 @@ class Support:
                 regions = (base if len(base) == 1 else base.taken(where)).limited(limits, len(some))
                 where = np.arange(len(some), dtype=np.int64)
             found = self._bounds(tree, [leaf for _, leaf in some], regions, where, beta, alpha)
+            if tree.any_row:
+                found = np.nan_to_num(found, nan=-np.inf).max(1, keepdims=True)
             found[regions.empty[where]] = np.inf
             if not np.all(found > 0):
                 worst = np.nanmin(np.where(np.isnan(found), -np.inf, found))

@@ -1,7 +1,8 @@
 """Section 7: what a proof is, and its file.
 
-A proof claims: over ``lower <= x <= upper``, every row of ``C f(x) + d`` is above zero, for the
-network whose file has a given SHA-256. It supports the claim by lemmas and trees.
+A proof claims: at every input ``lower <= x <= upper``, each *group* of rows of ``C f(x) + d`` has a
+row above zero, for the network whose file has a given SHA-256. Usually each row is a group of its
+own, so that all rows are above zero. A proof supports the claim by lemmas and trees.
 
 * A *lemma* claims limits of some neurons over the whole box.
 * A *tree* covers the box for some of the rows. Its nodes stand in preorder. An inner node splits at
@@ -20,7 +21,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,7 @@ class Tree:
 
     Attributes:
         rows: which rows, ``r``.
+        any_row: at each leaf, one of these rows, all of one group, is above zero; else all are.
         intervals: the walks stop at the last nonlinear operations and take intervals.
         kind: ``n`` nodes in preorder.
         value: ``n``, of a split neuron: which of the proof's ``values``.
@@ -87,6 +89,7 @@ class Tree:
     at: Array
     alpha: Codes | None = None
     beta: Singles | None = None
+    any_row: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,7 @@ class Proof:
         about: what the claim is of: ``network`` (SHA-256), and what a reader wants to know.
         lower, upper: the box, ``*X`` flattened.
         rows, offsets: C ``S x K`` and d ``S``.
+        groups: the group of each row, ``S``; None: each is its own.
         values: names of the values that feed kinked operations and have undecided neurons.
         columns: for each of these, the places of its undecided neurons. Concatenated, they are the
             columns of all ``alpha``.
@@ -111,7 +115,8 @@ class Proof:
     values: tuple[str, ...] = ()
     columns: tuple[Places, ...] = ()
     lemmas: tuple[Lemma, ...] = ()
-    trees: tuple[Tree, ...] = field(default=())
+    trees: tuple[Tree, ...] = ()
+    groups: Places | None = None
 
 
 def leaf_only(rows: Places, intervals: bool = False, alpha: Codes | None = None) -> Tree:
@@ -134,6 +139,7 @@ def write_proof(proof: Proof) -> bytes:
     put("box", _integers(places.reshape(2, -1)))
     put("rows", proof.rows)
     put("offsets", proof.offsets)
+    put("groups", None if proof.groups is None else _integers(proof.groups))
     for n, columns in enumerate(proof.columns):
         put(f"columns {n}", _integers(columns))
     for n, lemma in enumerate(proof.lemmas):
@@ -153,7 +159,7 @@ def write_proof(proof: Proof) -> bytes:
         "about": proof.about,
         "values": list(proof.values),
         "lemmas": [lemma.value for lemma in proof.lemmas],
-        "trees": ["intervals" if tree.intervals else "lines" for tree in proof.trees],
+        "trees": [[bool(tree.intervals), bool(tree.any_row)] for tree in proof.trees],
         "arrays": [[name, _little(a).dtype.str.replace("|", "<"), a.shape] for name, a in arrays],
     }
     parts = [json.dumps(header, separators=(",", ":")).encode(), b"\n"]
@@ -212,24 +218,31 @@ def _parsed(body: bytes) -> Proof:
     trees = tuple(
         Tree(
             _whole(arrays[f"tree {n} rows"]),
-            {"intervals": True, "lines": False}[how],
+            _flag(intervals),
             _bytes(arrays[f"tree {n} kind"]),
             _whole(arrays[f"tree {n} value"]),
             _whole(arrays[f"tree {n} number"]),
             _float64(arrays[f"tree {n} at"]),
             _codes(arrays.get(f"tree {n} alpha")),
             _float32(arrays[f"tree {n} beta"]) if f"tree {n} beta" in arrays else None,
+            _flag(any_row),
         )
-        for n, how in enumerate(header["trees"])
+        for n, (intervals, any_row) in enumerate(header["trees"])
     )
     columns = tuple(_whole(arrays[f"columns {n}"]) for n in range(len(names)))
     about = header["about"]
     if not isinstance(about, dict):
         raise ValueError("nothing that it is about")
     rows, offsets = _float64(arrays["rows"]), _float64(arrays["offsets"])
-    return Proof(
-        about, limits[box[0]], limits[box[1]], rows, offsets, tuple(names), columns, lemmas, trees
-    )
+    groups = _whole(arrays["groups"]) if "groups" in arrays else None
+    box_limits = limits[box[0]], limits[box[1]]
+    return Proof(about, *box_limits, rows, offsets, tuple(names), columns, lemmas, trees, groups)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("a flag that is neither true nor false")
+    return value
 
 
 def _arrays(listed: list[Any], data: memoryview) -> dict[str, np.ndarray]:

@@ -11,9 +11,10 @@ from verify_checker.operations import Network
 from verify_checker.proof import Proof
 from verify_pipeline.bounds import Multipliers
 from verify_pipeline.branching.config.search_settings import SearchSettings
-from verify_pipeline.certify.settings import CertifySettings, plan
+from verify_pipeline.certify.settings import Plan
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.proving.aligned import Aligned
+from verify_pipeline.proving.input_tree import free_inputs, prove_by_input_splits
 from verify_pipeline.proving.relu_tree import prove_by_splits
 from verify_pipeline.proving.root import Claim, Root
 from verify_pipeline.proving.slopes import optimised_slopes
@@ -26,16 +27,17 @@ class ProverSettings:
     Attributes:
         search: settings of branch and bound.
         seconds: for the splits of an image.
+        few_inputs: boxes with at most so many free inputs are split at these.
     """
 
     search: SearchSettings
     seconds: float
+    few_inputs: int
 
     @staticmethod
-    def of(settings: CertifySettings) -> ProverSettings:
+    def of(made: Plan) -> ProverSettings:
         """As the certification searched."""
-        made = plan(settings)
-        return ProverSettings(made.search, made.timeout)
+        return ProverSettings(made.search, made.timeout, made.input_split.few_inputs)
 
 
 class Prover:
@@ -60,14 +62,23 @@ class Prover:
         root = Root.of(self.network, claim)
         if root.open_rows.any():
             root.add_lemmas()
-        if root.open_rows.any():
-            aligned = Aligned.of(self._graph, root)
-            before = np.flatnonzero(root.open_rows)
-            alpha, slopes = optimised_slopes(aligned, root, self._settings.search.root)
-            root.close(intervals=False, alpha=alpha)
-            if root.open_rows.any():
-                still = torch.from_numpy(root.open_rows[before])
-                some = Multipliers({p: v[still][None] for p, v in slopes.items()}, {})
-                search, seconds = self._settings.search, self._settings.seconds
-                prove_by_splits(aligned, root, some, search, seconds)
+        if not root.open_rows.any():
+            return root.proof()
+        search, seconds = self._settings.search, self._settings.seconds
+        few = free_inputs(root) <= self._settings.few_inputs
+        if few or claim.groups is not None:
+            prove_by_input_splits(self._graph, root, search, seconds)
+        else:
+            self._split(root)
         return root.proof()
+
+    def _split(self, root: Root) -> None:
+        """Close the open rows of a root by optimised slopes, and by splits of ReLUs."""
+        aligned = Aligned.of(self._graph, root)
+        before = np.flatnonzero(root.open_rows)
+        alpha, slopes = optimised_slopes(aligned, root, self._settings.search.root)
+        root.close(intervals=False, alpha=alpha)
+        if root.open_rows.any():
+            still = torch.from_numpy(root.open_rows[before])
+            some = Multipliers({p: v[still][None] for p, v in slopes.items()}, {})
+            prove_by_splits(aligned, root, some, self._settings.search, self._settings.seconds)

@@ -23,7 +23,7 @@ from verify_pipeline.certify.contract import Certifiable
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.records import Record
 from verify_pipeline.certify.run import ask_settings
-from verify_pipeline.certify.settings import CertifySettings
+from verify_pipeline.certify.settings import CertifySettings, plan
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError
@@ -65,11 +65,11 @@ class Recording:
         size = sum(image.bytes for image in made) / max(len(made), 1)
         seconds = sum(image.seconds for image in self.images)
         lines = [
-            f"proofs: {len(made)} of {len(self.images)} verified images, {size:,.0f} bytes each, "
+            f"proofs: {len(made)} of {len(self.images)} verdicts, {size:,.0f} bytes each, "
             f"recorded in {seconds:.1f} s: {self.folder}"
         ]
         reasons = Counter(image.reason for image in self.images if image.reason)
-        lines += [f"no proof of {n} images: {reason}" for reason, n in reasons.most_common()]
+        lines += [f"no proof of {n}: {reason}" for reason, n in reasons.most_common()]
         return "\n".join(lines)
 
 
@@ -214,7 +214,7 @@ class _Recorder:
         assert job.network.path is not None
         try:
             network = read_network(job.network.path.read_bytes())
-            settings = ProverSettings.of(job.settings)
+            settings = ProverSettings.of(plan(job.settings))
             self._prover = Prover(network, self._asked.network.graph, settings)
         except CheckerRefuses as error:
             self._refused = f"the checker refuses the network: {error}"

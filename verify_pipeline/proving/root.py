@@ -34,6 +34,8 @@ class Claim:
         about: what else the proof's file says, for readers.
         lower, upper: limits of the input, flattened.
         rows, offsets: of the specification.
+        groups: ``S``, the group of each row: at each input, one row of each group is above zero.
+            None: each row is a group of its own.
     """
 
     about: dict[str, object]
@@ -41,6 +43,7 @@ class Claim:
     upper: Floats
     rows: Floats
     offsets: Floats
+    groups: Places | None = None
 
 
 @dataclass
@@ -108,6 +111,15 @@ class Root:
             chosen = None if alpha is None else alpha[shown][None]
             self.trees.append(leaf_only(shown, intervals, chosen))
             self.open_rows[shown] = False
+            if self.claim.groups is not None:
+                of_shown = np.isin(self.claim.groups, self.claim.groups[shown])
+                self.open_rows[of_shown] = False
+
+    def open_groups(self) -> list[Places]:
+        """The rows of each group that is open."""
+        rows = np.flatnonzero(self.open_rows)
+        groups = rows if self.claim.groups is None else self.claim.groups[rows]
+        return [rows[groups == group] for group in np.unique(groups)]
 
     def bounds(self, rows: Places, hints: Hints = NO_HINTS, intervals: bool = False) -> Floats:
         """The checker's bounds of some rows over the whole box."""
@@ -159,7 +171,9 @@ class Root:
     def proof(self) -> Proof:
         """The proof of the rows that are shown."""
         claim = self.claim
-        whole = Proof(dict(claim.about), claim.lower, claim.upper, claim.rows, claim.offsets)
+        about = dict(claim.about)
+        whole = Proof(about, claim.lower, claim.upper, claim.rows, claim.offsets)
+        whole = replace(whole, groups=claim.groups)
         if not self.lemmas and all(tree.intervals for tree in self.trees):
             return replace(whole, trees=tuple(self.trees))
         names = tuple(self.network.nodes[place].name for place in self.kinks)
