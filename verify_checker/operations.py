@@ -135,7 +135,13 @@ class Conv(Affine):
         return product.reshape(len(z), *self.shape)
 
     def backward(self, rows: Array) -> Array:
-        return self.backward_window(rows, (0, self.shape[1], 0, self.shape[2]))[0]
+        window = (0, self.shape[1], 0, self.shape[2])
+        found, (top, bottom, left, right) = self.backward_window(rows, window)
+        if found.shape[1:] == self.input_shape:
+            return found
+        whole = np.zeros((len(rows), *self.input_shape))  # inputs that no window reaches
+        whole[:, :, top:bottom, left:right] = found
+        return whole
 
     def backward_window(self, rows: Array, window: Window) -> tuple[Array, Window]:
         """``Wᵀ λ`` where λ is zero outside a window, and so is the result outside another."""
