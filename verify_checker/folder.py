@@ -66,6 +66,7 @@ def check_file(path: Path, name: str, networks: dict[str, Path]) -> Result:
         proof = read_proof(data)
         about = proof.about
         check_margins(proof)
+        check_ball(proof)
         check(proof, _network(proof, networks))
     except Refused as error:
         outcome, reason = REFUSED, str(error)
@@ -87,7 +88,7 @@ def check_margins(proof: Proof) -> None:
         Rejected: they are others.
     """
     label = proof.about.get("label")
-    if proof.about.get("specification") != "margins" or label is None:
+    if proof.about.get("specification") != "margins":
         return
     outputs = proof.rows.shape[-1]
     if type(label) is not int or not 0 <= label < outputs or proof.rows.ndim != 2:
@@ -96,6 +97,30 @@ def check_margins(proof: Proof) -> None:
     margins = unit[label] - np.delete(unit, label, 0)
     if not np.array_equal(proof.rows, margins) or np.any(proof.offsets != 0):
         raise Rejected(f"rows that are not the margins of class {label}")
+
+
+def check_ball(proof: Proof) -> None:
+    """Where a proof says that it is about all changes by at most ε in [0, 1], so is its box.
+
+    The image is not known here. Each pair of limits has to be ``x − ε`` and ``x + ε``, up to their
+    rounding, or to end at 0 or 1. ``recheck`` compares boxes with the images themselves.
+
+    Raises:
+        Rejected: the box is another one.
+    """
+    kind, _, text = str(proof.about.get("perturbation", "")).partition(" ")
+    if kind != "linf":
+        return
+    try:
+        epsilon = float(text)
+    except ValueError:
+        return  # something is done to the pixels first
+    lower, upper, tiny = proof.lower, proof.upper, 1e-14
+    width = upper - lower
+    least = np.where((lower > 0) & (upper < 1), 2 * epsilon, np.minimum(epsilon, 1.0)) - tiny
+    fits = (lower >= 0) & (upper <= 1) & (width >= least) & (width <= 2 * epsilon + tiny)
+    if not fits.all():
+        raise Rejected(f"a box that is not that of changes by at most {epsilon:g}")
 
 
 @cache

@@ -32,7 +32,7 @@ from verify_checker.problems import Rejected
 from verify_checker.rounding import Array
 
 MAGIC = b"verify_pipeline proof 1\n"
-LARGEST, LONGEST_HEADER = 1 << 31, 1 << 22
+LARGEST, LONGEST_HEADER = 1 << 29, 1 << 22
 TYPES = ("<u1", "<u2", "<u4", "<f4", "<f8")
 LEAF, NEURON, INPUT, AGAIN = range(4)
 """Kinds of a tree's nodes."""

@@ -3,7 +3,7 @@
 ``exp(-x)`` for ``x >= 0`` is ``2^-k exp(-r)`` with ``k = round(x / ln 2)`` and ``|r| <= 0.35``, and
 ``exp(-r)`` is Taylor's polynomial of degree 17. Its remainder is below ``0.35^18 / 18! · 1.5 <
 2^-79``. The reduced argument errs by less than ``2^-50`` in all for ``x <= 40``: ``k ln 2`` is
-taken as ``k · HIGH``, which is exact since HIGH has 32 bits and k less than 2^6, plus ``k · LOW``.
+taken as ``k · HIGH``, which is exact since HIGH has 33 bits and k less than 2^6, plus ``k · LOW``.
 The polynomial and the scaling err by less than ``2^-48``. In all, the relative error is below
 ``2^-46``; :data:`ERROR` is four times that. Beyond 40 the functions are within ``2^-57`` of their
 limits.
@@ -17,7 +17,7 @@ from verify_checker.rounding import Array, down
 
 HIGH = float.fromhex("0x1.62e42fefp-1")
 LOW = float.fromhex("0x1.473de6af278edp-34")
-"""``ln 2 = HIGH + LOW`` up to 2^-88."""
+"""``ln 2 = HIGH + LOW`` up to 2^-86."""
 
 DEGREE, FAR, ERROR = 17, 40.0, 2.0**-44
 

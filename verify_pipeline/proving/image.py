@@ -16,7 +16,7 @@ from verify_pipeline.network.graph import Graph
 from verify_pipeline.proving.aligned import Aligned
 from verify_pipeline.proving.input_tree import free_inputs, prove_by_input_splits
 from verify_pipeline.proving.relu_tree import prove_by_splits
-from verify_pipeline.proving.root import Claim, Root
+from verify_pipeline.proving.root import ProofClaim, Root
 from verify_pipeline.proving.slopes import optimised_slopes
 
 
@@ -53,7 +53,7 @@ class Prover:
         self.network = network
         self._graph, self._settings = graph, settings
 
-    def proof(self, claim: Claim) -> Proof:
+    def proof(self, claim: ProofClaim) -> Proof:
         """A proof of a claim, which the checker may still not accept.
 
         Raises:

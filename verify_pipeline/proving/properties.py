@@ -28,7 +28,7 @@ from verify_pipeline.interop.vnnlib import read_vnnlib
 from verify_pipeline.onnx import Network
 from verify_pipeline.proving.image import Prover, ProverSettings
 from verify_pipeline.proving.recorder import SUFFIX, Recorded, Recording
-from verify_pipeline.proving.root import Claim, Unproved
+from verify_pipeline.proving.root import ProofClaim, Unproved
 
 
 def record_properties(
@@ -104,13 +104,13 @@ def _read(path: Path, digest: str) -> tuple[CheckerNetwork, Network]:
     return read_network(read_plain(path)), read_graph(path, False)
 
 
-def _claim(about: dict[str, object], case: Case, network: Network) -> Claim:
+def _claim(about: dict[str, object], case: Case, network: Network) -> ProofClaim:
     """What denies each conjunction of a case over its box."""
     box = case.box(network.input_shape, network.input_dtype)
     denials = case.denials
     groups = torch.cat([torch.full((len(one),), n) for n, one in enumerate(denials)])
     alone = all(len(one) == 1 for one in denials)
-    return Claim(
+    return ProofClaim(
         about,
         box.lower.flatten().numpy(),
         box.upper.flatten().numpy(),

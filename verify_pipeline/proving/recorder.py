@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
+import torch
+
 from verify_checker import Refused as CheckerRefuses
 from verify_checker import Rejected, check, read_network, read_proof, write_proof
 from verify_pipeline.atomic_write import write_whole
@@ -27,9 +29,10 @@ from verify_pipeline.certify.settings import CertifySettings, plan
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError
+from verify_pipeline.onnx import load_network
 from verify_pipeline.problem import Status
 from verify_pipeline.proving.image import Prover, ProverSettings
-from verify_pipeline.proving.root import Claim, Unproved
+from verify_pipeline.proving.root import ProofClaim, Unproved
 
 SUFFIX = ".proof"
 
@@ -158,10 +161,11 @@ def _made(job: RecordingJob, missing: Sequence[Record], jobs: int) -> Iterator[R
             recorder = _Recorder(job)
             yield from (recorder.record(record) for record in missing)
         return
-    with ProcessPoolExecutor(
-        jobs, get_context("spawn"), initializer=_begin, initargs=(_Portable.of(job),)
-    ) as pool:
-        yield from pool.map(_record, missing)
+    parts = [missing[n::jobs] for n in range(min(jobs, len(missing)))]
+    portable = _Portable.of(job)
+    with ProcessPoolExecutor(len(parts), get_context("spawn")) as pool:
+        for found in pool.map(_record_part, [portable] * len(parts), parts):
+            yield from found
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,26 +186,16 @@ class _Portable:
         return _Portable(job.network.path, *known)
 
     def job(self) -> RecordingJob:
-        from verify_pipeline.onnx import load_network
-
         network = load_network(self.path, check_parity=False)
         known = (self.images, self.settings, self.question, self.summary, self.folder)
         return RecordingJob(network, *known)
 
 
-_OF_PROCESS: list[_Recorder] = []
-"""The recorder of a process that records for another one."""
-
-
-def _begin(job: _Portable) -> None:
-    import torch
-
+def _record_part(portable: _Portable, records: Sequence[Record]) -> list[Recorded]:
+    """What one of several processes records."""
     torch.set_num_threads(1)
-    _OF_PROCESS.append(_Recorder(job.job()))
-
-
-def _record(record: Record) -> Recorded:
-    return _OF_PROCESS[0].record(record)
+    recorder = _Recorder(portable.job())
+    return [recorder.record(record) for record in records]
 
 
 class _Recorder:
@@ -233,7 +227,7 @@ class _Recorder:
         write_whole(self._job.path(record), data)
         return Recorded(record.index, len(data), seconds=time.perf_counter() - began)
 
-    def _claim(self, record: Record) -> Claim:
+    def _claim(self, record: Record) -> ProofClaim:
         batch = self._asked.instances.batch([record.index])
         if batch.spec.spare:
             raise Unproved("rows of the specification may fail")
@@ -249,7 +243,7 @@ class _Recorder:
             "instance": record.instance,
             "stage": record.stage,
         }
-        return Claim(
+        return ProofClaim(
             about,
             batch.box.lower[0].flatten().double().numpy(),
             batch.box.upper[0].flatten().double().numpy(),

@@ -72,7 +72,7 @@ def prove_by_splits(
         early=None,
         descent=0,
     )
-    kind = Recording(ReluSplits(instance, plain, start), aligned, root, rows)
+    kind = RecordingDomains(ReluSplits(instance, plain, start), aligned, root, rows)
     deadlines = Deadlines.alone(torch.tensor([seconds], dtype=torch.float64))
     search = Search(
         kind, SearchLimits(bytes=plain.max_bytes), deadlines, _nothing, time.perf_counter
@@ -89,7 +89,7 @@ def _nothing(n: int, point: Tensor) -> Counterexample | None:
     """No counterexample is looked for: the image is VERIFIED."""
 
 
-class Recording:
+class RecordingDomains:
     """Splits of ReLUs, whose closed domains are checked and kept; a ``SplitKind``.
 
     Args:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from verify_checker.check import again
 from verify_checker.operations import Kink, Network
-from verify_checker.proof import Bytes, Lemma, Proof, Tree, leaf_only
+from verify_checker.proof import AGAIN, Bytes, Lemma, Proof, Tree, leaf_only
 from verify_checker.regions import Regions, enclose
 from verify_checker.walk import NO_HINTS, Hints, Rows, lower_bounds
 
@@ -27,7 +27,7 @@ class Unproved(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True, eq=False)
-class Claim:
+class ProofClaim:
     """What a proof is to show: over a box, rows ``S x K`` and offsets ``S`` are above zero.
 
     Attributes:
@@ -60,14 +60,14 @@ class Root:
     """
 
     network: Network
-    claim: Claim
+    claim: ProofClaim
     regions: Regions
     lemmas: list[Lemma] = field(default_factory=list)
     trees: list[Tree] = field(default_factory=list)
     open_rows: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     @staticmethod
-    def of(network: Network, claim: Claim) -> Root:
+    def of(network: Network, claim: ProofClaim) -> Root:
         """The box with interval bounds, and the rows that follow from these."""
         root = Root(network, claim, enclose(network, _box(network, claim), {}))
         root.open_rows = np.ones(len(claim.rows), dtype=bool)
@@ -174,7 +174,7 @@ class Root:
         about = dict(claim.about)
         whole = Proof(about, claim.lower, claim.upper, claim.rows, claim.offsets)
         whole = replace(whole, groups=claim.groups)
-        if not self.lemmas and all(tree.intervals for tree in self.trees):
+        if not any(_needs_lemmas(tree) for tree in self.trees):
             return replace(whole, trees=tuple(self.trees))
         names = tuple(self.network.nodes[place].name for place in self.kinks)
         return replace(
@@ -186,7 +186,12 @@ class Root:
         )
 
 
-def _box(network: Network, claim: Claim) -> tuple[Floats, Floats]:
+def _needs_lemmas(tree: Tree) -> bool:
+    """Whether a tree's leaves rest on bounds of the whole box, other than intervals."""
+    return not tree.intervals and AGAIN not in tree.kind
+
+
+def _box(network: Network, claim: ProofClaim) -> tuple[Floats, Floats]:
     shape = (1, *network.nodes[0].shape)
     return claim.lower.reshape(shape), claim.upper.reshape(shape)
 
