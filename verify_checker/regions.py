@@ -178,12 +178,13 @@ def _affine_range(
     centre = 0.5 * lower + 0.5 * upper
     radius = np.maximum(up(upper - centre), up(centre - lower))
     magnitude = np.maximum(np.abs(lower), np.abs(upper))
-    product = above(operation.forward(magnitude, absolute=True))
+    both = operation.forward(np.concatenate([magnitude, radius]), absolute=True)
+    product, spread = above(both[: len(lower)]), both[len(lower) :]
     bias, extra = np.abs(operation.bias), operation.weight_roundings + 4
     slack = 3 * gamma(operation.forward_terms + extra) * (product + bias)
     error = above(slack + operation.bias_spread)
     value = operation.forward(centre) + operation.bias
-    width = up(operation.forward(radius, absolute=True) + error)
+    width = up(spread + error)
     back = gamma(operation.backward_terms + extra) * product + gamma(node.size + 4) * bias
     found.error[place] = above(back + operation.bias_spread)
     return down(value - width), up(value + width)

@@ -54,10 +54,14 @@ def above(computed: Array) -> Array:
 
 
 def down(values: Array) -> Array:
-    """The next smaller numbers: below the exact results of the single operation behind them."""
-    return np.nextafter(values, -np.inf)
+    """Smaller numbers: below the exact results of the single operation behind ``values``.
+
+    ``|x| 2^-52`` is at least the distance of x from its neighbours, and exact, or below
+    ``2^-1022``, which is then at least that distance.
+    """
+    return values - (np.abs(values) * 2.0**-52 + 2.0**-1022)
 
 
 def up(values: Array) -> Array:
-    """The next greater numbers: above the exact results of the single operation behind them."""
-    return np.nextafter(values, np.inf)
+    """Greater numbers: above the exact results of the single operation behind ``values``."""
+    return values + (np.abs(values) * 2.0**-52 + 2.0**-1022)

@@ -128,9 +128,14 @@ class RecordingDomains:
         proved = step.proved.clone()
         if len(chosen):
             proved[chosen] = torch.from_numpy(self._keep(step.parts[chosen])).to(proved)
-        failed = step.leaves & ~(proved > 0)
-        if bool(failed.any()):
-            self.lost = "a domain without undecided neurons needs a linear program"
+        for d in (step.leaves & ~(proved > 0)).nonzero().flatten().tolist():
+            leaf = step.parts[d : d + 1]
+            better = self._kind.leaf_multipliers(leaf)
+            flat = self._neurons.flatten({p: v[None] for p, v in better.items()}, leaf.alpha)
+            beta = self._kind.open_rows.compress(leaf.open_row, flat.to(leaf.beta))
+            proved[d] = float(self._keep(replace(leaf, beta=beta))[0])
+            if not proved[d] > 0:
+                self.lost = "the checker does not accept a linear program's multipliers"
         return Step(step.parts, proved, step.leaves, {}, None)
 
     def _keep(self, domains: Domains) -> Floats:

@@ -57,6 +57,7 @@ class Root:
         lemmas: in the order of the values.
         trees: proofs of some rows.
         open_rows: ``S``, rows without a proof.
+        without_lemmas: how many of the trees were made before the lemmas.
     """
 
     network: Network
@@ -65,6 +66,7 @@ class Root:
     lemmas: list[Lemma] = field(default_factory=list)
     trees: list[Tree] = field(default_factory=list)
     open_rows: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    without_lemmas: int = 0
 
     @staticmethod
     def of(network: Network, claim: ProofClaim) -> Root:
@@ -90,7 +92,7 @@ class Root:
                 high[lemma.places] = np.minimum(high[lemma.places], lemma.upper)
             return lower, upper
 
-        self.lemmas = []
+        self.lemmas, self.without_lemmas = [], len(self.trees)
         self.regions = enclose(self.network, _box(self.network, self.claim), {}, refine)
         self.close(intervals=True)
         self.close(intervals=False)
@@ -174,7 +176,8 @@ class Root:
         about = dict(claim.about)
         whole = Proof(about, claim.lower, claim.upper, claim.rows, claim.offsets)
         whole = replace(whole, groups=claim.groups)
-        if not any(_needs_lemmas(tree) for tree in self.trees):
+        # trees made before the lemmas rest on intervals, and parts that are bounded again on these
+        if all(AGAIN in tree.kind for tree in self.trees[self.without_lemmas :]):
             return replace(whole, trees=tuple(self.trees))
         names = tuple(self.network.nodes[place].name for place in self.kinks)
         return replace(
@@ -184,11 +187,6 @@ class Root:
             lemmas=tuple(self.lemmas),
             trees=tuple(self.trees),
         )
-
-
-def _needs_lemmas(tree: Tree) -> bool:
-    """Whether a tree's leaves rest on bounds of the whole box, other than intervals."""
-    return not tree.intervals and AGAIN not in tree.kind
 
 
 def _box(network: Network, claim: ProofClaim) -> tuple[Floats, Floats]:

@@ -94,6 +94,36 @@ def lp_leaf(
     return Leaf(lower, points.reshape(-1, *graph.input_shape))
 
 
+@torch.no_grad()
+def leaf_multipliers(
+    graph: Graph, box: Box, spec: Specification, bounds: NodeBounds, splits: Splits
+) -> dict[int, Tensor]:
+    """Multipliers of a domain's half-spaces that bound its one row as well as the solver can.
+
+    In an empty domain, they make the bound positive: those that prove it empty, times a factor.
+    Arguments are those of :func:`lp_leaf`, with one row.
+
+    Returns:
+        For each activation ``*V``, numbers >= 0; 0 where it is not split.
+    """
+    phases = {place: _phase(graph, place, bounds, splits) for place in activations(graph)}
+    polytope, rows, constants = _affine_domain(graph, box, spec, phases)
+    _, multipliers = _minimise(polytope, rows[0])
+    multipliers = multipliers.clamp(min=0)
+    lower = float(dual_bound(polytope, rows[0], constants[0], multipliers))
+    empty = _emptiness(polytope) if lower <= 0 else None
+    if empty is not None:
+        gain = float(dual_bound(polytope, torch.zeros_like(rows[0]), 0.0, empty))
+        multipliers = multipliers + (1 - lower) / gain * empty
+    found, first = {}, 0
+    for place, phase in phases.items():
+        count = int(phase.split.sum())
+        values = torch.zeros_like(phase.split, dtype=multipliers.dtype)
+        values[phase.split] = multipliers[first : first + count]
+        found[place], first = values, first + count
+    return found
+
+
 def dual_bound(
     polytope: Polytope, row: Tensor, constant: Tensor | float, multipliers: Tensor
 ) -> Tensor:
@@ -172,13 +202,18 @@ def _columns(graph: Graph, columns: Tensor, phases: dict[int, _Phase]) -> tuple[
 
 
 def _is_empty(polytope: Polytope) -> bool:
-    """Whether multipliers prove that no point of the box lies in all half-spaces.
+    """Whether multipliers prove that no point of the box lies in all half-spaces."""
+    return _emptiness(polytope) is not None
+
+
+def _emptiness(polytope: Polytope) -> Tensor | None:
+    """Multipliers that prove that no point of the box lies in all half-spaces; None: none do.
 
     The multipliers are those of the program that minimises the largest violation of a half-space:
     the least ``t`` with ``A x + b + t >= 0``.
     """
     if len(polytope.offset) == 0:
-        return False
+        return None
     scale = polytope.matrix.abs().sum(1) + polytope.offset.abs()
     scale = torch.where(scale > 0, scale, 1)
     matrix, offset = polytope.matrix / scale.unsqueeze(1), polytope.offset / scale
@@ -192,7 +227,8 @@ def _is_empty(polytope: Polytope) -> bool:
     least_violation[-1] = 1
     _, multipliers = _minimise(program, least_violation)
     nothing = torch.zeros_like(polytope.lower)
-    return bool(dual_bound(polytope, nothing, 0.0, multipliers / scale) > 0)
+    found = (multipliers / scale).clamp(min=0)
+    return found if bool(dual_bound(polytope, nothing, 0.0, found) > 0) else None
 
 
 def _minimise(polytope: Polytope, row: Tensor) -> tuple[Tensor, Tensor]:
