@@ -12,8 +12,10 @@ import pytest
 from tests.onnx_networks import layers_file
 from verify_checker import read_network
 from verify_checker.check import again
+from verify_checker.lines import lines_of_kink, lines_of_smooth
+from verify_checker.operations import Kink, Smooth
 from verify_checker.regions import Regions, enclose
-from verify_checker.rounding import gamma
+from verify_checker.rounding import down, gamma, up
 from verify_checker.smooth import enclosure, slope_below
 from verify_checker.walk import Hints, Rows, lower_bounds
 
@@ -150,3 +152,69 @@ def test_gamma_is_an_upper_bound() -> None:
     u = Fraction(1, 2**53)
     for terms in (0, 1, 7, 1000, 2**20, 2**30):
         assert Fraction(gamma(terms)) >= terms * u / (1 - terms * u)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_coefficients_that_cancel_are_charged_their_rounding(seed: int) -> None:
+    # the coefficient of the input is a sum of 30 products that nearly cancel: what is left of it
+    # is smaller than the rounding of the sum, so that only the error term keeps the bound valid
+    rng = np.random.default_rng(seed)
+    first = rng.normal(size=(30, 1)).astype(np.float32)
+    last = rng.normal(size=(1, 30)).astype(np.float32)
+    rest = float(last[0, 1:].astype(np.float64) @ first[1:, 0].astype(np.float64))
+    last[0, 0] = np.float32(-rest / float(first[0, 0]))
+    for column in range(1, 8):  # smaller and smaller corrections
+        rest = float(last[0].astype(np.float64) @ first[:, 0].astype(np.float64))
+        first[column, 0] = np.float32(float(first[column, 0]) - rest / float(last[0, column]))
+    layers = [(first, np.zeros(30, np.float32)), (last, np.zeros(1, np.float32))]
+    network = read_network(layers_file(("n", 1), *layers))
+    for sign in (1.0, -1.0):
+        point = np.array([[sign * (1 + rng.random())]])
+        regions = enclose(network, (point, point), {})
+        rows = Rows(2, np.zeros(1, dtype=np.int64), np.ones((1, 1)), np.zeros(1))
+        value = exact_values(layers, [Fraction(float(point[0, 0]))], False)[-1][0]
+        assert Fraction(float(lower_bounds(regions, rows)[0])) <= value
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.01, 0.5])
+def test_lines_of_kinks_enclose_them_exactly(slope: float) -> None:
+    rng = np.random.default_rng(8)
+    size = 10.0 ** rng.uniform(-30, 30, 400)
+    lower, upper = -size * rng.random(400), size * 10.0 ** rng.uniform(-9, 9, 400) * rng.random(400)
+    lines = lines_of_kink(Kink(slope), lower, upper)
+    exact_slope = Fraction(slope)
+    for n in range(400):
+        low, low_at, high, high_at = (
+            Fraction(float(part[n]))
+            for part in (lines.low, lines.low_at, lines.high, lines.high_at)
+        )
+        ends = Fraction(float(lower[n])), Fraction(float(upper[n]))
+        for z in (*ends, Fraction(0), sum(ends) / 2):
+            value = z if z >= 0 else exact_slope * z
+            assert low * z + low_at <= value <= high * z + high_at
+        assert exact_slope <= low <= 1
+        gap = max(high * z + high_at - max(z, exact_slope * z) for z in ends)
+        assert gap <= Fraction(1, 10**9) * max(abs(z) for z in ends)
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "tanh"])
+def test_lines_of_curves_enclose_them(function: str) -> None:
+    rng = np.random.default_rng(9)
+    middle, radius = 4 * rng.normal(size=100), 10.0 ** rng.uniform(-6, 1, 100)
+    lower, upper = middle - radius, middle + radius
+    lines = lines_of_smooth(Smooth(function), lower, upper)
+    with mpmath.workprec(200):
+        for n in range(100):
+            for share in np.linspace(0, 1, 9):
+                z = mpmath.mpf(lower[n]) + share * (mpmath.mpf(upper[n]) - mpmath.mpf(lower[n]))
+                value = mpmath.tanh(z) if function == "tanh" else 1 / (1 + mpmath.exp(-z))
+                assert mpmath.mpf(lines.low[n]) * z + lines.low_at[n] <= value
+                assert value <= mpmath.mpf(lines.high[n]) * z + lines.high_at[n]
+
+
+def test_steps_up_and_down_pass_the_neighbours() -> None:
+    rng = np.random.default_rng(10)
+    values = rng.choice([-1, 1], 2000) * 10.0 ** rng.uniform(-320, 308, 2000)
+    values = np.concatenate([values, [0.0, 5e-324, 2.0**-1022, 2.0**-970, 1.0, 2.0**1000]])
+    assert (up(values) >= np.nextafter(values, np.inf)).all()
+    assert (down(values) <= np.nextafter(values, -np.inf)).all()
