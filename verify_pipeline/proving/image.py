@@ -15,9 +15,14 @@ from verify_pipeline.certify.settings import Plan
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.proving.aligned import Aligned
 from verify_pipeline.proving.input_tree import free_inputs, prove_by_input_splits
+from verify_pipeline.proving.neuron_slopes import NeuronSlopes
 from verify_pipeline.proving.relu_tree import prove_by_splits
-from verify_pipeline.proving.root import ProofClaim, Root
+from verify_pipeline.proving.root import ProofClaim, Root, Unproved
 from verify_pipeline.proving.slopes import optimised_slopes
+
+FIRST, THEN = 0.25, 2.0
+"""How many times the seconds of an image splits may take before bounds of its neurons are
+optimised, and afterwards. The certification itself has more kinds of splits."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +80,20 @@ class Prover:
     def _split(self, root: Root) -> None:
         """Close the open rows of a root by optimised slopes, and by splits of ReLUs."""
         aligned = Aligned.of(self._graph, root)
+        seconds = self._settings.seconds
+        try:
+            self._search(aligned, root, seconds * FIRST)
+        except Unproved:
+            tighten = self._settings.search.tighten
+            root.add_lemmas(NeuronSlopes(aligned, root, tighten).find)
+            if root.open_rows.any():
+                self._search(aligned, root, seconds * THEN)
+
+    def _search(self, aligned: Aligned, root: Root, seconds: float) -> None:
         before = np.flatnonzero(root.open_rows)
         alpha, slopes = optimised_slopes(aligned, root, self._settings.search.root)
         root.close(intervals=False, alpha=alpha)
         if root.open_rows.any():
             still = torch.from_numpy(root.open_rows[before])
             some = Multipliers({p: v[still][None] for p, v in slopes.items()}, {})
-            prove_by_splits(aligned, root, some, self._settings.search, self._settings.seconds)
+            prove_by_splits(aligned, root, some, self._settings.search, seconds)

@@ -7,6 +7,7 @@ not depend on the last digits of one machine.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from verify_checker.check import again
 from verify_checker.operations import Kink, Network
 from verify_checker.proof import AGAIN, Bytes, Lemma, Proof, Tree, leaf_only
 from verify_checker.regions import Regions, enclose
-from verify_checker.walk import NO_HINTS, Hints, Rows, lower_bounds
+from verify_checker.walk import NO_HINTS, Hints, Rows, lower_bounds, sides_of
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -76,26 +77,80 @@ class Root:
         root.close(intervals=True)
         return root
 
-    def add_lemmas(self) -> None:
-        """Bound the undecided neurons by walks, and the open rows with these bounds."""
+    def add_lemmas(self, slopes: SlopesOfNeurons | None = None) -> None:
+        """Bound the undecided neurons by walks, and the open rows with these bounds.
+
+        A second call makes all lemmas and trees anew that the first one made.
+
+        Args:
+            slopes: finds slopes for bounds of neurons; None: the usual lines alone.
+        """
+        made: list[_NewLemma] = []
 
         def refine(regions: Regions, place: int) -> tuple[Floats, Floats] | None:
             found = again(regions, place)
             if found is None:
                 return None
-            lemma = _lemma(self.network, place, regions, found)
             lower, upper = regions.lower[place].copy(), regions.upper[place].copy()
-            if len(lemma.places):
-                self.lemmas.append(lemma)
+            for lemma in self._lemmas_of(place, regions, found, slopes):
                 low, high = lower.reshape(-1), upper.reshape(-1)
-                low[lemma.places] = np.maximum(low[lemma.places], lemma.lower)
-                high[lemma.places] = np.minimum(high[lemma.places], lemma.upper)
+                places = lemma.lemma.places
+                low[places] = np.maximum(low[places], lemma.lemma.lower)
+                high[places] = np.minimum(high[places], lemma.lemma.upper)
+                made.append(lemma)
             return lower, upper
 
-        self.lemmas, self.without_lemmas = [], len(self.trees)
+        if self.lemmas:
+            self.trees = self.trees[: self.without_lemmas]
+            self.open_rows = self._rows_without(self.trees)
+        self.without_lemmas = len(self.trees)
         self.regions = enclose(self.network, _box(self.network, self.claim), {}, refine)
+        self.lemmas = [self._finished(lemma) for lemma in made]
         self.close(intervals=True)
         self.close(intervals=False)
+
+    def _lemmas_of(
+        self,
+        place: int,
+        regions: Regions,
+        found: tuple[Floats, Floats],
+        slopes: SlopesOfNeurons | None,
+    ) -> list[_NewLemma]:
+        """The lemmas of a value: with slopes for neurons that the usual lines leave undecided."""
+        lower, upper = found[0].reshape(-1), found[1].reshape(-1)
+        undecided = np.flatnonzero((lower < 0) & (upper > 0))
+        if slopes is None or not len(undecided):
+            return _usual(self.network, place, regions, found, np.zeros(0, dtype=np.int64))
+        alpha = slopes(regions, place, undecided)
+        codes = {v: np.rint(np.clip(a, 0, 1) * 255).astype(np.uint8) for v, a in alpha.items()}
+        free = {v: _undecided(regions, v) for v in codes}
+        codes = {v: code[:, free[v]] for v, code in codes.items() if len(free[v])}
+        hints = Hints(_by_user(self.network, {v: (free[v], c / 255.0) for v, c in codes.items()}))
+        region = np.zeros(len(undecided), dtype=np.int64)
+        shown = lower_bounds(regions, sides_of(place, undecided, (1.0, -1.0), region), hints)
+        count = len(undecided)
+        sides = shown[:count], -shown[count:]
+        better = _rounded(self.network.nodes[place].name, undecided, *sides)
+        usual = _usual(self.network, place, regions, found, undecided)
+        return [*usual, _NewLemma(better, codes)]
+
+    def _finished(self, lemma: _NewLemma) -> Lemma:
+        """A lemma with its multipliers as all columns of the proof have them."""
+        if not lemma.codes:
+            return lemma.lemma
+        rows = 2 * len(lemma.lemma.places)
+        parts = [
+            lemma.codes.get(place, np.zeros((rows, len(columns)), dtype=np.uint8))
+            for place, columns in zip(self.kinks, self.columns, strict=True)
+        ]
+        return replace(lemma.lemma, alpha=np.concatenate(parts, 1))
+
+    def _rows_without(self, trees: list[Tree]) -> NDArray[np.bool_]:
+        """The rows of which no tree is a proof, nor of one of their group."""
+        groups = self.claim.groups
+        groups = np.arange(len(self.claim.rows)) if groups is None else groups
+        shown = [groups[tree.rows] for tree in trees]
+        return ~np.isin(groups, np.concatenate(shown) if shown else [])
 
     def close(self, intervals: bool, alpha: Bytes | None = None) -> None:
         """Close the open rows that a walk shows.
@@ -150,10 +205,7 @@ class Root:
 
     @property
     def _undecided(self) -> list[Places]:
-        return [
-            np.flatnonzero((self.regions.lower[p] < 0) & (self.regions.upper[p] > 0))
-            for p in self._feeding
-        ]
+        return [_undecided(self.regions, place) for place in self._feeding]
 
     def hints(self, alpha: Bytes) -> Hints:
         """Multipliers ``R x columns`` as the checker's walk takes them."""
@@ -163,12 +215,9 @@ class Root:
         """Numbers in [0, 1], ``R x columns``, by kinked operation."""
         found, first = {}, 0
         for place, columns in zip(self.kinks, self.columns, strict=True):
-            part = alpha[:, first : first + len(columns)]
+            found[place] = columns, alpha[:, first : first + len(columns)]
             first += len(columns)
-            for user, node in enumerate(self.network.nodes):
-                if isinstance(node.operation, Kink) and node.inputs[0] == place:
-                    found[user] = (columns, part)
-        return found
+        return _by_user(self.network, found)
 
     def proof(self) -> Proof:
         """The proof of the rows that are shown."""
@@ -194,12 +243,53 @@ def _box(network: Network, claim: ProofClaim) -> tuple[Floats, Floats]:
     return claim.lower.reshape(shape), claim.upper.reshape(shape)
 
 
-def _lemma(network: Network, place: int, regions: Regions, found: tuple[Floats, Floats]) -> Lemma:
-    """The limits of one value that are better than its intervals, rounded outwards."""
+SlopesOfNeurons = Callable[[Regions, int, Places], dict[int, Floats]]
+"""Finds slopes for bounds of neurons, as ``NeuronSlopes.find``."""
+
+
+@dataclass(frozen=True, eq=False)
+class _NewLemma:
+    """A lemma, and its multipliers by the values that they belong to."""
+
+    lemma: Lemma
+    codes: dict[int, Bytes]
+
+
+def _undecided(regions: Regions, place: int) -> Places:
+    return np.flatnonzero((regions.lower[place] < 0) & (regions.upper[place] > 0))
+
+
+def _by_user(
+    network: Network, found: dict[int, tuple[Places, Floats]]
+) -> dict[int, tuple[Places, Floats]]:
+    """What belongs to the inputs of kinked operations, by these operations."""
+    return {
+        user: found[node.inputs[0]]
+        for user, node in enumerate(network.nodes)
+        if isinstance(node.operation, Kink) and node.inputs[0] in found
+    }
+
+
+def _usual(
+    network: Network,
+    place: int,
+    regions: Regions,
+    found: tuple[Floats, Floats],
+    but: Places,
+) -> list[_NewLemma]:
+    """The limits of one value that are better than its intervals, but for some neurons."""
     before = regions.lower[place].reshape(-1), regions.upper[place].reshape(-1)
     lower, upper = found[0].reshape(-1), found[1].reshape(-1)
-    places = np.flatnonzero((lower > before[0]) | (upper < before[1]))
+    places = np.setdiff1d(np.flatnonzero((lower > before[0]) | (upper < before[1])), but)
+    if not len(places):
+        return []
+    return [
+        _NewLemma(_rounded(network.nodes[place].name, places, lower[places], upper[places]), {})
+    ]
+
+
+def _rounded(value: str, places: Places, lower: Floats, upper: Floats) -> Lemma:
+    """A lemma whose limits are rounded outwards."""
     infinity = np.float32(np.inf)
-    down = np.nextafter(lower[places].astype(np.float32), -infinity)
-    up = np.nextafter(upper[places].astype(np.float32), infinity)
-    return Lemma(network.nodes[place].name, places, down, up)
+    down = np.nextafter(lower.astype(np.float32), -infinity)
+    return Lemma(value, places, down, np.nextafter(upper.astype(np.float32), infinity))
