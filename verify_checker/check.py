@@ -58,6 +58,10 @@ def _check_claim(proof: Proof, network: Network) -> None:
         raise Rejected(f"rows of shape {proof.rows.shape} for outputs of shape {output.shape}")
     if len(proof.rows) == 0 or proof.offsets.shape != proof.rows.shape[:1]:
         raise Rejected("no rows, or rows without offsets")
+    if network.compares:
+        two = (np.sort(proof.rows, 1)[:, 1:-1] == 0).all(1) & (proof.rows.sum(1) == 0)
+        if not two.all() or np.any(proof.offsets != 0):
+            raise Refused("a claim about a softmax that is no comparison of two outputs")
     if proof.groups is not None and proof.groups.shape != proof.offsets.shape:
         raise Rejected("rows without groups")
     if not (np.all(np.isfinite(proof.rows)) and np.all(np.isfinite(proof.offsets))):

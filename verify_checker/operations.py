@@ -268,9 +268,14 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """The nodes in an order in which each follows its inputs; the last one is the output."""
+    """The nodes in an order in which each follows its inputs; the last one is the output.
+
+    With ``compares``, the file's own output is the softmax of it, whose numbers are in the same
+    order: only claims that compare two outputs can be judged.
+    """
 
     nodes: tuple[Node, ...]
+    compares: bool = False
 
     @property
     def bounded_inputs(self) -> tuple[int, ...]:

@@ -86,14 +86,15 @@ class _Reader:
         inputs = [i for i in graph.input if i.name not in self.constants]
         if len(inputs) != 1 or len(graph.output) != 1:
             raise Refused(f"{len(inputs)} inputs and {len(graph.output)} outputs")
+        self.output, self.compares = graph.output[0].name, False
         self.nodes: list[Node] = []
         self.places: dict[str, int] = {}
         self._add(inputs[0].name, None, (), _input_shape(inputs[0]))
         for proto in graph.node:
             self._read(proto)
-        if self.places.get(graph.output[0].name) is None:
+        if self.places.get(self.output) is None:
             raise Refused("an output that does not depend on the input")
-        self.network = _pruned(self.nodes, self.places[graph.output[0].name])
+        self.network = _pruned(self.nodes, self.places[self.output], self.compares)
 
     def _add(
         self, name: str, operation: Operation | None, inputs: tuple[int, ...], shape: Shape
@@ -173,7 +174,7 @@ def _input_shape(info: onnx.ValueInfoProto) -> Shape:
     return tuple(d.dim_value for d in dims[1:])
 
 
-def _pruned(nodes: list[Node], output: int) -> Network:
+def _pruned(nodes: list[Node], output: int, compares: bool) -> Network:
     """The nodes that the output depends on, the output last."""
     needed = {output}
     for place in range(output, -1, -1):
@@ -187,7 +188,8 @@ def _pruned(nodes: list[Node], output: int) -> Network:
         tuple(
             Node(n.name, n.operation, tuple(new[i] for i in n.inputs), n.shape)
             for n in (nodes[old] for old in kept)
-        )
+        ),
+        compares,
     )
 
 
@@ -507,6 +509,18 @@ def _same(reader: _Reader, call: _Call, values: list[Node]) -> tuple[None, Shape
     return None, values[0].shape
 
 
+def _softmax(reader: _Reader, call: _Call, values: list[Node]) -> tuple[None, Shape]:
+    """A softmax at the end keeps the order of its numbers, and is left out."""
+    if (
+        call.name != reader.output
+        or len(values[0].shape) != 1
+        or call.get("axis", 1) not in (1, -1)
+    ):
+        raise Refused("operator Softmax inside a network")
+    reader.compares = True
+    return None, values[0].shape
+
+
 def _kink(reader: _Reader, call: _Call, values: list[Node]) -> tuple[Operation, Shape]:
     slope = 0.0 if call.kind == "Relu" else float(call.get("alpha", np.float32(0.01)))
     if not 0 <= slope < 1:
@@ -546,6 +560,7 @@ _RULES: dict[str, tuple[Rule, str]] = {
     "Relu": (_kink, ""),
     "Reshape": (_reshape, "shape allowzero"),
     "Sigmoid": (_smooth, ""),
+    "Softmax": (_softmax, "axis"),
     "Squeeze": (_reshape, "axes"),
     "Sub": (_join, ""),
     "Tanh": (_smooth, ""),

@@ -11,8 +11,9 @@ import pytest
 from onnx import NodeProto
 
 from tests.onnx_networks import layers_file, node, onnx_file, operator_file
-from verify_checker import Refused, read_network
+from verify_checker import Proof, Refused, check, read_network
 from verify_checker.check import again
+from verify_checker.proof import leaf_only
 from verify_checker.regions import enclose
 from verify_checker.walk import Rows, lower_bounds
 
@@ -128,7 +129,10 @@ def test_outputs_of_onnxruntime_lie_within_bounds(name: str) -> None:
 
 
 REFUSED = {
-    "softmax": (operator_file("Softmax", ("n", 3)), "operator Softmax"),
+    "softmax": (
+        onnx_file([node("Softmax", "x", "a"), node("Relu", "a", "y")], ("n", 3)),
+        "Softmax inside",
+    ),
     "exponential": (operator_file("Exp", ("n", 3)), "operator Exp"),
     "batches": (operator_file("Relu", (2, 3)), "batches of 2"),
     "open shape": (operator_file("Relu", ("n", "m")), "shape is open"),
@@ -157,3 +161,24 @@ def test_what_is_not_known_is_refused(name: str) -> None:
 def test_models_of_this_repository_are_read() -> None:
     for path in sorted((Path(__file__).parents[2] / "models").glob("*.onnx")):
         assert read_network(path.read_bytes()).nodes[-1].shape == (10,)
+
+
+def test_a_softmax_at_the_end_is_left_out_of_comparisons_only() -> None:
+    layers = (drawn(4, 3), drawn(4)), "Relu", (drawn(2, 4), drawn(2))
+    network = read_network(layers_file(("n", 3), *layers, "Softmax"))
+    assert network.compares
+    values = network.nodes[-1].shape
+    assert values == (2,)
+    plain = read_network(layers_file(("n", 3), *layers))
+    assert len(plain.nodes) == len(network.nodes)
+    zero, ones = np.zeros(3), np.ones(3)
+    regions = enclose(plain, (zero[None], ones[None]), {})
+    low = float(regions.lower[len(plain.nodes) - 1].min())
+    tree = leaf_only(np.arange(1), intervals=True)
+    # without the softmax this is true; the softmax's output is not above low
+    about: dict[str, object] = {}
+    row, offset = np.array([[1.0, 0.0]]), np.array([1.0 - low])
+    claim = Proof(about, zero, ones, row, offset, trees=(tree,))
+    check(claim, plain)
+    with pytest.raises(Refused, match="no comparison"):
+        check(claim, network)

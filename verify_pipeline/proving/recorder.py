@@ -29,6 +29,7 @@ from verify_pipeline.certify.settings import CertifySettings, plan
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import ConfigError
+from verify_pipeline.network.outputs import beginning
 from verify_pipeline.onnx import load_network
 from verify_pipeline.problem import Status
 from verify_pipeline.proving.image import Prover, ProverSettings
@@ -209,7 +210,9 @@ class _Recorder:
         try:
             network = read_network(job.network.path.read_bytes())
             settings = ProverSettings.of(plan(job.settings))
-            self._prover = Prover(network, self._asked.network.graph, settings)
+            graph = self._asked.network.graph
+            begun = beginning(graph) if self._asked.compares else None
+            self._prover = Prover(network, graph if begun is None else begun.graph, settings)
         except CheckerRefuses as error:
             self._refused = f"the checker refuses the network: {error}"
 
