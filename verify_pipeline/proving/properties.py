@@ -59,8 +59,8 @@ def record_properties(
             size = _record(instance, plan(instance), folder)
         except (Unproved, Refused, Rejected) as error:
             reason = str(error)
-        except VerifyPipelineError as error:
-            reason = f"the files cannot be read: {error}"
+        except (RuntimeError, MemoryError, VerifyPipelineError) as error:
+            reason = f"{type(error).__name__}: {error}"[:200]  # others may still have a proof
         seconds = time.perf_counter() - began
         found.append(Recorded(number, size, reason, seconds))
         told(f"{_name(instance)}: {size} bytes, {seconds:.1f} s {reason}".rstrip())

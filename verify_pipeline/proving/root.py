@@ -75,6 +75,7 @@ class Root:
         root = Root(network, claim, enclose(network, _box(network, claim), {}))
         root.open_rows = np.ones(len(claim.rows), dtype=bool)
         root.close(intervals=True)
+        root.without_lemmas = len(root.trees)
         return root
 
     def add_lemmas(self, slopes: SlopesOfNeurons | None = None) -> None:
