@@ -32,6 +32,8 @@ def check(proof: Proof, network: Network) -> None:
     _check_claim(proof, network)
     support = Support.of(proof, network)
     root = enclose(network, support.box, {}, support.refine)
+    if root.empty.any():  # a box holds an input, so this would be an error of the checker
+        raise Rejected("bounds over the whole box that exclude each other")
     groups = np.arange(len(proof.rows)) if proof.groups is None else proof.groups
     shown: set[int] = set()
     for tree in proof.trees:

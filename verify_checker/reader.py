@@ -101,8 +101,6 @@ class _Reader:
     ) -> None:
         if math.prod(shape) > LARGEST_VALUE or min(shape, default=1) < 1:
             raise Refused(f"a value of shape {shape}")
-        if name in self.places or name in self.constants:
-            raise Refused(f"two values of the name {name!r}")
         self.places[name] = len(self.nodes)
         self.nodes.append(Node(name, operation, inputs, shape))
 
@@ -113,6 +111,8 @@ class _Reader:
         call = _Call(proto.op_type, proto.output[0], list(proto.input), attributes)
         if any(proto.output[1:]):
             raise Refused(f"{call.kind} with several outputs")
+        if call.name in self.places or call.name in self.constants:
+            raise Refused(f"two values of the name {call.name!r}")
         if call.kind == "Constant":
             self.constants[call.name] = _constant(attributes["value"])
             return
@@ -225,6 +225,8 @@ def _pairs(call: _Call) -> tuple[tuple[int, int], tuple[int, int], tuple[int, ..
         raise Refused(f"{call.kind} with auto_pad")
     stride, dilation = call.get("strides", [1, 1]), call.get("dilations", [1, 1])
     pads = call.get("pads", [0, 0, 0, 0])
+    if call.get("auto_pad", b"NOTSET") == b"VALID" and any(pads):
+        raise Refused(f"{call.kind} with auto_pad and pads")
     if len(stride) != 2 or len(dilation) != 2 or len(pads) != 4 or min(pads) < 0:
         raise Refused(f"{call.kind} of other than two dimensions")
     if min(*stride, *dilation) < 1:
@@ -366,6 +368,8 @@ def _pool(reader: _Reader, call: _Call, values: list[Node]) -> tuple[Operation, 
     count = np.full(len(window), len(window[0]), dtype=np.float64)
     if not call.get("count_include_pad", 0):
         count = (window >= 0).sum(1).astype(np.float64)
+        if not count.all():
+            raise Refused("AveragePool with a window of nothing")
     return _averages(window, count, shape, made), made
 
 

@@ -146,6 +146,20 @@ REFUSED = {
         operator_file("MaxPool", ("n", 1, 4, 4), kernel_shape=[2, 2], ceil_mode=1),
         "ceil_mode",
     ),
+    "same name": (
+        onnx_file([node("Relu", "x", "y"), node("Identity", "x", "y")], ("n", 3)),
+        "name",
+    ),
+    "two paddings": (
+        operator_file(
+            "Conv", ("n", 1, 4, 4), drawn(1, 1, 2, 2), auto_pad="VALID", pads=[1, 1, 1, 1]
+        ),
+        "auto_pad and pads",
+    ),
+    "other weights": (
+        operator_file("MatMul", ("n", 3), drawn(4, 2)),
+        "sizes do not fit",
+    ),
     "no file": (b"not a network", "ONNX"),
     "empty": (b"", "ONNX"),
 }
