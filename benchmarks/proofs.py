@@ -146,9 +146,9 @@ def page(rows: Sequence[Measured], command: str) -> str:
     text = ["# Proofs of verdicts", ""]
     text.append(
         "Each VERIFIED image or unsat property, its proof, and what `verify_checker` says of it. "
-        "One thread each. Seconds to decide are what all stages charge to the verified ones; images "
-        "are decided in batches, their proofs are recorded and checked one by one. The last two "
-        "columns are what as many images of the same mix would take."
+        "One thread each. Seconds to decide are what all stages charge to the verified ones. "
+        "Images are decided in batches; proofs are recorded and checked one by one. The last two "
+        "columns are what 10,000 images of the same mix would take."
     )
     text += ["", f"| {' | '.join(HEAD)} |", f"|---|{'---:|' * (len(HEAD) - 1)}"]
     text += [f"| {' | '.join(row.cells())} |" for row in rows]
