@@ -80,6 +80,8 @@ class Prover:
     def _split(self, root: Root) -> None:
         """Close the open rows of a root by optimised slopes, and by splits of ReLUs."""
         aligned = Aligned.of(self._graph, root)
+        if not root.kinks:
+            raise Unproved("no neuron is undecided, and the bounds do not suffice")
         seconds = self._settings.seconds
         try:
             self._search(aligned, root, seconds * FIRST)

@@ -18,7 +18,6 @@ from verify_checker import Refused, Rejected, check, read_network, read_proof, w
 from verify_checker.operations import Network as CheckerNetwork
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.settings import Plan
-from verify_pipeline.errors import VerifyPipelineError
 from verify_pipeline.interop.instance_list import Answer, Key, SetInstance
 from verify_pipeline.interop.properties import Case
 from verify_pipeline.interop.sets import Result, counterexample_name
@@ -59,8 +58,8 @@ def record_properties(
             size = _record(instance, plan(instance), folder)
         except (Unproved, Refused, Rejected) as error:
             reason = str(error)
-        except (RuntimeError, MemoryError, VerifyPipelineError) as error:
-            reason = f"{type(error).__name__}: {error}"[:200]  # others may still have a proof
+        except Exception as error:  # others may still have a proof
+            reason = f"{type(error).__name__}: {error}"[:200]
         seconds = time.perf_counter() - began
         found.append(Recorded(number, size, reason, seconds))
         told(f"{_name(instance)}: {size} bytes, {seconds:.1f} s {reason}".rstrip())

@@ -28,7 +28,7 @@ from verify_pipeline.certify.run import ask_settings
 from verify_pipeline.certify.settings import CertifySettings, plan
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import BoxSet, ImageSet
-from verify_pipeline.errors import ConfigError, VerifyPipelineError
+from verify_pipeline.errors import ConfigError
 from verify_pipeline.network.outputs import beginning
 from verify_pipeline.onnx import load_network
 from verify_pipeline.problem import Status
@@ -226,8 +226,8 @@ class _Recorder:
             check(read_proof(data), self._prover.network)
         except (Unproved, CheckerRefuses, Rejected) as error:
             return Recorded(record.index, 0, str(error), time.perf_counter() - began)
-        except (RuntimeError, MemoryError, VerifyPipelineError) as error:
-            reason = f"{type(error).__name__}: {error}"[:200]  # others may still have a proof
+        except Exception as error:  # other images may still have a proof
+            reason = f"{type(error).__name__}: {error}"[:200]
             return Recorded(record.index, 0, reason, time.perf_counter() - began)
         write_whole(self._job.path(record), data)
         return Recorded(record.index, len(data), seconds=time.perf_counter() - began)
