@@ -1,6 +1,8 @@
 """The layers: imports point downwards only, and some things are used nowhere."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         run_folders
         conversions
         config doctor
-        engines
+        engines proving
         page
         figures
         reporting interop
@@ -169,3 +171,35 @@ def test_no_two_public_classes_have_the_same_name() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
+CHECKER = PACKAGE.parent / "verify_checker"
+
+
+def test_the_checker_shares_no_code_and_needs_numpy_and_onnx_only() -> None:
+    allowed = {"numpy", "onnx", "verify_checker"} | set(sys.stdlib_module_names)
+    for path in CHECKER.rglob("*.py"):
+        roots = {name.split(".")[0] for name in imports_of(path)}
+        assert roots <= allowed, f"{path.name} must not import {sorted(roots - allowed)}"
+
+
+def test_the_checker_is_importable_without_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; import verify_checker.folder; "
+        "bad = [n for n in sys.modules if n.split('.')[0] == 'verify_pipeline']; sys.exit(len(bad))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=CHECKER.parent, check=False)
+    assert run.returncode == 0
+
+
+def test_the_checker_has_less_than_two_thousand_lines_of_code() -> None:
+    count = 0
+    for path in CHECKER.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        lines = {n for n, line in enumerate(text.splitlines(), 1) if line.strip()}
+        lines -= {n for n, line in enumerate(text.splitlines(), 1) if line.lstrip()[:1] == "#"}
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        count += len(lines)
+    assert 0 < count < 2000

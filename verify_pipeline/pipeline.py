@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from verify_pipeline import data, onnx, training
+from verify_pipeline import data, onnx, proving, training
 from verify_pipeline.atomic_write import check_folder, write_whole
 from verify_pipeline.certify.contract import Observer
 from verify_pipeline.certify.crews import pool_of
@@ -43,8 +43,9 @@ from verify_pipeline.data import (
 )
 from verify_pipeline.engines import Setup
 from verify_pipeline.errors import ConfigError
-from verify_pipeline.onnx import ExportReport
+from verify_pipeline.onnx import ExportReport, Network
 from verify_pipeline.process_group import ALONE, ProcessGroup
+from verify_pipeline.proving import Recording, RecordingJob
 from verify_pipeline.ray_cluster import Cluster
 from verify_pipeline.reporting import noted_certification, noted_training, watched
 from verify_pipeline.reports import tabulate
@@ -247,6 +248,38 @@ def certify(
             abcrown=None if abcrown is None else abcrown.stage,
             pool=pool,
         )
+
+
+def record_proofs(
+    network: Network | Path | str,
+    images: ImageSet | BoxSet,
+    settings: CertifySettings | float,
+    summary: Summary,
+    folder: Path,
+    *,
+    question: Question | None = None,
+    jobs: int = 1,
+) -> Recording:
+    """Write a proof of each image that a certification has verified, for ``verify_checker``.
+
+    Args:
+        network: the ONNX file that was certified.
+        images: as they were given to :func:`certify`.
+        settings: as they were given to it.
+        summary: its result.
+        folder: for the proofs; those that are there are kept.
+        question: as it was given to :func:`certify`.
+        jobs: processes.
+
+    Raises:
+        ConfigError: proofs cannot be about this question or network.
+        DataError: the folder cannot be written.
+    """
+    check_folder(folder)
+    loaded, settings = network_of(network, images.shape), settings_of(settings)
+    return proving.record_proofs(
+        RecordingJob(loaded, images, settings, question or Question(), summary, folder), jobs
+    )
 
 
 @dataclass(frozen=True, eq=False)

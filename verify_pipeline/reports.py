@@ -137,6 +137,29 @@ def recheck_ledger(
     return found
 
 
+def questions_of_ledger(
+    network: Network,
+    ledger: Path,
+    data_root: Path | None = None,
+    images: ImageSet | BoxSet | None = None,
+    question: Question | None = None,
+) -> list[tuple[RunInfo, AskedQuestion]]:
+    """The runs of a ledger about a network whose question is known, asked of the images anew.
+
+    Arguments and errors are those of :func:`recheck_ledger`.
+    """
+    found = []
+    folders = [path.parent for path in (ledger, network.path) if path is not None]
+    with Ledger.existing(ledger) as book:
+        for info in book.runs():
+            if info.run.network == network.digest:
+                chosen = images_of_run(info.run, folders, data_root, images)
+                asked = None if chosen is None else _asked(network, chosen, info, question)
+                if asked is not None:
+                    found.append((info, asked))
+    return found
+
+
 def _asked(
     network: Network, images: ImageSet | BoxSet, info: RunInfo, given: Question | None
 ) -> AskedQuestion | None:

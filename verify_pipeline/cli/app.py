@@ -31,6 +31,7 @@ from verify_pipeline.cli.options import (
 )
 from verify_pipeline.cli.planning import plan
 from verify_pipeline.cli.plotting import plot
+from verify_pipeline.cli.proofs import check_proofs
 from verify_pipeline.cli.properties import vnncomp, vnncomp_merge, vnncomp_table, vnnlib
 from verify_pipeline.cli.radius import radius
 from verify_pipeline.cli.reporting_page import report
@@ -184,6 +185,7 @@ def export(
 _command()(plan)
 _command()(certify)
 _command()(recheck)
+_command("check-proofs")(check_proofs)
 _command()(radius)
 _command()(show)
 _command()(vnnlib)

@@ -19,6 +19,7 @@ from verify_pipeline.cli.dry_run import DryRun
 from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.jobs import certification_of
 from verify_pipeline.cli.options import DataRoot
+from verify_pipeline.cli.proofs import CheckedProofs, ProofOptions
 from verify_pipeline.cli.watching import reporter
 from verify_pipeline.cli.workers import WorkerOptions
 
@@ -45,6 +46,7 @@ def certify(
     abcrown: options.Abcrown,
     where: options.Where,
     by: WorkerOptions,
+    proved: ProofOptions,
     dry: DryRun,
     shown: options.Shown,
 ) -> None:
@@ -52,6 +54,10 @@ def certify(
 
     Every verdict is written to the ledger at once. If it is interrupted, the same command continues
     and decides nothing twice.
+
+    With --proofs, each verified image also gets a proof, once all images have their verdicts. The
+    same command makes the proofs that are missing. With --jobs, so many processes make them; with
+    --cluster, this process alone does.
 
     With --dry-run, a sample is certified, and the cost of all images is printed.
     """
@@ -83,6 +89,8 @@ def certify(
         places = shard.of_indices(parse_indices(job.settings.indices, len(chosen)))
         job = replace(job, settings=replace(job.settings, indices=",".join(map(str, places))))
     told.ignored(plan(job.settings), job.settings.search)
+    if proved.proofs is not None:
+        named("--proofs", proved.proofs)
     if dry.dry_run:
         dry.run(job, chosen, question, place, (where.device, by.jobs), shown)
         return
@@ -100,6 +108,17 @@ def certify(
         cluster=None if isinstance(workers, int) else workers,
     )
     told.certified(summary, place)
+    if proved.proofs is not None:
+        recording = pipeline.record_proofs(
+            job.network,
+            chosen,
+            job.settings,
+            summary,
+            proved.proofs,
+            question=question,
+            jobs=workers if isinstance(workers, int) else 1,
+        )
+        told.recorded(recording)
 
 
 def _own(
@@ -136,6 +155,7 @@ def recheck(
     images: options.Images = None,
     labels: options.Labels = None,
     data_root: DataRoot = None,
+    proofs: CheckedProofs = None,
 ) -> None:
     """Replay every counterexample of a ledger in onnxruntime, inside boxes built from the images.
 
@@ -144,6 +164,8 @@ def recheck(
     when the image or label of a row differs from the data set's.
     """
     from verify_pipeline import onnx, reports
+    from verify_pipeline.cli.proofs import finish
+    from verify_pipeline.proving.results import check_against
     from verify_pipeline.reporting.facts import question_line
 
     question = questions.question_of(questions.Typed(**asdict(asked)))
@@ -169,6 +191,11 @@ def recheck(
         typer.echo(f"{run}: {held} of {len(replayed)} counterexamples hold{besides}")
         for each in wrong:
             typer.echo(f"image {each.index}: {each.problem}", err=True)
+    if proofs is not None:
+        questions_asked = reports.questions_of_ledger(
+            loaded, _ledger_of(network, ledger), data_root, given, question
+        )
+        finish(proofs, list(check_against(proofs, network, questions_asked, jobs=1)))
     if failed:
         raise typer.Exit(2)
 

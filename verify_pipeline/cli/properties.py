@@ -11,10 +11,12 @@ import typer
 from verify_pipeline.cli import panels
 from verify_pipeline.cli.grouping import grouped
 from verify_pipeline.cli.options import Device, GiveUp, Parity, Search
+from verify_pipeline.cli.proofs import ProofOptions
 from verify_pipeline.cli.workers import WorkerOptions
 
 if TYPE_CHECKING:
     from verify_pipeline.certify.settings import Plan
+    from verify_pipeline.interop.instance_list import SetInstance
     from verify_pipeline.interop.sets import Comparison
 
 
@@ -111,6 +113,7 @@ def vnncomp(
     ],
     tried: PropertySearchOptions,
     by: WorkerOptions,
+    proved: ProofOptions,
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -139,10 +142,12 @@ def vnncomp(
 
     Each network is read once, and its properties are decided in batches; with --jobs or --cluster,
     each worker decides one property at a time. If it is interrupted, the same command continues.
+    With --proofs, each property that is unsat gets a proof for `check-proofs`, made by one process.
     Exits with 2 when a result contradicts the reference.
     """
+    from verify_pipeline.atomic_write import check_folder
     from verify_pipeline.certify.shards import Shard
-    from verify_pipeline.cli.arguments import tell_ignored
+    from verify_pipeline.cli.arguments import named, tell_ignored
     from verify_pipeline.conversions import choose_device
     from verify_pipeline.interop.decide import property_plan
     from verify_pipeline.interop.instance_list import Key, part_of, read_instances, read_reference
@@ -159,6 +164,9 @@ def vnncomp(
     checked = plan(1.0 if tried.timeout is None else tried.timeout)
     workers = by.chosen
     part = None if shard is None else Shard.parse(shard)
+    if proved.proofs is not None:
+        named("--proofs", proved.proofs)
+        check_folder(proved.proofs)
     folder = _folder_beside(out, counterexamples)
     known = {} if reference is None else read_reference(reference)
     results = out if part is None else out.with_stem(f"{out.stem}{part.suffix}")
@@ -174,7 +182,19 @@ def vnncomp(
     )
     listed = read_instances(instances)
     tell_ignored(checked, tried.search)
-    found = compare(run_set(listed if part is None else part_of(listed, part), job, tell), known)
+    chosen = listed if part is None else part_of(listed, part)
+    decided = run_set(chosen, job, tell)
+    found = compare(decided, known)
+    if proved.proofs is not None:
+        from verify_pipeline.proving.properties import record_properties
+
+        def plan_of(instance: SetInstance) -> Plan:
+            return plan(job.seconds_of(instance))
+
+        recording = record_properties(
+            chosen, decided, plan_of, proved.proofs, lambda line: typer.echo(line, err=True)
+        )
+        typer.echo(recording.summary)
     _show(found, results, reference is not None)
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from verify_pipeline.cli import options, panels
 from verify_pipeline.cli.arguments import named, pairs_of, this_command
 from verify_pipeline.cli.grouping import grouped
+from verify_pipeline.cli.proofs import ResultsOfProofs
+
+if TYPE_CHECKING:
+    from verify_pipeline.certify.tally import Summary
 
 
 class Format(StrEnum):
@@ -89,6 +93,7 @@ class TableFiles:
     format_: FormatOption = Format.TEXT
     out: Out = None
     images_frame: ImagesFrame = None
+    proofs: ResultsOfProofs = None
 
 
 @grouped
@@ -127,8 +132,24 @@ def table(ledgers: Ledgers, shown: TableOptions, files: TableFiles) -> None:
         show_summaries(results, layout)
     else:
         typer.echo(rendered(results, files.format_.value, this_command(), layout), nl=False)
+    if files.proofs is not None:
+        for line in _checked(results, files.proofs):
+            typer.echo(line, err=not as_text)
     for path in written:
         typer.echo(f"wrote {path}", err=not as_text)
+
+
+def _checked(results: list[Summary], proofs: Path) -> list[str]:
+    """How many verdicts of each run the checker has checked."""
+    from verify_pipeline.proving.results import checked_verdicts, read_results
+
+    found = read_results(proofs)
+    counts = [checked_verdicts(summary, found) for summary in results]
+    return [
+        f"{each.info.network_name}, {each.info.run.perturbation}: {each.checked} of "
+        f"{each.verified} verified images have a proof that the checker has checked"
+        for each in counts
+    ]
 
 
 def _names(text: str | None) -> tuple[str, ...]:

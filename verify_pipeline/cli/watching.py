@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from verify_pipeline.certify.tally import Summary
     from verify_pipeline.config import Recipe
     from verify_pipeline.onnx import ExportReport
+    from verify_pipeline.proving.recorder import Recording
     from verify_pipeline.training import TrainObserver
 
 
@@ -51,6 +52,9 @@ class Reporter(Protocol):
 
     def certified(self, summary: Summary, ledger: Path) -> None:
         """A certification is finished."""
+
+    def recorded(self, recording: Recording) -> None:
+        """Proofs were written."""
 
     def radii(self, found: RobustnessDistribution, ledger: Path) -> None:
         """A search for radii is finished."""
@@ -86,6 +90,10 @@ class _ForPeople:
         _show(summary)
         typer.echo(f"ledger: {ledger}")
 
+    def recorded(self, recording: Recording) -> None:
+        """How many, and why others are missing."""
+        typer.echo(recording.summary)
+
     def radii(self, found: RobustnessDistribution, ledger: Path) -> None:
         """The tables, and where the verdicts are."""
         _show_radii(found)
@@ -115,6 +123,9 @@ class _Quiet:
     def certified(self, summary: Summary, ledger: Path) -> None:
         """The table."""
         _show(summary)
+
+    def recorded(self, recording: Recording) -> None:
+        """Nothing."""
 
     def radii(self, found: RobustnessDistribution, ledger: Path) -> None:
         """The tables."""
@@ -154,6 +165,10 @@ class _AsJson:
     def certified(self, summary: Summary, ledger: Path) -> None:
         """``finished``, with the counts of the table."""
         self._lines.certified(summary, ledger)
+
+    def recorded(self, recording: Recording) -> None:
+        """On standard error."""
+        typer.echo(recording.summary, err=True)
 
     def radii(self, found: RobustnessDistribution, ledger: Path) -> None:
         """``finished``, with the radius of each image."""

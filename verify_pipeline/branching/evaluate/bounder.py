@@ -27,7 +27,7 @@ from verify_pipeline.bounds import (
 )
 from verify_pipeline.bounds.types import sound_lower
 from verify_pipeline.branching.evaluate.relu_scores import scores
-from verify_pipeline.branching.exact.lp_leaf import Leaf, lp_leaf
+from verify_pipeline.branching.exact.lp_leaf import Leaf, leaf_multipliers, lp_leaf
 from verify_pipeline.branching.heuristics import Candidates
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.subproblems import LEVEL, Domains, OpenRows
@@ -165,6 +165,11 @@ class Bounder:
         """Solve one domain in which every activation is decided."""
         view = self.view(self.exact, domain.without_limits())
         return lp_leaf(view.graph, view.box, view.spec, view.bounds, view.splits)
+
+    def leaf_multipliers(self, domain: Domains) -> dict[int, Tensor]:
+        """The multipliers of one domain in which every activation is decided, ``*V`` each."""
+        view = self.view(self.exact, domain.without_limits())
+        return leaf_multipliers(view.graph, view.box, view.spec, view.bounds, view.splits)
 
     def view(self, instances: SearchInstances, domains: Domains) -> DomainProblem:
         """The domains, in the precision of ``instances``."""

@@ -79,34 +79,39 @@ def lp_leaf(
         UnsupportedOperatorError: the graph is not piecewise linear.
         ValueError: an activation is not decided.
     """
-    phases = {place: _phase(graph, place, bounds, splits) for place in activations(graph)}
-    polytope, rows = _affine_domain(graph, box, spec, phases)
-
-    def proved(of: Specification, multipliers: Tensor) -> Tensor:
-        beta = _of_splits(multipliers, phases)
-        return crown_margins(graph, box, of, bounds, Multipliers({}, beta), splits).lower[0]
-
-    nothing = Specification(
-        torch.zeros_like(spec.rows[:, :1]), torch.zeros_like(spec.offsets[:, :1])
-    )
-    empty = len(polytope.offset) and proved(nothing, _of_emptiness(polytope)[None]) > 0
-    if bool(empty):
+    domain = _Domain.of(graph, box, bounds, splits)
+    polytope, rows = _affine_domain(graph, box, spec, domain.phases)
+    if len(polytope.offset) and domain.emptiness(_of_emptiness(polytope)) > 0:
         return Leaf(torch.full_like(spec.offsets[0], math.inf), None)
     solutions = [_minimise(polytope, row) for row in rows]
-    lower = proved(spec, torch.stack([multipliers for _, multipliers in solutions]))
+    lower = domain.proved(spec, torch.stack([multipliers for _, multipliers in solutions]))
     points = torch.stack([point for point, _ in solutions])
     points = points.clamp(polytope.lower, polytope.upper)
     return Leaf(lower, points.reshape(-1, *graph.input_shape))
 
 
-def _of_splits(multipliers: Tensor, phases: dict[int, _Phase]) -> dict[int, Tensor]:
-    """Multipliers of half-spaces, ``S x M``, as β of the activations, ``1 x S x *V``."""
-    counts = [int(phase.split.sum()) for phase in phases.values()]
-    beta = {}
-    for part, (place, phase) in zip(multipliers.split(counts, 1), phases.items(), strict=True):
-        beta[place] = part.new_zeros(1, len(part), *phase.split.shape)
-        beta[place][:, :, phase.split] = part.clamp(min=0)
-    return beta
+@torch.no_grad()
+def leaf_multipliers(
+    graph: Graph, box: Box, spec: Specification, bounds: NodeBounds, splits: Splits
+) -> dict[int, Tensor]:
+    """Multipliers of a domain's half-spaces that bound its one row as well as the solver can.
+
+    In an empty domain, they make the bound positive: those that prove it empty, times a factor.
+    Arguments are those of :func:`lp_leaf`, with one row.
+
+    Returns:
+        For each activation ``*V``, numbers >= 0; 0 where it is not split.
+    """
+    domain = _Domain.of(graph, box, bounds, splits)
+    polytope, rows = _affine_domain(graph, box, spec, domain.phases)
+    multipliers = _minimise(polytope, rows[0])[1].clamp(min=0)
+    lower = float(domain.proved(spec, multipliers.unsqueeze(0)))
+    if lower <= 0 and len(polytope.offset):
+        empty = _of_emptiness(polytope).clamp(min=0)
+        gain = domain.emptiness(empty)
+        multipliers = multipliers + (1 - lower) / gain * empty if gain > 0 else multipliers
+    beta = domain.of_splits(multipliers.unsqueeze(0))
+    return {place: values[0, 0] for place, values in beta.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +125,43 @@ class _Phase:
 
     active: Tensor
     split: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Domain:
+    """A domain in which every activation is decided, and what multipliers prove of it."""
+
+    graph: Graph
+    box: Box
+    bounds: NodeBounds
+    splits: Splits
+    phases: dict[int, _Phase]
+
+    @staticmethod
+    def of(graph: Graph, box: Box, bounds: NodeBounds, splits: Splits) -> _Domain:
+        phases = {place: _phase(graph, place, bounds, splits) for place in activations(graph)}
+        return _Domain(graph, box, bounds, splits, phases)
+
+    def proved(self, spec: Specification, multipliers: Tensor) -> Tensor:
+        """The bounds ``S`` of rows, with multipliers ``S x M`` of the half-spaces."""
+        found = Multipliers({}, self.of_splits(multipliers))
+        return crown_margins(self.graph, self.box, spec, self.bounds, found, self.splits).lower[0]
+
+    def emptiness(self, multipliers: Tensor) -> float:
+        """Above zero if the multipliers ``M`` prove that no point of the box is in the domain."""
+        outputs = self.graph.nodes[-1].shape[-1]
+        rows = self.box.lower.new_zeros(1, 1, outputs)
+        return float(self.proved(Specification(rows, rows[:, :, 0]), multipliers.unsqueeze(0)))
+
+    def of_splits(self, multipliers: Tensor) -> dict[int, Tensor]:
+        """Multipliers of half-spaces, ``S x M``, as β of the activations, ``1 x S x *V``."""
+        counts = [int(phase.split.sum()) for phase in self.phases.values()]
+        beta = {}
+        parts = multipliers.split(counts, 1)
+        for part, (place, phase) in zip(parts, self.phases.items(), strict=True):
+            beta[place] = part.new_zeros(1, len(part), *phase.split.shape)
+            beta[place][:, :, phase.split] = part.clamp(min=0)
+        return beta
 
 
 def _phase(graph: Graph, place: int, bounds: NodeBounds, splits: Splits) -> _Phase:

@@ -101,6 +101,15 @@ class ReluSplits:
         )
         return Roots(lower, domains)
 
+    @property
+    def open_rows(self) -> OpenRows:
+        """The open rows, and the neurons of their domains' columns; known once roots are."""
+        return self._bounder.open_rows
+
+    def leaf_multipliers(self, domain: Domains) -> dict[int, Tensor]:
+        """The multipliers of a linear program, of one domain in which every ReLU is decided."""
+        return self._bounder.leaf_multipliers(domain)
+
     def bound(self, roots: Domains, meter: Meter) -> Step[Domains]:
         """Optimise the bounds of roots, and descend from the corners of those that stay open."""
         bounded = self._bounder.bound(roots, self._ascent)

@@ -1,0 +1,165 @@
+"""Proofs as users make, check and count them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.checker.proofs import CLASSES, INPUTS, network_file
+from tests.cli.typed import command
+from tests.onnx_networks import layers_file
+from verify_checker import read_proof, write_proof
+from verify_checker.folder import RESULTS
+from verify_pipeline.onnx import network_from_bytes
+
+EPSILON, COUNT = 0.45, 8
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network, images with the classes that it gives them, and a certification with proofs."""
+    folder = tmp_path_factory.mktemp("proofs")
+    (folder / "net.onnx").write_bytes(network_file())
+    images = np.random.default_rng(3).random((COUNT, INPUTS)).astype(np.float32)
+    outputs = network_from_bytes(network_file()).replay(torch.from_numpy(images))
+    np.save(folder / "x.npy", images)
+    np.save(folder / "y.npy", outputs.argmax(1).numpy())
+    code, out, _ = command(*certify(folder), "--proofs", folder / "proofs")
+    assert code == 0
+    assert f"proofs: {COUNT} of {COUNT} verdicts" in out
+    return folder
+
+
+def own(folder: Path) -> list[object]:
+    return ["--images", folder / "x.npy", "--labels", folder / "y.npy"]
+
+
+def certify(folder: Path, *more: object) -> list[object]:
+    """A certification of all images."""
+    known = ["certify", folder / "net.onnx", *own(folder), "--epsilon", EPSILON]
+    return [*known, "--ledger", folder / "ledger.sqlite", *more]
+
+
+def test_proofs_are_checked_by_both_commands(made: Path) -> None:
+    code, out, _ = command("check-proofs", made / "proofs")
+    assert code == 0
+    assert f"checked: {COUNT}\n" in out
+    assert "rejected: 0\n" in out
+    apart = [sys.executable, "-m", "verify_checker", str(made / "proofs")]
+    run = subprocess.run(apart, capture_output=True, text=True, check=False)
+    assert run.returncode == 0
+    assert f"checked: {COUNT}\n" in run.stdout
+    assert len(json.loads((made / "proofs" / RESULTS).read_text())) == COUNT
+
+
+def test_the_table_counts_checked_verdicts(made: Path) -> None:
+    command("check-proofs", made / "proofs")
+    code, out, _ = command("table", made / "ledger.sqlite", "--proofs", made / "proofs")
+    assert code == 0
+    assert f"{COUNT} of {COUNT} verified images have a proof that the checker has checked" in out
+
+
+def test_recheck_checks_counterexamples_and_proofs(made: Path) -> None:
+    known = ["recheck", made / "net.onnx", *own(made), "--ledger", made / "ledger.sqlite"]
+    code, out, _ = command(*known, "--proofs", made / "proofs")
+    assert code == 0
+    assert "0 of 0 counterexamples hold" in out
+    assert f"checked: {COUNT}\n" in out
+
+
+def test_recheck_rejects_a_proof_that_is_about_another_image(made: Path, tmp_path: Path) -> None:
+    some = sorted((made / "proofs").rglob("*.proof"))
+    first, second = (read_proof(path.read_bytes()) for path in some[:2])
+    first.about["index"] = second.about["index"]
+    (tmp_path / "one.proof").write_bytes(write_proof(first))
+    known = ["recheck", made / "net.onnx", *own(made), "--ledger", made / "ledger.sqlite"]
+    code, out, err = command(*known, "--proofs", tmp_path)
+    assert code == 2
+    assert "rejected: 1\n" in out
+    assert f"not those of image {second.about['index']}" in err
+
+
+def test_a_recording_that_was_stopped_is_continued(made: Path, tmp_path: Path) -> None:
+    some = sorted((made / "proofs").rglob("*.proof"))
+    before = {path: path.stat().st_mtime_ns for path in some}
+    some[0].unlink()
+    some[3].unlink()
+    code, out, _ = command(*certify(made), "--proofs", made / "proofs")
+    assert code == 0
+    assert f"proofs: {COUNT} of {COUNT} verdicts" in out
+    after = {path: path.stat().st_mtime_ns for path in sorted((made / "proofs").rglob("*.proof"))}
+    assert list(after) == list(before)
+    changed = [path for path in some if after[path] != before[path]]
+    assert changed == [some[0], some[3]]
+
+
+def test_several_processes_write_the_same_proofs(made: Path, tmp_path: Path) -> None:
+    code, out, _ = command(*certify(made), "--proofs", tmp_path / "two", "--jobs", "2")
+    assert code == 0
+    assert f"proofs: {COUNT} of {COUNT} verdicts" in out
+    names = [sorted(p.name for p in f.rglob("*.proof")) for f in (made / "proofs", tmp_path)]
+    assert names[0] == names[1]
+
+
+def test_a_changed_proof_ends_the_command_with_2(made: Path, tmp_path: Path) -> None:
+    path = min((made / "proofs").rglob("*.proof"))
+    (tmp_path / "net.onnx").write_bytes(network_file())
+    (tmp_path / "cut.proof").write_bytes(path.read_bytes()[:-9])
+    code, out, err = command("check-proofs", tmp_path)
+    assert code == 2
+    assert "rejected: 1\n" in out
+    assert "cut.proof: a file that is cut off" in err
+
+
+def test_a_network_beside_the_folder_is_named(made: Path, tmp_path: Path) -> None:
+    path = min((made / "proofs").rglob("*.proof"))
+    (tmp_path / "one.proof").write_bytes(path.read_bytes())
+    assert command("check-proofs", tmp_path)[0] == 2
+    assert command("check-proofs", tmp_path, "--network", made / "net.onnx")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["check-proofs", "nowhere"], "nothing there"),
+        (["check-proofs", "."], "files *.proof; got none"),
+        (["table", "ledger.sqlite", "--proofs", "."], "Check the proofs first"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_told(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ledger.sqlite").write_bytes((made / "ledger.sqlite").read_bytes())
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert words in err
+
+
+def test_what_the_checker_refuses_is_said(made: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    first = (rng.normal(size=(6, INPUTS)), rng.normal(size=6))
+    data = layers_file(
+        ("n", INPUTS), first, "Elu", (0.01 * rng.normal(size=(CLASSES, 6)), [1, 0, 0])
+    )
+    (tmp_path / "net.onnx").write_bytes(data)
+    np.save(tmp_path / "x.npy", np.load(made / "x.npy"))
+    np.save(tmp_path / "y.npy", np.zeros(COUNT, dtype=np.int64))
+    code, out, _ = command(*certify(tmp_path), "--proofs", tmp_path / "proofs")
+    assert code == 0
+    assert f"proofs: 0 of {COUNT} verdicts" in out
+    assert f"no proof of {COUNT}: the checker refuses the network: operator Elu" in out
+
+
+def test_proofs_of_a_question_with_preprocessing_are_refused(made: Path, tmp_path: Path) -> None:
+    more = ["--mean", "0.5", "--std", "0.5", "--proofs", tmp_path / "proofs"]
+    code, _, err = command(*certify(made), *more)
+    assert code == 2
+    assert "preprocessing" in err

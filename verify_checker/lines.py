@@ -1,0 +1,133 @@
+"""Section 4: nonlinear operations between constants, and between lines.
+
+For each nonlinear operation f over ``l <= z <= u``: an interval that contains ``f(z)``, and two
+lines with ``low · z + low_at <= f(z) <= high · z + high_at``. Slopes are any numbers for which this
+can be proved; the intercepts are rounded outwards. Every statement here is about the exact slopes
+that are returned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verify_checker.operations import Kink, Maximum, Smooth
+from verify_checker.rounding import Array, down, up
+from verify_checker.smooth import enclosure, slope_below
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Two lines for each number of an elementwise operation's input, ``D x *V`` each.
+
+    Where ``free``, the lower line may have any slope in ``[least, 1]`` through the origin instead.
+    """
+
+    low: Array
+    low_at: Array
+    high: Array
+    high_at: Array
+    free: Mask
+    least: float
+
+    @property
+    def through_origin(self) -> bool:
+        """Whether all lower lines go through the origin."""
+        return not self.low_at.any()
+
+
+def interval_of_kink(operation: Kink, lower: Array, upper: Array) -> tuple[Array, Array]:
+    """The range of ``max(z, slope z)``, which never falls."""
+    if operation.slope == 0:
+        return np.maximum(lower, 0.0), np.maximum(upper, 0.0)
+    low = np.where(lower < 0, down(operation.slope * lower), lower)
+    return low, np.where(upper < 0, up(operation.slope * upper), upper)
+
+
+def lines_of_kink(operation: Kink, lower: Array, upper: Array) -> Lines:
+    """Lines of ``f(z) = max(z, a z)``, ``0 <= a < 1``, which is convex.
+
+    Below it lies every line through the origin whose slope is in ``[a, 1]``. A line lies above it
+    on an interval iff it does at both ends.
+    """
+    a = operation.slope
+    free = (lower < 0) & (upper > 0)
+    low = np.where(free, np.where(upper > -lower, 1.0, a), np.where(lower >= 0, 1.0, a))
+    below, above = np.where(free, lower, -1.0), np.where(free, upper, 1.0)
+    # any slope in [a, 1] will do: a quotient of rounded numbers, cut to that range
+    chord = np.clip((above - a * below) / (above - below), a, 1.0)
+    # at the lower end (a - s) l <= t, at the upper end (1 - s) u <= t; each factor rounded up
+    left = up(up(chord - a) * -below)
+    right = up(up(1.0 - chord) * above)
+    return Lines(
+        low=low,
+        low_at=np.zeros_like(low),
+        high=np.where(free, chord, low),
+        high_at=np.where(free, np.maximum(left, right), 0.0),
+        free=free,
+        least=a,
+    )
+
+
+def interval_of_smooth(operation: Smooth, lower: Array, upper: Array) -> tuple[Array, Array]:
+    """The range of a function that rises everywhere."""
+    return enclosure(operation.function, lower)[0], enclosure(operation.function, upper)[1]
+
+
+def lines_of_smooth(operation: Smooth, lower: Array, upper: Array) -> Lines:
+    """Lines of sigmoid or tanh, whose derivative rises up to 0 and falls from there.
+
+    Over ``[l, u]`` the derivative is therefore at least ``k = min(f'(l), f'(u))``, so that
+    ``f(l) + k (z − l) <= f(z) <= f(u) − k (u − z)``. Any smaller k >= 0 will do, too.
+    """
+    k = np.minimum(slope_below(operation.function, lower), slope_below(operation.function, upper))
+    first, last = interval_of_smooth(operation, lower, upper)
+    return Lines(
+        low=k,
+        low_at=down(first - _product_above(k, lower)),
+        high=k,
+        high_at=up(last - _product_below(k, upper)),
+        free=np.zeros(k.shape, dtype=bool),
+        least=0.0,
+    )
+
+
+def _product_above(left: Array, right: Array) -> Array:
+    return up(left * right)
+
+
+def _product_below(left: Array, right: Array) -> Array:
+    return down(left * right)
+
+
+def gathered(operation: Maximum, values: Array, missing: float) -> Array:
+    """``D x P x k``: the numbers in each window; ``missing`` where there is none."""
+    flat = values.reshape(len(values), -1)
+    return np.where(operation.window >= 0, flat[:, operation.window], missing)
+
+
+def interval_of_maximum(operation: Maximum, lower: Array, upper: Array) -> tuple[Array, Array]:
+    """The greatest lower and the greatest upper limit."""
+    found = (gathered(operation, side, -np.inf).max(2) for side in (lower, upper))
+    low, high = (side.reshape(len(lower), *operation.shape) for side in found)
+    return low, high
+
+
+def leader(operation: Maximum, lower: Array, upper: Array) -> tuple[NDArray[np.int64], Mask, Array]:
+    """For each window: the place ``D x P`` of its greatest lower limit, whether the others never
+    exceed that limit, and the greatest upper limit.
+
+    The maximum is at least the number at that place; it *is* that number where it leads, and else
+    at most the greatest upper limit.
+    """
+    low, high = (gathered(operation, side, -np.inf) for side in (lower, upper))
+    best = low.argmax(2)
+    others = high.copy()
+    np.put_along_axis(others, best[:, :, None], -np.inf, 2)
+    leads = np.take_along_axis(low, best[:, :, None], 2)[:, :, 0] >= others.max(2)
+    place = operation.window[np.arange(len(operation.window)), best]
+    return place, leads, high.max(2)

@@ -1,0 +1,190 @@
+"""Section 5: bounds of every value over a region, by intervals.
+
+A *region* is a box of inputs, and limits of some neurons: the inputs of the box at which the
+neurons keep them. All statements are about these inputs; where there are none, they say nothing.
+``D`` regions are treated together; arrays are ``D x *V``.
+
+An affine operation's range is that of its centre and its radius. With ``m >= |z|`` over the
+region, everything that is rounded on the way errs by at most ``3 γ (|W| m + |b|)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verify_checker.lines import (
+    Lines,
+    interval_of_kink,
+    interval_of_maximum,
+    interval_of_smooth,
+    lines_of_kink,
+    lines_of_smooth,
+)
+from verify_checker.operations import (
+    Affine,
+    Concat,
+    Join,
+    Kink,
+    Maximum,
+    Network,
+    Reshape,
+    Smooth,
+)
+from verify_checker.rounding import FLOOR, Array, above, down, gamma, up
+
+Limits = Mapping[int, tuple[Array, Array]]
+"""Place of a value -> limits below and above, ``D x *V``, that hold in the region."""
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """D regions, and what is known of the values in them.
+
+    Attributes:
+        network: whose values.
+        lower, upper: bounds of every value, by place.
+        error: for each affine operation, what one unit of a coefficient at its output costs:
+            ``γ_n |W| m + γ_N |b|``, and the spread of its bias.
+        lost: for each place, what coefficients may lose there by underflow, ``D``.
+        empty: regions that provably hold no input, ``D``.
+    """
+
+    network: Network
+    lower: dict[int, Array]
+    upper: dict[int, Array]
+    error: dict[int, Array]
+    lost: dict[int, Array]
+    empty: NDArray[np.bool_]
+    _lines: dict[int, Lines] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.empty)
+
+    def magnitude(self, place: int) -> Array:
+        """``m >= |z|``."""
+        return np.maximum(np.abs(self.lower[place]), np.abs(self.upper[place]))
+
+    def lines(self, place: int) -> Lines:
+        """The lines of an elementwise operation."""
+        if place not in self._lines:
+            node = self.network.nodes[place]
+            source = node.inputs[0]
+            below, beyond = self.lower[source], self.upper[source]
+            if isinstance(node.operation, Kink):
+                self._lines[place] = lines_of_kink(node.operation, below, beyond)
+            else:
+                assert isinstance(node.operation, Smooth)
+                self._lines[place] = lines_of_smooth(node.operation, below, beyond)
+        return self._lines[place]
+
+    def taken(self, which: NDArray[np.int64]) -> Regions:
+        """Some of the regions, in any order, with repetitions."""
+
+        def each(values: dict[int, Array]) -> dict[int, Array]:
+            return {p: v if len(v) == 1 else v[which] for p, v in values.items()}
+
+        lower, upper, error = each(self.lower), each(self.upper), each(self.error)
+        return Regions(self.network, lower, upper, error, each(self.lost), self.empty[which])
+
+    def limited(self, limits: Limits, count: int) -> Regions:
+        """``count`` parts with limits of their own: of a single region, or one of each region."""
+        lower, upper = dict(self.lower), dict(self.upper)
+        empty = np.repeat(self.empty, count) if len(self) == 1 else self.empty.copy()
+        for place, (below, beyond) in limits.items():
+            lower[place] = np.maximum(lower[place], below)
+            upper[place] = np.minimum(upper[place], beyond)
+            empty |= _crossed(lower, upper, place)
+        return Regions(self.network, lower, upper, self.error, self.lost, empty)
+
+
+Refine = Callable[[Regions, int], tuple[Array, Array] | None]
+"""Better bounds of a value that feeds a nonlinear operation, from regions that are known up to it;
+None: nothing is known."""
+
+
+def enclose(
+    network: Network, box: tuple[Array, Array], limits: Limits, refine: Refine | None = None
+) -> Regions:
+    """Bounds of every value over D regions, from the first to the last.
+
+    Args:
+        network: whose values.
+        box: limits of the input, ``D x *X``.
+        limits: what else holds in the regions.
+        refine: asked for better bounds of each value that feeds a nonlinear operation.
+    """
+    empty = np.zeros(len(box[0]), dtype=bool)
+    found = Regions(network, {0: box[0]}, {0: box[1]}, {}, {}, empty)
+    lower, upper = found.lower, found.upper
+    empty |= _crossed(lower, upper, 0)
+    found.lost[0] = _lost(found.magnitude(0))
+    decisive = set(network.bounded_inputs)
+    for place in range(1, len(network.nodes)):
+        lower[place], upper[place] = _range(found, place)
+        better = refine(found, place) if refine is not None and place in decisive else None
+        for below, beyond in filter(None, (limits.get(place), better)):
+            lower[place] = np.maximum(lower[place], below)
+            upper[place] = np.minimum(upper[place], beyond)
+        empty |= _crossed(lower, upper, place)
+        found.lost[place] = _lost(found.magnitude(place))
+    return found
+
+
+def _crossed(lower: dict[int, Array], upper: dict[int, Array], place: int) -> NDArray[np.bool_]:
+    """Regions without a value between its bounds; there the bounds are made equal."""
+    crossed = lower[place] > upper[place]
+    if crossed.any():
+        upper[place] = np.maximum(lower[place], upper[place])
+    return np.asarray(crossed.reshape(len(crossed), -1).any(1), dtype=np.bool_)
+
+
+def _lost(magnitude: Array) -> Array:
+    return above(magnitude.reshape(len(magnitude), -1).sum(1)) * FLOOR
+
+
+def _range(found: Regions, place: int) -> tuple[Array, Array]:
+    node = found.network.nodes[place]
+    lower = [found.lower[i] for i in node.inputs]
+    upper = [found.upper[i] for i in node.inputs]
+    operation = node.operation
+    if isinstance(operation, Affine):
+        return _affine_range(found, place, operation, lower[0], upper[0])
+    if isinstance(operation, Reshape):
+        shape = (len(lower[0]), *operation.shape)
+        return lower[0].reshape(shape), upper[0].reshape(shape)
+    if isinstance(operation, Join):
+        if operation.sign > 0:
+            return down(lower[0] + lower[1]), up(upper[0] + upper[1])
+        return down(lower[0] - upper[1]), up(upper[0] - lower[1])
+    if isinstance(operation, Concat):
+        axis = operation.axis + 1
+        return np.concatenate(lower, axis), np.concatenate(upper, axis)
+    if isinstance(operation, Kink):
+        return interval_of_kink(operation, lower[0], upper[0])
+    if isinstance(operation, Maximum):
+        return interval_of_maximum(operation, lower[0], upper[0])
+    assert isinstance(operation, Smooth)
+    return interval_of_smooth(operation, lower[0], upper[0])
+
+
+def _affine_range(
+    found: Regions, place: int, operation: Affine, lower: Array, upper: Array
+) -> tuple[Array, Array]:
+    node = found.network.nodes[place]
+    centre = 0.5 * lower + 0.5 * upper
+    radius = np.maximum(up(upper - centre), up(centre - lower))
+    magnitude = np.maximum(np.abs(lower), np.abs(upper))
+    both = operation.forward(np.concatenate([magnitude, radius]), absolute=True)
+    product, spread = above(both[: len(lower)]), both[len(lower) :]
+    bias, extra = np.abs(operation.bias), operation.weight_roundings + 4
+    slack = 3 * gamma(operation.forward_terms + extra) * (product + bias)
+    error = above(slack + operation.bias_spread)
+    value = operation.forward(centre) + operation.bias
+    width = up(spread + error)
+    back = gamma(operation.backward_terms + extra) * product + gamma(node.size + 4) * bias
+    found.error[place] = above(back + operation.bias_spread)
+    return down(value - width), up(value + width)

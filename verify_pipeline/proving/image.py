@@ -1,0 +1,101 @@
+"""The proof of one image: intervals, then linear bounds, then optimised slopes, then splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from verify_checker.operations import Network
+from verify_checker.proof import Proof
+from verify_pipeline.bounds import Multipliers
+from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.certify.settings import Plan
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.proving.aligned import Aligned
+from verify_pipeline.proving.input_tree import free_inputs, prove_by_input_splits
+from verify_pipeline.proving.neuron_slopes import NeuronSlopes
+from verify_pipeline.proving.relu_tree import prove_by_splits
+from verify_pipeline.proving.root import ProofClaim, Root, Unproved
+from verify_pipeline.proving.slopes import optimised_slopes
+
+FIRST, THEN = 0.25, 2.0
+"""How many times the seconds of an image splits may take before bounds of its neurons are
+optimised, and afterwards. The certification itself has more kinds of splits."""
+
+
+@dataclass(frozen=True)
+class ProverSettings:
+    """How long and how a proof is looked for.
+
+    Attributes:
+        search: settings of branch and bound.
+        seconds: for the splits of an image.
+        few_inputs: boxes with at most so many free inputs are split at these.
+    """
+
+    search: SearchSettings
+    seconds: float
+    few_inputs: int
+
+    @staticmethod
+    def of(made: Plan) -> ProverSettings:
+        """As the certification searched."""
+        return ProverSettings(made.search, made.timeout, made.input_split.few_inputs)
+
+
+class Prover:
+    """Makes proofs about one network.
+
+    Args:
+        network: as the checker reads it.
+        graph: as it is bounded and searched.
+        settings: how long and how.
+    """
+
+    def __init__(self, network: Network, graph: Graph, settings: ProverSettings) -> None:
+        self.network = network
+        self._graph, self._settings = graph, settings
+
+    def proof(self, claim: ProofClaim) -> Proof:
+        """A proof of a claim, which the checker may still not accept.
+
+        Raises:
+            Unproved: none is found.
+        """
+        root = Root.of(self.network, claim)
+        if root.open_rows.any():
+            root.add_lemmas()
+        if not root.open_rows.any():
+            return root.proof()
+        search, seconds = self._settings.search, self._settings.seconds
+        few = free_inputs(root) <= self._settings.few_inputs
+        if few or claim.groups is not None:
+            prove_by_input_splits(self._graph, root, search, seconds)
+        else:
+            self._split(root)
+        return root.proof()
+
+    def _split(self, root: Root) -> None:
+        """Close the open rows of a root by optimised slopes, and by splits of ReLUs."""
+        aligned = Aligned.of(self._graph, root)
+        if not root.kinks:
+            raise Unproved("no neuron is undecided, and the bounds do not suffice")
+        seconds = self._settings.seconds
+        try:
+            self._search(aligned, root, seconds * FIRST)
+        except Unproved:
+            tighten = self._settings.search.tighten
+            root.add_lemmas(NeuronSlopes(aligned, root, tighten).find)
+            if root.open_rows.any():
+                self._search(aligned, root, seconds * THEN)
+
+    def _search(self, aligned: Aligned, root: Root, seconds: float) -> None:
+        before = np.flatnonzero(root.open_rows)
+        alpha, slopes = optimised_slopes(aligned, root, self._settings.search.root)
+        root.close(intervals=False, alpha=alpha)
+        if root.open_rows.any():
+            still = torch.from_numpy(root.open_rows[before])
+            some = Multipliers({p: v[still][None] for p, v in slopes.items()}, {})
+            prove_by_splits(aligned, root, some, self._settings.search, seconds)
