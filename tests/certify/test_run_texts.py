@@ -39,3 +39,9 @@ def test_numbers_of_numpy_are_written_as_numbers(kind: type[float]) -> None:
 )
 def test_other_texts_are_no_question(box: str, specification: str) -> None:
     assert not is_question(Run("", "", "", box, specification, ""))
+
+
+def test_one_channel_has_the_text_and_the_number_of_one_ball() -> None:
+    one = ChannelBalls((0.1,))
+    assert (one.name, one.epsilon) == (LinfBall(0.1).name, 0.1)
+    assert ChannelBalls((0.1, 0.1)).epsilon is None

@@ -129,9 +129,9 @@ class ChannelBalls:
         return "linf " + ",".join(map(exactly, self.epsilons))
 
     @property
-    def epsilon(self) -> None:
-        """None: there are several."""
-        return
+    def epsilon(self) -> float | None:
+        """ε of images with one channel; None: there are several numbers."""
+        return self.epsilons[0] if len(self.epsilons) == 1 else None
 
     def box(self, pixels: Tensor, indices: Sequence[int]) -> Box:
         """The float64 boxes around float32 pixels ``N x C x H x W``."""
