@@ -165,8 +165,8 @@ def page(rows: Sequence[Measured], command: str) -> str:
 def main() -> None:
     """Measure, and write the page after each row."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--cifar10", type=int, default=50)
+    parser.add_argument("--images", type=int, default=200, help="of MNIST; 0: none")
+    parser.add_argument("--cifar10", type=int, default=50, help="images of CIFAR-10; 0: none")
     parser.add_argument("--properties", type=int, default=10)
     parser.add_argument("--sets", type=Path, help="folder of VNN-COMP's sets; default: none")
     parser.add_argument("--timeout", type=float, default=60.0)
@@ -183,9 +183,9 @@ def main() -> None:
         sys.stdout.flush()
         write_whole(given.out, page(rows, command))
 
-    for path in sorted(MODELS.glob("mnist-*.onnx")):
+    for path in sorted(MODELS.glob("mnist-*.onnx")) if given.images else ():
         add(measure_images(path, "mnist", 0.1, given.images, given.timeout, given.work))
-    for path in sorted(MODELS.glob("cifar10-*.onnx")):
+    for path in sorted(MODELS.glob("cifar10-*.onnx")) if given.cifar10 else ():
         add(measure_images(path, "cifar10", 2 / 255, given.cifar10, given.timeout, given.work))
     for name, listed in SETS.items() if given.sets is not None else ():
         place = given.sets / listed
