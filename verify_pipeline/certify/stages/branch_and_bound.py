@@ -51,7 +51,7 @@ class BranchAndBoundStage:
         query = SearchQuery(
             self._subject.exact,
             task.box,
-            task.spec,
+            task.required,
             spec,
             known.bounds,
             task.deadlines.less(preparing).to(self._subject.device),

@@ -63,7 +63,7 @@ class InputSplitStage:
         query = SearchQuery(
             self._subject.exact,
             task.box,
-            task.spec,
+            task.required,
             task.required,
             known,
             task.deadlines.to(self._subject.device),

@@ -1,0 +1,376 @@
+"""Computed values stay within the errors of the analysis: compared with exact fractions."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.computed_graph import Evaluation, ways
+from tests.exact_graph import exact_values, fractions
+from tests.networks import convolutional, mixed, mlp, normal, residual_convolutional, residual_mlp
+from tests.networks_by_hand import chain
+from verify_pipeline.bounds.forward_error import computed_values, refusal, row_errors
+from verify_pipeline.network.arithmetic import ARITHMETICS, BFLOAT16, FLOAT16, FLOAT32, Arithmetic
+from verify_pipeline.network.graph import Graph, GraphBuilder
+from verify_pipeline.network.limits import AtLeast, Maximum
+from verify_pipeline.network.ops import (
+    Add,
+    AvgPool2d,
+    Concat,
+    Conv2d,
+    Div,
+    LeakyRelu,
+    Linear,
+    MatMul,
+    MaxPool2d,
+    Mean,
+    Mul,
+    Normalisation,
+    Op,
+    Relu,
+    Reshape,
+    Scale,
+    Softmax,
+    Sub,
+    Sum,
+)
+from verify_pipeline.onnx import network_from_module
+from verify_pipeline.onnx.simplify import simplify
+from verify_pipeline.problem import Box, Specification
+
+
+def narrow(graph: Graph, arithmetic: Arithmetic) -> Graph:
+    """The graph with weights that are numbers of the arithmetic."""
+    nodes = []
+    for node in graph.to(arithmetic.dtype).to(torch.float64).nodes:
+        op = node.op
+        if isinstance(op, Normalisation):
+            op = replace(op, shift=op.bias - op.mean * op.scale)
+        nodes.append(replace(node, op=op))
+    return Graph(tuple(nodes))
+
+
+def boxes_of(graph: Graph, width: float, seed: int, arithmetic: Arithmetic) -> Box:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (1, *graph.input_shape)
+    center = torch.randn(shape, generator=generator).to(arithmetic.dtype).double()
+    return Box(center - width, center + width)
+
+
+def points_of(box: Box, arithmetic: Arithmetic, seed: int) -> list[Tensor]:
+    """Numbers of the arithmetic in the box: near two corners, the middle, anywhere."""
+    generator = torch.Generator().manual_seed(seed)
+    share = torch.rand(box.lower.shape, generator=generator, dtype=torch.float64)
+    anywhere = box.lower + share * (box.upper - box.lower)
+    corner = torch.where(share < 0.5, box.lower, box.upper)
+    return [x[0] for x in (box.lower, corner, anywhere)]
+
+
+def exceeds(computed: Tensor, exact: np.ndarray, error: Tensor) -> bool:
+    """Whether a difference is above its error, in exact arithmetic."""
+    pairs = zip(fractions(computed).flat, exact.flat, error.flatten().tolist(), strict=True)
+    return any(abs(a - b) > Fraction(e) for a, b, e in pairs if e != np.inf)
+
+
+def assert_within(graph: Graph, box: Box, arithmetic: Arithmetic, seed: int = 0) -> None:
+    """Every computed value of every node is within its error of the exact value."""
+    known = [found.error[0] for found in computed_values(graph, box, arithmetic)]
+    assert all(bool(error.isfinite().all()) for error in known)
+    for point in points_of(box, arithmetic, seed):
+        exact = exact_values(graph, point)
+        for way in ways(arithmetic, seed):
+            values = way.values(graph, point)
+            for node, value, true, error in zip(graph.nodes, values, exact, known, strict=True):
+                assert not exceeds(value, true, error), (node, way)
+
+
+def doubles(seed: int) -> Callable[..., Tensor]:
+    """Normal numbers in float64."""
+    draw = normal(seed)
+    return lambda *shape: draw(*shape).double()
+
+
+def batch_norms(seed: int) -> Graph:
+    """Convolution, normalisation whose mean nearly cancels its bias, pooling, and a linear layer."""
+    draw = doubles(seed)
+    b = GraphBuilder((1, 4, 4), dtype=torch.float64)
+    x = b.add(Conv2d(draw(2, 1, 3, 3), draw(2), padding=(1, 1)), 0)
+    mean, scale = 100 * draw(2, 1, 1), draw(2, 1, 1)
+    bias = mean * scale + 0.01
+    x = b.add(Normalisation(scale, bias - mean * scale, mean=mean, bias=bias), x)
+    x = b.add(AvgPool2d((2, 2), (2, 2)), b.add(Relu(), x))
+    x = b.add(Linear(draw(3, 8), draw(3)), b.add(Reshape((8,)), x))
+    return b.build(b.add(Scale(draw(3), draw(3)), x))
+
+
+def of_products(seed: int) -> Graph:
+    """Products, quotients, attention and maxima of values."""
+    draw = doubles(seed)
+    b = GraphBuilder((4,), dtype=torch.float64)
+    u, v = (b.add(Linear(draw(4, 4), draw(4)), 0) for _ in range(2))
+    product = b.add(Mul(), u, v)
+    divisor = b.add(Scale(torch.ones(()).double(), torch.tensor(9.0).double()), b.add(Relu(), v))
+    quotient = b.add(Div(), product, divisor)
+    square = b.add(Reshape((2, 2)), quotient)
+    weights = b.add(Softmax(1), square)
+    both = b.add(Reshape((4,)), b.add(MatMul(), weights, b.add(Reshape((2, 2)), u)))
+    greatest = b.add(Maximum(), both, b.add(AtLeast(torch.tensor(-0.25).double()), v))
+    joined = b.add(Concat(0), greatest, b.add(LeakyRelu(0.25), quotient))
+    return b.build(b.add(Sub(), b.add(Mean((0,)), joined), b.add(Sum((0,)), both)))
+
+
+NETWORKS = {
+    "mlp": lambda seed: mlp(seed, hidden=(6, 5)).to(torch.float64),
+    "convolutional": lambda seed: convolutional(seed).to(torch.float64),
+    "residual": lambda seed: residual_mlp(seed).to(torch.float64),
+    "residual convolutional": lambda seed: residual_convolutional(seed).to(torch.float64),
+    "batch norm": batch_norms,
+    "products": of_products,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("seed", range(3))
+def test_values_of_networks_are_within_their_errors(name: str, seed: int) -> None:
+    graph = narrow(NETWORKS[name](seed), FLOAT32)
+    for width in (0.0, 0.1):
+        assert_within(graph, boxes_of(graph, width, seed, FLOAT32), FLOAT32, seed)
+
+
+@pytest.mark.parametrize("arithmetic", [FLOAT16, BFLOAT16], ids=lambda one: one.name)
+@pytest.mark.parametrize("name", ["mlp", "residual", "products"])
+def test_narrow_arithmetics_have_larger_errors(name: str, arithmetic: Arithmetic) -> None:
+    graph = narrow(NETWORKS[name](1), arithmetic)
+    assert_within(graph, boxes_of(graph, 0.0, 1, arithmetic), arithmetic)
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "tanh", "gelu", "silu", "elu", "softplus", "exp"])
+def test_functions_are_within_their_errors(function: str) -> None:
+    graph = narrow(mixed(2, function).to(torch.float64), FLOAT32)
+    assert_within(graph, boxes_of(graph, 0.05, 2, FLOAT32), FLOAT32)
+
+
+@pytest.mark.parametrize("name", ["batch norm", "mlp", "residual convolutional"])
+@pytest.mark.parametrize("seed", range(3))
+def test_merged_operations_are_within_the_errors_of_the_outputs(name: str, seed: int) -> None:
+    """Constants multiplied together, rounded to float32, and evaluated in float32."""
+    graph = narrow(NETWORKS[name](seed), FLOAT32)
+    merged = narrow(simplify(graph), FLOAT32)
+    box = boxes_of(graph, 0.1, seed, FLOAT32)
+    *_, known = computed_values(graph, box, FLOAT32)
+    for point in points_of(box, FLOAT32, seed):
+        exact = exact_values(graph, point)[-1]
+        for way in ways(FLOAT32, seed):
+            assert not exceeds(way.values(merged, point)[-1], exact, known.error[0])
+
+
+def test_a_merged_normalisation_needs_the_terms_of_the_convolution() -> None:
+    """``1e4 x - 1e4 y`` is small; merged weights are rounded relative to ``1e4``."""
+    third = torch.tensor([1 / 3], dtype=torch.float32).double()
+    weight = torch.tensor([[1e4, -1e4]]).double()
+    graph = chain((2,), Linear(weight), Scale(third, torch.zeros(1).double()))
+    merged = Linear((weight * third).float().double())
+    point = torch.tensor([0.7, 0.7 + 2.0**-24]).float().double()
+    box = Box(point.unsqueeze(0), point.unsqueeze(0))
+    *_, known = computed_values(graph, box, FLOAT32)
+    merged = chain((2,), merged)
+    exact = exact_values(graph, point)[-1]
+    assert not exceeds(Evaluation(FLOAT32).values(merged, point)[-1], exact, known.error[0])
+    size = float(known.interval[1].abs().max())
+    assert float(known.error.max()) > 2.0**-24 * 3e3 > 2.0**-20 * size
+
+
+# --- each term by numbers that reach it -------------------------------------------------------
+
+U = FLOAT32.unit
+
+
+def error_of(op: Op, *limits: tuple[float, float], arithmetic: Arithmetic = FLOAT32) -> float:
+    """The greatest error of an operation on inputs between limits."""
+    lower, upper = (torch.tensor([side], dtype=torch.float64) for side in zip(*limits, strict=True))
+    *_, found = computed_values(chain((len(limits),), op), Box(lower, upper), arithmetic)
+    return float(found.error.max())
+
+
+def double(*numbers: float) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def test_an_input_is_rounded() -> None:
+    *_, found = computed_values(
+        chain((1,), Reshape((1,))), Box(double(3)[None], double(5)[None]), FLOAT32
+    )
+    assert 5 * U <= float(found.error) <= 5.1 * U
+
+
+def test_a_sum_has_as_many_roundings_as_terms() -> None:
+    """A thousand times ``1``: an error of a thousand roundings of a thousand, at least."""
+    error = error_of(Linear(torch.ones(1, 1000).double()), *[(1.0, 1.0)] * 1000)
+    assert 1000 * 1000 * U <= error <= 1.1 * 1000 * 1000 * U
+
+
+def test_a_bias_is_rounded_with_the_sum() -> None:
+    error = error_of(Linear(torch.zeros(1, 10).double(), double(1.0)), *[(0.0, 0.0)] * 10)
+    assert 10 * U <= error <= 14 * U
+
+
+def test_errors_of_inputs_are_multiplied_with_weights() -> None:
+    """Only the input is rounded noticeably: 2^20 U times a weight of 8."""
+    error = error_of(Linear(double(8.0)[None]), (2.0**20, 2.0**20))
+    assert error >= 8 * 2.0**20 * U + 8 * 2.0**20 * 2 * U
+
+
+def test_flushed_inputs_weights_and_products_count() -> None:
+    """float16's numbers below 2^-14 may be zero: an input times 100, a weight times 50."""
+    tiny = FLOAT16.tiny
+    small = error_of(Linear(double(100.0)[None]), (tiny / 2, tiny / 2), arithmetic=FLOAT16)
+    assert small >= 100 * tiny / 2
+    weight = error_of(Linear(double(tiny / 2)[None]), (50.0, 50.0), arithmetic=FLOAT16)
+    assert weight >= 50 * tiny / 2
+    product = error_of(Linear(double(tiny)[None]), (0.5, 0.5), arithmetic=FLOAT16)
+    assert product >= tiny / 2
+
+
+def test_a_flushed_merged_weight_counts() -> None:
+    """The weights 2^-8 and 2^-8 are normal in float16, their product is not; x is 64."""
+    small = double(2.0**-8)[None]
+    graph = chain((1,), Linear(small), Linear(small))
+    box = Box(double(64.0)[None], double(64.0)[None])
+    *_, found = computed_values(graph, box, FLOAT16)
+    assert float(found.error) >= 64 * 2.0**-16
+
+
+def test_a_relu_that_is_never_active_has_no_error() -> None:
+    assert error_of(Relu(), (-2.0, -1.0)) == 0
+    assert error_of(Relu(), (-2.0, 1.0)) >= U
+
+
+def test_a_relu_may_be_active_in_the_arithmetic_alone() -> None:
+    """``x - 1e8`` is never above zero in real numbers, and rounds above it."""
+    graph = chain((1,), Scale(double(1.0), double(-1e8)), Relu())
+    box = Box(double(1e8 - 3)[None], double(1e8 - 0.5)[None])
+    *_, found = computed_values(graph, box, FLOAT32)
+    assert float(found.error) >= 1
+
+
+def test_a_value_above_its_limit_may_round_down() -> None:
+    assert error_of(AtLeast(double(1.0)), (0.0, 0.5)) <= 2 * FLOAT32.tiny
+    assert error_of(AtLeast(double(1.0)), (0.0, 2.0)) >= U
+
+
+def test_a_slope_below_zero_is_rounded() -> None:
+    error = error_of(LeakyRelu(0.3), (-1000.0, -1000.0))
+    assert error >= 1000 * U + 300 * U
+
+
+def test_pooling_takes_the_greatest_error() -> None:
+    graph = chain((1, 1, 2), MaxPool2d((1, 2), (1, 2)))
+    x = double(1.0, 1000.0).reshape(1, 1, 1, 2)
+    *_, found = computed_values(graph, Box(x, x), FLOAT32)
+    assert float(found.error) >= 1000 * U
+
+
+@pytest.mark.parametrize(
+    ("op", "least"),
+    [
+        (Mul(), 10 * 1000 * (2 * U + U)),
+        (Div(), 100 * (2 * U + U)),
+        (Add(), 1010 * U + 1010 * U),
+        (Sub(), 1010 * U + 990 * U),
+        (Maximum(), 1000 * U),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_operations_of_two_values(op: Op, least: float) -> None:
+    """Of 1000 and 10, each rounded on its way in; then the result's own rounding."""
+    b = GraphBuilder((2,), dtype=torch.float64)
+    parts = [b.add(Linear(double(*row)[None]), 0) for row in ((1.0, 0.0), (0.0, 1.0))]
+    graph = b.build(b.add(op, *parts))
+    x = double(1000.0, 10.0)[None]
+    *_, found = computed_values(graph, Box(x, x), FLOAT32)
+    assert least <= float(found.error) <= 30 * least
+
+
+def test_a_quotient_by_a_number_that_may_be_zero_is_not_bounded() -> None:
+    b = GraphBuilder((1,), dtype=torch.float64)
+    divisor = b.add(Scale(double(1.0), double(0.0)), 0)
+    graph = b.build(b.add(Div(), b.add(Relu(), 0), divisor))
+    for lower, finite in ((1.0, True), (0.0, False), (FLOAT32.tiny / 2, False)):
+        *_, found = computed_values(graph, Box(double(lower)[None], double(2.0)[None]), FLOAT32)
+        assert bool(found.error.isfinite().all()) == finite
+
+
+def test_a_matrix_product_has_the_errors_of_both_factors() -> None:
+    b = GraphBuilder((4,), dtype=torch.float64)
+    left, right = (
+        b.add(Reshape(shape), b.add(Linear(rows), 0))
+        for shape, rows in (
+            ((1, 2), torch.eye(4)[:2].double()),
+            ((2, 1), torch.eye(4)[2:].double()),
+        )
+    )
+    graph = b.build(b.add(Reshape((1,)), b.add(MatMul(), left, right)))
+    x = double(1000.0, 0.0, 10.0, 0.0)[None]
+    *_, found = computed_values(graph, Box(x, x), FLOAT32)
+    assert float(found.error) >= 10 * 1000 * 4 * U
+
+
+@pytest.mark.parametrize(
+    ("factor", "value", "finite"), [(2.0, 32000.0, True), (3.0, 32000.0, False)]
+)
+def test_a_number_that_may_overflow_has_no_error(factor: float, value: float, finite: bool) -> None:
+    error = error_of(Linear(double(factor)[None]), (value, value), arithmetic=FLOAT16)
+    assert np.isfinite(error) == finite
+
+
+def test_a_partial_sum_may_overflow() -> None:
+    error = error_of(Linear(double(3.0, -3.0)[None]), *[(20000.0, 20000.0)] * 2, arithmetic=FLOAT16)
+    assert np.isinf(error)
+
+
+def test_a_merged_weight_may_overflow() -> None:
+    graph = chain((1,), *(Linear(double(300.0)[None]) for _ in range(2)))
+    *_, found = computed_values(graph, Box(double(0.0)[None], double(1e-3)[None]), FLOAT16)
+    assert not bool(found.error.isfinite().any())
+
+
+def test_rows_add_the_errors_of_the_outputs_that_they_compare() -> None:
+    graph = chain((2,), Linear(torch.eye(2).double()))
+    x = double(1.0, 100.0)[None]
+    box = Box(x, x)
+    *_, outputs = computed_values(graph, box, FLOAT32)
+    spec = Specification.margins(torch.tensor([0]), 2, torch.float64)
+    errors = row_errors(graph, box, spec, FLOAT32, least=1.0)
+    total = float(outputs.error.sum()) + 1
+    assert total <= float(errors) <= total * (1 + 1e-5)
+
+
+# --- what is refused --------------------------------------------------------------------------
+
+
+def test_operations_with_algorithms_of_their_own_are_refused() -> None:
+    network = network_from_module(nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), (4,))
+    assert "Pow" in refusal(network.written, FLOAT32)
+    assert refusal(None, FLOAT32)
+
+
+def test_weights_have_to_be_numbers_of_the_arithmetic() -> None:
+    layer = nn.Linear(3, 2)
+    network = network_from_module(layer, (3,))
+    assert refusal(network.written, FLOAT32) == ""
+    assert "no float16 number" in refusal(network.written, FLOAT16)
+    for name, dtype in (("float16", torch.float16), ("bfloat16", torch.bfloat16)):
+        narrow_layer = nn.Linear(3, 2)
+        narrow_layer.load_state_dict(layer.to(dtype).state_dict())
+        found = network_from_module(narrow_layer.float(), (3,))
+        assert refusal(found.written, ARITHMETICS[name]) == ""
+
+
+def test_batch_normalisation_is_refused_where_its_epsilon_may_be_flushed() -> None:
+    network = network_from_module(nn.Sequential(nn.BatchNorm1d(4)).eval(), (4,))
+    assert refusal(network.written, FLOAT32) == ""
+    assert "Normalisation" in refusal(network.written, FLOAT16)
