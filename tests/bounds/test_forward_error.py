@@ -95,7 +95,7 @@ def doubles(seed: int) -> Callable[..., Tensor]:
 
 
 def batch_norms(seed: int) -> Graph:
-    """Convolution, normalisation whose mean nearly cancels its bias, pooling, and a linear layer."""
+    """A convolution, a normalisation that nearly cancels, pooling, a linear layer."""
     draw = doubles(seed)
     b = GraphBuilder((1, 4, 4), dtype=torch.float64)
     x = b.add(Conv2d(draw(2, 1, 3, 3), draw(2), padding=(1, 1)), 0)
