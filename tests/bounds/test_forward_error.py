@@ -173,11 +173,10 @@ def test_a_merged_normalisation_needs_the_terms_of_the_convolution() -> None:
     third = torch.tensor([1 / 3], dtype=torch.float32).double()
     weight = torch.tensor([[1e4, -1e4]]).double()
     graph = chain((2,), Linear(weight), Scale(third, torch.zeros(1).double()))
-    merged = Linear((weight * third).float().double())
     point = torch.tensor([0.7, 0.7 + 2.0**-24]).float().double()
     box = Box(point.unsqueeze(0), point.unsqueeze(0))
     *_, known = computed_values(graph, box, FLOAT32)
-    merged = chain((2,), merged)
+    merged = chain((2,), Linear((weight * third).float().double()))
     exact = exact_values(graph, point)[-1]
     assert not exceeds(Evaluation(FLOAT32).values(merged, point)[-1], exact, known.error[0])
     size = float(known.interval[1].abs().max())

@@ -17,12 +17,16 @@ from verify_pipeline.bounds.forward_error import GREATEST_SOFTMAX_TIE, refusal, 
 from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.network.arithmetic import Arithmetic
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import size
 from verify_pipeline.network.outputs import Beginning, beginning
 from verify_pipeline.problem import Box, Specification
 from verify_pipeline.rounding import next_down
 
 BATCH = 64
-"""Instances that are analysed together."""
+"""Instances that are analysed together, at most."""
+
+LARGEST = 2**22
+"""Derivatives of rows by the elements of a value that are bounded at once, about."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +70,9 @@ class EvaluationErrors:
         """At least the differences of computed and exact margins, ``N x S``; may be infinite."""
         if self.graph is None:
             return torch.full_like(spec.offsets, torch.inf)
-        parts = [slice(first, first + BATCH) for first in range(0, len(box), BATCH)]
+        most = max(size(node.shape) for node in self.graph.nodes)
+        count = max(1, min(BATCH, LARGEST // (spec.offsets.shape[1] * most)))
+        parts = [slice(first, first + count) for first in range(0, len(box), count)]
         found = [
             row_errors(self.graph, box[part], spec[part], self.arithmetic, self.least)
             for part in parts

@@ -37,6 +37,11 @@ OF_COMPUTED_CONSTANTS = 10
 """Roundings of constants that a runtime computes first: a sum, a root, a quotient, products."""
 
 
+def handed_on(x: Computed) -> Tensor:
+    """The own errors of a sum, which the next affine operation may be merged with; else 0."""
+    return x.own if x.count else torch.zeros_like(x.own)
+
+
 @dataclass(frozen=True, eq=False)
 class Terms:
     """The sum that an affine operation is.
@@ -86,23 +91,23 @@ def affine(op: LinearOp, arithmetic: Arithmetic, interval: Interval, x: Computed
     shape = tuple(x.error.shape[1:])
     sum_ = terms_of(op, shape)
     if not sum_.count:
-        moved = op.linear_abs(x.error), op.linear_abs(x.terms)
-        return Computed(interval, *moved, x.count, x.start, x.gain)
+        error, own, terms = (op.linear_abs(part) for part in (x.error, handed_on(x), x.terms))
+        return Computed(interval, error, own, terms, x.count, x.start, x.gain)
     count = sum_.count if not x.count else 2 * sum_.count
     share = arithmetic.gamma(count)
-    # |W| (D + γ (A + D)), in one product
-    error = op.linear_abs(x.error + share * (x.terms + x.error))
+    own = op.linear_abs(handed_on(x) + share * (x.terms + x.error))
     terms = op.linear_abs(x.terms)
     if sum_.constants is not None:
-        error = error + arithmetic.gamma(sum_.count + x.count) * sum_.constants
+        own = own + arithmetic.gamma(sum_.count + x.count) * sum_.constants
         terms = terms + sum_.constants
     sizes = norms(op, shape)
-    error = error + like(_flushed(op, arithmetic, x, sum_.count, sizes), error)
+    own = (own + like(_flushed(op, arithmetic, x, sum_.count, sizes), own)) * UPWARD
+    error = own + op.linear_abs(x.error - handed_on(x))
     gain = sizes.gain * x.gain * UPWARD
     overflow = ~(torch.clamp(_between(op, x), min=gain) <= arithmetic.most)
     error = error.masked_fill(like(overflow, error), torch.inf)
     everything = x.count + 2 * sum_.count
-    return Computed(interval, error * UPWARD, terms * UPWARD, everything, x.start, gain)
+    return Computed(interval, error * UPWARD, own, terms * UPWARD, everything, x.start, gain)
 
 
 def _flushed(op: LinearOp, arithmetic: Arithmetic, x: Computed, count: int, sizes: Norms) -> Tensor:
@@ -129,12 +134,14 @@ def _between(op: LinearOp, x: Computed) -> Tensor:
 def summed(arithmetic: Arithmetic, interval: Interval, a: Computed, b: Computed) -> Computed:
     """A sum or difference of two values, each of which may be a sum that the other joins."""
     of_each = arithmetic.gamma(b.count + 2), arithmetic.gamma(a.count + 2)
-    error = a.error + b.error
-    error = error + of_each[0] * (a.terms + a.error) + of_each[1] * (b.terms + b.error)
-    flushed = 4 * arithmetic.tiny
+    own = handed_on(a) + handed_on(b) + 4 * arithmetic.tiny
+    own = own + of_each[0] * (a.terms + a.error) + of_each[1] * (b.terms + b.error)
+    own = own * UPWARD
+    error = own + (a.error - handed_on(a)) + (b.error - handed_on(b))
     return Computed(
         interval,
-        (error + flushed) * UPWARD,
+        error * UPWARD,
+        own,
         (a.terms + b.terms) * UPWARD,
         a.count + b.count + 2,
         torch.maximum(a.start, b.start),

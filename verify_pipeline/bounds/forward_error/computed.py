@@ -26,6 +26,8 @@ class Computed:
     Attributes:
         interval: of the exact value, ``N x *V`` each.
         error: at least ``|computed - exact|``, ``N x *V``; infinite: nothing is known.
+        own: at least what the operation itself adds to the error, ``N x *V``; of a sum, together
+            with the affine operations before it that it may be merged with.
         terms: at least the sum of the absolute terms whose sum the value is, ``N x *V``, terms of
             affine operations before it multiplied out.
         count: how many roundings a term of these operations may undergo; 0: the value is no sum.
@@ -36,17 +38,19 @@ class Computed:
 
     interval: Interval
     error: Tensor
+    own: Tensor
     terms: Tensor
     count: int
     start: Tensor
     gain: float = 1.0
 
     @staticmethod
-    def closed(interval: Interval, error: Tensor) -> Computed:
-        """A value that is no sum: what comes next begins with it."""
+    def closed(interval: Interval, error: Tensor, own: Tensor | float | None = None) -> Computed:
+        """A value that is no sum: what comes next begins with it; None: all errors are its own."""
+        added = error if own is None else torch.as_tensor(own).to(error).expand_as(error)
         size = greatest(interval)
         most = torch.nan_to_num((size + error).flatten(1).amax(1), nan=torch.inf)
-        return Computed(interval, error, size, 0, most)
+        return Computed(interval, error, added, size, 0, most)
 
     @property
     def size(self) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.floating_point import Interval, greatest
-from verify_pipeline.bounds.forward_error.affine import affine, summed
+from verify_pipeline.bounds.forward_error.affine import affine, handed_on, summed
 from verify_pipeline.bounds.forward_error.computed import UPWARD, Computed, like
 from verify_pipeline.bounds.forward_error.functions import LIBRARY, nearest_zero, slope
 from verify_pipeline.network.arithmetic import Arithmetic
@@ -69,6 +69,7 @@ def _(op: Concat, arithmetic: Arithmetic, interval: Interval, *inputs: Computed)
     return Computed(
         interval,
         op(*(x.error for x in inputs)),
+        op(*(handed_on(x) for x in inputs)),
         op(*(x.terms for x in inputs)),
         max(x.count for x in inputs),
         torch.stack([x.start for x in inputs]).amax(0),
@@ -81,7 +82,8 @@ def _(op: Relu, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -
     """D, or 0 where the computed input is never above zero either."""
     (x,) = inputs
     active = x.interval[1] + x.error * UPWARD > 0
-    return Computed.closed(interval, _unless_zero(active, x.error + arithmetic.tiny))
+    error = _unless_zero(active, x.error + arithmetic.tiny)
+    return Computed.closed(interval, error, arithmetic.tiny)
 
 
 @evaluate.register
@@ -90,7 +92,7 @@ def _(op: AtLeast, arithmetic: Arithmetic, interval: Interval, *inputs: Computed
     (x,) = inputs
     above = x.interval[1] + x.error * UPWARD > op.limit
     flushed = arithmetic.tiny * (greatest(interval) > 0)
-    return Computed.closed(interval, _unless_zero(above, x.error) + flushed)
+    return Computed.closed(interval, _unless_zero(above, x.error) + flushed, flushed)
 
 
 @evaluate.register
@@ -98,20 +100,21 @@ def _(op: LeakyRelu, arithmetic: Arithmetic, interval: Interval, *inputs: Comput
     """``D + γ_4 slope (m + D)`` where the computed input may be negative."""
     (x,) = inputs
     below = (x.error - x.interval[0]).clamp(min=0)
-    product = arithmetic.gamma(4) * op.slope * below
-    return Computed.closed(interval, (x.error + product) * UPWARD + 2 * arithmetic.tiny)
+    own = arithmetic.gamma(4) * op.slope * below * UPWARD + 2 * arithmetic.tiny
+    return Computed.closed(interval, (x.error + own) * UPWARD, own)
 
 
 @evaluate.register
 def _(op: MaxPool2d, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
     """Greatest values differ by at most the greatest difference."""
     error = op(inputs[0].error)
-    return Computed.closed(interval, error + arithmetic.tiny)
+    return Computed.closed(interval, error + arithmetic.tiny, arithmetic.tiny)
 
 
 @evaluate.register
 def _(op: Maximum, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
-    return Computed.closed(interval, op(*(x.error for x in inputs)) + arithmetic.tiny)
+    error = op(*(x.error for x in inputs))
+    return Computed.closed(interval, error + arithmetic.tiny, arithmetic.tiny)
 
 
 @evaluate.register
@@ -132,10 +135,14 @@ def _(op: Elementwise, arithmetic: Arithmetic, interval: Interval, *inputs: Comp
     library = LIBRARY[op.function]
     value = greatest(interval) + moved
     own = library.of_value * value + library.absolute + library.of_argument * greatest(reach)
-    error = (moved + arithmetic.unit * own) * UPWARD + arithmetic.tiny
+    # an argument that is flushed is an error of the function's own
+    flushed = slope(op.function, reach) * arithmetic.tiny + arithmetic.tiny
+    own = (arithmetic.unit * own + flushed) * UPWARD
+    error = (moved + own) * UPWARD
     # factors of the argument, such as 6 in hard swish's, must not overflow
     fits = library.of_argument * greatest(reach) <= arithmetic.most
-    return Computed.closed(interval, torch.where(fits & error.isfinite(), error, torch.inf))
+    known = torch.where(fits & error.isfinite(), error, torch.inf)
+    return Computed.closed(interval, known, own)
 
 
 @evaluate.register
@@ -146,8 +153,8 @@ def _(op: Mul, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) ->
     moved = sizes[0] * b.error + a.error * (sizes[1] + b.error)
     terms = a.size * b.size
     flushed = arithmetic.tiny * (1 + a.size + b.size)
-    error = (moved + arithmetic.gamma(3) * terms + flushed) * UPWARD
-    return _product(interval, error, terms, 1, inputs)
+    own = (arithmetic.gamma(3) * terms + flushed) * UPWARD
+    return _product(interval, (moved + own) * UPWARD, own, terms, 1, inputs)
 
 
 @evaluate.register
@@ -160,16 +167,21 @@ def _(op: MatMul, arithmetic: Arithmetic, interval: Interval, *inputs: Computed)
     terms = a.size @ b.size
     largest = a.largest + b.largest
     flushed = like(arithmetic.tiny * count * (2 + largest), terms)
-    error = (moved + arithmetic.gamma(count + 3) * terms + flushed) * UPWARD
-    return _product(interval, error, terms * UPWARD, count, inputs)
+    own = (arithmetic.gamma(count + 3) * terms + flushed) * UPWARD
+    return _product(interval, (moved + own) * UPWARD, own, terms * UPWARD, count, inputs)
 
 
 def _product(
-    interval: Interval, error: Tensor, terms: Tensor, count: int, inputs: tuple[Computed, ...]
+    interval: Interval,
+    error: Tensor,
+    own: Tensor,
+    terms: Tensor,
+    count: int,
+    inputs: tuple[Computed, ...],
 ) -> Computed:
     """A product's value, a sum of ``count`` terms that a constant factor after it may join."""
     start = inputs[0].largest * inputs[1].largest
-    return Computed(interval, error, terms, count, start)
+    return Computed(interval, error, own, terms, count, start)
 
 
 @evaluate.register

@@ -17,12 +17,16 @@ from verify_pipeline.bounds.floating_point import greatest
 from verify_pipeline.bounds.forward_error.computed import UPWARD, Computed
 from verify_pipeline.bounds.forward_error.functions import SLOPES
 from verify_pipeline.bounds.forward_error.operations import evaluate
+from verify_pipeline.bounds.forward_error.sensitivity import sensitivities
 from verify_pipeline.bounds.interval.ibp import node_interval
 from verify_pipeline.network.arithmetic import Arithmetic
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Elementwise, Input, Normalisation, Op
 from verify_pipeline.network.written import Written
 from verify_pipeline.problem import Box, Specification
+
+SMALL = 0.01
+"""Errors of at most this share of the margins in the middles of boxes are not bounded better."""
 
 LARGEST_TINY = 2.0**-100
 """Batch normalisation adds numbers such as 1e-5, which must not be flushed to zero."""
@@ -100,8 +104,13 @@ def row_errors(
     Returns:
         Infinite where nothing is known of an instance.
     """
-    *_, outputs = computed_values(graph, box, arithmetic)
+    values = list(computed_values(graph, box, arithmetic))
+    outputs = values[-1]
     known = torch.isfinite(outputs.error).all(1, keepdim=True)
     errors = torch.where(known, outputs.error, 0.0).unsqueeze(2)
-    rows = (spec.rows.abs() @ errors).squeeze(2) + least
-    return torch.where(known, rows * UPWARD, torch.inf)
+    rows = (spec.rows.abs() @ errors).squeeze(2)
+    if bool((rows > SMALL * spec.values(graph(box.center)).abs()).any()):
+        sharper = sensitivities(graph, values, spec)
+        if sharper is not None:
+            rows = torch.where(sharper < rows, sharper, rows)  # NaN is not less
+    return torch.where(known, (rows + least) * UPWARD, torch.inf)
