@@ -24,6 +24,7 @@ from verify_pipeline.network.ops import (
     Concat,
     Conv2d,
     Div,
+    Elementwise,
     LeakyRelu,
     Linear,
     MatMul,
@@ -347,6 +348,100 @@ def test_rows_add_the_errors_of_the_outputs_that_they_compare() -> None:
     errors = row_errors(graph, box, spec, FLOAT32, least=1.0)
     total = float(outputs.error.sum()) + 1
     assert total <= float(errors) <= total * (1 + 1e-5)
+
+
+# --- merged sums, by hand ---------------------------------------------------------------------
+
+
+def last(graph: Graph, *numbers: float, arithmetic: Arithmetic = FLOAT32) -> float:
+    """The greatest error of the outputs at one point."""
+    x = double(*numbers)[None]
+    *_, found = computed_values(graph, Box(x, x), arithmetic)
+    return float(found.error.max())
+
+
+DIFFERENCE = Linear(double(1e4, -1e4)[None])
+"""Of two equal inputs, 0; its terms are 2e4 in sum at inputs of 1."""
+
+
+def test_constants_of_a_normalisation_are_rounded_before_they_are_merged() -> None:
+    """A root, a quotient, a product, each relative to the terms of the sum before."""
+    norm = Normalisation(double(1.0), double(0.0), mean=double(0.0), bias=double(0.0))
+    before = last(chain((2,), DIFFERENCE), 1.0, 1.0)
+    assert last(chain((2,), DIFFERENCE, norm), 1.0, 1.0) - before >= 8 * 2e4 * U
+
+
+def test_a_normalisation_rounds_its_mean_and_bias() -> None:
+    """``5000 - 5000`` in the shift, which is 0."""
+    numbers = {"mean": double(5000.0), "bias": double(5000.0)}
+    norm = Normalisation(double(1.0), double(0.0), **numbers)
+    assert last(chain((1,), norm), 1.0) >= 3 * 10000 * U
+
+
+def test_a_merged_constant_takes_part_in_the_sum_before() -> None:
+    """A hundred products and a constant that the operation after them adds: a hundred roundings."""
+    graph = chain((100,), Linear(torch.zeros(1, 100).double()), Scale(double(1.0), double(1000.0)))
+    assert last(graph, *[1.0] * 100) >= 100 * 1000 * U
+
+
+def test_a_merged_shift_is_summed_with_weights_first() -> None:
+    """``Σ (x + 1000)`` of fifty: weights times shifts are a sum, which joins another sum."""
+    graph = chain((50,), Scale(double(1.0), double(1000.0)), Linear(torch.ones(1, 50).double()))
+    assert last(graph, *[0.0] * 50) >= 2 * 50 * 50 * 1000 * U
+
+
+def test_terms_are_handed_on_with_their_constants() -> None:
+    """``(x + 1000) - 1000``, times 3: the merged constants are 3000, their sum is 0."""
+    graph = chain(
+        (1,),
+        Scale(double(1.0), double(1000.0)),
+        Scale(double(1.0), double(-1000.0)),
+        Scale(double(3.0), double(0.0)),
+    )
+    assert last(graph, 0.0) >= 6 * 6000 * U
+
+
+def test_a_summand_joins_the_sum_that_it_is_added_to() -> None:
+    """A value of 1000 is added first to a sum of a hundred zeros."""
+    b = GraphBuilder((101,), dtype=torch.float64)
+    zeros = b.add(Linear(torch.zeros(1, 101).double()), 0)
+    value = b.add(Relu(), b.add(Linear(torch.eye(101)[:1].double()), 0))
+    alone = last(b.build(value), 1000.0, *[0.0] * 100)
+    graph = b.build(b.add(Add(), zeros, value))
+    assert last(graph, 1000.0, *[0.0] * 100) - alone >= 100 * 1000 * U
+
+
+def test_a_mean_has_as_many_roundings_as_elements() -> None:
+    graph = chain((100,), Mean((0,)))
+    assert last(graph, *[1000.0] * 100) >= 1000 * U + 100 * 1000 * U
+
+
+def test_an_intermediate_difference_may_overflow() -> None:
+    norm = Normalisation(double(1e-3), double(0.0), mean=double(3e38), bias=double(3e35))
+    assert np.isinf(last(chain((1,), norm), 1e38))
+    assert np.isfinite(last(chain((1,), norm), 1e37))
+
+
+def test_a_softmax_has_half_of_the_error_of_its_scores() -> None:
+    assert last(chain((2,), Softmax(0)), 10.0, 10.0) >= 5 * U + 16 * U / 2
+
+
+def test_a_function_is_steep_where_the_computed_argument_may_be() -> None:
+    """``exp(x + 100 - 100)``: the argument is wrong by up to 2e-5."""
+    shifts = (Scale(double(1.0), double(n)) for n in (1e6, -1e6))
+    graph = chain((1,), *shifts, Elementwise("exp"))
+    assert last(graph, 1.0) >= np.e * 2e6 * U
+
+
+def test_a_flushed_factor_counts() -> None:
+    """In float16, 2^-15 may be zero, which changes ``2^-15 · 2^10`` by 2^-5."""
+    b = GraphBuilder((2,), dtype=torch.float64)
+    one, other = (b.add(Linear(row[None]), 0) for row in torch.eye(2).double())
+    product = b.build(b.add(Mul(), one, other))
+    assert last(product, 2.0**-15, 2.0**10, arithmetic=FLOAT16) >= 2.0**-5
+    shapes = (b.add(Reshape((1, 1)), x) for x in (one, other))
+    matrix = b.build(b.add(Reshape((1,)), b.add(MatMul(), *shapes)))
+    assert last(matrix, 2.0**-15, 2.0**10, arithmetic=FLOAT16) >= 2.0**-5
 
 
 # --- what is refused --------------------------------------------------------------------------
