@@ -373,8 +373,7 @@ def test_constants_of_a_normalisation_are_rounded_before_they_are_merged() -> No
 
 def test_a_normalisation_rounds_its_mean_and_bias() -> None:
     """``5000 - 5000`` in the shift, which is 0."""
-    numbers = {"mean": double(5000.0), "bias": double(5000.0)}
-    norm = Normalisation(double(1.0), double(0.0), **numbers)
+    norm = Normalisation(double(1.0), double(0.0), mean=double(5000.0), bias=double(5000.0))
     assert last(chain((1,), norm), 1.0) >= 3 * 10000 * U
 
 
