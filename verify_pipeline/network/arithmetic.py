@@ -59,7 +59,7 @@ class Arithmetic:
         """Whether each of these numbers is one of the arithmetic."""
         if numbers.dtype == np.float16 and self is FLOAT16:
             return True
-        wide = torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.float64))
+        wide = torch.tensor(np.asarray(numbers, dtype=np.float64))
         return bool((wide.to(self.dtype).double() == wide).all())
 
 
