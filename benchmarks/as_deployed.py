@@ -23,6 +23,7 @@ from verify_pipeline.certify import CertifySettings, Ledger
 from verify_pipeline.certify.tally import Summary, summaries
 from verify_pipeline.problem import Reason, Status
 from verify_pipeline.reporting.as_deployed import paired
+from verify_pipeline.reporting.facts import epsilon_text
 
 CHEAP = ("ibp", "crown")
 
@@ -61,7 +62,7 @@ def row(run: Summary) -> tuple[str, ...]:
     return (
         run.info.network_name,
         run.info.run.data_set,
-        f"{run.info.epsilon:g}",
+        epsilon_text(run.info.epsilon),
         other.info.arithmetic,
         str(count),
         f"{100 * run.tally.proved / count:.2f}",
