@@ -418,8 +418,23 @@ def test_an_intermediate_difference_may_overflow() -> None:
     assert np.isfinite(last(chain((1,), norm), 1e37))
 
 
+SHIFTS = (Scale(double(1.0), double(1e6)), Scale(double(1.0), double(-1e6)))
+"""``(x + 1e6) - 1e6``, whose error is about 0.3."""
+
+
 def test_a_softmax_has_half_of_the_error_of_its_scores() -> None:
-    assert last(chain((2,), Softmax(0)), 10.0, 10.0) >= 5 * U + 16 * U / 2
+    assert last(chain((2,), Softmax(0)), 10.0, 10.0) >= 16 * U / 2
+    scores = last(chain((2,), *SHIFTS), 0.0, 0.0)
+    assert last(chain((2,), *SHIFTS, Softmax(0)), 0.0, 0.0) >= scores / 2 > 0.1
+
+
+def test_a_computed_divisor_may_be_smaller() -> None:
+    b = GraphBuilder((1,), dtype=torch.float64)
+    divisor = b.add(SHIFTS[1], b.add(SHIFTS[0], 0))
+    wrong = last(b.build(divisor), 1.0)
+    graph = b.build(b.add(Div(), b.add(Scale(double(0.0), double(1.0)), 0), divisor))
+    assert 0.1 < wrong < 1
+    assert last(graph, 1.0) >= 1 / (1 - wrong) - 1
 
 
 def test_a_function_is_steep_where_the_computed_argument_may_be() -> None:
