@@ -513,12 +513,12 @@ def test_errors_of_a_sum_are_handed_on_to_what_it_may_be_merged_with() -> None:
 
 
 def test_two_users_may_flush_a_value_apart() -> None:
-    """``100 v - 100 v`` where one of both reads 0 in the place of v."""
+    """``1000 v - 1000 v`` where one of both reads 0 in the place of v."""
     graph = chain(
-        (1,), Relu(), Linear(double(100.0, 100.0)[:, None]), Linear(double(1.0, -1.0)[None])
+        (1,), Relu(), Linear(double(1000.0, 1000.0)[:, None]), Linear(double(1.0, -1.0)[None])
     )
     tiny = FLOAT16.tiny
-    assert weighted(graph, tiny / 2, arithmetic=FLOAT16) >= 100 * tiny / 2
+    assert weighted(graph, tiny / 2, arithmetic=FLOAT16) >= 1000 * tiny / 2
 
 
 # --- what is refused --------------------------------------------------------------------------
