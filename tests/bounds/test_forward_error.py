@@ -646,3 +646,24 @@ def test_weights_that_cancel_in_a_sum_cancel_in_the_errors() -> None:
     assert errors is not None
     # two sums of a term are rounded apart: 1000 U each at least; without the input's error
     assert 2 * 1000 * U <= float(errors) <= plain - 2 * 1000 * U
+
+
+def test_a_relu_that_is_active_in_the_arithmetic_alone_counts() -> None:
+    """The exact input is -1, the computed one may be 7."""
+    graph = chain((1,), *CANCELLED, Relu(), Linear(double(1.0)[None]))
+    assert weighted(graph, -1.0) >= 8
+
+
+def test_a_difference_turns_the_sign_of_derivatives() -> None:
+    """``x - (-x)``: the input's error counts twice, then the roundings of 1000 and 1000."""
+    b = GraphBuilder((1,), dtype=torch.float64)
+    x = b.add(Relu(), 0)
+    graph = b.build(b.add(Sub(), x, b.add(Scale(double(-1.0), double(0.0)), x)))
+    assert weighted(graph, 1000.0) >= 5.5 * 1000 * U
+
+
+def test_a_function_may_fall() -> None:
+    """``sin(x) - x`` at π, where its derivative is -2."""
+    b = GraphBuilder((1,), dtype=torch.float64)
+    graph = b.build(b.add(Sub(), b.add(Elementwise("sin"), 0), b.add(Reshape((1,)), 0)))
+    assert weighted(graph, 3.141) >= 15 * U
