@@ -130,12 +130,13 @@ def _windows(
 
 @exact.register
 def _(op: AvgPool2d, *inputs: Exact) -> Exact:
-    assert op.padding == (0, 0)
+    assert op.count_include_pad or op.padding == (0, 0)
     count = op.kernel[0] * op.kernel[1]
+    padded = _padded(inputs[0], [op.padding[0]] * 2, [op.padding[1]] * 2)
     return np.stack(
         [
             _windows(plane[None], op.kernel, op.stride, (1, 1), lambda w: w.sum() / count)
-            for plane in inputs[0]
+            for plane in padded
         ]
     )
 

@@ -43,7 +43,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 # The rooms of large parts, by the same rule: a room imports from those below it, modules of one
 # room from each other. What stands in the part's folder itself is below its rooms.
 ROOMS = {
-    "bounds": ("optimise", "intermediate", "linear", "relaxations", "interval"),
+    "bounds": ("forward_error", "optimise", "intermediate", "linear", "relaxations", "interval"),
     "branching": (
         "search",
         "improve",

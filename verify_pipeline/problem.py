@@ -314,6 +314,8 @@ class Reason(enum.Enum):
     NOT_FINITE = "a value may overflow or be undefined in the box: a bound was NaN or infinite"
     NOT_CONFIRMED = "a bound of the float32 search was not confirmed in float64"
     NOT_REPLAYED = "a claimed counterexample did not replay in onnxruntime"
+    ROUNDING = "proved for real numbers, but not for every evaluation in the arithmetic asked for"
+    NOT_ANALYSED = "proved for real numbers, but the file's roundings are not analysed"
     NO_INPUT = "no float32 input lies in the box, so none can be replayed; widen the box"
     NOT_DECIDED = "left open by every stage that was asked for; add a stronger stage"
     EXHAUSTED = "the search has nothing left to split, and bounds of the parts do not decide"

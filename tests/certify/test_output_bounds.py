@@ -228,6 +228,7 @@ class InMemory:
     metadata: Mapping[str, str] = field(default_factory=dict)
     input_dtype: torch.dtype = torch.float32
     compared: bool = False
+    written: None = None
 
     @property
     def replay(self) -> Callable[[Tensor], Tensor]:

@@ -301,7 +301,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
             Residual(nn.Sequential(nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 4))),
             nn.Linear(4, 2),
         ),
-        ["Linear", "Scale", "Relu", "Linear", "Add", "Linear"],
+        ["Linear", "Normalisation", "Relu", "Linear", "Add", "Linear"],
     ),
     "relu6": (
         lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU6(), nn.Linear(4, 2)),

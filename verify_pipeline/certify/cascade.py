@@ -8,12 +8,13 @@ ledger at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.certify.contract import Clock, Observer, Sharing, Stage, Task
+from verify_pipeline.certify.evaluation_errors import Hardening
 from verify_pipeline.certify.failures import StageFailure
 from verify_pipeline.certify.instances import Instances
 from verify_pipeline.certify.knowledge import Knowledge
@@ -45,6 +46,8 @@ class CascadeLimits:
         purses: time budgets of instances that share their seconds, by index; these replace the
             timeout.
         shares: how much of an instance's remaining seconds a stage before the last may take.
+        hardening: makes specifications whose proofs hold for every evaluation of the file; None:
+            proofs are about real numbers.
     """
 
     timeout: float
@@ -52,6 +55,7 @@ class CascadeLimits:
     device: torch.device
     purses: Mapping[int, SharedTimeBudget] = field(default_factory=dict)
     shares: StageShares = field(default_factory=StageShares)
+    hardening: Hardening | None = None
 
 
 @dataclass
@@ -232,6 +236,7 @@ class Cascade:
             self._knowledge,
             has_time=lambda: self._has_time(chunk, shares, min(left), share),
             group=self._groups(chunk),
+            harden=self._room.hardening,
         )
 
     def _left(self, index: int) -> float:
@@ -263,6 +268,16 @@ class Cascade:
 
     def _take(self, stage: Stage, index: int, decision: Decision) -> None:
         progress = self._open[index]
+        hardening = self._room.hardening
+        if decision.status is Status.VERIFIED and hardening and not hardening.covers(index):
+            decision = replace(
+                decision,
+                status=Status.UNKNOWN,
+                reason=Reason.NOT_ANALYSED,
+                detail=hardening.refused,
+                claimed_by="",
+                final=True,
+            )
         if decision.status is Status.UNKNOWN:
             progress.note(stage.name, decision)
             if decision.final or stage is self._stages[-1]:

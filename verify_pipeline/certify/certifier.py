@@ -23,6 +23,11 @@ from verify_pipeline.certify.contract import (
     Subject,
 )
 from verify_pipeline.certify.deployed import Deployed
+from verify_pipeline.certify.evaluation_errors import (
+    EvaluationErrors,
+    Hardening,
+    provable_beginning,
+)
 from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.failures import Tracebacks
 from verify_pipeline.certify.file_checks import (
@@ -40,10 +45,12 @@ from verify_pipeline.certify.questions import AskedQuestion
 from verify_pipeline.certify.records import Entry, Record, Run, RunInfo
 from verify_pipeline.certify.settings import CertifySettings, Plan, plan
 from verify_pipeline.certify.sharing import SharedImages
+from verify_pipeline.certify.specifications import MARGINS
 from verify_pipeline.certify.stages import build_stages, for_few_inputs
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.certify.versions import versions
 from verify_pipeline.data import BoxSet, ImageSet
+from verify_pipeline.network.arithmetic import ARITHMETICS, Arithmetic
 from verify_pipeline.network.outputs import Beginning, beginning
 from verify_pipeline.problem import Verdict
 
@@ -79,6 +86,7 @@ class Certifier:
         retry: whether instances that are UNKNOWN in the ledger are tried again.
         device: where bounds and attacks are computed.
         clock: seconds from some origin.
+        errors: of the file's evaluation in an arithmetic; None: VERIFIED is about real numbers.
     """
 
     info: RunInfo
@@ -89,6 +97,7 @@ class Certifier:
     retry: bool
     device: torch.device
     clock: Clock
+    errors: EvaluationErrors | None = None
 
     @staticmethod
     def of(
@@ -118,7 +127,8 @@ class Certifier:
         """
         refuse_bad_weights(network)
         made, prepared = plan(settings), asked.network
-        begun = beginning(prepared.graph) if asked.compares else None
+        arithmetic = ARITHMETICS.get(made.arithmetic)
+        begun = _begun(asked, arithmetic)
         subject = _subject(asked, begun, device)
         rows = asked.instances.rows
         other = None if abcrown is None else partial(abcrown, made, subject, prepared)
@@ -127,7 +137,8 @@ class Certifier:
             stages = for_few_inputs(stages, made, subject, rows, clock)
         deployed = None if begun is None else Deployed(begun, prepared.replay, prepared.input_dtype)
         info = _run_info(network, images, asked, made)
-        return Certifier(info, asked, made, stages, deployed, settings.retry, device, clock)
+        errors = None if arithmetic is None else EvaluationErrors.of(prepared, arithmetic, begun)
+        return Certifier(info, asked, made, stages, deployed, settings.retry, device, clock, errors)
 
     def certify(
         self,
@@ -192,7 +203,10 @@ class Certifier:
     def cascade(self, instances: Instances, sink: Sink, observer: Observer) -> Cascade:
         """One run of the stages over instances of the question."""
         timeout = self.plan.timeout
-        room = CascadeLimits(timeout, self.plan.memory, self.device, shares=self.plan.shares)
+        hardening = None if self.errors is None else Hardening(self.errors)
+        room = CascadeLimits(
+            timeout, self.plan.memory, self.device, shares=self.plan.shares, hardening=hardening
+        )
         return Cascade(instances, self.stages, room, sink, observer, self.clock)
 
     def _job(self, parts: Sequence[RunPart], ledger: Ledger, pool: Pool | None) -> JobPlan:
@@ -203,6 +217,16 @@ class Certifier:
             sample = Sample.of(ledger.records(info.run), ledger.asked(info.run), timeout)
         stages = tuple(stage.name for stage in self.stages)
         return JobPlan(info, stages, timeout, sample, stages_overlap=pool is not None)
+
+
+def _begun(asked: AskedQuestion, arithmetic: Arithmetic | None) -> Beginning | None:
+    """What is bounded in the network's place, where its end keeps the order of compared outputs."""
+    if not asked.compares:
+        return None
+    if arithmetic is None:
+        return beginning(asked.network.graph)
+    beats_all = asked.specification == MARGINS.name
+    return provable_beginning(asked.network) if beats_all else None
 
 
 def _run_info(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.network.differences import with_score_differences
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.limits import AtLeast
+from verify_pipeline.network.written import Written
 from verify_pipeline.onnx.simplify import simplify
 from verify_pipeline.problem import Box, Decision, Specification, Verdict
 
@@ -70,6 +72,11 @@ class Certifiable(Protocol):
     @property
     def compared(self) -> bool:
         """Whether its graph is compared with its file before anything is certified."""
+        ...
+
+    @property
+    def written(self) -> Written | None:
+        """Its file's own operations, before any are merged; None: they are not known."""
         ...
 
 
@@ -130,6 +137,10 @@ class Subject:
         return self.exact if self.input_dtype == torch.float64 else self.graph
 
 
+Harden = Callable[[Sequence[int], Box, Specification], Specification]
+"""From indices, boxes and specifications of instances to what bounds have to prove of them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """Open instances that a stage looks at together.
@@ -146,6 +157,7 @@ class Task:
         has_time: whether no instance has used up its seconds since the task began. A slow stage
             asks regularly, and returns its results so far once the answer is no.
         group: ``N`` integers, equal for instances that share their seconds; None: none does.
+        harden: makes the specifications that bounds have to prove; None: those of ``spec``.
     """
 
     indices: tuple[int, ...]
@@ -156,9 +168,15 @@ class Task:
     knowledge: Knowledge
     has_time: Callable[[], bool]
     group: Tensor | None = None
+    harden: Harden | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @cached_property
+    def required(self) -> Specification:
+        """What bounds have to prove: ``spec``, or harder specifications that imply it."""
+        return self.spec if self.harden is None else self.harden(self.indices, self.box, self.spec)
 
     @property
     def deadlines(self) -> Deadlines:

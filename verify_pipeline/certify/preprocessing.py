@@ -23,6 +23,7 @@ from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.network.affine_error import Norms, of_roundings
 from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.network.ops import Input, Op, Reshape, Scale, Transpose, size
+from verify_pipeline.network.written import Written
 from verify_pipeline.onnx.front import Front
 
 Layout = Literal["nchw", "nhwc"]
@@ -141,6 +142,7 @@ class Prepared:
         compared: whether graph and replay are compared before anything is certified.
         front: the preprocessing, for a file of pixels; None: the network's file takes the pixels
             as they are, in their order.
+        written: of pixels, the file's own operations behind the preprocessing's.
     """
 
     graph: Graph
@@ -151,6 +153,7 @@ class Prepared:
     input_dtype: torch.dtype = torch.float32
     compared: bool = True
     front: Front | None = None
+    written: Written | None = None
 
 
 def prepare(
@@ -195,7 +198,17 @@ def prepare(
     front = preprocessing.front(shape, layout) if any(words) else None
     graph = _behind(network.graph, ops, shape)
     dtype = torch.float32 if preprocessing.mean else network.input_dtype
-    made = replace(_as_it_is(network), graph=graph, replay=replay, input_dtype=dtype, front=front)
+    written = network.written
+    if written is not None:
+        written = replace(written, graph=_behind(written.graph, ops, shape))
+    made = replace(
+        _as_it_is(network),
+        graph=graph,
+        replay=replay,
+        input_dtype=dtype,
+        front=front,
+        written=written,
+    )
     return made, "; ".join(word for word in words if word)
 
 
@@ -208,6 +221,7 @@ def _as_it_is(network: Certifiable) -> Prepared:
         network.replay,
         network.input_dtype,
         network.compared,
+        written=network.written,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import zlib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from verify_pipeline import strict_json
 from verify_pipeline.errors import LedgerError
 from verify_pipeline.problem import (
     OF_TIME,
@@ -67,6 +69,27 @@ class RunInfo:
     outputs: int | None = None
     input_shape: tuple[int, ...] | None = None
     notes: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def arithmetic(self) -> str:
+        """In which every evaluation is verified; empty: VERIFIED is about real numbers."""
+        return str(_parsed(self.settings).get("arithmetic", ""))
+
+    @property
+    def settings_of_real_numbers(self) -> str:
+        """The settings of the same run without an arithmetic, as JSON."""
+        if not self.arithmetic:
+            return self.settings
+        kept = {k: v for k, v in _parsed(self.settings).items() if k != "arithmetic"}
+        return json.dumps(kept, sort_keys=True)
+
+
+def _parsed(settings: str) -> Mapping[str, object]:
+    try:
+        found = strict_json.parse(settings or "{}")
+    except ValueError:  # of an older version
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,10 +99,11 @@ def sufficient(subject: Subject, task: Task, bounds: NodeBounds) -> Specificatio
     If some rows may fail, those with the least CROWN bounds are left out. A proof of the others
     proves the specification; a point that breaks one of them may not break it.
     """
-    if task.spec.spare == 0:
-        return task.spec
-    lower = crown_margins(subject.exact, task.box, task.spec, bounds).lower
-    return task.spec.without_spare(lower)
+    required = task.required
+    if required.spare == 0:
+        return required
+    lower = crown_margins(subject.exact, task.box, required, bounds).lower
+    return required.without_spare(lower)
 
 
 def single_rows(spec: Specification, instance: Tensor, row: Tensor) -> Specification:

@@ -30,6 +30,9 @@ SEARCH_FOLDER = Path(__file__).resolve().parents[2] / "abcrown_configs"
 ABCROWN_DEFAULT = "default"
 """The file that α,β-CROWN uses by default."""
 
+ArithmeticName = Literal["float32", "float16", "bfloat16"]
+"""Names of ``network.arithmetic.ARITHMETICS``."""
+
 StageName = Literal["clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound", "abcrown"]
 
 ALL_STAGES: tuple[StageName, ...] = (
@@ -99,6 +102,9 @@ class CertifySettings:
             of time, or were given up, are whenever they are given more of it).
         give_up: after 15 % of its time, a search is given up once it is expected to take more
             than so many times its seconds (``branching/limits/progress_estimate.py``); None: never.
+        arithmetic: VERIFIED has to hold for every evaluation of the file in it: any order of
+            summation, operations fused or not, small numbers flushed to zero or not. The file's
+            weights have to be numbers of it. None: VERIFIED is about real numbers.
     """
 
     epsilon: Unit
@@ -114,6 +120,7 @@ class CertifySettings:
     batch: PositiveCount | None = None
     retry: Switch = False
     give_up: Positive | None = None
+    arithmetic: ArithmeticName | None = None
 
 
 def asking_abcrown(settings: CertifySettings) -> CertifySettings:
@@ -140,6 +147,8 @@ class Plan:
             is not run.
         ignored: keys of the search's file that have no effect, because only α,β-CROWN follows them
             and it is not run; see ``SearchFile.ignored``.
+        arithmetic: in which every evaluation has to be right; empty: VERIFIED is about real
+            numbers.
     """
 
     stages: tuple[StageName, ...]
@@ -153,6 +162,7 @@ class Plan:
     input_split: FewInputSettings
     abcrown: str = ""
     ignored: tuple[str, ...] = ()
+    arithmetic: str = ""
 
     @property
     def tried(self) -> str:
@@ -167,6 +177,8 @@ class Plan:
         }
         if self.abcrown:
             chosen["abcrown"] = self.abcrown
+        if self.arithmetic:
+            chosen["arithmetic"] = self.arithmetic
         return json.dumps(chosen, sort_keys=True)
 
     @property
@@ -183,9 +195,17 @@ def plan(settings: CertifySettings) -> Plan:
     """Resolve the defaults of settings.
 
     Raises:
-        ConfigError: the search's file is missing or something in it is wrong.
+        ConfigError: the search's file is missing or something in it is wrong, or α,β-CROWN is asked
+            about an arithmetic.
     """
     search, abcrown = settings.search, ""
+    if settings.arithmetic is not None and "abcrown" in settings.stages:
+        raise ConfigError(
+            "arithmetic",
+            expected="stages of this package",
+            got="abcrown, whose answers are not about a file's arithmetic",
+            remedy="Leave out the arithmetic, or the stage.",
+        )
     if "abcrown" in settings.stages:
         abcrown = search_text(search if isinstance(search, str) else ABCROWN_DEFAULT)
     if isinstance(search, str):
@@ -212,6 +232,7 @@ def plan(settings: CertifySettings) -> Plan:
         settings.input_split,
         abcrown,
         () if abcrown else ignored,
+        settings.arithmetic or "",
     )
 
 

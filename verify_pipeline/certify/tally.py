@@ -31,6 +31,8 @@ class Summary:
         remarks: sentences on what a reader should check before believing the numbers.
         asked: the images that verdicts were asked for; None: unknown, as in ledgers of older
             versions.
+        deployed: the run that asks the same of the file's evaluation in an arithmetic; None: it is
+            not known.
     """
 
     info: RunInfo
@@ -38,6 +40,7 @@ class Summary:
     replaced: int = 0
     remarks: tuple[str, ...] = ()
     asked: Extent | None = None
+    deployed: Summary | None = None
 
     def __repr__(self) -> str:
         run, tally = self.info.run, self.tally

@@ -34,6 +34,7 @@ class CertifySearchOptions(options.TriedOptions):
 
     engine: options.Engine = "builtin"
     shard: options.ShardText = None
+    arithmetic: options.ArithmeticOption = None
 
 
 @grouped
@@ -77,7 +78,7 @@ def certify(
     name = pictures.data if own is None else own.name
     epsilon = questions.single_epsilon(asked)
     named_data = (name, pictures.class_order)
-    job = certification_of(network, named_data, tried, epsilon, needs_epsilon)
+    job = certification_of(network, named_data, tried, epsilon, needs_epsilon, tried.arithmetic)
     if tried.engine == "abcrown":
         job = replace(job, settings=asking_abcrown(job.settings))
     chosen = (

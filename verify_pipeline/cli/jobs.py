@@ -18,6 +18,7 @@ def certification_of(
     tried: TriedOptions,
     epsilon: str | None,
     needs_epsilon: bool = True,
+    arithmetic: str | None = None,
 ) -> Certification:
     """The network as it is read, and the settings.
 
@@ -27,6 +28,8 @@ def certification_of(
         tried: the options.
         epsilon: as typed; None: as the recipe or the file says.
         needs_epsilon: whether nothing else says how large the boxes are.
+        arithmetic: in which every evaluation of the file has to be right, as typed; None: as the
+            recipe says.
 
     Raises:
         NetworkError: the file cannot be used.
@@ -46,6 +49,7 @@ def certification_of(
             search=tried.search,
             give_up=tried.give_up,
             retry=tried.retry or None,
+            arithmetic=arithmetic,
         ),
         needs_epsilon=needs_epsilon,
         check_parity=tried.parity_check,

@@ -163,6 +163,15 @@ GiveUp = Annotated[
         rich_help_panel=panels.SEARCH,
     ),
 ]
+ArithmeticOption = Annotated[
+    str | None,
+    typer.Option(
+        "--arithmetic",
+        help="Verify the file as deployed: for every evaluation in float32, float16 or bfloat16 "
+        "(docs/soundness.md). Default: for real numbers.",
+        rich_help_panel=panels.CHECKS,
+    ),
+]
 STAGES = {
     "clean": "classifies the image itself; always first",
     "ibp": "interval bounds",

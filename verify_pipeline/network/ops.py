@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 import torch
@@ -146,6 +146,14 @@ class Scale(LinearOp):
     def linear_abs(self, x: Tensor) -> Tensor:
         """``x * |scale|``, broadcast: ``N x *V_in`` to ``N x *V``."""
         return x * self.scale.abs() + torch.zeros_like(self.shift)
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation(Scale):
+    """Batch normalisation, whose shift is ``bias - mean * scale``, one number for each channel."""
+
+    mean: Tensor = field(kw_only=True)
+    bias: Tensor = field(kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from verify_pipeline.network.ops import (
     Add,
     Constant,
     Elementwise,
+    Op,
     Reshape,
     Softmax,
     Sub,
@@ -36,11 +37,13 @@ class Beginning:
         name: name of the node that is its output.
         saturates: whether functions of single outputs are left out. Two outputs can saturate at the
             same limit, while a softmax alone keeps the greatest output apart from the others.
+        only_softmax: whether nothing but a softmax is left out, and no elements are rounded.
     """
 
     graph: Graph
     name: str
     saturates: bool
+    only_softmax: bool
 
 
 def beginning(graph: Graph) -> Beginning | None:
@@ -55,19 +58,22 @@ def beginning(graph: Graph) -> Beginning | None:
     Returns:
         The network without these layers; None if there are none.
     """
-    place, found, saturates = len(graph.nodes) - 1, 0, False
+    place, found = len(graph.nodes) - 1, 0
+    left_out: list[Op] = []
     while place:
         before = _same_order(graph, place)
         if not before:
             break
         op = graph.nodes[place].op
-        saturates |= isinstance(op, Elementwise)
         if not isinstance(op, Reshape):
             found = before
+            left_out.append(op)
         place = before
     if not found:
         return None
-    return Beginning(_ending_in(graph, found), graph.nodes[found].name, saturates)
+    saturates = any(isinstance(op, Elementwise) for op in left_out)
+    only_softmax = len(left_out) == 1 and isinstance(left_out[0], Softmax)
+    return Beginning(_ending_in(graph, found), graph.nodes[found].name, saturates, only_softmax)
 
 
 def without_order_keeping_end(graph: Graph) -> Graph:

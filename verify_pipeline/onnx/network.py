@@ -10,6 +10,7 @@ import torch
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.written import Written
 from verify_pipeline.onnx.batches import refuse_mixing
 from verify_pipeline.onnx.external_data import inline_external_data
 from verify_pipeline.onnx.front import Front, with_front
@@ -39,6 +40,7 @@ class Network:
         input_dtype: what an input is rounded to before the file is given it.
         compared: whether the graph is compared with the file, when it is read and again where it is
             certified.
+        written: the file's own operations, before any are merged; None: they are not known.
     """
 
     graph: Graph
@@ -48,6 +50,7 @@ class Network:
     replay: Replayer
     input_dtype: torch.dtype = torch.float32
     compared: bool = True
+    written: Written | None = None
 
     def __repr__(self) -> str:
         name = "in memory" if self.path is None else self.path.name
@@ -93,21 +96,22 @@ def network_from_bytes(data: bytes, path: Path | None = None, check_parity: bool
     if elsewhere:
         data = serialised(model, source)
     inlined = inline_functions(model, source)
-    graph, of_shapes = read_graph(inlined, source)
+    read = read_graph(inlined, source)
     try:
         replay = Replayer(data, signature(model, source), source)
     except NetworkError:  # it detects mixed inputs by their numbers; the structure names the node
-        refuse_mixing(inlined, source, of_shapes, takes_batches=False)
+        refuse_mixing(inlined, source, read.of_shapes, takes_batches=False)
         raise
-    refuse_mixing(inlined, source, of_shapes, replay.batched)
+    refuse_mixing(inlined, source, read.of_shapes, replay.batched)
     network = Network(
-        graph=graph,
+        graph=read.graph,
         path=path,
         digest=digest,
         metadata={item.key: item.value for item in model.metadata_props},
         replay=replay,
         input_dtype=replay.input_dtype,
         compared=check_parity,
+        written=read.written,
     )
     if check_parity:
         check(network, source)

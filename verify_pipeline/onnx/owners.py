@@ -33,6 +33,7 @@ from verify_pipeline.network.ops import (
     MaxPool2d,
     Mean,
     Mul,
+    Normalisation,
     Op,
     Pad,
     Relu,
@@ -113,8 +114,9 @@ def _(op: Constant, *owners: Tensor) -> Tensor:
     return owners[0].new_full((2, *op.value.shape), -torch.inf)
 
 
-@owners_of.register
-def _(op: Scale, *owners: Tensor) -> Tensor:
+@owners_of.register(Scale)
+@owners_of.register(Normalisation)
+def _scaled(op: Scale, *owners: Tensor) -> Tensor:
     shape = np.broadcast_shapes(owners[0].shape[1:], op.scale.shape, op.shift.shape)
     return owners[0].expand(2, *shape)
 

@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto
 
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.written import Written
 from verify_pipeline.onnx.constants import FoldingError, fold, foldable
 from verify_pipeline.onnx.masks import refuse_masks_before_others
 from verify_pipeline.onnx.model_file import (
@@ -26,6 +27,7 @@ from verify_pipeline.onnx.operators import OPERATORS, Call, node_name, unsupport
 from verify_pipeline.onnx.operators.shapes import cut, join
 from verify_pipeline.onnx.simplify import simplify
 from verify_pipeline.onnx.trace import Activation, Trace, Value
+from verify_pipeline.onnx.written import Writing
 
 # What a reader of an operator, or ONNX's reference evaluator, meets in a file that contradicts
 # itself: shapes that do not fit, axes out of range, missing inputs, numbers too large.
@@ -40,10 +42,23 @@ CONTRADICTIONS = (
 )
 
 
-def read_graph(model: ModelProto, source: str) -> tuple[Graph, dict[str, OfShapes]]:
-    """The network that ``model`` computes for one input, as a graph for batches, in float64.
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What was read of a file.
 
-    With it, by name, the constants that are made of shapes.
+    Attributes:
+        graph: for batches, in float64, neighbouring operations merged.
+        written: the same before anything was merged.
+        of_shapes: by name, the constants that are made of shapes.
+    """
+
+    graph: Graph
+    written: Written
+    of_shapes: dict[str, OfShapes]
+
+
+def read_graph(model: ModelProto, source: str) -> Read:
+    """The network that ``model`` computes for one input.
 
     Args:
         model: with its functions inlined and all weights in it.
@@ -60,7 +75,8 @@ def read_graph(model: ModelProto, source: str) -> tuple[Graph, dict[str, OfShape
         trace = Trace(what.input_shape, what.inputs[0].name)
         reading = Reading(model, source, what, trace, initializers(model, source))
         reading.read()
-        graph = simplify(reading.graph())
+        written = reading.writing.written(reading.graph())
+        graph = simplify(written.graph)
     # searching happens in float32, where a weight may overflow that float64 holds
     for node in graph.to(torch.float32).nodes:
         if not node.is_finite():
@@ -69,7 +85,7 @@ def read_graph(model: ModelProto, source: str) -> tuple[Graph, dict[str, OfShape
                 expected="weights finite in float32",
                 got="NaN or infinity",
             )
-    return graph, reading.of_shapes
+    return Read(graph, written, reading.of_shapes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +117,7 @@ class Reading:
     Attributes:
         of_shapes: constants that are made of shapes and of nothing unknown; by name, in order.
         numbers: names of those that an operation of activations computes with.
+        writing: notes about the file's own operations.
     """
 
     def __init__(
@@ -119,6 +136,7 @@ class Reading:
         self.node: NodeProto | None = None
         self.of_shapes: dict[str, OfShapes] = {}
         self.numbers: set[str] = set()
+        self.writing = Writing(weights)
         self._unknown = set(unknown)
         self._nodes = model.graph.node
         self.values: dict[str, Value] = dict(weights)
@@ -182,12 +200,14 @@ class Reading:
             folded = self._folded(node, constants)
             for array in folded:
                 refuse_nan(array, f"{self.source}: constant {node.output[0]}")
+            self.writing.constants(node, folded)
             return folded
         if node.op_type == "If" and len(constants) == len(inputs) == 1:
             return self._branch(node, bool(np.asarray(constants[0]).reshape(())))
         reader = OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if reader is None:
             raise unsupported_operator(node, self.opset, "an operator that is not known")
+        self.writing.activation(node)
         result = reader(Call(node, inputs, self.opset, self.trace))
         return result if isinstance(result, tuple) else (result,)
 

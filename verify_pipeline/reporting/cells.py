@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import ConfigError, DataError
+from verify_pipeline.reporting.as_deployed import paired
 from verify_pipeline.reporting.facts import asked_text, epsilon_text
 from verify_pipeline.reporting.literature import Published, published_for
 from verify_pipeline.reporting.notes import differences, notes, reasons
@@ -41,6 +42,7 @@ HEADINGS = {
     "alpha_crown_verified": "α-CROWN %",
     "verified": "Verified %",
     "verified_to_paper": "Verified − paper",
+    "as_deployed": "As deployed %",
     "with_abcrown": "… or by α,β-CROWN %",
     "tied_as_deployed": "Tied as deployed %",
     "robust": "Robust %",
@@ -120,7 +122,7 @@ def result_table(summaries: Sequence[Summary], layout: Layout = PLAIN) -> Table:
     lines = [_own(row, papers, layout) for row in rows] + [_quoted(paper) for paper in papers]
     names = _names(lines)
     told = [*notes(summaries), *(f"Undecided: {reason}." for reason in reasons(summaries))]
-    told += agreement(summaries, layout.others) + _averaged(rows) + differences(summaries)
+    told += agreement(summaries, layout.others) + _averaged(rows) + differences(paired(summaries))
     told += [_UNCHECKED] if any(not paper.checked for paper in papers) else []
     sources = (*("" for _ in rows), *(paper.source for paper in papers))
     cells = tuple(

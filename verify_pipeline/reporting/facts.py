@@ -129,10 +129,12 @@ def fraction_text(epsilon: float) -> str:
 
 
 def asked_text(info: RunInfo) -> str:
-    """The parts of a run's question that differ from the default: preprocessing, specification."""
+    """What differs from the default question: preprocessing, specification, arithmetic."""
     _, *words = info.run.perturbation.split("; ")
     specification = info.run.specification
-    return "; ".join([*words, *([] if specification == "margins" else [specification])])
+    words += [] if specification == "margins" else [specification]
+    words += [f"as {info.arithmetic}"] if info.arithmetic else []
+    return "; ".join(words)
 
 
 def _settings(prefix: str, text: str | None) -> dict[str, object]:
@@ -171,4 +173,6 @@ def question_line(info: RunInfo) -> str:
     if info.epsilon is not None:
         box = f"ε = {epsilon_text(info.epsilon)}"
     words = [f"{run.data_set} {run.split}", box + separator + preprocessing]
-    return ", ".join(words if run.specification == "margins" else [*words, run.specification])
+    words += [] if run.specification == "margins" else [run.specification]
+    words += [f"as {info.arithmetic}"] if info.arithmetic else []
+    return ", ".join(words)

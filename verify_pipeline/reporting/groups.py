@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import ConfigError
+from verify_pipeline.reporting.as_deployed import paired
 from verify_pipeline.reporting.facts import SHOWN_DIGITS, RunFacts, allowed, facts
 
 NAMES = (
@@ -68,14 +69,14 @@ def grouped(summaries: Sequence[Summary], by: Sequence[str] = ()) -> tuple[RunGr
     """The rows of a table, in the order of their first runs.
 
     Args:
-        summaries: the runs.
+        summaries: the runs; one about an arithmetic stands beside the run that asks the same.
         by: names of :data:`NAMES` or dotted keys of the training: runs that agree in them make one
             row, whatever else differs in their training; empty: only seeds may differ.
 
     Raises:
         ConfigError: a name is unknown.
     """
-    runs = [_Described.of(summary) for summary in summaries]
+    runs = [_Described.of(summary) for summary in paired(summaries)]
     known = {*NAMES, *(key for run in runs for key in run.training)}
     for name in by:
         if name not in known:

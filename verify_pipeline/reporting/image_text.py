@@ -54,6 +54,7 @@ def row_as_lines(row: ImageRow) -> list[str]:
         "box": _box(row),
         "specification": run.specification,
         "preprocessing": run.perturbation.partition("; ")[2] or "none",
+        "arithmetic": f"every evaluation in {row.info.arithmetic}" if row.info.arithmetic else "",
         "run": f"{row.number} in the ledger, settings {run.settings}",
         "verdict": _verdict(record),
         "reason": "" if record.reason is None else record.reason.value,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from verify_pipeline.certify.tally import Summary, Tally
+from verify_pipeline.reporting.as_deployed import as_deployed
 from verify_pipeline.reporting.groups import RunGroup, grouped
 from verify_pipeline.reporting.statistics import Share, share_of
 
@@ -82,5 +83,9 @@ def _result(group: RunGroup) -> ResultRow:
             needed = _NEEDS.get(name)
             if needed is None or all(needed in run.stages for run in runs):
                 shares[name] = share_of([_COUNTS[name](tally) for tally in tallies], images)
+    deployed = [run for run in map(as_deployed, runs) if run is not None and not run.missing]
+    if "verified" in shares and len(deployed) == len(runs):
+        proved = [run.tally.proved for run in deployed]
+        shares["as_deployed"] = share_of(proved, images)
     undecided = sum(tally.undecided for tally in tallies) / len(runs) if finished else None
     return ResultRow(group, min(images), runs[0].requested, shares, undecided)

@@ -24,6 +24,7 @@ PERCENTAGES = {
     "crown_verified": "verified by interval bounds or CROWN",
     "alpha_crown_verified": "verified by interval bounds, CROWN or α-CROWN",
     "verified": "verified by any stage: the verified accuracy",
+    "as_deployed": "verified for every evaluation of the file in an arithmetic such as float32",
     "with_abcrown": "verified by any stage, or safe on the word of α,β-CROWN alone, which computes "
     "in float32",
     "tied_as_deployed": "verified before the final activation; saturated, the file's own outputs "
@@ -163,6 +164,8 @@ def _needless(frame: pd.DataFrame, summaries: Sequence[Summary]) -> list[str]:
         empty.append("with_abcrown")
     if not any(summary.tally.tied for summary in summaries):
         empty.append("tied_as_deployed")
+    if "as_deployed" in frame and frame["as_deployed"].isna().all():
+        empty.append("as_deployed")
     return empty
 
 

@@ -90,14 +90,14 @@ class AlphaCrownStage:
         exact = self._subject.exact
         fit = functionals_that_fit(exact, len(exact.nodes) - 1, self._budget, torch.float64)
         lower = torch.maximum(
-            interval_margins(exact, task.box, task.spec),
-            margins_in_time(exact, task.box, task.spec, bounds, fit, task.has_time),
+            interval_margins(exact, task.box, task.required),
+            margins_in_time(exact, task.box, task.required, bounds, fit, task.has_time),
         )
         if not task.has_time():
-            yield from decisions(task.spec, lower)
+            yield from decisions(task.required, lower, task.spec)
             return
         slopes = self._ascend(task, bounds, lower)
-        open_ = (~(task.spec.least(lower) > 0)).nonzero().flatten()
+        open_ = (~(task.required.least(lower) > 0)).nonzero().flatten()
         bounds, slopes = bounds[open_], slopes[open_]
         if self._is_worthwhile(task, bounds):
             rest = _picked(task, open_)
@@ -110,14 +110,15 @@ class AlphaCrownStage:
                 task.has_time,
             ).only(bounds.lower)
             again = torch.maximum(
-                crown_margins(self._subject.exact, rest.box, rest.spec, bounds).lower, lower[open_]
+                crown_margins(self._subject.exact, rest.box, rest.required, bounds).lower,
+                lower[open_],
             )
             slopes = self._ascend(rest, bounds, again)
             lower[open_] = again
-            still = (~(task.spec[open_].least(again) > 0)).nonzero().flatten()
+            still = (~(task.required[open_].least(again) > 0)).nonzero().flatten()
             open_, bounds, slopes = open_[still], bounds[still], slopes[still]
         task.knowledge.remember([task.indices[n] for n in open_.tolist()], Learned(bounds, slopes))
-        yield from decisions(task.spec, lower)
+        yield from decisions(task.required, lower, task.spec)
 
     def _is_worthwhile(self, task: Task, bounds: NodeBounds) -> bool:
         """Whether to optimise the neurons' bounds of the open instances.
@@ -140,7 +141,7 @@ class AlphaCrownStage:
         single, exact = torch.float32, self._subject.exact
         instance, row = (~(lower > 0)).nonzero(as_tuple=True)
         above = torch.full((len(row),), self._settings.stop_above, device=self._subject.device)
-        box, spec = task.box[instance], single_rows(task.spec, instance, row)
+        box, spec = task.box[instance], single_rows(task.required, instance, row)
         bounds_of_rows = bounds[instance]
         slopes = optimise(
             self._subject.graph,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from verify_pipeline.attacks.falsify import FalsifySettings, falsify
+from verify_pipeline.attacks.falsify import Attacked, FalsifySettings, falsify
 from verify_pipeline.certify.boxes import inner_box
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.memory import activation_bytes
@@ -44,3 +44,13 @@ class AttackStage:
                 yield Decision(place, Status.UNKNOWN, reason=Reason.NOT_REPLAYED)
             else:
                 yield Decision(place, Status.FALSIFIED, counterexample=counterexample)
+        yield from self._within_rounding(task, found)
+
+    def _within_rounding(self, task: Task, found: Attacked) -> Iterator[Decision]:
+        """Instances that nothing can prove: a margin is within what rounding changes."""
+        if task.required is task.spec:
+            return
+        values = self._subject.exact(found.points.to(task.box.lower))
+        margins = task.required.least(task.required.values(values))
+        for place in ((margins <= 0) & (found.margins > 0)).nonzero().flatten().tolist():
+            yield Decision(place, Status.UNKNOWN, reason=Reason.ROUNDING, final=True)

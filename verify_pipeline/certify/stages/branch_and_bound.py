@@ -11,6 +11,7 @@ from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.branching.search.query import SearchQuery
 from verify_pipeline.branching.search.ways import search
 from verify_pipeline.certify.contract import Clock, Subject, Task
+from verify_pipeline.certify.evidence import of_rounding
 from verify_pipeline.certify.memory import backward_bytes, input_split_room
 from verify_pipeline.certify.replay import replay_of
 from verify_pipeline.certify.root_bounds import learned, root_budget, sufficient
@@ -50,18 +51,18 @@ class BranchAndBoundStage:
         query = SearchQuery(
             self._subject.exact,
             task.box,
-            task.spec,
+            task.required,
             spec,
             known.bounds,
             task.deadlines.less(preparing).to(self._subject.device),
             # multipliers of other rows are of no use
-            known.multipliers if spec is task.spec else None,
+            known.multipliers if spec is task.required else None,
             self._subject.input_dtype,
         )
         replay = replay_of(self._subject, task)
         for found in search(query, self._settings, self._room, replay, self._clock):
             yield replace(
-                found,
+                of_rounding(found, task),
                 seconds=(found.seconds or 0.0) + preparing,
                 detail=f"{found.subproblems} domain{'' if found.subproblems == 1 else 's'}",
                 final=found.reason is Reason.TIMEOUT,

@@ -67,7 +67,7 @@ class CrownStage:
         margins.improve(bounds, only_likely=False)
         open_ = margins.open.nonzero().flatten()
         task.knowledge.remember([task.indices[n] for n in open_.tolist()], Learned(bounds[open_]))
-        yield from decisions(task.spec, margins.lower)
+        yield from decisions(task.required, margins.lower, task.spec)
 
 
 def images_of_seconds(subject: Subject, most: int) -> int:
@@ -87,11 +87,11 @@ class _Margins:
     """
 
     def __init__(self, graph: Graph, task: Task, budget: MemoryBudget) -> None:
-        self._graph, self._box, self._spec = graph, task.box, task.spec
+        self._graph, self._box, self._spec = graph, task.box, task.required
         self._has_time = task.has_time
         self._needed = needed_places(graph)
         self._functionals = functionals_that_fit(graph, len(graph.nodes) - 1, budget, torch.float64)
-        self.lower = interval_margins(graph, task.box, task.spec)
+        self.lower = interval_margins(graph, task.box, task.required)
 
     @property
     def open(self) -> Tensor:

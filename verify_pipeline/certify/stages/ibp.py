@@ -30,4 +30,5 @@ class IntervalStage:
 
     def run(self, task: Task) -> Iterator[Decision]:
         """A decision, or a bound, for each instance."""
-        yield from decisions(task.spec, interval_margins(self._graph, task.box, task.spec))
+        lower = interval_margins(self._graph, task.box, task.required)
+        yield from decisions(task.required, lower, task.spec)

@@ -12,6 +12,7 @@ from verify_pipeline.branching.search.query import SearchQuery
 from verify_pipeline.branching.search.ways import split_inputs
 from verify_pipeline.certify.boxes import inner_box
 from verify_pipeline.certify.contract import Clock, Subject, Task
+from verify_pipeline.certify.evidence import of_rounding
 from verify_pipeline.certify.memory import input_split_room
 from verify_pipeline.certify.replay import replay_of
 from verify_pipeline.certify.root_bounds import learned, root_budget
@@ -62,8 +63,8 @@ class InputSplitStage:
         query = SearchQuery(
             self._subject.exact,
             task.box,
-            task.spec,
-            task.spec,
+            task.required,
+            task.required,
             known,
             task.deadlines.to(self._subject.device),
             input_dtype=self._subject.input_dtype,
@@ -71,6 +72,7 @@ class InputSplitStage:
         replay = replay_of(self._subject, task)
         for found in split_inputs(query, self._search, self._room, replay, self._clock):
             detail = f"{found.subproblems} parts of its box"
+            found = of_rounding(found, task)
             yield replace(found, detail=detail, final=found.reason is Reason.TIMEOUT)
 
     def _is_affordable(self, task: Task, known: NodeBounds) -> bool:

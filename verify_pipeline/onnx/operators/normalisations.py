@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from verify_pipeline.network.affine_error import Norms, of_roundings
-from verify_pipeline.network.ops import Div, Elementwise, Mean, Sum
+from verify_pipeline.network.ops import Div, Elementwise, Mean, Normalisation, Sum
 from verify_pipeline.onnx.model_file import Array
 from verify_pipeline.onnx.operators.reductions import absolute, centred, reduce_axes
 from verify_pipeline.onnx.operators.registry import Call, reads
-from verify_pipeline.onnx.trace import Activation, Trace, Value
+from verify_pipeline.onnx.trace import Activation, Trace, Value, tensor
 
 
 @reads("BatchNormalization")
@@ -31,7 +31,9 @@ def _batch_norm(call: Call) -> Value:
     error = of_roundings(
         8, Norms(float(np.abs(scale).max(initial=0.0)), float(shifts.max(initial=0.0)))
     )
-    return call.trace.affine(x, scale, bias - mean * scale, error)
+    shift = tensor(bias - mean * scale)
+    op = Normalisation(tensor(scale), shift, error, mean=tensor(mean), bias=tensor(bias))
+    return call.trace.emit(op, x)
 
 
 @reads("LayerNormalization")

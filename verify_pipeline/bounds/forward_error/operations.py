@@ -1,0 +1,221 @@
+"""The error of each operation. In all formulas, D is an input's error, m its size, A its terms."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.floating_point import Interval, greatest
+from verify_pipeline.bounds.forward_error.affine import affine, handed_on, summed
+from verify_pipeline.bounds.forward_error.computed import UPWARD, Computed, like
+from verify_pipeline.bounds.forward_error.functions import LIBRARY, nearest_zero, slope
+from verify_pipeline.network.arithmetic import Arithmetic
+from verify_pipeline.network.limits import AtLeast, Maximum, Single
+from verify_pipeline.network.ops import (
+    Add,
+    Concat,
+    Constant,
+    Div,
+    Elementwise,
+    LeakyRelu,
+    LinearOp,
+    MatMul,
+    MaxPool2d,
+    Mul,
+    Relu,
+    Softmax,
+    Sub,
+)
+
+
+@singledispatch
+def evaluate(op: object, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    """What is known of an operation's computed value.
+
+    Args:
+        op: the operation.
+        arithmetic: in which it is evaluated.
+        interval: of its exact value.
+        inputs: computed values of its inputs.
+
+    Raises:
+        NotImplementedError: there is no rule for the operation.
+    """
+    raise NotImplementedError(f"no rounding errors of {type(op).__name__}")
+
+
+@evaluate.register
+def _(op: LinearOp, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    return affine(op, arithmetic, interval, inputs[0])
+
+
+@evaluate.register(Add)
+@evaluate.register(Sub)
+def _(op: Add | Sub, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    return summed(arithmetic, interval, *inputs)
+
+
+@evaluate.register
+def _(op: Constant, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    """A constant of the file, which may be flushed to zero."""
+    small = (op.value.abs() < arithmetic.tiny) * op.value.abs()
+    return Computed.closed(interval, small.expand_as(interval[0]))
+
+
+@evaluate.register
+def _(op: Concat, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    return Computed(
+        interval,
+        op(*(x.error for x in inputs)),
+        op(*(handed_on(x) for x in inputs)),
+        op(*(x.terms for x in inputs)),
+        max(x.count for x in inputs),
+        torch.stack([x.start for x in inputs]).amax(0),
+        max(x.gain for x in inputs),
+    )
+
+
+@evaluate.register
+def _(op: Relu, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    """D, or 0 where the computed input is never above zero either."""
+    (x,) = inputs
+    active = x.interval[1] + x.error * UPWARD > 0
+    error = _unless_zero(active, x.error + arithmetic.tiny)
+    return Computed.closed(interval, error, arithmetic.tiny)
+
+
+@evaluate.register
+def _(op: AtLeast, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    """D, or 0 where the computed input is never above the limit either."""
+    (x,) = inputs
+    above = x.interval[1] + x.error * UPWARD > op.limit
+    flushed = arithmetic.tiny * (greatest(interval) > 0)
+    return Computed.closed(interval, _unless_zero(above, x.error) + flushed, flushed)
+
+
+@evaluate.register
+def _(op: LeakyRelu, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    """``D + γ_4 slope (m + D)`` where the computed input may be negative."""
+    (x,) = inputs
+    below = (x.error - x.interval[0]).clamp(min=0)
+    own = arithmetic.gamma(4) * op.slope * below * UPWARD + 2 * arithmetic.tiny
+    return Computed.closed(interval, (x.error + own) * UPWARD, own)
+
+
+@evaluate.register
+def _(op: MaxPool2d, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    """Greatest values differ by at most the greatest difference."""
+    error = op(inputs[0].error)
+    return Computed.closed(interval, error + arithmetic.tiny, arithmetic.tiny)
+
+
+@evaluate.register
+def _(op: Maximum, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    error = op(*(x.error for x in inputs))
+    return Computed.closed(interval, error + arithmetic.tiny, arithmetic.tiny)
+
+
+@evaluate.register
+def _(op: Single, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    """Both numbers are rounded to float32."""
+    (x,) = inputs
+    unit = 2.0**-24
+    return Computed.closed(interval, (x.error + 2 * unit * x.size) * UPWARD + arithmetic.tiny)
+
+
+@evaluate.register
+def _(op: Elementwise, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    """The slope times the error of the argument, and the library's error."""
+    (x,) = inputs
+    argument = (x.error + arithmetic.tiny) * UPWARD
+    reach = x.interval[0] - argument, x.interval[1] + argument
+    moved = slope(op.function, reach) * argument
+    library = LIBRARY[op.function]
+    value = greatest(interval) + moved
+    own = library.of_value * value + library.absolute + library.of_argument * greatest(reach)
+    # an argument that is flushed is an error of the function's own
+    flushed = slope(op.function, reach) * arithmetic.tiny + arithmetic.tiny
+    own = (arithmetic.unit * own + flushed) * UPWARD
+    error = (moved + own) * UPWARD
+    # factors of the argument, such as 6 in hard swish's, must not overflow
+    fits = library.of_argument * greatest(reach) <= arithmetic.most
+    known = torch.where(fits & error.isfinite(), error, torch.inf)
+    return Computed.closed(interval, known, own)
+
+
+@evaluate.register
+def _(op: Mul, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    """``|a| D_b + D_a |b| + D_a D_b``, and the product's rounding."""
+    a, b = inputs
+    sizes = greatest(a.interval), greatest(b.interval)
+    moved = sizes[0] * b.error + a.error * (sizes[1] + b.error)
+    terms = a.size * b.size
+    flushed = arithmetic.tiny * (1 + a.size + b.size)
+    own = (arithmetic.gamma(3) * terms + flushed) * UPWARD
+    return _product(interval, (moved + own) * UPWARD, own, terms, 1, inputs)
+
+
+@evaluate.register
+def _(op: MatMul, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    """``|A| D_B + D_A (|B| + D_B)``, and the roundings of a sum of J products."""
+    a, b = inputs
+    sizes = greatest(a.interval), greatest(b.interval)
+    count = a.error.shape[-1]
+    moved = sizes[0] @ b.error + a.error @ (sizes[1] + b.error)
+    terms = a.size @ b.size
+    largest = a.largest + b.largest
+    flushed = like(arithmetic.tiny * count * (2 + largest), terms)
+    own = (arithmetic.gamma(count + 3) * terms + flushed) * UPWARD
+    return _product(interval, (moved + own) * UPWARD, own, terms * UPWARD, count, inputs)
+
+
+def _product(
+    interval: Interval,
+    error: Tensor,
+    own: Tensor,
+    terms: Tensor,
+    count: int,
+    inputs: tuple[Computed, ...],
+) -> Computed:
+    """A product's value, a sum of ``count`` terms that a constant factor after it may join."""
+    start = inputs[0].largest * inputs[1].largest
+    return Computed(interval, error, own, terms, count, start)
+
+
+@evaluate.register
+def _(op: Div, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    """``(D_a + |a / b| D_b) / r``, r the least size of the computed divisor."""
+    a, b = inputs
+    divisor = (b.error + arithmetic.tiny) * UPWARD
+    least = (nearest_zero(*b.interval) - divisor) * (2 - UPWARD)
+    quotient = greatest(interval)
+    moved = (a.error + arithmetic.tiny + quotient * divisor) / least
+    own = arithmetic.gamma(4) * (quotient + moved) + arithmetic.tiny * (1 + a.size)
+    error = torch.where(least > 0, (moved + own) * UPWARD, torch.inf)
+    return Computed.closed(interval, error)
+
+
+@evaluate.register
+def _(op: Softmax, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    """Half of the greatest D (a softmax has slopes of at most 1/2), and its own roundings.
+
+    Exponents are rounded relative to the distance from the greatest score, or to the score itself.
+    """
+    (x,) = inputs
+    axis = op.axis + 1
+    moved = (x.error + arithmetic.tiny).amax(axis, keepdim=True) / 2
+    count = x.error.shape[axis] + LIBRARY["exp"].of_value + 8
+    exponents = 4 * arithmetic.unit * x.size.amax(axis, keepdim=True)
+    value = (greatest(interval) + moved).clamp(max=2)
+    own = (arithmetic.gamma(2 * count) + 4 * exponents) * value
+    error = (moved + own) * UPWARD + 4 * arithmetic.tiny
+    # first-order terms in the exponents hold where they are small
+    small = (exponents < 1 / 16).expand_as(error)
+    return Computed.closed(interval, torch.where(small, error, torch.inf))
+
+
+def _unless_zero(counts: Tensor, error: Tensor) -> Tensor:
+    """The error where it counts; NaN and infinity stay what they are."""
+    return torch.where(counts | ~error.isfinite(), error, 0.0)

@@ -1,0 +1,116 @@
+"""Errors of a file's evaluation, from its input to its output.
+
+Every operation is evaluated in an arithmetic with unit roundoff u, in any order of summation, with
+or without fused operations, and numbers below the normal range may become zero wherever they are
+read or written. The errors hold for every such evaluation, and for those that merge neighbouring
+affine operations. docs/soundness.md derives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.floating_point import greatest
+from verify_pipeline.bounds.forward_error.computed import UPWARD, Computed
+from verify_pipeline.bounds.forward_error.functions import SLOPES
+from verify_pipeline.bounds.forward_error.operations import evaluate
+from verify_pipeline.bounds.forward_error.sensitivity import sensitivities
+from verify_pipeline.bounds.interval.ibp import node_interval
+from verify_pipeline.network.arithmetic import Arithmetic
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import Elementwise, Input, Normalisation, Op
+from verify_pipeline.network.written import Written
+from verify_pipeline.problem import Box, Specification
+
+SMALL = 0.01
+"""Errors of at most this share of the margins in the middles of boxes are not bounded better."""
+
+LARGEST_TINY = 2.0**-100
+"""Batch normalisation adds numbers such as 1e-5, which must not be flushed to zero."""
+
+
+def refusal(written: Written | None, arithmetic: Arithmetic) -> str:
+    """Why a file's evaluation in an arithmetic is not analysed; empty: it is.
+
+    Args:
+        written: the file's own operations; None: they are not known.
+        arithmetic: in which the file is evaluated.
+    """
+    if written is None:
+        return "the network is not read from a file"
+    if arithmetic.name not in written.held_by:
+        return f"a weight of the file is no {arithmetic.name} number"
+    if written.foreign:
+        return written.foreign
+    for node in written.graph.nodes:
+        if not _is_analysed(node.op, arithmetic):
+            return f"{node.name} ({type(node.op).__name__})"
+    return ""
+
+
+def _is_analysed(op: Op, arithmetic: Arithmetic) -> bool:
+    if isinstance(op, Elementwise):
+        return op.function in SLOPES
+    if isinstance(op, Normalisation):
+        return arithmetic.tiny <= LARGEST_TINY
+    return isinstance(op, Input) or evaluate.dispatch(type(op)) is not evaluate.dispatch(object)
+
+
+def computed_values(graph: Graph, box: Box, arithmetic: Arithmetic) -> Iterator[Computed]:
+    """Of each node, in order, what is known of its value as it is computed.
+
+    The input is any number of the box, exact or rounded to the arithmetic on its way in.
+
+    Args:
+        graph: float64, the file's own operations, all of them analysed (:func:`refusal`).
+        box: ``N`` boxes, float64.
+        arithmetic: in which the file is evaluated.
+    """
+    values: list[Computed] = []
+    for place, node in enumerate(graph.nodes):
+        if place == 0:
+            found = _input(box, arithmetic)
+        else:
+            interval = node_interval(graph, place, lambda i: values[i].interval)
+            inputs = (values[i] for i in node.inputs)
+            found = evaluate(node.op, arithmetic, interval, *inputs)
+        values.append(found.if_finite(arithmetic))
+        yield values[-1]
+
+
+def _input(box: Box, arithmetic: Arithmetic) -> Computed:
+    interval = box.lower, box.upper
+    rounding = arithmetic.unit * greatest(interval) * UPWARD
+    return Computed.closed(interval, rounding + arithmetic.tiny * greatest(interval).sign())
+
+
+def row_errors(
+    graph: Graph, box: Box, spec: Specification, arithmetic: Arithmetic, least: float = 0.0
+) -> Tensor:
+    """At least the difference between computed and exact margins, ``N x S``.
+
+    Outputs are compared as they are computed: the margin itself is not rounded.
+
+    Args:
+        graph: as for :func:`computed_values`.
+        box: ``N`` boxes, float64.
+        spec: ``N`` specifications, float64.
+        arithmetic: in which the file is evaluated.
+        least: what computed outputs of a row have to differ by besides.
+
+    Returns:
+        Infinite where nothing is known of an instance.
+    """
+    values = list(computed_values(graph, box, arithmetic))
+    outputs = values[-1]
+    known = torch.isfinite(outputs.error).all(1, keepdim=True)
+    errors = torch.where(known, outputs.error, 0.0).unsqueeze(2)
+    rows = (spec.rows.abs() @ errors).squeeze(2)
+    if bool((rows > SMALL * spec.values(graph(box.center)).abs()).any()):
+        sharper = sensitivities(graph, values, spec)
+        if sharper is not None:
+            rows = torch.where(sharper < rows, sharper, rows)  # NaN is not less
+    return torch.where(known, (rows + least) * UPWARD, torch.inf)

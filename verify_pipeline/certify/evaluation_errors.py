@@ -1,0 +1,132 @@
+"""Proofs that hold for every evaluation of the file in an arithmetic, not only for real numbers.
+
+Computed and exact margins differ by at most e, which depends on the instance's box. If the exact
+margins exceed e everywhere in the box, all computed ones are above zero. So bounds have to prove a
+harder specification, ``C f + d - e > 0``. Counterexamples are replayed with the one that was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify_pipeline.bounds.forward_error import GREATEST_SOFTMAX_TIE, refusal, row_errors
+from verify_pipeline.certify.preprocessing import Prepared
+from verify_pipeline.network.arithmetic import Arithmetic
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import size
+from verify_pipeline.network.outputs import Beginning, beginning
+from verify_pipeline.problem import Box, Specification
+from verify_pipeline.rounding import next_down
+
+BATCH = 64
+"""Instances that are analysed together, at most."""
+
+LARGEST = 2**22
+"""Derivatives of rows by the elements of a value that are bounded at once, about."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationErrors:
+    """What is known of a file's evaluation.
+
+    Attributes:
+        arithmetic: in which the file is evaluated.
+        graph: the file's own operations up to the rows' outputs; None: they are not analysed.
+        refused: why they are not; empty: they are.
+        least: what computed outputs have to differ by, so that those behind an end that is left out
+            differ.
+    """
+
+    arithmetic: Arithmetic
+    graph: Graph | None
+    refused: str = ""
+    least: float = 0.0
+
+    @staticmethod
+    def of(network: Prepared, arithmetic: Arithmetic, begun: Beginning | None) -> EvaluationErrors:
+        """Of a network.
+
+        Args:
+            network: of pixels.
+            arithmetic: in which it is evaluated.
+            begun: what is bounded in its place, of :func:`provable_beginning`; None: all of it.
+        """
+        written = network.written
+        refused = refusal(written, arithmetic)
+        if written is None or refused:
+            return EvaluationErrors(arithmetic, None, refused)
+        if begun is None:
+            return EvaluationErrors(arithmetic, written.graph)
+        cut = beginning(written.graph)
+        assert cut is not None
+        least = GREATEST_SOFTMAX_TIE * arithmetic.unit
+        return EvaluationErrors(arithmetic, cut.graph, least=least)
+
+    def of_rows(self, box: Box, spec: Specification) -> Tensor:
+        """At least the differences of computed and exact margins, ``N x S``; may be infinite."""
+        if self.graph is None:
+            return torch.full_like(spec.offsets, torch.inf)
+        most = max(size(node.shape) for node in self.graph.nodes)
+        count = max(1, min(BATCH, LARGEST // (spec.offsets.shape[1] * most)))
+        parts = [slice(first, first + count) for first in range(0, len(box), count)]
+        found = [
+            row_errors(self.graph, box[part], spec[part], self.arithmetic, self.least)
+            for part in parts
+        ]
+        return torch.cat(found)
+
+
+def provable_beginning(network: Prepared) -> Beginning | None:
+    """The network without a softmax at its end; None: it ends in nothing else that is left out.
+
+    Of two computed outputs, a sigmoid may make one number. A softmax's greatest output stays apart
+    from the others if its score is greater by a few roundings.
+    """
+    written = None if network.written is None else beginning(network.written.graph)
+    begun = beginning(network.graph)
+    both = [one for one in (begun, written) if one is not None and one.only_softmax]
+    return begun if len(both) == 2 else None
+
+
+class Hardening:
+    """The specifications that bounds have to prove of instances, each analysed once.
+
+    Args:
+        errors: of the file's evaluation.
+    """
+
+    def __init__(self, errors: EvaluationErrors) -> None:
+        self._errors = errors
+        self._known: dict[int, Tensor] = {}
+
+    def __call__(self, indices: Sequence[int], box: Box, spec: Specification) -> Specification:
+        """The harder specifications of some instances; those asked for where nothing is known.
+
+        Args:
+            indices: of the instances.
+            box: their boxes.
+            spec: what was asked.
+        """
+        new = [place for place, index in enumerate(indices) if index not in self._known]
+        if new:
+            places = torch.tensor(new)
+            found = self._errors.of_rows(box.to("cpu")[places], spec.to("cpu")[places])
+            self._known.update(zip((indices[place] for place in new), found, strict=True))
+        errors = torch.stack([self._known[index] for index in indices]).to(spec.offsets)
+        harder = next_down(spec.offsets - errors)
+        known = harder.isfinite().all(1, keepdim=True)
+        return Specification(spec.rows, torch.where(known, harder, spec.offsets), spec.spare)
+
+    def covers(self, index: int) -> bool:
+        """Whether a proof of the instance's harder specification is about every evaluation."""
+        return index in self._known and bool(self._known[index].isfinite().all())
+
+    @property
+    def refused(self) -> str:
+        """Why the instances that are not covered are not."""
+        name = self._errors.arithmetic.name
+        return self._errors.refused or f"a number may overflow {name} or its error is not bounded"

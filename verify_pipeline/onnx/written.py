@@ -1,0 +1,83 @@
+"""Which operations of a file round as the operations of its graph do, and what its constants are.
+
+The reader writes some operators in several operations, such as a layer normalisation, of which
+runtimes have algorithms of their own. The roundings of these do not follow from the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from onnx import NodeProto
+
+from verify_pipeline.network.arithmetic import ARITHMETICS
+from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.written import Written
+from verify_pipeline.onnx.model_file import Array
+from verify_pipeline.onnx.operators import node_name
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+MOVING = _names("""
+    Cast CastLike Concat Constant ConstantOfShape DepthToSpace Dropout Expand Flatten Gather
+    GatherND Identity If Pad Reshape Shape Size Slice SpaceToDepth Split Squeeze Tile Transpose
+    Trilu Unsqueeze Where
+""")
+"""Operators that only move, pick or repeat elements."""
+
+FOLLOWED = MOVING | _names("""
+    Abs Add Atan AveragePool BatchNormalization Celu Clip Conv ConvTranspose Cos Div Einsum Elu Erf
+    Exp Gelu Gemm GlobalAveragePool HardSigmoid HardSwish LeakyRelu Log MatMul Max MaxPool Mean Min
+    Mish Mul Neg PRelu ReduceL1 ReduceMax ReduceMean ReduceMin ReduceSum ReduceSumSquare Reciprocal
+    Relu Selu Sigmoid Sin Softmax Softplus Sub Sum Swish Tanh
+""")
+"""Operators whose roundings follow from the graph's operations. Not among them: normalisations by
+statistics of the value itself and what they are made of (square roots, powers), which runtimes
+replace by algorithms of their own."""
+
+DETERMINED = MOVING | _names("Abs Add Div Mul Neg Range Sqrt Sub")
+"""Operators that IEEE 754 rounds in one way only: constants that they compute of constants are the
+same in every evaluation."""
+
+
+class Writing:
+    """What a reading notes about the file's operations and constants.
+
+    Attributes:
+        foreign: the first operation whose roundings do not follow from the graph; empty: none.
+        held_by: names of the arithmetics that hold all constants so far.
+    """
+
+    def __init__(self, weights: Mapping[str, Array]) -> None:
+        self.foreign = ""
+        self.held_by = frozenset(ARITHMETICS)
+        for array in weights.values():
+            self._hold(array)
+
+    def activation(self, node: NodeProto) -> None:
+        """A node that computes with activations."""
+        if node.op_type not in FOLLOWED:
+            self._refuse(node)
+
+    def constants(self, node: NodeProto, values: tuple[Array, ...]) -> None:
+        """A node that computes constants of constants."""
+        real = [value for value in values if value.dtype.kind == "f"]
+        if real and node.op_type not in DETERMINED:
+            self._refuse(node)
+        for value in real:
+            self._hold(value)
+
+    def written(self, graph: Graph) -> Written:
+        """The graph, before it is simplified, with these notes."""
+        return Written(graph, self.held_by, self.foreign)
+
+    def _hold(self, array: Array) -> None:
+        if array.dtype.kind == "f":
+            held = (name for name in self.held_by if ARITHMETICS[name].holds(array))
+            self.held_by = frozenset(held)
+
+    def _refuse(self, node: NodeProto) -> None:
+        self.foreign = self.foreign or node_name(node)
