@@ -138,8 +138,14 @@ def scaled(op: Scale, interval: Interval) -> Interval:
         most * positive - least * negative + op.shift.abs(),
     )
     change = _of_weights(op.error, interval, bounds[0])
-    change = change + LEAST_WIDTH * (greatest(interval).sign() * op.scale.abs().sign())
-    return _widened_each(bounds, (share * sizes[0] + change, share * sizes[1] + change))
+    # an end that is exactly 0 stays 0
+    products = (
+        least.sign() * positive.sign() - most.sign() * negative.sign(),
+        most.sign() * positive.sign() - least.sign() * negative.sign(),
+    )
+    lost = (share * s + LEAST_WIDTH * p for s, p in zip(sizes, products, strict=True))
+    low, high = (change + error for error in lost)
+    return _widened_each(bounds, (low, high))
 
 
 def summed(op: AvgPool2d | Mean | Sum, interval: Interval) -> Interval:
