@@ -82,7 +82,7 @@ def check_file(path: Path, name: str, networks: dict[str, Path]) -> Result:
 
 
 def check_margins(proof: Proof) -> None:
-    """Where a proof says that it is about margins of a class, its rows are those margins.
+    """Where a proof says that it is about margins of a class, it claims all of those margins.
 
     Raises:
         Rejected: they are others.
@@ -97,6 +97,8 @@ def check_margins(proof: Proof) -> None:
     margins = unit[label] - np.delete(unit, label, 0)
     if not np.array_equal(proof.rows, margins) or np.any(proof.offsets != 0):
         raise Rejected(f"rows that are not the margins of class {label}")
+    if not proof.claims_every_row:
+        raise Rejected("margins of which one suffices")
 
 
 def check_ball(proof: Proof) -> None:

@@ -118,6 +118,11 @@ class Proof:
     trees: tuple[Tree, ...] = ()
     groups: Places | None = None
 
+    @property
+    def claims_every_row(self) -> bool:
+        """Whether each row is a group of its own, so that all rows are claimed to be above zero."""
+        return self.groups is None or len(np.unique(self.groups)) == len(self.rows)
+
 
 def leaf_only(rows: Places, intervals: bool = False, alpha: Codes | None = None) -> Tree:
     """A tree without splits."""

@@ -416,6 +416,8 @@ def _mean(shape: Shape, axes: tuple[int, ...], keep: bool) -> tuple[Operation, S
 def _reduce_mean(reader: _Reader, call: _Call, values: list[Node]) -> tuple[Operation, Shape]:
     shape = values[0].shape
     axes = tuple(_axis(a, len(shape)) for a in reader.integers(call, "axes", 1))
+    if not axes:  # ONNX takes an empty list for all axes, the batch's too
+        raise Refused("ReduceMean over no axes, which means all")
     return _mean(shape, axes, bool(call.get("keepdims", 1)))
 
 
@@ -448,6 +450,8 @@ def _reshape(reader: _Reader, call: _Call, values: list[Node]) -> tuple[Operatio
     axes = reader.integers(call, "axes", 1)
     if call.kind == "Squeeze":
         gone = {_axis(a, len(shape)) for a in axes}
+        if not gone:
+            raise Refused("Squeeze of no axes, which means all")
         if any(shape[a] != 1 for a in gone):
             raise Refused("Squeeze of an axis that is longer than 1")
         made = tuple(n for a, n in enumerate(shape) if a not in gone)

@@ -267,3 +267,36 @@ def test_dead_neurons_stay_at_zero() -> None:
     for place in (1, 2, 3):
         assert not bounds.lower[place].any()
         assert not bounds.upper[place].any()
+
+
+def tiny_weights(w: Writer) -> None:
+    place = 0
+    for factor in (1e-200, 1e-200, 1e200, 1e200):
+        place = w.add(Linear(torch.full((1, 1), factor, dtype=F64), None), place)
+
+
+def tiny_scales(w: Writer) -> None:
+    place, zero = 0, torch.zeros(1, dtype=F64)
+    for factor in (1e-200, 1e-200, 1e150, 1e150, 1e100):
+        place = w.add(Scale(torch.full_like(zero, factor), zero), place)
+
+
+def tiny_product(w: Writer) -> None:
+    zero = torch.zeros(1, dtype=F64)
+    row = w.add(Reshape((1, 1)), w.add(Scale(zero + 1e-165, zero), 0))
+    place = w.add(Reshape((1,)), w.add(MatMul(), row, row))
+    for factor in (1e38,) * 8:
+        place = w.add(Linear(torch.full((1, 1), factor, dtype=F64), None), place)
+
+
+@pytest.mark.parametrize("build", [tiny_weights, tiny_scales, tiny_product])
+def test_what_is_lost_below_the_normal_range_counts(build: Callable[[Writer], None]) -> None:
+    writer = Writer(0, 1.0, (1,))
+    build(writer)
+    graph = writer.builder.build()
+    box = Box(torch.zeros(1, 1, dtype=F64), torch.ones(1, 1, dtype=F64))
+    spec = Specification(-torch.ones(1, 1, 1, dtype=F64), torch.full((1, 1), 1e-40, dtype=F64))
+    exact = exact_values(graph, box.upper[0])[-1]
+    (least,) = exact_rows(spec.rows[0], spec.offsets[0], exact)
+    assert least < 0
+    assert float(interval_margins(graph, box, spec)) <= least

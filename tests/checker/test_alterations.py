@@ -336,6 +336,20 @@ def test_damaged_and_malicious_files_are_rejected_with_a_message(tmp_path: Path)
         assert result.reason, name
 
 
+def test_margins_of_which_one_suffices_are_no_margins_of_a_class(tmp_path: Path) -> None:
+    proof = by_kind("intervals").proof
+    one = np.zeros(CLASSES - 1, dtype=np.int64)
+    (tmp_path / "network.onnx").write_bytes(network_file())
+    for name in range(CLASSES):  # also the class that is second: it wins against the third one
+        tree = replace(leaf_only(np.arange(CLASSES - 1)), any_row=True)
+        about = {**proof.about, "label": name}
+        weak = replace(proof, about=about, rows=margins(name), groups=one, trees=(tree,))
+        (tmp_path / f"{name}.proof").write_bytes(write_proof(weak))
+    results = list(check_folder(tmp_path))
+    assert [result.outcome for result in results] == [REJECTED] * CLASSES
+    assert sum("one suffices" in result.reason for result in results) == CLASSES
+
+
 def test_a_folder_with_proofs_of_each_kind(tmp_path: Path) -> None:
     (tmp_path / "network.onnx").write_bytes(network_file())
     for kind in KINDS:

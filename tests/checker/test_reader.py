@@ -150,6 +150,19 @@ REFUSED = {
         onnx_file([node("Relu", "x", "y"), node("Identity", "x", "y")], ("n", 3)),
         "name",
     ),
+    "mean of all": (
+        onnx_file(
+            [node("ReduceMean", "x", "axes", "a"), node("Add", "a", "zeros", "y")],
+            ("n", 2),
+            {"axes": np.zeros(0, np.int64), "zeros": np.zeros(2, np.float32)},
+            opset=18,
+        ),
+        "which means all",
+    ),
+    "no axis": (
+        onnx_file([node("Squeeze", "x", "axes", "y")], ("n", 3), {"axes": np.zeros(0, np.int64)}),
+        "which means all",
+    ),
     "two paddings": (
         operator_file(
             "Conv", ("n", 1, 4, 4), drawn(1, 1, 2, 2), auto_pad="VALID", pads=[1, 1, 1, 1]

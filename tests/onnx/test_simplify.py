@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 import torch
@@ -335,3 +336,18 @@ def test_a_gate_on_another_input_stays_a_product() -> None:
     gate = builder.add(Elementwise("sigmoid"), builder.add(Linear(torch.randn(3, 3)), 0))
     builder.add(Mul(), 0, gate)
     assert operations(simplify(builder.build())) == ["Linear", "Elementwise", "Mul"]
+
+
+@pytest.mark.parametrize("count", [2, 9, 14])
+def test_factors_are_not_merged_to_what_float64_cannot_hold(count: int) -> None:
+    small = [Scale(torch.tensor([1e-40]), torch.zeros(1)) for _ in range(count)]
+    large = [Scale(torch.tensor([1e12]), torch.zeros(1)) for _ in range(count)]
+    merged = [node.op for node in simplify(chain((1,), *small, *large)).nodes[1:]]
+    product = Fraction(1)
+    for op in merged:
+        assert isinstance(op, Scale)
+        assert abs(float(op.scale)) >= 2.0**-300
+        product *= Fraction(float(op.scale))
+    factors = (float(torch.tensor(1e-40)), float(torch.tensor(1e12)))
+    exact = Fraction(factors[0]) ** count * Fraction(factors[1]) ** count
+    assert abs(product / exact - 1) < Fraction(1, 10**12)

@@ -24,6 +24,10 @@ LEAST_SIZE = 2.0**-700
 """Numbers other than 0 count as at least this large, so that γ times their products with weights
 also covers what is lost below the normal range."""
 
+LEAST_FACTOR = 2.0**-450
+"""Likewise for factors of matrix products, so that γ times the product of two of them is more than
+what is lost below the normal range."""
+
 LEAST_WIDTH = 2.0**-1000
 """More than the absolute error of any operation on float64 numbers below the normal range."""
 
@@ -58,10 +62,10 @@ def greatest(interval: Interval) -> Tensor:
     return torch.maximum(lower.abs(), upper.abs())
 
 
-def size(interval: Interval) -> Tensor:
-    """As :func:`greatest`, but at least :data:`LEAST_SIZE` where it is not 0."""
+def size(interval: Interval, least: float = LEAST_SIZE) -> Tensor:
+    """As :func:`greatest`, but at least ``least`` where it is not 0."""
     values = greatest(interval)
-    return torch.maximum(values, LEAST_SIZE * values.sign())
+    return torch.maximum(values, least * values.sign())
 
 
 def widened(interval: Interval, error: Tensor) -> Interval:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -17,8 +18,23 @@ MODERATE = 2.0**40
 value between them overflows in float32."""
 
 
+LEAST = 2.0**-300
+"""Products of factors are at least this, or 0: the error of smaller ones is not relative to them,
+and times a value they may fall below the normal range. Two float32 numbers are multiplied always.
+"""
+
+
 def _are_moderate(*factors: Tensor) -> bool:
-    return all(bool((factor.abs() <= MODERATE).all()) for factor in factors)
+    return (
+        all(bool((factor.abs() <= MODERATE).all()) for factor in factors)
+        and math.prod(_least(factor) for factor in factors) >= LEAST
+    )
+
+
+def _least(factor: Tensor) -> float:
+    """The least absolute value of the elements that are not 0; 1 if there is none."""
+    sizes = factor.abs()[factor != 0]
+    return float(sizes.min()) if sizes.numel() else 1.0
 
 
 def merge_scales(graph: Rewriter, place: int) -> bool:

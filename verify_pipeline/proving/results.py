@@ -99,6 +99,8 @@ def _of_other_image(path: Path, index: object, asked: AskedQuestion) -> str:
         (proof.rows, batch.spec.rows[0]),
         (proof.offsets, batch.spec.offsets[0]),
     )
+    if not proof.claims_every_row:
+        return f"it claims only one of several rows of image {index}"
     if all(np.array_equal(mine, theirs.double().numpy()) for mine, theirs in expected):
         return ""
     return f"its box or its rows are not those of image {index}"

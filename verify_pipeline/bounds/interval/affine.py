@@ -7,11 +7,21 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.floating_point import Interval, gamma, greatest, size, widened
+from verify_pipeline.bounds.floating_point import (
+    LEAST_WIDTH,
+    Interval,
+    gamma,
+    greatest,
+    size,
+    widened,
+)
 from verify_pipeline.bounds.types import LARGEST
 from verify_pipeline.network.affine_error import EXACT, AffineError
 from verify_pipeline.network.norms import fans
 from verify_pipeline.network.ops import AvgPool2d, Conv2d, Linear, LinearOp, Mean, Scale, Sum
+
+LEAST_WEIGHT = 2.0**-320
+"""Times γ and ``floating_point.LEAST_SIZE``, still in the range of float64."""
 
 MODERATE = 2.0**20
 """Intervals are handled by centre and radius if values and weights are at most this large.
@@ -51,6 +61,7 @@ def by_centre(op: LinearOp, interval: Interval) -> Interval:
         spread = spread + (
             _of_constant(op, terms, lower) + _of_weights(_error(op), interval, spread)
         )
+        spread = spread + _of_tiny_weights(op, interval)
     return value - spread, value + spread
 
 
@@ -63,7 +74,8 @@ def _by_ends(op: Linear | Conv2d, interval: Interval) -> Interval:
     sizes = replace(op, weight=op.weight.abs(), bias=bias)(size(interval))
     terms = fans(op, tuple(lower.shape[1:]), ()).inward
     share = gamma(terms + 8, lower.dtype)
-    bounds = widened(bounds, share * sizes + _of_weights(op.error, interval, sizes))
+    error = share * sizes + _of_weights(op.error, interval, sizes)
+    bounds = widened(bounds, error + _of_tiny_weights(op, interval))
     return unless_it_overflows(bounds, sizes)
 
 
@@ -78,6 +90,20 @@ def _of_weights(error: AffineError, interval: Interval, like: Tensor) -> Tensor 
     most = greatest(interval).flatten(1).amax(1)
     change = (error.gain * most + error.constant) * (1 + 2.0**-20)
     return change.view(-1, *(1,) * (like.dim() - 1))
+
+
+def _of_tiny_weights(op: LinearOp, interval: Interval) -> Tensor | float:
+    """What products with tiny weights lose below the normal range, broadcastable to ``N x *V``.
+
+    γ of a size is more than that for other weights. No weight of a float32 file is so small.
+    """
+    if not isinstance(op, (Linear, Conv2d)):
+        return 0.0
+    tiny = (op.weight.abs() < LEAST_WEIGHT) & (op.weight != 0)
+    if not tiny.any():
+        return 0.0
+    counted = replace(op, weight=tiny.to(op.weight), bias=None)
+    return LEAST_WIDTH * counted(greatest(interval).sign())
 
 
 def _of_constant(op: LinearOp, terms: int, like: Tensor) -> Tensor | float:
@@ -112,7 +138,14 @@ def scaled(op: Scale, interval: Interval) -> Interval:
         most * positive - least * negative + op.shift.abs(),
     )
     change = _of_weights(op.error, interval, bounds[0])
-    return _widened_each(bounds, (share * sizes[0] + change, share * sizes[1] + change))
+    # an end that is exactly 0 stays 0
+    products = (
+        least.sign() * positive.sign() - most.sign() * negative.sign(),
+        most.sign() * positive.sign() - least.sign() * negative.sign(),
+    )
+    lost = (share * s + LEAST_WIDTH * p for s, p in zip(sizes, products, strict=True))
+    low, high = (change + error for error in lost)
+    return _widened_each(bounds, (low, high))
 
 
 def summed(op: AvgPool2d | Mean | Sum, interval: Interval) -> Interval:

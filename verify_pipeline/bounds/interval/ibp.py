@@ -14,6 +14,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.floating_point import (
     FUNCTION_ROUNDINGS,
+    LEAST_FACTOR,
     LEAST_WIDTH,
     Interval,
     gamma,
@@ -281,8 +282,8 @@ def _(op: MatMul, *inputs: Interval) -> Interval:
     right, right_radius = (right_lower + right_upper) / 2, (right_upper - right_lower) / 2
     share = gamma(2 * left.shape[-1] + 12, left.dtype)
     if share:  # as in affine.by_centre
-        left_radius = left_radius.add(size(inputs[0]), alpha=share)
-        right_radius = right_radius.add(size(inputs[1]), alpha=share)
+        left_radius = left_radius.add(size(inputs[0], LEAST_FACTOR), alpha=share)
+        right_radius = right_radius.add(size(inputs[1], LEAST_FACTOR), alpha=share)
     center = left @ right
     radius = left.abs() @ right_radius + left_radius @ (right.abs() + right_radius)
     if largest(left, left_radius, right, right_radius) <= MODERATE:

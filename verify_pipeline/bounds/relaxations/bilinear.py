@@ -23,7 +23,14 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.broadcasting import broadcast_back
-from verify_pipeline.bounds.floating_point import Interval, gamma, greatest, rounded, size
+from verify_pipeline.bounds.floating_point import (
+    LEAST_FACTOR,
+    Interval,
+    gamma,
+    greatest,
+    rounded,
+    size,
+)
 from verify_pipeline.bounds.relaxations.base import (
     Choice,
     OptimisableRelaxation,
@@ -212,7 +219,7 @@ def product(kind: Bilinear, left: Interval, right: Interval) -> Product:
     middle, slack = kind.apply(x, y), kind.apply(x_radius, y_radius)
     share = gamma(2 * x.shape[-1] + 16, x.dtype)
     if share:
-        slack = slack + share * kind.apply(size(left), size(right))
+        slack = slack + share * kind.apply(size(left, LEAST_FACTOR), size(right, LEAST_FACTOR))
     return Product(kind, x, y, x_radius, y_radius, middle, slack)
 
 
