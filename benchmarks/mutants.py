@@ -216,12 +216,40 @@ MUTANTS = (
     Mutant(
         "bounds: the upper line of a ReLU a little low",
         "bounds/relaxations/relu.py",
-        "offset=((1 - slope) * above * (-below / width)).clamp(min=0)",
-        "offset=((1 - slope) * above * (-below / width)).clamp(min=0) * 0.999",
+        "offset = ((1 - slope) * above * (-below / width)).clamp(min=0)",
+        "offset = ((1 - slope) * above * (-below / width)).clamp(min=0) * 0.999",
         (
             "bounds/test_by_hand.py",
             "bounds/test_battery.py",
         ),
+    ),
+    Mutant(
+        "rounding: intervals of layers are not widened",
+        "bounds/interval/affine.py",
+        "alpha=share)",
+        "alpha=0 * share)",
+        ("bounds/test_rounding_terms.py",),
+    ),
+    Mutant(
+        "rounding: nodes take nothing from a walk's bound",
+        "bounds/linear/backward.py",
+        "lost = lost + rounding.of_node(place, coefficients)",
+        "lost = lost + 0 * rounding.of_node(place, coefficients)",
+        ("bounds/test_rounding_by_hand.py",),
+    ),
+    Mutant(
+        "rounding: the minimum over the box is exact",
+        "bounds/linear/backward.py",
+        "constants = constants - of_minimum(coefficients, constants, box)",
+        "constants = constants - 0 * of_minimum(coefficients, constants, box)",
+        ("bounds/test_rounding_by_hand.py",),
+    ),
+    Mutant(
+        "rounding: lines of smooth functions are exact",
+        "bounds/relaxations/smooth.py",
+        "return share * (steep",
+        "return 0 * share * (steep",
+        ("bounds/test_rounding_terms.py", "bounds/test_relaxation_rounding.py"),
     ),
     Mutant(
         "bounds: β has the other sign",
