@@ -263,6 +263,8 @@ LEDGERS = {
     "recheck gone.onnx --ledger good.sqlite": "network file gone.onnx; expected an ONNX file",
     "recheck two.onnx --ledger good.sqlite --images images.npy": "both or neither",
     f"recheck two.onnx --ledger good.sqlite {OWN} --target nine": "nine; expected a .npy file",
+    "check-proofs nowhere": "nowhere; expected a folder with proofs, and network files; got",
+    "check-proofs .": "expected files *.proof; got none",
     "publish nowhere": "folder nowhere; expected a finished run, with its recipe.yaml; got none",
     "publish file": "folder file; expected a finished run, with its recipe.yaml; got none",
 }

@@ -18,8 +18,9 @@ Each room imports only from the rooms above it:
   in ``variables`` and ``plane_positions``, and bounds where a margin is at most zero
   (``objective_cutoff``).
 
-``types`` defines inputs, results and sign conventions. ``relu_splits``, ``memory``, ``precision``
-and ``broadcasting`` serve all rooms.
+``types`` defines inputs, results and sign conventions, ``floating_point`` how far float64 rounds.
+``relaxations/rounding`` bounds what rounding changes in a backward walk. ``relu_splits``,
+``memory``, ``precision`` and ``broadcasting`` serve all rooms.
 
 A new operation needs a rule in ``interval.ibp.enclose``. CROWN then bounds it by constants. For
 linear bounds, an affine operation also needs a rule in ``linear.adjoint``, and a nonlinear

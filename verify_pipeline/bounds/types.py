@@ -18,8 +18,8 @@ Sign conventions of the whole layer:
   zero, an overflow. The network's output may then be NaN, and nothing is known about the instance
   (:meth:`NodeBounds.where_defined`). A relaxation over an infinite interval gives no finite bound.
 
-Bounds are computed in the dtype of the arguments and rounded to nearest. Verdicts use float64
-bounds, whose rounding errors are far below any margin that matters.
+Bounds are computed in the dtype of the arguments. Those in float64 allow for their rounding
+(``floating_point``) and hold in exact arithmetic; only they decide verdicts.
 """
 
 from __future__ import annotations
