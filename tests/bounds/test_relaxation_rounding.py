@@ -74,7 +74,13 @@ def test_products_count_all_pairs() -> None:
     left = tensor([[1.0, 2.0]]), tensor([[3.0, 2.0]])
     right = tensor([[-1.0], [0.0]]), tensor([[1.0], [4.0]])
     found = product(MATRIX, left, right)
-    assert term(found, 3.0, 4.0) == (2 * (2 + 2 + 1) + 32) * 8 * 2 * 3.0 * 4.0
+    # centres and radii reach 3 and 4, and the radii have grown by 4 roundings
+    reach = (3 + 4 * UNIT * 3) * (4 + 4 * UNIT * 4)
+    expected = (2 * (2 + 2 + 1) + 32) * 8 * 2 * reach
+    assert term(found, 3.0, 4.0) == pytest.approx(expected)
+    # inputs of a part of the box: the constants are still those of the whole one
+    assert term(found, 0.1, 0.1) == pytest.approx(expected)
+    assert term(found, 30.0, 40.0) == pytest.approx((2 * (2 + 2 + 1) + 32) * 8 * 2 * 30.0 * 40.0)
     # radii (1, 0) and (1, 2) grow by 4 roundings of the greatest values (3, 2) and (1, 4)
     radii = (1 + 4 * UNIT * 3) * (1 + 4 * UNIT * 1) + 4 * UNIT * 2 * (2 + 4 * UNIT * 4)
     assert float(found.slack) == pytest.approx(radii + (2 * 2 + 16) * UNIT * (3 * 1 + 2 * 4))

@@ -265,6 +265,7 @@ LEDGERS = {
     f"recheck two.onnx --ledger good.sqlite {OWN} --target nine": "nine; expected a .npy file",
     "check-proofs nowhere": "nowhere; expected a folder with proofs, and network files; got",
     "check-proofs .": "expected files *.proof; got none",
+    "check-proofs . --jobs 0": "--jobs; expected at least 1; got 0",
     "publish nowhere": "folder nowhere; expected a finished run, with its recipe.yaml; got none",
     "publish file": "folder file; expected a finished run, with its recipe.yaml; got none",
 }

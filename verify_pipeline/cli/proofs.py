@@ -73,6 +73,8 @@ def check_proofs(
     """
     from verify_checker.folder import check_folder
 
+    if jobs is not None and jobs < 1:
+        raise ConfigError("--jobs", expected="at least 1", got=str(jobs))
     networks = network or []
     missing = [path for path in (folder, *networks) if not path.exists()]
     if missing or not folder.is_dir():

@@ -151,7 +151,11 @@ class Product(OptimisableRelaxation):
         sizes = [terms(value) for value in (self.left, self.right, self.middle)]
         pairs = self.left.shape[-1] if self.left.dim() > 1 else 1
         share = gamma(2 * sum(sizes) + 32, self.middle.dtype)
-        return share * 8 * pairs * inputs[0] * inputs[1]
+        # centres and radii may be those of a larger box than the inputs'
+        factors = (self.left, self.left_radius), (self.right, self.right_radius)
+        most = [(centre.abs() + radius).flatten(1).amax(1) for centre, radius in factors]
+        left, right = (torch.maximum(a, b) for a, b in zip(inputs, most, strict=True))
+        return share * 8 * pairs * left * right
 
     def follow(
         self, coefficients: Tensor, choice: Choice | None, inputs: Sequence[Tensor | None]

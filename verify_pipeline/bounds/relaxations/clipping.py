@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verify_pipeline.bounds.floating_point import LEAST_WIDTH
 from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner, of_sums
 from verify_pipeline.bounds.relaxations.smooth import Curve
 
@@ -38,7 +39,7 @@ def at_least(limit: Tensor, lower: Tensor, upper: Tensor) -> Curve:
     slope = ((upper - limit) / (upper - lower)).clamp(0, 1)
     at_ends = torch.maximum(limit - slope * lower, upper - slope * upper)
     terms = limit.abs() + (slope * lower).abs() + upper.abs()
-    offset = at_ends + _OUTWARD * terms
+    offset = at_ends + (_OUTWARD * terms + LEAST_WIDTH)
     crossed = ~(free | held)
     chord = crossed & torch.isfinite(offset)
     return Curve(

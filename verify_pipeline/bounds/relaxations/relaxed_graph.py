@@ -57,7 +57,7 @@ class LinearGraph(Batched):
 
     graph: Graph
     relaxations: dict[int, Relaxation]
-    rounding: Rounding = NO_ROUNDING
+    rounding: Rounding
 
     def to(self, dtype: torch.dtype) -> LinearGraph:
         """The same in another dtype, rounded to nearest, so a verdict must not depend on it."""
@@ -68,7 +68,7 @@ class LinearGraph(Batched):
         moved = {place: relaxation.map(move) for place, relaxation in self.relaxations.items()}
         if dtype == torch.float64:
             raise ValueError("float64 relaxations are made of float64 bounds, for their rounding")
-        return LinearGraph(self.graph.to(dtype), moved)
+        return LinearGraph(self.graph.to(dtype), moved, NO_ROUNDING)
 
 
 @dataclass(frozen=True, eq=False)

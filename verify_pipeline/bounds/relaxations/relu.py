@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.floating_point import gamma
+from verify_pipeline.bounds.floating_point import LEAST_WIDTH, gamma
 from verify_pipeline.bounds.relaxations.base import Choice, Relaxation, inner, terms
 from verify_pipeline.network.affine_error import UNIT_ROUNDOFF
 
@@ -194,4 +194,5 @@ def lines(slope: float, lower: Tensor, upper: Tensor) -> Lines:
     offset = ((1 - slope) * above * (-below / width)).clamp(min=0)
     # the rounded chord passes above both ends of a ReLU if it is raised by its own rounding
     raised = offset + 16 * UNIT_ROUNDOFF * (offset + above * offset.sign())
+    raised = raised + LEAST_WIDTH * offset.sign()
     return Lines(slope=slope, up=chord, offset=raised)

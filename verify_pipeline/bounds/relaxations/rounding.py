@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.batched import Batched
-from verify_pipeline.bounds.floating_point import gamma, greatest
+from verify_pipeline.bounds.floating_point import LEAST_WIDTH, gamma, greatest
 from verify_pipeline.bounds.interval.ibp import enclose
 from verify_pipeline.bounds.relaxations.base import Relaxation, inner
 from verify_pipeline.bounds.types import NodeBounds
@@ -192,7 +192,7 @@ class Rounder:
             arriving = gamma(8, self._sizes[place].dtype) * self._sizes[place]
             own = arriving if own is None else _sum(own, arriving)
         if own is not None:
-            self._terms[place] = own * UPWARD
+            self._terms[place] = own * UPWARD + LEAST_WIDTH  # for what own itself lost
 
     def rounding(self) -> Rounding:
         """The sizes and terms of the nodes so far."""
