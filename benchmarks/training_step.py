@@ -30,6 +30,7 @@ from stepping.plain_work import PlainWork, Work
 from stepping.subject import StepSize, Subject
 
 from verify_pipeline import losses
+from verify_pipeline.training.freed_memory import keep_freed_memory
 from verify_pipeline.training.settings import AttackSettings
 
 ORDERS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as a training does
     networks = [
         ("conv-small", (1, 28, 28), 256),
         ("conv-medium", (3, 32, 32), 128),

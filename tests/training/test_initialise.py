@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from verify_pipeline.bounds import interval_bounds
 from verify_pipeline.network import zoo
@@ -144,6 +145,33 @@ def test_relu_balance_by_hand() -> None:
     assert relu_balance([(centers - 0.1, centers + 0.1)], 0.5).item() == pytest.approx(0.0)
     # with tolerance 0.6: (0.1 + 0.08) / 0.6
     assert relu_balance([(centers - 0.1, centers + 0.1)], 0.6).item() == pytest.approx(0.3)
+
+
+def test_gradient_of_relu_balance_is_that_of_its_formula() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.randn(3, 4, 2, 2, generator=generator, dtype=torch.float64)
+    widths = torch.rand(centers.shape, generator=generator, dtype=torch.float64) / 4
+    lower, upper = (centers - widths).requires_grad_(), (centers + widths).requires_grad_()
+
+    def plainly() -> Tensor:
+        c = (lower + upper) / 2
+        active, inactive = lower > 0, upper < 0
+        spread = (c - c.mean()) ** 2
+        r = c[active].sum() / -c[inactive].sum()
+        s = spread[active].sum() / spread[inactive].sum()
+        return (
+            F.relu(0.99 - torch.minimum(r, 1 / r)) + F.relu(0.99 - torch.minimum(s, 1 / s))
+        ) / 0.99
+
+    ours, formula = relu_balance([(lower, upper)], 0.99), plainly()
+    assert ours.item() == pytest.approx(formula.item(), rel=1e-14)
+    assert min(ours.item(), formula.item()) > 0.1
+    for own, its in zip(
+        torch.autograd.grad(ours, [lower, upper]),
+        torch.autograd.grad(formula, [lower, upper]),
+        strict=True,
+    ):
+        assert torch.allclose(own, its, rtol=1e-12, atol=1e-16)
 
 
 def test_a_layer_without_inactive_neurons_has_no_balance() -> None:

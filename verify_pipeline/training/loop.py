@@ -22,6 +22,7 @@ from verify_pipeline.training.averages import Averages
 from verify_pipeline.training.batch_norm import batch_norms, recompute_statistics
 from verify_pipeline.training.batches import Batches
 from verify_pipeline.training.evaluate import evaluate
+from verify_pipeline.training.freed_memory import keep_freed_memory
 from verify_pipeline.training.identity import Identity
 from verify_pipeline.training.initialise import ibp_init
 from verify_pipeline.training.module_checks import check_module, check_weights
@@ -92,6 +93,7 @@ def train(
     """
     told = observer if observer is not None and group.is_first else Silent()
     check_measured(settings, by_cascade=cascade is not None)
+    keep_freed_memory()
     parent = group.shared(partial(read_parent, settings.start, folder))
     made = group.in_turn(
         lambda: _Training(settings, images, info, folder, told, device, group, parent, module)

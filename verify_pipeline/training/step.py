@@ -278,10 +278,10 @@ class LossStep:
             total = total + self._settings.optimiser.l1 * l1_norm(self._module)
         if plan.regulariser and self._bounder is not None:
             # as the first layer of weights sees it, after normalisation
-            mean = self._group.mean
-            radius = mean(self._normalise(box.upper) - self._normalise(box.lower)) / 2
+            radius = self._group.mean(self._normalise(box.upper) - self._normalise(box.lower)) / 2
             bounds = self._bounder.relu_inputs()
-            term = shi_regulariser(bounds, radius, self._settings.regulariser.tolerance, mean)
+            tolerance = self._settings.regulariser.tolerance
+            term = shi_regulariser(bounds, radius, tolerance, self._group.total)
             total = total + plan.regulariser * term
         return total
 
