@@ -54,9 +54,6 @@ LEAST = 2.0**-900
 UPWARD = 1 + 2.0**-16
 """Makes up for the rounding of the terms themselves, sums of up to 2^36 non-negative numbers."""
 
-_FEW = 2048
-"""Up to this many coefficients, two simple operations are faster than torch's norm."""
-
 HUGE = 2.0**100
 """Constants of this size are masks (``onnx.masks``): beside them, other numbers need sizes of their
 own."""
@@ -94,10 +91,10 @@ class Rounding(Batched):
 
     def least(self, constants: Tensor) -> Tensor:
         """What is lost below the normal range in all nodes, as ``N x S`` as the constants."""
-        lost = torch.zeros_like(constants)
-        for values in self.sizes.values() if self.terms else ():
-            lost = lost + LEAST * (1 + _greatest(values)).unsqueeze(1)
-        return lost
+        if not self.terms:
+            return torch.zeros_like(constants)
+        sizes = torch.stack([_greatest(values) for values in self.sizes.values()])
+        return (LEAST * (1 + sizes).sum(0)).unsqueeze(1).expand_as(constants)
 
     def outward(self, lost: Tensor) -> Tensor:
         """The sum of terms, increased by what its own rounding may have taken from it."""
@@ -116,12 +113,8 @@ def _times(coefficients: Tensor, numbers: Tensor) -> Tensor:
 
 
 def absolute_sums(coefficients: Tensor) -> Tensor:
-    """The sum of absolute coefficients of each functional, ``N x S``."""
-    flat = coefficients.unsqueeze(2).flatten(2)
-    if flat.shape[2] <= _FEW:
-        return flat.abs().sum(2)
-    total: Tensor = torch.linalg.vector_norm(flat, 1, dim=2)
-    return total
+    """The sum of absolute coefficients of each functional, ``N x S``; torch's norm is slower."""
+    return coefficients.unsqueeze(2).flatten(2).abs().sum(2)
 
 
 def of_minimum(coefficients: Tensor, constants: Tensor, box: Box) -> Tensor | float:
