@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.forward_error import GREATEST_SOFTMAX_TIE, refusal, row_errors
-from verify_pipeline.certify.preprocessing import Prepared
 from verify_pipeline.network.arithmetic import Arithmetic
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
 from verify_pipeline.network.outputs import Beginning, beginning
+from verify_pipeline.network.written import Written
 from verify_pipeline.problem import Box, Specification
 from verify_pipeline.rounding import next_down
 
@@ -27,6 +28,24 @@ BATCH = 64
 
 LARGEST = 2**22
 """Derivatives of rows by the elements of a value that are bounded at once, about."""
+
+
+class RowErrors(Protocol):
+    """Errors of rows of specifications, such as :class:`EvaluationErrors`."""
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """In which the file is evaluated."""
+        ...
+
+    @property
+    def refused(self) -> str:
+        """Why the file's operations are not analysed; empty: they are."""
+        ...
+
+    def of_rows(self, box: Box, spec: Specification) -> Tensor:
+        """At least the differences of computed and exact margins, ``N x S``; may be infinite."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +66,16 @@ class EvaluationErrors:
     least: float = 0.0
 
     @staticmethod
-    def of(network: Prepared, arithmetic: Arithmetic, begun: Beginning | None) -> EvaluationErrors:
+    def of(
+        written: Written | None, arithmetic: Arithmetic, begun: Beginning | None
+    ) -> EvaluationErrors:
         """Of a network.
 
         Args:
-            network: of pixels.
+            written: the file's own operations, behind any preprocessing; None: they are not known.
             arithmetic: in which it is evaluated.
             begun: what is bounded in its place, of :func:`provable_beginning`; None: all of it.
         """
-        written = network.written
         refused = refusal(written, arithmetic)
         if written is None or refused:
             return EvaluationErrors(arithmetic, None, refused)
@@ -80,15 +100,20 @@ class EvaluationErrors:
         return torch.cat(found)
 
 
-def provable_beginning(network: Prepared) -> Beginning | None:
+def provable_beginning(graph: Graph, written: Written | None) -> Beginning | None:
     """The network without a softmax at its end; None: it ends in nothing else that is left out.
 
-    Of two computed outputs, a sigmoid may make one number. A softmax's greatest output stays apart
-    from the others if its score is greater by a few roundings.
+    Valid if an output has to exceed all others. Of two computed outputs, a sigmoid may make one
+    number. A softmax's greatest output stays apart from the others if its score is greater by a few
+    roundings.
+
+    Args:
+        graph: the network as it is bounded.
+        written: the file's own operations; None: they are not known.
     """
-    written = None if network.written is None else beginning(network.written.graph)
-    begun = beginning(network.graph)
-    both = [one for one in (begun, written) if one is not None and one.only_softmax]
+    begun = beginning(graph)
+    same = None if written is None else beginning(written.graph)
+    both = [one for one in (begun, same) if one is not None and one.only_softmax]
     return begun if len(both) == 2 else None
 
 
@@ -99,7 +124,7 @@ class Hardening:
         errors: of the file's evaluation.
     """
 
-    def __init__(self, errors: EvaluationErrors) -> None:
+    def __init__(self, errors: RowErrors) -> None:
         self._errors = errors
         self._known: dict[int, Tensor] = {}
 
