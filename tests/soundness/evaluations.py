@@ -1,0 +1,277 @@
+"""Evaluations of small networks in an arithmetic: orders of sums, fused or not, flushed or not.
+
+A network is a list of steps. Each step writes itself into an ONNX file, and computes its value in
+any :class:`Way`, rounding by rounding. Numbers are held in float64, in which sums and products of
+the arithmetic's numbers are exact enough to be rounded once. Shape letters: ``N`` points, ``I`` and
+``O`` elements of a step's input and value, which are flat vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+from torch.nn import functional
+
+from tests.soundness.building import FileBuilder
+from tests.soundness.contract import Array
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+ORDERS = ("written", "random", "falling", "rising", "blocks")
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """One way to evaluate a network.
+
+    Attributes:
+        dtype: of the arithmetic; float64: as exact as can be.
+        rng: draws orders, and the errors of functions.
+        order: of a sum's terms, one of :data:`ORDERS`.
+        fused: whether a product and a sum are rounded once.
+        flushed: whether numbers below the normal range become zero.
+        merged: whether batch normalisation is multiplied into the weights before it.
+        centred: whether a variance is the mean of squares of differences.
+    """
+
+    dtype: torch.dtype
+    rng: Generator
+    order: str = "written"
+    fused: bool = False
+    flushed: bool = False
+    merged: bool = False
+    centred: bool = True
+
+    def round(self, exact: Tensor) -> Tensor:
+        """The arithmetic's numbers nearest to float64 ones."""
+        rounded = exact.to(self.dtype).double()
+        if self.flushed:
+            rounded = rounded.masked_fill(rounded.abs() < torch.finfo(self.dtype).tiny, 0.0)
+        return rounded
+
+    def sums(self, terms: Tensor) -> Tensor:
+        """Sums of terms ``… x J`` over the last axis, a rounding after each; ``…``."""
+        terms = self._ordered(terms)
+        if self.order == "blocks" and terms.shape[-1] > 3:
+            middle = int(self.rng.integers(1, terms.shape[-1]))
+            halves = terms[..., :middle], terms[..., middle:]
+            one, other = (replace(self, order="written").sums(half) for half in halves)
+            return self.round(one + other)
+        total = torch.zeros(terms.shape[:-1], dtype=torch.float64)
+        for place in range(terms.shape[-1]):
+            total = self.round(total + terms[..., place])
+        return total
+
+    def _ordered(self, terms: Tensor) -> Tensor:
+        if self.order == "random":
+            keys = torch.from_numpy(self.rng.random(terms.shape))
+        elif self.order in ("falling", "rising"):
+            keys = terms.abs() if self.order == "rising" else -terms.abs()
+        else:
+            return terms
+        return terms.gather(-1, keys.argsort(-1))
+
+    def products(self, weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``x W^T + b`` of ``N x I`` and ``O x I`` or ``N x O x I``; ``N x O``."""
+        terms = self.round(weight) * self.round(x).unsqueeze(1)
+        terms = terms if self.fused else self.round(terms)
+        if bias is not None:
+            column = self.round(bias).expand(len(x), -1).unsqueeze(2)
+            terms = torch.cat([terms, column], 2)
+        return self.sums(terms)
+
+    def function(self, exact: Tensor, argument: Tensor) -> Tensor:
+        """Values of a library's function, which may be a few roundings off."""
+        unit = torch.finfo(self.dtype).eps / 2
+        off = torch.from_numpy(self.rng.uniform(-3, 3, exact.shape)) * unit
+        return self.round(exact * (1 + off))
+
+
+class Step(Protocol):
+    """A part of a network."""
+
+    def write(self, net: FileBuilder, x: str) -> str:
+        """Its nodes; gives the name of its value."""
+        ...
+
+    def value(self, way: Way, x: Tensor) -> Tensor:
+        """``N x O`` of ``N x I``, float64 that hold the arithmetic's numbers."""
+        ...
+
+    def native(self, x: Tensor) -> Tensor:
+        """The same by torch, in the type of ``x``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """``x W^T + b``, then batch normalisation where there are scales.
+
+    Attributes:
+        weight: ``O x I``.
+        bias: ``O``.
+        norm: scale, shift, mean and variance, ``4 x O``; None: no normalisation follows.
+        epsilon: of it.
+    """
+
+    weight: Array
+    bias: Array
+    norm: Array | None = None
+    epsilon: float = 1e-5
+
+    def write(self, net: FileBuilder, x: str) -> str:
+        """A Gemm, and a BatchNormalization."""
+        found = net.linear(x, self.weight, self.bias)
+        if self.norm is None:
+            return found
+        return net.add("BatchNormalization", found, *self.norm, epsilon=self.epsilon)
+
+    def value(self, way: Way, x: Tensor) -> Tensor:
+        """Merged or one after the other."""
+        weight, bias = (torch.from_numpy(one).double() for one in (self.weight, self.bias))
+        if self.norm is None:
+            return way.products(weight, x, bias)
+        gamma, beta, mean, variance = torch.from_numpy(self.norm).double()
+        root = way.round(way.round(variance + way.round(torch.tensor(self.epsilon))).sqrt())
+        scale = way.round(gamma / root)
+        if way.merged:
+            weight = way.round(weight * scale.unsqueeze(1))
+            bias = way.round(way.round(way.round(bias - mean) * scale) + beta)
+            return way.products(weight, x, bias)
+        found = way.products(weight, x, bias)
+        return way.round(way.round(way.round(found - mean) * scale) + beta)
+
+    def native(self, x: Tensor) -> Tensor:
+        """A linear layer of torch's, then the formula."""
+        weight, bias = (torch.from_numpy(one).to(x) for one in (self.weight, self.bias))
+        found: Tensor = functional.linear(x, weight, bias)
+        if self.norm is None:
+            return found
+        gamma, beta, mean, variance = torch.from_numpy(self.norm).to(x)
+        return (found - mean) / (variance + self.epsilon).sqrt() * gamma + beta
+
+
+FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "Relu": torch.relu,
+    "LeakyRelu": lambda x: functional.leaky_relu(x, 0.125),
+    "Sigmoid": torch.sigmoid,
+    "Tanh": torch.tanh,
+    "Exp": torch.exp,
+    "Softplus": functional.softplus,
+}
+
+
+@dataclass(frozen=True)
+class Function:
+    """An elementwise function."""
+
+    name: str
+
+    def write(self, net: FileBuilder, x: str) -> str:
+        """One node."""
+        options = {"alpha": 0.125} if self.name == "LeakyRelu" else {}
+        return net.add(self.name, x, **options)
+
+    def value(self, way: Way, x: Tensor) -> Tensor:
+        """ReLUs are exact but for the slope's product."""
+        found = FUNCTIONS[self.name](x)
+        return way.round(found) if "Relu" in self.name else way.function(found, x)
+
+    def native(self, x: Tensor) -> Tensor:
+        """Torch's."""
+        return FUNCTIONS[self.name](x)
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """``x`` plus what steps make of it."""
+
+    steps: tuple[Step, ...]
+
+    def write(self, net: FileBuilder, x: str) -> str:
+        """The steps, and an Add."""
+        last = x
+        for step in self.steps:
+            last = step.write(net, last)
+        return net.add("Add", x, last)
+
+    def value(self, way: Way, x: Tensor) -> Tensor:
+        """One more rounding."""
+        last = x
+        for step in self.steps:
+            last = step.value(way, last)
+        return way.round(x + last)
+
+    def native(self, x: Tensor) -> Tensor:
+        """Torch's."""
+        last = x
+        for step in self.steps:
+            last = step.native(last)
+        return x + last
+
+
+@dataclass(frozen=True, eq=False)
+class Convolved:
+    """A 3 x 3 convolution of a square of pixels, and average pooling of 2 x 2.
+
+    Attributes:
+        kernel: ``C x 1 x 3 x 3``.
+        width: of the square, even.
+    """
+
+    kernel: Array
+    width: int
+
+    def write(self, net: FileBuilder, x: str) -> str:
+        """Reshape, Conv, AveragePool, Flatten."""
+        image = net.add("Reshape", x, np.array([-1, 1, self.width, self.width]))
+        seen = net.add("Conv", image, self.kernel, pads=[1, 1, 1, 1])
+        pooled = net.add("AveragePool", seen, kernel_shape=[2, 2], strides=[2, 2])
+        return net.add("Flatten", pooled)
+
+    def value(self, way: Way, x: Tensor) -> Tensor:
+        """Windows of pixels are rows of a matrix."""
+        image = x.reshape(-1, 1, self.width, self.width)
+        windows = functional.unfold(image, 3, padding=1).transpose(1, 2)  # N x pixels x 9
+        kernel = torch.from_numpy(self.kernel).double().flatten(1)
+        seen = way.products(kernel, windows.flatten(0, 1))
+        seen = seen.reshape(len(x), -1, len(kernel)).transpose(1, 2)
+        planes = seen.reshape(len(x), len(kernel), self.width, self.width)
+        quarters = functional.unfold(planes.flatten(0, 1).unsqueeze(1), 2, stride=2)
+        return way.round(way.sums(quarters.transpose(1, 2)) / 4).reshape(len(x), -1)
+
+    def native(self, x: Tensor) -> Tensor:
+        """Torch's."""
+        image = x.reshape(-1, 1, self.width, self.width)
+        seen = functional.conv2d(image, torch.from_numpy(self.kernel).to(x), padding=1)
+        return functional.avg_pool2d(seen, 2).flatten(1)
+
+
+def value(steps: Sequence[Step], way: Way, points: Array) -> Tensor:
+    """Outputs ``N x K`` at points ``N x I``, which are rounded on their way in."""
+    found = way.round(torch.from_numpy(points.astype(np.float64)))
+    for step in steps:
+        found = step.value(way, found)
+    return found
+
+
+def native(steps: Sequence[Step], dtype: torch.dtype, points: Array) -> Tensor:
+    """Outputs ``N x K`` by torch, as float64."""
+    found = torch.from_numpy(points).to(dtype)
+    for step in steps:
+        found = step.native(found)
+    return found.double()
+
+
+def ways(name: str, rng: Generator) -> list[Way]:
+    """Ways of all orders, fused and not, flushed and not, merged and not."""
+    dtype = DTYPES[name]
+    return [
+        Way(dtype, rng, order, bool(n % 2), n % 3 == 1, n % 3 != 0, n % 2 == 0)
+        for n, order in enumerate((*ORDERS, "random", "falling", "blocks"))
+    ]
