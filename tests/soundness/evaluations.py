@@ -153,7 +153,8 @@ class Dense:
         if self.norm is None:
             return found
         gamma, beta, mean, variance = torch.from_numpy(self.norm).to(x)
-        return (found - mean) / (variance + self.epsilon).sqrt() * gamma + beta
+        normalised: Tensor = (found - mean) / (variance + self.epsilon).sqrt() * gamma + beta
+        return normalised
 
 
 FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
