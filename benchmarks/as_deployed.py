@@ -26,6 +26,7 @@ from property_sets import SETS, unsat_instances
 
 from verify_pipeline import data, pipeline
 from verify_pipeline.atomic_write import write_whole
+from verify_pipeline.bounds.types import always
 from verify_pipeline.certify import CertifySettings, Ledger
 from verify_pipeline.certify.evaluation_errors import EvaluationErrors
 from verify_pipeline.certify.tally import Summary, summaries
@@ -134,7 +135,9 @@ def error_of(instance: SetInstance, arithmetic: Arithmetic) -> float:
         rows = torch.cat([one.rows for one in case.denials]).unsqueeze(0)
         offsets = torch.cat([one.offsets for one in case.denials]).unsqueeze(0)
         box = case.box(network.graph.input_shape, network.input_dtype)
-        most = max(most, float(errors.of_rows(box, Specification(rows, offsets)).max()))
+        spec = Specification(rows, offsets)
+        found = errors.sharpened(box, spec, errors.of_rows(box, spec), always)
+        most = max(most, float(found.max()))
     return most
 
 
@@ -154,7 +157,8 @@ def main() -> None:
     options = parser.parse_args()
     options.ledger.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    certify(options, options.ledger)
+    if options.networks:
+        certify(options, options.ledger)
     folder = options.ledger.with_suffix("")
     for name in options.sets:
         decide_set(name, options, folder / name)

@@ -137,8 +137,9 @@ class Subject:
         return self.exact if self.input_dtype == torch.float64 else self.graph
 
 
-Harden = Callable[[Sequence[int], Box, Specification], Specification]
-"""From indices, boxes and specifications of instances to what bounds have to prove of them."""
+Harden = Callable[[Sequence[int], Box, Specification, Callable[[], bool]], Specification]
+"""From indices, boxes and specifications of instances, and whether there is time, to what bounds
+have to prove of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +177,9 @@ class Task:
     @cached_property
     def required(self) -> Specification:
         """What bounds have to prove: ``spec``, or harder specifications that imply it."""
-        return self.spec if self.harden is None else self.harden(self.indices, self.box, self.spec)
+        if self.harden is None:
+            return self.spec
+        return self.harden(self.indices, self.box, self.spec, self.has_time)
 
     @property
     def deadlines(self) -> Deadlines:

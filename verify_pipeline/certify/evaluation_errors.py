@@ -7,14 +7,20 @@ harder specification, ``C f + d - e > 0``. Counterexamples are replayed with the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.forward_error import GREATEST_SOFTMAX_TIE, refusal, row_errors
+from verify_pipeline.bounds.forward_error import (
+    GREATEST_SOFTMAX_TIE,
+    refusal,
+    row_errors,
+    sharper_row_errors,
+)
+from verify_pipeline.bounds.types import always
 from verify_pipeline.network.arithmetic import Arithmetic
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
@@ -22,6 +28,12 @@ from verify_pipeline.network.outputs import Beginning, beginning
 from verify_pipeline.network.written import Written
 from verify_pipeline.problem import Box, Specification
 from verify_pipeline.rounding import next_down
+
+SMALL = 0.01
+"""Errors of at most this share of the margins in the middles of boxes are not bounded better."""
+
+UPWARD = 1 + 2.0**-20
+"""Makes up for the rounding of a sum of two errors."""
 
 BATCH = 64
 """Instances that are analysed together, at most."""
@@ -45,6 +57,12 @@ class RowErrors(Protocol):
 
     def of_rows(self, box: Box, spec: Specification) -> Tensor:
         """At least the differences of computed and exact margins, ``N x S``; may be infinite."""
+        ...
+
+    def sharpened(
+        self, box: Box, spec: Specification, errors: Tensor, has_time: Callable[[], bool]
+    ) -> Tensor:
+        """Less than ``errors`` where CROWN bounds of values show it, ``N x S``."""
         ...
 
 
@@ -88,16 +106,57 @@ class EvaluationErrors:
 
     def of_rows(self, box: Box, spec: Specification) -> Tensor:
         """At least the differences of computed and exact margins, ``N x S``; may be infinite."""
-        if self.graph is None:
+        graph = self.graph
+        if graph is None:
             return torch.full_like(spec.offsets, torch.inf)
+        found = [
+            row_errors(
+                graph,
+                box[part],
+                spec[part],
+                self.arithmetic,
+                enough=_enough(graph, box[part], spec[part]),
+            )
+            for part in self._parts(spec)
+        ]
+        return (torch.cat(found) + self.least) * UPWARD
+
+    def sharpened(
+        self, box: Box, spec: Specification, errors: Tensor, has_time: Callable[[], bool]
+    ) -> Tensor:
+        """Less than ``errors`` where CROWN bounds of values show it, ``N x S``.
+
+        Args:
+            box: ``N`` boxes, float64.
+            spec: ``N`` specifications, float64.
+            errors: of :meth:`of_rows`.
+            has_time: called now and then; once it returns False, what is known is returned.
+        """
+        graph = self.graph
+        if graph is None:
+            return errors
+        found = errors.clone()
+        for part in self._parts(spec):
+            enough = _enough(graph, box[part], spec[part])
+            open_ = (~(errors[part] <= enough)).any(1).nonzero().flatten() + part.start
+            if len(open_) and has_time():
+                some = box[open_], spec[open_]
+                chosen = enough[open_ - part.start]
+                new = sharper_row_errors(graph, *some, self.arithmetic, chosen, has_time)
+                found[open_] = torch.fmin(found[open_], (new + self.least) * UPWARD)
+        return found
+
+    def _parts(self, spec: Specification) -> list[slice]:
+        """Instances that are analysed together."""
+        assert self.graph is not None
         most = max(size(node.shape) for node in self.graph.nodes)
         count = max(1, min(BATCH, LARGEST // (spec.offsets.shape[1] * most)))
-        parts = [slice(first, first + count) for first in range(0, len(box), count)]
-        found = [
-            row_errors(self.graph, box[part], spec[part], self.arithmetic, self.least)
-            for part in parts
-        ]
-        return torch.cat(found)
+        return [slice(first, first + count) for first in range(0, len(spec.offsets), count)]
+
+
+def _enough(graph: Graph, box: Box, spec: Specification) -> Tensor:
+    """Errors that are small beside the margins in the middles of boxes, ``N x S``."""
+    return SMALL * spec.values(graph(box.center)).abs()
 
 
 def provable_beginning(graph: Graph, written: Written | None) -> Beginning | None:
@@ -118,7 +177,10 @@ def provable_beginning(graph: Graph, written: Written | None) -> Beginning | Non
 
 
 class Hardening:
-    """The specifications that bounds have to prove of instances, each analysed once.
+    """The specifications that bounds have to prove of instances.
+
+    The first stage that asks gets errors by intervals, which are cheap. If an instance is still
+    open when the next one asks, or if its errors are infinite, they are bounded better.
 
     Args:
         errors: of the file's evaluation.
@@ -127,20 +189,39 @@ class Hardening:
     def __init__(self, errors: RowErrors) -> None:
         self._errors = errors
         self._known: dict[int, Tensor] = {}
+        self._sharp: set[int] = set()
 
-    def __call__(self, indices: Sequence[int], box: Box, spec: Specification) -> Specification:
+    def __call__(
+        self,
+        indices: Sequence[int],
+        box: Box,
+        spec: Specification,
+        has_time: Callable[[], bool] = always,
+    ) -> Specification:
         """The harder specifications of some instances; those asked for where nothing is known.
 
         Args:
             indices: of the instances.
             box: their boxes.
             spec: what was asked.
+            has_time: called now and then; once it returns False, errors stay as they are.
         """
         new = [place for place, index in enumerate(indices) if index not in self._known]
+        again = [place for place, index in enumerate(indices) if index in self._known]
         if new:
             places = torch.tensor(new)
             found = self._errors.of_rows(box.to("cpu")[places], spec.to("cpu")[places])
             self._known.update(zip((indices[place] for place in new), found, strict=True))
+        again += [place for place in new if not self.covers(indices[place])]
+        again = [place for place in again if indices[place] not in self._sharp]
+        if again:
+            places = torch.tensor(again)
+            known = torch.stack([self._known[indices[place]] for place in again])
+            some = box.to("cpu")[places], spec.to("cpu")[places]
+            found = self._errors.sharpened(*some, known, has_time)
+            self._known.update(zip((indices[place] for place in again), found, strict=True))
+            if has_time():  # else a later stage tries again
+                self._sharp.update(indices[place] for place in again)
         errors = torch.stack([self._known[index] for index in indices]).to(spec.offsets)
         harder = next_down(spec.offsets - errors)
         known = harder.isfinite().all(1, keepdim=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -45,9 +46,33 @@ class MaximaErrors:
             box: ``N`` boxes, float64.
             spec: of the maxima, ``N x G x G``: that each of them is positive.
         """
+        return self._of_groups(self.errors.of_rows(box, self._rows(spec)))
+
+    def sharpened(
+        self, box: Box, spec: Specification, errors: Tensor, has_time: Callable[[], bool]
+    ) -> Tensor:
+        """Less than ``errors`` where CROWN bounds of values show it, ``N x G``.
+
+        Args:
+            box: ``N`` boxes, float64.
+            spec: of the maxima.
+            errors: of :meth:`of_rows`.
+            has_time: called now and then; once it returns False, what is known is returned.
+        """
+        of_rows = errors.repeat_interleave(torch.tensor(self._sizes), 1)
+        return self._of_groups(self.errors.sharpened(box, self._rows(spec), of_rows, has_time))
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [len(group) for group in self.groups]
+
+    def _rows(self, spec: Specification) -> Specification:
+        """The groups' rows, of the file's outputs."""
         count = len(spec.offsets)
         rows = torch.cat([group.rows for group in self.groups]).expand(count, -1, -1)
         offsets = torch.cat([group.offsets for group in self.groups]).expand(count, -1)
-        found = self.errors.of_rows(box, Specification(rows, offsets))
-        sizes = [len(group) for group in self.groups]
-        return torch.stack([part.amax(1) for part in found.split(sizes, 1)], 1)
+        return Specification(rows, offsets)
+
+    def _of_groups(self, errors: Tensor) -> Tensor:
+        """The greatest of each group."""
+        return torch.stack([part.amax(1) for part in errors.split(self._sizes, 1)], 1)
