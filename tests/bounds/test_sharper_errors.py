@@ -17,7 +17,7 @@ from verify_pipeline.certify.evaluation_errors import EvaluationErrors, Hardenin
 from verify_pipeline.network.arithmetic import FLOAT32
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.written import Written
-from verify_pipeline.problem import Box, Specification
+from verify_pipeline.problem import Box, Decision, Reason, Specification, Status
 
 MAKERS = {**NETWORKS, "attention": of_attention}
 
@@ -94,34 +94,71 @@ def test_nothing_is_bounded_better_without_time() -> None:
     assert bool((errors.sharpened(box, spec, plain, lambda: True) < plain).all())
 
 
-def test_the_second_stage_that_asks_gets_better_errors() -> None:
+def hardening(graph: Graph) -> Hardening:
+    written = Written(graph, frozenset(["float32"]))
+    return Hardening(EvaluationErrors.of(written, FLOAT32, None))
+
+
+def test_better_errors_are_only_bounded_where_they_matter() -> None:
     graph = narrow(NETWORKS["mlp"](0), FLOAT32)
     box = boxes_of(graph, 1.0, 0, FLOAT32)
     spec = ties_of(graph, box)
-    harden = Hardening(EvaluationErrors.of(Written(graph, frozenset(["float32"])), FLOAT32, None))
+    harden = hardening(graph)
     first = harden([7], box, spec)
-    late = harden([7], box, spec, lambda: False)
+    assert torch.equal(harden([7], box, spec).offsets, first.offsets)
+    undecided = Decision(0, Status.UNKNOWN, bound=-1.0)
+    assert harden.judged(7, undecided) is undecided
+    rounded = Decision(0, Status.UNKNOWN, reason=Reason.ROUNDING, final=True)
+    judged = harden.judged(7, rounded)  # a better error may do
+    assert (judged.status, judged.reason, judged.final) == (Status.UNKNOWN, None, False)
+    assert torch.equal(harden([7], box, spec, lambda: False).offsets, first.offsets)
     second = harden([7], box, spec)
-    third = harden([7], box, spec)
-    assert torch.equal(first.offsets, late.offsets)
     assert bool((second.offsets > first.offsets).all())
     assert bool((second.offsets < spec.offsets).all())
-    assert torch.equal(second.offsets, third.offsets)
+    assert torch.equal(harden([7], box, spec).offsets, second.offsets)
+    assert harden.judged(7, rounded) is rounded
     assert harden.covers(7)
     assert not harden.covers(8)
 
 
-def test_infinite_errors_are_bounded_better_at_once() -> None:
-    """Scores of attention that intervals let grow beyond what a softmax is analysed for."""
+def test_a_search_gets_better_errors_at_once() -> None:
+    graph = narrow(NETWORKS["mlp"](0), FLOAT32)
+    box = boxes_of(graph, 1.0, 0, FLOAT32)
+    spec = ties_of(graph, box)
+    cheap, sharp = hardening(graph), hardening(graph)
+    sharp.sharpen([7])
+    assert bool((sharp([7], box, spec).offsets > cheap([7], box, spec).offsets).all())
+
+
+def test_verified_is_kept_only_where_the_errors_are_known() -> None:
     graph = narrow(of_attention(1), FLOAT32)
     box, spec = boxes_of(graph, 0.0, 1, FLOAT32), margins_of(graph)
-    errors = EvaluationErrors.of(Written(graph, frozenset(["float32"])), FLOAT32, None)
 
     class Unknown(EvaluationErrors):
+        """Scores that intervals let grow beyond what a softmax is analysed for."""
+
         def of_rows(self, box: Box, spec: Specification) -> Tensor:
             return torch.full_like(spec.offsets, torch.inf)
 
-    harden = Hardening(Unknown(FLOAT32, errors.graph))
+    harden = Hardening(Unknown(FLOAT32, graph))
+    verified = Decision(0, Status.VERIFIED, bound=1.0)
+    assert torch.equal(harden([0], box, spec).offsets, spec.offsets)
+    judged = harden.judged(0, verified)
+    assert (judged.status, judged.reason, judged.final) == (
+        Status.UNKNOWN,
+        Reason.ROUNDING,
+        False,
+    )
     found = harden([0], box, spec)
     assert harden.covers(0)
     assert bool((found.offsets < spec.offsets).all())
+    assert harden.judged(0, verified) is verified
+    refused = Hardening(EvaluationErrors(FLOAT32, None, "an operation"))
+    refused.sharpen([0])
+    refused([0], box, spec)
+    judged = refused.judged(0, verified)
+    assert (judged.reason, judged.detail, judged.final) == (
+        Reason.NOT_ANALYSED,
+        "an operation",
+        True,
+    )

@@ -253,6 +253,99 @@ class Convolved:
         return functional.avg_pool2d(seen, 2).flatten(1)
 
 
+@dataclass(frozen=True, eq=False)
+class LayerNorm:
+    """Layer normalisation of a vector.
+
+    Attributes:
+        scale: ``I``.
+        shift: ``I``.
+        spelled: whether it is written by several operators.
+    """
+
+    scale: Array
+    shift: Array
+    spelled: bool
+    epsilon = 2.0**-10
+
+    def write(self, net: FileBuilder, x: str) -> str:
+        """One node, or nine."""
+        if not self.spelled:
+            options = {"axis": -1, "epsilon": self.epsilon}
+            return net.add("LayerNormalization", x, self.scale, self.shift, **options)
+        mean = net.add("ReduceMean", x, axes=[-1], keepdims=1)
+        centred = net.add("Sub", x, mean)
+        squares = net.add("Pow", centred, np.array(2.0, np.float32))
+        variance = net.add("ReduceMean", squares, axes=[-1], keepdims=1)
+        raised = net.add("Add", variance, np.array(self.epsilon, np.float32))
+        normal = net.add("Div", centred, net.add("Sqrt", raised))
+        return net.add("Add", net.add("Mul", normal, self.scale), self.shift)
+
+    def value(self, way: Way, x: Tensor) -> Tensor:
+        """The variance in one pass or in two; factors merged or not."""
+        scale, shift = (torch.from_numpy(one).double() for one in (self.scale, self.shift))
+        count = x.shape[1]
+        mean = way.round(way.sums(x) / count).unsqueeze(1)
+        centred = way.round(x - mean)
+        of = centred if way.centred else x
+        squares = way.round(way.sums(way.round(of.square())) / count).unsqueeze(1)
+        variance = squares if way.centred else way.round(squares - way.round(mean.square()))
+        root = way.round(way.round(variance + self.epsilon).clamp(min=0).sqrt())
+        if way.merged:
+            factor = way.round(scale * way.round(1 / root))
+            constant = way.round(shift - way.round(mean * factor))
+            return way.round(way.round(x * factor) + constant)
+        return way.round(way.round(way.round(centred / root) * scale) + shift)
+
+    def native(self, x: Tensor) -> Tensor:
+        """Torch's."""
+        scale, shift = (torch.from_numpy(one).to(x) for one in (self.scale, self.shift))
+        return functional.layer_norm(x, (x.shape[1],), scale, shift, self.epsilon)
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """Attention of T tokens of d numbers, which dense layers make of the input.
+
+    Attributes:
+        layers: of queries, keys and values, ``I`` to ``T d`` each.
+        tokens: T.
+    """
+
+    layers: tuple[Dense, Dense, Dense]
+    tokens: int
+
+    def write(self, net: FileBuilder, x: str) -> str:
+        """MatMul, Softmax, MatMul."""
+        shape = np.array([-1, self.tokens, len(self.layers[0].bias) // self.tokens])
+        query, key, values = (
+            net.add("Reshape", layer.write(net, x), shape) for layer in self.layers
+        )
+        turned = net.add("Transpose", key, perm=[0, 2, 1])
+        shares = net.add("Softmax", net.add("MatMul", query, turned), axis=-1)
+        return net.add("Flatten", net.add("MatMul", shares, values))
+
+    def _made(self, found: Sequence[Tensor]) -> list[Tensor]:
+        return [one.reshape(len(one), self.tokens, -1) for one in found]
+
+    def value(self, way: Way, x: Tensor) -> Tensor:
+        """Token by token."""
+        query, key, values = self._made([layer.value(way, x) for layer in self.layers])
+        found = []
+        for token in range(self.tokens):
+            scores = way.products(key, query[:, token])
+            shifted = way.round(scores - scores.amax(1, keepdim=True))
+            powers = way.function(shifted.exp(), shifted)
+            shares = way.round(powers / way.sums(powers).unsqueeze(1))
+            found.append(way.products(values.mT, shares))
+        return torch.cat(found, 1)
+
+    def native(self, x: Tensor) -> Tensor:
+        """Torch's."""
+        query, key, values = self._made([layer.native(x) for layer in self.layers])
+        return ((query @ key.mT).softmax(2) @ values).flatten(1)
+
+
 def value(steps: Sequence[Step], way: Way, points: Array) -> Tensor:
     """Outputs ``N x K`` at points ``N x I``, which are rounded on their way in."""
     found = way.round(torch.from_numpy(points.astype(np.float64)))

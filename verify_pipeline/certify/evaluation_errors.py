@@ -7,8 +7,8 @@ harder specification, ``C f + d - e > 0``. Counterexamples are replayed with the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -26,7 +26,7 @@ from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
 from verify_pipeline.network.outputs import Beginning, beginning
 from verify_pipeline.network.written import Written
-from verify_pipeline.problem import Box, Specification
+from verify_pipeline.problem import Box, Decision, Reason, Specification, Status
 from verify_pipeline.rounding import next_down
 
 SMALL = 0.01
@@ -179,8 +179,9 @@ def provable_beginning(graph: Graph, written: Written | None) -> Beginning | Non
 class Hardening:
     """The specifications that bounds have to prove of instances.
 
-    The first stage that asks gets errors by intervals, which are cheap. If an instance is still
-    open when the next one asks, or if its errors are infinite, they are bounded better.
+    Errors by intervals are cheap. They are bounded better where that may decide an instance: if
+    they keep it from being verified, and before a search, which would need more time for a harder
+    specification.
 
     Args:
         errors: of the file's evaluation.
@@ -189,6 +190,7 @@ class Hardening:
     def __init__(self, errors: RowErrors) -> None:
         self._errors = errors
         self._known: dict[int, Tensor] = {}
+        self._wanted: set[int] = set()
         self._sharp: set[int] = set()
 
     def __call__(
@@ -207,25 +209,47 @@ class Hardening:
             has_time: called now and then; once it returns False, errors stay as they are.
         """
         new = [place for place, index in enumerate(indices) if index not in self._known]
-        again = [place for place, index in enumerate(indices) if index in self._known]
         if new:
-            places = torch.tensor(new)
-            found = self._errors.of_rows(box.to("cpu")[places], spec.to("cpu")[places])
-            self._known.update(zip((indices[place] for place in new), found, strict=True))
-        again += [place for place in new if not self.covers(indices[place])]
-        again = [place for place in again if indices[place] not in self._sharp]
+            self._keep(new, indices, self._errors.of_rows(*_on_cpu(box, spec, new)))
+        open_ = self._wanted - self._sharp
+        again = [place for place, index in enumerate(indices) if index in open_]
         if again:
-            places = torch.tensor(again)
             known = torch.stack([self._known[indices[place]] for place in again])
-            some = box.to("cpu")[places], spec.to("cpu")[places]
-            found = self._errors.sharpened(*some, known, has_time)
-            self._known.update(zip((indices[place] for place in again), found, strict=True))
+            some = _on_cpu(box, spec, again)
+            self._keep(again, indices, self._errors.sharpened(*some, known, has_time))
             if has_time():  # else a later stage tries again
                 self._sharp.update(indices[place] for place in again)
         errors = torch.stack([self._known[index] for index in indices]).to(spec.offsets)
         harder = next_down(spec.offsets - errors)
         known = harder.isfinite().all(1, keepdim=True)
         return Specification(spec.rows, torch.where(known, harder, spec.offsets), spec.spare)
+
+    def sharpen(self, indices: Collection[int]) -> None:
+        """Bound errors of these instances better when they are asked for next."""
+        self._wanted.update(indices)
+
+    def judged(self, index: int, decision: Decision) -> Decision:
+        """A stage's decision about an instance, as far as it is about every evaluation.
+
+        VERIFIED is kept only if the harder specification is known. What cheap errors keep open is
+        not final: the next stage gets better ones.
+        """
+        uncovered = decision.status is Status.VERIFIED and not self.covers(index)
+        cheap = index not in self._wanted
+        if cheap and (uncovered or decision.reason is Reason.ROUNDING):
+            self._wanted.add(index)
+            reason = None if decision.final else Reason.ROUNDING
+            return replace(decision, status=Status.UNKNOWN, reason=reason, final=False)
+        if not uncovered:
+            return decision
+        return replace(
+            decision,
+            status=Status.UNKNOWN,
+            reason=Reason.NOT_ANALYSED,
+            detail=self.refused,
+            claimed_by="",
+            final=True,
+        )
 
     def covers(self, index: int) -> bool:
         """Whether a proof of the instance's harder specification is about every evaluation."""
@@ -236,3 +260,11 @@ class Hardening:
         """Why the instances that are not covered are not."""
         name = self._errors.arithmetic.name
         return self._errors.refused or f"a number may overflow {name} or its error is not bounded"
+
+    def _keep(self, places: Sequence[int], indices: Sequence[int], errors: Tensor) -> None:
+        self._known.update(zip((indices[place] for place in places), errors, strict=True))
+
+
+def _on_cpu(box: Box, spec: Specification, places: Sequence[int]) -> tuple[Box, Specification]:
+    chosen = torch.tensor(places)
+    return box.to("cpu")[chosen], spec.to("cpu")[chosen]

@@ -21,9 +21,11 @@ from tests.soundness.building import FileBuilder, choice, normal
 from tests.soundness.contract import Array, Family
 from tests.soundness.evaluations import (
     DTYPES,
+    Attention,
     Convolved,
     Dense,
     Function,
+    LayerNorm,
     Residual,
     Step,
     Way,
@@ -106,6 +108,20 @@ def _convolved(rng: Generator, inputs: int) -> list[Step]:
     return [Convolved(normal(rng, 2, 1, 3, 3, gain=2.0), 4), Function("Relu")]
 
 
+def _layer_norm(rng: Generator, inputs: int) -> list[Step]:
+    """A variance that is small or large beside the mean."""
+    dense = _dense(rng, 6, inputs)
+    far = choice(rng, (0.0, 1.0, 30.0))
+    norm = LayerNorm(normal(rng, 6), normal(rng, 6), bool(rng.integers(2)))
+    return [replace(dense, bias=dense.bias + np.float32(far)), norm, Function("Relu")]
+
+
+def _attention(rng: Generator, inputs: int) -> list[Step]:
+    gain = choice(rng, (0.5, 2.0))
+    query, key, values = (_dense(rng, 6, inputs, gain) for _ in range(3))
+    return [Attention((query, key, values), 3), _dense(rng, inputs, 6), Function("Relu")]
+
+
 KINDS: Mapping[str, Builder] = {
     "cancelling": _cancelling,
     "deep": _deep,
@@ -115,6 +131,8 @@ KINDS: Mapping[str, Builder] = {
     "smooth": _smooth,
     "saturating": _saturating,
     "convolution": _convolved,
+    "layer normalisation": _layer_norm,
+    "attention": _attention,
 }
 
 
@@ -136,6 +154,14 @@ def _rounded(steps: Sequence[Step], name: str) -> list[Step]:
             found.append(dense)
         elif isinstance(step, Convolved):
             found.append(Convolved(number(step.kernel), step.width))
+        elif isinstance(step, LayerNorm):
+            found.append(LayerNorm(number(step.scale), number(step.shift), step.spelled))
+        elif isinstance(step, Attention):
+            query, key, values = _rounded(step.layers, name)
+            assert isinstance(query, Dense)
+            assert isinstance(key, Dense)
+            assert isinstance(values, Dense)
+            found.append(Attention((query, key, values), step.tokens))
         else:
             found.append(step)
     return found

@@ -40,7 +40,9 @@ from verify_pipeline.network.ops import (
     Sub,
 )
 
-RISING = frozenset(["sigmoid", "tanh", "erf", "atan", "softplus", "exp", "elu", "selu", "log"])
+RISING = frozenset(
+    ["sigmoid", "tanh", "erf", "atan", "softplus", "exp", "elu", "selu", "log", "sqrt"]
+)
 """Functions whose derivatives are nowhere negative."""
 
 UNIT = 2.0**-50

@@ -16,6 +16,7 @@ from torch import Tensor
 from verify_pipeline.bounds.floating_point import greatest, meet
 from verify_pipeline.bounds.forward_error.computed import UPWARD, Computed
 from verify_pipeline.bounds.forward_error.functions import SLOPES
+from verify_pipeline.bounds.forward_error.normalisations import with_other_algorithms
 from verify_pipeline.bounds.forward_error.operations import evaluate
 from verify_pipeline.bounds.forward_error.sensitivity import sensitivities
 from verify_pipeline.bounds.interval.ibp import node_interval
@@ -80,6 +81,7 @@ def computed_values(
                 interval = meet(interval, (known.lower[place], known.upper[place]))
             inputs = (values[i] for i in node.inputs)
             found = evaluate(node.op, arithmetic, interval, *inputs)
+            found = with_other_algorithms(graph, place, arithmetic, found, values)
         values.append(found.if_finite(arithmetic))
         yield values[-1]
 
