@@ -21,7 +21,20 @@ from tests.soundness.asking import BoxTrial, Truth
 from tests.soundness.battery import Tally, judge, least_of, run_family
 from tests.soundness.building import FileBuilder
 from tests.soundness.contract import Answer, Array, Family, Judged
-from tests.soundness.evaluations import ORDERS, Dense, Way, native, value, ways
+from tests.soundness.evaluations import (
+    ORDERS,
+    Attention,
+    Convolved,
+    Dense,
+    Function,
+    LayerNorm,
+    Residual,
+    Step,
+    Way,
+    native,
+    value,
+    ways,
+)
 from tests.soundness.exact import ExactNetwork, rational
 from tests.soundness.families import FAMILIES
 from tests.soundness.families.operators import FORMS
@@ -153,6 +166,34 @@ def test_evaluations_round_as_they_say() -> None:
     assert float(value([tiny], replace(apart, flushed=True), small)) == 0.0
     eighth = value([square], Way(torch.bfloat16, rng), np.array([[1.0]], np.float32))
     assert float(eighth) == 0.0  # bfloat16 has eight digits
+
+
+def _steps(rng: Generator) -> dict[str, Step]:
+    def numbers(*shape: int) -> Array:
+        return np.asarray(rng.normal(size=shape), np.float32)
+
+    query, key, values = (Dense(numbers(6, 16), numbers(6)) for _ in range(3))
+    return {
+        "layer normalisation": LayerNorm(numbers(16), numbers(16), spelled=False),
+        "spelled": LayerNorm(numbers(16), numbers(16), spelled=True),
+        "attention": Attention((query, key, values), 3),
+        "convolution": Convolved(numbers(2, 1, 3, 3), 4),
+        "residual": Residual((Dense(numbers(16, 16), numbers(16)), Function("LeakyRelu"))),
+        "softplus": Function("Softplus"),
+    }
+
+
+@pytest.mark.parametrize("name", _steps(np.random.default_rng(0)))
+def test_steps_compute_what_their_files_do(name: str) -> None:
+    rng, model = np.random.default_rng(4), FileBuilder((16,))
+    step = _steps(rng)[name]
+    points = rng.normal(size=(5, 16)).astype(np.float32)
+    exact = value([step], Way(torch.float64, rng), points).numpy()
+    outputs = outputs_of(model.data(step.write(model, "x")), points)
+    np.testing.assert_allclose(outputs, exact, atol=1e-4)
+    np.testing.assert_allclose(native([step], torch.float64, points), exact, atol=1e-12)
+    for way in ways("float32", rng):
+        np.testing.assert_allclose(value([step], way, points).numpy(), exact, atol=1e-4)
 
 
 def test_batch_normalisation_rounds_differently_where_it_is_merged() -> None:

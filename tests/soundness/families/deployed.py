@@ -263,4 +263,4 @@ def _trial(rng: Generator, number: int) -> BoxTrial:
     return BoxTrial(title, model, lower, upper, rows, offsets, truths, settings, (), False)
 
 
-FAMILY = Family("as-deployed", _trial, share=3, least=48, small=6)
+FAMILY = Family("as-deployed", _trial, share=3, least=60, small=10)
