@@ -53,10 +53,10 @@ def sharper_row_errors(
         box: ``N`` boxes, float64.
         spec: ``N`` specifications, float64.
         arithmetic: in which the file is evaluated.
-        enough: errors of at most this need not be bounded better, ``N x S``.
+        enough: boxes are not cut into parts for errors of at most this, ``N x S``.
         has_time: called now and then; once it returns False, what is known is returned.
     """
-    found = _by_crown(graph, box, spec, arithmetic, enough, has_time)
+    found = _by_crown(graph, box, spec, arithmetic, has_time)
     free = (box.lower < box.upper).flatten(1).sum(1)
     for place in ((free > 0) & (free <= FEW)).nonzero().flatten().tolist():
         one = slice(place, place + 1)
@@ -71,12 +71,11 @@ def _by_crown(
     box: Box,
     spec: Specification,
     arithmetic: Arithmetic,
-    enough: Tensor,
     has_time: Callable[[], bool],
 ) -> Tensor:
     start = interval_bounds(graph, box)
     known = crown_intermediate(graph, box, start, BUDGET, has_time)
-    return row_errors(graph, box, spec, arithmetic, enough=enough, known=known)
+    return row_errors(graph, box, spec, arithmetic, known=known)
 
 
 def _over_parts(
@@ -102,8 +101,7 @@ def _over_parts(
         halves = _halves(parts[worst])
         count = len(halves)
         rows = Specification(spec.rows.expand(count, -1, -1), spec.offsets.expand(count, -1))
-        expected = enough.expand(count, -1)
-        new = _by_crown(graph, halves, rows, arithmetic, expected, has_time)
+        new = _by_crown(graph, halves, rows, arithmetic, has_time)
         new = torch.minimum(new, errors[worst].repeat(2, 1))
         parts = Box(
             torch.cat([parts.lower[others], halves.lower]),
