@@ -8,7 +8,7 @@ input's shape, ``K`` outputs, ``S`` rows of the specification.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -137,9 +137,23 @@ class Subject:
         return self.exact if self.input_dtype == torch.float64 else self.graph
 
 
-Harden = Callable[[Sequence[int], Box, Specification, Callable[[], bool]], Specification]
-"""From indices, boxes and specifications of instances, and whether there is time, to what bounds
-have to prove of them."""
+class Harden(Protocol):
+    """Says what bounds have to prove of instances, so that it holds for every evaluation."""
+
+    def __call__(
+        self,
+        indices: Sequence[int],
+        box: Box,
+        spec: Specification,
+        has_time: Callable[[], bool],
+        /,
+    ) -> Specification:
+        """The harder specifications of instances with these indices, boxes and specifications."""
+        ...
+
+    def sharpen(self, indices: Collection[int], /) -> None:
+        """Make the specifications of these instances as easy as can be, when next asked for."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +194,18 @@ class Task:
         if self.harden is None:
             return self.spec
         return self.harden(self.indices, self.box, self.spec, self.has_time)
+
+    def required_at_least(self, places: Tensor) -> Specification:
+        """What bounds have to prove of some instances, as easy as can be made for more time.
+
+        Args:
+            places: of these instances in the task, ``M``.
+        """
+        if self.harden is None:
+            return self.spec[places]
+        indices = [self.indices[place] for place in places.tolist()]
+        self.harden.sharpen(indices)
+        return self.harden(indices, self.box[places], self.spec[places], self.has_time)
 
     @property
     def deadlines(self) -> Deadlines:

@@ -235,7 +235,7 @@ class Hardening:
         not final: the next stage gets better ones.
         """
         uncovered = decision.status is Status.VERIFIED and not self.covers(index)
-        cheap = index not in self._wanted
+        cheap = index not in self._sharp
         if cheap and (uncovered or decision.reason is Reason.ROUNDING):
             self._wanted.add(index)
             reason = None if decision.final else Reason.ROUNDING
