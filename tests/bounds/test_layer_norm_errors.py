@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from tests.soundness.building import FileBuilder
-from tests.soundness.evaluations import DTYPES, LayerNorm, Way, native, value, ways
+from tests.soundness.evaluations import DTYPES, Way, native, value, ways
 from tests.soundness.replaying import outputs_of
+from tests.soundness.steps import LayerNorm
 from verify_pipeline.bounds.forward_error import computed_values, refusal
 from verify_pipeline.network.arithmetic import ARITHMETICS
 from verify_pipeline.network.graph import Graph

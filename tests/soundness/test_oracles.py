@@ -21,26 +21,14 @@ from tests.soundness.asking import BoxTrial, Truth
 from tests.soundness.battery import Tally, judge, least_of, run_family
 from tests.soundness.building import FileBuilder
 from tests.soundness.contract import Answer, Array, Family, Judged
-from tests.soundness.evaluations import (
-    ORDERS,
-    Attention,
-    Convolved,
-    Dense,
-    Function,
-    LayerNorm,
-    Residual,
-    Step,
-    Way,
-    native,
-    value,
-    ways,
-)
+from tests.soundness.evaluations import ORDERS, Step, Way, native, value, ways
 from tests.soundness.exact import ExactNetwork, rational
 from tests.soundness.families import FAMILIES
 from tests.soundness.families.operators import FORMS
 from tests.soundness.formulas import Property
 from tests.soundness.least import AffineFunction, expansion, least_of_cells
 from tests.soundness.replaying import outputs_of
+from tests.soundness.steps import Attention, Convolved, Dense, Function, LayerNorm, Residual
 from tests.soundness.table import csv_text, markdown
 from tests.soundness.ways import usual
 from verify_pipeline.network.ops import FUNCTIONS

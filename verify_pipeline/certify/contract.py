@@ -8,7 +8,7 @@ input's shape, ``K`` outputs, ``S`` rows of the specification.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.interval.maxima_as_relus import with_splittable_maxima
 from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.certify.evaluation_errors import Hardening
 from verify_pipeline.certify.job_plan import JobPlan
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.network.differences import with_score_differences
@@ -137,25 +138,6 @@ class Subject:
         return self.exact if self.input_dtype == torch.float64 else self.graph
 
 
-class Harden(Protocol):
-    """Says what bounds have to prove of instances, so that it holds for every evaluation."""
-
-    def __call__(
-        self,
-        indices: Sequence[int],
-        box: Box,
-        spec: Specification,
-        has_time: Callable[[], bool],
-        /,
-    ) -> Specification:
-        """The harder specifications of instances with these indices, boxes and specifications."""
-        ...
-
-    def sharpen(self, indices: Collection[int], /) -> None:
-        """Make the specifications of these instances as easy as can be, when next asked for."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Task:
     """Open instances that a stage looks at together.
@@ -183,7 +165,7 @@ class Task:
     knowledge: Knowledge
     has_time: Callable[[], bool]
     group: Tensor | None = None
-    harden: Harden | None = None
+    harden: Hardening | None = None
 
     def __len__(self) -> int:
         return len(self.indices)

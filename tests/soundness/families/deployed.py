@@ -19,21 +19,9 @@ from numpy.random import Generator
 from tests.soundness.asking import BoxTrial, Truth, boxes_around
 from tests.soundness.building import FileBuilder, choice, normal
 from tests.soundness.contract import Array, Family
-from tests.soundness.evaluations import (
-    DTYPES,
-    Attention,
-    Convolved,
-    Dense,
-    Function,
-    LayerNorm,
-    Residual,
-    Step,
-    Way,
-    native,
-    value,
-    ways,
-)
+from tests.soundness.evaluations import DTYPES, Step, Way, native, value, ways
 from tests.soundness.replaying import exact_margins
+from tests.soundness.steps import Attention, Convolved, Dense, Function, LayerNorm, Residual
 from tests.soundness.ways import PROOFS, usual
 from verify_pipeline.certify.settings import ArithmeticName
 
