@@ -15,23 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from property_sets import SETS, unsat_instances
 
 from verify_checker.folder import CHECKED, REFUSED, REJECTED, Result, check_folder, write_results
 from verify_pipeline import api, pipeline
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.interop.decide import property_plan
-from verify_pipeline.interop.instance_list import Answer, SetInstance, read_instances
-from verify_pipeline.interop.sets import SetJob, run_set
+from verify_pipeline.interop.sets import SetJob
 from verify_pipeline.problem import Status
 from verify_pipeline.proving import Recording
 from verify_pipeline.proving.properties import record_properties
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
-SETS = {
-    "acasxu": "2022/acasxu/instances.csv",
-    "mnist_fc": "2022/mnist_fc/instances.csv",
-    "cifar10_resnet": "2021/cifar10_resnet/cifar10_resnet_instances.csv",
-}
 HEAD = (
     "Verdicts of",
     "images",
@@ -114,17 +109,7 @@ def measure_set(name: str, listed: Path, count: int, timeout: float, work: Path)
     place = work / name
     place.mkdir(parents=True, exist_ok=True)
     job = SetJob(place / "results.csv", None, property_plan, timeout)
-    every = read_instances(listed)
-    step = max(1, len(every) // (2 * count))
-    chosen: list[SetInstance] = []
-    unsat: list[SetInstance] = []
-    for instance in every[::step]:
-        if len(unsat) == count:
-            break
-        chosen.append(instance)
-        results = run_set(chosen, job)
-        unsat = [one for one in chosen if results[one.key].answer is Answer.UNSAT]
-    results = run_set(chosen, job)
+    chosen, unsat, results = unsat_instances(listed, count, job)
     recording = record_properties(
         unsat, results, lambda one: property_plan(timeout), place / "proofs"
     )

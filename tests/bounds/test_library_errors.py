@@ -13,6 +13,7 @@ from verify_pipeline.network.ops import FUNCTIONS
 OPERATORS = {
     "exp": "Exp",
     "reciprocal": "Reciprocal",
+    "sqrt": "Sqrt",
     "atan": "Atan",
     "log": "Log",
     "sigmoid": "Sigmoid",
@@ -37,7 +38,7 @@ def arguments(function: str) -> Tensor:
     powers = torch.linspace(-30, 13 if function in ("sin", "cos") else 6, 4001).double().exp2()
     positive = torch.cat([powers, torch.linspace(1e-3, 20, 4001).double()])
     positive = positive[positive <= 80] if function == "exp" else positive
-    if function in ("log", "reciprocal"):
+    if function in ("log", "reciprocal", "sqrt"):
         return positive.float()
     return torch.cat([positive, -positive]).float()
 
@@ -86,7 +87,7 @@ def test_slopes_are_at_least_the_derivatives(function: str) -> None:
 
 def test_slopes_where_a_function_may_be_undefined_are_infinite() -> None:
     interval = torch.tensor([-1.0]).double(), torch.tensor([1.0]).double()
-    for function in ("log", "reciprocal"):
+    for function in ("log", "reciprocal", "sqrt"):
         assert slope(function, interval).isinf().all()
     far = torch.tensor([1e5]).double()
     assert slope("sin", (far, far)).isinf().all()

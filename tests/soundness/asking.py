@@ -33,12 +33,15 @@ class Truth:
         where: the input, ``I`` fractions, at which it is; None: not noted.
         point: ``*X``, an input of the box where a row is at most zero; None: none is known.
         holds_by: a value that every row exceeds beyond what float32 explains; None: not known.
+        evaluated_by: the evaluation in which the row is at most zero; empty: onnxruntime's, or
+            exact arithmetic.
     """
 
     least: Fraction | None = None
     where: Array | None = None
     point: Array | None = None
     holds_by: float | None = None
+    evaluated_by: str = ""
 
     @property
     def breaks(self) -> bool:
@@ -50,7 +53,8 @@ class Truth:
         """In words."""
         if self.least is not None:
             return f"the exact least value is {float(self.least):.6g} ({_sign(self.least)})"
-        return "a known input of the box breaks a row"
+        way = f" ({self.evaluated_by})" if self.evaluated_by else ""
+        return f"a known input of the box breaks a row{way}"
 
 
 def _sign(number: Fraction) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.random import Generator
 
 from tests.onnx_networks import layers_file, mlp_file, node, onnx_file
@@ -19,13 +21,14 @@ from tests.soundness.asking import BoxTrial, Truth
 from tests.soundness.battery import Tally, judge, least_of, run_family
 from tests.soundness.building import FileBuilder
 from tests.soundness.contract import Answer, Array, Family, Judged
+from tests.soundness.evaluations import ORDERS, Step, Way, native, value, ways
 from tests.soundness.exact import ExactNetwork, rational
 from tests.soundness.families import FAMILIES
-from tests.soundness.families.deployed import permuted
 from tests.soundness.families.operators import FORMS
 from tests.soundness.formulas import Property
 from tests.soundness.least import AffineFunction, expansion, least_of_cells
 from tests.soundness.replaying import outputs_of
+from tests.soundness.steps import Attention, Convolved, Dense, Function, LayerNorm, Residual
 from tests.soundness.table import csv_text, markdown
 from tests.soundness.ways import usual
 from verify_pipeline.network.ops import FUNCTIONS
@@ -121,13 +124,80 @@ def test_a_property_means_what_it_says() -> None:
     assert asked.is_met({**values, "X_0": Fraction(1), "Y_0": Fraction(-3)})
 
 
-def test_permuted_sums_differ_in_their_last_digits() -> None:
-    weight = np.array([[1.0, 1e8, -1e8]], np.float32)
-    layers = [(weight, np.zeros(1, np.float32))]
+def test_orders_of_a_sum_differ_in_their_last_digits() -> None:
+    dense = Dense(np.array([[1.0, 1e8, -1e8]], np.float32), np.zeros(1, np.float32))
+    point, rng = np.ones((1, 3), np.float32), np.random.default_rng(0)
     found = {
-        float(permuted(np.random.default_rng(seed), layers, np.ones(3))[0]) for seed in range(20)
+        order: {float(value([dense], Way(torch.float32, rng, order), point)) for _ in range(20)}
+        for order in ORDERS
     }
-    assert found == {0.0, 1.0}
+    assert found == {
+        "written": {0.0},  # 1 is lost in 1e8
+        "falling": {1.0},
+        "rising": {0.0},
+        "random": {0.0, 1.0},
+        "blocks": {0.0, 1.0},
+    }
+
+
+def test_evaluations_round_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    near, point = 1 + 2.0**-12, np.array([[1 + 2.0**-12]], np.float32)
+    square = Dense(np.array([[near]], np.float32), np.array([-(near * near)], np.float32))
+    apart, fused = (Way(torch.float32, rng, fused=fused) for fused in (False, True))
+    # the square's last digit, 2^-24, is half a unit in the last place
+    assert float(value([square], apart, point)) == 0.0
+    assert float(value([square], fused, point)) == 2.0**-24 - (float(square.bias[0]) + near * near)
+    tiny = Dense(np.array([[2.0**-100]], np.float32), np.zeros(1, np.float32))
+    small = np.array([[2.0**-30]], np.float32)
+    assert float(value([tiny], apart, small)) == 2.0**-130
+    assert float(value([tiny], replace(apart, flushed=True), small)) == 0.0
+    eighth = value([square], Way(torch.bfloat16, rng), np.array([[1.0]], np.float32))
+    assert float(eighth) == 0.0  # bfloat16 has eight digits
+
+
+def _steps(rng: Generator) -> dict[str, Step]:
+    def numbers(*shape: int) -> Array:
+        return np.asarray(rng.normal(size=shape), np.float32)
+
+    query, key, values = (Dense(numbers(6, 16), numbers(6)) for _ in range(3))
+    return {
+        "layer normalisation": LayerNorm(numbers(16), numbers(16), spelled=False),
+        "spelled": LayerNorm(numbers(16), numbers(16), spelled=True),
+        "attention": Attention((query, key, values), 3),
+        "convolution": Convolved(numbers(2, 1, 3, 3), 4),
+        "residual": Residual((Dense(numbers(16, 16), numbers(16)), Function("LeakyRelu"))),
+        "softplus": Function("Softplus"),
+    }
+
+
+@pytest.mark.parametrize("name", _steps(np.random.default_rng(0)))
+def test_steps_compute_what_their_files_do(name: str) -> None:
+    rng, model = np.random.default_rng(4), FileBuilder((16,))
+    step = _steps(rng)[name]
+    points = rng.normal(size=(5, 16)).astype(np.float32)
+    exact = value([step], Way(torch.float64, rng), points).numpy()
+    outputs = outputs_of(model.data(step.write(model, "x")), points)
+    np.testing.assert_allclose(outputs, exact, atol=1e-4)
+    np.testing.assert_allclose(native([step], torch.float64, points), exact, atol=1e-12)
+    for way in ways("float32", rng):
+        np.testing.assert_allclose(value([step], way, points).numpy(), exact, atol=1e-4)
+
+
+def test_batch_normalisation_rounds_differently_where_it_is_merged() -> None:
+    rng, model = np.random.default_rng(3), FileBuilder((4,))
+    weight = rng.normal(size=(3, 4)).astype(np.float32)
+    norm = np.abs(rng.normal(size=(4, 3))).astype(np.float32)
+    dense = Dense(weight, rng.normal(size=3).astype(np.float32), norm)
+    points = rng.normal(size=(20, 4)).astype(np.float32)
+    exact = value([dense], Way(torch.float64, rng), points).numpy()
+    outputs = outputs_of(model.data(dense.write(model, "x")), points)
+    np.testing.assert_allclose(outputs, exact, atol=2e-5)
+    np.testing.assert_allclose(native([dense], torch.float64, points), exact, atol=1e-12)
+    found = [value([dense], way, points).numpy() for way in ways("float32", rng)]
+    assert len({one.tobytes() for one in found}) > 3
+    for one in found:
+        np.testing.assert_allclose(one, exact, atol=2e-5)
 
 
 def lying(lower: float, least: float, answer: Answer) -> Judged:

@@ -99,3 +99,10 @@ def rounded_function(interval: Interval, scale: Tensor | float = 0.0) -> Interva
         lower - (share * (lower.abs() + scale) + LEAST_WIDTH),
         upper + (share * (upper.abs() + scale) + LEAST_WIDTH),
     )
+
+
+def meet(first: Interval, second: Interval) -> Interval:
+    """The intersection of two valid intervals; a point if rounding has separated them."""
+    lower, upper = torch.maximum(first[0], second[0]), torch.minimum(first[1], second[1])
+    lower = torch.minimum(lower, first[1])
+    return lower, torch.maximum(lower, upper)

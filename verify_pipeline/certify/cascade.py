@@ -8,7 +8,7 @@ ledger at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
@@ -30,6 +30,9 @@ Sink = Callable[[int, Verdict], None]
 
 LEAST_SECONDS = 1e-6
 """Seconds for an instance whose shared budget was used up by others since its stage began."""
+
+QUICK = ("clean", "ibp", "attack", "crown")
+"""Stages after which errors of evaluations are bounded better, and only where these matter."""
 
 _MAY_CHANGE = (None, Reason.NOT_DECIDED, Reason.NOT_REPLAYED)
 """Reasons that more time might resolve; if time ran out, TIMEOUT replaces them."""
@@ -159,6 +162,8 @@ class Cascade:
 
     def _run_stage(self, stage: Stage) -> None:
         """Give every open instance to the stage, in tasks; smaller ones where they fail."""
+        if self._room.hardening is not None and self._needs_sharp_errors(stage):
+            self._room.hardening.sharpen(self._open)
         size = max(1, self._room.memory // max(stage.bytes_per_instance, 1))
         tasks = StageTasks(self._open, min(size, stage.largest_task or len(self._open)))
         while tasks:
@@ -178,6 +183,10 @@ class Cascade:
             self._observer.looked_at(stage.name, len(chunk))
             for index in left:
                 self._stays_open(stage, index, failure)
+
+    def _needs_sharp_errors(self, stage: Stage) -> bool:
+        """Whether a stage searches, or no other one comes after it."""
+        return stage.name not in QUICK or stage is self._stages[-1]
 
     def _begin(self, some: Sequence[int]) -> list[int]:
         """The instances that a task may have: still this process's, and with time left.
@@ -268,16 +277,8 @@ class Cascade:
 
     def _take(self, stage: Stage, index: int, decision: Decision) -> None:
         progress = self._open[index]
-        hardening = self._room.hardening
-        if decision.status is Status.VERIFIED and hardening and not hardening.covers(index):
-            decision = replace(
-                decision,
-                status=Status.UNKNOWN,
-                reason=Reason.NOT_ANALYSED,
-                detail=hardening.refused,
-                claimed_by="",
-                final=True,
-            )
+        if self._room.hardening is not None:
+            decision = self._room.hardening.judged(index, decision)
         if decision.status is Status.UNKNOWN:
             progress.note(stage.name, decision)
             if decision.final or stage is self._stages[-1]:

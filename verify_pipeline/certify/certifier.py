@@ -137,7 +137,8 @@ class Certifier:
             stages = for_few_inputs(stages, made, subject, rows, clock)
         deployed = None if begun is None else Deployed(begun, prepared.replay, prepared.input_dtype)
         info = _run_info(network, images, asked, made)
-        errors = None if arithmetic is None else EvaluationErrors.of(prepared, arithmetic, begun)
+        written = prepared.written
+        errors = None if arithmetic is None else EvaluationErrors.of(written, arithmetic, begun)
         return Certifier(info, asked, made, stages, deployed, settings.retry, device, clock, errors)
 
     def certify(
@@ -226,7 +227,8 @@ def _begun(asked: AskedQuestion, arithmetic: Arithmetic | None) -> Beginning | N
     if arithmetic is None:
         return beginning(asked.network.graph)
     beats_all = asked.specification == MARGINS.name
-    return provable_beginning(asked.network) if beats_all else None
+    network = asked.network
+    return provable_beginning(network.graph, network.written) if beats_all else None
 
 
 def _run_info(

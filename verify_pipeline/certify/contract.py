@@ -19,6 +19,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.interval.maxima_as_relus import with_splittable_maxima
 from verify_pipeline.branching.limits.time_limits import Deadlines
+from verify_pipeline.certify.evaluation_errors import Hardening
 from verify_pipeline.certify.job_plan import JobPlan
 from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.network.differences import with_score_differences
@@ -137,10 +138,6 @@ class Subject:
         return self.exact if self.input_dtype == torch.float64 else self.graph
 
 
-Harden = Callable[[Sequence[int], Box, Specification], Specification]
-"""From indices, boxes and specifications of instances to what bounds have to prove of them."""
-
-
 @dataclass(frozen=True, eq=False)
 class Task:
     """Open instances that a stage looks at together.
@@ -168,7 +165,7 @@ class Task:
     knowledge: Knowledge
     has_time: Callable[[], bool]
     group: Tensor | None = None
-    harden: Harden | None = None
+    harden: Hardening | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -176,7 +173,21 @@ class Task:
     @cached_property
     def required(self) -> Specification:
         """What bounds have to prove: ``spec``, or harder specifications that imply it."""
-        return self.spec if self.harden is None else self.harden(self.indices, self.box, self.spec)
+        if self.harden is None:
+            return self.spec
+        return self.harden(self.indices, self.box, self.spec, self.has_time)
+
+    def required_at_least(self, places: Tensor) -> Specification:
+        """What bounds have to prove of some instances, as easy as can be made for more time.
+
+        Args:
+            places: of these instances in the task, ``M``.
+        """
+        if self.harden is None:
+            return self.spec[places]
+        indices = [self.indices[place] for place in places.tolist()]
+        self.harden.sharpen(indices)
+        return self.harden(indices, self.box[places], self.spec[places], self.has_time)
 
     @property
     def deadlines(self) -> Deadlines:

@@ -10,7 +10,7 @@ import typer
 
 from verify_pipeline.cli import panels
 from verify_pipeline.cli.grouping import grouped
-from verify_pipeline.cli.options import Device, GiveUp, Parity, Search
+from verify_pipeline.cli.options import ArithmeticOption, Device, GiveUp, Parity, Search
 from verify_pipeline.cli.proofs import ProofOptions
 from verify_pipeline.cli.workers import WorkerOptions
 
@@ -44,13 +44,14 @@ def vnnlib(
         ),
     ] = None,
     search: Search = None,
+    arithmetic: ArithmeticOption = None,
     parity_check: Parity = True,
     device: Device = "auto",
 ) -> None:
     """Decide a VNN-LIB property of a network: prints sat, unsat, timeout or unknown.
 
     sat: onnxruntime confirmed a counterexample, which is written to a file. unsat: float64 bounds
-    prove that there is none.
+    prove that there is none; with --arithmetic, for every evaluation of the file in it.
     """
     from verify_pipeline.cli.arguments import named, tell_ignored
     from verify_pipeline.conversions import choose_device
@@ -63,7 +64,9 @@ def vnnlib(
     place_of_it = counterexample or Path(counterexample_name(onnx, prop))
     named("--counterexample", place_of_it)
     where = choose_device(device)
-    plan = property_plan(timeout, search)  # reports its mistakes before anything is read
+    plan = property_plan(
+        timeout, search, arithmetic=arithmetic
+    )  # reports its mistakes before anything is read
     tell_ignored(plan, search)
     asked, network = read_vnnlib(prop), read_network(onnx, parity_check)
     (found,) = decide(network, [asked], plan, device=where)
@@ -96,6 +99,7 @@ class PropertySearchOptions:
             rich_help_panel=panels.SEARCH,
         ),
     ] = False
+    arithmetic: ArithmeticOption = None
     parity_check: Parity = True
     device: Device = "auto"
 
@@ -143,6 +147,7 @@ def vnncomp(
     Each network is read once, and its properties are decided in batches; with --jobs or --cluster,
     each worker decides one property at a time. If it is interrupted, the same command continues.
     With --proofs, each property that is unsat gets a proof for `check-proofs`, made by one process.
+    With --arithmetic, unsat holds for every evaluation of the file in it: see `vnncomp-table`.
     Exits with 2 when a result contradicts the reference.
     """
     from verify_pipeline.atomic_write import check_folder
@@ -158,7 +163,7 @@ def vnncomp(
         typer.echo(f"{line} {result.detail}".rstrip(), err=True)
 
     def plan(seconds: float) -> Plan:
-        return property_plan(seconds, tried.search, tried.give_up)
+        return property_plan(seconds, tried.search, tried.give_up, tried.arithmetic)
 
     # report mistakes in these before anything is read or written
     checked = plan(1.0 if tried.timeout is None else tried.timeout)
@@ -267,13 +272,21 @@ def vnncomp_table(
     out: Annotated[
         Path, typer.Option(help="Writes OUT.csv and OUT.md.", rich_help_panel=panels.OUTPUT)
     ],
+    as_deployed: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of results of `vnncomp --arithmetic`, files of the same names: how many "
+            "of the unsat instances are unsat as deployed.",
+            rich_help_panel=panels.TABLE,
+        ),
+    ] = None,
 ) -> None:
     """Tabulate whole sets of VNN-COMP beside known verdicts: one row for each results file."""
     from verify_pipeline.cli.arguments import named, this_command
     from verify_pipeline.interop.table import as_frame, read_rows, write_rows
 
     named("--out", out)
-    rows = read_rows(results, references)
+    rows = read_rows(results, references, as_deployed)
     typer.echo(as_frame(rows).to_string(index=False))
     for path in write_rows(rows, out, this_command()):
         typer.echo(f"wrote {path}")

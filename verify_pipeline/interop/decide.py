@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,18 +21,25 @@ from verify_pipeline.certify.boxes import spread
 from verify_pipeline.certify.cascade import Cascade, CascadeLimits, Sink
 from verify_pipeline.certify.contract import Certifiable, Clock, Observer, Subject
 from verify_pipeline.certify.deployed import Deployed
+from verify_pipeline.certify.evaluation_errors import (
+    EvaluationErrors,
+    Hardening,
+    provable_beginning,
+)
 from verify_pipeline.certify.file_checks import COMPARED, compare_with_file, refuse_bad_weights
 from verify_pipeline.certify.instances import Batch
 from verify_pipeline.certify.records import instance_digest
-from verify_pipeline.certify.settings import CertifySettings, Plan, plan
+from verify_pipeline.certify.settings import ArithmeticName, CertifySettings, Plan, plan
 from verify_pipeline.certify.stages import build_stages, for_few_inputs
 from verify_pipeline.errors import ConfigError
 from verify_pipeline.interop.answers import Answers, Decided
 from verify_pipeline.interop.max_of_rows import append_any_of, replay_any_of
+from verify_pipeline.interop.maxima_errors import MaximaErrors
 from verify_pipeline.interop.properties import Case, VnnlibProperty
 from verify_pipeline.interop.starts import starting_points
+from verify_pipeline.network.arithmetic import ARITHMETICS, Arithmetic
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.network.outputs import beginning
+from verify_pipeline.network.outputs import Beginning, beginning
 from verify_pipeline.problem import TIED, Box, Specification, Status, Verdict
 
 
@@ -51,7 +59,7 @@ def decide(
         network: as ``load_network`` gives it.
         properties: in any number.
         chosen: stages and their settings; ``timeout`` is for each property: its cases share the
-            seconds.
+            seconds. If it names an arithmetic, unsat holds for every evaluation of the file in it.
         device: where bounds and attacks are computed.
         answered: is told the answer to the property at a place as soon as there is one.
         observer: is told what happens to cases.
@@ -212,8 +220,11 @@ def _certify(
     """Bring cases of one kind to their verdicts."""
     graph, replay, dtype = network.graph, network.replay, network.input_dtype
     few = chosen.input_split.few_inputs
-    compares = all(one.compares for case in cases for one in case.conjunctions)
-    begun = beginning(graph) if compares else None
+    arithmetic = ARITHMETICS.get(chosen.arithmetic)
+    begun = _begun(network, cases, arithmetic)
+    if arithmetic is not None:
+        hardening = _hardening(network, cases[0], few, arithmetic, begun)
+        room = replace(room, hardening=hardening)
     graph = graph if begun is None else begun.graph
     reach = _reach(cases, graph.input_shape, dtype)
     if needs_any_of(cases[0], few):
@@ -232,6 +243,25 @@ def _certify(
     cascade = Cascade(instances, stages, room, sink, observer, clock)
     cascade.run(instances.indices)
     observer.finished()
+
+
+def _begun(
+    network: Certifiable, cases: Sequence[Case], arithmetic: Arithmetic | None
+) -> Beginning | None:
+    """What is bounded in the network's place, where its end keeps the order of its outputs."""
+    if arithmetic is not None:
+        beats_all = all(case.one_exceeds_all for case in cases)
+        return provable_beginning(network.graph, network.written) if beats_all else None
+    compares = all(one.compares for case in cases for one in case.conjunctions)
+    return beginning(network.graph) if compares else None
+
+
+def _hardening(
+    network: Certifiable, case: Case, few: int, arithmetic: Arithmetic, begun: Beginning | None
+) -> Hardening:
+    """What bounds have to prove of cases of the same kind as ``case``."""
+    errors = EvaluationErrors.of(network.written, arithmetic, begun)
+    return Hardening(MaximaErrors(errors, case.denials) if needs_any_of(case, few) else errors)
 
 
 def _reach(cases: Sequence[Case], shape: tuple[int, ...], dtype: torch.dtype) -> Box:
@@ -261,23 +291,36 @@ def _judged_as_deployed(deployed: Deployed, instances: Cases, sink: Sink) -> Sin
     return take
 
 
-def property_plan(timeout: float, search: str | None = None, give_up: float | None = None) -> Plan:
+def property_plan(
+    timeout: float,
+    search: str | None = None,
+    give_up: float | None = None,
+    arithmetic: str | None = None,
+) -> Plan:
     """The plan for properties: all stages.
 
     Args:
         timeout: seconds for each property, > 0.
         search: name or path of a file of the search's settings; None: this package's defaults.
         give_up: times its seconds, > 0, that a search may be expected to take; None: any.
+        arithmetic: name of one in which every evaluation of the file has to have the property;
+            None: unsat is about real numbers.
 
     Raises:
-        ConfigError: a number or the file is invalid.
+        ConfigError: a number, the file or the arithmetic's name is invalid.
     """
     if not 0 < timeout < math.inf:
         raise ConfigError("timeout", expected="seconds > 0", got=str(timeout))
     if give_up is not None and not 0 < give_up < math.inf:
         raise ConfigError("give_up", expected="a number > 0", got=str(give_up))
+    if arithmetic is not None and arithmetic not in ARITHMETICS:
+        raise ConfigError("arithmetic", expected=" or ".join(ARITHMETICS), got=repr(arithmetic))
     # boxes of properties have their own widths: this ε is unused
     asked = CertifySettings(
-        epsilon=0.0, timeout=timeout, search=search or SearchSettings(), give_up=give_up
+        epsilon=0.0,
+        timeout=timeout,
+        search=search or SearchSettings(),
+        give_up=give_up,
+        arithmetic=cast("ArithmeticName | None", arithmetic),
     )
     return plan(asked)

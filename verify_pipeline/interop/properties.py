@@ -149,6 +149,16 @@ class Case:
         return torch.where(on_upper, next_down(moved), moved).reshape(point.shape)
 
     @property
+    def one_exceeds_all(self) -> bool:
+        """Whether there is no counterexample iff one output exceeds each of the others."""
+        if any(len(one) != 1 or not one.compares for one in self.conjunctions):
+            return False
+        rows = torch.cat([one.rows for one in self.conjunctions])
+        greatest = (rows == 1).all(0)
+        others = (rows == -1).any(0)
+        return int(greatest.sum()) == 1 and bool((greatest | others).all())
+
+    @property
     def denials(self) -> tuple[AnyOf, ...]:
         """The negated conjunctions; if all hold over the box, it contains no counterexample."""
         return tuple(conjunction.denial for conjunction in self.conjunctions)

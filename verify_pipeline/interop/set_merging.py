@@ -7,7 +7,7 @@ from pathlib import Path
 
 from verify_pipeline.errors import ConfigError, DataError
 from verify_pipeline.interop.instance_list import Key, SetInstance
-from verify_pipeline.interop.sets import Result, read_results, write_results
+from verify_pipeline.interop.sets import REAL, Result, read_results, write_results
 
 
 def merge_results(
@@ -26,7 +26,8 @@ def merge_results(
     Raises:
         ConfigError: a file is at ``path`` already.
         DataError: a results file is damaged, two have the same instance, one has an instance that
-            the list has not, or an instance has no result; nothing is written then.
+            the list has not, an instance has no result, or results are about several
+            arithmetics; nothing is written then.
     """
     if path.exists():
         raise ConfigError(
@@ -41,6 +42,7 @@ def merge_results(
         found |= own
     _refuse_missing(len(wanted), [key for key in wanted if key not in found])
     results = {key: found[key] for key in wanted}
+    _refuse_several({one.arithmetic for one in results.values()})
     write_results(path, results)
     return results
 
@@ -69,6 +71,17 @@ def _refuse_missing(wanted: int, keys: Sequence[Key]) -> None:
             expected=f"one for each of the list's {wanted} instances",
             got=_some(keys, "without a result"),
             remedy="Name the files of all shards; the command of a stopped shard continues it.",
+        )
+
+
+def _refuse_several(arithmetics: set[str]) -> None:
+    if len(arithmetics) > 1:
+        names = sorted(one or REAL for one in arithmetics)
+        raise DataError(
+            "results to merge",
+            expected="results about one arithmetic, or about real numbers",
+            got=" and ".join(names),
+            remedy="Merge the files of `vnncomp --arithmetic` by themselves.",
         )
 
 

@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -28,10 +28,16 @@ from verify_pipeline.interop.instance_list import Answer, Key, Reference, SetIns
 from verify_pipeline.interop.set_decisions import decide_instances
 from verify_pipeline.interop.set_workers import SetWorkerJob, decide_by_workers
 from verify_pipeline.interop.text_files import read_network
+from verify_pipeline.network.arithmetic import ARITHMETICS
 from verify_pipeline.onnx import Network
 from verify_pipeline.ray_cluster import Cluster
 
 COLUMNS = ("onnx", "vnnlib", "result", "seconds", "detail")
+
+AS_DEPLOYED = (*COLUMNS, "arithmetic")
+"""Columns of results about every evaluation in an arithmetic."""
+
+REAL = "real numbers"
 
 BATCH = 64
 """Properties of a network decided together, at most; an interruption may lose this many."""
@@ -45,11 +51,13 @@ class Result:
         answer: sat, unsat, timeout or unknown.
         seconds: charged to the instance.
         detail: why it is unknown, where there is more to say.
+        arithmetic: unsat is about every evaluation of the file in it; empty: about real numbers.
     """
 
     answer: Answer
     seconds: float
     detail: str = ""
+    arithmetic: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,11 @@ class SetJob:
         if isinstance(self.workers, int) and self.workers < 1:
             raise ConfigError("--jobs", expected="at least 1", got=str(self.workers))
 
+    @cached_property
+    def arithmetic(self) -> str:
+        """In which every evaluation of a file has to have the property; empty: real numbers."""
+        return self.plan(self.seconds or 1.0).arithmetic
+
     def seconds_of(self, instance: SetInstance) -> float:
         """What an instance may take."""
         return self.seconds or instance.timeout
@@ -106,16 +119,18 @@ def run_set(
         The results of all instances, in their order.
 
     Raises:
+        ConfigError: the results file is about another arithmetic.
         DataError: the results file is of another form, or cannot be written.
         ProcessError: workers cannot be started.
     """
     results = read_results(job.results) if job.results.exists() else {}
+    _refuse_other_arithmetic(job, results)
     write_results(job.results, results)  # an unwritable path is reported at once
     open_ = [one for one in instances if is_open(results.get(one.key), job.retry)]
 
     def keep(instance: SetInstance, one: Decided) -> None:
         _keep_counterexample(instance, one, job.counterexamples)
-        result = Result(one.answer, one.seconds, one.detail)
+        result = Result(one.answer, one.seconds, one.detail, job.arithmetic)
         results[instance.key] = result
         write_results(job.results, results)
         progress(instance.key, result)
@@ -130,6 +145,18 @@ def run_set(
     return {one.key: results[one.key] for one in instances}
 
 
+def _refuse_other_arithmetic(job: SetJob, results: Mapping[Key, Result]) -> None:
+    """Results of one file are about one arithmetic, or about real numbers."""
+    others = {one.arithmetic for one in results.values()} - {job.arithmetic}
+    if others:
+        raise ConfigError(
+            f"--out {job.results}",
+            expected=f"results about {job.arithmetic or REAL}",
+            got=f"a file about {min(others) or REAL}",
+            remedy="Name another file, or give --arithmetic as that file has it.",
+        )
+
+
 def is_open(result: Result | None, retry: bool) -> bool:
     """Whether an instance with that result, or none, is to be decided."""
     return result is None or (retry and result.answer not in (Answer.SAT, Answer.UNSAT))
@@ -142,19 +169,20 @@ def read_results(path: Path) -> dict[Key, Result]:
         DataError: it cannot be read, or is of another form.
     """
     rows = list(rows_of(path))
-    if not rows or tuple(rows[0][1]) != COLUMNS:
+    columns = tuple(rows[0][1]) if rows else ()
+    if columns not in (COLUMNS, AS_DEPLOYED):
         raise DataError(
             f"results file {path}",
             expected=f"columns {', '.join(COLUMNS)}",
-            got=", ".join(rows[0][1]) if rows else "an empty file",
+            got=", ".join(columns) if rows else "an empty file",
             remedy="Name another file for the results.",
         )
     results = {}
     for line, row in rows[1:]:
-        if len(row) != len(COLUMNS):
+        if len(row) != len(columns):
             raise DataError(
                 f"{path.name}, line {line}",
-                expected=f"{len(COLUMNS)} columns",
+                expected=f"{len(columns)} columns",
                 got=str(len(row)),
                 remedy="Restore the file from a copy, or delete the line to decide it again.",
             )
@@ -171,13 +199,16 @@ def read_results(path: Path) -> dict[Key, Result]:
 
 
 def _result_of(row: Sequence[str], place: str) -> tuple[Key, Result]:
-    onnx, vnnlib, answer, seconds, detail = row
+    onnx, vnnlib, answer, seconds, detail, *deployed = row
     try:
-        result = Result(Answer(answer), float(seconds), detail)
+        result = Result(Answer(answer), float(seconds), detail, *deployed)
     except ValueError as error:
         raise DataError(place, expected="a result", got=str(error)) from None
     if not 0 <= result.seconds < math.inf:
         raise DataError(place, expected="seconds from 0", got=seconds)
+    if deployed and result.arithmetic not in ARITHMETICS:
+        known = " or ".join(ARITHMETICS)
+        raise DataError(place, expected=f"arithmetic {known}", got=repr(result.arithmetic))
     return Key(onnx, vnnlib), result
 
 
@@ -189,10 +220,11 @@ def write_results(path: Path, results: Mapping[Key, Result]) -> Path:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    deployed = any(one.arithmetic for one in results.values())
+    writer.writerow(AS_DEPLOYED if deployed else COLUMNS)
     for key, one in results.items():
-        seconds = f"{one.seconds:.3f}"
-        writer.writerow((key.onnx, key.vnnlib, one.answer.value, seconds, one.detail))
+        cells = [key.onnx, key.vnnlib, one.answer.value, f"{one.seconds:.3f}", one.detail]
+        writer.writerow([*cells, one.arithmetic] if deployed else cells)
     return write_whole(path, text.getvalue())
 
 

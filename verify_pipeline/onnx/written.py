@@ -12,6 +12,7 @@ from onnx import NodeProto
 
 from verify_pipeline.network.arithmetic import ARITHMETICS
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import Elementwise
 from verify_pipeline.network.written import Written
 from verify_pipeline.onnx.model_file import Array
 from verify_pipeline.onnx.operators import node_name
@@ -32,11 +33,15 @@ FOLLOWED = MOVING | _names("""
     Abs Add Atan AveragePool BatchNormalization Celu Clip Conv ConvTranspose Cos Div Einsum Elu Erf
     Exp Gelu Gemm GlobalAveragePool HardSigmoid HardSwish LeakyRelu Log MatMul Max MaxPool Mean Min
     Mish Mul Neg PRelu ReduceL1 ReduceMax ReduceMean ReduceMin ReduceSum ReduceSumSquare Reciprocal
-    Relu Selu Sigmoid Sin Softmax Softplus Sub Sum Swish Tanh
+    Relu Selu Sigmoid Sin Softmax Softplus Sqrt Sub Sum Swish Tanh LayerNormalization
 """)
-"""Operators whose roundings follow from the graph's operations. Not among them: normalisations by
-statistics of the value itself and what they are made of (square roots, powers), which runtimes
-replace by algorithms of their own."""
+"""Operators whose roundings follow from the graph's operations. Not among them: other
+normalisations by statistics of the value itself, which runtimes replace by algorithms of their own.
+Layer normalisation may be written by one operator or by several
+(``bounds/forward_error/normalisations.py``)."""
+
+POWERS = _names("Pow")
+"""Operators that are followed if they are nothing but a square."""
 
 DETERMINED = MOVING | _names("Abs Add Div Mul Neg Range Sqrt Sub")
 """Operators that IEEE 754 rounds in one way only: constants that they compute of constants are the
@@ -53,13 +58,16 @@ class Writing:
 
     def __init__(self, weights: Mapping[str, Array]) -> None:
         self.foreign = ""
+        self._powers: dict[str, NodeProto] = {}
         self.held_by = frozenset(ARITHMETICS)
         for array in weights.values():
             self._hold(array)
 
     def activation(self, node: NodeProto) -> None:
         """A node that computes with activations."""
-        if node.op_type not in FOLLOWED:
+        if node.op_type in POWERS:
+            self._powers[node.output[0]] = node
+        elif node.op_type not in FOLLOWED:
             self._refuse(node)
 
     def constants(self, node: NodeProto, values: tuple[Array, ...]) -> None:
@@ -72,6 +80,15 @@ class Writing:
 
     def written(self, graph: Graph) -> Written:
         """The graph, before it is simplified, with these notes."""
+        squares = {
+            node.name
+            for node in graph.nodes
+            if isinstance(node.op, Elementwise) and node.op.function == "square"
+        }
+        for output, node in self._powers.items():
+            made = [each.name for each in graph.nodes if each.name.partition("#")[0] == output]
+            if len(made) != 1 or made[0] not in squares:
+                self._refuse(node)
         return Written(graph, self.held_by, self.foreign)
 
     def _hold(self, array: Array) -> None:

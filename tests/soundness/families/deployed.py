@@ -1,56 +1,254 @@
-"""Verdicts about the file as it is deployed, against sums in every order.
+"""Verdicts about the file as it is deployed, against evaluations in every order.
 
-The package proves what the file's real-valued function does. Once it can be asked about the file's
-own arithmetic, this family asks it, about networks that cancel on purpose. Its truth is then a
-sampler: :func:`permuted` evaluates a dense network in float32 with sums in a random order, and a
-point of the box at which one of these evaluations breaks a row refutes VERIFIED.
+Networks lose digits: their sums are long, or take away what they have added. Offsets put the least
+margin of a box at some multiple of the difference between evaluations. The truth is a sampler: if
+one evaluation at one input of the box breaks a row, VERIFIED is false.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import cast
 
 import numpy as np
+import onnxruntime
+import torch
 from numpy.random import Generator
 
-from tests.soundness.contract import Array, Family, Trial
+from tests.soundness.asking import BoxTrial, Truth, boxes_around
+from tests.soundness.building import FileBuilder, choice, normal
+from tests.soundness.contract import Array, Family
+from tests.soundness.evaluations import DTYPES, Step, Way, native, value, ways
+from tests.soundness.replaying import exact_margins
+from tests.soundness.steps import Attention, Convolved, Dense, Function, LayerNorm, Residual
+from tests.soundness.ways import PROOFS, usual
+from verify_pipeline.certify.settings import ArithmeticName
+
+BOXES, POINTS, SECONDS = 12, 10, 0.1
+OUTPUTS = 3
+
+DISTANCES = (-1.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
+"""Least margins, in differences between evaluations at sampled inputs."""
+
+Builder = Callable[[Generator, int], list[Step]]
+"""Steps of a network of so many inputs, before its last layer."""
 
 
-def permuted(
-    rng: Generator, layers: Sequence[tuple[Array, Array]], point: Array, flush: bool = False
-) -> Array:
-    """The outputs of dense layers with ReLUs between them, each sum in an order of its own.
-
-    Args:
-        rng: draws the orders.
-        layers: weights ``O x I`` and biases ``O``, float32.
-        point: ``I`` float32.
-        flush: whether denormal results become zero.
-
-    Returns:
-        ``K`` float32.
-    """
-    value = point.astype(np.float32)
-    for place, (weight, bias) in enumerate(layers):
-        if place:
-            value = np.maximum(value, np.float32(0))
-        terms = np.concatenate([weight * value, bias[:, None]], axis=1).astype(np.float32)
-        sums = []
-        for row in terms:
-            total = np.float32(0)
-            for term in rng.permutation(row):
-                total = np.float32(total + term)
-                if flush and abs(total) < np.finfo(np.float32).tiny:
-                    total = np.float32(0)
-            sums.append(total)
-        value = np.array(sums, np.float32)
-    return value
+def _dense(rng: Generator, outputs: int, inputs: int, gain: float = 1.5) -> Dense:
+    return Dense(normal(rng, outputs, inputs, gain=gain), normal(rng, outputs, gain=0.3))
 
 
-def _trial(rng: Generator, number: int) -> Trial:
-    raise NotImplementedError("the package cannot be asked about a file's own arithmetic yet")
+def _cancelling(rng: Generator, inputs: int) -> list[Step]:
+    """A constant is added and taken away again."""
+    reach = np.float32(choice(rng, (8.0, 256.0, 2.0**16)))
+    eye, hidden = np.eye(inputs, dtype=np.float32), normal(rng, inputs, inputs)
+    away = np.full(inputs, reach, np.float32)
+    return [Dense(hidden, away), Function("Relu"), Dense(eye, -away)]
 
 
-FAMILY = Family(
-    "as-deployed", _trial, share=0, least=0, small=0, missing="verdicts about a file's arithmetic"
-)
+def _deep(rng: Generator, inputs: int) -> list[Step]:
+    steps: list[Step] = []
+    for _ in range(int(rng.integers(2, 5))):
+        steps += [_dense(rng, inputs, inputs), Function("Relu")]
+    return steps
+
+
+def _wide(rng: Generator, inputs: int) -> list[Step]:
+    """Sums of many terms."""
+    more = int(rng.integers(60, 200))
+    return [_dense(rng, more, inputs, 3.0), Function("Relu"), _dense(rng, inputs, more, 3.0)]
+
+
+def _residual(rng: Generator, inputs: int) -> list[Step]:
+    def branch() -> Residual:
+        wide = inputs + 3
+        return Residual(
+            (_dense(rng, wide, inputs), Function("Relu"), _dense(rng, inputs, wide, -1.0))
+        )
+
+    return [branch(), Function("Relu"), branch()]
+
+
+def _normalised(rng: Generator, inputs: int) -> list[Step]:
+    steps: list[Step] = []
+    for _ in range(2):
+        variance = rng.uniform(1e-4, 4.0, inputs)
+        norm = np.stack([normal(rng, inputs), normal(rng, inputs), 3 * normal(rng, inputs)])
+        norm = np.concatenate([norm, variance[None]]).astype(np.float32)
+        steps += [replace(_dense(rng, inputs, inputs), norm=norm), Function("Relu")]
+    return steps
+
+
+def _smooth(rng: Generator, inputs: int) -> list[Step]:
+    names = ("Sigmoid", "Tanh", "LeakyRelu", "Exp", "Softplus")
+    gain = choice(rng, (1.0, 6.0))
+    steps: list[Step] = [_dense(rng, inputs, inputs, gain), Function(choice(rng, names))]
+    return [*steps, _dense(rng, inputs, inputs), Function(choice(rng, names))]
+
+
+def _saturating(rng: Generator, inputs: int) -> list[Step]:
+    return [_dense(rng, inputs, inputs, 40.0), Function(choice(rng, ("Sigmoid", "Tanh")))]
+
+
+def _convolved(rng: Generator, inputs: int) -> list[Step]:
+    del inputs  # sixteen pixels
+    return [Convolved(normal(rng, 2, 1, 3, 3, gain=2.0), 4), Function("Relu")]
+
+
+def _layer_norm(rng: Generator, inputs: int) -> list[Step]:
+    """A variance that is small or large beside the mean."""
+    dense = _dense(rng, 6, inputs)
+    far = choice(rng, (0.0, 1.0, 30.0))
+    norm = LayerNorm(normal(rng, 6), normal(rng, 6), bool(rng.integers(2)))
+    return [replace(dense, bias=dense.bias + np.float32(far)), norm, Function("Relu")]
+
+
+def _attention(rng: Generator, inputs: int) -> list[Step]:
+    gain = choice(rng, (0.5, 2.0))
+    query, key, values = (_dense(rng, 6, inputs, gain) for _ in range(3))
+    return [Attention((query, key, values), 3), _dense(rng, inputs, 6), Function("Relu")]
+
+
+KINDS: Mapping[str, Builder] = {
+    "cancelling": _cancelling,
+    "deep": _deep,
+    "wide": _wide,
+    "residual": _residual,
+    "batch normalisation": _normalised,
+    "smooth": _smooth,
+    "saturating": _saturating,
+    "convolution": _convolved,
+    "layer normalisation": _layer_norm,
+    "attention": _attention,
+}
+
+
+def _rounded(steps: Sequence[Step], name: str) -> list[Step]:
+    """The steps with weights that are numbers of the arithmetic."""
+
+    def number(array: Array) -> Array:
+        kept = torch.from_numpy(array).to(DTYPES[name]).float().numpy()
+        return np.where(np.isfinite(kept), kept, 1.0).astype(np.float32)
+
+    found: list[Step] = []
+    for step in steps:
+        if isinstance(step, Residual):
+            found.append(Residual(tuple(_rounded(step.steps, name))))
+        elif isinstance(step, Dense):
+            norm = None if step.norm is None else number(step.norm)
+            # a power of two, and not flushed to zero
+            dense = Dense(number(step.weight), number(step.bias), norm, 2.0**-10)
+            found.append(dense)
+        elif isinstance(step, Convolved):
+            found.append(Convolved(number(step.kernel), step.width))
+        elif isinstance(step, LayerNorm):
+            found.append(LayerNorm(number(step.scale), number(step.shift), step.spelled))
+        elif isinstance(step, Attention):
+            query, key, values = _rounded(step.layers, name)
+            assert isinstance(query, Dense)
+            assert isinstance(key, Dense)
+            assert isinstance(values, Dense)
+            found.append(Attention((query, key, values), step.tokens))
+        else:
+            found.append(step)
+    return found
+
+
+def _sessions(model: bytes) -> list[onnxruntime.InferenceSession]:
+    """onnxruntime with and without optimisations, of one thread each."""
+    found = []
+    levels = onnxruntime.GraphOptimizationLevel
+    for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.graph_optimization_level = level
+        found.append(onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"]))
+    return found
+
+
+def evaluated(
+    steps: Sequence[Step], model: bytes, name: str, rng: Generator, points: Array
+) -> dict[str, Array]:
+    """Outputs ``N x K`` at points ``N x I`` by every evaluation, with its name."""
+    found: dict[str, Array] = {}
+    for n, way in enumerate(ways(name, rng)):
+        words = [f"{n}", way.order, *(w for w in ("fused", "flushed", "merged") if getattr(way, w))]
+        found[f"{name}, {' '.join(words)}"] = value(steps, way, points).numpy()
+    found[f"torch, {name}"] = native(steps, DTYPES[name], points).numpy()
+    for level, session in zip(("plain", "optimised"), _sessions(model), strict=True):
+        found[f"onnxruntime, {level}"] = np.asarray(session.run(None, {"x": points})[0], np.float64)
+    return found
+
+
+def _points(rng: Generator, lower: Array, upper: Array, steps: Sequence[Step], row: Array) -> Array:
+    """Float32 inputs ``POINTS x I`` of a box: its middle, corners, and what descends to."""
+    middle = torch.from_numpy((lower + upper) / 2)[None].requires_grad_()
+    found = middle
+    for step in steps:
+        found = step.native(found)
+    (gradient,) = torch.autograd.grad((found @ torch.from_numpy(row)).sum(), middle)
+    descended = np.where(gradient[0].numpy() > 0, lower, upper)
+    corners = np.where(rng.random((POINTS - 3, len(lower))) < 0.5, lower, upper)
+    inner = rng.uniform(lower, upper)
+    some = np.stack([(lower + upper) / 2, descended, inner, *corners]).astype(np.float32)
+    return np.clip(some, lower.astype(np.float32), upper.astype(np.float32))
+
+
+def _truth(
+    steps: Sequence[Step],
+    model: bytes,
+    name: str,
+    rng: Generator,
+    case: tuple[Array, Array, Array, Array],
+) -> Truth:
+    """Writes the offsets of a case ``(lower, upper, rows, offsets)``; what evaluations break."""
+    lower, upper, rows, offsets = case
+    points = _points(rng, lower, upper, steps, rows[0])
+    found = evaluated(steps, model, name, rng, points)
+    exact = value(steps, Way(torch.float64, rng), points).numpy() @ rows.T  # N x S
+    margins = {way: outputs @ rows.T for way, outputs in found.items()}
+    spread = max(float(np.abs(one - exact).max()) for one in margins.values())
+    if not np.isfinite(spread):
+        spread = float(np.abs(exact).max())
+    offsets[:] = -exact.min(0) + choice(rng, DISTANCES) * max(spread, 1e-30)
+    for way, margin in margins.items():
+        for place, one in enumerate((margin + offsets).min(1)):
+            if one <= 1e-9 * np.abs(margin[place]).max():
+                if not np.isfinite(found[way][place]).all():
+                    return Truth(point=points[place], evaluated_by=way)
+                if min(exact_margins(found[way][place], rows, offsets)) <= 0:
+                    return Truth(point=points[place], evaluated_by=way)
+    return Truth()
+
+
+def _trial(rng: Generator, number: int) -> BoxTrial:
+    kind = [*KINDS][number % len(KINDS)]
+    name = [*DTYPES][number // len(KINDS) % len(DTYPES)]
+    inputs = 16 if kind == "convolution" else int(rng.integers(2, 9))
+    steps = KINDS[kind](rng, inputs)
+    width = value(steps, Way(torch.float64, rng), np.zeros((1, inputs))).shape[1]
+    end = normal(rng, OUTPUTS, width, gain=2.0)
+    steps = _rounded([*steps, Dense(end, normal(rng, OUTPUTS))], name)
+    net = FileBuilder((inputs,))
+    last = "x"
+    for step in steps:
+        last = step.write(net, last)
+    model = net.data(last)
+    middle = rng.uniform(-1, 1, (BOXES, inputs))
+    lower, upper = boxes_around(middle, 10.0 ** rng.uniform(-6, -1, (BOXES, 1)))
+    rows, offsets = np.zeros((BOXES, OUTPUTS - 1, OUTPUTS)), np.zeros((BOXES, OUTPUTS - 1))
+    for place, label in enumerate(rng.integers(0, OUTPUTS, BOXES)):
+        others = [k for k in range(OUTPUTS) if k != label]
+        rows[place, :, label] = 1.0
+        rows[place, range(OUTPUTS - 1), others] = -1.0
+    cases = zip(lower, upper, rows, offsets, strict=True)
+    truths = [_truth(steps, model, name, rng, case) for case in cases]
+    settings = replace(usual(SECONDS, PROOFS), arithmetic=cast("ArithmeticName", name))
+    title = f"{kind}, {name}"
+    # the file itself computes something else than its graph, as far as it rounds
+    return BoxTrial(title, model, lower, upper, rows, offsets, truths, settings, (), False)
+
+
+FAMILY = Family("as-deployed", _trial, share=3, least=60, small=10)

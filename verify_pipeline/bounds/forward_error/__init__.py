@@ -2,6 +2,7 @@
 
 from verify_pipeline.bounds.forward_error.computed import Computed
 from verify_pipeline.bounds.forward_error.functions import GREATEST_SOFTMAX_TIE, LIBRARY
+from verify_pipeline.bounds.forward_error.sharper import sharper_row_errors
 from verify_pipeline.bounds.forward_error.walk import computed_values, refusal, row_errors
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "computed_values",
     "refusal",
     "row_errors",
+    "sharper_row_errors",
 ]

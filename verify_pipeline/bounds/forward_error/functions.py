@@ -39,6 +39,7 @@ LIBRARY: Mapping[str, LibraryError] = {
     "exp": LibraryError(),
     "reciprocal": LibraryError(),
     "square": LibraryError(),
+    "sqrt": LibraryError(),
     "atan": LibraryError(absolute=2.0),
     "log": LibraryError(absolute=4.0),
     "sigmoid": LibraryError(absolute=4.0),
@@ -116,6 +117,7 @@ SLOPES: Mapping[str, Slope] = {
     "reciprocal": lambda lower, upper: _where(
         nearest_zero(lower, upper) > 0, nearest_zero(lower, upper).square().reciprocal()
     ),
+    "sqrt": lambda lower, upper: _where(lower > 0, 0.5 * lower.clamp(min=0).rsqrt()),
     "log": lambda lower, upper: _where(lower > 0, lower.reciprocal()),
     "sin": _periodic,
     "cos": _periodic,

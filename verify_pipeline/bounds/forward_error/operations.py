@@ -188,13 +188,16 @@ def _product(
 def _(op: Div, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
     """``(D_a + |a / b| D_b) / r``, r the least size of the computed divisor."""
     a, b = inputs
-    divisor = (b.error + arithmetic.tiny) * UPWARD
+    tiny = arithmetic.tiny
+    divisor = (b.error + tiny) * UPWARD
     least = (nearest_zero(*b.interval) - divisor) * (2 - UPWARD)
     quotient = greatest(interval)
-    moved = (a.error + arithmetic.tiny + quotient * divisor) / least
-    own = arithmetic.gamma(4) * (quotient + moved) + arithmetic.tiny * (1 + a.size)
+    moved = (a.error + tiny + quotient * divisor) / least
+    # a flushed dividend or divisor is an error of the quotient's own, of the computed quotient
+    flushed = (tiny + (quotient + moved) * tiny) / least + tiny * (1 + a.size)
+    own = (arithmetic.gamma(4) * (quotient + moved) + flushed) * UPWARD
     error = torch.where(least > 0, (moved + own) * UPWARD, torch.inf)
-    return Computed.closed(interval, error)
+    return Computed.closed(interval, error, own)
 
 
 @evaluate.register
@@ -205,15 +208,15 @@ def _(op: Softmax, arithmetic: Arithmetic, interval: Interval, *inputs: Computed
     """
     (x,) = inputs
     axis = op.axis + 1
-    moved = (x.error + arithmetic.tiny).amax(axis, keepdim=True) / 2
+    moved = x.error.amax(axis, keepdim=True) / 2
     count = x.error.shape[axis] + LIBRARY["exp"].of_value + 8
     exponents = 4 * arithmetic.unit * x.size.amax(axis, keepdim=True)
     value = (greatest(interval) + moved).clamp(max=2)
-    own = (arithmetic.gamma(2 * count) + 4 * exponents) * value
-    error = (moved + own) * UPWARD + 4 * arithmetic.tiny
+    own = (arithmetic.gamma(2 * count) + 4 * exponents) * value + 5 * arithmetic.tiny
+    error = (moved + own) * UPWARD
     # first-order terms in the exponents hold where they are small
     small = (exponents < 1 / 16).expand_as(error)
-    return Computed.closed(interval, torch.where(small, error, torch.inf))
+    return Computed.closed(interval, torch.where(small, error, torch.inf), own * UPWARD)
 
 
 def _unless_zero(counts: Tensor, error: Tensor) -> Tensor:

@@ -13,20 +13,19 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.floating_point import greatest
+from verify_pipeline.bounds.floating_point import greatest, meet
 from verify_pipeline.bounds.forward_error.computed import UPWARD, Computed
 from verify_pipeline.bounds.forward_error.functions import SLOPES
+from verify_pipeline.bounds.forward_error.normalisations import with_other_algorithms
 from verify_pipeline.bounds.forward_error.operations import evaluate
 from verify_pipeline.bounds.forward_error.sensitivity import sensitivities
 from verify_pipeline.bounds.interval.ibp import node_interval
+from verify_pipeline.bounds.types import NodeBounds
 from verify_pipeline.network.arithmetic import Arithmetic
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Elementwise, Input, Normalisation, Op
 from verify_pipeline.network.written import Written
 from verify_pipeline.problem import Box, Specification
-
-SMALL = 0.01
-"""Errors of at most this share of the margins in the middles of boxes are not bounded better."""
 
 LARGEST_TINY = 2.0**-100
 """Batch normalisation adds numbers such as 1e-5, which must not be flushed to zero."""
@@ -59,7 +58,9 @@ def _is_analysed(op: Op, arithmetic: Arithmetic) -> bool:
     return isinstance(op, Input) or evaluate.dispatch(type(op)) is not evaluate.dispatch(object)
 
 
-def computed_values(graph: Graph, box: Box, arithmetic: Arithmetic) -> Iterator[Computed]:
+def computed_values(
+    graph: Graph, box: Box, arithmetic: Arithmetic, known: NodeBounds | None = None
+) -> Iterator[Computed]:
     """Of each node, in order, what is known of its value as it is computed.
 
     The input is any number of the box, exact or rounded to the arithmetic on its way in.
@@ -68,6 +69,7 @@ def computed_values(graph: Graph, box: Box, arithmetic: Arithmetic) -> Iterator[
         graph: float64, the file's own operations, all of them analysed (:func:`refusal`).
         box: ``N`` boxes, float64.
         arithmetic: in which the file is evaluated.
+        known: valid bounds of exact values, of any nodes; None: intervals alone.
     """
     values: list[Computed] = []
     for place, node in enumerate(graph.nodes):
@@ -75,8 +77,11 @@ def computed_values(graph: Graph, box: Box, arithmetic: Arithmetic) -> Iterator[
             found = _input(box, arithmetic)
         else:
             interval = node_interval(graph, place, lambda i: values[i].interval)
+            if known is not None and place in known.lower:
+                interval = meet(interval, (known.lower[place], known.upper[place]))
             inputs = (values[i] for i in node.inputs)
             found = evaluate(node.op, arithmetic, interval, *inputs)
+            found = with_other_algorithms(graph, place, arithmetic, found, values)
         values.append(found.if_finite(arithmetic))
         yield values[-1]
 
@@ -88,7 +93,13 @@ def _input(box: Box, arithmetic: Arithmetic) -> Computed:
 
 
 def row_errors(
-    graph: Graph, box: Box, spec: Specification, arithmetic: Arithmetic, least: float = 0.0
+    graph: Graph,
+    box: Box,
+    spec: Specification,
+    arithmetic: Arithmetic,
+    *,
+    enough: Tensor | float = 0.0,
+    known: NodeBounds | None = None,
 ) -> Tensor:
     """At least the difference between computed and exact margins, ``N x S``.
 
@@ -99,18 +110,19 @@ def row_errors(
         box: ``N`` boxes, float64.
         spec: ``N`` specifications, float64.
         arithmetic: in which the file is evaluated.
-        least: what computed outputs of a row have to differ by besides.
+        enough: errors of at most this need not be bounded better, ``N x S``.
+        known: valid bounds of exact values, of any nodes; None: intervals alone.
 
     Returns:
         Infinite where nothing is known of an instance.
     """
-    values = list(computed_values(graph, box, arithmetic))
+    values = list(computed_values(graph, box, arithmetic, known))
     outputs = values[-1]
-    known = torch.isfinite(outputs.error).all(1, keepdim=True)
-    errors = torch.where(known, outputs.error, 0.0).unsqueeze(2)
+    finite = torch.isfinite(outputs.error).all(1, keepdim=True)
+    errors = torch.where(finite, outputs.error, 0.0).unsqueeze(2)
     rows = (spec.rows.abs() @ errors).squeeze(2)
-    if bool((rows > SMALL * spec.values(graph(box.center)).abs()).any()):
+    if bool((rows > enough).any()):
         sharper = sensitivities(graph, values, spec)
         if sharper is not None:
             rows = torch.where(sharper < rows, sharper, rows)  # NaN is not less
-    return torch.where(known, (rows + least) * UPWARD, torch.inf)
+    return torch.where(finite, rows * UPWARD, torch.inf)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from verify_pipeline.bounds.floating_point import Interval
+from verify_pipeline.bounds.floating_point import Interval, meet
 from verify_pipeline.bounds.intermediate.needed_neurons import (
     are_loose,
     nearly_linear_products,
@@ -193,7 +193,7 @@ def tighten(
     for place, node in enumerate(graph.nodes[1:], 1):
         interval = node_interval(graph, place, lambda i: (lower[i], upper[i]))
         if place in start.lower:
-            interval = _meet(interval, (start.lower[place], start.upper[place]))
+            interval = meet(interval, (start.lower[place], start.upper[place]))
         lower[place], upper[place] = interval
         if not is_affine(node.op):
             relaxation = relax_node(graph, place, NodeBounds(lower, upper))
@@ -221,7 +221,7 @@ def _with_intervals(graph: Graph, known: NodeBounds, start: NodeBounds) -> NodeB
     for place in range(len(known.lower), len(graph.nodes)):
         interval = node_interval(graph, place, lambda i: (lower[i], upper[i]))
         if place in start.lower:
-            interval = _meet(interval, (start.lower[place], start.upper[place]))
+            interval = meet(interval, (start.lower[place], start.upper[place]))
         lower[place], upper[place] = interval
     return NodeBounds(lower, upper).where_defined()
 
@@ -258,12 +258,5 @@ def _solve_neurons(
             for side, bound in zip(sides, bounds, strict=True):
                 below = bound.where(side[at] > 0, -torch.inf)
                 above = (-bound).where(side[at] < 0, torch.inf)
-                lower[at], upper[at] = _meet((lower[at], upper[at]), (below, above))
+                lower[at], upper[at] = meet((lower[at], upper[at]), (below, above))
     return lower.view(shape), upper.view(shape)
-
-
-def _meet(first: Interval, second: Interval) -> Interval:
-    """The intersection of two valid intervals; a point if rounding has separated them."""
-    lower, upper = torch.maximum(first[0], second[0]), torch.minimum(first[1], second[1])
-    lower = torch.minimum(lower, first[1])
-    return lower, torch.maximum(lower, upper)

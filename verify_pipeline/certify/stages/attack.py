@@ -52,5 +52,10 @@ class AttackStage:
             return
         values = self._subject.exact(found.points.to(task.box.lower))
         margins = task.required.least(task.required.values(values))
-        for place in ((margins <= 0) & (found.margins > 0)).nonzero().flatten().tolist():
+        within = ((margins <= 0) & (found.margins > 0)).nonzero().flatten()
+        if len(within) == 0:
+            return
+        required = task.required_at_least(within)
+        margins = required.least(required.values(values[within]))
+        for place in within[margins <= 0].tolist():
             yield Decision(place, Status.UNKNOWN, reason=Reason.ROUNDING, final=True)

@@ -1,0 +1,132 @@
+"""Evaluations of small networks in an arithmetic: orders of sums, fused or not, flushed or not.
+
+A network is a list of steps (``steps.py``). Each step writes itself into an ONNX file, and computes
+its value in any :class:`Way`, rounding by rounding. Numbers are held in float64, in which sums and
+products of the arithmetic's numbers are exact enough to be rounded once. Shape letters: ``N``
+points, ``I`` and ``O`` elements of a step's input and value, which are flat vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from tests.soundness.building import FileBuilder
+from tests.soundness.contract import Array
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+ORDERS = ("written", "random", "falling", "rising", "blocks")
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """One way to evaluate a network.
+
+    Attributes:
+        dtype: of the arithmetic; float64: as exact as can be.
+        rng: draws orders, and the errors of functions.
+        order: of a sum's terms, one of :data:`ORDERS`.
+        fused: whether a product and a sum are rounded once.
+        flushed: whether numbers below the normal range become zero.
+        merged: whether batch normalisation is multiplied into the weights before it.
+        centred: whether a variance is the mean of squares of differences.
+    """
+
+    dtype: torch.dtype
+    rng: Generator
+    order: str = "written"
+    fused: bool = False
+    flushed: bool = False
+    merged: bool = False
+    centred: bool = True
+
+    def round(self, exact: Tensor) -> Tensor:
+        """The arithmetic's numbers nearest to float64 ones."""
+        rounded = exact.to(self.dtype).double()
+        if self.flushed:
+            rounded = rounded.masked_fill(rounded.abs() < torch.finfo(self.dtype).tiny, 0.0)
+        return rounded
+
+    def sums(self, terms: Tensor) -> Tensor:
+        """Sums of terms ``… x J`` over the last axis, a rounding after each; ``…``."""
+        terms = self._ordered(terms)
+        if self.order == "blocks" and terms.shape[-1] > 3:
+            middle = int(self.rng.integers(1, terms.shape[-1]))
+            halves = terms[..., :middle], terms[..., middle:]
+            one, other = (replace(self, order="written").sums(half) for half in halves)
+            return self.round(one + other)
+        total = torch.zeros(terms.shape[:-1], dtype=torch.float64)
+        for place in range(terms.shape[-1]):
+            total = self.round(total + terms[..., place])
+        return total
+
+    def _ordered(self, terms: Tensor) -> Tensor:
+        if self.order == "random":
+            keys = torch.from_numpy(self.rng.random(terms.shape))
+        elif self.order in ("falling", "rising"):
+            keys = terms.abs() if self.order == "rising" else -terms.abs()
+        else:
+            return terms
+        return terms.gather(-1, keys.argsort(-1))
+
+    def products(self, weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``x W^T + b`` of ``N x I`` and ``O x I`` or ``N x O x I``; ``N x O``."""
+        terms = self.round(weight) * self.round(x).unsqueeze(1)
+        terms = terms if self.fused else self.round(terms)
+        if bias is not None:
+            column = self.round(bias).expand(len(x), -1).unsqueeze(2)
+            terms = torch.cat([terms, column], 2)
+        return self.sums(terms)
+
+    def function(self, exact: Tensor, argument: Tensor) -> Tensor:
+        """Values of a library's function, which may be a few roundings off."""
+        unit = torch.finfo(self.dtype).eps / 2
+        off = torch.from_numpy(self.rng.uniform(-3, 3, exact.shape)) * unit
+        return self.round(exact * (1 + off))
+
+
+class Step(Protocol):
+    """A part of a network."""
+
+    def write(self, net: FileBuilder, x: str) -> str:
+        """Its nodes; gives the name of its value."""
+        ...
+
+    def value(self, way: Way, x: Tensor) -> Tensor:
+        """``N x O`` of ``N x I``, float64 that hold the arithmetic's numbers."""
+        ...
+
+    def native(self, x: Tensor) -> Tensor:
+        """The same by torch, in the type of ``x``."""
+        ...
+
+
+def value(steps: Sequence[Step], way: Way, points: Array) -> Tensor:
+    """Outputs ``N x K`` at points ``N x I``, which are rounded on their way in."""
+    found = way.round(torch.from_numpy(points.astype(np.float64)))
+    for step in steps:
+        found = step.value(way, found)
+    return found
+
+
+def native(steps: Sequence[Step], dtype: torch.dtype, points: Array) -> Tensor:
+    """Outputs ``N x K`` by torch, as float64."""
+    found = torch.from_numpy(points).to(dtype)
+    for step in steps:
+        found = step.native(found)
+    return found.double()
+
+
+def ways(name: str, rng: Generator) -> list[Way]:
+    """Ways of all orders, fused and not, flushed and not, merged and not."""
+    dtype = DTYPES[name]
+    return [
+        Way(dtype, rng, order, bool(n % 2), n % 3 == 1, n % 3 != 0, n % 2 == 0)
+        for n, order in enumerate((*ORDERS, "random", "falling", "blocks"))
+    ]
