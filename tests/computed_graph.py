@@ -16,7 +16,7 @@ from torch import Tensor
 
 from verify_pipeline.network.arithmetic import Arithmetic
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.network.limits import AtLeast, Maximum, Single
+from verify_pipeline.network.limits import AtLeast, Maximum, Rounded
 from verify_pipeline.network.ops import (
     FUNCTIONS,
     Add,
@@ -117,7 +117,7 @@ def computed(op: Op, way: Evaluation, *inputs: Tensor) -> Tensor:
 @computed.register(MaxPool2d)
 @computed.register(AtLeast)
 @computed.register(Maximum)
-@computed.register(Single)
+@computed.register(Rounded)
 def _moved(op: Op, way: Evaluation, *inputs: Tensor) -> Tensor:
     return way.round(op(*(x.unsqueeze(0) for x in inputs))[0])
 

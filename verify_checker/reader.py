@@ -40,7 +40,12 @@ LARGEST_FILE, LARGEST_VALUE, MOST_NODES = 1 << 30, 1 << 24, 10_000
 OLDEST = 7
 """Before this version of ONNX's operators, constants were not broadcast as they are now."""
 
-FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
+FLOATS = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.DOUBLE,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+)
 
 
 def read_network(data: bytes) -> Network:
@@ -166,7 +171,7 @@ def _input_shape(info: onnx.ValueInfoProto) -> Shape:
     kind = info.type.tensor_type
     dims = kind.shape.dim
     if kind.elem_type not in FLOATS or len(dims) < 2:
-        raise Refused("an input that is no batch of float32 or float64 values")
+        raise Refused("an input that is no batch of real numbers")
     if dims[0].HasField("dim_value") and dims[0].dim_value not in (-1, 0, 1):
         raise Refused(f"an input for batches of {dims[0].dim_value}")
     if any(not d.HasField("dim_value") or d.dim_value < 1 for d in dims[1:]):

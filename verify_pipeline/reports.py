@@ -119,7 +119,11 @@ def recheck_ledger(
             if asked is None:
                 found.append(Evidence(info, None))
                 continue
-            checked = tuple(recheck(book, info.run, asked.network.replay, asked.instances))
+            checked = tuple(
+                recheck(
+                    book, info.run, asked.network.replay, asked.instances, asked.network.input_dtype
+                )
+            )
             found.append(Evidence(info, checked))
     if not found:
         raise LedgerError(

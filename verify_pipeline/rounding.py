@@ -15,6 +15,39 @@ Target = torch.dtype | torch.device | str
 """What ``Tensor.to`` takes; on another device alone, nothing is rounded."""
 
 
+def searched(dtype: torch.dtype) -> torch.dtype:
+    """What is computed in where inputs are numbers of a dtype: float32 for narrower ones."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def nearest(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """The nearest numbers of another dtype, of two the even one; the tensor's dtype stays.
+
+    A cast from float64 to a half precision may round twice, to float32 first. So the number between
+    has an odd last digit where it is not exact (Boldo and Melquiond 2008, IEEE Trans. Computers 57,
+    theorem 3).
+    """
+    between = values
+    if values.dtype == torch.float64 and searched(dtype) != dtype:
+        size = values.abs()
+        cast = size.float()
+        below = torch.where(cast.double() > size, next_down(cast), cast)
+        odd = (below.view(torch.int32) | (below.double() < size)).view(torch.float32)
+        between = torch.where(size.isfinite(), odd, cast).copysign(values)
+    return between.to(dtype).to(values.dtype)
+
+
+def nearest_within(values: Tensor, lower: Tensor, upper: Tensor, dtype: torch.dtype) -> Tensor:
+    """The nearest numbers of a dtype, one step further inside where these are outside the limits.
+
+    Returns:
+        Of :func:`searched`'s dtype.
+    """
+    cast = values.to(dtype)
+    cast = torch.where(cast.double() > upper, next_down(cast), cast)
+    return torch.where(cast.double() < lower, next_up(cast), cast).to(searched(dtype))
+
+
 def next_down(values: Tensor) -> Tensor:
     """The next smaller number of the same dtype."""
     return torch.nextafter(values, torch.full_like(values, -torch.inf))

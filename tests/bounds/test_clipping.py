@@ -11,7 +11,7 @@ from verify_pipeline.bounds import crown_margins, interval_bounds
 from verify_pipeline.bounds.interval.maxima_as_relus import with_splittable_maxima
 from verify_pipeline.bounds.relaxations.clipping import at_least, greater, rounded
 from verify_pipeline.network.graph import Graph, GraphBuilder
-from verify_pipeline.network.limits import AtLeast, Maximum, Single
+from verify_pipeline.network.limits import AtLeast, Maximum, Rounded
 from verify_pipeline.network.ops import Linear, MaxPool2d, Relu
 from verify_pipeline.problem import Box, Specification
 
@@ -72,13 +72,14 @@ def test_the_greater_of_two_is_bounded_at_any_size(seed: int) -> None:
             assert bool((sign * line <= sign * value).all())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("size", [*SIZES, 1e-44])
-def test_lines_around_rounding(size: float) -> None:
+def test_lines_around_rounding(size: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 1000, dtype=torch.float64) * size
     lower, upper = x - x.abs() * 1e-8, x + x.abs() * 1e-8
-    found = rounded(lower, upper)
-    value = Single()(x)
+    found = rounded(lower, upper, dtype)
+    value = Rounded(dtype)(x)
     assert bool((found.low * x + found.low_offset <= value).all())
     assert bool((found.up * x + found.up_offset >= value).all())
 

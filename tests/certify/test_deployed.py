@@ -117,5 +117,7 @@ def test_counterexamples_are_replayed_alone() -> None:
     points = torch.rand(3, 2)
     box = Box(torch.zeros(3, 2).double(), torch.ones(3, 2).double())
     spec = Specification.margins(torch.zeros(3, dtype=torch.int64), 2, torch.float64)
-    assert confirm(in_company, box, spec, points) == [None] * 3
-    assert [one.margin for one in confirm(by_itself, box, spec, points) if one] == [-0.5] * 3
+    assert confirm(in_company, box, spec, points, torch.float32) == [None] * 3
+    assert [one.margin for one in confirm(by_itself, box, spec, points, torch.float32) if one] == [
+        -0.5
+    ] * 3

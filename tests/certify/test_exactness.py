@@ -63,5 +63,5 @@ def test_a_double_network_is_judged_by_its_own_digits(sign: int, tmp_path: Path)
         kept = ledger.counterexample(summary.info.run, record)
         assert kept.output.tolist() == [1 - 1e-10, 1.0]
         instances = RobustImages(IMAGES, (0,), LinfBall(0.0), dtype=network.input_dtype)
-        (again,) = recheck(ledger, summary.info.run, network.replay, instances)
+        (again,) = recheck(ledger, summary.info.run, network.replay, instances, network.input_dtype)
         assert again.holds

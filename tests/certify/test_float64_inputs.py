@@ -90,7 +90,7 @@ def test_images_of_float64_stay_as_they_are(double: Network, tmp_path: Path) -> 
         assert kept.input.dtype == torch.float64
         assert abs(float(kept.input) - (0.1 + 1e-9)) <= 1e-9 + 1e-17
         instances = RobustImages(images, (0, 1, 2, 3), LinfBall(1e-9), dtype=double.input_dtype)
-        checked = list(recheck(ledger, summary.info.run, double.replay, instances))
+        checked = list(recheck(ledger, summary.info.run, double.replay, instances, torch.float64))
         assert [one.holds for one in checked] == [True] * 4
 
 

@@ -139,7 +139,7 @@ def test_every_image_gets_a_verdict_and_every_kind_of_stage_decides_some(
         assert summary.info.network_name == "digits-mlp"
         assert summaries(ledger)[0].records == summary.records
         instances = RobustImages(digits, range(60), LinfBall(SETTINGS.epsilon))
-        checked = list(recheck(ledger, summary.info.run, network.replay, instances))
+        checked = list(recheck(ledger, summary.info.run, network.replay, instances, torch.float32))
         assert len(checked) == tally.wrong + sum(tally.falsified.values())
         assert all(one.holds for one in checked)
 
@@ -151,13 +151,21 @@ def test_a_tampered_counterexample_is_found_out(
         summary = certify_set(network, digits, SETTINGS, ledger)
         run = summary.info.run
         inside = recheck(
-            ledger, run, network.replay, RobustImages(digits, range(60), LinfBall(0.01))
+            ledger,
+            run,
+            network.replay,
+            RobustImages(digits, range(60), LinfBall(0.01)),
+            torch.float32,
         )
         problems = {one.problem for one in inside}
         assert "it is outside its box" in problems
         other = replace(digits, images=255 - digits.images)
         shifted = recheck(
-            ledger, run, network.replay, RobustImages(other, range(60), LinfBall(SETTINGS.epsilon))
+            ledger,
+            run,
+            network.replay,
+            RobustImages(other, range(60), LinfBall(SETTINGS.epsilon)),
+            torch.float32,
         )
         assert {one.problem for one in shifted} == {"the data set holds another image there"}
         right = torch.eye(10)
@@ -168,7 +176,11 @@ def test_a_tampered_counterexample_is_found_out(
         falsified = [r for r in summary.records if r.status is Status.FALSIFIED]
         labels = [int(r.label or 0) for r in falsified]
         again = recheck(
-            ledger, run, obedient, RobustImages(digits, range(60), LinfBall(SETTINGS.epsilon))
+            ledger,
+            run,
+            obedient,
+            RobustImages(digits, range(60), LinfBall(SETTINGS.epsilon)),
+            torch.float32,
         )
         assert {one.problem for one in again} == {"its output does not break the specification"}
 

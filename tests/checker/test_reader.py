@@ -140,7 +140,7 @@ REFUSED = {
     "steep": (operator_file("LeakyRelu", ("n", 3), alpha=1.5), "slope 1.5"),
     "batch axis": (operator_file("Transpose", ("n", 3, 4), perm=[1, 0, 2]), "batch axis"),
     "not finite": (operator_file("Add", ("n", 1), np.float32([np.inf])), "not finite"),
-    "half": (operator_file("Add", ("n", 1), np.float16([1])), "ONNX type"),
+    "int8": (operator_file("Add", ("n", 1), np.int8([1])), "ONNX type"),
     "old": (operator_file("Relu", ("n", 3), opset=6), "version 6"),
     "unknown attribute": (
         operator_file("MaxPool", ("n", 1, 4, 4), kernel_shape=[2, 2], ceil_mode=1),

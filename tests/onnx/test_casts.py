@@ -14,7 +14,7 @@ from tests.onnx_networks import onnx_file
 from tests.outward import assert_just_above, assert_just_below
 from verify_pipeline.bounds import crown_margins, interval_bounds
 from verify_pipeline.network.graph import GraphBuilder
-from verify_pipeline.network.limits import Single
+from verify_pipeline.network.limits import Rounded
 from verify_pipeline.onnx import Network, network_from_bytes
 from verify_pipeline.problem import Box, Specification
 
@@ -28,7 +28,7 @@ def cast(source: str, target: str, to: int) -> NodeProto:
 
 
 def roundings(network: Network) -> int:
-    return sum(isinstance(node.op, Single) for node in network.graph.nodes)
+    return sum(isinstance(node.op, Rounded) for node in network.graph.nodes)
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_number_beyond_float32_is_not_bounded() -> None:
     box = Box(*(torch.full((1, 1), end, dtype=torch.float64) for end in (1e30, 1e39)))
 
     builder = GraphBuilder((1,), dtype=torch.float64)
-    graph = builder.build(builder.add(Single(), 0))
+    graph = builder.build(builder.add(Rounded(torch.float32), 0))
     bounds = interval_bounds(graph, box)
     assert float(bounds.upper[1]) == torch.inf
     spec = Specification(torch.tensor([[[-1.0]]]).double(), torch.zeros(1, 1).double())

@@ -274,8 +274,8 @@ def test_the_page_about_onnx_names_every_operator() -> None:
     [
         ("Floor", {}, "not known"),
         ("Cast", {"to": 7}, "a cast of an activation to int64"),
-        ("Cast", {"to": 10}, "a cast of an activation to float16"),
-        ("Cast", {"to": 16}, "a cast of an activation to bfloat16"),
+        ("Cast", {"to": 17}, "a cast of an activation to float8e4m3fn"),
+        ("Cast", {"to": 9}, "a cast of an activation to bool"),
         ("Pow", {}, "not one number"),
     ],
 )

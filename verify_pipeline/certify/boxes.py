@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.problem import Box
-from verify_pipeline.rounding import inward, outward
+from verify_pipeline.rounding import inward, nearest, outward, searched
 
 Item = TypeVar("Item")
 
@@ -31,16 +31,17 @@ def exact_box(pixels: Tensor, epsilon: float | Tensor) -> Box:
 
 
 def inner_box(box: Box, dtype: torch.dtype = torch.float32) -> Box:
-    """The largest box of that dtype inside a float64 box; in float64 the box itself.
+    """The largest box with limits of that dtype inside a float64 box; in float64 the box itself.
 
-    An interval that contains no float32 number becomes the float32 number nearest to its middle.
-    The box does not contain that number, so the final check refuses a candidate there.
+    An interval that contains no number of the dtype becomes the number nearest to its middle. The
+    box does not contain that number, so the final check refuses a candidate there. Limits narrower
+    than float32 are given in float32.
     """
     if dtype == torch.float64:
         return box
-    lower, upper = inward(box.lower, box.upper, torch.float32)
+    lower, upper = (end.to(searched(dtype)) for end in inward(box.lower, box.upper, dtype))
     empty = lower > upper
-    middle = box.center.float()
+    middle = nearest(box.center, dtype).to(lower)
     return Box(torch.where(empty, middle, lower), torch.where(empty, middle, upper))
 
 
@@ -56,11 +57,11 @@ def sample_points(box: Box, dtype: torch.dtype) -> Tensor:
     """
     inner = inner_box(box.to("cpu"), dtype)
     generator = torch.Generator().manual_seed(0)
-    shares = torch.rand(5, *inner.lower.shape, generator=generator).to(dtype)
+    shares = torch.rand(5, *inner.lower.shape, generator=generator).to(inner.lower)
     shares[:2] = shares[:2].round()
     random = inner.lower + shares * (inner.upper - inner.lower)
     random = random.maximum(inner.lower).minimum(inner.upper)
-    return torch.cat([inner.center, inner.lower, inner.upper, *random])
+    return nearest(torch.cat([inner.center, inner.lower, inner.upper, *random]), dtype)
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:

@@ -34,6 +34,7 @@ from verify_pipeline.certify.file_checks import (
     COMPARED,
     compare_with_file,
     network_name,
+    refuse_arithmetic,
     refuse_bad_weights,
 )
 from verify_pipeline.certify.instances import Instances, reach, vary_little
@@ -127,6 +128,7 @@ class Certifier:
         """
         refuse_bad_weights(network)
         made, prepared = plan(settings), asked.network
+        refuse_arithmetic(prepared.written, made.arithmetic)
         arithmetic = ARITHMETICS.get(made.arithmetic)
         begun = _begun(asked, arithmetic)
         subject = _subject(asked, begun, device)

@@ -28,6 +28,7 @@ from verify_pipeline.problem import (
     Status,
     Verdict,
 )
+from verify_pipeline.rounding import searched
 
 PROVED = "proved of"
 """Start of a detail that names the bounded function."""
@@ -49,7 +50,7 @@ class Deployed:
 
     @cached_property
     def _searched(self) -> Graph:
-        return self.beginning.graph.to(self.dtype)
+        return self.beginning.graph.to(searched(self.dtype))
 
     @property
     def proved(self) -> str:
@@ -87,7 +88,7 @@ class Deployed:
         )
         rows = batch.spec.rows.expand(count, -1, -1)
         spec = Specification(rows, batch.spec.offsets.expand(count, -1), batch.spec.spare)
-        found = confirm(self.replay, box, spec, points)
+        found = confirm(self.replay, box, spec, points, self.dtype)
         return next((one for one in found if one is not None), None)
 
     def _towards_limits(self, box: Box, spec: Specification) -> list[Tensor]:
@@ -98,7 +99,7 @@ class Deployed:
         """
         inner = inner_box(box, self.dtype)
         graph = self._searched
-        row = spec.rows[0, int(spec.values(graph(inner.center).double()).argmin())].to(self.dtype)
+        row = spec.rows[0, int(spec.values(graph(inner.center).double()).argmin())].to(inner.lower)
         corners = [inner.center]
         for weights in (row.clamp(max=0), row.clamp(min=0), row):
             with torch.enable_grad():

@@ -18,6 +18,7 @@ from verify_pipeline.data import BoxSet, ImageSet
 from verify_pipeline.errors import DataError
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
+from verify_pipeline.rounding import nearest, searched
 
 CHUNK = 256
 """Boxes that are examined together."""
@@ -100,7 +101,7 @@ class RobustImages:
         indices: which of its images.
         perturbation: the boxes.
         specification: what must hold; by default that the images keep their classes.
-        dtype: of pixels as the network takes them.
+        dtype: that the network takes; narrower than float32, pixels are float32 and points rounded.
     """
 
     def __init__(
@@ -121,10 +122,11 @@ class RobustImages:
     def batch(self, indices: Sequence[int]) -> Batch:
         """Float64 boxes and specifications of these images."""
         chosen = torch.tensor(indices, dtype=torch.int64)
-        pixels = self._images.pixels(chosen, self._dtype).cpu()
+        pixels = self._images.pixels(chosen, searched(self._dtype)).cpu()
         labels = self._images.labels[chosen].cpu()
         spec = self._specification.of(labels, chosen, self._images.classes)
-        return Batch(self._perturbation.box(pixels, indices), spec, pixels)
+        box = self._perturbation.box(pixels, indices)
+        return Batch(box, spec, nearest(pixels, self._dtype))
 
     def within(self, rule: BoxRule, indices: Sequence[int]) -> RobustImages:
         """Some of the images, with the boxes of another rule."""
@@ -134,7 +136,7 @@ class RobustImages:
         """Of pixels and label: the run's key says the rest."""
         chosen = torch.tensor([index])
         label = self._images.labels[chosen].cpu()
-        return instance_digest(self._images.pixels(chosen, self._dtype).cpu(), label)
+        return instance_digest(self._images.pixels(chosen, searched(self._dtype)).cpu(), label)
 
     def label(self, index: int) -> int:
         """The image's class."""
@@ -188,7 +190,9 @@ class BoxInstances:
         self._boxes = boxes
         self._specification = specification
         self._dtype = network.input_dtype
-        self._points = None if boxes.points is None else boxes.rounded_points(self._dtype)
+        self._points = None
+        if boxes.points is not None:
+            self._points = boxes.rounded_points(self._dtype).to(searched(self._dtype))
         self._outputs = network.graph.outputs
         self._labels = torch.zeros(len(boxes), dtype=torch.int64)
         if boxes.labels is not None:
@@ -204,7 +208,7 @@ class BoxInstances:
         self._check_inputs()
 
     def _check_inputs(self) -> None:
-        """Refuse a box without a float32 input: no counterexample in it could be replayed."""
+        """Refuse a box without an input of the type: no counterexample in it could be replayed."""
         lower, upper = self._boxes.lower.double(), self._boxes.upper.double()
         inner = inner_box(Box(lower, upper), self._dtype)
         reached = inner.lower.double()
@@ -212,13 +216,14 @@ class BoxInstances:
         for place in self.indices:
             if bool(without[place].any()):
                 at = int(without[place].nonzero()[0])
+                name = str(self._dtype).removeprefix("torch.")
                 limits = lower[place].flatten()[at], upper[place].flatten()[at]
                 raise DataError(
                     f"box {place} of {self._boxes.name}",
-                    expected="a float32 number between the limits of every input",
+                    expected=f"a {name} number between the limits of every input",
                     got=f"none from {limits[0]:.17g} to {limits[1]:.17g}, input {at}",
-                    remedy="Networks are given float32 inputs: widen the box, or round its limits "
-                    "to float32.",
+                    remedy=f"The network is given {name} inputs: widen the box, or round its "
+                    f"limits to {name}.",
                 )
 
     def batch(self, indices: Sequence[int]) -> Batch:

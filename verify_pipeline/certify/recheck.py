@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
+import torch
+
 from verify_pipeline.certify.contract import Replay
-from verify_pipeline.certify.instances import Instances
+from verify_pipeline.certify.instances import Batch, Instances
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.records import Record, Run
 from verify_pipeline.certify.replay import confirm
 from verify_pipeline.problem import Counterexample, Status
+from verify_pipeline.rounding import nearest
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class Rechecked:
         return not self.problem
 
 
-def recheck(ledger: Ledger, run: Run, replay: Replay, instances: Instances) -> Iterator[Rechecked]:
+def recheck(
+    ledger: Ledger, run: Run, replay: Replay, instances: Instances, dtype: torch.dtype
+) -> Iterator[Rechecked]:
     """Replay the counterexamples of a run's FALSIFIED rows, one by one.
 
     Other rows are reported if the data set has no such image, or another image or label at that
@@ -44,13 +49,15 @@ def recheck(ledger: Ledger, run: Run, replay: Replay, instances: Instances) -> I
         run: whose rows are checked.
         replay: the network of the run, loaded anew.
         instances: of the run, made anew from the data set.
+        dtype: of the network's input.
     """
     known = set(instances.indices)
     for record in ledger.records(run):
         falsified = record.status is Status.FALSIFIED
         problem = _not_of(record, instances, known)
         if not problem and falsified:
-            problem = _not_broken(ledger.counterexample(run, record), replay, instances, record)
+            stored = ledger.counterexample(run, record)
+            problem = _not_broken(stored, replay, instances.batch([record.index]), dtype)
         if problem or falsified:
             yield Rechecked(record.index, falsified, problem)
 
@@ -67,16 +74,15 @@ def _not_of(record: Record, instances: Instances, known: Container[int]) -> str:
     return ""
 
 
-def _not_broken(
-    stored: Counterexample, replay: Replay, instances: Instances, record: Record
-) -> str:
+def _not_broken(stored: Counterexample, replay: Replay, batch: Batch, dtype: torch.dtype) -> str:
     """Why a stored counterexample is invalid; empty if it is valid."""
-    batch = instances.batch([record.index])
     shape = tuple(batch.box.lower.shape[1:])
     if tuple(stored.input.shape) != shape:
         return f"its shape is {tuple(stored.input.shape)}, its box's {shape}"
     point = stored.input.unsqueeze(0)
     if not bool(batch.box.contains(point.double())):
         return "it is outside its box"
-    (again,) = confirm(replay, batch.box, batch.spec, point)
+    if not torch.equal(nearest(point, dtype), point):
+        return f"the network takes {str(dtype).removeprefix('torch.')} numbers, and it is none"
+    (again,) = confirm(replay, batch.box, batch.spec, point, dtype)
     return "" if again is not None else "its output does not break the specification"

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from verify_pipeline.certify.contract import Replay, Subject, Task
 from verify_pipeline.problem import Box, Counterexample, Specification
+from verify_pipeline.rounding import nearest_within
 
 
 def confirm(
-    replay: Replay, box: Box, spec: Specification, points: Tensor
+    replay: Replay, box: Box, spec: Specification, points: Tensor, dtype: torch.dtype
 ) -> list[Counterexample | None]:
     """Replay candidates, and keep those that break their specifications.
 
@@ -23,7 +24,9 @@ def confirm(
         replay: the network's own file.
         box: float64, ``N``.
         spec: float64, ``N``.
-        points: ``N x *X`` candidates, of the dtype that the network takes.
+        points: ``N x *X`` candidates.
+        dtype: that the network takes. A candidate is moved to the nearest of its numbers in the
+            box, since the network would round any other, perhaps out of the box.
 
     Returns:
         For each candidate the counterexample, or None where the point leaves its box, its output is
@@ -31,8 +34,8 @@ def confirm(
     """
     if len(points) == 0:
         return []
-    points = points.detach().cpu()
     box, spec = box.to("cpu"), spec.to("cpu")
+    points = nearest_within(points.detach().cpu(), box.lower, box.upper, dtype)
     found: list[Counterexample | None] = [None] * len(points)
     broken = box.contains(points.double()) & _breaks(spec, replay(points).cpu())
     for n in broken.nonzero().flatten().tolist():
@@ -61,8 +64,9 @@ def replay_of(subject: Subject, task: Task) -> Callable[[int, Tensor], Counterex
     """What a search asks of points ``*X`` of a task's instances, by their places."""
 
     def replay(place: int, point: Tensor) -> Counterexample | None:
-        one, points = slice(place, place + 1), point.to(subject.input_dtype).unsqueeze(0)
-        (found,) = confirm(subject.replay, task.box[one], task.spec[one], points)
+        one, dtype = slice(place, place + 1), subject.input_dtype
+        points = point.unsqueeze(0)
+        (found,) = confirm(subject.replay, task.box[one], task.spec[one], points, dtype)
         return found
 
     return replay

@@ -167,7 +167,7 @@ def _replayed(
         box = case.box(network.input_shape, network.input_dtype)
         moved = point.reshape(box.lower.shape).clamp(box.lower, box.upper)
         near = representable(moved, box, network.input_dtype)
-        found = strict_counterexample(network.replay, prop, near[0])
+        found = strict_counterexample(network.replay, prop, near[0], network.input_dtype)
         if found is not None:
             return found
     return None

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from verify_pipeline.atomic_write import write_whole
-from verify_pipeline.branching.evaluate.candidate_points import representable
 from verify_pipeline.certify.boxes import outer_box
 from verify_pipeline.certify.contract import Stage, Subject, Task
 from verify_pipeline.certify.preprocessing import Prepared
@@ -137,8 +136,8 @@ class AbcrownStage:
         counterexample = None
         if answer.point is not None and answer.point.numel() == box.lower.numel():
             nearest = answer.point.reshape(box.lower.shape).clamp(box.lower, box.upper)
-            point = representable(nearest, box, self._subject.input_dtype)
-            (counterexample,) = confirm(self._subject.replay, box, spec, point)
+            dtype = self._subject.input_dtype
+            (counterexample,) = confirm(self._subject.replay, box, spec, nearest, dtype)
         if counterexample is None:
             return decided(Status.UNKNOWN, reason=Reason.NOT_REPLAYED)
         return decided(Status.FALSIFIED, counterexample=counterexample)

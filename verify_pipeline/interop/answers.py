@@ -85,7 +85,9 @@ class Answers:
         self._verdicts[place].append(verdict)
         if verdict.counterexample is not None:
             point = verdict.counterexample.input
-            if strict_counterexample(self._network.replay, prop, point) is not None:
+            network = self._network
+            found = strict_counterexample(network.replay, prop, point, network.input_dtype)
+            if found is not None:
                 self._purses[place].close()
         self._answer_if_complete(place)
 
@@ -106,7 +108,7 @@ def _answer(network: Certifiable, prop: VnnlibProperty, verdicts: Sequence[Verdi
     for verdict in verdicts:
         if verdict.counterexample is not None:
             point = verdict.counterexample.input
-            found = strict_counterexample(network.replay, prop, point)
+            found = strict_counterexample(network.replay, prop, point, network.input_dtype)
             if found is not None:
                 return Decided(Answer.SAT, seconds, *found)
             detail = "a counterexample lies on a strict limit"

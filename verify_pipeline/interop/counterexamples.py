@@ -18,6 +18,7 @@ from verify_pipeline.errors import DataError
 from verify_pipeline.interop.formulas import Unexpected, number
 from verify_pipeline.interop.properties import VnnlibProperty
 from verify_pipeline.interop.tokens import VARIABLE, Source
+from verify_pipeline.rounding import searched
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-3
 """VNN-COMP's tolerances: of limits, constraints and outputs; of outputs by their greatest."""
@@ -164,7 +165,10 @@ def replay_counterexample(
 
 
 def strict_counterexample(
-    replay: Callable[[Tensor], Tensor], prop: VnnlibProperty, point: Tensor
+    replay: Callable[[Tensor], Tensor],
+    prop: VnnlibProperty,
+    point: Tensor,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor] | None:
     """A counterexample without any tolerance at a point, or a step of its dtype from it.
 
@@ -173,18 +177,20 @@ def strict_counterexample(
     Args:
         replay: outputs ``N x K`` at inputs ``N x *X``, by onnxruntime.
         prop: that is said to be ``sat``.
-        point: ``*X``, of the dtype that the network takes.
+        point: ``*X``.
+        dtype: that the network takes.
 
     Returns:
         The point ``*X`` and its outputs ``K``; None: neither is one.
     """
+    point = point.to(dtype)
     candidates = [point]
     for case in prop.cases:
         moved = case.off_open_limits(point)
         if not any(torch.equal(moved, one) for one in candidates):
             candidates.append(moved)
     for candidate in candidates:
-        replayed = replay_counterexample(replay, prop, candidate, dtype=candidate.dtype)
+        replayed = replay_counterexample(replay, prop, candidate, dtype=dtype)
         if replayed.strict:
-            return candidate, replayed.outputs
+            return candidate.to(searched(dtype)), replayed.outputs
     return None

@@ -26,7 +26,12 @@ from verify_pipeline.certify.evaluation_errors import (
     Hardening,
     provable_beginning,
 )
-from verify_pipeline.certify.file_checks import COMPARED, compare_with_file, refuse_bad_weights
+from verify_pipeline.certify.file_checks import (
+    COMPARED,
+    compare_with_file,
+    refuse_arithmetic,
+    refuse_bad_weights,
+)
 from verify_pipeline.certify.instances import Batch
 from verify_pipeline.certify.records import instance_digest
 from verify_pipeline.certify.settings import ArithmeticName, CertifySettings, Plan, plan
@@ -41,6 +46,7 @@ from verify_pipeline.network.arithmetic import ARITHMETICS, Arithmetic
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.outputs import Beginning, beginning
 from verify_pipeline.problem import TIED, Box, Specification, Status, Verdict
+from verify_pipeline.rounding import searched
 
 
 def decide(
@@ -76,6 +82,7 @@ def decide(
     for prop in properties:
         prop.check_fits(network.graph)
     refuse_bad_weights(network)
+    refuse_arithmetic(network.written, chosen.arithmetic)
     _compare(network, [case for prop in properties for case in prop.cases])
     few = chosen.input_split.few_inputs
     groups: dict[Hashable, list[tuple[int, Case]]] = {}
@@ -232,7 +239,7 @@ def _certify(
         graph = append_any_of(graph.to(torch.float64), cases[0].denials, reach)
         replay = replay_any_of(replay, cases[0].denials)
     subject = Subject.of(graph, replay, room.device, lambda: reach, dtype)
-    instances = Cases(cases, graph.to(dtype).to("cpu"), dtype, chosen)
+    instances = Cases(cases, graph.to(searched(dtype)).to("cpu"), dtype, chosen)
     stages = build_stages(chosen, subject, instances.rows, clock)
     if _varies_little(cases[0], few):
         stages = for_few_inputs(stages, chosen, subject, instances.rows, clock)

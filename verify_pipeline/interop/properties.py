@@ -106,7 +106,7 @@ class Case:
     def has_input(self, dtype: torch.dtype = torch.float32) -> bool:
         """Whether an input of that dtype lies in it; strict limits may leave no room for one."""
         lower, upper = self._reached(dtype)
-        least = inner_box(Box(lower, upper), dtype).lower
+        least = inner_box(Box(lower, upper), dtype).lower.to(dtype)
         on_limit = self.lower_open & (least.double() == self.lower)
         least = torch.where(on_limit, next_up(least), least).double()
         below = (least < upper) | ((least == upper) & ~self.upper_open)

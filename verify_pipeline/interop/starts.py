@@ -15,6 +15,7 @@ from verify_pipeline.certify.boxes import inner_box
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import size
 from verify_pipeline.problem import Box, Specification
+from verify_pipeline.rounding import searched
 
 
 def starting_points(
@@ -27,7 +28,7 @@ def starting_points(
     """The middle of each box or, if it has few inputs, the random point of the least margin.
 
     Args:
-        graph: of that dtype.
+        graph: of :func:`searched`'s dtype.
         box: float64, ``N``.
         spec: float64, ``N``.
         settings: how many points are drawn, and up to how many inputs.
@@ -41,13 +42,14 @@ def starting_points(
     if size(graph.input_shape) > settings.samples_up_to:
         return middle
     generator = torch.Generator().manual_seed(0)
-    shares = torch.rand(settings.samples, *graph.input_shape, generator=generator).to(dtype)
+    shares = torch.rand(settings.samples, *graph.input_shape, generator=generator)
+    shares = shares.to(inner.lower)
     best = []
     for n in range(len(box)):
         lower, upper = inner.lower[n], inner.upper[n]
         points = (lower + shares * (upper - lower)).clamp(lower, upper)
         points[0] = middle[n]
-        here = spec[n : n + 1].to(dtype)
+        here = spec[n : n + 1].to(searched(dtype))
         rows = here.rows.expand(settings.samples, -1, -1)
         offsets = here.offsets.expand(settings.samples, -1)
         repeated = Specification(rows, offsets, here.spare)

@@ -55,6 +55,11 @@ class Arithmetic:
             return math.inf
         return share / (1 - share) * (1 + 2.0**-40)
 
+    def refines(self, other: Arithmetic) -> bool:
+        """Whether it has all numbers of another one: its evaluations are among the other's."""
+        finer = self.digits >= other.digits and self.least_exponent <= other.least_exponent
+        return finer and self.most >= other.most
+
     def holds(self, numbers: NDArray[Any]) -> bool:
         """Whether each of these numbers is one of the arithmetic."""
         if numbers.dtype == np.float16 and self is FLOAT16:

@@ -1,4 +1,4 @@
-"""Maxima, limits and rounding to float32, as operations of their own.
+"""Maxima, limits and rounding to a narrower type, as operations of their own.
 
 In real numbers, ``max(a, b) = b + relu(a - b)``. In floating point, the sum loses ``a`` if ``b`` is
 far below it: with ``b = -1e38``, nothing is left of ``a = 1``. Limits and maxima of a file are
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.network.ops import Op
+from verify_pipeline.rounding import nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +39,16 @@ class Maximum(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class Single(Op):
-    """Rounding to the nearest float32 number, as by a cast; the dtype stays the input's."""
+class Rounded(Op):
+    """Rounding to the nearest number of a type, as by a cast; the dtype stays the input's.
+
+    Attributes:
+        type: float32, float16 or bfloat16.
+    """
+
+    type: torch.dtype
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].to(torch.float32).to(inputs[0].dtype)
+        x = inputs[0]
+        found = nearest(x.detach(), self.type)
+        return found + (x - x.detach()) if x.requires_grad else found  # with a slope of 1

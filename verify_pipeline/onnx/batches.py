@@ -16,6 +16,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from verify_pipeline.errors import NetworkError
+from verify_pipeline.onnx.half import is_real
 from verify_pipeline.onnx.model_file import Array, Signature, initializers, signature
 from verify_pipeline.onnx.operators.registry import node_name
 from verify_pipeline.onnx.owners import MixingError, OwnerBuilder
@@ -129,7 +130,7 @@ def _in_order(owners: Tensor) -> bool:
 
 
 def _is_large(weight: Array) -> bool:
-    return weight.dtype.kind == "f" and weight.size > LARGEST_KEPT
+    return is_real(weight) and weight.size > LARGEST_KEPT
 
 
 def _shape_of(weight: Array) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from verify_pipeline.errors import NetworkError
+from verify_pipeline.onnx.half import OF_FILES
 from verify_pipeline.onnx.model_file import Array, FileInput, opset_of, serialised, signature
 
 BROADCASTS = 7
@@ -67,8 +68,9 @@ def with_front(model: ModelProto, front: Front, source: str) -> bytes:
         shape = tuple(shape[axis] for axis in front.order)
     if shape != old.inner or not old.batch_axis:
         writer.then("Reshape", np.array(_target(old), dtype=np.int64))
-    if old.dtype == np.float64:
-        writer.then("Cast", to=TensorProto.DOUBLE)
+    if old.dtype != np.float32:
+        (kind,) = (number for number, dtype in OF_FILES.items() if dtype == old.dtype)
+        writer.then("Cast", to=kind)
     batch = "batch" if old.free else 1
     pixels = helper.make_tensor_value_info(writer.first, TensorProto.FLOAT, [batch, *front.shape])
     for value in graph.input:

@@ -13,6 +13,7 @@ import numpy as np
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Add, Gather, Op, Reshape, Scale, Slice, Softmax, Transpose
+from verify_pipeline.onnx.half import is_real
 from verify_pipeline.onnx.model_file import Array
 
 LOWEST = float(np.finfo(np.float32).min)
@@ -20,7 +21,7 @@ LOWEST = float(np.finfo(np.float32).min)
 
 def is_mask(constant: Array) -> bool:
     """Whether some element is ``-inf``."""
-    return constant.dtype.kind == "f" and bool(np.isneginf(constant).any())
+    return is_real(constant) and bool(np.isneginf(constant).any())
 
 
 def finite(constant: Array) -> Array:

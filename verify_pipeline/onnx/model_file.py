@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 
 from verify_pipeline.errors import NetworkError
+from verify_pipeline.onnx.half import BFLOAT16, OF_FILES, is_real
 
 LARGEST_FILE = 2**31 - 1
 """Bytes; what one protocol-buffer message can hold."""
@@ -173,7 +174,9 @@ def initializers(model: ModelProto, source: str) -> dict[str, Array]:
             array = numpy_helper.to_array(tensor)
         except (ValueError, TypeError, RuntimeError, LookupError) as error:
             raise NetworkError(f"{source}: weight {tensor.name}", got=_first_line(error)) from None
-        if array.dtype.kind not in "biuf":
+        if tensor.data_type == TensorProto.BFLOAT16:  # older versions of onnx give float32
+            array = array.astype(BFLOAT16)
+        if array.dtype.kind not in "biu" and not is_real(array):
             raise NetworkError(
                 f"{source}: weight {tensor.name}", expected="real numbers", got=str(array.dtype)
             )
@@ -184,7 +187,7 @@ def initializers(model: ModelProto, source: str) -> dict[str, Array]:
 
 def refuse_nan(array: Array, what: str) -> None:
     """Raise NetworkError if ``array`` holds a NaN."""
-    if array.dtype.kind == "f" and bool(np.isnan(array).any()):
+    if is_real(array) and bool(np.isnan(array).any()):
         raise NetworkError(
             what, expected="numbers", got="NaN", remedy="Was the training that wrote it diverging?"
         )
@@ -203,17 +206,23 @@ def signature(model: ModelProto, source: str) -> Signature:
     outputs = tuple(value.name for value in model.graph.output)
     if not inputs or not outputs:
         raise NetworkError(source, expected="a network with an input and an output", got="none")
+    if {BFLOAT16, np.dtype(np.float16)} <= {item.dtype for item in inputs}:
+        raise NetworkError(
+            f"{source}: inputs",
+            expected="one half precision",
+            got="float16 and bfloat16",
+            remedy="Export the network with inputs of one type.",
+        )
     return Signature(inputs, outputs)
 
 
 def _file_input(value: ValueInfoProto, source: str) -> FileInput:
     what = f"{source}: input {value.name}"
     tensor = value.type.tensor_type
-    # float32 counterexamples are replayed exactly; a narrower type would move them
-    if tensor.elem_type not in (TensorProto.FLOAT, TensorProto.DOUBLE):
+    if tensor.elem_type not in OF_FILES:
         raise NetworkError(
             what,
-            expected="float32 or float64 numbers",
+            expected="float32, float64, float16 or bfloat16 numbers",
             got=type_name(tensor.elem_type),
             remedy="Export the network with float32 inputs.",
         )
@@ -236,7 +245,7 @@ def _file_input(value: ValueInfoProto, source: str) -> FileInput:
         shape=shape,
         batch_axis=len(shape) > 1 and shape[0] == 1,
         free=first_free,
-        dtype=onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type),
+        dtype=OF_FILES[tensor.elem_type],
     )
 
 

@@ -1,4 +1,4 @@
-"""A network to certify: its graph, its file's identity, and its replay in onnxruntime."""
+"""A network to certify: its graph, its file's identity, and its replay."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ def network_from_bytes(data: bytes, path: Path | None = None, check_parity: bool
     inlined = inline_functions(model, source)
     read = read_graph(inlined, source)
     try:
-        replay = Replayer(data, signature(model, source), source)
+        what, precision = signature(model, source), read.written.coarsest
+        replay = Replayer(data, what, source, precision=precision)
     except NetworkError:  # it detects mixed inputs by their numbers; the structure names the node
         refuse_mixing(inlined, source, read.of_shapes, takes_batches=False)
         raise
@@ -147,4 +148,5 @@ def _bytes_of(path: Path) -> bytes:
 
 def check(network: Network, source: str) -> float:
     """Compare a network's graph with onnxruntime; see ``parity.check_at_random``."""
-    return check_at_random(network.graph, network.replay, network.input_dtype, source)
+    precision = torch.float32 if network.written is None else network.written.coarsest
+    return check_at_random(network.graph, network.replay, network.input_dtype, source, precision)

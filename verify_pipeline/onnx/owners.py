@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from verify_pipeline.network.graph import GraphBuilder
-from verify_pipeline.network.limits import AtLeast, Maximum, Single
+from verify_pipeline.network.limits import AtLeast, Maximum, Rounded
 from verify_pipeline.network.ops import (
     Add,
     AvgPool2d,
@@ -88,7 +88,7 @@ def _(op: LinearOp, *owners: Tensor) -> Tensor:
 @owners_of.register(Relu)
 @owners_of.register(LeakyRelu)
 @owners_of.register(Elementwise)
-@owners_of.register(Single)
+@owners_of.register(Rounded)
 @owners_of.register(AtLeast)
 def _one_by_one(op: Op, *owners: Tensor) -> Tensor:
     return owners[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from verify_pipeline.errors import NetworkError
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.written import Written
 from verify_pipeline.onnx.constants import FoldingError, fold, foldable
+from verify_pipeline.onnx.half import is_real, refuse_mixed, refuse_undeclared, widened
 from verify_pipeline.onnx.masks import refuse_masks_before_others
 from verify_pipeline.onnx.model_file import (
     Array,
@@ -75,6 +77,7 @@ def read_graph(model: ModelProto, source: str) -> Read:
         trace = Trace(what.input_shape, what.inputs[0].name)
         reading = Reading(model, source, what, trace, initializers(model, source))
         reading.read()
+        refuse_undeclared(model, reading.output_types(), source)
         written = reading.writing.written(reading.graph())
         graph = simplify(written.graph)
     # searching happens in float32, where a weight may overflow that float64 holds
@@ -140,7 +143,9 @@ class Reading:
         self._unknown = set(unknown)
         self._nodes = model.graph.node
         self.values: dict[str, Value] = dict(weights)
-        self.values.update(_inputs(self.trace, self.signature))
+        given = _inputs(self.trace, self.signature)
+        self.writing.results(tuple(given.values()))
+        self.values.update(given)
 
     def read(self) -> None:
         """Work out every node's outputs."""
@@ -179,7 +184,7 @@ class Reading:
                 name
                 for name, value in zip(node.input, inputs, strict=True)
                 if name in self.of_shapes and isinstance(value, np.ndarray)
-                if value.dtype.kind in "bf"
+                if value.dtype.kind == "b" or is_real(value)
             }
         elif self._unknown.intersection(node.input):
             self._unknown.update(node.output)
@@ -195,6 +200,8 @@ class Reading:
         return self.values[name]
 
     def _results(self, node: NodeProto, inputs: tuple[Value | None, ...]) -> tuple[Value, ...]:
+        types = [value.dtype for value in inputs if value is not None and _is_real(value)]
+        refuse_mixed(f"{self.source}: {node_name(node)}", node.op_type, types)
         constants = [value for value in inputs if not isinstance(value, Activation)]
         if len(constants) == len(inputs) and foldable(node):
             folded = self._folded(node, constants)
@@ -208,8 +215,12 @@ class Reading:
         if reader is None:
             raise unsupported_operator(node, self.opset, "an operator that is not known")
         self.writing.activation(node)
-        result = reader(Call(node, inputs, self.opset, self.trace))
-        return result if isinstance(result, tuple) else (result,)
+        if node.op_type != "CastLike":  # to which a constant's type matters
+            inputs = tuple(widened(x) if isinstance(x, np.ndarray) else x for x in inputs)
+        found = reader(Call(node, inputs, self.opset, self.trace))
+        results = found if isinstance(found, tuple) else (found,)
+        self.writing.results(results)
+        return results
 
     def _folded(self, node: NodeProto, constants: Sequence[Array | None]) -> tuple[Array, ...]:
         try:
@@ -241,6 +252,11 @@ class Reading:
             outputs.append(_flat(self.trace, value))
         return outputs
 
+    def output_types(self) -> dict[str, np.dtype[Any]]:
+        """The types in which the outputs are computed, by name."""
+        found = {name: self.values.get(name) for name in self.signature.outputs}
+        return {name: value.dtype for name, value in found.items() if value is not None}
+
     def graph(self) -> Graph:
         """The graph up to the outputs, joined to ``N x K``."""
         outputs = self.outputs()
@@ -255,6 +271,10 @@ class Reading:
         graph = self.trace.build(joined)
         refuse_masks_before_others(graph, self.trace.masked, self.source)
         return graph
+
+
+def _is_real(value: Value) -> bool:
+    return isinstance(value, Activation) or is_real(value)
 
 
 def _inputs(trace: Trace, signature: Signature) -> dict[str, Activation]:

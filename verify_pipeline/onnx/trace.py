@@ -33,7 +33,7 @@ class Activation:
         place: of its node in the graph.
         shape: in the file, at one network input.
         batched: whether ``shape[0]``, which is 1 then, is left out of the node's shape.
-        dtype: that the file holds it in, float32 or float64.
+        dtype: that the file holds it in: float64, float32 or a half precision.
     """
 
     place: int

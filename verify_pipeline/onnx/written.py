@@ -14,8 +14,10 @@ from verify_pipeline.network.arithmetic import ARITHMETICS
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Elementwise
 from verify_pipeline.network.written import Written
+from verify_pipeline.onnx.half import is_half, is_real
 from verify_pipeline.onnx.model_file import Array
 from verify_pipeline.onnx.operators import node_name
+from verify_pipeline.onnx.trace import Activation, Value
 
 
 def _names(text: str) -> frozenset[str]:
@@ -54,10 +56,12 @@ class Writing:
     Attributes:
         foreign: the first operation whose roundings do not follow from the graph; empty: none.
         held_by: names of the arithmetics that hold all constants so far.
+        rounded_to: names of the half precisions that activations are in.
     """
 
     def __init__(self, weights: Mapping[str, Array]) -> None:
         self.foreign = ""
+        self.rounded_to: set[str] = set()
         self._powers: dict[str, NodeProto] = {}
         self.held_by = frozenset(ARITHMETICS)
         for array in weights.values():
@@ -70,9 +74,15 @@ class Writing:
         elif node.op_type not in FOLLOWED:
             self._refuse(node)
 
+    def results(self, values: tuple[Value, ...]) -> None:
+        """Values of inputs or nodes."""
+        for value in values:
+            if isinstance(value, Activation) and is_half(value.dtype):
+                self.rounded_to.add(value.dtype.name)
+
     def constants(self, node: NodeProto, values: tuple[Array, ...]) -> None:
         """A node that computes constants of constants."""
-        real = [value for value in values if value.dtype.kind == "f"]
+        real = [value for value in values if is_real(value)]
         if real and node.op_type not in DETERMINED:
             self._refuse(node)
         for value in real:
@@ -89,10 +99,10 @@ class Writing:
             made = [each.name for each in graph.nodes if each.name.partition("#")[0] == output]
             if len(made) != 1 or made[0] not in squares:
                 self._refuse(node)
-        return Written(graph, self.held_by, self.foreign)
+        return Written(graph, self.held_by, self.foreign, frozenset(self.rounded_to))
 
     def _hold(self, array: Array) -> None:
-        if array.dtype.kind == "f":
+        if is_real(array):
             held = (name for name in self.held_by if ARITHMETICS[name].holds(array))
             self.held_by = frozenset(held)
 

@@ -12,7 +12,7 @@ from verify_pipeline.bounds.forward_error.affine import affine, handed_on, summe
 from verify_pipeline.bounds.forward_error.computed import UPWARD, Computed, like
 from verify_pipeline.bounds.forward_error.functions import LIBRARY, nearest_zero, slope
 from verify_pipeline.network.arithmetic import Arithmetic
-from verify_pipeline.network.limits import AtLeast, Maximum, Single
+from verify_pipeline.network.limits import AtLeast, Maximum, Rounded
 from verify_pipeline.network.ops import (
     Add,
     Concat,
@@ -118,11 +118,13 @@ def _(op: Maximum, arithmetic: Arithmetic, interval: Interval, *inputs: Computed
 
 
 @evaluate.register
-def _(op: Single, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
-    """Both numbers are rounded to float32."""
+def _(op: Rounded, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
+    """Both numbers are rounded to the type."""
     (x,) = inputs
-    unit = 2.0**-24
-    return Computed.closed(interval, (x.error + 2 * unit * x.size) * UPWARD + arithmetic.tiny)
+    limits = torch.finfo(op.type)
+    tiny = max(arithmetic.tiny, limits.tiny)
+    error = (x.error + limits.eps * x.size) * UPWARD + tiny
+    return Computed.closed(interval, torch.where(x.size <= limits.max, error, torch.inf))
 
 
 @evaluate.register

@@ -21,7 +21,7 @@ from verify_pipeline.bounds.forward_error.operations import evaluate
 from verify_pipeline.bounds.forward_error.sensitivity import sensitivities
 from verify_pipeline.bounds.interval.ibp import node_interval
 from verify_pipeline.bounds.types import NodeBounds
-from verify_pipeline.network.arithmetic import Arithmetic
+from verify_pipeline.network.arithmetic import ARITHMETICS, Arithmetic
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Elementwise, Input, Normalisation, Op
 from verify_pipeline.network.written import Written
@@ -40,6 +40,8 @@ def refusal(written: Written | None, arithmetic: Arithmetic) -> str:
     """
     if written is None:
         return "the network is not read from a file"
+    if arithmetic.name not in covering(written):
+        return f"the file computes in {' and '.join(sorted(written.rounded_to))}"
     if arithmetic.name not in written.held_by:
         return f"a weight of the file is no {arithmetic.name} number"
     if written.foreign:
@@ -48,6 +50,12 @@ def refusal(written: Written | None, arithmetic: Arithmetic) -> str:
         if not _is_analysed(node.op, arithmetic):
             return f"{node.name} ({type(node.op).__name__})"
     return ""
+
+
+def covering(written: Written) -> list[str]:
+    """Names of the arithmetics that the file's evaluations, rounded to its types, are in."""
+    types = [ARITHMETICS[name] for name in written.rounded_to]
+    return [one.name for one in ARITHMETICS.values() if all(each.refines(one) for each in types)]
 
 
 def _is_analysed(op: Op, arithmetic: Arithmetic) -> bool:

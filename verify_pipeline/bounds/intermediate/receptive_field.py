@@ -24,7 +24,7 @@ from verify_pipeline.bounds.relaxations.relaxed_graph import LinearGraph, is_aff
 from verify_pipeline.bounds.relaxations.relu import Lines
 from verify_pipeline.bounds.relaxations.rounding import Rounding
 from verify_pipeline.network.graph import Graph, Node
-from verify_pipeline.network.limits import AtLeast, Maximum, Single
+from verify_pipeline.network.limits import AtLeast, Maximum, Rounded
 from verify_pipeline.network.ops import (
     Add,
     AvgPool2d,
@@ -175,7 +175,7 @@ def view_of_input(op: Op, view: Windows) -> Windows | None:
 @view_of_input.register(LeakyRelu)
 @view_of_input.register(Elementwise)
 @view_of_input.register(Maximum)
-@view_of_input.register(Single)
+@view_of_input.register(Rounded)
 @view_of_input.register(Add)
 @view_of_input.register(Sub)
 def _(op: Op, view: Windows) -> Windows | None:

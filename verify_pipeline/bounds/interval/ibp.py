@@ -38,7 +38,7 @@ from verify_pipeline.bounds.types import NodeBounds, sound_lower, sound_upper
 from verify_pipeline.network.affine_error import EXACT
 from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.network.limits import AtLeast, Maximum, Single
+from verify_pipeline.network.limits import AtLeast, Maximum, Rounded
 from verify_pipeline.network.maxima import greater_of
 from verify_pipeline.network.means import mean_of
 from verify_pipeline.network.ops import (
@@ -216,11 +216,17 @@ def _summing(op: AvgPool2d | Mean | Sum, *inputs: Interval) -> Interval:
     return summed(op, inputs[0])
 
 
+@enclose.register
+def _(op: Rounded, *inputs: Interval) -> Interval:
+    """Of the input and of the rounded one: onnxruntime leaves casts out beside those it adds."""
+    ((lower, upper),) = inputs
+    return torch.minimum(lower, op(lower)), torch.maximum(upper, op(upper))
+
+
 @enclose.register(Relu)
 @enclose.register(MaxPool2d)
 @enclose.register(AtLeast)
 @enclose.register(Maximum)
-@enclose.register(Single)
 @enclose.register(Concat)
 @enclose.register(Constant)
 @enclose.register(Reshape)

@@ -1,4 +1,4 @@
-"""Linear bounds of maxima, limits and rounding to float32, which hold for values of any size."""
+"""Linear bounds of maxima, limits and rounding to a type, which hold for values of any size."""
 
 from __future__ import annotations
 
@@ -17,12 +17,6 @@ _OUTWARD = 2.0**-50
 
 It has no effect in float32, in which no verdict is decided.
 """
-
-_HALF_STEP = 2.0**-24
-"""Greatest relative error of rounding to float32."""
-
-_LEAST_HALF_STEP = 2.0**-150
-"""Greatest absolute error of rounding to a subnormal float32 number."""
 
 
 def at_least(limit: Tensor, lower: Tensor, upper: Tensor) -> Curve:
@@ -50,11 +44,16 @@ def at_least(limit: Tensor, lower: Tensor, upper: Tensor) -> Curve:
     )
 
 
-def rounded(lower: Tensor, upper: Tensor) -> Curve:
-    """Lines of rounding to float32 over ``[lower, upper]``: the input plus or minus half a step."""
-    step = _HALF_STEP * torch.maximum(lower.abs(), upper.abs()) + _LEAST_HALF_STEP
-    step = step * (1 + _OUTWARD)
-    too_large = ~(torch.maximum(lower.abs(), upper.abs()) <= torch.finfo(torch.float32).max)
+def rounded(lower: Tensor, upper: Tensor, dtype: torch.dtype) -> Curve:
+    """Lines of rounding to a dtype over ``[lower, upper]``: the input plus or minus half a step.
+
+    Half a step is at most u relative to a normal number, and u times the least normal number
+    otherwise.
+    """
+    limits = torch.finfo(dtype)
+    unit, size = limits.eps / 2, torch.maximum(lower.abs(), upper.abs())
+    step = (unit * size + unit * limits.tiny) * (1 + _OUTWARD)
+    too_large = ~(size <= limits.max)
     step = step.masked_fill(too_large, torch.inf)
     one = torch.ones_like(lower)
     return Curve(low=one, low_offset=-step, up=one, up_offset=step)

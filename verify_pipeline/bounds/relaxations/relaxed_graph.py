@@ -24,7 +24,7 @@ from verify_pipeline.bounds.relu_splits import clamp_to_splits
 from verify_pipeline.bounds.types import NodeBounds, Splits
 from verify_pipeline.network.differences import SoftmaxOfDifferences
 from verify_pipeline.network.graph import Graph
-from verify_pipeline.network.limits import AtLeast, Maximum, Single
+from verify_pipeline.network.limits import AtLeast, Maximum, Rounded
 from verify_pipeline.network.ops import (
     Add,
     Concat,
@@ -148,7 +148,7 @@ def _(op: Elementwise, place: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
 @reads.register(MaxPool2d)
 @reads.register(AtLeast)
 @reads.register(Maximum)
-@reads.register(Single)
+@reads.register(Rounded)
 @reads.register(Mul)
 @reads.register(Div)
 @reads.register(MatMul)
@@ -228,8 +228,8 @@ def _(op: Maximum, read: list[Interval], inputs: int) -> Relaxation:
 
 
 @relax.register
-def _(op: Single, read: list[Interval], inputs: int) -> Relaxation:
-    return rounded(*read[0])
+def _(op: Rounded, read: list[Interval], inputs: int) -> Relaxation:
+    return rounded(*read[0], op.type)
 
 
 @relax.register

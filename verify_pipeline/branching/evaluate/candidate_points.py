@@ -9,7 +9,7 @@ from torch import Tensor
 
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.problem import Box
-from verify_pipeline.rounding import next_down, next_up
+from verify_pipeline.rounding import nearest_within
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,8 @@ def evaluate(
 
 
 def representable(points: Tensor, box: Box, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The points in that dtype; an element that the cast moved out of the box is moved back in."""
-    cast = points.to(dtype)
-    cast = torch.where(cast.double() > box.upper, next_down(cast), cast)
-    return torch.where(cast.double() < box.lower, next_up(cast), cast)
+    """The points in that dtype; an element that the cast moved out of the box is moved back in.
+
+    Numbers narrower than float32 are float32 numbers, too, and are given as such.
+    """
+    return nearest_within(points, box.lower, box.upper, dtype)

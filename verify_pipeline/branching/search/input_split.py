@@ -149,7 +149,7 @@ class InputSplits:
         found = evaluate(self._exact, self._exact, whose, points.double())
         # splits do not help where the file's output is not defined
         self.unbounded[whose[~found.defined]] = True
-        return {n: point.to(self._input_dtype) for n, point in found.worst(whose).items()}
+        return found.worst(whose)
 
     def _axis(self, parts: BoxParts, lost: dict[int, Tensor], slopes: Tensor) -> Tensor:
         """The input along which each part is halved next; -1: none is left."""

@@ -10,6 +10,7 @@ from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.memory import activation_bytes
 from verify_pipeline.certify.replay import confirm
 from verify_pipeline.problem import Decision, Reason, Status
+from verify_pipeline.rounding import searched
 
 
 class AttackStage:
@@ -20,7 +21,7 @@ class AttackStage:
     def __init__(self, subject: Subject, batch: int, settings: FalsifySettings) -> None:
         self._subject = subject
         self._settings = settings
-        one = activation_bytes(subject.graph, subject.input_dtype)
+        one = activation_bytes(subject.graph, searched(subject.input_dtype))
         self.largest_task = batch
         self.bytes_per_instance = 4 * settings.targets * one
 
@@ -30,7 +31,7 @@ class AttackStage:
         found = falsify(
             self._subject.searched,
             inner_box(task.box, dtype),
-            task.spec.to(dtype),
+            task.spec.to(searched(dtype)),
             task.points.to(self._subject.device),
             self._settings,
             task.indices,
@@ -38,7 +39,8 @@ class AttackStage:
         )
         broken = (found.margins <= 0).nonzero().flatten()
         candidates = found.points[broken]
-        confirmed = confirm(self._subject.replay, task.box[broken], task.spec[broken], candidates)
+        boxes, specs = task.box[broken], task.spec[broken]
+        confirmed = confirm(self._subject.replay, boxes, specs, candidates, dtype)
         for place, counterexample in zip(broken.tolist(), confirmed, strict=True):
             if counterexample is None:
                 yield Decision(place, Status.UNKNOWN, reason=Reason.NOT_REPLAYED)

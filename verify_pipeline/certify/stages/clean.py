@@ -22,7 +22,7 @@ class CleanCheck:
     name = "clean"
 
     def __init__(self, subject: Subject, batch: int) -> None:
-        self._replay = subject.replay
+        self._replay, self._dtype = subject.replay, subject.input_dtype
         self.largest_task = batch
         self.bytes_per_instance = 2 * activation_bytes(subject.graph, torch.float32)
 
@@ -36,7 +36,8 @@ class CleanCheck:
             )
         box, spec = task.box.to("cpu"), task.spec.to("cpu")
         places = (finite & (spec.least(spec.values(outputs)) <= 0)).nonzero().flatten()
-        confirmed = confirm(self._replay, box[places], spec[places], task.points[places])
+        points = task.points[places]
+        confirmed = confirm(self._replay, box[places], spec[places], points, self._dtype)
         for place, counterexample in zip(places.tolist(), confirmed, strict=True):
             if counterexample is not None:
                 yield Decision(place, Status.FALSIFIED, counterexample=counterexample)

@@ -160,11 +160,11 @@ def _limited(call: Call, x: Activation, limit: Array, sign: float) -> Activation
     """``max(x, limit)``; with sign -1, ``min(x, limit)``.
 
     A limit beyond every number that the file holds x in is none: exporters write the greatest float
-    where there is no limit.
+    where there is no limit. That of a half precision is one: other values may exceed it.
     """
     if not sign * limit.max() < np.inf or np.isnan(limit).any():
         raise call.unsupported(f"a limit that is {'NaN' if np.isnan(limit).any() else 'infinite'}")
-    if bool((sign * limit <= np.finfo(x.dtype).min).all()):
+    if bool((sign * limit <= np.finfo(np.promote_types(x.dtype, np.float32)).min).all()):
         return call.trace.spread(x, np.broadcast_shapes(x.shape, limit.shape))
     return _at_least(call.trace, x, limit) if sign > 0 else _at_most(call.trace, x, limit)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnx import TensorProto
 
-from verify_pipeline.network.limits import Single
+from verify_pipeline.network.limits import Rounded
 from verify_pipeline.network.ops import Concat, Gather, Pad, Slice
+from verify_pipeline.onnx.half import OF_FILES, TYPES, holds_all
 from verify_pipeline.onnx.model_file import type_name
 from verify_pipeline.onnx.operators.registry import Call, reads
 from verify_pipeline.onnx.trace import Activation, Trace, Value, refuse_huge
@@ -28,9 +28,9 @@ def _same(call: Call) -> Value:
 @reads("Cast")
 def _cast(call: Call) -> Value:
     target = call.attribute("to")
-    if target not in (TensorProto.FLOAT, TensorProto.DOUBLE):
+    if target not in OF_FILES:
         raise call.unsupported(f"a cast of an activation to {type_name(target)}")
-    return _as_type(call, np.dtype(np.float32 if target == TensorProto.FLOAT else np.float64))
+    return _as_type(call, OF_FILES[target])
 
 
 @reads("CastLike")
@@ -38,20 +38,20 @@ def _cast_like(call: Call) -> Value:
     value, like = call.value(0), call.value(1)
     if not isinstance(value, Activation):
         return value.astype(like.dtype)
-    if like.dtype not in (np.float32, np.float64):
+    if like.dtype not in TYPES:
         raise call.unsupported(f"a cast of an activation to {like.dtype}")
     return _as_type(call, like.dtype)
 
 
 def _as_type(call: Call, dtype: np.dtype[Any]) -> Activation:
-    """An activation in another type: float64 holds all of float32, the other way round is rounding.
+    """An activation in another type, which may hold all of its numbers, or else rounds.
 
     What a float32 file computes in float32 is not rounded in the graph; a cast is an operation of
     the file, and what follows it may be steep enough to show it.
     """
     x = call.activation()
-    if x.dtype == np.float64 and dtype == np.float32:
-        x = call.trace.emit(Single(), x)
+    if not holds_all(dtype, x.dtype):
+        x = call.trace.emit(Rounded(TYPES[dtype]), x)
     return replace(x, dtype=dtype)
 
 
