@@ -17,9 +17,11 @@ from torch import Tensor
 
 from tests.half_files import HALVES, converted, numbers
 from tests.onnx_networks import Array, layers_file, node, onnx_file
+from verify_pipeline import data
 from verify_pipeline.certify import CertifySettings, Ledger, certify_set, recheck
 from verify_pipeline.certify.boxes import inner_box
-from verify_pipeline.certify.instances import BoxInstances
+from verify_pipeline.certify.instances import BoxInstances, RobustImages
+from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.certify.preprocessing import AS_IT_IS, prepare
 from verify_pipeline.certify.settings import ArithmeticName, StageName
 from verify_pipeline.certify.specifications import MARGINS
@@ -35,6 +37,7 @@ TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 ARITHMETIC: dict[str, ArithmeticName] = {"float16": "float16", "bfloat16": "bfloat16"}
 STEP = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Between numbers from 1/2 to 1."""
+MODEL = Path(__file__).resolve().parents[2] / "models" / "mnist-0.1-conv-small-ibp.onnx"
 SETTINGS = CertifySettings(epsilon=0.0, timeout=10.0)
 
 
@@ -42,8 +45,8 @@ def of_rows(name: str, weight: list[list[float]], bias: list[float]) -> Network:
     """``y = W x + b`` in a half precision, ``W`` of K rows."""
     held = {"w": numbers(name, weight), "b": numbers(name, bias)}
     nodes = [node("Gemm", "x", "w", "b", "y", transB=1)]
-    data = onnx_file(nodes, ("n", len(weight[0])), held, input_type=HALVES[name])
-    return network_from_bytes(data)
+    file = onnx_file(nodes, ("n", len(weight[0])), held, input_type=HALVES[name])
+    return network_from_bytes(file)
 
 
 def boxes(lower: list[list[float]], upper: list[list[float]]) -> BoxSet:
@@ -127,7 +130,7 @@ def test_a_real_number_that_breaks_is_no_counterexample(name: str) -> None:
 @NAMES
 def test_planted_ties_are_never_verified(name: str) -> None:
     """The least margin is exactly zero, at a corner that mostly is no number of the type."""
-    rng = np.random.default_rng(0)
+    rng, brief = np.random.default_rng(0), replace(SETTINGS, timeout=0.5)
     step, seen = STEP[name], []
     for _ in range(8):
         # y_0 - y_1 = a x_0 + c x_1 - d, zero at the lower corner
@@ -138,12 +141,12 @@ def test_planted_ties_are_never_verified(name: str) -> None:
         assert a * first + c * second == d
         network = of_rows(name, [[a, c], [0, 0]], [0, d])
         near = boxes([[first, second]], [[first + 0.01, second + 0.01]])
-        (verdict,) = status(certify_set(network, near, SETTINGS))
+        (verdict,) = status(certify_set(network, near, brief))
         seen.append(verdict)
         above = boxes([[first + 2.0**-30, second]], [[first + 0.01, second + 0.01]])
         points = _numbers_in(above, name)
         margins = network.replay(points)[:, 0] - network.replay(points)[:, 1]
-        (real,) = status(certify_set(network, above, SETTINGS))
+        (real,) = status(certify_set(network, above, brief))
         # its least margin is a 2^-30 > 0: true of real numbers; but the file may tie there
         assert real is Status.VERIFIED or bool((margins <= 0).any())
     assert Status.VERIFIED not in seen
@@ -258,3 +261,22 @@ def test_splits_and_searches_replay_numbers_of_the_type(name: str, tmp_path: Pat
                 one = slice(record.index, record.index + 1)
                 assert torch.equal(nearest(point, TORCH[name]), point)
                 assert bool(Box(some.lower, some.upper)[one].contains(point[None]))
+
+
+@NAMES
+def test_real_images_in_half_precision(name: str, shared_data: Path, tmp_path: Path) -> None:
+    """A model of MNIST in half precision; its images' pixels are no numbers of the type."""
+    network = network_from_bytes(converted(MODEL.read_bytes(), name))
+    images = data.load("mnist", "test", root=shared_data)
+    settings = replace(SETTINGS, epsilon=0.15, indices="0:20", stages=("clean", "ibp", "attack"))
+    with Ledger.open(tmp_path / "l.sqlite") as ledger:
+        summary = certify_set(network, images, settings, ledger)
+        rule = LinfBall(0.15)
+        instances = RobustImages(images, range(20), rule, dtype=network.input_dtype)
+        checked = list(
+            recheck(ledger, summary.info.run, network.replay, instances, network.input_dtype)
+        )
+    verdicts = status(summary)
+    assert verdicts.count(Status.VERIFIED) >= 10
+    assert 1 <= verdicts.count(Status.FALSIFIED) == len(checked)
+    assert all(one.holds for one in checked)

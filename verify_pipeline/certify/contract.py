@@ -67,7 +67,7 @@ class Certifiable(Protocol):
 
     @property
     def input_dtype(self) -> torch.dtype:
-        """What it takes, float32 or float64: points that are replayed are of that dtype."""
+        """The type that it takes: points that are replayed are numbers of it, in their boxes."""
         ...
 
     @property
@@ -95,7 +95,7 @@ class Subject:
         exact: in float64, as the file was read; its bounds decide.
         replay: the network's own file in onnxruntime; its outputs falsify.
         device: of both graphs.
-        input_dtype: of points that are replayed, float32 or float64.
+        input_dtype: that the file takes; of a half precision, points are its numbers in float32.
     """
 
     graph: Graph
