@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import singledispatch
 from typing import Any
@@ -73,6 +74,12 @@ def exact_rows(rows: Tensor, offsets: Tensor, output: Exact) -> list[Fraction]:
         sum((a * b for a, b in zip(row, output, strict=True)), start=offset)
         for row, offset in zip(fractions(rows), fractions(offsets), strict=True)
     ]
+
+
+def holds(lower: Tensor, values: Sequence[Fraction]) -> bool:
+    """Whether all lower bounds are at most the exact values; infinite ones are."""
+    bounds = lower.flatten().tolist()
+    return all(b == -math.inf or Fraction(b) <= v for b, v in zip(bounds, values, strict=True))
 
 
 @singledispatch
