@@ -12,6 +12,7 @@ import onnx
 import pytest
 from numpy.random import Generator
 
+from tests.exact_arrays import rational
 from tests.onnx_networks import layers_file, mlp_file, node, onnx_file
 from tests.soundness.again import ask_again
 from tests.soundness.architectures import ACTIVATIONS, opset_of
@@ -19,7 +20,7 @@ from tests.soundness.asking import BoxTrial, Truth
 from tests.soundness.battery import Tally, judge, least_of, run_family
 from tests.soundness.building import FileBuilder
 from tests.soundness.contract import Answer, Array, Family, Judged
-from tests.soundness.exact import ExactNetwork, rational
+from tests.soundness.exact import ExactNetwork
 from tests.soundness.families import FAMILIES
 from tests.soundness.families.deployed import permuted
 from tests.soundness.families.operators import FORMS
