@@ -64,9 +64,8 @@ class NeuronSlopes:
             v: np.zeros((len(indices), self.root.network.nodes[v].size), dtype=np.float64)
             for v in earlier
         }
-        exact = graph.to(single)
         for part in torch.arange(len(indices)).split(AT_ONCE):
-            asked = of_neurons(exact, source, indices[part][None], sides[part][None])
+            asked = of_neurons(linear, source, indices[part][None], sides[part][None])
             choices = begin(linear, asked, self.settings, None, None)
             until = StopRule(torch.full((1,), torch.inf))
             best = climb(linear, box, asked, self.settings, choices, until)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.config import Recipe, dump
+from verify_pipeline.markdown import markdown_code
 from verify_pipeline.sweeps.comparable import Measurement
 from verify_pipeline.sweeps.folders import Said
 from verify_pipeline.sweeps.pareto import front_indices, hypervolume_growth
@@ -109,7 +110,7 @@ def markdown(result: TuneResult, made: TunePlan, command: str) -> str:
         *_failed(result),
         *(f"Recipe of trial {n}: `{path.name}`.  " for n, path in result.recipes.items()),
         "",
-        f"Made by `{command}`.",
+        f"Made by {markdown_code(command)}.",
         "",
     ]
     return "\n".join(lines)
