@@ -1,4 +1,4 @@
-"""Section 8: does a proof show what it claims?
+"""Section 7, continued: does a proof show what it claims?
 
 Every limit that a lemma claims has to follow from a walk of our own over the whole box, or from
 intervals. Every tree has to be complete, and every row that it is for has to have a bound above

@@ -1,4 +1,4 @@
-"""Section 4: nonlinear operations between constants, and between lines.
+"""Section 3: nonlinear operations between constants, and between lines.
 
 For each nonlinear operation f over ``l <= z <= u``: an interval that contains ``f(z)``, and two
 lines with ``low · z + low_at <= f(z) <= high · z + high_at``. Slopes are any numbers for which this
@@ -87,7 +87,7 @@ def lines_of_smooth(operation: Smooth, lower: Array, upper: Array) -> Lines:
     and a line lies above it iff it does at both ends.
     """
     function = operation.function
-    (first, least), (most, last) = enclosure(function, lower), enclosure(function, upper)
+    (first, above_first), (below_last, last) = (enclosure(function, z) for z in (lower, upper))
     if function not in CONVEX:
         low = high = np.minimum(slope_below(function, lower), slope_below(function, upper))
         low_at, high_at = down(first - up(low * lower)), up(last - down(high * upper))
@@ -97,8 +97,8 @@ def lines_of_smooth(operation: Smooth, lower: Array, upper: Array) -> Lines:
         # left of the middle, the slope that is not known exactly may be the steepest
         lost = up(up(steepest - low) * up(middle - lower))
         low_at = down(down(enclosure(function, middle)[0] - up(low * middle)) - lost)
-        high = np.maximum(most - first, 0.0) / np.where(lower < upper, upper - lower, 1.0)
-        high_at = np.maximum(up(least - down(high * lower)), up(last - down(high * upper)))
+        high = np.maximum(below_last - first, 0.0) / np.where(lower < upper, upper - lower, 1.0)
+        high_at = np.maximum(up(above_first - down(high * lower)), up(last - down(high * upper)))
     return Lines(low, low_at, high, high_at, np.zeros(low.shape, dtype=bool), 0.0)
 
 

@@ -1,8 +1,7 @@
-"""Section 3: from the bytes of an ONNX file to a :class:`Network`.
+"""Section 2, continued: from the bytes of an ONNX file to a :class:`Network`.
 
-Only ``onnx`` parses the file; every operator's meaning is written here anew, from the ONNX operator
-specification. What is not known is refused. The first axis of the input is the batch: shapes here
-do not have it.
+Only ``onnx`` parses the file. The first axis of the input is the batch, of one instance; shapes do
+not have it. What operators make of constants alone, such as shapes, is computed here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Section 5: bounds of every value over a region, by intervals.
+"""Section 4: bounds of every value over a region, by intervals.
 
 A *region* is a box of inputs, and limits of some neurons: the inputs of the box at which the
 neurons keep them. All statements are about these inputs; where there are none, they say nothing.

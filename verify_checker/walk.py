@@ -1,4 +1,4 @@
-"""Section 6: lower bounds of linear functionals, by walking back to the input.
+"""Sections 5 and 6: lower bounds of linear functionals, by walking back to the input.
 
 A row is ``⟨λ, z⟩ + c`` at some value z of the network. The walk replaces z by its operation's
 inputs, from the last value to the first, and keeps for each row a number ``c``, coefficients, and
@@ -9,6 +9,8 @@ an ``error``. Invariant: over the row's region, the exact row is at least
 * Affine, ``z = W y + b``: ``λ ← Wᵀ λ`` and ``c ← c + ⟨λ, b⟩``. Rounding changes the result by at
   most ``γ |λ| (|W| m + |b|)``, ``m >= |y|``: one inner product with ``Regions.error``.
 * Elementwise: λ >= 0 takes the lower line, λ < 0 the upper one.
+* Product, softmax: as an affine operation whose error has the plane's. A softmax sums to 1, so that
+  first any number may be taken off all its coefficients and added to c.
 * A neuron that is split has ``side · z >= 0``, so that ``⟨λ, z⟩ >= ⟨λ, z⟩ − β side z`` for every
   ``β >= 0`` (β-CROWN, Wang et al. 2021).
 * At the input, the row takes the worse limit of each number of the box.

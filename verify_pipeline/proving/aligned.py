@@ -62,6 +62,12 @@ class Aligned:
         known = {place: value for place, value in same.items() if value >= 0}
         return Aligned(graph.to(torch.float64), activations, values, known)
 
+    @property
+    def piecewise_linear(self) -> bool:
+        """Whether nothing but its activations is nonlinear."""
+        sources = {self.graph.nodes[place].inputs[0] for place in self.activations}
+        return set(needed_places(self.graph)) <= sources
+
     def bounds(self, root: Root, regions: Regions | None = None) -> NodeBounds:
         """Bounds of the nodes that relaxations need, one instance.
 
