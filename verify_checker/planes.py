@@ -6,9 +6,10 @@ for the float64 numbers c, q that are chosen here; whatever they are, the statem
 * Matrix product of x and y, ``|x − c| <= r`` and ``|y − d| <= s``:
   ``x y = x d + c y − c d + (x − c)(y − d)``, and the last term is at most ``r s``.
 * Softmax p of z, ``z = c + v``, ``|v| <= r``: ``p_i = σ(w)``, ``σ(w) = 1 / (1 + e^-w)``, ``w =
-  z_i − log Σ_j≠i e^z_j``. Along ``c + t v``, ``w' = v_i − m`` and ``w'' = −s``, m and s the mean and the
-  variance of the ``v_j``, j ≠ i, with weights ``e^z_j``. So ``|w'| <= D = r_i + M`` and ``0 <= s <=
-  M²``, M the greatest ``r_j``, j ≠ i. With ``σ' = p (1 − p)`` and ``σ'' = p (1 − p)(1 − 2 p)``,
+  z_i − log Σ_j≠i e^z_j``. Along ``c + t v``, ``w' = v_i − m`` and ``w'' = −s``, m and s the mean
+  and the variance of the ``v_j``, j ≠ i, with weights ``e^z_j``. So ``|w'| <= D = r_i + M`` and
+  ``0 <= s <= M²``, M the greatest ``r_j``, j ≠ i. With ``σ' = p (1 − p)`` and ``σ'' = p (1 − p)(1
+  − 2 p)``,
 
       −p (1 − p) (max(2 p − 1, 0) D² + M²)  <=  p_i''  <=  p (1 − p) max(1 − 2 p, 0) D².
 

@@ -35,7 +35,7 @@ def claim_around(data: bytes, radius: float, slack: float) -> tuple[Prover, Proo
     return Prover(checked, network.graph, ProverSettings(SearchSettings(), 5.0, 0)), asked
 
 
-@pytest.mark.parametrize("function", ["Sigmoid", "Tanh", "LeakyRelu"])
+@pytest.mark.parametrize("function", ["Sigmoid", "Tanh", "LeakyRelu", "Elu", "Softplus"])
 def test_small_boxes_are_proved(function: str) -> None:
     prover, asked = claim_around(dense(function), 1e-3, 0.05)
     proof = prover.proof(asked)
