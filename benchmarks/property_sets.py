@@ -12,6 +12,7 @@ SETS = {
     "acasxu": "2022/acasxu/instances.csv",
     "mnist_fc": "2022/mnist_fc/instances.csv",
     "cifar10_resnet": "2021/cifar10_resnet/cifar10_resnet_instances.csv",
+    "vit": "2023/vit/instances.csv",
 }
 """Lists of instances, in a folder of VNN-COMP's sets."""
 

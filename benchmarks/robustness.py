@@ -18,7 +18,7 @@ from pathlib import Path
 
 from damaging import conditions
 from damaging.jobs import EPOCHS, IMAGES, Prepared, prepare
-from damaging.kills import Kills, kill_often, kill_one_of_two
+from damaging.kills import Kills, kill_often, kill_one_of_two, kill_the_driver
 from damaging.page import page
 
 from verify_pipeline.atomic_write import write_whole
@@ -32,10 +32,14 @@ MOMENTS = tuple(number / 10 for number in range(10))
 
 
 def kills_of(prepared: Prepared, kills: int, place: Path, seed: int) -> list[Kills]:
-    """Both jobs, and two certifications on one ledger for a fifth of the kills."""
+    """Both jobs; two certifications on one ledger, and the driver of two workers, more rarely."""
     chance = random.Random(seed)
     found = [kill_often(prepared, job, kills, place, chance) for job in prepared.jobs]
-    return [*found, kill_one_of_two(prepared, max(1, kills // 5), place, chance)]
+    return [
+        *found,
+        kill_one_of_two(prepared, max(1, kills // 5), place, chance),
+        kill_the_driver(prepared, max(1, kills // 10), place, chance),
+    ]
 
 
 def tries_of(prepared: Prepared, place: Path) -> list[conditions.Tries]:

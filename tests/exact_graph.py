@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import singledispatch
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tests.exact_arrays import convolved, rational, windows
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.limits import AtLeast, Maximum
 from verify_pipeline.network.ops import (
@@ -52,10 +53,7 @@ ZERO: Any = Fraction(0)
 
 def fractions(values: Tensor) -> Exact:
     """The numbers of a tensor as fractions."""
-    flat = [Fraction(number) for number in values.double().flatten().tolist()]
-    exact = np.empty(len(flat), dtype=object)
-    exact[:] = flat
-    return exact.reshape(tuple(values.shape))
+    return rational(values.double().numpy())
 
 
 def exact_values(graph: Graph, point: Tensor) -> list[Exact]:
@@ -75,6 +73,12 @@ def exact_rows(rows: Tensor, offsets: Tensor, output: Exact) -> list[Fraction]:
     ]
 
 
+def holds(lower: Tensor, values: Sequence[Fraction]) -> bool:
+    """Whether all lower bounds are at most the exact values; infinite ones are."""
+    bounds = lower.flatten().tolist()
+    return all(b == -math.inf or Fraction(b) <= v for b, v in zip(bounds, values, strict=True))
+
+
 @singledispatch
 def exact(op: Op, *inputs: Exact) -> Exact:
     """The value of an operation, without the batch axis."""
@@ -87,69 +91,30 @@ def _(op: Linear, *inputs: Exact) -> Exact:
     return product if op.bias is None else product + fractions(op.bias)
 
 
+def _pads(op: Conv2d | AvgPool2d) -> tuple[int, int, int, int]:
+    return (*op.padding, *op.padding)
+
+
 @exact.register
 def _(op: Conv2d, *inputs: Exact) -> Exact:
-    weight, (x,) = fractions(op.weight), inputs
-    outputs, channels, *kernel = weight.shape
-    of_group = outputs // op.groups
-    padded = _padded(x, [op.padding[0], op.padding[0]], [op.padding[1], op.padding[1]])
-    planes = []
-    for o in range(outputs):
-        first = o // of_group * channels
-        seen = padded[first : first + channels]
-        planes.append(_windows(seen, kernel, op.stride, op.dilation, _dot(weight[o])))
-    value = np.stack(planes)
+    weight = fractions(op.weight)
+    kernel = weight.shape[2:]
+    seen = windows(inputs[0][None], kernel, op.stride, op.dilation, _pads(op), ZERO)
+    value = convolved(seen, weight, op.groups)[0]
     return value if op.bias is None else value + fractions(op.bias).reshape(-1, 1, 1)
-
-
-def _dot(weight: Exact) -> Callable[[Exact], Fraction]:
-    return lambda window: (weight * window).sum()
-
-
-def _padded(x: Exact, rows: list[int], columns: list[int]) -> Exact:
-    return np.pad(x, [(0, 0), tuple(rows), tuple(columns)], constant_values=ZERO)
-
-
-def _windows(
-    x: Exact,
-    kernel: list[int] | tuple[int, ...],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    reduce: Callable[[Exact], Fraction],
-) -> Exact:
-    """``reduce`` of each window ``C x kh x kw`` of ``C x H x W``: ``H' x W'``."""
-    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    counts = [(x.shape[i + 1] - reach[i]) // stride[i] + 1 for i in range(2)]
-    found = np.empty(counts, dtype=object)
-    for i, j in itertools.product(*map(range, counts)):
-        top, left = i * stride[0], j * stride[1]
-        window = x[:, top : top + reach[0] : dilation[0], left : left + reach[1] : dilation[1]]
-        found[i, j] = reduce(window)
-    return found
 
 
 @exact.register
 def _(op: AvgPool2d, *inputs: Exact) -> Exact:
     assert op.count_include_pad or op.padding == (0, 0)
-    count = op.kernel[0] * op.kernel[1]
-    padded = _padded(inputs[0], [op.padding[0]] * 2, [op.padding[1]] * 2)
-    return np.stack(
-        [
-            _windows(plane[None], op.kernel, op.stride, (1, 1), lambda w: w.sum() / count)
-            for plane in padded
-        ]
-    )
+    seen = windows(inputs[0][None], op.kernel, op.stride, pads=_pads(op), fill=ZERO)
+    return seen[0].sum(axis=(-2, -1)) / (op.kernel[0] * op.kernel[1])
 
 
 @exact.register
 def _(op: MaxPool2d, *inputs: Exact) -> Exact:
     assert op.padding == (0, 0)
-    return np.stack(
-        [
-            _windows(plane[None], op.kernel, op.stride, op.dilation, lambda w: w.max())
-            for plane in inputs[0]
-        ]
-    )
+    return windows(inputs[0][None], op.kernel, op.stride, op.dilation)[0].max(axis=(-2, -1))
 
 
 @exact.register

@@ -33,7 +33,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         branching
         bounds lirpa losses attacks data onnx
         network
-        problem settings strict_yaml strict_json atomic_write job_process
+        problem settings strict_yaml strict_json atomic_write markdown job_process
         batched rounding weighted_means process_group ray_cluster
         errors
         __init__

@@ -69,6 +69,11 @@ class TestSpecification:
         with pytest.raises(DataError, match="finite"):
             Specification(torch.full((1, 1, 2), math.nan), torch.zeros(1, 1))
 
+    def test_at_least_one_row(self) -> None:
+        with pytest.raises(DataError, match="at least one row"):
+            Specification(torch.zeros(1, 0, 2), torch.zeros(1, 0))
+        assert len(Specification(torch.zeros(0, 1, 2), torch.zeros(0, 1))) == 0
+
 
 class TestVerdict:
     @pytest.mark.parametrize("bound", [None, 0.0, -1.0, math.nan, math.inf])

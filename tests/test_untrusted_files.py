@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import pickle
 import re
 import sqlite3
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -29,6 +32,7 @@ from tests.onnx_networks import onnx_file
 from verify_pipeline.certify.extents import Extent
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.records import Entry
+from verify_pipeline.data import archives, arrays
 from verify_pipeline.data.archives import FolderFiles, open_files, open_folder
 from verify_pipeline.errors import ConfigError, DataError, NetworkError, TrainingError
 from verify_pipeline.onnx import load_network
@@ -157,6 +161,77 @@ def test_an_archive_writes_nothing_and_reads_no_other_files(tmp_path: Path) -> N
             with pytest.raises(DataError, match="none of that name"):
                 files.read(name)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def zip_of(path: Path, **files: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        for member, content in members:
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_archives_that_unpack_to_too_much_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is lowered here; all zeros are packed to a thousandth."""
+    monkeypatch.setattr(archives, "LARGEST", 1 << 20)
+    monkeypatch.setattr(arrays, "LARGEST", 1 << 20)
+    zeros, few = bytes((1 << 20) + 1), b"few"
+    with open_files(zip_of(tmp_path / "a.zip", few=few, bomb=zeros), "few") as files:
+        assert files.read("few") == few
+        with pytest.raises(DataError, match="expected at most 1,048,576 bytes, unpacked"):
+            files.read("bomb")
+    half = tarfile.TarInfo("half"), bytes(1 << 19)
+    long_header = tarfile.TarInfo("few")
+    long_header.pax_headers = {"comment": "0" * (1 << 20)}
+    for number, members in enumerate(
+        (
+            [(tarfile.TarInfo("few"), few), (tarfile.TarInfo("bomb"), zeros)],
+            [(tarfile.TarInfo("few"), few), half, half, half],
+            [(long_header, few)],
+        )
+    ):
+        path = tar_of(tmp_path / f"{number}.tar.gz", *members)
+        assert path.stat().st_size < 1 << 14
+        with pytest.raises(DataError, match="at most 1,048,576 bytes"), open_files(path, "few"):
+            pass
+    (tmp_path / "images.gz").write_bytes(gzip.compress(zeros))
+    with pytest.raises(DataError, match="at most 1,048,576 bytes"):
+        archives.read_unpacked(tmp_path / "images.gz")
+    np.savez_compressed(tmp_path / "set.npz", data=np.zeros(1 << 20, np.uint8))
+    with pytest.raises(DataError, match="at most 1,048,576 bytes"):
+        arrays.read_member(tmp_path / "set.npz", "data")
+
+
+def test_a_zip_that_lies_about_sizes_gives_no_more_than_it_claims(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "a.zip", few=b"0" * 10**6)
+    content = bytearray(path.read_bytes())
+    size = (10**6).to_bytes(4, "little")
+    for place in (m.start() for m in re.finditer(re.escape(size), bytes(content))):
+        content[place : place + 4] = (10).to_bytes(4, "little")
+    path.write_bytes(content)
+    with open_files(path, "few") as files, pytest.raises(DataError, match="Bad CRC-32"):
+        files.read("few")
+
+
+def test_archives_of_too_many_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "MOST_MEMBERS", 3)
+    names = [f"n{number}" for number in range(4)]
+    zipped = zip_of(tmp_path / "a.zip", **dict.fromkeys(names, b""))
+    packed = tar_of(tmp_path / "a.tar.gz", *((tarfile.TarInfo(name), b"") for name in names))
+    for path in (zipped, packed):
+        with pytest.raises(DataError, match="at most 3 files"), open_files(path, "n0"):
+            pass
 
 
 @pytest.mark.parametrize("name", ["../secret.txt", "a/../../secret.txt", "/etc/passwd"])

@@ -1,8 +1,8 @@
 """A checker of robustness proofs that shares no code with the program that makes them.
 
 It needs numpy and onnx only. ``verify_checker/README.md`` has its mathematics on one page; the
-modules follow in the same order: ``rounding``, ``operations``, ``reader``, ``lines`` and
-``smooth``, ``regions``, ``walk``, ``proof``, ``check``, ``folder``.
+modules follow in the same order: ``rounding``, ``operations``, ``rules``, ``reader``, ``lines``,
+``smooth``, ``planes``, ``regions``, ``walk``, ``proof``, ``check``, ``folder``.
 """
 
 from verify_checker.check import check

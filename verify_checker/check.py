@@ -1,4 +1,4 @@
-"""Section 8: does a proof show what it claims?
+"""Section 7, continued: does a proof show what it claims?
 
 Every limit that a lemma claims has to follow from a walk of our own over the whole box, or from
 intervals. Every tree has to be complete, and every row that it is for has to have a bound above
@@ -119,25 +119,12 @@ class Support:
         if not (np.all(np.isfinite(lemma.lower)) and np.all(np.isfinite(lemma.upper))):
             raise Rejected("a lemma with limits that are not finite")
         limits = np.concatenate([lemma.lower, -lemma.upper]).astype(np.float64)
-        known = np.concatenate(
-            [
-                regions.lower[place].reshape(-1)[lemma.places],
-                -regions.upper[place].reshape(-1)[lemma.places],
-            ]
-        )
+        sides = regions.lower[place], -regions.upper[place]
+        known = np.concatenate([side.reshape(-1)[lemma.places] for side in sides])
         asked = np.flatnonzero(~(known >= limits))
-        region = np.zeros(count, dtype=np.int64)
-        rows = sides_of(place, lemma.places, (1.0, -1.0), region)
-        rows = Rows(
-            place,
-            rows.region[asked],
-            places=None if rows.places is None else rows.places[asked],
-            signs=None if rows.signs is None else rows.signs[asked],
-        )
-        alpha = self._alpha(lemma.alpha, 2 * count, before=place)
-        found = lower_bounds(
-            regions, rows, Hints({p: (c, a[asked]) for p, (c, a) in alpha.items()})
-        )
+        rows = sides_of(place, lemma.places, (1.0, -1.0), np.zeros(count, dtype=np.int64))
+        hints = Hints(self._alpha(lemma.alpha, 2 * count, before=place))
+        found = lower_bounds(regions, rows.part(asked), hints.part(asked, 2 * count))
         wrong = ~(found >= limits[asked])
         if wrong.any():
             which = asked[int(np.argmax(wrong))]
@@ -169,10 +156,8 @@ class Support:
         """Check that a tree is complete and that its rows are above zero at each leaf."""
         parts = _parts(tree, self)
         leaves = sum(len(part.leaves) for part in parts)
-        count, r = (
-            sum(len(leaf.splits) for p in parts for leaf in p.leaves) * len(tree.rows),
-            len(tree.rows),
-        )
+        r = len(tree.rows)
+        count = sum(len(leaf.splits) for part in parts for leaf in part.leaves) * r
         if tree.beta is None:
             beta = np.zeros(count)
         else:
@@ -385,13 +370,8 @@ def _betas(
                 found.setdefault(place, []).append((d * r + row, number, side, value))
     made = {}
     for place, listed in found.items():
-        rows, numbers, sides, values = (np.array(column) for column in zip(*listed, strict=True))
-        made[place] = (
-            rows.astype(np.int64),
-            numbers.astype(np.int64),
-            sides.astype(np.float64),
-            values.astype(np.float64),
-        )
+        rows, numbers, sides, values = np.array(listed).T
+        made[place] = rows.astype(np.int64), numbers.astype(np.int64), sides, values
     return made
 
 

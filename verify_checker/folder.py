@@ -1,4 +1,4 @@
-"""Section 9: a folder of proofs, file by file.
+"""Section 7, continued: a folder of proofs, file by file.
 
 A folder holds proofs, ``*.proof``, and the networks that they are about, ``*.onnx``, in it or in
 folders below it. A network is known by the SHA-256 of its file alone.

@@ -1,4 +1,4 @@
-"""Section 4: nonlinear operations between constants, and between lines.
+"""Section 3: nonlinear operations between constants, and between lines.
 
 For each nonlinear operation f over ``l <= z <= u``: an interval that contains ``f(z)``, and two
 lines with ``low · z + low_at <= f(z) <= high · z + high_at``. Slopes are any numbers for which this
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from verify_checker.operations import Kink, Maximum, Smooth
 from verify_checker.rounding import Array, down, up
-from verify_checker.smooth import enclosure, slope_below
+from verify_checker.smooth import CONVEX, enclosure, slope_below, slopes
 
 Mask = NDArray[np.bool_]
 
@@ -79,29 +79,27 @@ def interval_of_smooth(operation: Smooth, lower: Array, upper: Array) -> tuple[A
 
 
 def lines_of_smooth(operation: Smooth, lower: Array, upper: Array) -> Lines:
-    """Lines of sigmoid or tanh, whose derivative rises up to 0 and falls from there.
+    """Lines of a function that rises everywhere.
 
-    Over ``[l, u]`` the derivative is therefore at least ``k = min(f'(l), f'(u))``, so that
-    ``f(l) + k (z − l) <= f(z) <= f(u) − k (u − z)``. Any smaller k >= 0 will do, too.
+    The derivative of sigmoid and tanh rises up to 0 and falls from there. Over ``[l, u]`` it is
+    therefore at least ``k = min(f'(l), f'(u))``, so that ``f(l) + k (z − l) <= f(z) <= f(u) − k (u
+    − z)``. Any smaller k >= 0 will do, too. A convex function lies above ``f(m) + f'(m) (z − m)``,
+    and a line lies above it iff it does at both ends.
     """
-    k = np.minimum(slope_below(operation.function, lower), slope_below(operation.function, upper))
-    first, last = interval_of_smooth(operation, lower, upper)
-    return Lines(
-        low=k,
-        low_at=down(first - _product_above(k, lower)),
-        high=k,
-        high_at=up(last - _product_below(k, upper)),
-        free=np.zeros(k.shape, dtype=bool),
-        least=0.0,
-    )
-
-
-def _product_above(left: Array, right: Array) -> Array:
-    return up(left * right)
-
-
-def _product_below(left: Array, right: Array) -> Array:
-    return down(left * right)
+    function = operation.function
+    (first, above_first), (below_last, last) = (enclosure(function, z) for z in (lower, upper))
+    if function not in CONVEX:
+        low = high = np.minimum(slope_below(function, lower), slope_below(function, upper))
+        low_at, high_at = down(first - up(low * lower)), up(last - down(high * upper))
+    else:
+        middle = 0.5 * lower + 0.5 * upper
+        low, steepest = slopes(function, middle)
+        # left of the middle, the slope that is not known exactly may be the steepest
+        lost = up(up(steepest - low) * up(middle - lower))
+        low_at = down(down(enclosure(function, middle)[0] - up(low * middle)) - lost)
+        high = np.maximum(below_last - first, 0.0) / np.where(lower < upper, upper - lower, 1.0)
+        high_at = np.maximum(up(above_first - down(high * lower)), up(last - down(high * upper)))
+    return Lines(low, low_at, high, high_at, np.zeros(low.shape, dtype=bool), 0.0)
 
 
 def gathered(operation: Maximum, values: Array, missing: float) -> Array:

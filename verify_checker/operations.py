@@ -202,9 +202,22 @@ class Windows(Affine):
 
 @dataclass(frozen=True, eq=False)
 class Reshape:
-    """The same numbers in another shape."""
+    """The same numbers in another shape, or with the axes of ``*V`` in another order."""
 
     shape: Shape
+    order: Shape | None = None
+
+    def forward(self, z: Array) -> Array:
+        """The numbers in their new places."""
+        if self.order is None:
+            return z.reshape(len(z), *self.shape)
+        return z.transpose(0, *(axis + 1 for axis in self.order))
+
+    def backward(self, rows: Array, shape: Shape) -> Array:
+        """Coefficients of the numbers in their old places."""
+        if self.order is None:
+            return rows.reshape(len(rows), *shape)
+        return rows.transpose(0, *(int(axis) + 1 for axis in np.argsort(self.order)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,13 +255,23 @@ class Maximum:
 
 @dataclass(frozen=True, eq=False)
 class Smooth:
-    """``sigmoid`` or ``tanh`` of each number."""
+    """``sigmoid``, ``tanh``, ``exp`` or ``elu`` of each number."""
 
     function: str
 
 
-Operation = Affine | Reshape | Join | Concat | Kink | Maximum | Smooth
-NONLINEAR = (Kink, Maximum, Smooth)
+@dataclass(frozen=True, eq=False)
+class Product:
+    """The matrix product of two values ``*B x I x K`` and ``*B x K x J``, both in the last axes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax:
+    """``exp(z_i) / Σ_j exp(z_j)`` over the last axis."""
+
+
+Operation = Affine | Reshape | Join | Concat | Kink | Maximum | Smooth | Product | Softmax
+NONLINEAR = (Kink, Maximum, Smooth, Product, Softmax)
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,8 +303,8 @@ class Network:
     @property
     def bounded_inputs(self) -> tuple[int, ...]:
         """The nodes that feed a nonlinear operation, in order: their bounds make its lines."""
-        found = (n.inputs[0] for n in self.nodes if isinstance(n.operation, NONLINEAR))
-        return tuple(sorted(set(found)))
+        users = (n for n in self.nodes if isinstance(n.operation, NONLINEAR))
+        return tuple(sorted({place for user in users for place in user.inputs}))
 
     def mixings(self) -> list[int]:
         """For each node, how many operations that mix or bend lie between the input and it."""

@@ -137,29 +137,21 @@ def write_proof(proof: Proof) -> bytes:
 
     def put(name: str, array: np.ndarray | None) -> None:
         if array is not None:
-            arrays.append((name, array))
+            arrays.append((name, _integers(array) if array.dtype == np.int64 else array))
 
     limits, places = np.unique(np.concatenate([proof.lower, proof.upper]), return_inverse=True)
     put("limits", limits)
-    put("box", _integers(places.reshape(2, -1)))
-    put("rows", proof.rows)
-    put("offsets", proof.offsets)
-    put("groups", None if proof.groups is None else _integers(proof.groups))
+    put("box", places.reshape(2, -1).astype(np.int64))
+    for name in ("rows", "offsets", "groups"):
+        put(name, getattr(proof, name))
     for n, columns in enumerate(proof.columns):
-        put(f"columns {n}", _integers(columns))
+        put(f"columns {n}", columns)
     for n, lemma in enumerate(proof.lemmas):
-        put(f"lemma {n} places", _integers(lemma.places))
-        put(f"lemma {n} lower", lemma.lower)
-        put(f"lemma {n} upper", lemma.upper)
-        put(f"lemma {n} alpha", lemma.alpha)
+        for name in ("places", "lower", "upper", "alpha"):
+            put(f"lemma {n} {name}", getattr(lemma, name))
     for n, tree in enumerate(proof.trees):
-        put(f"tree {n} rows", _integers(tree.rows))
-        put(f"tree {n} kind", tree.kind)
-        put(f"tree {n} value", _integers(tree.value))
-        put(f"tree {n} number", _integers(tree.number))
-        put(f"tree {n} at", tree.at)
-        put(f"tree {n} alpha", tree.alpha)
-        put(f"tree {n} beta", tree.beta)
+        for name in ("rows", "kind", "value", "number", "at", "alpha", "beta"):
+            put(f"tree {n} {name}", getattr(tree, name))
     header = {
         "about": proof.about,
         "values": list(proof.values),
@@ -206,7 +198,7 @@ def _parsed(body: bytes) -> Proof:
     end = body.index(b"\n", 0, LONGEST_HEADER)
     header = json.loads(body[:end])
     arrays = _arrays(header["arrays"], memoryview(body)[end + 1 :])
-    limits, box = _float64(arrays["limits"]), _whole(arrays["box"])
+    limits, box = _typed(arrays["limits"], np.float64), _whole(arrays["box"])
     if box.ndim != 2 or len(box) != 2 or int(box.max(initial=0)) >= len(limits):
         raise ValueError("a box without limits")
     names = [str(v) for v in header["values"]]
@@ -214,9 +206,9 @@ def _parsed(body: bytes) -> Proof:
         Lemma(
             str(value),
             _whole(arrays[f"lemma {n} places"]),
-            _float32(arrays[f"lemma {n} lower"]),
-            _float32(arrays[f"lemma {n} upper"]),
-            _codes(arrays.get(f"lemma {n} alpha")),
+            _typed(arrays[f"lemma {n} lower"], np.float32),
+            _typed(arrays[f"lemma {n} upper"], np.float32),
+            _codes(arrays, f"lemma {n} alpha"),
         )
         for n, value in enumerate(header["lemmas"])
     )
@@ -224,12 +216,12 @@ def _parsed(body: bytes) -> Proof:
         Tree(
             _whole(arrays[f"tree {n} rows"]),
             _flag(intervals),
-            _bytes(arrays[f"tree {n} kind"]),
+            _typed(arrays[f"tree {n} kind"], np.uint8),
             _whole(arrays[f"tree {n} value"]),
             _whole(arrays[f"tree {n} number"]),
-            _float64(arrays[f"tree {n} at"]),
-            _codes(arrays.get(f"tree {n} alpha")),
-            _float32(arrays[f"tree {n} beta"]) if f"tree {n} beta" in arrays else None,
+            _typed(arrays[f"tree {n} at"], np.float64),
+            _codes(arrays, f"tree {n} alpha"),
+            _typed(arrays[f"tree {n} beta"], np.float32) if f"tree {n} beta" in arrays else None,
             _flag(any_row),
         )
         for n, (intervals, any_row) in enumerate(header["trees"])
@@ -238,7 +230,7 @@ def _parsed(body: bytes) -> Proof:
     about = header["about"]
     if not isinstance(about, dict):
         raise ValueError("nothing that it is about")
-    rows, offsets = _float64(arrays["rows"]), _float64(arrays["offsets"])
+    rows, offsets = _typed(arrays["rows"], np.float64), _typed(arrays["offsets"], np.float64)
     groups = _whole(arrays["groups"]) if "groups" in arrays else None
     box_limits = limits[box[0]], limits[box[1]]
     return Proof(about, *box_limits, rows, offsets, tuple(names), columns, lemmas, trees, groups)
@@ -265,31 +257,15 @@ def _arrays(listed: list[Any], data: memoryview) -> dict[str, np.ndarray]:
     return found
 
 
+def _codes(arrays: dict[str, np.ndarray], name: str) -> Codes | None:
+    return _typed(arrays[name], np.uint8, np.uint16) if name in arrays else None
+
+
 def _whole(array: np.ndarray) -> Places:
-    if array.dtype.kind != "u":
-        raise ValueError("numbers where places are expected")
-    return array.astype(np.int64)
+    return _typed(array, np.uint8, np.uint16, np.uint32).astype(np.int64)
 
 
-def _float64(array: np.ndarray) -> Array:
-    if array.dtype != np.float64:
-        raise ValueError("an array that is not float64")
-    return array.astype(np.float64)
-
-
-def _float32(array: np.ndarray) -> Singles:
-    if array.dtype != np.float32:
-        raise ValueError("an array that is not float32")
-    return array.astype(np.float32)
-
-
-def _codes(array: np.ndarray | None) -> Codes | None:
-    if array is not None and array.dtype not in (np.uint8, np.uint16):
-        raise ValueError("multipliers that are neither of one byte nor of two")
-    return array
-
-
-def _bytes(array: np.ndarray) -> Bytes:
-    if array.dtype != np.uint8:
-        raise ValueError("an array that is not of bytes")
-    return array
+def _typed(array: np.ndarray, *types: type[np.generic]) -> np.ndarray:
+    if array.dtype not in types:
+        raise ValueError(f"numbers of type {array.dtype}")
+    return array.copy()

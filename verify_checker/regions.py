@@ -1,4 +1,4 @@
-"""Section 5: bounds of every value over a region, by intervals.
+"""Section 4: bounds of every value over a region, by intervals.
 
 A *region* is a box of inputs, and limits of some neurons: the inputs of the box at which the
 neurons keep them. All statements are about these inputs; where there are none, they say nothing.
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from verify_checker import operations as ops
 from verify_checker.lines import (
     Lines,
     interval_of_kink,
@@ -24,15 +25,15 @@ from verify_checker.lines import (
     lines_of_kink,
     lines_of_smooth,
 )
-from verify_checker.operations import (
-    Affine,
-    Concat,
-    Join,
-    Kink,
-    Maximum,
-    Network,
-    Reshape,
-    Smooth,
+from verify_checker.operations import Network
+from verify_checker.planes import (
+    Interval,
+    Plane,
+    ball,
+    interval_of_product,
+    interval_of_softmax,
+    plane_of_product,
+    plane_of_softmax,
 )
 from verify_checker.rounding import FLOOR, Array, above, down, gamma, up
 
@@ -60,6 +61,7 @@ class Regions:
     lost: dict[int, Array]
     empty: NDArray[np.bool_]
     _lines: dict[int, Lines] = field(default_factory=dict)
+    _planes: dict[int, Plane] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.empty)
@@ -74,12 +76,26 @@ class Regions:
             node = self.network.nodes[place]
             source = node.inputs[0]
             below, beyond = self.lower[source], self.upper[source]
-            if isinstance(node.operation, Kink):
+            if isinstance(node.operation, ops.Kink):
                 self._lines[place] = lines_of_kink(node.operation, below, beyond)
             else:
-                assert isinstance(node.operation, Smooth)
+                assert isinstance(node.operation, ops.Smooth)
                 self._lines[place] = lines_of_smooth(node.operation, below, beyond)
         return self._lines[place]
+
+    def interval(self, place: int) -> Interval:
+        """Both limits of a value."""
+        return self.lower[place], self.upper[place]
+
+    def plane(self, place: int) -> Plane:
+        """The plane of a product or a softmax."""
+        if place not in self._planes:
+            inputs = [self.interval(source) for source in self.network.nodes[place].inputs]
+            if len(inputs) == 2:
+                self._planes[place] = plane_of_product(inputs[0], inputs[1])
+            else:
+                self._planes[place] = plane_of_softmax(inputs[0], self.interval(place))
+        return self._planes[place]
 
     def taken(self, which: NDArray[np.int64]) -> Regions:
         """Some of the regions, in any order, with repetitions."""
@@ -151,33 +167,34 @@ def _range(found: Regions, place: int) -> tuple[Array, Array]:
     lower = [found.lower[i] for i in node.inputs]
     upper = [found.upper[i] for i in node.inputs]
     operation = node.operation
-    if isinstance(operation, Affine):
+    if isinstance(operation, ops.Affine):
         return _affine_range(found, place, operation, lower[0], upper[0])
-    if isinstance(operation, Reshape):
-        shape = (len(lower[0]), *operation.shape)
-        return lower[0].reshape(shape), upper[0].reshape(shape)
-    if isinstance(operation, Join):
+    if isinstance(operation, ops.Reshape):
+        return operation.forward(lower[0]), operation.forward(upper[0])
+    if isinstance(operation, ops.Join):
         if operation.sign > 0:
             return down(lower[0] + lower[1]), up(upper[0] + upper[1])
         return down(lower[0] - upper[1]), up(upper[0] - lower[1])
-    if isinstance(operation, Concat):
+    if isinstance(operation, ops.Concat):
         axis = operation.axis + 1
         return np.concatenate(lower, axis), np.concatenate(upper, axis)
-    if isinstance(operation, Kink):
+    if isinstance(operation, ops.Kink):
         return interval_of_kink(operation, lower[0], upper[0])
-    if isinstance(operation, Maximum):
+    if isinstance(operation, ops.Maximum):
         return interval_of_maximum(operation, lower[0], upper[0])
-    assert isinstance(operation, Smooth)
-    return interval_of_smooth(operation, lower[0], upper[0])
+    if isinstance(operation, ops.Smooth):
+        return interval_of_smooth(operation, lower[0], upper[0])
+    if isinstance(operation, ops.Product):
+        return interval_of_product((lower[0], upper[0]), (lower[1], upper[1]))
+    assert isinstance(operation, ops.Softmax)
+    return interval_of_softmax((lower[0], upper[0]))
 
 
 def _affine_range(
-    found: Regions, place: int, operation: Affine, lower: Array, upper: Array
+    found: Regions, place: int, operation: ops.Affine, lower: Array, upper: Array
 ) -> tuple[Array, Array]:
     node = found.network.nodes[place]
-    centre = 0.5 * lower + 0.5 * upper
-    radius = np.maximum(up(upper - centre), up(centre - lower))
-    magnitude = np.maximum(np.abs(lower), np.abs(upper))
+    centre, radius, magnitude = ball((lower, upper))
     both = operation.forward(np.concatenate([magnitude, radius]), absolute=True)
     product, spread = above(both[: len(lower)]), both[len(lower) :]
     bias, extra = np.abs(operation.bias), operation.weight_roundings + 4

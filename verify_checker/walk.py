@@ -1,4 +1,4 @@
-"""Section 6: lower bounds of linear functionals, by walking back to the input.
+"""Sections 5 and 6: lower bounds of linear functionals, by walking back to the input.
 
 A row is ``⟨λ, z⟩ + c`` at some value z of the network. The walk replaces z by its operation's
 inputs, from the last value to the first, and keeps for each row a number ``c``, coefficients, and
@@ -9,6 +9,8 @@ an ``error``. Invariant: over the row's region, the exact row is at least
 * Affine, ``z = W y + b``: ``λ ← Wᵀ λ`` and ``c ← c + ⟨λ, b⟩``. Rounding changes the result by at
   most ``γ |λ| (|W| m + |b|)``, ``m >= |y|``: one inner product with ``Regions.error``.
 * Elementwise: λ >= 0 takes the lower line, λ < 0 the upper one.
+* Product, softmax: as an affine operation whose error has the plane's. A softmax sums to 1, so that
+  first any number may be taken off all its coefficients and added to c.
 * A neuron that is split has ``side · z >= 0``, so that ``⟨λ, z⟩ >= ⟨λ, z⟩ − β side z`` for every
   ``β >= 0`` (β-CROWN, Wang et al. 2021).
 * At the input, the row takes the worse limit of each number of the box.
@@ -26,21 +28,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from verify_checker import operations as ops
 from verify_checker.lines import leader
-from verify_checker.operations import (
-    NONLINEAR,
-    Affine,
-    Concat,
-    Conv,
-    Dense,
-    Join,
-    Maximum,
-    Network,
-    Places,
-    Reshape,
-    Scale,
-    Window,
-)
+from verify_checker.operations import Network, Places, Window
 from verify_checker.regions import Regions
 from verify_checker.rounding import Array, U, above, down, gamma
 
@@ -133,7 +123,8 @@ def _chunks(network: Network, rows: Rows) -> list[Places]:
     size, shape = _rows_at_once(network), network.nodes[rows.place].shape
     numbers = np.arange(len(rows))
     tiles = [numbers]
-    if rows.places is not None and len(shape) == 3:
+    attends = any(isinstance(n.operation, ops.Product | ops.Softmax) for n in network.nodes)
+    if rows.places is not None and len(shape) == 3 and not attends:
         _, y, x = np.unravel_index(rows.places, shape)
         tile = (y // TILE) * shape[2] + x // TILE
         order = np.argsort(tile, kind="stable")
@@ -145,7 +136,7 @@ def _rows_at_once(network: Network) -> int:
     most = 1
     for node in network.nodes:
         columns = 0
-        if isinstance(node.operation, Conv):
+        if isinstance(node.operation, ops.Conv):
             groups, _, each = node.operation.weight.shape
             columns = groups * each * math.prod(node.shape[1:])
         most = max(most, 4 * node.size + columns)
@@ -199,7 +190,7 @@ class _Walk:
             self.waiting[rows.place] = rows.coefficients, None
             return
         node, number = self.regions.network.nodes[rows.place], np.arange(len(rows))
-        if isinstance(node.operation, Dense) and len(node.shape) == 1:
+        if isinstance(node.operation, ops.Dense) and len(node.shape) == 1:
             # exact coefficients at the operation's input; its error covers those of its weights
             bias = np.broadcast_to(node.operation.bias, node.shape)[rows.places]
             error = self._of(self.regions.error[rows.place])
@@ -262,37 +253,39 @@ class _Walk:
     def _step(self, place: int, rows: Array) -> None:
         node = self.regions.network.nodes[place]
         operation, inputs = node.operation, node.inputs
-        if self.intervals and isinstance(operation, NONLINEAR):
+        if self.intervals and isinstance(operation, ops.NONLINEAR):
             self._concretise(place, rows)
-        elif isinstance(operation, Affine):
+        elif isinstance(operation, ops.Affine):
             self._affine(place, operation, inputs[0], rows)
-        elif isinstance(operation, Reshape):
+        elif isinstance(operation, ops.Reshape):
             shape = self.regions.network.nodes[inputs[0]].shape
-            self._push(inputs[0], self._whole(place, rows).reshape(len(rows), *shape))
-        elif isinstance(operation, Join):
+            self._push(inputs[0], operation.backward(self._whole(place, rows), shape))
+        elif isinstance(operation, ops.Join):
             self._push(inputs[0], rows)
             self._push(inputs[1], operation.sign * rows)
-        elif isinstance(operation, Concat):
+        elif isinstance(operation, ops.Concat):
             lengths = [self.regions.network.nodes[i].shape[operation.axis] for i in inputs]
             whole = self._whole(place, rows)
             parts = np.split(whole, np.cumsum(lengths)[:-1], operation.axis + 1)
             for i, part in zip(inputs, parts, strict=True):
                 self._push(i, part)
-        elif isinstance(operation, Maximum):
+        elif isinstance(operation, ops.Product | ops.Softmax):
+            self._plane(place, inputs, self._whole(place, rows))
+        elif isinstance(operation, ops.Maximum):
             self._maximum(operation, inputs[0], self._whole(place, rows))
         else:
             self._elementwise(place, inputs[0], rows)
 
-    def _affine(self, place: int, operation: Affine, source: int, rows: Array) -> None:
-        if not isinstance(operation, Conv | Scale):
+    def _affine(self, place: int, operation: ops.Affine, source: int, rows: Array) -> None:
+        if not isinstance(operation, ops.Conv | ops.Scale):
             rows = self._whole(place, rows)
         error = _dot(np.abs(rows), self._of(self.regions.error[place]))
         lost = self._of(self.regions.lost[source])
         bias = np.broadcast_to(operation.bias, self.regions.network.nodes[place].shape)[None]
         self._add(_dot(rows, self._of(bias)), error + lost)
-        if isinstance(operation, Conv) and self.window is not None:
+        if isinstance(operation, ops.Conv) and self.window is not None:
             rows, self.window = operation.backward_window(rows, self.window)
-        elif isinstance(operation, Scale) and self.window is not None:
+        elif isinstance(operation, ops.Scale) and self.window is not None:
             rows = rows * self._of(operation.factor[None])
         else:
             rows = operation.backward(rows)
@@ -320,7 +313,26 @@ class _Walk:
         self._charge(source, U * np.abs(pulled))
         self._push(source, pulled)
 
-    def _maximum(self, operation: Maximum, source: int, rows: Array) -> None:
+    def _plane(self, place: int, inputs: tuple[int, ...], rows: Array) -> None:
+        plane = self.regions.plane(place)
+        first, second = (self._of(factor) for factor in plane.factors)
+        if len(inputs) == 1:  # a softmax sums to 1: any number can be taken off the coefficients
+            shift = np.median(rows, -1, keepdims=True)
+            rows, ones = rows - shift, np.ones((1, *rows.shape[1:]))
+            error = gamma(shift[0].size) * _dot(np.abs(shift), ones[..., :1])
+            self._add(_dot(shift, ones[..., :1]), error + U * _dot(np.abs(rows), ones))
+        error = _dot(np.abs(rows), self._of(plane.error))
+        for source in inputs:
+            error += self._of(self.regions.lost[source])
+        self._add(_dot(rows, self._of(plane.offset)), error)
+        if len(inputs) == 1:
+            rows = rows * second
+            self._push(inputs[0], first * (rows - (first * rows).sum(-1, keepdims=True)))
+        else:
+            self._push(inputs[0], rows @ first.swapaxes(-1, -2))
+            self._push(inputs[1], second.swapaxes(-1, -2) @ rows)
+
+    def _maximum(self, operation: ops.Maximum, source: int, rows: Array) -> None:
         place, leads, most = leader(
             operation, self.regions.lower[source], self.regions.upper[source]
         )

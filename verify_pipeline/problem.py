@@ -139,7 +139,8 @@ class Specification(Batched):
         spare: how many rows, whichever they are, may fail at an input; from 0 to S - 1.
 
     Raises:
-        DataError: shapes do not match, a value is not finite, or ``spare`` is out of range.
+        DataError: shapes do not match, there is no row, a value is not finite, or ``spare`` is out
+            of range.
     """
 
     rows: Tensor
@@ -153,6 +154,8 @@ class Specification(Batched):
                 expected="rows N x S x K and offsets N x S",
                 got=f"{tuple(self.rows.shape)} and {tuple(self.offsets.shape)}",
             )
+        if self.rows.shape[1] == 0:  # every output would meet it
+            raise DataError("specification", expected="at least one row", got="none")
         if not bool(torch.isfinite(self.rows).all() and torch.isfinite(self.offsets).all()):
             raise DataError("specification", expected="finite coefficients", got="NaN or infinity")
         if self.spare != 0 and not 0 < self.spare < self.rows.shape[1]:

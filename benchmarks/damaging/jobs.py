@@ -80,6 +80,17 @@ class Certification:
 
 
 @dataclass(frozen=True)
+class SharedCertification(Certification):
+    """The same by two workers, which a driver hands images to."""
+
+    name: str = "certification by two workers"
+
+    def command(self, folder: Path) -> Sequence[str]:
+        """As of one process, with workers."""
+        return (*super().command(folder), "--jobs", "2")
+
+
+@dataclass(frozen=True)
 class Training:
     """Trains a network for a few epochs.
 

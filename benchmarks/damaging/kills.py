@@ -7,8 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from damaging.jobs import Job, Prepared
-from damaging.processes import run, start
+from damaging.jobs import Job, Prepared, SharedCertification
+from damaging.processes import kill_with_children, run, start
 
 AGAIN = 0.7
 """The share of commands that continue a job and are killed, too."""
@@ -19,7 +19,7 @@ class Kills:
     """What came of a job that was killed again and again.
 
     Attributes:
-        job: what it was.
+        job: what it was, and who was killed.
         kills: processes that SIGKILL ended before they were done.
         too_late: processes that were done before.
         folders: in which a job was begun, killed, and given again until it was done.
@@ -82,3 +82,26 @@ def kill_one_of_two(prepared: Prepared, rounds: int, place: Path, chance: random
         equal += survived and job.result(folder) == prepared.results[job.name]
         shutil.rmtree(folder)
     return Kills("two certifications on one ledger", killed, rounds - killed, rounds, equal)
+
+
+def kill_the_driver(prepared: Prepared, rounds: int, place: Path, chance: random.Random) -> Kills:
+    """Kill the driver of a certification by workers, and give the command again.
+
+    Equal are those whose workers ended by themselves, and that ended with the undisturbed result.
+    """
+    job = SharedCertification(prepared.certification.network)
+    undisturbed = prepared.results[prepared.certification.name]
+    whole = run(job.command(place / "driver"), prepared.log)
+    killed = equal = 0
+    for number in range(rounds):
+        folder = place / f"driver-{number}"
+        process = start(job.command(folder), prepared.log)
+        process.join(chance.uniform(0.0, whole.seconds))
+        left = kill_with_children(process)
+        killed += process.exitcode == -9
+        again = run(job.command(folder), prepared.log)
+        equal += not left and again.code == 0 and job.result(folder) == undisturbed
+        shutil.rmtree(folder)
+    return Kills(
+        "certification by two workers, their driver", killed, rounds - killed, rounds, equal
+    )

@@ -25,6 +25,7 @@ KILLS = """\
 SIGKILL came at a moment drawn evenly from an undisturbed job's time. A command that continued a
 job was killed, too, with a chance of 70 %. *In time* came those that found the process still there.
 Of two certifications on one ledger, one was killed and the other one had to end with all verdicts.
+Of a certification by two workers, the driver was killed; the workers had to end by themselves.
 
 | job | killed in time | too late | jobs begun | equal |
 |---|---|---|---|---|

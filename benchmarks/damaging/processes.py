@@ -24,6 +24,9 @@ LAST_BYTES = 1 << 20
 LONGEST = 60.0
 """Seconds after which a command that nobody was to kill is taken for one that hangs."""
 
+PATIENCE = 20.0
+"""Seconds that processes may take to end after the one that started them is gone."""
+
 HUNG = 1000
 """The exit code that stands for such a command."""
 
@@ -94,6 +97,48 @@ def run(
         code = HUNG
     error = log.read_text(encoding="utf-8", errors="replace")
     return Ended(code, error, time.monotonic() - began)
+
+
+def kill_with_children(process: ForkServerProcess) -> list[int]:
+    """Kill a process, and wait until those that it has started end by themselves.
+
+    Returns:
+        Its children that are still there after :data:`PATIENCE`; they are killed, too.
+    """
+    assert process.pid is not None
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGSTOP)  # it starts no further ones
+    children = _children(process.pid)
+    process.kill()
+    process.join()
+    until = time.monotonic() + PATIENCE
+    while (left := [child for child in children if _is_alive(child)]) and time.monotonic() < until:
+        time.sleep(0.05)
+    for child in left:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    return left
+
+
+def _children(parent: int) -> list[int]:
+    return [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/stat")
+        if _stat(path)[1:2] == [str(parent)]
+    ]
+
+
+def _is_alive(number: int) -> bool:
+    return _stat(Path(f"/proc/{number}/stat"))[:1] not in ([], ["Z"], ["X"])
+
+
+def _stat(path: Path) -> list[str]:
+    """The fields of proc_pid_stat(5) behind the name: state, parent, …; none: it is gone."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
 
 
 def _squeeze(process: ForkServerProcess) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from damaging import conditions
 from damaging.jobs import Prepared, prepare
-from damaging.kills import Kills, kill_often, kill_one_of_two
+from damaging.kills import Kills, kill_often, kill_one_of_two, kill_the_driver
 from damaging.page import page
 from damaging.processes import HUNG, Ended
 
@@ -36,6 +36,14 @@ def test_of_two_certifications_the_one_that_is_left_does_all(
     prepared: Prepared, tmp_path: Path
 ) -> None:
     found = kill_one_of_two(prepared, 1, tmp_path, random.Random(0))
+    assert found.equal == found.folders == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_workers_end_with_their_driver_and_the_next_command_continues(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    found = kill_the_driver(prepared, 1, tmp_path, random.Random(1))
     assert found.equal == found.folders == 1
 
 

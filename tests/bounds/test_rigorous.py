@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.exact_graph import exact_rows, exact_values, of_function
+from tests.exact_graph import exact_rows, exact_values, holds, of_function
 from verify_pipeline.bounds import (
     MemoryBudget,
     NodeBounds,
@@ -196,12 +196,6 @@ def points(box: Box, corners: Tensor, random: torch.Generator) -> Tensor:
     inside = (lower + shares * (upper - lower)).clamp(lower, upper)
     mixed = torch.where(shares > 0.5, lower, upper)
     return torch.cat([corners.transpose(0, 1), inside, mixed])
-
-
-def holds(lower: Tensor, exact: list[Fraction]) -> bool:
-    """Whether all lower bounds are at most the exact values; infinite ones are."""
-    bounds = lower.flatten().tolist()
-    return all(b == -torch.inf or Fraction(b) <= e for b, e in zip(bounds, exact, strict=True))
 
 
 def check(case: Case, bounds: NodeBounds, margins: Tensor, at: Tensor) -> None:

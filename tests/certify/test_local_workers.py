@@ -3,8 +3,11 @@
 import json
 import os
 import signal
+import sys
+import time
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 from tests.certify.test_pool import Told
 from tests.cli.typed import command
 from verify_pipeline import api
-from verify_pipeline.certify.hand_out import Failed, Ready
+from verify_pipeline.certify.hand_out import CrewJob, Event, Failed, Ready
 from verify_pipeline.certify.local_workers import LocalCrew, hired
 from verify_pipeline.certify.questions import Question
 from verify_pipeline.certify.versions import versions
@@ -118,6 +121,32 @@ def test_workers_end_with_a_driver_that_is_killed(path: Path, images: api.ImageS
     job = WorkerJob.of(api.load_network(path), images, SETTINGS, Question(), "cpu")
     crew = LocalCrew(job, 1)
     crew.start(0)
+    assert list(crew.events()) == [(0, Ready())]
+    worker = crew._crew[0]
+    worker.connection.close()
+    assert worker.process.wait(60) == 0
+    crew.close()
+
+
+@dataclass(frozen=True)
+class Searches(CrewJob):
+    """A job whose first units take very long."""
+
+    device: str = "cpu"
+
+    def serve(self, receive: Callable[[], Sequence[int]], send: Callable[[Event], None]) -> None:
+        send(Ready())
+        receive()
+        send(Ready())
+        time.sleep(600)
+
+
+def test_workers_end_in_the_middle_of_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    crew = LocalCrew(Searches(), 1)
+    crew.start(0)
+    assert list(crew.events()) == [(0, Ready())]
+    crew.give(0, [1])
     assert list(crew.events()) == [(0, Ready())]
     worker = crew._crew[0]
     worker.connection.close()

@@ -22,6 +22,7 @@ from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.sharing import SharedImages
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.data import ImageSet
+from verify_pipeline.errors import LedgerError
 from verify_pipeline.problem import Reason, Status, Verdict
 
 SMALL = replace(SETTINGS, batch=4)
@@ -103,6 +104,26 @@ def test_a_second_command_takes_half_of_what_is_not_begun(
     assert verdicts(found["first"]) == verdicts(certify_set(loaded, images, SMALL))
 
 
+def test_a_certification_inside_anothers_callback_is_refused(
+    loaded: api.Network, images: ImageSet, tmp_path: Path
+) -> None:
+    ledger, refused, inside = tmp_path / "ledger.sqlite", Told(), Told()
+
+    def nested() -> None:
+        with pytest.raises(LedgerError, match="inside a callback of another one"):
+            certify_set(loaded, images, SMALL, ledger, refused)
+        # other images, or another ledger, are nobody's
+        certify_set(loaded, images, replace(SMALL, epsilon=0.001), ledger, inside)
+        certify_set(loaded, images, SMALL, tmp_path / "other.sqlite", inside)
+
+    outer = Told(then=nested)
+    found = certify_set(loaded, images, SMALL, ledger, outer)
+    assert refused.decided_here == []
+    assert len(inside.decided_here) == 60
+    assert sorted(outer.decided_here) == list(range(30))
+    assert verdicts(found) == verdicts(certify_set(loaded, images, SMALL))
+
+
 KILLED = """
 import sys
 from pathlib import Path
@@ -112,6 +133,7 @@ from verify_pipeline import api
 from verify_pipeline.certify import certify_set
 from verify_pipeline.certify.contract import Observer
 from verify_pipeline.data import ImageSet
+from verify_pipeline.errors import LedgerError
 
 class Stops(Observer):
     def stage_started(self, stage, images):

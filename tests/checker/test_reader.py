@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from onnx import NodeProto
+from onnx.numpy_helper import from_array
 
 from tests.onnx_networks import layers_file, node, onnx_file, operator_file
 from verify_checker import Proof, Refused, check, read_network
@@ -90,6 +91,58 @@ FILES: dict[str, tuple[Callable[[], bytes], tuple[int, ...]]] = {
     ),
     "reciprocal": (lambda: operator_file("Div", ("n", 2, 3), drawn(2, 1)), (2, 3)),
     "matrix": (lambda: operator_file("MatMul", ("n", 3, 4), drawn(4, 2)), (3, 4)),
+    "product": (
+        lambda: onnx_file(
+            [node("Transpose", "x", "t", perm=[0, 2, 1]), node("MatMul", "x", "t", "y")],
+            ("n", 3, 4),
+        ),
+        (3, 4),
+    ),
+    "softmax": (lambda: operator_file("Softmax", ("n", 3, 4), axis=-1), (3, 4)),
+    "transposed": (
+        lambda: operator_file("Transpose", ("n", 2, 3, 4), perm=[0, 3, 1, 2]),
+        (2, 3, 4),
+    ),
+    "constant in front": (
+        lambda: onnx_file(
+            [
+                node("Shape", "x", "s"),
+                node("Gather", "s", "first", "n", axis=0),
+                node("Unsqueeze", "n", "where", "m"),
+                node("Concat", "m", "rest", "shape", axis=0),
+                node("ConstantOfShape", "shape", "zeros", value=from_array(np.float32([0]))),
+                node("Add", "zeros", "w", "one"),
+                node("Concat", "one", "x", "y", axis=1),
+            ],
+            ("n", 2, 3),
+            {
+                "first": np.array(0),
+                "where": np.array([0]),
+                "rest": np.array([1, 3]),
+                "w": drawn(3),
+            },
+        ),
+        (2, 3),
+    ),
+    "sliced shape": (
+        lambda: onnx_file(
+            [
+                node("Shape", "x", "s"),
+                node("Slice", "s", "zero", "two", "front"),
+                node("Concat", "front", "all", "shape", axis=0),
+                node("Reshape", "x", "shape", "y"),
+            ],
+            ("n", 2, 3, 2),
+            {"zero": np.array([0]), "two": np.array([2]), "all": np.array([-1])},
+        ),
+        (2, 3, 2),
+    ),
+    "exp": (lambda: operator_file("Exp", ("n", 3)), (3,)),
+    "elu": (lambda: layers_file(("n", 3), (drawn(4, 3), drawn(4)), "Elu", (drawn(2, 4),)), (3,)),
+    "softplus": (
+        lambda: layers_file(("n", 3), (drawn(4, 3), drawn(4)), "Softplus", (drawn(2, 4),)),
+        (3,),
+    ),
     "sigmoid": (
         lambda: layers_file(("n", 3), (drawn(4, 3), drawn(4)), "Sigmoid", (drawn(2, 4),)),
         (3,),
@@ -129,11 +182,26 @@ def test_outputs_of_onnxruntime_lie_within_bounds(name: str) -> None:
 
 
 REFUSED = {
-    "softmax": (
-        onnx_file([node("Softmax", "x", "a"), node("Relu", "a", "y")], ("n", 3)),
-        "Softmax inside",
+    "softmax of channels": (operator_file("Softmax", ("n", 3, 2), axis=1), "another axis"),
+    "softmax of an old file": (operator_file("Softmax", ("n", 3, 2), opset=11), "another axis"),
+    "logarithm": (operator_file("Log", ("n", 3)), "operator Log"),
+    "elu with alpha": (operator_file("Elu", ("n", 3), alpha=0.5), "Elu with alpha"),
+    "constants that need rounding": (
+        onnx_file(
+            [node("Add", "a", "b", "c"), node("Add", "x", "c", "y")],
+            ("n", 1),
+            {"a": np.float32([0.1]), "b": np.float32([0.2])},
+        ),
+        "Add of constants",
     ),
-    "exponential": (operator_file("Exp", ("n", 3)), "operator Exp"),
+    "two values and a constant": (
+        onnx_file([node("Concat", "x", "x", "w", "y", axis=1)], ("n", 1), {"w": drawn(1, 1)}),
+        "several values",
+    ),
+    "products of other sizes": (
+        onnx_file([node("MatMul", "x", "x", "y")], ("n", 2, 3)),
+        "two values whose sizes",
+    ),
     "batches": (operator_file("Relu", (2, 3)), "batches of 2"),
     "open shape": (operator_file("Relu", ("n", "m")), "shape is open"),
     "product": (onnx_file([node("Mul", "x", "x", "y")], ("n", 3)), "Mul of two values"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import torch
 
+from tests.exact_graph import fractions
 from tests.networks import mlp
 from tests.networks_by_hand import chain
 from verify_pipeline.bounds import crown_margins, interval_bounds
@@ -56,6 +59,21 @@ def test_whole_numbers_are_exact() -> None:
     x = torch.randint(-9, 9, (500, 4), generator=torch.Generator().manual_seed(3)).float()
     found = append_any_of(chain((4,), Linear(torch.eye(4)), dtype=torch.float32), groups)(x)
     assert torch.equal(found[:, 0], groups[0].values(x.double()).float())
+
+
+def test_differences_of_rows_count_what_they_round() -> None:
+    groups = groups_of([4], outputs=2)
+    identity = chain((2,), Linear(torch.eye(2).double()), dtype=torch.float64)
+    ones = torch.ones(1, 2, dtype=torch.float64)
+    graph = append_any_of(identity, groups, Box(-ones, ones))
+    one, other = fractions(groups[0].rows[0::2]), fractions(groups[0].rows[1::2])
+    first = next(node.op for node in graph.nodes if isinstance(node.op, Linear) and node.op.error)
+    lost = abs(other - one - fractions(first.weight)).sum(axis=1)
+    assert 0 < max(lost) <= Fraction(first.error.gain)
+    before, behind = (fractions(groups[0].offsets[n::2]) for n in range(2))
+    assert first.bias is not None
+    changed = abs(behind - before - fractions(first.bias))
+    assert 0 < max(changed) <= Fraction(first.error.constant)
 
 
 def test_bounds_of_the_extended_network_are_sound() -> None:

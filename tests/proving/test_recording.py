@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from tests.cli.typed import command
 from tests.onnx_networks import layers_file
 from verify_checker import read_proof, write_proof
 from verify_checker.folder import RESULTS
+from verify_checker.proof import leaf_only
 from verify_pipeline.onnx import network_from_bytes
 
 EPSILON, COUNT = 0.45, 8
@@ -85,6 +88,98 @@ def test_recheck_rejects_a_proof_that_is_about_another_image(made: Path, tmp_pat
     assert f"not those of image {second.about['index']}" in err
 
 
+@pytest.mark.parametrize("key", ["instance", "label", "split", "data_set", "network"])
+def test_recheck_rejects_a_proof_with_another_name(made: Path, tmp_path: Path, key: str) -> None:
+    # the box and the rows are those of its image, but a table would count it for another one
+    proof = read_proof(sorted((made / "proofs").rglob("*.proof"))[0].read_bytes())
+    proof.about[key] = CLASSES if key == "label" else "0" * 64
+    (tmp_path / "one.proof").write_bytes(write_proof(proof))
+    known = ["recheck", made / "net.onnx", *own(made), "--ledger", made / "ledger.sqlite"]
+    code, out, _ = command(*known, "--proofs", tmp_path)
+    assert code == 2
+    assert "rejected: 1\n" in out
+
+
+def counted(made: Path, proofs: Path) -> int:
+    """How many verified images the table says have a checked proof."""
+    code, out, _ = command("table", made / "ledger.sqlite", "--proofs", proofs)
+    assert code == 0
+    line = next(line for line in out.splitlines() if f"of {COUNT} verified images" in line)
+    return int(line.split(f" of {COUNT}")[0].split()[-1])
+
+
+def test_the_table_counts_no_proof_of_another_image_box_or_network(
+    made: Path, tmp_path: Path
+) -> None:
+    some = sorted((made / "proofs").rglob("*.proof"))
+    for changes in (
+        {},
+        {"index": 99},
+        {"instance": "0" * 32},
+        {"split": "train"},
+        {"data_set": "another"},
+        {"perturbation": "linf 0.44"},
+        {"specification": "rows of another kind"},
+        {"network": "0" * 64},
+    ):
+        folder = tmp_path / "-".join(["proofs", *changes])
+        shutil.copytree(made / "proofs", folder)
+        path = folder / some[0].relative_to(made / "proofs")
+        proof = read_proof(path.read_bytes())
+        proof.about.update(changes)
+        path.write_bytes(write_proof(proof))
+        command("check-proofs", folder)
+        assert counted(made, folder) == COUNT - len(changes), changes
+
+
+def test_the_table_counts_no_proof_that_changed_after_it_was_checked(
+    made: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "proofs"
+    shutil.copytree(made / "proofs", folder)
+    command("check-proofs", folder)
+    first, second = sorted(folder.rglob("*.proof"))[:2]
+    first.write_bytes(second.read_bytes())
+    second.unlink()
+    assert counted(made, folder) == COUNT - 2
+
+
+def test_recheck_rejects_a_proof_that_one_of_several_rows_is_above_zero(tmp_path: Path) -> None:
+    # rows of one's own: the checker accepts the weaker claim, but it is not the ledger's
+    (tmp_path / "net.onnx").write_bytes(network_file())
+    image = np.random.default_rng(3).random((1, INPUTS)).astype(np.float32)
+    outputs = network_from_bytes(network_file()).replay(torch.from_numpy(image))[0].numpy()
+    np.save(tmp_path / "x.npy", image)
+    np.save(tmp_path / "y.npy", outputs.argmax(keepdims=True))
+    np.save(tmp_path / "rows.npy", np.eye(CLASSES, dtype=np.float64))
+    np.save(tmp_path / "offsets.npy", 10.0 - outputs.astype(np.float64))
+    asked = ["--rows", tmp_path / "rows.npy", "--offsets", tmp_path / "offsets.npy"]
+    folder = tmp_path / "proofs"
+    code, out, _ = command(*certify(tmp_path), *asked, "--proofs", folder)
+    assert code == 0
+    assert "proofs: 1 of 1 verdicts" in out
+    known = ["recheck", tmp_path / "net.onnx", *own(tmp_path), *asked]
+    known += ["--ledger", tmp_path / "ledger.sqlite", "--proofs", folder]
+    code, out, _ = command(*known)
+    assert code == 0
+    assert "checked: 1\n" in out
+    (path,) = folder.rglob("*.proof")
+    proof = read_proof(path.read_bytes())
+    assert proof.claims_every_row
+    own_groups = replace(proof, groups=np.arange(CLASSES))
+    assert own_groups.claims_every_row
+    joined = replace(leaf_only(np.arange(CLASSES), intervals=True), any_row=True)
+    weaker = replace(proof, groups=np.zeros(CLASSES, dtype=np.int64), trees=(joined,))
+    assert not weaker.claims_every_row
+    path.write_bytes(write_proof(weaker))
+    code, out, _ = command("check-proofs", folder)
+    assert code == 0
+    assert "checked: 1\n" in out
+    code, out, err = command(*known)
+    assert code == 2
+    assert "only one of several rows of image 0" in err
+
+
 def test_a_recording_that_was_stopped_is_continued(made: Path, tmp_path: Path) -> None:
     some = sorted((made / "proofs").rglob("*.proof"))
     before = {path: path.stat().st_mtime_ns for path in some}
@@ -147,7 +242,7 @@ def test_what_the_checker_refuses_is_said(made: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     first = (rng.normal(size=(6, INPUTS)), rng.normal(size=6))
     data = layers_file(
-        ("n", INPUTS), first, "Elu", (0.01 * rng.normal(size=(CLASSES, 6)), [1, 0, 0])
+        ("n", INPUTS), first, "Erf", (0.01 * rng.normal(size=(CLASSES, 6)), [1, 0, 0])
     )
     (tmp_path / "net.onnx").write_bytes(data)
     np.save(tmp_path / "x.npy", np.load(made / "x.npy"))
@@ -155,7 +250,7 @@ def test_what_the_checker_refuses_is_said(made: Path, tmp_path: Path) -> None:
     code, out, _ = command(*certify(tmp_path), "--proofs", tmp_path / "proofs")
     assert code == 0
     assert f"proofs: 0 of {COUNT} verdicts" in out
-    assert f"no proof of {COUNT}: the checker refuses the network: operator Elu" in out
+    assert f"no proof of {COUNT}: the checker refuses the network: operator Erf" in out
 
 
 def test_proofs_of_a_question_with_preprocessing_are_refused(made: Path, tmp_path: Path) -> None:

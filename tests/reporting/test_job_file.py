@@ -59,8 +59,9 @@ def test_each_run_of_a_ledger_has_its_file(tmp_path: Path) -> None:
 def test_nothing_is_written_while_nothing_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = time.time()
-    monkeypatch.setattr(job_file.time, "time", lambda: now)
+    now, wall = time.monotonic(), time.time()
+    monkeypatch.setattr(job_file.time, "monotonic", lambda: now)
+    monkeypatch.setattr(job_file.time, "time", lambda: wall)
     path = tmp_path / "job.json"
     writer = JobWriter(path, JobNote.begun("train"))
     writer.write(done=1)
@@ -68,10 +69,20 @@ def test_nothing_is_written_while_nothing_changes(
     writer.write(done=1)
     assert not path.exists()
     now += job_file.HEARTBEAT
+    wall -= 3600.0  # the wall clock goes back
     writer.write(done=1)  # still there
     found = read_note(path)
     assert found is not None
-    assert found.updated == now
+    assert found.updated == wall
+    assert found.runs
+
+
+def test_a_sign_from_the_future_is_none_of_now() -> None:
+    note = replace(JobNote.begun("certify"), process=ELSEWHERE)
+    assert replace(note, updated=time.time() + SILENCE / 2).runs
+    assert not replace(note, updated=time.time() + 2 * SILENCE).runs
+    # on this host, the process itself is asked
+    assert replace(JobNote.begun("certify"), updated=time.time() + 2 * SILENCE).runs
 
 
 def test_a_place_that_cannot_be_written_stops_no_job(tmp_path: Path) -> None:

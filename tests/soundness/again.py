@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.exact_arrays import rational
 from tests.soundness.asking import SETTINGS, BoxTrial, Truth
 from tests.soundness.battery import judge
 from tests.soundness.contract import Array, Judged
-from tests.soundness.exact import ExactNetwork, rational
+from tests.soundness.exact import ExactNetwork
 from tests.soundness.families import FAMILIES
 from tests.soundness.replaying import exact_margins, outputs_of
 

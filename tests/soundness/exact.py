@@ -17,18 +17,11 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
+from tests.exact_arrays import convolved, rational, windows
 from tests.soundness.contract import Array
 
 Kink = Callable[[Array], None]
 """Is told each ``N x …`` array that a ReLU cuts at zero."""
-
-
-def rational(numbers: Any) -> Array:
-    """An array of ``Fraction``s from numbers that are finite."""
-    given = np.asarray(numbers)
-    found = np.empty(given.shape, dtype=object)
-    found.reshape(-1)[:] = [Fraction(one) for one in given.reshape(-1).tolist()]
-    return found
 
 
 class ExactNetwork:
@@ -97,32 +90,17 @@ def _gemm(call: _Call) -> Any:
     return found
 
 
-def _windows(call: _Call, x: Array, kernel: Sequence[int], fill: Fraction | None) -> Array:
-    """``N x C x H x W x kh x kw``; ``fill`` None where the window leaves the image."""
-    stride = call.attribute("strides", [1, 1])
-    dilation = call.attribute("dilations", [1, 1])
-    top, left, bottom, right = call.attribute("pads", [0, 0, 0, 0])
-    wide = np.full(
-        (*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right), fill, dtype=object
-    )
-    wide[:, :, top : top + x.shape[2], left : left + x.shape[3]] = x
-    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    seen = np.lib.stride_tricks.sliding_window_view(wide, reach, axis=(2, 3))
-    return seen[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+def _windows(call: _Call, kernel: Sequence[int], fill: Fraction | None) -> Array:
+    """``fill`` None where no window leaves the image."""
+    stride, dilation = (call.attribute(name, [1, 1]) for name in ("strides", "dilations"))
+    pads = call.attribute("pads", [0, 0, 0, 0])
+    return windows(call.inputs[0], kernel, stride, dilation, pads, fill)
 
 
 def _conv(call: _Call) -> Array:
-    x, weight = call.inputs[:2]
-    groups = call.attribute("group", 1)
-    seen = _windows(call, x, weight.shape[2:], Fraction(0))
-    size, per = weight.shape[1], len(weight) // groups
-    parts = []
-    for g in range(groups):
-        inside = seen[:, g * size : (g + 1) * size].transpose(0, 2, 3, 1, 4, 5)
-        flat = inside.reshape(*inside.shape[:3], -1)
-        rows = weight[g * per : (g + 1) * per].reshape(per, -1)
-        parts.append((flat @ rows.T).transpose(0, 3, 1, 2))
-    found = np.concatenate(parts, axis=1)
+    weight = call.inputs[1]
+    seen = _windows(call, weight.shape[2:], Fraction(0))
+    found = convolved(seen, weight, call.attribute("group", 1))
     if len(call.inputs) > 2:
         found = found + call.inputs[2].reshape(1, -1, 1, 1)
     return found
@@ -133,7 +111,7 @@ def _pool(call: _Call) -> list[Array]:
     if any(call.attribute("pads", [0])):
         raise ValueError("no exact rule of pooling with padding")
     kernel = call.attribute("kernel_shape", [])
-    seen = _windows(call, call.inputs[0], kernel, None)
+    seen = _windows(call, kernel, None)
     return [seen[..., i, j] for i in range(kernel[0]) for j in range(kernel[1])]
 
 

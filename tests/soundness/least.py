@@ -14,8 +14,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from tests.exact_arrays import rational
 from tests.soundness.contract import Array
-from tests.soundness.exact import ExactNetwork, rational
+from tests.soundness.exact import ExactNetwork
 
 
 @dataclass(frozen=True, eq=False)

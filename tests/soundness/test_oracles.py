@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.random import Generator
 
+from tests.exact_arrays import rational
 from tests.onnx_networks import layers_file, mlp_file, node, onnx_file
 from tests.soundness.again import ask_again
 from tests.soundness.architectures import ACTIVATIONS, opset_of
@@ -22,7 +23,7 @@ from tests.soundness.battery import Tally, judge, least_of, run_family
 from tests.soundness.building import FileBuilder
 from tests.soundness.contract import Answer, Array, Family, Judged
 from tests.soundness.evaluations import ORDERS, Step, Way, native, value, ways
-from tests.soundness.exact import ExactNetwork, rational
+from tests.soundness.exact import ExactNetwork
 from tests.soundness.families import FAMILIES
 from tests.soundness.families.operators import FORMS
 from tests.soundness.formulas import Property

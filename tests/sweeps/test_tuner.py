@@ -78,6 +78,20 @@ def test_a_tuning_chooses_on_validation_and_reports_test_images(
     assert told.names("started")[0] == "trial=0004"
 
 
+def test_names_and_errors_stay_text_in_the_report(
+    recipe: Path, space: Path, tmp_path: Path, here: Here
+) -> None:
+    def fails(job: RunJob) -> None:
+        raise TrainingError("a file <script>alert(1)</script> | of others")
+
+    here.before = fails
+    named = recipe.rename(recipe.with_name("tiny<b>|x.yaml"))
+    search(named, space, tmp_path / "out", 1)
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert report.startswith("# Tuning of tiny&lt;b>\\|x\n")
+    assert "a file &lt;script>alert(1)&lt;/script> \\| of others" in report
+
+
 def test_validation_images_are_the_held_out_ones(
     recipe: Path, space: Path, tmp_path: Path, here: Here
 ) -> None:

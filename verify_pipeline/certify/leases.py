@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,10 @@ from verify_pipeline.job_process import JobProcess
 
 HEARTBEAT = 20.0
 """Seconds between two signs of life, which only processes on other hosts depend on."""
+
+_OUTER: ContextVar[frozenset[int]] = ContextVar("outer", default=frozenset())
+"""Owners of leases whose certifications this thread has begun and not ended: it is in a callback of
+the innermost one, which goes on only when the callback returns."""
 
 BUSY_SECONDS = 5.0
 """Seconds that a sign of life waits for another writer; the next one follows anyway."""
@@ -82,6 +87,7 @@ class Leases:
         self._process = process or JobProcess.own()
         self._owner = secrets.randbits(62)
         self._signs: dict[int, tuple[int, float]] = {}
+        self._entered: Token[frozenset[int]] | None = None
         self._heart = _Heart(_file_of(connection), self._owner)
 
     def __enter__(self) -> Self:
@@ -89,6 +95,7 @@ class Leases:
             for statement in LEASES:
                 self._connection.execute(statement)
         self._heart.start()
+        self._entered = _OUTER.set(_OUTER.get() | {self._owner})
         return self
 
     def __exit__(
@@ -97,6 +104,8 @@ class Leases:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        assert self._entered is not None
+        _OUTER.reset(self._entered)
         self._heart.stop()
         # what cannot be given back on a full disk lapses when this process has ended
         with suppress(sqlite3.Error), transaction(self._connection):
@@ -170,6 +179,17 @@ class Leases:
             return tuple(
                 sorted(each.label for number, each, _ in self._processes() if number in owners)
             )
+
+    def are_of_callers(self, keys: Sequence[LeaseKey]) -> bool:
+        """Whether instances are leased to a certification from whose callback this one was called.
+
+        It cannot go on before this one has ended, so that waiting for it would never end.
+        """
+        callers = _OUTER.get() - {self._owner}
+        if not callers:
+            return False
+        with guard(self._path):
+            return not callers.isdisjoint(self._owners(keys).values())
 
     @property
     def others(self) -> bool:

@@ -1,16 +1,18 @@
 """Workers that are processes of this machine: ``python -m verify_pipeline.certify.local_workers``.
 
 Driver and worker talk through a pair of sockets that nobody else can reach, so that what they send
-each other is trusted. A worker ends when its driver is gone.
+each other is trusted. A worker ends when its driver is gone, also in the middle of a search.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import select
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -136,8 +138,18 @@ def hired(job: CrewJob, workers: int) -> Iterator[LocalCrew]:
         crew.close()
 
 
+def _end_with_driver(descriptor: int) -> None:
+    """End this process when the other end of the connection is closed, whatever it does then."""
+    poller = select.poll()
+    poller.register(descriptor, 0)  # a hang-up is always told, and nothing else is asked for
+    poller.poll()
+    os._exit(0)
+
+
 def main(descriptor: int) -> None:
     """The process of one worker, until the driver closes the connection."""
+    watching = threading.Thread(target=_end_with_driver, args=(descriptor,), daemon=True)
+    watching.start()
     with Connection(descriptor) as connection:
         try:
             job: CrewJob = _receive(connection)

@@ -14,6 +14,7 @@ from verify_pipeline.certify.contract import Observer, Sharing
 from verify_pipeline.certify.leases import LeaseKey, Leases
 from verify_pipeline.certify.ledger import Ledger
 from verify_pipeline.certify.records import Attempt, Run
+from verify_pipeline.errors import LedgerError
 
 POLL = 0.5
 """Seconds between two looks at what other processes have done."""
@@ -57,7 +58,11 @@ class SharedImages(Sharing):
         return {index: tried[run].get((index, digest)) for index, (run, digest) in runs.items()}
 
     def rounds(self) -> Iterator[list[int]]:
-        """Images for this process, as often as there are some; ends once all have verdicts."""
+        """Images for this process, as often as there are some; ends once all have verdicts.
+
+        Raises:
+            LedgerError: they belong to a certification from whose callback this one was called.
+        """
         waits = False
         while True:
             for index in self._done():
@@ -65,6 +70,13 @@ class SharedImages(Sharing):
             if not self._open:
                 return
             wanted = list(self._open.values())
+            if self._leases.are_of_callers(wanted):
+                raise LedgerError(
+                    f"ledger {self._ledger.path or 'in memory'}",
+                    expected="images that no certification further out in this thread has begun",
+                    got="a certification inside a callback of another one, of the same images",
+                    remedy="Call it after the outer one has returned, or with another ledger.",
+                )
             taken = self._leases.take(wanted)
             if taken.lapsed:
                 self._observer.took_over(taken.lapsed, taken.ended)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from verify_pipeline.cli import panels
+from verify_pipeline.job_process import SILENCE
 
 if TYPE_CHECKING:
     from verify_pipeline.reporting.job_file import JobNote
@@ -110,6 +111,8 @@ def _state_text(state: JobState, note: JobNote | None, last: float | None = None
     if state == "running":
         return f"{state} ({process}, for {_since(note.began)})"
     ago = f"{_since(note.updated)} ago"
+    if note.updated - time.time() > SILENCE:
+        ago = "dated in the future: a clock went back, or those of two hosts differ"
     told = f"{process} is gone; last sign {ago}" if state == "killed" else ago
     error = f": {note.error}" if note.error else ""
     return f"{state} ({told}){error}; continue with: {note.command}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import io
 import tarfile
 import zipfile
 import zlib
@@ -10,12 +12,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import IO, Any, Protocol
 
 from verify_pipeline.errors import DataError
 
 DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
 """Exceptions of the standard library for files that cannot be read or decompressed."""
+
+LARGEST = 1 << 31
+"""Bytes that a file of an archive may have, unpacked; a tar archive as a whole, since it is read as
+a whole. A few packed bytes can be many plain ones."""
+
+MOST_MEMBERS = 1 << 19
+"""Files in an archive; each takes about a kilobyte of memory, also where it is empty."""
+
+GZIP = b"\x1f\x8b"
 
 
 class Files(Protocol):
@@ -160,18 +171,102 @@ def _absent(place: Path, name: str) -> DataError:
     )
 
 
+def read_unpacked(path: Path) -> bytes:
+    """A file's content, decompressed where its name ends in ``.gz``.
+
+    Raises:
+        DataError: it cannot be read, is not whole, or has more than :data:`LARGEST` bytes.
+    """
+    try:
+        with path.open("rb") as file:
+            plain = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            content = plain.read(LARGEST + 1)
+    except DAMAGED as error:
+        raise unreadable(path, error) from error
+    refuse_above(len(content), LARGEST, path)
+    return content
+
+
+def refuse_above(size: int, largest: int, place: Path) -> None:
+    """Refuse a file before, or while, its content is read.
+
+    Args:
+        size: bytes that it has or claims to have, unpacked.
+        largest: bytes that it may have.
+        place: to name in the message.
+
+    Raises:
+        DataError: it is larger.
+    """
+    if size > largest:
+        raise DataError(
+            str(place),
+            expected=f"at most {largest:,} bytes, unpacked",
+            got=f"{size:,} bytes or more",
+            remedy="If you trust it, unpack it yourself and name the folder.",
+        )
+
+
 def _members(path: Path, stack: contextlib.ExitStack) -> dict[str, Callable[[], bytes]] | None:
     """Readers of an archive's members; None if the file is not an archive."""
     if path.suffix == ".zip":
         zipped = stack.enter_context(zipfile.ZipFile(path))
         members = [member for member in zipped.infolist() if not member.is_dir()]
-        return {member.filename: partial(zipped.read, member) for member in members}
+        _refuse_many(len(members), path)
+        return {member.filename: partial(_of_zip, zipped, member, path) for member in members}
     if path.name.endswith((".tar.gz", ".tar")):
         # Going back in a compressed tar means decompressing it from the start: read it once.
-        with tarfile.open(path) as tar:
-            streams = ((member.name, tar.extractfile(member)) for member in tar)
-            return {name: partial(bytes, stream.read()) for name, stream in streams if stream}
+        with path.open("rb") as file:
+            return _of_tar(file, path)
     return None
+
+
+def _of_zip(zipped: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> bytes:
+    """A member's content; zipfile reads no more of it than it claims to have."""
+    refuse_above(member.file_size, LARGEST, path / member.filename)
+    return zipped.read(member)
+
+
+def _of_tar(file: IO[bytes], path: Path) -> dict[str, Callable[[], bytes]]:
+    packed = file.read(len(GZIP)) == GZIP
+    file.seek(0)
+    plain = gzip.GzipFile(fileobj=file) if packed else file
+    limited = io.BufferedReader(_Limited(plain, path))
+    found: dict[str, Callable[[], bytes]] = {}
+    with tarfile.open(fileobj=limited, mode="r|") as tar:
+        for number, member in enumerate(tar, 1):
+            _refuse_many(number, path)
+            refuse_above(member.size, LARGEST, path / member.name)
+            stream = tar.extractfile(member) if member.isfile() else None
+            if stream is not None:
+                found[member.name] = partial(bytes, stream.read())
+    return found
+
+
+def _refuse_many(count: int, path: Path) -> None:
+    if count > MOST_MEMBERS:
+        raise DataError(str(path), expected=f"at most {MOST_MEMBERS:,} files", got="more")
+
+
+class _Limited(io.RawIOBase):
+    """A stream that ends with an error once it has given :data:`LARGEST` bytes.
+
+    A tar archive has headers that are as long as they say, so that its files' sizes do not bound
+    what is read of it.
+    """
+
+    def __init__(self, plain: IO[bytes] | gzip.GzipFile, path: Path) -> None:
+        self._plain, self._path, self._given = plain, path, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        found = self._plain.read(len(buffer))
+        self._given += len(found)
+        refuse_above(self._given, LARGEST, self._path)
+        buffer[: len(found)] = found
+        return len(found)
 
 
 def _around(path: Path, readers: dict[str, Callable[[], bytes]], landmark: str) -> ArchiveFiles:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from verify_pipeline.data.archives import DAMAGED, unreadable
+from verify_pipeline.data.archives import DAMAGED, LARGEST, refuse_above, unreadable
 from verify_pipeline.data.box_sets import BoxSet
 from verify_pipeline.data.sets import ImageSet
 from verify_pipeline.errors import DataError
@@ -151,10 +151,12 @@ def read_member(path: Path, name: str) -> np.ndarray:
     """One array of an ``.npz`` file; the archive's own CRC-32 is checked while it is read.
 
     Raises:
-        DataError: the file is damaged, or has no such array of numbers.
+        DataError: the file is damaged, has no such array of numbers, or one that is too large.
     """
     try:
         with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
+            for member in arrays.zip.infolist() if arrays.zip else ():
+                refuse_above(member.file_size, LARGEST, path / member.filename)
             return np.asarray(arrays[name])
     except _UNREADABLE as error:
         raise unreadable(path, error) from error

@@ -7,7 +7,6 @@ The format: two zero bytes, a type byte, the number of axes, each axis's length 
 
 from __future__ import annotations
 
-import gzip
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verify_pipeline.data.archives import DAMAGED, unreadable
+from verify_pipeline.data.archives import read_unpacked
 from verify_pipeline.data.files import Remote, Store, check_md5
 from verify_pipeline.data.sets import DataSetInfo, ImageSet, Split
 from verify_pipeline.errors import DataError
@@ -73,22 +72,9 @@ class IdxSet:
     def _values(self, file: IdxFile, store: Store) -> Tensor:
         names = (file.name, file.name + ".gz")
         path = store.obtain(f"{self.info.name} data", self.subfolders, names, file.remote)
-        content = read_bytes(path)
+        content = read_unpacked(path)
         check_md5(path, content, file.md5)
         return parse_idx(path, content)
-
-
-def read_bytes(path: Path) -> bytes:
-    """A file's content, decompressed where its name ends in ``.gz``.
-
-    Raises:
-        DataError: it cannot be read or is not whole.
-    """
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except DAMAGED as error:
-        raise unreadable(path, error) from error
 
 
 def parse_idx(path: Path, content: bytes) -> Tensor:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from verify_pipeline.data.archives import read_unpacked
 from verify_pipeline.data.files import Remote, Store, check_md5
-from verify_pipeline.data.idx import read_bytes
 from verify_pipeline.data.sets import Augmentation, DataSetInfo, ImageSet, Split
 from verify_pipeline.errors import DataError, DependencyError
 
@@ -56,7 +56,7 @@ def read(split: Split, store: Store, remotes: Mapping[Split, Remote] = REMOTES) 
     """
     remote = remotes[split]
     path = store.obtain("SVHN (cropped digits)", SUBFOLDERS, (remote.name,), remote)
-    content = read_bytes(path)
+    content = read_unpacked(path)
     check_md5(path, content, remote.md5)
     found = _matrices(path, content)
     images, labels = found.get("X"), found.get("y")

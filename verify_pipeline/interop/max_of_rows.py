@@ -11,7 +11,7 @@ outputs of the network, ``R`` rows of a group, ``G`` groups.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,8 +19,10 @@ from torch import Tensor
 from verify_pipeline.bounds.interval.ibp import enclose
 from verify_pipeline.bounds.interval.maxima_as_relus import Ranges, sum_is_precise
 from verify_pipeline.errors import NetworkError
+from verify_pipeline.network.affine_error import of_roundings
 from verify_pipeline.network.graph import Graph, Node
 from verify_pipeline.network.limits import Maximum
+from verify_pipeline.network.norms import norms
 from verify_pipeline.network.ops import Add, Linear, Op, Relu
 from verify_pipeline.problem import Box
 
@@ -124,8 +126,19 @@ class _Tail:
         return place
 
     def linear(self, rows: Tensor, offsets: Tensor | None, source: int | None = None) -> int:
+        return self.layer(Linear(rows, offsets), source)
+
+    def difference(self, rows: Tensor, offsets: Tensor, pairs: _Pairs, source: int) -> int:
+        """The right row of each pair less the left one; what the subtraction rounds is an error."""
+        gap = Linear(
+            rows[pairs.right] - rows[pairs.left], offsets[pairs.right] - offsets[pairs.left]
+        )
+        error = of_roundings(1, norms(gap, tuple(rows.shape[1:])))
+        return self.layer(replace(gap, error=error), source)
+
+    def layer(self, op: Linear, source: int | None) -> int:
         source = len(self.nodes) - 1 if source is None else source
-        return self.add(Linear(rows, offsets), (source,), rows.shape[0])
+        return self.add(op, (source,), op.weight.shape[0])
 
 
 @dataclass(frozen=True)
@@ -167,12 +180,11 @@ def _summed(tail: _Tail, rows: Tensor, offsets: Tensor, pairs: _Pairs) -> None:
 
     Subtracted as rows, not as values, so that what two rows share cancels before any bound.
     """
-    kept, left, right = pairs.kept, pairs.left, pairs.right
+    kept, count = pairs.kept, len(pairs.left)
     source = len(tail.nodes) - 1
-    difference = tail.linear(rows[right] - rows[left], offsets[right] - offsets[left], source)
-    positive = tail.add(Relu(), (difference,), len(left))
-    spread = rows.new_zeros(len(kept), len(left))
-    spread[pairs.target, range(len(left))] = 1
+    positive = tail.add(Relu(), (tail.difference(rows, offsets, pairs, source),), count)
+    spread = rows.new_zeros(len(kept), count)
+    spread[pairs.target, range(count)] = 1
     base = tail.linear(rows[kept], offsets[kept], source)
     raised = tail.linear(spread, None, positive)
     tail.add(Add(), (base, raised), len(kept))

@@ -7,15 +7,15 @@ valid wherever they stand, and a wrong guess only makes a proof that the checker
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from verify_checker.operations import Kink
-from verify_checker.regions import enclose
-from verify_pipeline.bounds import NodeBounds, needed_places
+from verify_checker.regions import Regions, enclose
+from verify_pipeline.bounds import MemoryBudget, NodeBounds, crown_intermediate, needed_places
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import LeakyRelu, Relu
 from verify_pipeline.problem import Box
@@ -28,17 +28,19 @@ CLOSE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
-    """A graph whose nonlinear operations are the kinked ones of a network.
+    """A graph whose ReLUs and leaky ReLUs are the kinked operations of a network.
 
     Attributes:
         graph: in float64.
         activations: places of its activations, in order.
         values: for each, the place in the checker's network of the value that feeds it.
+        others: other values whose bounds relaxations need, and the checker's same values.
     """
 
     graph: Graph
     activations: tuple[int, ...]
     values: tuple[int, ...]
+    others: Mapping[int, int]
 
     @staticmethod
     def of(graph: Graph, root: Root) -> Aligned:
@@ -50,23 +52,42 @@ class Aligned:
         kinds = (Relu, LeakyRelu)
         activations = tuple(p for p, n in enumerate(graph.nodes) if isinstance(n.op, kinds))
         sources = tuple(graph.nodes[place].inputs[0] for place in activations)
-        if set(needed_places(graph)) != set(sources):
-            raise Unproved("slopes and splits are recorded for ReLU and leaky ReLU only")
-        mine, theirs = _values(graph, sources, root), _values_of_checker(root)
-        values = tuple(_equal(mine[source], theirs) for source in sources)
+        others = tuple(p for p in needed_places(graph) if p not in sources)
+        mine, theirs = _values(graph, sources + others, root), _values_of_checker(root)
+        kinked = {p: theirs[p] for p in root.kinked_inputs}
+        values = tuple(_equal(mine[source], kinked) for source in sources)
         if -1 in values or len(set(values)) < len(values):
             raise Unproved("the neurons of graph and file stand in different orders")
-        return Aligned(graph.to(torch.float64), activations, values)
+        same = {place: _equal(mine[place], theirs) for place in others}
+        known = {place: value for place, value in same.items() if value >= 0}
+        return Aligned(graph.to(torch.float64), activations, values, known)
 
-    def bounds(self, root: Root) -> NodeBounds:
-        """The root's bounds of the activations' inputs, one instance."""
+    @property
+    def piecewise_linear(self) -> bool:
+        """Whether nothing but its activations is nonlinear."""
+        sources = {self.graph.nodes[place].inputs[0] for place in self.activations}
+        return set(needed_places(self.graph)) <= sources
+
+    def bounds(self, root: Root, regions: Regions | None = None) -> NodeBounds:
+        """Bounds of the nodes that relaxations need, one instance.
+
+        Args:
+            root: the box and its bounds.
+            regions: newer bounds of some of its values; None: those of the root.
+        """
         lower, upper = {}, {}
-        for place, value in zip(self.activations, self.values, strict=True):
-            source = self.graph.nodes[place].inputs[0]
+        sources = (self.graph.nodes[place].inputs[0] for place in self.activations)
+        pairs = {**self.others, **dict(zip(sources, self.values, strict=True))}
+        for source, value in pairs.items():
+            known = regions if regions is not None and value in regions.lower else root.regions
             shape = (1, *self.graph.nodes[source].shape)
-            lower[source] = torch.from_numpy(root.regions.lower[value].reshape(shape).copy())
-            upper[source] = torch.from_numpy(root.regions.upper[value].reshape(shape).copy())
-        return NodeBounds(lower, upper)
+            lower[source] = torch.from_numpy(known.lower[value].reshape(shape).copy())
+            upper[source] = torch.from_numpy(known.upper[value].reshape(shape).copy())
+        found = NodeBounds(lower, upper)
+        if set(needed_places(self.graph)) <= set(pairs):
+            return found
+        # intervals of the nodes that are no value of the file, such as differences of scores
+        return crown_intermediate(self.graph, self.box(root), found, MemoryBudget(), _never)
 
     def box(self, root: Root) -> Box:
         """The root's box, one instance."""
@@ -108,9 +129,12 @@ def _values(graph: Graph, places: tuple[int, ...], root: Root) -> dict[int, Floa
 def _values_of_checker(root: Root) -> dict[int, Floats]:
     points = _points(root).reshape(POINTS, *root.network.nodes[0].shape)
     regions = enclose(root.network, (points, points), {})
-    nodes = root.network.nodes
-    places = {n.inputs[0] for n in nodes if isinstance(n.operation, Kink)}
+    places = root.network.bounded_inputs
     return {place: regions.lower[place].reshape(POINTS, -1) for place in places}
+
+
+def _never() -> bool:
+    return False
 
 
 def _equal(values: Floats, others: dict[int, Floats]) -> int:

@@ -79,9 +79,12 @@ class Prover:
 
     def _split(self, root: Root) -> None:
         """Close the open rows of a root by optimised slopes, and by splits of ReLUs."""
-        aligned = Aligned.of(self._graph, root)
         if not root.kinks:
-            raise Unproved("no neuron is undecided, and the bounds do not suffice")
+            raise Unproved(
+                "the bounds do not suffice, and slopes and splits are recorded for ReLU and leaky "
+                "ReLU only, of which no neuron is undecided"
+            )
+        aligned = Aligned.of(self._graph, root)
         seconds = self._settings.seconds
         try:
             self._search(aligned, root, seconds * FIRST)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from verify_checker.regions import Regions
-from verify_pipeline.bounds import NodeBounds, OptimiseSettings, StopRule
+from verify_pipeline.bounds import OptimiseSettings, StopRule
 from verify_pipeline.bounds.linear.backward import of_neurons
 from verify_pipeline.bounds.optimise.alpha_beta import begin
 from verify_pipeline.bounds.optimise.ascent import climb
@@ -54,7 +54,7 @@ class NeuronSlopes:
         of_value = dict(zip(self.aligned.values, self.aligned.activations, strict=True))
         source = graph.nodes[of_value[place]].inputs[0]
         exact_box = self.aligned.box(self.root)
-        linear = linearise(graph, exact_box, self._bounds(regions)).to(single)
+        linear = linearise(graph, exact_box, self.aligned.bounds(self.root, regions)).to(single)
         box = exact_box.to(single)
         indices = torch.from_numpy(np.tile(numbers, 2))
         sides = torch.ones(len(indices), dtype=single)
@@ -64,9 +64,8 @@ class NeuronSlopes:
             v: np.zeros((len(indices), self.root.network.nodes[v].size), dtype=np.float64)
             for v in earlier
         }
-        exact = graph.to(single)
         for part in torch.arange(len(indices)).split(AT_ONCE):
-            asked = of_neurons(exact, source, indices[part][None], sides[part][None])
+            asked = of_neurons(linear, source, indices[part][None], sides[part][None])
             choices = begin(linear, asked, self.settings, None, None)
             until = StopRule(torch.full((1,), torch.inf))
             best = climb(linear, box, asked, self.settings, choices, until)
@@ -77,15 +76,3 @@ class NeuronSlopes:
                     rows = part.numpy()[:, None]
                     found[v][rows, columns[None]] = choice.alpha.value.T.double().numpy()
         return found
-
-    def _bounds(self, regions: Regions) -> NodeBounds:
-        """Bounds of all activations' inputs: the newest that are known."""
-        lower, upper = {}, {}
-        for activation, value in zip(self.aligned.activations, self.aligned.values, strict=True):
-            node = self.aligned.graph.nodes[self.aligned.graph.nodes[activation].inputs[0]]
-            known = regions if value in regions.lower else self.root.regions
-            source = self.aligned.graph.nodes[activation].inputs[0]
-            shape = (1, *node.shape)
-            lower[source] = torch.from_numpy(known.lower[value].reshape(shape).copy())
-            upper[source] = torch.from_numpy(known.upper[value].reshape(shape).copy())
-        return NodeBounds(lower, upper)

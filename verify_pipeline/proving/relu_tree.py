@@ -129,6 +129,9 @@ class RecordingDomains:
         if len(chosen):
             proved[chosen] = torch.from_numpy(self._keep(step.parts[chosen])).to(proved)
         for d in (step.leaves & ~(proved > 0)).nonzero().flatten().tolist():
+            if not self._aligned.piecewise_linear:
+                self.lost = "every ReLU of a part is decided, and other operations leave it open"
+                break
             leaf = step.parts[d : d + 1]
             better = self._kind.leaf_multipliers(leaf)
             flat = self._neurons.flatten({p: v[None] for p, v in better.items()}, leaf.alpha)

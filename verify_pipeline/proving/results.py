@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from verify_checker import Rejected, read_proof
+from verify_checker import Proof, Rejected, read_proof
 from verify_checker.folder import CHECKED, REJECTED, RESULTS, Result, check_folder
 from verify_pipeline.certify.questions import AskedQuestion
 from verify_pipeline.certify.records import RunInfo
@@ -28,14 +29,15 @@ class CheckedVerdicts:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """The results that ``check-proofs`` has left in a folder.
+    """The results that ``check-proofs`` has left in a folder, of proofs that are still the same.
 
     Raises:
         DataError: there are none, or the file is damaged.
     """
     path = folder / RESULTS
     try:
-        return [Result(**each) for each in json.loads(path.read_text())]
+        found = [Result(**each) for each in json.loads(path.read_text())]
+        return [result for result in found if _sha256(folder / result.file) == result.sha256]
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
             f"results of the checker in {folder}",
@@ -45,17 +47,28 @@ def read_results(folder: Path) -> list[Result]:
         ) from None
 
 
+def _sha256(path: Path) -> str:
+    """Of a file's bytes; empty where there is no file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+QUESTION = ("network", "data_set", "split", "perturbation", "specification")
+"""What a proof says of its run, and a ledger's run of itself."""
+
+
 def checked_verdicts(summary: Summary, results: list[Result]) -> CheckedVerdicts:
-    """How many of a run's VERIFIED images have a proof that was checked."""
-    run = summary.info.run
+    """How many of a run's VERIFIED images have a proof that was checked.
+
+    A proof counts for the image that it names. Whether its box is that image's is what
+    :func:`check_against` finds with the data set at hand.
+    """
     passed = {
-        (about.get("index"), about.get("instance"))
+        (about.get("index"), about.get("instance"), about.get("label"))
         for about in (result.about for result in results if result.outcome == CHECKED)
-        if (about.get("network"), about.get("perturbation"), about.get("specification"))
-        == (run.network, run.perturbation, run.specification)
+        if all(about.get(key) == getattr(summary.info.run, key) for key in QUESTION)
     }
     verified = [r for r in summary.records if r.status is Status.VERIFIED]
-    checked = sum((r.index, r.instance) in passed for r in verified)
+    checked = sum((r.index, r.instance, r.label) in passed for r in verified)
     return CheckedVerdicts(summary.info, len(verified), checked)
 
 
@@ -70,28 +83,27 @@ def check_against(
         questions: the runs of a ledger, asked anew of the data set's images.
         jobs: processes.
     """
-    runs = {(i.run.network, i.run.perturbation, i.run.specification): a for i, a in questions}
+    runs = {tuple(getattr(info.run, key) for key in QUESTION): asked for info, asked in questions}
     for result in check_folder(folder, [network], jobs):
-        about = result.about
-        key = about.get("network"), about.get("perturbation"), about.get("specification")
-        asked = runs.get(key)  # type: ignore[arg-type]
-        problem = "it is of no run of this ledger" if asked is None else ""
-        if asked is not None:
-            problem = _of_other_image(folder / result.file, about.get("index"), asked)
+        try:
+            proof = read_proof((folder / result.file).read_bytes())
+            asked = runs.get(tuple(str(proof.about.get(key)) for key in QUESTION))
+            problem = _of_other_image(proof, asked)
+        except (Rejected, OSError) as error:
+            problem = str(error)
         if problem and result.outcome == CHECKED:
             yield Result(**{**vars(result), "outcome": REJECTED, "reason": problem})
         else:
             yield result
 
 
-def _of_other_image(path: Path, index: object, asked: AskedQuestion) -> str:
+def _of_other_image(proof: Proof, asked: AskedQuestion | None) -> str:
     """Why a proof is not about the box and rows of the image that it names; empty if it is."""
+    if asked is None:
+        return "it is of no run of this ledger"
+    index = proof.about.get("index")
     if not isinstance(index, int) or index not in asked.instances.indices:
         return "the data set holds no such image"
-    try:
-        proof = read_proof(path.read_bytes())
-    except (Rejected, OSError) as error:
-        return str(error)
     batch = asked.instances.batch([index])
     expected = (
         (proof.lower, batch.box.lower[0].flatten()),
@@ -101,6 +113,9 @@ def _of_other_image(path: Path, index: object, asked: AskedQuestion) -> str:
     )
     if not proof.claims_every_row:
         return f"it claims only one of several rows of image {index}"
-    if all(np.array_equal(mine, theirs.double().numpy()) for mine, theirs in expected):
-        return ""
-    return f"its box or its rows are not those of image {index}"
+    if not all(np.array_equal(mine, theirs.double().numpy()) for mine, theirs in expected):
+        return f"its box or its rows are not those of image {index}"
+    names = asked.instances.digest(index), asked.instances.label(index)
+    if (proof.about.get("instance"), proof.about.get("label")) != names:
+        return f"its name for the instance or its label is not that of image {index}"
+    return ""

@@ -75,6 +75,10 @@ class Root:
         root = Root(network, claim, enclose(network, _box(network, claim), {}))
         root.open_rows = np.ones(len(claim.rows), dtype=bool)
         root.close(intervals=True)
+        trees, before = list(root.trees), root.open_rows.copy()
+        root.close(intervals=False)
+        if root.open_rows.any():  # all or none: tighter limits may make a row's lines worse
+            root.trees, root.open_rows = trees, before
         root.without_lemmas = len(root.trees)
         return root
 
@@ -120,7 +124,7 @@ class Root:
         """The lemmas of a value: with slopes for neurons that the usual lines leave undecided."""
         lower, upper = found[0].reshape(-1), found[1].reshape(-1)
         undecided = np.flatnonzero((lower < 0) & (upper > 0))
-        if slopes is None or not len(undecided):
+        if slopes is None or place not in self.kinked_inputs or not len(undecided):
             return _usual(self.network, place, regions, found, np.zeros(0, dtype=np.int64))
         alpha = slopes(regions, place, undecided)
         codes = {v: np.rint(np.clip(a, 0, 1) * 255).astype(np.uint8) for v, a in alpha.items()}
@@ -192,7 +196,7 @@ class Root:
     @property
     def kinks(self) -> tuple[int, ...]:
         """The values that feed kinked operations and have undecided neurons."""
-        return tuple(p for p, c in zip(self._feeding, self._undecided, strict=True) if len(c))
+        return tuple(p for p, c in zip(self.kinked_inputs, self._undecided, strict=True) if len(c))
 
     @property
     def columns(self) -> tuple[Places, ...]:
@@ -200,13 +204,14 @@ class Root:
         return tuple(c for c in self._undecided if len(c))
 
     @property
-    def _feeding(self) -> tuple[int, ...]:
+    def kinked_inputs(self) -> tuple[int, ...]:
+        """The values that feed kinked operations."""
         nodes = self.network.nodes
         return tuple(sorted({n.inputs[0] for n in nodes if isinstance(n.operation, Kink)}))
 
     @property
     def _undecided(self) -> list[Places]:
-        return [_undecided(self.regions, place) for place in self._feeding]
+        return [_undecided(self.regions, place) for place in self.kinked_inputs]
 
     def hints(self, alpha: Bytes) -> Hints:
         """Multipliers ``R x columns`` as the checker's walk takes them."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from verify_pipeline.certify.tally import Summary
+from verify_pipeline.markdown import markdown_code, markdown_text
 from verify_pipeline.reporting.render import as_markdown
-from verify_pipeline.reporting.table import markdown_text
 
 FACTS = {
     "network": "Network",
@@ -54,7 +54,7 @@ def model_card(
             "logits.",
             "",
             as_markdown(results, commands["publish"]),
-            *(f"* {purpose}: `{command}`" for purpose, command in commands.items()),
+            *(f"* {purpose}: {markdown_code(command)}" for purpose, command in commands.items()),
             "",
         ]
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import ConfigError, DataError
+from verify_pipeline.markdown import one_line
 from verify_pipeline.reporting.as_deployed import paired
 from verify_pipeline.reporting.facts import asked_text, epsilon_text
 from verify_pipeline.reporting.literature import Published, published_for
@@ -14,7 +15,7 @@ from verify_pipeline.reporting.notes import differences, notes, reasons
 from verify_pipeline.reporting.other_tools import OtherVerdicts, agreement, check_meant
 from verify_pipeline.reporting.results import ResultRow, results
 from verify_pipeline.reporting.statistics import Share
-from verify_pipeline.reporting.table import MISSING, Cell, Column, Table, lifted, one_line
+from verify_pipeline.reporting.table import MISSING, Cell, Column, Table, lifted
 from verify_pipeline.reporting.tables import PERCENTAGES, WITH_INTERVALS, seconds_table, verified_by
 
 HEADINGS = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shlex
 import sys
@@ -110,8 +111,12 @@ class JobNote:
 
     @property
     def runs(self) -> bool:
-        """Whether the job runs, as far as can be told here."""
-        return self.ending == "running" and self.process.runs(time.time() - self.updated)
+        """Whether the job runs, as far as can be told here.
+
+        A sign that is dated far in the future is no sign of now: a clock went back since, or the
+        clocks of two hosts differ.
+        """
+        return self.ending == "running" and self.process.runs(abs(time.time() - self.updated))
 
 
 def _command() -> str:
@@ -171,18 +176,19 @@ class JobWriter:
 
     def __init__(self, path: Path, note: JobNote) -> None:
         self._path, self._note = path, note
-        self._written = 0.0
+        self._written = -math.inf
 
     def write(self, **fields: Any) -> None:
         """Write what has changed, or that the job is still there."""
         note = replace(self._note, **fields)
-        now = time.time()
+        now = time.monotonic()  # the wall clock may go back, and no sign would follow for as long
         if note == self._note and now - self._written < HEARTBEAT:
             return
         self._note, self._written = note, now
         if self._is_anothers():
             return
-        text = json.dumps(asdict(replace(note, updated=now)), ensure_ascii=False, indent=1)
+        dated = replace(note, updated=time.time())
+        text = json.dumps(asdict(dated), ensure_ascii=False, indent=1)
         with suppress(VerifyPipelineError):
             write_whole(self._path, f"{text}\n")
 

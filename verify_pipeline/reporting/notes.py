@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from verify_pipeline.certify.tally import Summary
+from verify_pipeline.markdown import one_line
 from verify_pipeline.problem import Reason
 from verify_pipeline.reporting.facts import SHOWN_DIGITS, allowed, asked_text, epsilon_text, facts
-from verify_pipeline.reporting.table import one_line
 
 
 def notes(summaries: Sequence[Summary]) -> list[str]:

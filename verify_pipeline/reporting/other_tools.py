@@ -11,8 +11,8 @@ import pandas as pd
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import DataError
+from verify_pipeline.markdown import one_line
 from verify_pipeline.problem import Status
-from verify_pipeline.reporting.table import one_line
 
 WORDS = {
     Status.VERIFIED: ("verified", "safe", "unsat", "holds", "robust"),

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-
-_TAG = re.compile(r"<(?=[A-Za-z/!?])")
-"""Where a Markdown reader takes text for HTML: a number may be below another one."""
 
 MISSING = "–"
 
@@ -82,16 +78,6 @@ class Table:
     def names(self) -> tuple[str, ...]:
         """The columns' names."""
         return tuple(column.name for column in self.columns)
-
-
-def one_line(text: str) -> str:
-    """Text without line breaks and control characters, which names of files may have."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def markdown_text(text: str) -> str:
-    """Text of one line for Markdown, in which no name becomes markup of HTML or a column."""
-    return _TAG.sub("&lt;", one_line(text)).replace("|", "\\|")
 
 
 def lifted(table: Table, kept: Sequence[str] = ()) -> Table:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from verify_pipeline.atomic_write import write_all
+from verify_pipeline.markdown import markdown_code, markdown_row, markdown_text
 from verify_pipeline.sweeps.comparison import FrontComparison
 
 HEADINGS = {
@@ -68,13 +69,13 @@ def write_comparison(
     """
     head, *rows = rows_of(compared)
     lines = [
-        f"| {' | '.join(head)} |",
+        markdown_row(head),
         f"|{'---|' * len(head)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        *(markdown_row(row) for row in rows),
         "",
-        *notes_of(compared),
+        *(markdown_text(note) for note in notes_of(compared)),
         "",
-        f"Made by `{command}`.",
+        f"Made by {markdown_code(command)}.",
         "",
     ]
     frames = {

@@ -10,6 +10,7 @@ import pandas as pd
 
 from verify_pipeline.certify.tally import Summary
 from verify_pipeline.config import Recipe, dump
+from verify_pipeline.markdown import markdown_code, markdown_row, markdown_text
 from verify_pipeline.sweeps.comparable import Measurement
 from verify_pipeline.sweeps.folders import Said
 from verify_pipeline.sweeps.pareto import front_indices, hypervolume_growth
@@ -91,7 +92,7 @@ def markdown(result: TuneResult, made: TunePlan, command: str) -> str:
     volume = list(result.hypervolume.values())
     dominated = f"{volume[-1]:.4f}" if volume else "0 (no trial is complete)"
     lines = [
-        f"# Tuning of {said['recipe']}",
+        f"# Tuning of {markdown_text(said['recipe'])}",
         "",
         f"The choice was made on {validation} validation images, which are held out of the "
         "training images. The columns *test* are of test images, which no choice has seen.",
@@ -107,9 +108,12 @@ def markdown(result: TuneResult, made: TunePlan, command: str) -> str:
         *_front_table(result),
         "",
         *_failed(result),
-        *(f"Recipe of trial {n}: `{path.name}`.  " for n, path in result.recipes.items()),
+        *(
+            f"Recipe of trial {n}: {markdown_code(path.name)}.  "
+            for n, path in result.recipes.items()
+        ),
         "",
-        f"Made by `{command}`.",
+        f"Made by {markdown_code(command)}.",
         "",
     ]
     return "\n".join(lines)
@@ -143,13 +147,13 @@ def _front_table(result: TuneResult) -> list[str]:
     heads = [f"validation {name} %" for name in result.objectives]
     heads += ["test images", "test standard %", "test verified %", "test undecided"]
     lines = [
-        f"| trial | {' | '.join([*heads, *(f'`{key}`' for key in keys)])} |",
+        markdown_row(["trial", *heads, *(markdown_code(key) for key in keys)]),
         f"|---|{'---:|' * (len(heads) + len(keys))}",
     ]
     for trial in result.front:
         shares = [f"{100 * share:.2f}" for share in trial.objectives or ()]
         cells = [*shares, *_tested(trial), *(_short(trial.values.get(key, "")) for key in keys)]
-        lines.append(f"| {trial.number} | {' | '.join(cells)} |")
+        lines.append(markdown_row([f"{trial.number}", *cells]))
     return lines
 
 
@@ -169,7 +173,14 @@ def _short(text: str) -> str:
         return text
 
 
+def _recipes(result: TuneResult) -> list[str]:
+    files = {number: markdown_code(path.name) for number, path in result.recipes.items()}
+    return [f"Recipe of trial {number}: {name}.  " for number, name in files.items()]
+
+
 def _failed(result: TuneResult) -> list[str]:
     failed = [trial for trial in result.trials if trial.state == "failed"]
-    lines = [f"* Trial {trial.number} failed: {trial.error}" for trial in failed]
+    lines = [
+        f"* Trial {trial.number} failed: {markdown_text(str(trial.error))}" for trial in failed
+    ]
     return [*lines, ""] if lines else []

@@ -15,10 +15,11 @@ import torch
 from numpy.random import Generator
 
 from tests.branching.milp import milp_margin
+from tests.exact_arrays import rational
 from tests.soundness.asking import BoxTrial, Truth, boxes_around
 from tests.soundness.building import FileBuilder, choice, normal
 from tests.soundness.contract import Family
-from tests.soundness.exact import ExactNetwork, rational
+from tests.soundness.exact import ExactNetwork
 from tests.soundness.least import least_of_cells
 from tests.soundness.ways import drawn, relus_only
 from verify_pipeline.onnx import network_from_bytes

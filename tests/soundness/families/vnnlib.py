@@ -19,10 +19,11 @@ import numpy as np
 from numpy.random import Generator
 from typer.testing import CliRunner
 
+from tests.exact_arrays import rational
 from tests.soundness.architectures import ACTIVATIONS
 from tests.soundness.building import FileBuilder, choice, normal
 from tests.soundness.contract import Answer, Array, Family, Judged
-from tests.soundness.exact import ExactNetwork, rational
+from tests.soundness.exact import ExactNetwork
 from tests.soundness.formulas import Property
 from tests.soundness.replaying import outputs_of
 from verify_pipeline.cli.app import app

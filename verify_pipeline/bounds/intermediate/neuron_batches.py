@@ -68,8 +68,9 @@ def _in_rows(
     for part in rows.parts(functionals, len(sides)):
         instance, neurons = rows.instance[part], rows.neurons[part]
         signs = torch.cat([side[instance.unsqueeze(1), neurons] for side in sides], 1)
-        functional = of_neurons(linear.graph, place, neurons.repeat(1, len(sides)), signs)
-        yield instance, neurons, (linear[instance], box[instance], functional)
+        some = linear[instance]
+        functional = of_neurons(some, place, neurons.repeat(1, len(sides)), signs)
+        yield instance, neurons, (some, box[instance], functional)
 
 
 def _alone(

@@ -11,6 +11,7 @@ auto_LiRPA uses the same locality: Xu et al. 2020, arXiv:2002.12920.)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import singledispatch
 
@@ -109,18 +110,23 @@ class ReceptiveField:
             relaxations[place] = Lines(1.0, inside, torch.zeros_like(inside))
         boxes = Box(cut(0, box.lower[some]), cut(0, box.upper[some]))
         last = len(self.graph.nodes) - 1
-        functional = of_neurons(self.graph, last, channel.unsqueeze(1).expand_as(sides), sides)
-        rounding = self._rounding(linear.rounding, instance)
-        return LinearGraph(self.graph, relaxations, rounding), boxes, functional
+        rounding = self._rounding(linear.rounding, instance, lambda i, t: cut(i, t[some]))
+        small = LinearGraph(self.graph, relaxations, rounding)
+        functional = of_neurons(small, last, channel.unsqueeze(1).expand_as(sides), sides)
+        return small, boxes, functional
 
-    def _rounding(self, rounding: Rounding, instance: Tensor) -> Rounding:
+    def _rounding(
+        self, rounding: Rounding, instance: Tensor, cut: Callable[[int, Tensor], Tensor]
+    ) -> Rounding:
         """Sizes and terms of the small network: windows have no more terms and no larger values.
 
-        Nodes that only cut windows or set values to zero do not round.
+        Nodes that only cut windows or set values to zero do not round. Numbers of single elements
+        are cut as the values are; no coefficient arrives at elements outside the plane.
         """
 
         def of_origins(numbers: dict[int, Tensor]) -> dict[int, Tensor]:
-            return {at: numbers[i][instance] for at, i in self.origins.items() if i in numbers}
+            found = {at: numbers[i] for at, i in self.origins.items() if i in numbers}
+            return {at: t[instance] if t.dim() == 1 else cut(at, t) for at, t in found.items()}
 
         return Rounding(of_origins(rounding.sizes), of_origins(rounding.terms))
 

@@ -71,11 +71,16 @@ def _by_ends(op: Linear | Conv2d, interval: Interval) -> Interval:
     negative = replace(op, weight=op.weight.clamp(max=0), bias=None)
     bounds = positive(lower) + negative(upper), positive(upper) + negative(lower)
     bias = None if op.bias is None else op.bias.abs()
-    sizes = replace(op, weight=op.weight.abs(), bias=bias)(size(interval))
     terms = fans(op, tuple(lower.shape[1:]), ()).inward
     share = gamma(terms + 8, lower.dtype)
-    error = share * sizes + _of_weights(op.error, interval, sizes)
-    bounds = widened(bounds, error + _of_tiny_weights(op, interval))
+    if share:
+        # each end is a sum of its own: its rounding is relative to the terms of this sum
+        least, most = size((lower, lower)), size((upper, upper))
+        heavy = replace(positive, bias=bias)
+        sums = heavy(least) - negative(most), heavy(most) - negative(least)
+        change = _of_weights(op.error, interval, bounds[0]) + _of_tiny_weights(op, interval)
+        bounds = _widened_each(bounds, (share * sums[0] + change, share * sums[1] + change))
+    sizes = replace(op, weight=op.weight.abs(), bias=bias)(greatest(interval))
     return unless_it_overflows(bounds, sizes)
 
 

@@ -131,7 +131,7 @@ def _rounding_of_mean(weights: Interval, values: Interval) -> Tensor:
     It sums J products of weights with differences of at most twice the greatest value.
     """
     share = gamma(weights[0].shape[-1] + 16, values[0].dtype)
-    most = greatest(values).amax((-2, -1), keepdim=True)
+    most = size(values).amax((-2, -1), keepdim=True)
     return 4 * share * most * (1 + weights[1].sum(-1, keepdim=True))
 
 
@@ -167,16 +167,16 @@ def _rounding_of_margins(last: Linear | None, spec: Specification, sizes: Tensor
         sizes: greatest absolute values of what the merged rows are applied to, ``N x I``.
     """
     rows = spec.rows.abs()
-    terms, error = sizes.shape[1] + rows.shape[2], EXACT
+    terms, error, reach = sizes.shape[1] + rows.shape[2], EXACT, sizes.amax(1, keepdim=True)
     if last is not None:
         error = last.error
-        most = error.gain * sizes.amax(1, keepdim=True) + error.constant
         sizes = replace(last, weight=last.weight.abs(), bias=_absolute(last.bias))(sizes)
-    else:
-        most = sizes.new_zeros(len(sizes), 1)
+    most = error.gain * reach + error.constant
     share = gamma(terms + 16, sizes.dtype)
     lost = (rows @ sizes.unsqueeze(2)).squeeze(2) + spec.offsets.abs()
-    return (share * lost + most * rows.sum(2)) * (1 + 2.0**-20)
+    # products below the normal range, also those of rows and weights, which meet an input then
+    tiny = LEAST_WIDTH * (1 + reach)
+    return (share * lost + most * rows.sum(2)) * (1 + 2.0**-20) + tiny
 
 
 def _absolute(bias: Tensor | None) -> Tensor | None:

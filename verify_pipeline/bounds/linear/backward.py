@@ -55,14 +55,14 @@ def of_margins(graph: Graph, spec: Specification) -> Functional:
     return Functional(len(graph.nodes) - 1, spec.rows, spec.offsets)
 
 
-def of_neurons(graph: Graph, place: int, indices: Tensor, sides: Tensor) -> Functional:
+def of_neurons(linear: LinearGraph, place: int, indices: Tensor, sides: Tensor) -> Functional:
     """Functionals of single neurons, each multiplied by its side.
 
     A lower bound of such a functional bounds the neuron from below (side 1) or from above (side
     -1).
 
     Args:
-        graph: the network.
+        linear: the relaxed network, ``N`` instances, with the rounding of this node.
         place: index of the neurons' node.
         indices: ``N x U`` indices into its flattened value.
         sides: ``N x U``, 1 or -1, in the functionals' dtype.
@@ -71,15 +71,18 @@ def of_neurons(graph: Graph, place: int, indices: Tensor, sides: Tensor) -> Func
         ``S = U`` rows. If rows of the operation's matrix are available, the functionals are of the
         node's input, and no one-hot vectors are needed.
     """
-    node = graph.nodes[place]
+    node = linear.graph.nodes[place]
     flat = indices.flatten()
     rows, constants = None, torch.zeros_like(sides)
     if isinstance(node.op, LinearOp):
-        below = graph.nodes[node.inputs[0]].shape
+        below = linear.graph.nodes[node.inputs[0]].shape
         rows = picked_rows(node.op, flat, node.shape, below)
     if rows is not None:
         origin = node.op(sides.new_zeros(1, *below))
-        place, shape, constants = node.inputs[0], below, origin.flatten()[indices] * sides
+        constants = origin.flatten()[indices] * sides
+        # the walk does not visit this node, whose stored constants may differ from the exact ones
+        constants = constants - linear.rounding.of_stored(place, node.op, indices)
+        place, shape = node.inputs[0], below
     else:
         shape = node.shape
         rows = sides.new_zeros(len(flat), *shape)

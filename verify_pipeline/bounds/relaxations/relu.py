@@ -192,7 +192,9 @@ def lines(slope: float, lower: Tensor, upper: Tensor) -> Lines:
     chord = (above - slope * below) / width + (width - width)
     # equals (slope - chord) * below, but avoids the cancellation in a wide interval
     offset = ((1 - slope) * above * (-below / width)).clamp(min=0)
-    # the rounded chord passes above both ends of a ReLU if it is raised by its own rounding
-    raised = offset + 16 * UNIT_ROUNDOFF * (offset + above * offset.sign())
-    raised = raised + LEAST_WIDTH * offset.sign()
+    # the rounded chord passes above both ends of a ReLU if it is raised by its own rounding; the
+    # offset of an unstable neuron may have been rounded to 0
+    unstable = above.sign() * below.sign().neg()
+    raised = offset + 16 * UNIT_ROUNDOFF * (offset + above * unstable)
+    raised = raised + LEAST_WIDTH * unstable
     return Lines(slope=slope, up=chord, offset=raised)

@@ -79,6 +79,19 @@ class Rounding(Batched):
         """The term of functionals ``N x S x *V`` that arrive at a node, ``N x S``."""
         return _times(coefficients, self.terms[place]) if place in self.terms else 0.0
 
+    def of_stored(self, place: int, op: Op, indices: Tensor) -> Tensor | float:
+        """How far single elements may be from those with exact weights and constants, ``N x U``.
+
+        Args:
+            place: index of the node.
+            op: its operation.
+            indices: ``N x U`` indices into its flattened value.
+        """
+        if not _error(op) or place not in self.terms:
+            return 0.0
+        term = self.terms[place]
+        return term.unsqueeze(1) if term.dim() == 1 else term.flatten(1).gather(1, indices)
+
     def of_sum(self, place: int, coefficients: Tensor) -> Tensor | float:
         """The rounding of a sum of functionals of a node, ``N x S``."""
         if place not in self.sizes:
