@@ -26,6 +26,7 @@ from verify_pipeline.branching.search.query import SearchQuery
 from verify_pipeline.branching.tree.frontier import Subproblems
 from verify_pipeline.branching.tree.splitting import halved, middle
 from verify_pipeline.problem import Box, Reason, Specification
+from verify_pipeline.rounding import searched
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +150,8 @@ class InputSplits:
         found = evaluate(self._exact, self._exact, whose, points.double())
         # splits do not help where the file's output is not defined
         self.unbounded[whose[~found.defined]] = True
-        return found.worst(whose)
+        dtype = searched(self._input_dtype)
+        return {n: point.to(dtype) for n, point in found.worst(whose).items()}
 
     def _axis(self, parts: BoxParts, lost: dict[int, Tensor], slopes: Tensor) -> Tensor:
         """The input along which each part is halved next; -1: none is left."""

@@ -26,7 +26,8 @@ class SearchQuery(Batched):
         root: float64 bounds over the boxes, of ``bounds.needed_places`` at least.
         deadlines: time limits of the instances.
         start: multipliers of the root's bounds for the rows of ``sufficient``; None: unknown.
-        input_dtype: input type of the file; counterexamples must have this type.
+        input_dtype: input type of the file; counterexamples are its numbers, of
+            :func:`rounding.searched`'s dtype.
     """
 
     graph: Graph
