@@ -91,7 +91,8 @@ def fan() -> tuple[Graph, Box]:
 def test_a_walk_takes_all_terms_from_its_bound() -> None:
     graph, box = fan()
     sizes, of_each = {0: tensor(0.0), 1: tensor(5.0)}, {1: tensor(0.5), 2: tensor(0.25)}
-    linear = LinearGraph(graph, {}, Rounding(sizes, of_each))
+    below_normal = tensor(0.125)
+    linear = LinearGraph(graph, {}, Rounding(sizes, of_each, below_normal))
     row = Functional(3, tensor([[-1.0]]), tensor([[100.0]]))
     plain = lower_bounds(LinearGraph(graph, {}, NO_ROUNDING), box, row).lower
     lost = plain - lower_bounds(linear, box, row).lower
@@ -100,7 +101,7 @@ def test_a_walk_takes_all_terms_from_its_bound() -> None:
     of_sums = UNIT * 5.0 * 3
     of_constants = UNIT * (100 + 91)
     # what is lost makes the constant smaller, whose rounding counts 4 times in the minimum
-    expected = (of_nodes + of_sums + of_constants) * (1 - 4 * UNIT)
+    expected = (0.125 + of_nodes + of_sums + of_constants) * (1 - 4 * UNIT)
     assert float(lost) == pytest.approx(expected, rel=1e-9)
 
 

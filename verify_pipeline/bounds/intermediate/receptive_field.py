@@ -128,7 +128,8 @@ class ReceptiveField:
             found = {at: numbers[i] for at, i in self.origins.items() if i in numbers}
             return {at: t[instance] if t.dim() == 1 else cut(at, t) for at, t in found.items()}
 
-        return Rounding(of_origins(rounding.sizes), of_origins(rounding.terms))
+        least = None if rounding.least is None else rounding.least[instance]
+        return Rounding(of_origins(rounding.sizes), of_origins(rounding.terms), least)
 
 
 def receptive_field(graph: Graph, place: int) -> ReceptiveField | None:

@@ -119,7 +119,7 @@ def lower_bounds(
     choices = choices or {}
     pending = {functional.place: functional.coefficients}
     constants = functional.constants
-    lost = rounding.least(constants)
+    lost = rounding.below_normal()
     for place in range(functional.place, 0, -1):
         if place not in pending:
             continue

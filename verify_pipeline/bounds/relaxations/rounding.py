@@ -70,10 +70,12 @@ class Rounding(Batched):
         sizes: index of a node -> the greatest absolute value of its elements.
         terms: index of a node -> the greatest change of a functional of its value, per unit of a
             coefficient.
+        least: what a walk loses below the normal range in all nodes, ``N``; None: no terms.
     """
 
     sizes: dict[int, Tensor]
     terms: dict[int, Tensor]
+    least: Tensor | None
 
     def of_node(self, place: int, coefficients: Tensor) -> Tensor | float:
         """The term of functionals ``N x S x *V`` that arrive at a node, ``N x S``."""
@@ -102,19 +104,16 @@ class Rounding(Batched):
         """The rounding of a sum of constants, ``N x S``."""
         return gamma(1, constants.dtype) * constants.abs() if self.terms else 0.0
 
-    def least(self, constants: Tensor) -> Tensor:
-        """What is lost below the normal range in all nodes, as ``N x S`` as the constants."""
-        if not self.terms:
-            return torch.zeros_like(constants)
-        sizes = torch.stack([_greatest(values) for values in self.sizes.values()])
-        return (LEAST * (1 + sizes).sum(0)).unsqueeze(1).expand_as(constants)
+    def below_normal(self) -> Tensor | float:
+        """What is lost below the normal range in all nodes, ``N x 1``."""
+        return 0.0 if self.least is None else self.least.unsqueeze(1)
 
-    def outward(self, lost: Tensor) -> Tensor:
+    def outward(self, lost: Tensor | float) -> Tensor | float:
         """The sum of terms, increased by what its own rounding may have taken from it."""
         return lost * UPWARD
 
 
-NO_ROUNDING = Rounding({}, {})
+NO_ROUNDING = Rounding({}, {}, None)
 """Of networks in float32, and of what proves nothing."""
 
 
@@ -135,7 +134,7 @@ def of_minimum(coefficients: Tensor, constants: Tensor, box: Box) -> Tensor | fl
     share = gamma(size(tuple(box.lower.shape[1:])) + 8, constants.dtype)
     if not share:
         return 0.0
-    most = torch.stack([box.lower, box.upper]).abs().flatten(2).amax((0, 2))
+    most = torch.maximum(-box.lower.flatten(1).amin(1), box.upper.flatten(1).amax(1))
     lost = share * _times(coefficients, most)
     return (lost + gamma(4, constants.dtype) * constants.abs() + LEAST) * UPWARD
 
@@ -202,7 +201,10 @@ class Rounder:
 
     def rounding(self) -> Rounding:
         """The sizes and terms of the nodes so far."""
-        return Rounding(dict(self._sizes), dict(self._terms)) if self._proves else NO_ROUNDING
+        if not self._proves:
+            return NO_ROUNDING
+        sizes = torch.stack([_greatest(values) for values in self._sizes.values()])
+        return Rounding(dict(self._sizes), dict(self._terms), LEAST * (1 + sizes).sum(0))
 
     def _only_moves(self, place: int) -> bool:
         """Whether a node's adjoint and constant are not rounded at all."""
