@@ -502,7 +502,9 @@ def weighted(graph: Graph, *numbers: float, arithmetic: Arithmetic = FLOAT32) ->
     """The weighted error of the single output at one point."""
     x = double(*numbers)[None]
     spec = Specification(torch.ones(1, 1, 1).double(), torch.zeros(1, 1).double())
-    found = sensitivities(graph, list(computed_values(graph, Box(x, x), arithmetic)), spec)
+    found = sensitivities(
+        graph, list(computed_values(graph, Box(x, x), arithmetic)), spec, arithmetic
+    )
     assert found is not None
     return float(found)
 
@@ -552,7 +554,7 @@ def test_batch_normalisation_is_refused_where_its_epsilon_may_be_flushed() -> No
 
 
 def sharper(graph: Graph, box: Box, spec: Specification) -> Tensor | None:
-    return sensitivities(graph, list(computed_values(graph, box, FLOAT32)), spec)
+    return sensitivities(graph, list(computed_values(graph, box, FLOAT32)), spec, FLOAT32)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -640,7 +642,7 @@ def test_derivatives_enclose_those_of_points(make: Callable[[int], Graph], seed:
             none = [torch.zeros(value.own.shape).double() for value in values]
             only = [replace(v, own=own, count=0) for v, own in zip(values, none, strict=True)]
             only[place].own.flatten(1)[0, element] = 1.0
-            weights = sensitivities(graph, only, spec)
+            weights = sensitivities(graph, only, spec, FLOAT32)
             assert weights is not None
             assert bool((weights[0] >= most * (1 - 1e-12)).all())
 

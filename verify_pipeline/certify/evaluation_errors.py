@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.forward_error import (
-    GREATEST_SOFTMAX_TIE,
+    greatest_softmax_tie,
     refusal,
     row_errors,
     sharper_row_errors,
@@ -102,8 +102,7 @@ class EvaluationErrors:
             return EvaluationErrors(arithmetic, written.graph)
         cut = beginning(written.graph)
         assert cut is not None
-        least = GREATEST_SOFTMAX_TIE * arithmetic.unit
-        return EvaluationErrors(arithmetic, cut.graph, least=least)
+        return EvaluationErrors(arithmetic, cut.graph, least=greatest_softmax_tie(arithmetic))
 
     def of_rows(self, box: Box, spec: Specification) -> Tensor:
         """At least the differences of computed and exact margins, ``N x S``; may be infinite."""

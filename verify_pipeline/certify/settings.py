@@ -30,7 +30,7 @@ SEARCH_FOLDER = Path(__file__).resolve().parents[2] / "abcrown_configs"
 ABCROWN_DEFAULT = "default"
 """The file that α,β-CROWN uses by default."""
 
-ArithmeticName = Literal["float32", "float16", "bfloat16"]
+ArithmeticName = Literal["float32", "float16", "bfloat16", "mixed-float16", "mixed-bfloat16"]
 """Names of ``network.arithmetic.ARITHMETICS``."""
 
 StageName = Literal["clean", "ibp", "attack", "crown", "alpha-crown", "branch-and-bound", "abcrown"]

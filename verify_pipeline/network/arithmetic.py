@@ -1,9 +1,15 @@
-"""Floating-point arithmetics in which a network's file may be evaluated."""
+"""Floating-point arithmetics in which a network's file may be evaluated.
+
+In mixed precision (Micikevicius et al. 2018, arXiv:1710.03740), products and sums of one operation
+are computed in float32, and its result is stored in a half precision. Their errors have two unit
+roundoffs, as those of block fused multiply-add (Blanchard, Higham, Lopez, Mary and Pranesh 2020,
+SIAM J. Sci. Comput. 42).
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,38 +26,50 @@ class Arithmetic:
 
     Attributes:
         name: as in settings.
-        dtype: torch's name.
-        digits: of a significand, the hidden one included.
-        least_exponent: of the least normal number, a power of 2.
+        dtype: torch's name of the type that results and weights are stored in.
+        digits: of a significand of that type, the hidden one included.
+        least_exponent: of its least normal number, a power of 2.
+        wider: in which one operation computes its products and sums, before its result is stored,
+            or not where the next operation is fused with it; None: in the type itself.
     """
 
     name: str
     dtype: torch.dtype
     digits: int
     least_exponent: int
+    wider: Arithmetic | None = None
+
+    @property
+    def inner(self) -> Arithmetic:
+        """In which an operation computes its products and sums."""
+        return self.wider or self
 
     @property
     def unit(self) -> float:
-        """The unit roundoff u: the greatest relative error of one operation."""
+        """The unit roundoff u of stored numbers: the greatest relative error of one rounding."""
         return 2.0**-self.digits
 
     @property
     def tiny(self) -> float:
-        """The least normal number; less may be flushed to zero."""
+        """The least normal number of the stored type; less may be flushed to zero."""
         return 2.0**self.least_exponent
 
     @property
     def most(self) -> float:
-        """The greatest finite number."""
+        """The greatest finite number of the stored type."""
         return torch.finfo(self.dtype).max
 
-    def gamma(self, count: float) -> float:
-        """``γ = n u / (1 - n u)`` of n roundings, at least; infinite where ``n u`` is not below 1.
+    def gamma(self, count: float, stored: float = 0) -> float:
+        """At least the relative error of a term after ``n`` roundings of sums and s of storing.
 
-        Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1.
+        ``γ = t / (1 - t)`` with ``t = n u + s u'``; infinite where t is not below 1. A number that
+        is of the stored type already is not rounded when it is stored, so ``u'`` is 0 unless sums
+        are computed in a wider arithmetic.
+
+        Higham 2002, Accuracy and Stability of Numerical Algorithms, lemmas 3.1 and 3.3.
         """
-        share = count * self.unit
-        if not count <= MOST_ROUNDINGS or share >= 1:
+        share = count * self.inner.unit + (stored * self.unit if self.wider else 0.0)
+        if not count + stored <= MOST_ROUNDINGS or share >= 1:
             return math.inf
         return share / (1 - share) * (1 + 2.0**-40)
 
@@ -62,7 +80,7 @@ class Arithmetic:
 
     def holds(self, numbers: NDArray[Any]) -> bool:
         """Whether each of these numbers is one of the arithmetic."""
-        if numbers.dtype == np.float16 and self is FLOAT16:
+        if numbers.dtype == np.float16 and self.dtype == torch.float16:
             return True
         wide = torch.tensor(np.asarray(numbers, dtype=np.float64))
         return bool((wide.to(self.dtype).double() == wide).all())
@@ -72,5 +90,8 @@ FLOAT32 = Arithmetic("float32", torch.float32, 24, -126)
 FLOAT16 = Arithmetic("float16", torch.float16, 11, -14)
 BFLOAT16 = Arithmetic("bfloat16", torch.bfloat16, 8, -126)
 
-ARITHMETICS = {one.name: one for one in (FLOAT32, FLOAT16, BFLOAT16)}
+MIXED_FLOAT16 = replace(FLOAT16, name="mixed-float16", wider=FLOAT32)
+MIXED_BFLOAT16 = replace(BFLOAT16, name="mixed-bfloat16", wider=FLOAT32)
+
+ARITHMETICS = {one.name: one for one in (FLOAT32, FLOAT16, BFLOAT16, MIXED_FLOAT16, MIXED_BFLOAT16)}
 """By name."""

@@ -8,6 +8,9 @@ If x itself is an affine function of earlier values, a runtime may multiply the 
 add up the merged sum. Its roundings are relative to the terms A of x, which may be far greater than
 x. A merged weight is a sum of n products; a merged constant takes part in a sum of n terms, and
 then in the sum that x was. So A stands for m, and γ for the roundings of both ways.
+
+In mixed precision, sums are computed in float32, and constants and results are stored in a half
+precision. A result is stored relative to its value, a merged weight relative to the terms A.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.floating_point import Interval
-from verify_pipeline.bounds.forward_error.computed import UPWARD, Computed, like
+from verify_pipeline.bounds.forward_error.computed import UPWARD, Computed, like, storing
 from verify_pipeline.network.affine_error import EXACT, Norms
 from verify_pipeline.network.arithmetic import Arithmetic
 from verify_pipeline.network.norms import fans, norms
@@ -49,10 +52,21 @@ class Terms:
     Attributes:
         count: roundings that a product with a weight may undergo; 0: elements are only moved.
         constants: sizes of the constant terms, broadcastable to ``N x *V``; None: there are none.
+        computed: how often weights and constants that a runtime computes first may be stored.
+        merging: how often a weight may be stored once more where it is merged with another.
     """
 
     count: int
     constants: Tensor | None = None
+    computed: int = 0
+    merging: int = 1
+
+    @property
+    def results(self) -> int:
+        """How many results may be stored: a product before a constant is added, the sum."""
+        if self.computed and self.constants is not None:
+            return 3  # a difference from the mean, too
+        return 1 if self.constants is None else 2
 
 
 def terms_of(op: LinearOp, shape: tuple[int, ...]) -> Terms:
@@ -60,9 +74,9 @@ def terms_of(op: LinearOp, shape: tuple[int, ...]) -> Terms:
     many = fans(op, shape, ()).inward
     if isinstance(op, Normalisation):
         constants = (op.mean * op.scale).abs() + op.bias.abs()
-        return Terms(OF_COMPUTED_CONSTANTS, constants)
+        return Terms(OF_COMPUTED_CONSTANTS, constants, OF_COMPUTED_CONSTANTS)
     if isinstance(op, Scale):
-        return Terms(_of_scale(op), op.shift.abs() if bool(op.shift.any()) else None)
+        return _of_scale(op)
     if isinstance(op, Linear):
         return Terms(many + 2, None if op.bias is None else op.bias.abs())
     if isinstance(op, Conv2d):
@@ -71,12 +85,13 @@ def terms_of(op: LinearOp, shape: tuple[int, ...]) -> Terms:
     return Terms(many + 4 if isinstance(op, (AvgPool2d, Mean, Sum)) else 0)
 
 
-def _of_scale(op: Scale) -> int:
+def _of_scale(op: Scale) -> Terms:
+    constants = op.shift.abs() if bool(op.shift.any()) else None
     if op.error:
-        return OF_COMPUTED_CONSTANTS
+        return Terms(OF_COMPUTED_CONSTANTS, constants, OF_COMPUTED_CONSTANTS)
     if bool((op.scale.abs() <= 1).all() and (op.scale.frac() == 0).all()):
-        return 1 if bool(op.shift.any()) else 0
-    return 3
+        return Terms(0 if constants is None else 1, constants, merging=0)
+    return Terms(3, constants)
 
 
 def affine(op: LinearOp, arithmetic: Arithmetic, interval: Interval, x: Computed) -> Computed:
@@ -91,44 +106,77 @@ def affine(op: LinearOp, arithmetic: Arithmetic, interval: Interval, x: Computed
     shape = tuple(x.error.shape[1:])
     sum_ = terms_of(op, shape)
     if not sum_.count:
-        error, own, terms = (op.linear_abs(part) for part in (x.error, handed_on(x), x.terms))
-        return Computed(interval, error, own, terms, x.count, x.start, x.gain)
-    count = sum_.count if not x.count else 2 * sum_.count
-    share = arithmetic.gamma(count)
+        parts = (x.error, handed_on(x), x.terms, x.constants)
+        error, own, terms, constants = (op.linear_abs(part) for part in parts)
+        return Computed(interval, error, own, terms, constants, x.count, x.start, x.gain)
+    merged = x.count > 0
+    share = arithmetic.gamma(
+        2 * sum_.count if merged else sum_.count, sum_.computed + (sum_.merging if merged else 0)
+    )
     own = op.linear_abs(handed_on(x) + share * (x.terms + x.error))
-    terms = op.linear_abs(x.terms)
+    terms, constants = op.linear_abs(x.terms), _constants(op, sum_, x)
     if sum_.constants is not None:
         own = own + arithmetic.gamma(sum_.count + x.count) * sum_.constants
         terms = terms + sum_.constants
+    # a merged constant is a product, and then a sum with another one
+    own = own + arithmetic.gamma(0, sum_.computed + (2 if merged else 0)) * constants
     sizes = norms(op, shape)
-    own = (own + like(_flushed(op, arithmetic, x, sum_.count, sizes), own)) * UPWARD
-    error = own + op.linear_abs(x.error - handed_on(x))
+    own = (own + like(_flushed(op, arithmetic, x, sum_, sizes), own)) * UPWARD
+    handed = op.linear_abs(x.error - handed_on(x))
+    own = own + storing(arithmetic, interval, own + handed, sum_.results, constants)
+    error = own + handed
     gain = sizes.gain * x.gain * UPWARD
-    overflow = ~(torch.clamp(_between(op, x), min=gain) <= arithmetic.most)
-    error = error.masked_fill(like(overflow, error), torch.inf)
+    fits = _fits_before(op, arithmetic, x) & (gain <= arithmetic.most)
+    error = error.masked_fill(like(~fits, error), torch.inf)
     everything = x.count + 2 * sum_.count
-    return Computed(interval, error * UPWARD, own, terms * UPWARD, everything, x.start, gain)
+    terms, constants = terms * UPWARD, (constants * UPWARD).expand_as(error)
+    return Computed(interval, error * UPWARD, own, terms, constants, everything, x.start, gain)
 
 
-def _flushed(op: LinearOp, arithmetic: Arithmetic, x: Computed, count: int, sizes: Norms) -> Tensor:
+def _constants(op: LinearOp, sum_: Terms, x: Computed) -> Tensor:
+    """Sizes of the constant terms, those of a sum that the operation may be merged with among them.
+
+    They broadcast to ``N x *V``.
+    """
+    before = op.linear_abs(x.constants) if x.count else torch.zeros_like(x.start[0])
+    return before if sum_.constants is None else before + sum_.constants
+
+
+def _flushed(
+    op: LinearOp, arithmetic: Arithmetic, x: Computed, sum_: Terms, sizes: Norms
+) -> Tensor:
     """What numbers below the normal range change if they become zero, ``N``.
 
     An input, a weight, a product, a partial sum; and of a merged sum, which begins with values of
-    at most ``x.start``, every weight and every product that it is made of.
+    at most ``x.start``, every weight and every product that it is made of. Products and partial
+    sums have the normal range of the arithmetic that sums are computed in.
     """
-    lost = 2 + sizes.gain + count * (x.largest + 3)
+    count = sum_.count
+    stored = _small_weights(op, arithmetic, count) * x.largest
+    stored = stored + 1 + sum_.results + sizes.gain * max(1, sum_.results - 1)
+    within = torch.as_tensor(3.0 * count)
     if x.count:
-        lost = lost + count * x.count * (x.start + 2)
+        stored = stored + sum_.merging * count * x.count * x.start
+        within = within + 2 * count * x.count
     error = op.error if isinstance(op, (Linear, Conv2d, Scale)) else EXACT
     of_constants = error.gain * x.largest + error.constant
-    return (arithmetic.tiny * lost + of_constants) * UPWARD
+    return (arithmetic.tiny * stored + arithmetic.inner.tiny * within + of_constants) * UPWARD
 
 
-def _between(op: LinearOp, x: Computed) -> Tensor:
-    """At least the greatest number that is computed before an operation's own sum, ``N``."""
-    if isinstance(op, Normalisation):
-        return x.largest + op.mean.abs().amax()
-    return x.largest
+def _small_weights(op: LinearOp, arithmetic: Arithmetic, count: int) -> float:
+    """At least the sum of the weights of one value that may be flushed, in least normal numbers."""
+    if not isinstance(op, (Linear, Conv2d)):
+        return count
+    size = op.weight.flatten(1).abs()
+    small = size.masked_fill(size >= arithmetic.tiny, 0.0).sum(1).amax()
+    return float(small) / arithmetic.tiny * UPWARD
+
+
+def _fits_before(op: LinearOp, arithmetic: Arithmetic, x: Computed) -> Tensor:
+    """Whether no number overflows that is computed before an operation's own sum, ``N``."""
+    mean = float(op.mean.abs().amax()) if isinstance(op, Normalisation) else 0.0
+    stored = x.size.flatten(1).amax(1) + mean <= arithmetic.most
+    return stored & (x.largest + mean <= arithmetic.inner.most)
 
 
 def summed(arithmetic: Arithmetic, interval: Interval, a: Computed, b: Computed) -> Computed:
@@ -136,13 +184,17 @@ def summed(arithmetic: Arithmetic, interval: Interval, a: Computed, b: Computed)
     of_each = arithmetic.gamma(b.count + 2), arithmetic.gamma(a.count + 2)
     own = handed_on(a) + handed_on(b) + 4 * arithmetic.tiny
     own = own + of_each[0] * (a.terms + a.error) + of_each[1] * (b.terms + b.error)
-    own = own * UPWARD
-    error = own + (a.error - handed_on(a)) + (b.error - handed_on(b))
+    constants = a.constants + b.constants
+    own = (own + arithmetic.gamma(0, 1) * constants) * UPWARD  # two may be merged into one
+    handed = (a.error - handed_on(a)) + (b.error - handed_on(b))
+    often = 2 if bool(constants.any()) else 1
+    own = own + storing(arithmetic, interval, own + handed, often, constants)
     return Computed(
         interval,
-        error * UPWARD,
+        (own + handed) * UPWARD,
         own,
         (a.terms + b.terms) * UPWARD,
+        constants * UPWARD,
         a.count + b.count + 2,
         torch.maximum(a.start, b.start),
         max(a.gain, b.gain),

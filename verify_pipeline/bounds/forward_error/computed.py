@@ -23,6 +23,9 @@ class Computed:
     merged sum, not to the value between them. So sizes of the terms are handed on from one affine
     operation to the next.
 
+    If sums are computed in a wider arithmetic than results are stored in, a value is stored or not
+    wherever it is read, independently. Both are within the error.
+
     Attributes:
         interval: of the exact value, ``N x *V`` each.
         error: at least ``|computed - exact|``, ``N x *V``; infinite: nothing is known.
@@ -30,6 +33,7 @@ class Computed:
             with the affine operations before it that it may be merged with.
         terms: at least the sum of the absolute terms whose sum the value is, ``N x *V``, terms of
             affine operations before it multiplied out.
+        constants: at least those of these terms that are constants, likewise.
         count: how many roundings a term of these operations may undergo; 0: the value is no sum.
         start: at least the values that these operations begin with, ``N``.
         gain: at least the sum of absolute weights of one value, weights of these operations
@@ -40,6 +44,7 @@ class Computed:
     error: Tensor
     own: Tensor
     terms: Tensor
+    constants: Tensor
     count: int
     start: Tensor
     gain: float = 1.0
@@ -50,7 +55,8 @@ class Computed:
         added = error if own is None else torch.as_tensor(own).to(error).expand_as(error)
         size = greatest(interval)
         most = torch.nan_to_num((size + error).flatten(1).amax(1), nan=torch.inf)
-        return Computed(interval, error, added, size, 0, most)
+        none = torch.zeros((), dtype=size.dtype).expand_as(size)
+        return Computed(interval, error, added, size, none, 0, most)
 
     @property
     def size(self) -> Tensor:
@@ -65,11 +71,40 @@ class Computed:
     def if_finite(self, arithmetic: Arithmetic) -> Computed:
         """The same with an infinite error where a computed number may overflow.
 
-        Every partial sum of the terms is at most their sum and the error.
+        Every partial sum of the terms is at most their sum and the error. In mixed precision, the
+        value is stored, with its constants or without.
         """
-        fits = (self.terms + self.error) * UPWARD <= arithmetic.most  # NaN does not fit
+        fits = (self.terms + self.error) * UPWARD <= arithmetic.inner.most  # NaN does not fit
+        if arithmetic.wider is not None:
+            without = self.constants if self.count else 0.0
+            fits = fits & ((self.size + without) * UPWARD <= arithmetic.most)
         everywhere = fits.flatten(1).all(1).view(-1, *(1,) * (fits.dim() - 1))
         return replace(self, error=torch.where(everywhere, self.error, torch.inf))
+
+
+def storing(
+    arithmetic: Arithmetic,
+    interval: Interval,
+    error: Tensor,
+    often: int = 1,
+    constants: Tensor | float = 0.0,
+) -> Tensor:
+    """What a value is wrong by for being stored in a narrower type, ``N x *V``.
+
+    A sum may be stored before its constants are added, and again with them. Of the sums s and t,
+    ``|s| <= |t| + |c|``, that changes t by at most ``u' |s| + u' |t| + u'^2 |s|``.
+
+    Args:
+        arithmetic: in which it is evaluated.
+        interval: of the exact value.
+        error: of the value before it is stored.
+        often: how many results are stored on the way, the last one included.
+        constants: sizes of the constant terms, broadcastable to ``N x *V``.
+    """
+    share = arithmetic.gamma(0, often)
+    if not share:  # also where the error is infinite
+        return torch.zeros_like(error)
+    return share * (greatest(interval) + constants + error) * UPWARD
 
 
 def like(numbers: Tensor, value: Tensor) -> Tensor:

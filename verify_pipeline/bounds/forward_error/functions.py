@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from verify_pipeline.bounds.floating_point import Interval, greatest
+from verify_pipeline.network.arithmetic import Arithmetic
 from verify_pipeline.network.ops import SELU_ALPHA
 
 UPWARD = 1 + 2.0**-20
@@ -67,6 +68,18 @@ The greater share is ``exp(0)`` over a sum, the other ``exp(-t)`` over the same 
 exponentials are wrong by a factor of ``1 ± 16 u``, the difference t and two quotients by
 ``1 ± 3 u`` each.
 """
+
+STORED_SOFTMAX_TIE = 8
+"""How many unit roundoffs of a narrower type more, if shares are stored in it: the exponential of
+the lesser score grows by one, and shares whose ratio is above ``1 + 4 u'`` do not become one
+number."""
+
+
+def greatest_softmax_tie(arithmetic: Arithmetic) -> float:
+    """Scores of a softmax that differ by more have different shares."""
+    stored = 0.0 if arithmetic.wider is None else STORED_SOFTMAX_TIE * arithmetic.unit
+    return GREATEST_SOFTMAX_TIE * arithmetic.inner.unit + stored
+
 
 PERIODIC_LIMIT = 1e4
 """Arguments of sine and cosine beyond this are not analysed."""

@@ -52,7 +52,7 @@ def with_other_algorithms(
     flushed = like(4 * arithmetic.tiny * (1 + x.largest), squares)
     added = arithmetic.gamma(4 * count + 12) * squares + flushed
     # the sum of squares must not overflow
-    fits = 2 * count * squares <= arithmetic.most
+    fits = 2 * count * squares <= arithmetic.inner.most
     return _more(found, torch.where(fits, added, torch.inf))
 
 

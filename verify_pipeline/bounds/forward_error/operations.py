@@ -1,7 +1,12 @@
-"""The error of each operation. In all formulas, D is an input's error, m its size, A its terms."""
+"""The error of each operation. In all formulas, D is an input's error, m its size, A its terms.
+
+Moves, maxima, limits and ReLUs are not charged for storing their results: they commute with it, and
+what they are given is charged already.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import singledispatch
 
 import torch
@@ -9,7 +14,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.floating_point import Interval, greatest
 from verify_pipeline.bounds.forward_error.affine import affine, handed_on, summed
-from verify_pipeline.bounds.forward_error.computed import UPWARD, Computed, like
+from verify_pipeline.bounds.forward_error.computed import UPWARD, Computed, storing
 from verify_pipeline.bounds.forward_error.functions import LIBRARY, nearest_zero, slope
 from verify_pipeline.network.arithmetic import Arithmetic
 from verify_pipeline.network.limits import AtLeast, Maximum, Rounded
@@ -28,6 +33,7 @@ from verify_pipeline.network.ops import (
     Softmax,
     Sub,
 )
+from verify_pipeline.rounding import nearest
 
 
 @singledispatch
@@ -60,8 +66,9 @@ def _(op: Add | Sub, arithmetic: Arithmetic, interval: Interval, *inputs: Comput
 @evaluate.register
 def _(op: Constant, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
     """A constant of the file, which may be flushed to zero."""
-    small = (op.value.abs() < arithmetic.tiny) * op.value.abs()
-    return Computed.closed(interval, small.expand_as(interval[0]))
+    size = op.value.abs()
+    small = ((size < arithmetic.tiny) * size).expand_as(interval[0])
+    return replace(Computed.closed(interval, small), constants=size.expand_as(small))
 
 
 @evaluate.register
@@ -71,6 +78,7 @@ def _(op: Concat, arithmetic: Arithmetic, interval: Interval, *inputs: Computed)
         op(*(x.error for x in inputs)),
         op(*(handed_on(x) for x in inputs)),
         op(*(x.terms for x in inputs)),
+        op(*(x.constants for x in inputs)),
         max(x.count for x in inputs),
         torch.stack([x.start for x in inputs]).amax(0),
         max(x.gain for x in inputs),
@@ -91,16 +99,22 @@ def _(op: AtLeast, arithmetic: Arithmetic, interval: Interval, *inputs: Computed
     """D, or 0 where the computed input is never above the limit either."""
     (x,) = inputs
     above = x.interval[1] + x.error * UPWARD > op.limit
+    # the limit itself may be flushed, or be no number of the type
     flushed = arithmetic.tiny * (greatest(interval) > 0)
-    return Computed.closed(interval, _unless_zero(above, x.error) + flushed, flushed)
+    moved = (nearest(op.limit, arithmetic.dtype) - op.limit).abs()
+    own = flushed + torch.where(op.limit.isinf(), 0.0, moved)
+    return Computed.closed(interval, _unless_zero(above, x.error) + own, own)
 
 
 @evaluate.register
 def _(op: LeakyRelu, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
-    """``D + γ_4 slope (m + D)`` where the computed input may be negative."""
+    """``D + γ_4 slope (m + D)`` where the computed input may be negative.
+
+    The slope and the product may be stored.
+    """
     (x,) = inputs
     below = (x.error - x.interval[0]).clamp(min=0)
-    own = arithmetic.gamma(4) * op.slope * below * UPWARD + 2 * arithmetic.tiny
+    own = arithmetic.gamma(4, stored=2) * op.slope * below * UPWARD + 2 * arithmetic.tiny
     return Computed.closed(interval, (x.error + own) * UPWARD, own)
 
 
@@ -139,7 +153,8 @@ def _(op: Elementwise, arithmetic: Arithmetic, interval: Interval, *inputs: Comp
     own = library.of_value * value + library.absolute + library.of_argument * greatest(reach)
     # an argument that is flushed is an error of the function's own
     flushed = slope(op.function, reach) * arithmetic.tiny + arithmetic.tiny
-    own = (arithmetic.unit * own + flushed) * UPWARD
+    own = (arithmetic.inner.unit * own + flushed) * UPWARD
+    own = own + storing(arithmetic, interval, moved + own)
     error = (moved + own) * UPWARD
     # factors of the argument, such as 6 in hard swish's, must not overflow
     fits = library.of_argument * greatest(reach) <= arithmetic.most
@@ -155,7 +170,7 @@ def _(op: Mul, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) ->
     moved = sizes[0] * b.error + a.error * (sizes[1] + b.error)
     terms = a.size * b.size
     flushed = arithmetic.tiny * (1 + a.size + b.size)
-    own = (arithmetic.gamma(3) * terms + flushed) * UPWARD
+    own = (arithmetic.gamma(3, stored=1) * terms + flushed) * UPWARD
     return _product(interval, (moved + own) * UPWARD, own, terms, 1, inputs)
 
 
@@ -167,9 +182,11 @@ def _(op: MatMul, arithmetic: Arithmetic, interval: Interval, *inputs: Computed)
     count = a.error.shape[-1]
     moved = sizes[0] @ b.error + a.error @ (sizes[1] + b.error)
     terms = a.size @ b.size
-    largest = a.largest + b.largest
-    flushed = like(arithmetic.tiny * count * (2 + largest), terms)
+    # of numbers that are read, and of the value; of products and partial sums
+    flushed = arithmetic.tiny * (1 + a.size.sum(-1, keepdim=True) + b.size.sum(-2, keepdim=True))
+    flushed = flushed + 2 * count * (arithmetic.tiny**2 + arithmetic.inner.tiny)
     own = (arithmetic.gamma(count + 3) * terms + flushed) * UPWARD
+    own = own + storing(arithmetic, interval, moved + own)
     return _product(interval, (moved + own) * UPWARD, own, terms * UPWARD, count, inputs)
 
 
@@ -183,7 +200,7 @@ def _product(
 ) -> Computed:
     """A product's value, a sum of ``count`` terms that a constant factor after it may join."""
     start = inputs[0].largest * inputs[1].largest
-    return Computed(interval, error, own, terms, count, start)
+    return Computed(interval, error, own, terms, torch.zeros_like(terms), count, start)
 
 
 @evaluate.register
@@ -197,7 +214,8 @@ def _(op: Div, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) ->
     moved = (a.error + tiny + quotient * divisor) / least
     # a flushed dividend or divisor is an error of the quotient's own, of the computed quotient
     flushed = (tiny + (quotient + moved) * tiny) / least + tiny * (1 + a.size)
-    own = (arithmetic.gamma(4) * (quotient + moved) + flushed) * UPWARD
+    # a runtime may store the reciprocal first
+    own = (arithmetic.gamma(4, stored=2) * (quotient + moved) + flushed) * UPWARD
     error = torch.where(least > 0, (moved + own) * UPWARD, torch.inf)
     return Computed.closed(interval, error, own)
 
@@ -207,14 +225,17 @@ def _(op: Softmax, arithmetic: Arithmetic, interval: Interval, *inputs: Computed
     """Half of the greatest D (a softmax has slopes of at most 1/2), and its own roundings.
 
     Exponents are rounded relative to the distance from the greatest score, or to the score itself.
+    Exponentials may be stored, of the share and of the sum, and shares.
     """
     (x,) = inputs
     axis = op.axis + 1
     moved = x.error.amax(axis, keepdim=True) / 2
     count = x.error.shape[axis] + LIBRARY["exp"].of_value + 8
-    exponents = 4 * arithmetic.unit * x.size.amax(axis, keepdim=True)
+    exponents = 4 * arithmetic.inner.unit * x.size.amax(axis, keepdim=True)
     value = (greatest(interval) + moved).clamp(max=2)
-    own = (arithmetic.gamma(2 * count) + 4 * exponents) * value + 5 * arithmetic.tiny
+    # each exponential of the sum may be flushed
+    flushed = arithmetic.tiny * (5 + count * value)
+    own = (arithmetic.gamma(2 * count, stored=3) + 4 * exponents) * value + flushed
     error = (moved + own) * UPWARD
     # first-order terms in the exponents hold where they are small
     small = (exponents < 1 / 16).expand_as(error)

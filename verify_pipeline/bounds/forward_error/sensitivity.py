@@ -7,6 +7,8 @@ operations by computed ones, one after the other. Each replacement changes the m
     Σ_i  sup |∂ margin / ∂ value_i|  own_i
 
 (mean value theorem), where all values are exact ones up to the errors of ``computed_values``.
+Where several operations read a value, each may read another number: one of them may be fused with
+the operation that computes it and take it wider. So derivatives by each of them are charged.
 Affine operations that follow each other, which runtimes merge, count as one.
 """
 
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.forward_error.computed import UPWARD, Computed
 from verify_pipeline.bounds.forward_error.derivatives import Derivatives, pulled_back
+from verify_pipeline.network.arithmetic import Arithmetic
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.network.ops import Add, Concat, LinearOp, Sub
 from verify_pipeline.problem import Specification
@@ -27,13 +30,16 @@ AFFINE = (LinearOp, Add, Sub, Concat)
 """Operations that hand on the errors of a sum before them."""
 
 
-def sensitivities(graph: Graph, values: Sequence[Computed], spec: Specification) -> Tensor | None:
+def sensitivities(
+    graph: Graph, values: Sequence[Computed], spec: Specification, arithmetic: Arithmetic
+) -> Tensor | None:
     """At least the difference between computed and exact margins, ``N x S``.
 
     Args:
         graph: the file's own operations.
         values: what is known of each node's computed value.
         spec: ``N`` specifications, float64.
+        arithmetic: in which the file is evaluated.
 
     Returns:
         None if the derivatives of some operation are not bounded.
@@ -47,7 +53,11 @@ def sensitivities(graph: Graph, values: Sequence[Computed], spec: Specification)
         # an affine user hands on the errors of a sum, so that they are not counted here
         charged = [each for each, handed_on in found if not (handed_on and value.count)]
         if charged:
-            total = total + (_sum(charged).size * value.own.unsqueeze(1)).flatten(2).sum(2)
+            own = value.own
+            if len(found) > 1 and arithmetic.wider is not None:
+                own = own + arithmetic.unit * value.size + arithmetic.tiny
+            sizes = torch.stack([each.size for each in charged]).sum(0)
+            total = total + (sizes * own.unsqueeze(1)).flatten(2).sum(2)
         if not found or place == 0:
             continue
         inputs = [values[i] for i in node.inputs]

@@ -2,8 +2,9 @@
 
 Every operation is evaluated in an arithmetic with unit roundoff u, in any order of summation, with
 or without fused operations, and numbers below the normal range may become zero wherever they are
-read or written. The errors hold for every such evaluation, and for those that merge neighbouring
-affine operations. docs/soundness.md derives them.
+read or written. In mixed precision, every result is stored in a half precision or kept wider. The
+errors hold for every such evaluation, and for those that merge neighbouring affine operations.
+docs/soundness.md derives them.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def refusal(written: Written | None, arithmetic: Arithmetic) -> str:
     if arithmetic.name not in covering(written):
         return f"the file computes in {' and '.join(sorted(written.rounded_to))}"
     if arithmetic.name not in written.held_by:
-        return f"a weight of the file is no {arithmetic.name} number"
+        return f"a weight of the file is no {str(arithmetic.dtype).partition('.')[2]} number"
     if written.foreign:
         return written.foreign
     for node in written.graph.nodes:
@@ -130,7 +131,7 @@ def row_errors(
     errors = torch.where(finite, outputs.error, 0.0).unsqueeze(2)
     rows = (spec.rows.abs() @ errors).squeeze(2)
     if bool((rows > enough).any()):
-        sharper = sensitivities(graph, values, spec)
+        sharper = sensitivities(graph, values, spec, arithmetic)
         if sharper is not None:
             rows = torch.where(sharper < rows, sharper, rows)  # NaN is not less
     return torch.where(finite, rows * UPWARD, torch.inf)
