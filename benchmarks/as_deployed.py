@@ -2,12 +2,14 @@
 
     python benchmarks/as_deployed.py [NETWORK…] --data mnist --epsilon 0.1 --indices 0:1000
         [--vnncomp DATA/vnncomp --sets acasxu mnist_fc cifar10_resnet --properties 10]
-        [--arithmetic float32] [--timeout 20] [--ledger runs/as-deployed.sqlite]
+        [--half float16] [--arithmetic float32] [--timeout 20] [--ledger runs/as-deployed.sqlite]
         [--out results/as-deployed]
 
-Each network is certified twice, with the same settings: once with ``--arithmetic``. Of a VNN-COMP
-set, instances are decided until so many are unsat, then these with ``--arithmetic``. The ledger and
-the files beside it are continued, so that several commands may write one table.
+Each network is certified twice, with the same settings: once with ``--arithmetic``. With
+``--half``, float32 files are converted to a half precision first, weights, inputs and outputs. Of a
+VNN-COMP set, instances are decided until so many are unsat, then these with ``--arithmetic``. The
+ledger and the files beside it are continued. Rows of the table that another command wrote stay in
+it, unless this one has the same network, data, ε and arithmetic.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import json
 import shlex
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from half_precision import NAMES, halved
 from property_sets import SETS, unsat_instances
 
 from verify_pipeline import data, pipeline
@@ -45,6 +49,9 @@ ROW = "row.json"
 
 CHEAP = ("ibp", "crown")
 
+KEY = 4
+"""Columns that tell a row from others: network, data, ε, arithmetic."""
+
 COLUMNS = (
     *("network", "data", "ε", "arithmetic", "instances", "verified %", "as deployed %"),
     *("median e", "greatest e", "lost", "seconds each", "… as deployed"),
@@ -58,6 +65,8 @@ def certify(options: argparse.Namespace, ledger: Path) -> None:
     )
     images = data.load(options.data, "test")
     for network in options.networks:
+        if options.half:
+            network = halved(network, options.half, ledger.with_suffix(""))
         for arithmetic in (None, options.arithmetic):
             asked = replace(settings, arithmetic=arithmetic)
             pipeline.certify(network, images, asked, ledger=ledger, progress=True)
@@ -150,7 +159,8 @@ def main() -> None:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--epsilon", default="0.1")
     parser.add_argument("--indices", default="0:1000")
-    parser.add_argument("--arithmetic", default="float32")
+    parser.add_argument("--half", choices=NAMES, help="converts the networks first")
+    parser.add_argument("--arithmetic", choices=sorted(ARITHMETICS), default="float32")
     parser.add_argument("--timeout", type=float, default=20.0)
     parser.add_argument("--ledger", type=Path, default=Path("runs/as-deployed.sqlite"))
     parser.add_argument("--out", type=Path, default=Path("results/as-deployed"))
@@ -166,6 +176,8 @@ def main() -> None:
         runs = [run for run in paired(summaries(ledger)) if run.deployed is not None]
     rows = [row(run) for run in runs]
     rows += [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/{ROW}"))]
+    path = options.out.with_suffix(".md")
+    rows = merged(rows, path.read_text(encoding="utf-8") if path.exists() else "")
     command = f"python benchmarks/as_deployed.py {shlex.join(map(shown, sys.argv[1:]))}"
     lines = [
         f"<!-- The last command that wrote this table: {command} -->",
@@ -183,10 +195,18 @@ def main() -> None:
         f"The last command: `{command}`.",
         "",
     ]
-    path = options.out.with_suffix(".md")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, "\n".join(lines))
     print(path.read_text(encoding="utf-8"))
+
+
+def merged(rows: Sequence[Sequence[str]], page: str) -> list[Sequence[str]]:
+    """Rows of a page, those with the key of a new row replaced, then other new ones."""
+    new = {tuple(cells[:KEY]): cells for cells in rows}
+    lines = [line for line in page.splitlines() if line.startswith("| ")]
+    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+    old = {tuple(cells[:KEY]): cells for cells in found if len(cells) == len(COLUMNS)}
+    return [*({**old, **new}.values())]
 
 
 def shown(word: str) -> str:

@@ -15,7 +15,7 @@ precision. A result is stored relative to its value, a merged weight relative to
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,9 @@ from verify_pipeline.network.ops import (
 
 OF_COMPUTED_CONSTANTS = 10
 """Roundings of constants that a runtime computes first: a sum, a root, a quotient, products."""
+
+OF_INVERSES = 2
+"""How often the inverse of a constant may be stored, and its product with another one."""
 
 
 def handed_on(x: Computed) -> Tensor:
@@ -64,9 +67,9 @@ class Terms:
     @property
     def results(self) -> int:
         """How many results may be stored: a product before a constant is added, the sum."""
-        if self.computed and self.constants is not None:
-            return 3  # a difference from the mean, too
-        return 1 if self.constants is None else 2
+        if self.constants is None or not self.merging:
+            return 1
+        return 3 if self.computed else 2  # a difference from a mean, too
 
 
 def terms_of(op: LinearOp, shape: tuple[int, ...]) -> Terms:
@@ -88,7 +91,7 @@ def terms_of(op: LinearOp, shape: tuple[int, ...]) -> Terms:
 def _of_scale(op: Scale) -> Terms:
     constants = op.shift.abs() if bool(op.shift.any()) else None
     if op.error:
-        return Terms(OF_COMPUTED_CONSTANTS, constants, OF_COMPUTED_CONSTANTS)
+        return Terms(OF_COMPUTED_CONSTANTS, constants, OF_INVERSES)
     if bool((op.scale.abs() <= 1).all() and (op.scale.frac() == 0).all()):
         return Terms(0 if constants is None else 1, constants, merging=0)
     return Terms(3, constants)
@@ -110,17 +113,17 @@ def affine(op: LinearOp, arithmetic: Arithmetic, interval: Interval, x: Computed
         error, own, terms, constants = (op.linear_abs(part) for part in parts)
         return Computed(interval, error, own, terms, constants, x.count, x.start, x.gain)
     merged = x.count > 0
-    share = arithmetic.gamma(
-        2 * sum_.count if merged else sum_.count, sum_.computed + (sum_.merging if merged else 0)
-    )
+    share = arithmetic.gamma((1 + merged) * sum_.count, sum_.computed + merged * sum_.merging)
     own = op.linear_abs(handed_on(x) + share * (x.terms + x.error))
     terms, constants = op.linear_abs(x.terms), _constants(op, sum_, x)
     if sum_.constants is not None:
         own = own + arithmetic.gamma(sum_.count + x.count) * sum_.constants
         terms = terms + sum_.constants
-    # a merged constant is a product, and then a sum with another one
-    own = own + arithmetic.gamma(0, sum_.computed + (2 if merged else 0)) * constants
+    # a merged constant is a product, and then a sum if there are two
+    two = sum_.constants is not None and bool(x.constants.any())
+    own = own + arithmetic.gamma(0, sum_.computed + merged * (sum_.merging + two)) * constants
     sizes = norms(op, shape)
+    own = own + _of_small_weights(op, arithmetic, sum_.count, x)
     own = (own + like(_flushed(op, arithmetic, x, sum_, sizes), own)) * UPWARD
     handed = op.linear_abs(x.error - handed_on(x))
     own = own + storing(arithmetic, interval, own + handed, sum_.results, constants)
@@ -145,31 +148,47 @@ def _constants(op: LinearOp, sum_: Terms, x: Computed) -> Tensor:
 def _flushed(
     op: LinearOp, arithmetic: Arithmetic, x: Computed, sum_: Terms, sizes: Norms
 ) -> Tensor:
-    """What numbers below the normal range change if they become zero, ``N``.
+    """What numbers below the normal range, other than its weights, change if they become zero.
 
-    An input, a weight, a product, a partial sum; and of a merged sum, which begins with values of
-    at most ``x.start``, every weight and every product that it is made of. Products and partial
-    sums have the normal range of the arithmetic that sums are computed in.
+    ``N`` numbers.
+
+    An input, a product, a partial sum; and of a merged sum, which begins with values of
+    at most ``x.start``, every weight, constant and product that it is made of. In mixed precision,
+    weights and constants have the normal range of the stored type, all others the wider one.
     """
     count = sum_.count
-    stored = _small_weights(op, arithmetic, count) * x.largest
-    stored = stored + 1 + sum_.results + sizes.gain * max(1, sum_.results - 1)
-    within = torch.as_tensor(3.0 * count)
+    stored = torch.zeros_like(x.start)
+    within = 1 + sizes.gain + 3 * count
+    if sum_.constants is not None:
+        # a constant, and a difference that is magnified
+        stored = stored + (1 if sum_.results < 3 else 1 + sizes.gain)
     if x.count:
-        stored = stored + sum_.merging * count * x.count * x.start
+        stored = stored + 2 + sum_.merging * count * x.count * x.start
         within = within + 2 * count * x.count
     error = op.error if isinstance(op, (Linear, Conv2d, Scale)) else EXACT
     of_constants = error.gain * x.largest + error.constant
     return (arithmetic.tiny * stored + arithmetic.inner.tiny * within + of_constants) * UPWARD
 
 
-def _small_weights(op: LinearOp, arithmetic: Arithmetic, count: int) -> float:
-    """At least the sum of the weights of one value that may be flushed, in least normal numbers."""
-    if not isinstance(op, (Linear, Conv2d)):
-        return count
-    size = op.weight.flatten(1).abs()
-    small = size.masked_fill(size >= arithmetic.tiny, 0.0).sum(1).amax()
-    return float(small) / arithmetic.tiny * UPWARD
+def _of_small_weights(op: LinearOp, arithmetic: Arithmetic, count: int, x: Computed) -> Tensor:
+    """What weights that may become zero change, broadcastable to ``N x *V``."""
+    if isinstance(op, (Linear, Conv2d)):
+        small = _below(op.weight, arithmetic.tiny)
+        changed = replace(op, weight=small)
+    elif isinstance(op, Scale):
+        small = _below(op.scale, arithmetic.tiny)
+        changed = replace(op, scale=small)
+    elif isinstance(op, Normalisation) or count * arithmetic.tiny >= 1:
+        return like(arithmetic.tiny * count * x.largest, x.error)
+    else:  # shares of at least one in so many
+        return torch.zeros_like(x.start[0])
+    return changed.linear_abs(x.terms + x.error) if bool(small.any()) else small.new_zeros(())
+
+
+def _below(weights: Tensor, limit: float) -> Tensor:
+    """Sizes of the weights below a limit, 0 for the others."""
+    size = weights.abs()
+    return size.masked_fill(size >= limit, 0.0)
 
 
 def _fits_before(op: LinearOp, arithmetic: Arithmetic, x: Computed) -> Tensor:
@@ -182,7 +201,7 @@ def _fits_before(op: LinearOp, arithmetic: Arithmetic, x: Computed) -> Tensor:
 def summed(arithmetic: Arithmetic, interval: Interval, a: Computed, b: Computed) -> Computed:
     """A sum or difference of two values, each of which may be a sum that the other joins."""
     of_each = arithmetic.gamma(b.count + 2), arithmetic.gamma(a.count + 2)
-    own = handed_on(a) + handed_on(b) + 4 * arithmetic.tiny
+    own = handed_on(a) + handed_on(b) + 4 * arithmetic.inner.tiny
     own = own + of_each[0] * (a.terms + a.error) + of_each[1] * (b.terms + b.error)
     constants = a.constants + b.constants
     own = (own + arithmetic.gamma(0, 1) * constants) * UPWARD  # two may be merged into one

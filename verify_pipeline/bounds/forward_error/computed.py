@@ -89,9 +89,10 @@ def storing(
     often: int = 1,
     constants: Tensor | float = 0.0,
 ) -> Tensor:
-    """What a value is wrong by for being stored in a narrower type, ``N x *V``.
+    """What a value is wrong by for being stored in a narrower type, or flushed there, ``N x *V``.
 
-    A sum may be stored before its constants are added, and again with them. Of the sums s and t,
+    It commutes with reading: a number that is flushed when it is read has this error already. A sum
+    may be stored before its constants are added, and again with them. Of the sums s and t,
     ``|s| <= |t| + |c|``, that changes t by at most ``u' |s| + u' |t| + u'^2 |s|``.
 
     Args:
@@ -101,10 +102,10 @@ def storing(
         often: how many results are stored on the way, the last one included.
         constants: sizes of the constant terms, broadcastable to ``N x *V``.
     """
-    share = arithmetic.gamma(0, often)
-    if not share:  # also where the error is infinite
+    if arithmetic.wider is None:  # also where the error is infinite
         return torch.zeros_like(error)
-    return share * (greatest(interval) + constants + error) * UPWARD
+    size = greatest(interval) + constants + error
+    return (arithmetic.gamma(0, often) * size + often * arithmetic.tiny) * UPWARD
 
 
 def like(numbers: Tensor, value: Tensor) -> Tensor:

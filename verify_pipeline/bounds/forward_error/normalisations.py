@@ -49,7 +49,7 @@ def with_other_algorithms(
     assert isinstance(op, Mean)
     squares = op(x.size.square())
     count = x.size[0].numel() // squares[0].numel()
-    flushed = like(4 * arithmetic.tiny * (1 + x.largest), squares)
+    flushed = like(4 * arithmetic.inner.tiny * (1 + x.largest), squares)
     added = arithmetic.gamma(4 * count + 12) * squares + flushed
     # the sum of squares must not overflow
     fits = 2 * count * squares <= arithmetic.inner.most

@@ -1,7 +1,7 @@
 """The error of each operation. In all formulas, D is an input's error, m its size, A its terms.
 
-Moves, maxima, limits and ReLUs are not charged for storing their results: they commute with it, and
-what they are given is charged already.
+What storing a result in a narrower type changes is charged where the result is computed
+(``storing``). Moves, maxima, limits and ReLUs commute with it and are not charged again.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def _(op: Relu, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -
     """D, or 0 where the computed input is never above zero either."""
     (x,) = inputs
     active = x.interval[1] + x.error * UPWARD > 0
-    error = _unless_zero(active, x.error + arithmetic.tiny)
-    return Computed.closed(interval, error, arithmetic.tiny)
+    error = _unless_zero(active, x.error + arithmetic.inner.tiny)
+    return Computed.closed(interval, error, arithmetic.inner.tiny)
 
 
 @evaluate.register
@@ -100,8 +100,9 @@ def _(op: AtLeast, arithmetic: Arithmetic, interval: Interval, *inputs: Computed
     (x,) = inputs
     above = x.interval[1] + x.error * UPWARD > op.limit
     # the limit itself may be flushed, or be no number of the type
-    flushed = arithmetic.tiny * (greatest(interval) > 0)
-    moved = (nearest(op.limit, arithmetic.dtype) - op.limit).abs()
+    flushed = arithmetic.inner.tiny * (greatest(interval) > 0)
+    limit = nearest(op.limit, arithmetic.dtype)
+    moved = torch.where(limit.abs() < arithmetic.tiny, limit, limit - op.limit).abs()
     own = flushed + torch.where(op.limit.isinf(), 0.0, moved)
     return Computed.closed(interval, _unless_zero(above, x.error) + own, own)
 
@@ -122,13 +123,13 @@ def _(op: LeakyRelu, arithmetic: Arithmetic, interval: Interval, *inputs: Comput
 def _(op: MaxPool2d, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
     """Greatest values differ by at most the greatest difference."""
     error = op(inputs[0].error)
-    return Computed.closed(interval, error + arithmetic.tiny, arithmetic.tiny)
+    return Computed.closed(interval, error + arithmetic.inner.tiny, arithmetic.inner.tiny)
 
 
 @evaluate.register
 def _(op: Maximum, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
     error = op(*(x.error for x in inputs))
-    return Computed.closed(interval, error + arithmetic.tiny, arithmetic.tiny)
+    return Computed.closed(interval, error + arithmetic.inner.tiny, arithmetic.inner.tiny)
 
 
 @evaluate.register
@@ -136,7 +137,7 @@ def _(op: Rounded, arithmetic: Arithmetic, interval: Interval, *inputs: Computed
     """Both numbers are rounded to the type."""
     (x,) = inputs
     limits = torch.finfo(op.type)
-    tiny = max(arithmetic.tiny, limits.tiny)
+    tiny = max(arithmetic.inner.tiny, limits.tiny)
     error = (x.error + limits.eps * x.size) * UPWARD + tiny
     return Computed.closed(interval, torch.where(x.size <= limits.max, error, torch.inf))
 
@@ -145,14 +146,14 @@ def _(op: Rounded, arithmetic: Arithmetic, interval: Interval, *inputs: Computed
 def _(op: Elementwise, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
     """The slope times the error of the argument, and the library's error."""
     (x,) = inputs
-    argument = (x.error + arithmetic.tiny) * UPWARD
+    argument = (x.error + arithmetic.inner.tiny) * UPWARD
     reach = x.interval[0] - argument, x.interval[1] + argument
     moved = slope(op.function, reach) * argument
     library = LIBRARY[op.function]
     value = greatest(interval) + moved
     own = library.of_value * value + library.absolute + library.of_argument * greatest(reach)
     # an argument that is flushed is an error of the function's own
-    flushed = slope(op.function, reach) * arithmetic.tiny + arithmetic.tiny
+    flushed = slope(op.function, reach) * arithmetic.inner.tiny + arithmetic.inner.tiny
     own = (arithmetic.inner.unit * own + flushed) * UPWARD
     own = own + storing(arithmetic, interval, moved + own)
     error = (moved + own) * UPWARD
@@ -169,8 +170,9 @@ def _(op: Mul, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) ->
     sizes = greatest(a.interval), greatest(b.interval)
     moved = sizes[0] * b.error + a.error * (sizes[1] + b.error)
     terms = a.size * b.size
-    flushed = arithmetic.tiny * (1 + a.size + b.size)
-    own = (arithmetic.gamma(3, stored=1) * terms + flushed) * UPWARD
+    flushed = arithmetic.inner.tiny * (1 + a.size + b.size)
+    own = (arithmetic.gamma(3) * terms + flushed) * UPWARD
+    own = own + storing(arithmetic, interval, moved + own)
     return _product(interval, (moved + own) * UPWARD, own, terms, 1, inputs)
 
 
@@ -182,9 +184,8 @@ def _(op: MatMul, arithmetic: Arithmetic, interval: Interval, *inputs: Computed)
     count = a.error.shape[-1]
     moved = sizes[0] @ b.error + a.error @ (sizes[1] + b.error)
     terms = a.size @ b.size
-    # of numbers that are read, and of the value; of products and partial sums
-    flushed = arithmetic.tiny * (1 + a.size.sum(-1, keepdim=True) + b.size.sum(-2, keepdim=True))
-    flushed = flushed + 2 * count * (arithmetic.tiny**2 + arithmetic.inner.tiny)
+    read = a.size.sum(-1, keepdim=True) + b.size.sum(-2, keepdim=True)
+    flushed = arithmetic.inner.tiny * (1 + 3 * count + read)
     own = (arithmetic.gamma(count + 3) * terms + flushed) * UPWARD
     own = own + storing(arithmetic, interval, moved + own)
     return _product(interval, (moved + own) * UPWARD, own, terms * UPWARD, count, inputs)
@@ -207,16 +208,19 @@ def _product(
 def _(op: Div, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
     """``(D_a + |a / b| D_b) / r``, r the least size of the computed divisor."""
     a, b = inputs
-    tiny = arithmetic.tiny
+    tiny = arithmetic.inner.tiny
     divisor = (b.error + tiny) * UPWARD
     least = (nearest_zero(*b.interval) - divisor) * (2 - UPWARD)
     quotient = greatest(interval)
     moved = (a.error + tiny + quotient * divisor) / least
     # a flushed dividend or divisor is an error of the quotient's own, of the computed quotient
     flushed = (tiny + (quotient + moved) * tiny) / least + tiny * (1 + a.size)
-    # a runtime may store the reciprocal first
-    own = (arithmetic.gamma(4, stored=2) * (quotient + moved) + flushed) * UPWARD
-    error = torch.where(least > 0, (moved + own) * UPWARD, torch.inf)
+    own = (arithmetic.gamma(4) * (quotient + moved) + flushed) * UPWARD
+    # a runtime may store the reciprocal first, which must not overflow
+    reciprocal = 0.0 if arithmetic.wider is None else a.size * arithmetic.tiny
+    own = own + storing(arithmetic, interval, moved + own, often=2) + reciprocal
+    fits = (least > 0) & (least * arithmetic.most >= 1)
+    error = torch.where(fits, (moved + own) * UPWARD, torch.inf)
     return Computed.closed(interval, error, own)
 
 
@@ -233,9 +237,10 @@ def _(op: Softmax, arithmetic: Arithmetic, interval: Interval, *inputs: Computed
     count = x.error.shape[axis] + LIBRARY["exp"].of_value + 8
     exponents = 4 * arithmetic.inner.unit * x.size.amax(axis, keepdim=True)
     value = (greatest(interval) + moved).clamp(max=2)
-    # each exponential of the sum may be flushed
-    flushed = arithmetic.tiny * (5 + count * value)
-    own = (arithmetic.gamma(2 * count, stored=3) + 4 * exponents) * value + flushed
+    # each exponential of the sum may be flushed where it is stored
+    flushed = arithmetic.tiny * count * value + 5 * arithmetic.inner.tiny
+    own = (arithmetic.gamma(2 * count, stored=2) + 4 * exponents) * value + flushed
+    own = own + storing(arithmetic, interval, moved + own)
     error = (moved + own) * UPWARD
     # first-order terms in the exponents hold where they are small
     small = (exponents < 1 / 16).expand_as(error)

@@ -99,10 +99,12 @@ def _div(call: Call) -> Value:
 
 
 def times_inverse(trace: Trace, x: Activation, divisor: Array) -> Activation:
-    """``x / divisor`` as a product with the rounded inverse."""
-    inverse = 1.0 / divisor.astype(np.float64)
+    """``x / divisor`` as a product with the inverse, which only powers of two have exactly."""
+    numbers = divisor.astype(np.float64)
+    inverse = 1.0 / numbers
     largest = float(np.abs(inverse).max(initial=0.0))
-    return trace.affine(x, inverse, 0.0, of_roundings(1, Norms(largest, 0.0)))
+    exact = bool((np.abs(np.frexp(numbers)[0]) == 0.5).all())
+    return trace.affine(x, inverse, 0.0, of_roundings(0 if exact else 1, Norms(largest, 0.0)))
 
 
 def _quotient(a: Array, b: Array) -> Array:
