@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import torch
-from onnxruntime import InferenceSession
 from pydantic import TypeAdapter
 
 from tests.soundness.contract import Answer, Array, Files, Judged
-from tests.soundness.replaying import exact_margins, run, session_of
+from tests.soundness.replaying import exact_margins, runner_of
 from verify_pipeline import api
 from verify_pipeline.certify.records import Record
 from verify_pipeline.errors import VerifyPipelineError
 from verify_pipeline.onnx import network_from_bytes
+
+Runner = Callable[[Array], Array]
+"""Outputs ``N x K`` of a file at points ``N x *X``."""
 
 SETTINGS = TypeAdapter(api.CertifySettings)
 """Writes settings as JSON, and reads them."""
@@ -98,11 +100,11 @@ class BoxTrial:
         except VerifyPipelineError as error:
             kind = f"refused: {type(error).__name__}"
             return [Judged(Answer.REFUSED, tags=(kind,))] * len(self.lower)
-        session = session_of(self.model)
+        runs = runner_of(self.model)
         judged = []
         for place, (record, point) in enumerate(found):
             answer = Answer(record.status.name.lower())
-            lie, tags = self._lie(place, record, point, session)
+            lie, tags = self._lie(place, record, point, runs)
             for method, lower in zip(self.bounded_by, bounds, strict=True):
                 lie = lie or self._too_high(place, method, lower[place])
             files = self.files(place, answer, lie, record, point) if lie else {}
@@ -133,7 +135,7 @@ class BoxTrial:
         return np.asarray(api.bounds(network, box, method=method, C=spec).lower.numpy())
 
     def _lie(
-        self, place: int, record: Record, point: Array | None, session: InferenceSession
+        self, place: int, record: Record, point: Array | None, runs: Runner
     ) -> tuple[str, tuple[str, ...]]:
         """What is false of a verdict, and what is counted of it."""
         truth = self.truths[place]
@@ -148,23 +150,23 @@ class BoxTrial:
             return "", ()
         if point is None:
             return "FALSIFIED without a counterexample", ()
-        if lie := self._unconfirmed(place, point, session):
+        if lie := self._unconfirmed(place, point, runs):
             return lie, ()
         if truth.holds_by is not None:
             return f"FALSIFIED, but every row exceeds {truth.holds_by:.3g}", ()
         by_rounding = truth.least is not None and truth.least > 0
         return "", ("falsified by the file's own rounding",) if by_rounding else ()
 
-    def _unconfirmed(self, place: int, point: Array, session: InferenceSession) -> str:
+    def _unconfirmed(self, place: int, point: Array, runs: Runner) -> str:
         """Why a counterexample is none; empty: it is one."""
         exact = point.astype(np.float64)
         if not ((exact >= self.lower[place]) & (exact <= self.upper[place])).all():
             return "FALSIFIED by a point outside of the box"
-        output = run(session, point[None])
+        output = runs(point[None])
         if not np.isfinite(output).all():
             return "FALSIFIED by an output that is not finite"
         if min(exact_margins(output, self.rows[place], self.offsets[place])) > 0:
-            return "FALSIFIED, but onnxruntime's output at the point keeps every row"
+            return "FALSIFIED, but the file's output at the point keeps every row"
         return ""
 
     def _too_high(self, place: int, method: str, lower: Array) -> str:

@@ -21,6 +21,10 @@ from tests.soundness.building import FileBuilder
 from tests.soundness.contract import Array
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+MIXED = "mixed-"
+"""Begins the names of arithmetics with sums in float32 and results in a half precision."""
+
+STORED = ("always", "sometimes", "never")
 ORDERS = ("written", "random", "falling", "rising", "blocks")
 
 
@@ -29,13 +33,15 @@ class Way:
     """One way to evaluate a network.
 
     Attributes:
-        dtype: of the arithmetic; float64: as exact as can be.
+        dtype: of sums; float64: as exact as can be.
         rng: draws orders, and the errors of functions.
         order: of a sum's terms, one of :data:`ORDERS`.
         fused: whether a product and a sum are rounded once.
         flushed: whether numbers below the normal range become zero.
         merged: whether batch normalisation is multiplied into the weights before it.
         centred: whether a variance is the mean of squares of differences.
+        narrow: type in which results are stored; None: that of sums.
+        stored: when they are, one of :data:`STORED`.
     """
 
     dtype: torch.dtype
@@ -45,13 +51,27 @@ class Way:
     flushed: bool = False
     merged: bool = False
     centred: bool = True
+    narrow: torch.dtype | None = None
+    stored: str = "always"
 
     def round(self, exact: Tensor) -> Tensor:
-        """The arithmetic's numbers nearest to float64 ones."""
-        rounded = exact.to(self.dtype).double()
+        """The numbers of sums nearest to float64 ones."""
+        return self._rounded(exact, self.dtype)
+
+    def _rounded(self, exact: Tensor, dtype: torch.dtype) -> Tensor:
+        rounded = exact.to(dtype).double()
         if self.flushed:
-            rounded = rounded.masked_fill(rounded.abs() < torch.finfo(self.dtype).tiny, 0.0)
+            rounded = rounded.masked_fill(rounded.abs() < torch.finfo(dtype).tiny, 0.0)
         return rounded
+
+    def constant(self, numbers: Tensor) -> Tensor:
+        """Constants of the file, which may be flushed."""
+        return self._rounded(numbers, self.narrow or self.dtype)
+
+    def result(self, value: Tensor) -> Tensor:
+        """What an operation hands on: stored in the narrow type, or not."""
+        stays = self.stored == "never" or (self.stored == "sometimes" and self.rng.random() < 0.5)
+        return value if self.narrow is None or stays else self._rounded(value, self.narrow)
 
     def sums(self, terms: Tensor) -> Tensor:
         """Sums of terms ``… x J`` over the last axis, a rounding after each; ``…``."""
@@ -77,18 +97,20 @@ class Way:
 
     def products(self, weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """``x W^T + b`` of ``N x I`` and ``O x I`` or ``N x O x I``; ``N x O``."""
-        terms = self.round(weight) * self.round(x).unsqueeze(1)
+        terms = self.constant(weight) * self.round(x).unsqueeze(1)
         terms = terms if self.fused else self.round(terms)
+        if bias is not None and self.order == "blocks":
+            return self.result(self.round(self.result(self.sums(terms)) + self.constant(bias)))
         if bias is not None:
-            column = self.round(bias).expand(len(x), -1).unsqueeze(2)
+            column = self.constant(bias).expand(len(x), -1).unsqueeze(2)
             terms = torch.cat([terms, column], 2)
-        return self.sums(terms)
+        return self.result(self.sums(terms))
 
     def function(self, exact: Tensor, argument: Tensor) -> Tensor:
         """Values of a library's function, which may be a few roundings off."""
         unit = torch.finfo(self.dtype).eps / 2
         off = torch.from_numpy(self.rng.uniform(-3, 3, exact.shape)) * unit
-        return self.round(exact * (1 + off))
+        return self.result(self.round(exact * (1 + off)))
 
 
 class Step(Protocol):
@@ -109,7 +131,7 @@ class Step(Protocol):
 
 def value(steps: Sequence[Step], way: Way, points: Array) -> Tensor:
     """Outputs ``N x K`` at points ``N x I``, which are rounded on their way in."""
-    found = way.round(torch.from_numpy(points.astype(np.float64)))
+    found = way.result(way.round(torch.from_numpy(points.astype(np.float64))))
     for step in steps:
         found = step.value(way, found)
     return found
@@ -124,9 +146,14 @@ def native(steps: Sequence[Step], dtype: torch.dtype, points: Array) -> Tensor:
 
 
 def ways(name: str, rng: Generator) -> list[Way]:
-    """Ways of all orders, fused and not, flushed and not, merged and not."""
-    dtype = DTYPES[name]
+    """Ways of all orders, fused and not, flushed and not, merged and not, stored and not."""
+    half = DTYPES[name.removeprefix(MIXED)]
+    dtype, narrow = (torch.float32, half) if name.startswith(MIXED) else (half, None)
     return [
-        Way(dtype, rng, order, bool(n % 2), n % 3 == 1, n % 3 != 0, n % 2 == 0)
+        Way(
+            *(dtype, rng, order, bool(n % 2), n % 3 == 1, n % 3 != 0, n % 2 == 0),
+            narrow=narrow,
+            stored=STORED[n // 2 % 3],
+        )
         for n, order in enumerate((*ORDERS, "random", "falling", "blocks"))
     ]

@@ -44,14 +44,17 @@ class Dense:
         if self.norm is None:
             return way.products(weight, x, bias)
         gamma, beta, mean, variance = torch.from_numpy(self.norm).double()
-        root = way.round(way.round(variance + way.round(torch.tensor(self.epsilon))).sqrt())
-        scale = way.round(gamma / root)
+        raised = way.result(way.round(variance + way.round(torch.tensor(self.epsilon))))
+        root = way.result(way.round(raised.sqrt()))
+        scale = way.result(way.round(gamma / root))
         if way.merged:
-            weight = way.round(weight * scale.unsqueeze(1))
-            bias = way.round(way.round(way.round(bias - mean) * scale) + beta)
+            weight = way.result(way.round(weight * scale.unsqueeze(1)))
+            centred = way.result(way.round(way.constant(bias) - mean))
+            bias = way.result(way.round(way.result(way.round(centred * scale)) + beta))
             return way.products(weight, x, bias)
         found = way.products(weight, x, bias)
-        return way.round(way.round(way.round(found - mean) * scale) + beta)
+        scaled = way.result(way.round(way.result(way.round(found - mean)) * scale))
+        return way.result(way.round(scaled + beta))
 
     def native(self, x: Tensor) -> Tensor:
         """A linear layer of torch's, then the formula."""
@@ -88,7 +91,9 @@ class Function:
     def value(self, way: Way, x: Tensor) -> Tensor:
         """ReLUs are exact but for the slope's product."""
         found = FUNCTIONS[self.name](x)
-        return way.round(found) if "Relu" in self.name else way.function(found, x)
+        if "Relu" in self.name:
+            return way.result(way.round(found))
+        return way.function(found, x)
 
     def native(self, x: Tensor) -> Tensor:
         """Torch's."""
@@ -113,7 +118,7 @@ class Residual:
         last = x
         for step in self.steps:
             last = step.value(way, last)
-        return way.round(x + last)
+        return way.result(way.round(x + last))
 
     def native(self, x: Tensor) -> Tensor:
         """Torch's."""
@@ -151,7 +156,8 @@ class Convolved:
         seen = seen.reshape(len(x), -1, len(kernel)).transpose(1, 2)
         planes = seen.reshape(len(x), len(kernel), self.width, self.width)
         quarters = functional.unfold(planes.flatten(0, 1).unsqueeze(1), 2, stride=2)
-        return way.round(way.sums(quarters.transpose(1, 2)) / 4).reshape(len(x), -1)
+        means = way.round(way.sums(quarters.transpose(1, 2)) / 4)
+        return way.result(means).reshape(len(x), -1)
 
     def native(self, x: Tensor) -> Tensor:
         """Torch's."""
@@ -189,7 +195,12 @@ class LayerNorm:
         return net.add("Add", net.add("Mul", normal, self.scale), self.shift)
 
     def value(self, way: Way, x: Tensor) -> Tensor:
-        """The variance in one pass or in two; factors merged or not."""
+        """The variance in one pass or in two; factors merged or not.
+
+        Where several operators are not fused, each stores its result.
+        """
+        if self.spelled and way.centred and not way.merged:
+            return self._one_by_one(way, x)
         scale, shift = (torch.from_numpy(one).double() for one in (self.scale, self.shift))
         count = x.shape[1]
         mean = way.round(way.sums(x) / count).unsqueeze(1)
@@ -201,8 +212,20 @@ class LayerNorm:
         if way.merged:
             factor = way.round(scale * way.round(1 / root))
             constant = way.round(shift - way.round(mean * factor))
-            return way.round(way.round(x * factor) + constant)
-        return way.round(way.round(way.round(centred / root) * scale) + shift)
+            return way.result(way.round(way.round(x * factor) + constant))
+        return way.result(way.round(way.round(way.round(centred / root) * scale) + shift))
+
+    def _one_by_one(self, way: Way, x: Tensor) -> Tensor:
+        scale, shift = (torch.from_numpy(one).double() for one in (self.scale, self.shift))
+
+        def stored(exact: Tensor) -> Tensor:
+            return way.result(way.round(exact))
+
+        count = x.shape[1]
+        centred = stored(x - stored(way.sums(x) / count).unsqueeze(1))
+        squares = stored(way.sums(stored(centred.square())) / count).unsqueeze(1)
+        root = stored(stored(squares + self.epsilon).sqrt())
+        return stored(stored(stored(centred / root) * scale) + shift)
 
     def native(self, x: Tensor) -> Tensor:
         """Torch's."""
@@ -243,7 +266,7 @@ class Attention:
             scores = way.products(key, query[:, token])
             shifted = way.round(scores - scores.amax(1, keepdim=True))
             powers = way.function(shifted.exp(), shifted)
-            shares = way.round(powers / way.sums(powers).unsqueeze(1))
+            shares = way.result(way.round(powers / way.sums(powers).unsqueeze(1)))
             found.append(way.products(values.mT, shares))
         return torch.cat(found, 1)
 

@@ -167,9 +167,9 @@ ArithmeticOption = Annotated[
     str | None,
     typer.Option(
         "--arithmetic",
-        help="Verify the file as deployed: for every evaluation in float32, float16 or bfloat16, or "
-        "in mixed precision, with sums in float32: mixed-float16, mixed-bfloat16 "
-        "(docs/soundness.md). Default: for real numbers.",
+        help="Verify the file as deployed: for every evaluation in float32, float16, bfloat16, "
+        "mixed-float16 or mixed-bfloat16 (sums in float32, results stored or not; "
+        "docs/soundness.md). Default: for real numbers.",
         rich_help_panel=panels.CHECKS,
     ),
 ]

@@ -16,15 +16,17 @@ import onnxruntime
 import torch
 from numpy.random import Generator
 
+from tests.half_files import converted
 from tests.soundness.asking import BoxTrial, Truth, boxes_around
 from tests.soundness.building import FileBuilder, choice, normal
 from tests.soundness.contract import Array, Family
-from tests.soundness.evaluations import DTYPES, Step, Way, native, value, ways
-from tests.soundness.replaying import exact_margins
+from tests.soundness.evaluations import DTYPES, MIXED, Step, Way, native, value, ways
+from tests.soundness.replaying import exact_margins, runner_of
 from tests.soundness.steps import Attention, Convolved, Dense, Function, LayerNorm, Residual
 from tests.soundness.ways import PROOFS, usual
 from verify_pipeline.certify.settings import ArithmeticName
 
+NAMES = (*DTYPES, "mixed-float16", "mixed-bfloat16")
 BOXES, POINTS, SECONDS = 12, 10, 0.1
 OUTPUTS = 3
 
@@ -124,11 +126,16 @@ KINDS: Mapping[str, Builder] = {
 }
 
 
+def _type(name: str) -> torch.dtype:
+    """Of an arithmetic's weights and results."""
+    return DTYPES[name.removeprefix(MIXED)]
+
+
 def _rounded(steps: Sequence[Step], name: str) -> list[Step]:
     """The steps with weights that are numbers of the arithmetic."""
 
     def number(array: Array) -> Array:
-        kept = torch.from_numpy(array).to(DTYPES[name]).float().numpy()
+        kept = torch.from_numpy(array).to(_type(name)).float().numpy()
         return np.where(np.isfinite(kept), kept, 1.0).astype(np.float32)
 
     found: list[Step] = []
@@ -175,8 +182,12 @@ def evaluated(
     found: dict[str, Array] = {}
     for n, way in enumerate(ways(name, rng)):
         words = [f"{n}", way.order, *(w for w in ("fused", "flushed", "merged") if getattr(way, w))]
+        words += [f"{way.stored} stored"] if way.narrow else []
         found[f"{name}, {' '.join(words)}"] = value(steps, way, points).numpy()
-    found[f"torch, {name}"] = native(steps, DTYPES[name], points).numpy()
+    found[f"torch, {name}"] = native(steps, _type(name), points).numpy()
+    if _type(name) == torch.float16:
+        runs = runner_of(converted(model, "float16"))
+        found["onnxruntime, float16"] = np.asarray(runs(points), np.float64)
     for level, session in zip(("plain", "optimised"), _sessions(model), strict=True):
         found[f"onnxruntime, {level}"] = np.asarray(session.run(None, {"x": points})[0], np.float64)
     return found
@@ -215,17 +226,17 @@ def _truth(
     offsets[:] = -exact.min(0) + choice(rng, DISTANCES) * max(spread, 1e-30)
     for way, margin in margins.items():
         for place, one in enumerate((margin + offsets).min(1)):
-            if one <= 1e-9 * np.abs(margin[place]).max():
-                if not np.isfinite(found[way][place]).all():
-                    return Truth(point=points[place], evaluated_by=way)
-                if min(exact_margins(found[way][place], rows, offsets)) <= 0:
-                    return Truth(point=points[place], evaluated_by=way)
+            if not np.isfinite(found[way][place]).all():
+                return Truth(point=points[place], evaluated_by=way)
+            near = one <= 1e-9 * np.abs(margin[place]).max()
+            if near and min(exact_margins(found[way][place], rows, offsets)) <= 0:
+                return Truth(point=points[place], evaluated_by=way)
     return Truth()
 
 
 def _trial(rng: Generator, number: int) -> BoxTrial:
     kind = [*KINDS][number % len(KINDS)]
-    name = [*DTYPES][number // len(KINDS) % len(DTYPES)]
+    name = NAMES[number // len(KINDS) % len(NAMES)]
     inputs = 16 if kind == "convolution" else int(rng.integers(2, 9))
     steps = KINDS[kind](rng, inputs)
     width = value(steps, Way(torch.float64, rng), np.zeros((1, inputs))).shape[1]
@@ -238,6 +249,11 @@ def _trial(rng: Generator, number: int) -> BoxTrial:
     model = net.data(last)
     middle = rng.uniform(-1, 1, (BOXES, inputs))
     lower, upper = boxes_around(middle, 10.0 ** rng.uniform(-6, -1, (BOXES, 1)))
+    half = name != "float32" and bool(rng.integers(2))
+    if half:  # the file itself takes numbers of the type
+        lower, upper = (
+            torch.from_numpy(side).to(_type(name)).double().numpy() for side in (lower, upper)
+        )
     rows, offsets = np.zeros((BOXES, OUTPUTS - 1, OUTPUTS)), np.zeros((BOXES, OUTPUTS - 1))
     for place, label in enumerate(rng.integers(0, OUTPUTS, BOXES)):
         others = [k for k in range(OUTPUTS) if k != label]
@@ -246,7 +262,9 @@ def _trial(rng: Generator, number: int) -> BoxTrial:
     cases = zip(lower, upper, rows, offsets, strict=True)
     truths = [_truth(steps, model, name, rng, case) for case in cases]
     settings = replace(usual(SECONDS, PROOFS), arithmetic=cast("ArithmeticName", name))
-    title = f"{kind}, {name}"
+    title = f"{kind}, {name}{', of a half-precision file' if half else ''}"
+    if half:
+        model = converted(model, name.removeprefix(MIXED))
     # the file itself computes something else than its graph, as far as it rounds
     return BoxTrial(title, model, lower, upper, rows, offsets, truths, settings, (), False)
 

@@ -172,6 +172,7 @@ def _flushed(
 
 def _of_small_weights(op: LinearOp, arithmetic: Arithmetic, count: int, x: Computed) -> Tensor:
     """What weights that may become zero change, broadcastable to ``N x *V``."""
+    changed: LinearOp
     if isinstance(op, (Linear, Conv2d)):
         small = _below(op.weight, arithmetic.tiny)
         changed = replace(op, weight=small)
