@@ -61,11 +61,20 @@ class Evaluation:
     flushes: bool = False
 
     def round(self, exact: Tensor) -> Tensor:
-        """The arithmetic's numbers nearest to float64 ones."""
-        rounded = exact.to(self.arithmetic.dtype).double()
+        """The numbers of the arithmetic that sums are computed in nearest to float64 ones."""
+        return self._rounded(exact, self.arithmetic.inner)
+
+    def _rounded(self, exact: Tensor, arithmetic: Arithmetic) -> Tensor:
+        rounded = exact.to(arithmetic.dtype).double()
         if self.flushes:
-            rounded = rounded.masked_fill(rounded.abs() < self.arithmetic.tiny, 0.0)
+            rounded = rounded.masked_fill(rounded.abs() < arithmetic.tiny, 0.0)
         return rounded
+
+    def result(self, value: Tensor) -> Tensor:
+        """A node's value, stored in the arithmetic's type, or kept wider by chance."""
+        kept = self.generator is not None and bool(torch.rand((), generator=self.generator) < 0.5)
+        wide = self.arithmetic.wider is None or kept
+        return value if wide else self._rounded(value, self.arithmetic)
 
     def order(self, count: int) -> list[int]:
         """The order of a sum's terms."""
@@ -93,10 +102,10 @@ class Evaluation:
 
     def values(self, graph: Graph, point: Tensor) -> list[Tensor]:
         """The value ``*V`` of each node at a point ``*X``."""
-        values = [self.round(point.double())]
+        values = [self.result(self.round(point.double()))]
         for node in graph.nodes[1:]:
             inputs = [values[i] for i in node.inputs]
-            values.append(computed(node.op, self, *inputs).reshape(node.shape))
+            values.append(self.result(computed(node.op, self, *inputs).reshape(node.shape)))
         return values
 
 
@@ -158,7 +167,7 @@ def _(op: LeakyRelu, way: Evaluation, *inputs: Tensor) -> Tensor:
 
 @computed.register
 def _(op: Elementwise, way: Evaluation, *inputs: Tensor) -> Tensor:
-    dtype = way.arithmetic.dtype
+    dtype = way.arithmetic.inner.dtype
     return _elementwise(lambda x: FUNCTIONS[op.function](x.to(dtype)).double(), way, *inputs)
 
 
