@@ -7,8 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.bounds.test_forward_error import NETWORKS, assert_within, boxes_of, double, narrow
-from tests.computed_graph import Evaluation
+from tests.bounds.test_forward_error import (
+    NETWORKS,
+    assert_within,
+    boxes_of,
+    double,
+    exceeds,
+    narrow,
+    points_of,
+)
+from tests.computed_graph import Evaluation, ways
+from tests.exact_graph import exact_values
 from tests.networks_by_hand import chain
 from verify_pipeline.bounds.forward_error import Computed, computed_values, greatest_softmax_tie
 from verify_pipeline.bounds.forward_error.sensitivity import sensitivities
@@ -25,6 +34,7 @@ from verify_pipeline.network.limits import AtLeast
 from verify_pipeline.network.ops import (
     Add,
     AvgPool2d,
+    Constant,
     Div,
     Elementwise,
     LeakyRelu,
@@ -65,6 +75,11 @@ def row(*weights: float, bias: float | None = None) -> Linear:
     return Linear(double(*weights)[None], None if bias is None else double(bias))
 
 
+def norm(mean: float) -> Normalisation:
+    """``(x - mean) + mean``."""
+    return Normalisation(double(1.0), double(0.0), mean=double(mean), bias=double(mean))
+
+
 # --- one formula, two unit roundoffs -----------------------------------------------------------
 
 
@@ -103,8 +118,7 @@ def test_a_sum_may_be_stored_before_its_bias_is_added() -> None:
 
 def test_constants_that_a_runtime_computes_may_be_stored() -> None:
     """A root, a quotient and products of a normalisation; weights of the file are not computed."""
-    norm = Normalisation(double(1.0), double(0.0), mean=double(0.0), bias=double(0.0))
-    assert own(norm, 1000.0) >= 10 * 1000 * U
+    assert own(norm(0.0), 1000.0) >= 10 * 1000 * U
     assert own(Scale(double(1.0), double(0.0)), 1000.0) == 0
     assert 3000 * U <= own(Scale(double(3.0), double(0.0)), 1000.0) <= 1.1 * 3000 * U
 
@@ -275,6 +289,48 @@ def test_values_of_networks_are_within_their_errors(name: str, arithmetic: Arith
     graph = narrow(NETWORKS[name](1), arithmetic)
     for width in (0.0, 0.05):
         assert_within(graph, boxes_of(graph, width, 1, arithmetic), arithmetic, 1)
+
+
+# --- float32 files whose weights are rounded first --------------------------------------------
+
+CONVERTING = MIXED_BFLOAT16.converting
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "least"),
+    [
+        (row(1002.0), 1.0, 2 * 1002 * U),
+        (row(0.0, bias=1002.0), 1.0, 3 * 1002 * U),
+        (Scale(double(3.0), double(0.0)), 1000.0, 2 * 3000 * U),
+        (Scale(double(1.0), double(1002.0)), 0.0, 2 * 1002 * U),
+        (norm(0.0), 1e3, 12 * 1000 * U),
+        (norm(9.0), 0.0, 12 * 18 * U),
+    ],
+)
+def test_constants_are_rounded_once_more(op: Op, x: float, least: float) -> None:
+    assert own(op, x, arithmetic=CONVERTING) >= least
+    assert own(op, x, arithmetic=MIXED_BFLOAT16) <= own(op, x, arithmetic=CONVERTING) - least / 20
+
+
+def test_a_constant_summand_is_rounded() -> None:
+    b = GraphBuilder((1,), dtype=torch.float64)
+    graph = b.build(b.add(Constant(double(1002.0)), 0))
+    for arithmetic, error in ((CONVERTING, 1002 * U), (MIXED_BFLOAT16, 0.0), (FLOAT32, 0.0)):
+        assert float(last(graph, 0.0, arithmetic=arithmetic).error) == error
+
+
+@pytest.mark.parametrize("arithmetic", [MIXED_FLOAT16, MIXED_BFLOAT16], ids=lambda one: one.name)
+@pytest.mark.parametrize("name", ["mlp", "convolutional", "residual", "batch norm", "products"])
+def test_converted_networks_are_within_the_errors(name: str, arithmetic: Arithmetic) -> None:
+    graph = NETWORKS[name](2)
+    converted = narrow(graph, arithmetic)
+    box = boxes_of(graph, 0.05, 2, arithmetic)
+    *_, known = computed_values(graph, box, arithmetic.converting)
+    assert bool(known.error.isfinite().all())
+    for point in points_of(box, arithmetic, 2):
+        exact = exact_values(graph, point)[-1]
+        for way in ways(arithmetic, 2):
+            assert not exceeds(way.values(converted, point)[-1], exact, known.error[0])
 
 
 def test_errors_are_far_below_those_of_the_plain_arithmetic() -> None:

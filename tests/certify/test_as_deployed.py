@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import onnxruntime
@@ -152,6 +153,8 @@ def test_weights_of_another_type_are_not_analysed() -> None:
     (record,) = decided(network, boxes, replace(REAL, arithmetic="bfloat16")).records
     assert record.reason is Reason.NOT_ANALYSED
     assert "no bfloat16 number" in record.detail
+    (record,) = decided(network, boxes, replace(REAL, arithmetic="mixed-bfloat16")).records
+    assert record.status is Status.VERIFIED  # 0.1 is rounded first
     network = of_weights(([[0.125], [-0.125]], [0.0, 0.0]))
     (record,) = decided(network, boxes, replace(REAL, arithmetic="bfloat16")).records
     assert record.status is Status.VERIFIED
@@ -165,6 +168,44 @@ def test_an_overflow_of_float16_is_not_verified() -> None:
         assert (record.status is Status.VERIFIED) == verified
     assert record.reason is Reason.NOT_ANALYSED
     assert "overflow" in record.detail
+
+
+@pytest.mark.parametrize(("value", "verified"), [(0.5, False), (20.0, True)])
+def test_a_network_that_cancels_in_mixed_precision(value: float, verified: bool) -> None:
+    """``(256 + x) - 256``, whose first sum is stored: bfloat16 has 256 and 258."""
+    network = of_weights(
+        ([[1.0, 0.0], [0.0, 1.0]], [256.0, 0.0]), ([[1.0, 0.0], [0.0, 0.0]], [-256.0, 0.0])
+    )
+    lower = torch.tensor([value, 0.0])
+    boxes = box_set(lower, lower + torch.tensor([0.0625, 0.0]))
+    (real,) = decided(network, boxes, REAL).records
+    mixed = replace(REAL, arithmetic="mixed-bfloat16", timeout=5.0)
+    (record,) = decided(network, boxes, mixed).records
+    assert real.status is Status.VERIFIED
+    assert (record.status is Status.VERIFIED) == verified
+    if not verified:
+        assert record.reason is Reason.ROUNDING
+
+
+def test_long_sums_are_verified_in_mixed_precision_only() -> None:
+    network = of_weights(([[1.0] * 400, [-1.0] * 400], [0.0, 0.0]))
+    boxes = box_set(torch.full((400,), 0.5), torch.full((400,), 0.75))
+    for name, status in (("bfloat16", Status.UNKNOWN), ("mixed-bfloat16", Status.VERIFIED)):
+        asked = replace(REAL, arithmetic=cast("ArithmeticName", name))
+        (record,) = decided(network, boxes, asked).records
+        assert record.status is status
+
+
+def test_an_infinite_margin_is_not_verified_in_mixed_precision() -> None:
+    """200 * 400 is infinite as float16, kept wider it is the greater score."""
+    network = of_weights(([[200.0], [-200.0]], [0.0, 0.0]))
+    for value, verified in ((300.0, True), (400.0, False)):
+        x = torch.tensor([value])
+        asked = replace(REAL, arithmetic="mixed-float16")
+        (record,) = decided(network, box_set(x, x), asked).records
+        assert (record.status is Status.VERIFIED) == verified
+    assert record.reason is Reason.NOT_ANALYSED
+    assert "overflow mixed-float16" in record.detail
 
 
 def test_constants_that_runtimes_may_sum_in_other_orders_are_not_analysed() -> None:

@@ -188,7 +188,9 @@ def test_an_arithmetic_that_the_file_is_not_evaluated_in_is_refused(name: str) -
     some = boxes([[0.5, 0.0]], [[0.6, 0.1]])
     others: list[ArithmeticName] = ["float32", "bfloat16" if name == "float16" else "float16"]
     for other in others:
-        with pytest.raises(ConfigError, match=f"expected {name}; got {other}.*computes in {name}"):
+        with pytest.raises(
+            ConfigError, match=f"expected {name} or mixed-{name}; got {other}.*computes in {name}"
+        ):
             certify_set(network, some, replace(SETTINGS, arithmetic=other))
 
 

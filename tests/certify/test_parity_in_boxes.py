@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.half_files import converted
 from tests.onnx_networks import dense_network
 from verify_pipeline.certify import CertifySettings, certify_set
 from verify_pipeline.certify.boxes import exact_box, sample_points, spread
+from verify_pipeline.certify.file_checks import compare_with_file, evaluated_in
 from verify_pipeline.data import BoxSet
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.interop.decide import decide, property_plan
@@ -18,7 +20,9 @@ from verify_pipeline.interop.vnnlib import parse_vnnlib
 from verify_pipeline.network.graph import GraphBuilder
 from verify_pipeline.network.ops import Linear
 from verify_pipeline.onnx import Network, check, export_onnx, load_network
+from verify_pipeline.onnx.network import network_from_bytes
 from verify_pipeline.onnx.parity import check_at, relative_difference
+from verify_pipeline.problem import Box
 
 FAR = 7.0
 """A place where neither uniform nor normal inputs of a few samples lie."""
@@ -130,3 +134,84 @@ def test_samples_lie_in_their_boxes_and_reach_the_corners() -> None:
 def test_few_of_many_are_spread_over_all() -> None:
     assert spread(range(3), 4) == [0, 1, 2]
     assert spread(range(100), 4) == [0, 33, 66, 99]
+
+
+# --- files in half precision ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A network of three layers, as a float32 file."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 9), nn.ReLU())
+    path = tmp_path_factory.mktemp("deep") / "net.onnx"
+    export_onnx(nn.Sequential(*layers, nn.Linear(9, 3)).eval(), path, (40,), {})
+    return path.read_bytes()
+
+
+def half_boxes() -> Box:
+    middle = torch.rand(3, 40, generator=torch.Generator().manual_seed(1)).double()
+    return Box(middle - 0.1, middle + 0.1)
+
+
+def off_by(network: Network, share: float) -> Network:
+    """One whose file's outputs are greater, by a share of the greatest one."""
+
+    def replay(x: Tensor) -> Tensor:
+        outputs = network.replay(x)
+        return outputs + share * outputs.abs().max()
+
+    wrong: Any = replay
+    return replace(network, replay=wrong)
+
+
+def test_a_fault_of_one_percent_is_seen_in_float16(deep: bytes) -> None:
+    """The errors of mixed precision bound what onnxruntime's float16 may differ by."""
+    network = network_from_bytes(converted(deep, "float16"))
+    assert network.replay.runner == "onnxruntime"
+    compare_with_file(network, half_boxes())
+    wrong = off_by(network, 0.007)
+    assert check(wrong, "net") <= 1e-4  # 16 roundings
+    with pytest.raises(NetworkError, match=r"onnxruntime within the errors of mixed-float16; got"):
+        compare_with_file(wrong, half_boxes())
+    compare_with_file(replace(wrong, compared=False), half_boxes())
+
+
+def test_outputs_that_are_not_finite_are_seen_in_float16(deep: bytes) -> None:
+    network = network_from_bytes(converted(deep, "float16"))
+    graph = network.graph
+
+    def replay(x: Tensor) -> Tensor:
+        return torch.where(x[:, :1] > 0.5, torch.inf, network.replay(x))
+
+    wrong: Any = replay
+    with pytest.raises(NetworkError):
+        compare_with_file(replace(network, replay=wrong, graph=graph), half_boxes())
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "arm64"])
+def test_which_arithmetic_a_file_is_run_in(
+    deep: bytes, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    names = []
+    for half in ("float16", "bfloat16"):
+        network = network_from_bytes(converted(deep, half), check_parity=False)
+        found = evaluated_in(network)
+        assert found is not None
+        names.append(found.name)
+        compare_with_file(network, half_boxes())
+    # bfloat16 is run by ONNX's reference evaluator
+    assert names == ["mixed-float16" if machine == "x86_64" else "float16", "bfloat16"]
+    assert evaluated_in(network_from_bytes(deep)) is None
+
+
+def test_messages_name_what_ran_the_file(deep: bytes) -> None:
+    network = network_from_bytes(converted(deep, "bfloat16"))
+    builder = GraphBuilder((40,), dtype=torch.float64)
+    weight = torch.ones(3, 40, dtype=torch.float64)
+    wrong = replace(network, graph=builder.build(builder.add(Linear(weight), 0)))
+    with pytest.raises(NetworkError, match="computes what ONNX's reference evaluator does"):
+        check(wrong, "net")
+    with pytest.raises(NetworkError, match="computes what ONNX's reference evaluator does"):
+        compare_with_file(wrong, half_boxes())

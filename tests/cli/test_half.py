@@ -77,6 +77,13 @@ def test_certify_as_deployed(folder: Path, name: str) -> None:
 
 
 @NAMES
+def test_certify_in_mixed_precision(folder: Path, name: str) -> None:
+    for file in ("net.onnx", "casts.onnx"):
+        deployed = certified(file, "--arithmetic", f"mixed-{name}")
+        assert float(deployed["as_deployed"]) == 50.0, file
+
+
+@NAMES
 def test_an_arithmetic_that_is_not_the_files_is_told(folder: Path, name: str) -> None:
     for file in ("net.onnx", "casts.onnx"):
         code, _, err = command("certify", file, *BOXES, "--arithmetic", "float32", "--ledger", "l")

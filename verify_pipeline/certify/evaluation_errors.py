@@ -98,6 +98,8 @@ class EvaluationErrors:
         refused = refusal(written, arithmetic)
         if written is None or refused:
             return EvaluationErrors(arithmetic, None, refused)
+        if arithmetic.name not in written.held_by:
+            arithmetic = arithmetic.converting
         if begun is None:
             return EvaluationErrors(arithmetic, written.graph)
         cut = beginning(written.graph)

@@ -104,7 +104,8 @@ class CertifySettings:
             than so many times its seconds (``branching/limits/progress_estimate.py``); None: never.
         arithmetic: VERIFIED has to hold for every evaluation of the file in it: any order of
             summation, operations fused or not, small numbers flushed to zero or not. The file's
-            weights have to be numbers of it. None: VERIFIED is about real numbers.
+            weights have to be numbers of it; in mixed precision, others are rounded first. None:
+            VERIFIED is about real numbers.
     """
 
     epsilon: Unit

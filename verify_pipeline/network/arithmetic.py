@@ -31,6 +31,8 @@ class Arithmetic:
         least_exponent: of its least normal number, a power of 2.
         wider: in which one operation computes its products and sums, before its result is stored,
             or not where the next operation is fused with it; None: in the type itself.
+        conversions: how often the file's constants may be rounded to the type before they are used:
+            1 where a converter does it.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Arithmetic:
     digits: int
     least_exponent: int
     wider: Arithmetic | None = None
+    conversions: int = 0
 
     @property
     def inner(self) -> Arithmetic:
@@ -58,6 +61,16 @@ class Arithmetic:
     def most(self) -> float:
         """The greatest finite number of the stored type."""
         return torch.finfo(self.dtype).max
+
+    @property
+    def gradual(self) -> Arithmetic:
+        """The same where no number is flushed: with an absolute error below the least denormal."""
+        return replace(self, least_exponent=self.least_exponent + 1 - self.digits)
+
+    @property
+    def converting(self) -> Arithmetic:
+        """The same of a file with constants that are rounded to the type first, or not."""
+        return replace(self, conversions=1)
 
     def gamma(self, count: float, stored: float = 0) -> float:
         """At least the relative error of a term after ``n`` roundings of sums and s of storing.

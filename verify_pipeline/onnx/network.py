@@ -23,7 +23,7 @@ from verify_pipeline.onnx.model_file import (
 )
 from verify_pipeline.onnx.parity import check_at_random
 from verify_pipeline.onnx.reader import read_graph
-from verify_pipeline.onnx.replay import Replayer
+from verify_pipeline.onnx.replay import Replayer, runner_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +147,7 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def check(network: Network, source: str) -> float:
-    """Compare a network's graph with onnxruntime; see ``parity.check_at_random``."""
+    """Compare a network's graph with its file; see ``parity.check_at_random``."""
     precision = torch.float32 if network.written is None else network.written.coarsest
-    return check_at_random(network.graph, network.replay, network.input_dtype, source, precision)
+    replay, runner = network.replay, runner_of(network.replay)
+    return check_at_random(network.graph, replay, network.input_dtype, source, precision, runner)

@@ -1,4 +1,4 @@
-"""Compares a graph with its file: does onnxruntime compute the function that will be bounded?
+"""Compares a graph with its file: does what runs the file compute the function that is bounded?
 
 The graph is in float64, so a difference is either onnxruntime's rounding or a fault. Evaluating the
 graph in float32 shows how large rounding may be.
@@ -34,6 +34,9 @@ HALF_ROUNDINGS = 16
 
 REMEDY = "The file may mix the inputs of a batch; otherwise please report it."
 
+ONNXRUNTIME = "onnxruntime"
+"""What runs a file, unless it is in a half precision that onnxruntime does not run."""
+
 Replay = Callable[[Tensor], Tensor]
 
 
@@ -43,6 +46,7 @@ def check_at_random(
     dtype: torch.dtype,
     source: str,
     precision: torch.dtype = torch.float32,
+    runner: str = ONNXRUNTIME,
 ) -> float:
     """Compare a graph with onnxruntime on random inputs, one alone and five in a batch.
 
@@ -52,6 +56,7 @@ def check_at_random(
         dtype: of the file's input.
         source: how messages name it.
         precision: the coarsest type in which it computes.
+        runner: what runs the file, as messages name it.
 
     Returns:
         The :func:`relative_difference`, inputs at which neither is finite left out.
@@ -65,7 +70,7 @@ def check_at_random(
     normal = torch.randn(2, *shape, generator=generator).to(dtype)
     batches = uniform[:1], torch.cat([uniform[1:], normal])
     worst = _difference(graph, replay, batches, precision)
-    return _refuse_above_tolerance(worst, source, "random inputs")
+    return _refuse_above_tolerance(worst, source, "random inputs", runner)
 
 
 def check_at(
@@ -74,6 +79,7 @@ def check_at(
     points: Tensor,
     source: str,
     precision: torch.dtype = torch.float32,
+    runner: str = ONNXRUNTIME,
 ) -> float:
     """Compare a graph with onnxruntime at inputs that are about to be asked about.
 
@@ -83,6 +89,7 @@ def check_at(
         points: ``N x *X``, of the dtype of the file's input.
         source: how messages name it.
         precision: the coarsest type in which it computes.
+        runner: what runs the file, as messages name it.
 
     Returns:
         The :func:`relative_difference`; 0 if the outputs are finite nowhere, where nothing can be
@@ -92,15 +99,15 @@ def check_at(
         NetworkError: it is above :data:`TOLERANCE`.
     """
     worst = _difference(graph, replay, (points,), precision, default=0.0)
-    return _refuse_above_tolerance(worst, source, "inputs that are asked about")
+    return _refuse_above_tolerance(worst, source, "inputs that are asked about", runner)
 
 
-def _refuse_above_tolerance(worst: float, source: str, where: str) -> float:
+def _refuse_above_tolerance(worst: float, source: str, where: str, runner: str) -> float:
     # not <=, so that a NaN does not pass
     if not worst <= TOLERANCE:
         raise NetworkError(
             source,
-            expected=f"a graph that computes what onnxruntime does, to {TOLERANCE} of each output",
+            expected=f"a graph that computes what {runner} does, to {TOLERANCE} of each output",
             got=f"a difference of {worst:.2g} at {where}",
             remedy=REMEDY,
         )

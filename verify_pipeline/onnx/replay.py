@@ -17,6 +17,7 @@ from torch import Tensor
 from verify_pipeline.errors import NetworkError
 from verify_pipeline.onnx.half import HALVES, TYPES, widened
 from verify_pipeline.onnx.model_file import Array, FileInput, Signature
+from verify_pipeline.onnx.parity import ONNXRUNTIME
 from verify_pipeline.rounding import searched
 
 CHUNK = 256
@@ -100,7 +101,7 @@ class Replayer:
     ) -> None:
         self._signature = signature
         self._source = source
-        self.runner = "onnxruntime"
+        self.runner = ONNXRUNTIME
         half = precision in HALVES
         self._mixing = MIXING_HALF * torch.finfo(precision).eps if half else MIXING
         try:
@@ -211,6 +212,11 @@ class Replayer:
         return NetworkError(
             self._source, expected=expected, got=lines[0] if lines else type(error).__name__
         )
+
+
+def runner_of(replay: object) -> str:
+    """What runs a file: of a :class:`Replayer`, or of a function that stands for onnxruntime."""
+    return replay.runner if isinstance(replay, Replayer) else ONNXRUNTIME
 
 
 def _shaped(flat: Array, item: FileInput) -> Array:

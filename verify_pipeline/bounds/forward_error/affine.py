@@ -57,12 +57,14 @@ class Terms:
         constants: sizes of the constant terms, broadcastable to ``N x *V``; None: there are none.
         computed: how often weights and constants that a runtime computes first may be stored.
         merging: how often a weight may be stored once more where it is merged with another.
+        given: how many constants of the file a weight is computed of.
     """
 
     count: int
     constants: Tensor | None = None
     computed: int = 0
     merging: int = 1
+    given: int = 0
 
     @property
     def results(self) -> int:
@@ -77,13 +79,13 @@ def terms_of(op: LinearOp, shape: tuple[int, ...]) -> Terms:
     many = fans(op, shape, ()).inward
     if isinstance(op, Normalisation):
         constants = (op.mean * op.scale).abs() + op.bias.abs()
-        return Terms(OF_COMPUTED_CONSTANTS, constants, OF_COMPUTED_CONSTANTS)
+        return Terms(OF_COMPUTED_CONSTANTS, constants, OF_COMPUTED_CONSTANTS, given=2)
     if isinstance(op, Scale):
         return _of_scale(op)
     if isinstance(op, Linear):
-        return Terms(many + 2, None if op.bias is None else op.bias.abs())
+        return Terms(many + 2, None if op.bias is None else op.bias.abs(), given=1)
     if isinstance(op, Conv2d):
-        return Terms(many + 2, None if op.bias is None else op.bias.abs().view(-1, 1, 1))
+        return Terms(many + 2, None if op.bias is None else op.bias.abs().view(-1, 1, 1), given=1)
     # pooling, means and sums add up and may divide by the number of terms
     return Terms(many + 4 if isinstance(op, (AvgPool2d, Mean, Sum)) else 0)
 
@@ -91,10 +93,10 @@ def terms_of(op: LinearOp, shape: tuple[int, ...]) -> Terms:
 def _of_scale(op: Scale) -> Terms:
     constants = op.shift.abs() if bool(op.shift.any()) else None
     if op.error:
-        return Terms(OF_COMPUTED_CONSTANTS, constants, OF_INVERSES)
+        return Terms(OF_COMPUTED_CONSTANTS, constants, OF_INVERSES, given=1)
     if bool((op.scale.abs() <= 1).all() and (op.scale.frac() == 0).all()):
         return Terms(0 if constants is None else 1, constants, merging=0)
-    return Terms(3, constants)
+    return Terms(3, constants, given=1)
 
 
 def affine(op: LinearOp, arithmetic: Arithmetic, interval: Interval, x: Computed) -> Computed:
@@ -113,7 +115,8 @@ def affine(op: LinearOp, arithmetic: Arithmetic, interval: Interval, x: Computed
         error, own, terms, constants = (op.linear_abs(part) for part in parts)
         return Computed(interval, error, own, terms, constants, x.count, x.start, x.gain)
     merged = x.count > 0
-    share = arithmetic.gamma((1 + merged) * sum_.count, sum_.computed + merged * sum_.merging)
+    stored = sum_.computed + arithmetic.conversions * sum_.given
+    share = arithmetic.gamma((1 + merged) * sum_.count, stored + merged * sum_.merging)
     own = op.linear_abs(handed_on(x) + share * (x.terms + x.error))
     terms, constants = op.linear_abs(x.terms), _constants(op, sum_, x)
     if sum_.constants is not None:
@@ -121,7 +124,8 @@ def affine(op: LinearOp, arithmetic: Arithmetic, interval: Interval, x: Computed
         terms = terms + sum_.constants
     # a merged constant is a product, and then a sum if there are two
     two = sum_.constants is not None and bool(x.constants.any())
-    own = own + arithmetic.gamma(0, sum_.computed + merged * (sum_.merging + two)) * constants
+    stored = stored + merged * (sum_.merging + two) + arithmetic.conversions
+    own = own + arithmetic.gamma(0, stored) * constants
     sizes = norms(op, shape)
     own = own + _of_small_weights(op, arithmetic, sum_.count, x)
     own = (own + like(_flushed(op, arithmetic, x, sum_, sizes), own)) * UPWARD

@@ -67,8 +67,9 @@ def _(op: Add | Sub, arithmetic: Arithmetic, interval: Interval, *inputs: Comput
 def _(op: Constant, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
     """A constant of the file, which may be flushed to zero."""
     size = op.value.abs()
-    small = ((size < arithmetic.tiny) * size).expand_as(interval[0])
-    return replace(Computed.closed(interval, small), constants=size.expand_as(small))
+    converted = arithmetic.conversions * arithmetic.unit * size
+    error = torch.where(size < arithmetic.tiny, size, converted).expand_as(interval[0])
+    return replace(Computed.closed(interval, error), constants=size.expand_as(error))
 
 
 @evaluate.register
