@@ -236,7 +236,7 @@ def _truth(
 
 def _trial(rng: Generator, number: int) -> BoxTrial:
     kind = [*KINDS][number % len(KINDS)]
-    name = NAMES[number // len(KINDS) % len(NAMES)]
+    name = NAMES[(number + number // len(KINDS)) % len(NAMES)]
     inputs = 16 if kind == "convolution" else int(rng.integers(2, 9))
     steps = KINDS[kind](rng, inputs)
     width = value(steps, Way(torch.float64, rng), np.zeros((1, inputs))).shape[1]
@@ -273,4 +273,4 @@ def _trial(rng: Generator, number: int) -> BoxTrial:
     return BoxTrial(title, model, lower, upper, rows, offsets, truths, settings, (), False)
 
 
-FAMILY = Family("as-deployed", _trial, share=3, least=60, small=10)
+FAMILY = Family("as-deployed", _trial, share=3, least=60, small=15)
