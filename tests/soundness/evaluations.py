@@ -99,7 +99,7 @@ class Way:
         """``x W^T + b`` of ``N x I`` and ``O x I`` or ``N x O x I``; ``N x O``."""
         terms = self.constant(weight) * self.round(x).unsqueeze(1)
         terms = terms if self.fused else self.round(terms)
-        if bias is not None and self.order == "blocks":
+        if bias is not None and self.narrow is not None and self.order == "blocks":
             return self.result(self.round(self.result(self.sums(terms)) + self.constant(bias)))
         if bias is not None:
             column = self.constant(bias).expand(len(x), -1).unsqueeze(2)

@@ -141,6 +141,33 @@ def test_orders_of_a_sum_differ_in_their_last_digits() -> None:
     }
 
 
+def test_results_are_stored_as_they_say() -> None:
+    """bfloat16 has 1000 and 1004, and 2^-130 as a denormal number."""
+    dense = Dense(np.array([[1000.0, 2.0]], np.float32), np.array([-1000.0], np.float32))
+    point, rng = np.ones((1, 2), np.float32), np.random.default_rng(0)
+    found = {
+        (order, stored): {
+            float(value([dense], replace(way, order=order, stored=stored), point))
+            for _ in range(20)
+        }
+        for way in (Way(torch.float32, rng, narrow=torch.bfloat16),)
+        for order in ("written", "blocks")
+        for stored in ("always", "sometimes", "never")
+    }
+    assert found == {
+        ("written", "always"): {2.0},
+        ("written", "sometimes"): {2.0},
+        ("written", "never"): {2.0},
+        ("blocks", "always"): {0.0},
+        ("blocks", "sometimes"): {0.0, 2.0},
+        ("blocks", "never"): {2.0},
+    }
+    small = Dense(np.array([[2.0**-15]], np.float32), np.zeros(1, np.float32))
+    for flushed, weight in ((True, 0.0), (False, 2.0**-15)):
+        way = Way(torch.float32, rng, flushed=flushed, narrow=torch.float16)
+        assert float(value([small], way, point[:, :1])) == weight
+
+
 def test_evaluations_round_as_they_say() -> None:
     rng = np.random.default_rng(0)
     near, point = 1 + 2.0**-12, np.array([[1 + 2.0**-12]], np.float32)
