@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from damaging.jobs import Job, Prepared
@@ -39,7 +39,7 @@ class Tries:
         refused: commands that told one error.
         signals: commands that a signal ended, as where memory runs out outside of Python.
         hung: commands that did not end, such as one whose thread got no memory to begin with.
-        unclear: other ends, such as a traceback.
+        unclear: of other ends, such as a traceback, what the command said last.
         equal: tries after which the same command ended with the undisturbed result.
     """
 
@@ -50,7 +50,7 @@ class Tries:
     refused: int = 0
     signals: int = 0
     hung: int = 0
-    unclear: int = 0
+    unclear: list[str] = field(default_factory=list)
     equal: int = 0
 
     def count(self, ended: Ended, equal: bool) -> None:
@@ -60,7 +60,8 @@ class Tries:
         self.refused += ended.code == 2 and ended.is_clear
         self.signals += ended.code < 0
         self.hung += ended.code == HUNG
-        self.unclear += ended.code not in (0, HUNG) and ended.code > 0 and not ended.is_clear
+        if ended.code > 0 and ended.code != HUNG and not ended.is_clear:
+            self.unclear.append((ended.error.strip().splitlines() or ["nothing"])[-1])
         self.equal += equal
 
 

@@ -53,9 +53,15 @@ def page(
     ]
     others = [
         f"| {each.job} | {each.condition} | {each.tries} | {each.done} | {each.refused} "
-        f"| {each.signals} | {each.hung} | {each.unclear} | {each.equal} |"
+        f"| {each.signals} | {each.hung} | {len(each.unclear)} | {each.equal} |"
         for each in tries
     ]
     head = HEAD.format(command=command, images=images, epochs=epochs)
     killed = KILLS + "\n".join(rows)
-    return head + killed + "\n\n" + TRIES + "\n".join(others) + "\n"
+    said = [
+        f"* Unclear end of a {each.job}, {each.condition}: `{text.replace('`', chr(39))}`"
+        for each in tries
+        for text in each.unclear
+    ]
+    notes = "\n" + "\n".join(said) + "\n" if said else ""
+    return head + killed + "\n\n" + TRIES + "\n".join(others) + "\n" + notes

@@ -64,6 +64,8 @@ def test_a_process_of_torchrun_ends_at_once_with_its_code(
         MemoryError(),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."),
         RuntimeError("can't start new thread"),
+        SystemError("error return without exception set"),
+        ImportError("resource.so: failed to map segment from shared object"),
     ],
 )
 def test_memory_that_runs_out_is_one_error(
@@ -79,10 +81,13 @@ def test_memory_that_runs_out_is_one_error(
     assert said.count("\n") == 1
 
 
-def test_another_error_of_the_code_is_no_matter_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [RuntimeError, SystemError, ImportError])
+def test_another_error_of_the_code_is_no_matter_of_memory(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def breaks(data_root: object) -> None:
-        raise RuntimeError("a bug")
+        raise kind("a bug")
 
     monkeypatch.setattr(doctor, "examine", breaks)
-    with pytest.raises(RuntimeError, match="a bug"):
+    with pytest.raises(kind, match="a bug"):
         command("doctor")

@@ -26,6 +26,14 @@ _MEMORY = (
 )
 
 
+_SIGNS_OF_NO_MEMORY = (
+    "can't start new thread",
+    "error return without exception set",  # of Python, in the middle of an import
+    "failed to map segment from shared object",  # of a module that is a library
+)
+"""What errors that are no ``MemoryError`` say where memory has run out."""
+
+
 class Group(TyperGroup):
     """Turns errors that a user can fix into a message and an exit code, for every command."""
 
@@ -49,7 +57,7 @@ class Group(TyperGroup):
                 raise
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(VerifyPipelineError.exit_code) from None
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError, SystemError, ImportError) as error:
             if not _is_of_memory(error):
                 raise
             typer.echo(f"error: {_MEMORY}", err=True)
@@ -75,8 +83,8 @@ def run_application(application: Callable[[], object]) -> None:
 
 
 def _is_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, also for a thread's stack."""
-    if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+    """Whether memory ran out, also for a thread's stack or in an import."""
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _SIGNS_OF_NO_MEMORY):
         return True
     from verify_pipeline.bounds.memory import is_out_of_memory
 
