@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from verify_checker import Refused, Rejected, check, read_network, read_proof, write_proof
+from verify_checker import Refused, Rejected, check, read_network, read_proof
 from verify_checker.operations import Network as CheckerNetwork
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.settings import Plan
@@ -26,6 +26,7 @@ from verify_pipeline.interop.text_files import read_plain
 from verify_pipeline.interop.vnnlib import read_vnnlib
 from verify_pipeline.onnx import Network
 from verify_pipeline.proving.image import Prover, ProverSettings
+from verify_pipeline.proving.proof_file import write_proof
 from verify_pipeline.proving.recorder import SUFFIX, Recorded, Recording
 from verify_pipeline.proving.root import ProofClaim, Unproved
 

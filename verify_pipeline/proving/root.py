@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from verify_checker.check import again
 from verify_checker.operations import Kink, Network
-from verify_checker.proof import AGAIN, Bytes, Lemma, Proof, Tree, leaf_only
+from verify_checker.proof import INPUT, Bytes, Lemma, Proof, Tree
 from verify_checker.regions import Regions, enclose
 from verify_checker.walk import NO_HINTS, Hints, Rows, lower_bounds, sides_of
+from verify_pipeline.proving.proof_file import leaf_only
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -231,8 +232,8 @@ class Root:
         about = dict(claim.about)
         whole = Proof(about, claim.lower, claim.upper, claim.rows, claim.offsets)
         whole = replace(whole, groups=claim.groups)
-        # trees made before the lemmas rest on intervals, and parts that are bounded again on these
-        if all(AGAIN in tree.kind for tree in self.trees[self.without_lemmas :]):
+        # trees made before the lemmas rest on intervals, and parts of split inputs on these
+        if all(INPUT in tree.kind for tree in self.trees[self.without_lemmas :]):
             return replace(whole, trees=tuple(self.trees))
         names = tuple(self.network.nodes[place].name for place in self.kinks)
         return replace(
