@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +13,18 @@ from verify_checker.operations import Network
 from verify_checker.proof import Proof
 from verify_pipeline.bounds import Multipliers
 from verify_pipeline.branching.config.search_settings import SearchSettings
+from verify_pipeline.branching.search.early_split import are_promising
+from verify_pipeline.branching.tree.search_instances import SearchInstances
+from verify_pipeline.branching.tree.splittable import is_splittable
 from verify_pipeline.certify.settings import Plan
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.proving.aligned import Aligned
+from verify_pipeline.proving.cell_tree import prove_by_cells
 from verify_pipeline.proving.input_tree import free_inputs, prove_by_input_splits
 from verify_pipeline.proving.neuron_slopes import NeuronSlopes
 from verify_pipeline.proving.relu_tree import prove_by_splits
 from verify_pipeline.proving.root import ProofClaim, Root, Unproved
-from verify_pipeline.proving.slopes import optimised_slopes
+from verify_pipeline.proving.slopes import optimised_slopes, specification
 
 FIRST, THEN = 0.25, 2.0
 """How many times the seconds of an image splits may take before bounds of its neurons are
@@ -52,10 +58,17 @@ class Prover:
         network: as the checker reads it.
         graph: as it is bounded and searched.
         settings: how long and how.
+        clock: seconds from some origin.
     """
 
-    def __init__(self, network: Network, graph: Graph, settings: ProverSettings) -> None:
-        self.network = network
+    def __init__(
+        self,
+        network: Network,
+        graph: Graph,
+        settings: ProverSettings,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.network, self._clock = network, clock
         self._graph, self._settings = graph, settings
 
     def proof(self, claim: ProofClaim) -> Proof:
@@ -95,10 +108,29 @@ class Prover:
                 self._search(aligned, root, seconds * THEN)
 
     def _search(self, aligned: Aligned, root: Root, seconds: float) -> None:
+        until = self._clock() + seconds
         before = np.flatnonzero(root.open_rows)
         alpha, slopes = optimised_slopes(aligned, root, self._settings.search.root)
         root.close(intervals=False, alpha=alpha)
-        if root.open_rows.any():
-            still = torch.from_numpy(root.open_rows[before])
-            some = Multipliers({p: v[still][None] for p, v in slopes.items()}, {})
-            prove_by_splits(aligned, root, some, self._settings.search, seconds)
+        if not root.open_rows.any():
+            return
+        still = torch.from_numpy(root.open_rows[before])
+        some = Multipliers({p: v[still][None] for p, v in slopes.items()}, {})
+        settings, first = self._settings.search, self._domains_before_cells(aligned, root)
+        try:
+            left = until - self._clock()
+            prove_by_splits(aligned, root, some, settings, left, first, self._clock)
+        except Unproved:
+            if first is None:
+                raise
+            prove_by_cells(aligned, root, settings, until - self._clock(), self._clock)
+
+    def _domains_before_cells(self, aligned: Aligned, root: Root) -> int | None:
+        """After how many domains a search goes on in cells, as in a certification; None: never."""
+        early = self._settings.search.early
+        if early is None or not is_splittable(aligned.graph):
+            return None
+        spec = specification(root, np.flatnonzero(root.open_rows)[:1])
+        box, bounds = aligned.box(root), aligned.bounds(root)
+        instance = SearchInstances(aligned.graph, box, spec, bounds)
+        return early.first if bool(are_promising(instance, early)) else None
