@@ -29,7 +29,7 @@ from verify_pipeline.proving.relu_tree import prove_by_splits
 from verify_pipeline.proving.root import Places, Root, Unproved
 from verify_pipeline.proving.slopes import optimised_slopes, specification
 
-MOST = 16
+ENOUGH = 16
 """Open cells that are enough: splits of ReLUs close them faster than further cuts do."""
 
 
@@ -102,16 +102,25 @@ def prove_by_cells(
     settings: SearchSettings,
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
+    enough: int = ENOUGH,
 ) -> None:
     """Close the open rows of a root by early splits, and by splits of ReLUs in open cells.
 
+    Args:
+        aligned: the network's graph.
+        root: whose open rows are closed.
+        settings: of the search in cells.
+        seconds: after which nothing begins.
+        clock: seconds from some origin.
+        enough: with so many open cells, splits of ReLUs begin.
+
     Raises:
-        Unproved: there is no proof after so many seconds, and those that the last step takes.
+        Unproved: there is no proof in this time.
     """
     until = clock() + seconds
     whole = Cell.of(aligned, root, (), settings.domain)
     open_ = [whole]
-    while 0 < len(open_) < MOST:
+    while 0 < len(open_) < enough:
         for cell in open_:
             value, number = cell.neuron(aligned)
             sides = ((value, number, 1.0), (value, number, -1.0))

@@ -31,6 +31,10 @@ FIRST, THEN = 0.25, 2.0
 optimised, and afterwards. The certification itself has more kinds of splits."""
 
 
+IN_CELLS = 0.75
+"""The share of the time for early splits where these are promising; splits alone get the rest."""
+
+
 @dataclass(frozen=True)
 class ProverSettings:
     """How long and how a proof is looked for.
@@ -117,13 +121,20 @@ class Prover:
         still = torch.from_numpy(root.open_rows[before])
         some = Multipliers({p: v[still][None] for p, v in slopes.items()}, {})
         settings, first = self._settings.search, self._domains_before_cells(aligned, root)
-        try:
-            left = until - self._clock()
-            prove_by_splits(aligned, root, some, settings, left, first, self._clock)
-        except Unproved:
-            if first is None:
-                raise
-            prove_by_cells(aligned, root, settings, until - self._clock(), self._clock)
+        known = aligned, root, some, settings
+        if first is not None:
+            try:
+                prove_by_splits(*known, until - self._clock(), first, self._clock)
+                return
+            except Unproved:
+                pass
+            try:
+                left = (until - self._clock()) * IN_CELLS
+                prove_by_cells(aligned, root, settings, left, self._clock)
+                return
+            except Unproved:
+                pass
+        prove_by_splits(*known, until - self._clock(), clock=self._clock)
 
     def _domains_before_cells(self, aligned: Aligned, root: Root) -> int | None:
         """After how many domains a search goes on in cells, as in a certification; None: never."""

@@ -72,7 +72,7 @@ def _name(instance: SetInstance) -> str:
 
 
 def _record(instance: SetInstance, plan: Plan, folder: Path) -> int:
-    """Write the proofs of a property's cases; their bytes in all."""
+    """Write the proofs of a property's cases, all or none; their bytes in all."""
     data = read_plain(instance.onnx)
     digest = hashlib.sha256(data).hexdigest()
     network, graph = _read(instance.onnx, digest)
@@ -87,16 +87,16 @@ def _record(instance: SetInstance, plan: Plan, folder: Path) -> int:
         "specification": "vnnlib",
         "cases": len(cases),
     }
-    size = 0
+    paths = [folder / f"{_name(instance)}-{number:03d}{SUFFIX}" for number in range(len(cases))]
+    made = {}
     for number, case in enumerate(cases):
-        path = folder / f"{_name(instance)}-{number:03d}{SUFFIX}"
-        if not path.is_file():
+        if not paths[number].is_file():
             claim = _claim({**about, "case": number}, case, graph)
-            proof = write_proof(prover.proof(claim))
-            check(read_proof(proof), network)
-            write_whole(path, proof)
-        size += path.stat().st_size
-    return size
+            made[number] = write_proof(prover.proof(claim))
+            check(read_proof(made[number]), network)
+    for number, proof in made.items():
+        write_whole(paths[number], proof)
+    return sum(path.stat().st_size for path in paths)
 
 
 @lru_cache(maxsize=1)
