@@ -2,7 +2,8 @@
 
 It needs numpy and onnx only. ``verify_checker/README.md`` has its mathematics on one page; the
 modules follow in the same order: ``rounding``, ``operations``, ``rules``, ``reader``, ``lines``,
-``smooth``, ``planes``, ``regions``, ``walk``, ``proof``, ``check``, ``folder``.
+``smooth``, ``planes``, ``regions``, ``walk``, ``proof``, ``check``, ``folder``, ``vnnlib``,
+``instances``.
 """
 
 from verify_checker.check import check

@@ -19,7 +19,7 @@ from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.onnx import network_from_bytes
 from verify_pipeline.proving import cell_tree
 from verify_pipeline.proving.aligned import Aligned
-from verify_pipeline.proving.cell_tree import Cell, prove_by_cells
+from verify_pipeline.proving.cell_tree import ProvedCell, prove_by_cells
 from verify_pipeline.proving.relu_tree import RecordingDomains, prove_by_splits
 from verify_pipeline.proving.root import Root, Unproved
 from verify_pipeline.proving.slopes import optimised_slopes, specification
@@ -117,13 +117,13 @@ def test_linear_programs_of_a_batch_end_with_its_time(
 def test_early_splits_end_with_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     aligned, root, _ = opened(CELLS)
-    made = Cell.of
+    made = ProvedCell.of
 
-    def slowly(*given: Any) -> Cell:
+    def slowly(*given: Any) -> ProvedCell:
         clock.now, clock.steps = clock.now + STEP, clock.steps + 1
         return made(*given)
 
-    monkeypatch.setattr(Cell, "of", slowly)
+    monkeypatch.setattr(ProvedCell, "of", slowly)
     with pytest.raises(Unproved, match="timeout"):
         prove_by_cells(aligned, root, SearchSettings(), 2 * STEP, clock=clock, enough=1000)
     assert clock.steps == 3  # the whole box, and the two parts of a cut

@@ -34,7 +34,7 @@ ENOUGH = 16
 
 
 @dataclass
-class Cell:
+class ProvedCell:
     """A part of a root's box.
 
     Attributes:
@@ -47,10 +47,12 @@ class Cell:
     splits: tuple[Split, ...]
     root: Root
     start: Multipliers
-    parts: tuple[Cell, ...] = field(default=())
+    parts: tuple[ProvedCell, ...] = field(default=())
 
     @staticmethod
-    def of(aligned: Aligned, whole: Root, splits: tuple[Split, ...], few: OptimiseSettings) -> Cell:
+    def of(
+        aligned: Aligned, whole: Root, splits: tuple[Split, ...], few: OptimiseSettings
+    ) -> ProvedCell:
         """A cell with bounds of its neurons, and the rows that follow from optimised slopes."""
         network, claim = whole.network, whole.claim
         cut = whole.regions.limited(limits_of([splits], network), 1)
@@ -59,14 +61,16 @@ class Cell:
         root = Root(network, claim, regions, open_rows=whole.open_rows.copy())
         if regions.empty.any() or not root.kinks:
             root.close(intervals=False)
-            return Cell(splits, root, Multipliers({}, {}))
+            return ProvedCell(splits, root, Multipliers({}, {}))
         before = np.flatnonzero(root.open_rows)
         alpha, slopes = optimised_slopes(aligned, root, few)
         root.close(intervals=False, alpha=alpha)
         still = torch.from_numpy(root.open_rows[before])
-        return Cell(splits, root, Multipliers({p: v[still][None] for p, v in slopes.items()}, {}))
+        return ProvedCell(
+            splits, root, Multipliers({p: v[still][None] for p, v in slopes.items()}, {})
+        )
 
-    def leaves(self) -> Iterator[Cell]:
+    def leaves(self) -> Iterator[ProvedCell]:
         """The cells that are not cut, in preorder."""
         if not self.parts:
             yield self
@@ -118,14 +122,15 @@ def prove_by_cells(
         Unproved: there is no proof in this time.
     """
     until = clock() + seconds
-    whole = Cell.of(aligned, root, (), settings.domain)
+    whole = ProvedCell.of(aligned, root, (), settings.domain)
     open_ = [whole]
     while 0 < len(open_) < enough:
         for cell in open_:
             value, number = cell.neuron(aligned)
             sides = ((value, number, 1.0), (value, number, -1.0))
             cell.parts = tuple(
-                Cell.of(aligned, root, (*cell.splits, side), settings.domain) for side in sides
+                ProvedCell.of(aligned, root, (*cell.splits, side), settings.domain)
+                for side in sides
             )
             if clock() >= until:
                 raise Unproved(f"early splits end without a proof: {Reason.TIMEOUT.name.lower()}")
@@ -137,7 +142,7 @@ def prove_by_cells(
     root.open_rows[rows] = False
 
 
-def _together(whole: Cell, rows: Places) -> list[Places]:
+def _together(whole: ProvedCell, rows: Places) -> list[Places]:
     """Rows whose trees are the same: those that need no splits of ReLUs in any cell; others alone.
 
     The checker bounds the cells of each tree anew.
@@ -159,7 +164,7 @@ def _tree_of(root: Root, row: int) -> tuple[Tree, int]:
     raise Unproved("a row of a cell without a tree")
 
 
-def _tree(root: Root, whole: Cell, rows: Places) -> Tree:
+def _tree(root: Root, whole: ProvedCell, rows: Places) -> Tree:
     """One tree of some rows: that of the cells, with a tree of each cell in place of it."""
     kinds: list[int] = []
     values: list[int] = []
