@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,10 +30,6 @@ from verify_pipeline.proving.slopes import optimised_slopes, specification
 FIRST, THEN = 0.25, 2.0
 """How many times the seconds of an image splits may take before bounds of its neurons are
 optimised, and afterwards. The certification itself has more kinds of splits."""
-
-
-IN_CELLS = 0.75
-"""The share of the time for early splits where these are promising; splits alone get the rest."""
 
 
 @dataclass(frozen=True)
@@ -102,39 +99,33 @@ class Prover:
                 "ReLU only, of which no neuron is undecided"
             )
         aligned = Aligned.of(self._graph, root)
-        seconds = self._settings.seconds
+        search, seconds, clock = self._settings.search, self._settings.seconds, self._clock
+        few = self._domains_before_cells(aligned, root)
+        until = clock() + seconds * FIRST
         try:
-            self._search(aligned, root, seconds * FIRST)
-        except Unproved:
-            tighten = self._settings.search.tighten
-            root.add_lemmas(NeuronSlopes(aligned, root, tighten).find)
+            start = self._optimised(aligned, root)
             if root.open_rows.any():
-                self._search(aligned, root, seconds * THEN)
+                prove_by_splits(aligned, root, start, search, until - clock(), few, clock)
+            return
+        except Unproved:
+            root.add_lemmas(NeuronSlopes(aligned, root, search.tighten).find)
+        until = clock() + seconds * THEN
+        start = self._optimised(aligned, root)
+        if few is not None and root.open_rows.any():
+            with suppress(Unproved):
+                prove_by_cells(aligned, root, search, until - clock(), clock)
+        if root.open_rows.any():
+            prove_by_splits(aligned, root, start, search, until - clock(), clock=clock)
 
-    def _search(self, aligned: Aligned, root: Root, seconds: float) -> None:
-        until = self._clock() + seconds
+    def _optimised(self, aligned: Aligned, root: Root) -> Multipliers:
+        """Close rows by optimised slopes; the slopes of those that stay open."""
         before = np.flatnonzero(root.open_rows)
+        if not len(before):
+            return Multipliers({}, {})
         alpha, slopes = optimised_slopes(aligned, root, self._settings.search.root)
         root.close(intervals=False, alpha=alpha)
-        if not root.open_rows.any():
-            return
         still = torch.from_numpy(root.open_rows[before])
-        some = Multipliers({p: v[still][None] for p, v in slopes.items()}, {})
-        settings, first = self._settings.search, self._domains_before_cells(aligned, root)
-        known = aligned, root, some, settings
-        if first is not None:
-            try:
-                prove_by_splits(*known, until - self._clock(), first, self._clock)
-                return
-            except Unproved:
-                pass
-            try:
-                left = (until - self._clock()) * IN_CELLS
-                prove_by_cells(aligned, root, settings, left, self._clock)
-                return
-            except Unproved:
-                pass
-        prove_by_splits(*known, until - self._clock(), clock=self._clock)
+        return Multipliers({p: v[still][None] for p, v in slopes.items()}, {})
 
     def _domains_before_cells(self, aligned: Aligned, root: Root) -> int | None:
         """After how many domains a search goes on in cells, as in a certification; None: never."""
