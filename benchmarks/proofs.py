@@ -17,7 +17,16 @@ from pathlib import Path
 import torch
 from property_sets import SETS, unsat_instances
 
-from verify_checker.folder import CHECKED, REFUSED, REJECTED, Result, check_folder, write_results
+from verify_checker.folder import (
+    CHECKED,
+    REFUSED,
+    REJECTED,
+    Instances,
+    Result,
+    check_folder,
+    write_results,
+)
+from verify_checker.instances import read_instances
 from verify_pipeline import api, pipeline
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.interop.decide import property_plan
@@ -114,14 +123,14 @@ def measure_set(name: str, listed: Path, count: int, timeout: float, work: Path)
         unsat, results, lambda one: property_plan(timeout), place / "proofs"
     )
     decide = sum(results[one.key].seconds for one in unsat)
-    found = checked(place / "proofs")
+    found = checked(place / "proofs", read_instances(listed))
     known = len(chosen), len(unsat), decide, recording, found
     return Measured(name, *known, "properties", of_images=False)
 
 
-def checked(folder: Path) -> tuple[Result, ...]:
-    """The checker's results on a folder, kept beside the proofs."""
-    results = tuple(check_folder(folder))
+def checked(folder: Path, instances: Instances | None = None) -> tuple[Result, ...]:
+    """The checker's results on a folder, compared with a list's properties, kept beside it."""
+    results = tuple(check_folder(folder, instances=instances))
     write_results(folder, results)
     return results
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from verify_checker.operations import Kink, Network, Places
-from verify_checker.problems import Refused, Rejected
-from verify_checker.proof import AGAIN, INPUT, LEAF, NEURON, Codes, Lemma, Proof, Tree
+from verify_checker.problems import Refused, Rejected, reject
+from verify_checker.proof import AGAIN, INPUT, LEAF, NEURON, Codes, Lemma, Proof, Singles, Tree
 from verify_checker.regions import Limits, Regions, enclose
 from verify_checker.rounding import Array
 from verify_checker.walk import NO_HINTS, Hints, Rows, lower_bounds, sides_of
@@ -44,8 +44,7 @@ def check(proof: Proof, network: Network) -> None:
         support.check_tree(tree, root)
         shown.update(groups[tree.rows].tolist())
     missing = set(groups.tolist()) - shown
-    if missing:
-        raise Rejected(f"{len(missing)} of {len(set(groups.tolist()))} rows have no proof")
+    reject(missing, f"{len(missing)} of {len(set(groups.tolist()))} rows have no proof")
 
 
 def _check_claim(proof: Proof, network: Network) -> None:
@@ -54,8 +53,7 @@ def _check_claim(proof: Proof, network: Network) -> None:
         raise Rejected(f"a box of {proof.lower.size} numbers for an input of {size}")
     if not np.all(np.isfinite(proof.lower) & np.isfinite(proof.upper)):
         raise Rejected("a box that is not finite")
-    if np.any(proof.lower > proof.upper):
-        raise Rejected("a box whose lower limit is above its upper one")
+    reject(np.any(proof.lower > proof.upper), "a box whose lower limit is above its upper one")
     if len(output.shape) != 1 or proof.rows.ndim != 2 or proof.rows.shape[1] != output.size:
         raise Rejected(f"rows of shape {proof.rows.shape} for outputs of shape {output.shape}")
     if len(proof.rows) == 0 or proof.offsets.shape != proof.rows.shape[:1]:
@@ -158,46 +156,36 @@ class Support:
         leaves = sum(len(part.leaves) for part in parts)
         r = len(tree.rows)
         count = sum(len(leaf.splits) for part in parts for leaf in part.leaves) * r
-        if tree.beta is None:
-            beta = np.zeros(count)
-        else:
-            beta = tree.beta.astype(np.float64)
-            if beta.shape != (count,) or not np.all(np.isfinite(beta)) or np.any(beta < 0):
-                raise Rejected("multipliers of splits that are missing, negative or not finite")
-        alpha = tree.alpha
+        beta, alpha = tree.beta, tree.alpha
+        if beta is None:
+            beta = np.zeros(count, dtype=np.float32)
+        if beta.shape != (count,) or not np.all(np.isfinite(beta)) or np.any(beta < 0):
+            raise Rejected("multipliers of splits that are missing, negative or not finite")
         if alpha is not None and (
             alpha.ndim != 3 or len(alpha) not in (1, leaves) or alpha.shape[1] != r
         ):
             raise Rejected(f"multipliers of shape {alpha.shape} for {leaves} leaves, {r} rows")
-        size = sum(node.size for node in self.network.nodes)
-        largest = max(1, AT_ONCE // size)
-        batch: list[_Part] = []
-        for part in parts:
-            batch.append(part)
-            if len(batch) >= largest or not part.again:
-                self._check_parts(tree, batch, root, beta, alpha)
-                batch = []
-        if batch:
-            self._check_parts(tree, batch, root, beta, alpha)
+        whole, later = [p for p in parts if not p.again], [p for p in parts if p.again]
+        size = max(1, AT_ONCE // sum(node.size for node in self.network.nodes))
+        for some in [whole, *(later[n : n + size] for n in range(0, len(later), size))]:
+            if some:
+                self._check_parts(tree, some, root, beta, size)
 
     def _check_parts(
-        self,
-        tree: Tree,
-        parts: list[_Part],
-        root: Regions,
-        beta: Array,
-        alpha: Codes | None,
+        self, tree: Tree, parts: list[_Part], root: Regions, beta: Singles, size: int
     ) -> None:
         """Check the leaves of some parts whose values are bounded again, or of the whole box."""
         if parts[0].again:
             shape = (len(parts), *self.network.nodes[0].shape)
             box = tuple(np.stack([p.box[n] for p in parts]).reshape(shape) for n in range(2))
             limits = limits_of([p.splits for p in parts], self.network)
+            if INPUT not in tree.kind:  # what holds in the whole box; parts of inputs do without
+                cut = root.limited(limits, len(parts))
+                limits = {place: cut.interval(place) for place in self.network.bounded_inputs}
             base = enclose(self.network, (box[0], box[1]), limits, again)
         else:
             base = root
         leaves = [(n, leaf) for n, part in enumerate(parts) for leaf in part.leaves]
-        size = max(1, AT_ONCE // sum(node.size for node in self.network.nodes))
         for first in range(0, len(leaves), size):
             some = leaves[first : first + size]
             regions, where = base, np.array([n for n, _ in some], dtype=np.int64)
@@ -205,7 +193,7 @@ class Support:
                 limits = limits_of([leaf.splits for _, leaf in some], self.network)
                 regions = (base if len(base) == 1 else base.taken(where)).limited(limits, len(some))
                 where = np.arange(len(some), dtype=np.int64)
-            found = self._bounds(tree, [leaf for _, leaf in some], regions, where, beta, alpha)
+            found = self._bounds(tree, [leaf for _, leaf in some], regions, where, beta)
             if tree.any_row:
                 found = np.nan_to_num(found, nan=-np.inf).max(1, keepdims=True)
             found[regions.empty[where]] = np.inf
@@ -214,13 +202,7 @@ class Support:
                 raise Rejected(f"a leaf at which a row's bound is {worst:.6g}")
 
     def _bounds(
-        self,
-        tree: Tree,
-        leaves: list[_Leaf],
-        regions: Regions,
-        where: Places,
-        beta: Array,
-        alpha: Codes | None,
+        self, tree: Tree, leaves: list[_Leaf], regions: Regions, where: Places, beta: Singles
     ) -> Array:
         """Bounds ``leaves x r`` of the tree's rows at some of its leaves."""
         r = len(tree.rows)
@@ -231,19 +213,17 @@ class Support:
         hints = NO_HINTS
         if not tree.intervals:
             slopes: dict[int, tuple[Places, Array]] = {}
-            if alpha is not None:
-                numbers = [leaf.number if len(alpha) > 1 else 0 for leaf in leaves]
-                own = alpha[numbers].reshape(count, -1)
+            if tree.alpha is not None:
+                numbers = [leaf.number if len(tree.alpha) > 1 else 0 for leaf in leaves]
+                own = tree.alpha[numbers].reshape(count, -1)
                 slopes = self._alpha(own, count, before=output + 1)
             hints = Hints(slopes, _betas(leaves, r, beta))
         return lower_bounds(regions, rows, hints, tree.intervals).reshape(len(leaves), r)
 
 
 def _check_places(places: Places, size: int) -> None:
-    if places.ndim != 1 or len(np.unique(places)) != len(places):
-        raise Rejected("places that are named twice")
-    if len(places) and int(places.max()) >= size:
-        raise Rejected("a place beyond the end of its value")
+    reject(places.ndim != 1 or len(np.unique(places)) != len(places), "places that are named twice")
+    reject(len(places) and int(places.max()) >= size, "a place beyond the end of its value")
 
 
 Split = tuple[int, int, float]
@@ -290,13 +270,11 @@ def _parts(tree: Tree, support: Support) -> list[_Part]:
     parts, leaves, used = [whole], 0, 0
     waiting: list[tuple[_Part, tuple[Array, Array], tuple[Split, ...]]] = [(whole, box, ())]
     for node in range(n):
-        if not waiting:
-            raise Rejected("a tree with nodes behind its end")
+        reject(not waiting, "a tree with nodes behind its end")
         part, box, splits = waiting.pop()
         kind, number = int(tree.kind[node]), int(tree.number[node])
         if kind == LEAF:
-            if box is not part.box:
-                raise Rejected("a split of an input without bounds of its parts")
+            reject(box is not part.box, "a split of an input without bounds of its parts")
             part.leaves.append(_Leaf(leaves, splits, used))
             leaves, used = leaves + 1, used + len(splits) * r
         elif kind == AGAIN:
@@ -313,19 +291,15 @@ def _parts(tree: Tree, support: Support) -> list[_Part]:
             waiting.append((part, low, splits))
         else:
             raise Rejected(f"a tree's node of kind {kind}")
-    if waiting:
-        raise Rejected("a tree that ends before all parts of its box have a leaf")
+    reject(waiting, "a tree that ends before all parts of its box have a leaf")
     return [part for part in parts if part.leaves]
 
 
 def _sides(support: Support, before: tuple[Split, ...], value: int, number: int) -> list[Split]:
-    if value >= len(support.places):
-        raise Rejected("a split of a value that is not there")
+    reject(value >= len(support.places), "a split of a value that is not there")
     place = support.places[value]
-    if number >= support.network.nodes[place].size:
-        raise Rejected("a split of a neuron that is not there")
-    if any((p, k) == (place, number) for p, k, _ in before):
-        raise Rejected("a neuron that is split twice")
+    reject(number >= support.network.nodes[place].size, "a split of a neuron that is not there")
+    reject(any((p, k) == (place, number) for p, k, _ in before), "a neuron that is split twice")
     return [(place, number, 1.0), (place, number, -1.0)]
 
 
@@ -359,7 +333,7 @@ def limits_of(splits: list[tuple[Split, ...]], network: Network) -> Limits:
 
 
 def _betas(
-    leaves: list[_Leaf], r: int, beta: Array
+    leaves: list[_Leaf], r: int, beta: Singles
 ) -> dict[int, tuple[Places, Places, Array, Array]]:
     """The multipliers of the splits above some leaves, by value."""
     found: dict[int, list[tuple[int, int, float, float]]] = {}

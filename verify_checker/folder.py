@@ -11,18 +11,20 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from verify_checker.check import check
+from verify_checker.instances import Key, key_of, refuted
 from verify_checker.operations import Network
-from verify_checker.problems import Refused, Rejected
+from verify_checker.problems import Refused, Rejected, reject
 from verify_checker.proof import Proof, read_proof
 from verify_checker.reader import read_network
 
@@ -43,6 +45,8 @@ class Result:
         seconds: that it took.
         bytes: of the file.
         about: what it says that it is about.
+        refuted: for each disjunct of the property that it names, whether it refutes it; empty: it
+            was compared with no property.
     """
 
     file: str
@@ -52,22 +56,28 @@ class Result:
     seconds: float
     bytes: int
     about: dict[str, object]
+    refuted: Sequence[bool] = ()
 
 
-def check_file(path: Path, name: str, networks: dict[str, Path]) -> Result:
+Instances = Mapping[Key, Path]
+
+
+def check_file(
+    path: Path, name: str, networks: dict[str, Path], instances: Instances | None = None
+) -> Result:
     """Check one proof. Whatever goes wrong, it does not pass."""
-    began, data = time.perf_counter(), b""
+    began, data, broken = time.perf_counter(), b"", list[bool]()
     about: dict[str, object] = {}
     outcome, reason = CHECKED, ""
     try:
-        if path.stat().st_size > LARGEST_PROOF:
-            raise Rejected(f"a file of {path.stat().st_size} bytes")
+        reject(path.stat().st_size > LARGEST_PROOF, f"a file of {path.stat().st_size} bytes")
         data = path.read_bytes()
         proof = read_proof(data)
         about = proof.about
         check_margins(proof)
         check_ball(proof)
         check(proof, _network(proof, networks))
+        broken = [] if instances is None else refuted(proof, instances)
     except Refused as error:
         outcome, reason = REFUSED, str(error)
     except (Rejected, OSError) as error:
@@ -78,7 +88,7 @@ def check_file(path: Path, name: str, networks: dict[str, Path]) -> Result:
         outcome, reason = REJECTED, f"{type(error).__name__}: {error}"[:200]
     seconds = time.perf_counter() - began
     sha = hashlib.sha256(data).hexdigest()
-    return Result(name, sha, outcome, reason, seconds, len(data), about)
+    return Result(name, sha, outcome, reason, seconds, len(data), about, broken)
 
 
 def check_margins(proof: Proof) -> None:
@@ -97,8 +107,7 @@ def check_margins(proof: Proof) -> None:
     margins = unit[label] - np.delete(unit, label, 0)
     if not np.array_equal(proof.rows, margins) or np.any(proof.offsets != 0):
         raise Rejected(f"rows that are not the margins of class {label}")
-    if not proof.claims_every_row:
-        raise Rejected("margins of which one suffices")
+    reject(not proof.claims_every_row, "margins of which one suffices")
 
 
 def check_ball(proof: Proof) -> None:
@@ -121,8 +130,7 @@ def check_ball(proof: Proof) -> None:
     width = upper - lower
     least = np.where((lower > 0) & (upper < 1), 2 * epsilon, np.minimum(epsilon, 1.0)) - tiny
     fits = (lower >= 0) & (upper <= 1) & (width >= least) & (width <= 2 * epsilon + tiny)
-    if not fits.all():
-        raise Rejected(f"a box that is not that of changes by at most {epsilon:g}")
+    reject(not fits.all(), f"a box that is not that of changes by at most {epsilon:g}")
 
 
 @cache
@@ -155,22 +163,47 @@ def networks_in(places: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def check_folder(folder: Path, networks: Sequence[Path] = (), jobs: int = 1) -> Iterator[Result]:
+def check_folder(
+    folder: Path, networks: Sequence[Path] = (), jobs: int = 1, instances: Instances | None = None
+) -> Iterator[Result]:
     """Check all proofs of a folder, in the order of their names.
 
     Args:
         folder: with proofs, and with the networks unless ``networks`` has them.
         networks: ONNX files, or folders that hold some.
         jobs: processes.
+        instances: whose properties the proofs have to show; None: they are not compared.
     """
+    found = _checked(folder, networks, jobs, instances)
+    yield from found if instances is None else _completed(list(found), instances)
+
+
+def _checked(
+    folder: Path, networks: Sequence[Path], jobs: int, instances: Instances | None
+) -> Iterator[Result]:
     known = networks_in([folder, *networks])
     paths = sorted(folder.rglob("*.proof"))
-    work = [(path, path.relative_to(folder).as_posix(), known) for path in paths]
+    work = [(path, path.relative_to(folder).as_posix(), known, instances) for path in paths]
     if jobs == 1 or len(work) < 2:
         yield from (check_file(*each) for each in work)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         yield from pool.map(check_file, *zip(*work, strict=True), chunksize=4)
+
+
+def _completed(results: Sequence[Result], instances: Instances) -> Iterator[Result]:
+    """The results, in which proofs are rejected if theirs leave a disjunct of their property."""
+    whole: dict[Key, NDArray[np.bool_]] = {}
+    passed = [result for result in results if result.outcome == CHECKED]
+    for result in passed:
+        key = key_of(result.about)
+        whole[key] = np.array(result.refuted) | whole.get(key, False)
+    for result in results:
+        key = key_of(result.about)
+        if result.outcome == CHECKED and not whole[key].all():
+            of = f"{(~whole[key]).sum()} of {len(whole[key])} disjuncts of {instances[key].name}"
+            result = replace(result, outcome=REJECTED, reason=f"{of} are refuted by no proof")
+        yield result
 
 
 def write_results(folder: Path, results: Sequence[Result]) -> Path:
@@ -182,8 +215,8 @@ def write_results(folder: Path, results: Sequence[Result]) -> Path:
     return path
 
 
-def summary(results: Sequence[Result]) -> str:
-    """How many were checked, refused and rejected, why, and what it took."""
+def summary(results: Sequence[Result], instances: Instances | None = None) -> str:
+    """How many were checked, refused and rejected, why, what it took, and how many instances."""
     lines = []
     for outcome in (CHECKED, REFUSED, REJECTED):
         some = [result for result in results if result.outcome == outcome]
@@ -194,4 +227,7 @@ def summary(results: Sequence[Result]) -> str:
     seconds, size = sum(r.seconds for r in results), sum(r.bytes for r in results)
     lines.append(f"seconds: {seconds:.2f}, {seconds / count:.3g} a proof")
     lines.append(f"bytes: {size}, {size / count:.0f} a proof")
+    if instances is not None:
+        shown = {key_of(result.about) for result in results if result.outcome == CHECKED}
+        lines.append(f"instances: {len(shown)} of {len(instances)} shown")
     return "\n".join(lines)

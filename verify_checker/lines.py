@@ -63,14 +63,8 @@ def lines_of_kink(operation: Kink, lower: Array, upper: Array) -> Lines:
     # at the lower end (a - s) l <= t, at the upper end (1 - s) u <= t; each factor rounded up
     left = up(up(chord - a) * -below)
     right = up(up(1.0 - chord) * above)
-    return Lines(
-        low=low,
-        low_at=np.zeros_like(low),
-        high=np.where(free, chord, low),
-        high_at=np.where(free, np.maximum(left, right), 0.0),
-        free=free,
-        least=a,
-    )
+    high, high_at = np.where(free, chord, low), np.where(free, np.maximum(left, right), 0.0)
+    return Lines(low, np.zeros_like(low), high, high_at, free, a)
 
 
 def interval_of_smooth(operation: Smooth, lower: Array, upper: Array) -> tuple[Array, Array]:

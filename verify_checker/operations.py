@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,30 @@ Shape = tuple[int, ...]
 Places = NDArray[np.int64]
 Window = tuple[int, int, int, int]
 """Rows ``first .. last - 1`` and columns ``first .. last - 1`` of a value ``C x H x W``."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Windows of height and width ``kernel`` on a padded value, and how many: ``spans``.
+
+    ``pads`` are above, left, below and right.
+    """
+
+    kernel: Shape
+    stride: Shape
+    dilation: Shape
+    pads: Shape
+    spans: Shape
+
+    def views(
+        self, padded: NDArray[Any], height: int, width: int
+    ) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        """For each place in the kernel, what ``height x width`` windows meet there."""
+        (sy, sx), (dy, dx) = self.stride, self.dilation
+        for y, x in np.ndindex(*self.kernel):
+            rows = slice(y * dy, y * dy + (height - 1) * sy + 1, sy)
+            columns = slice(x * dx, x * dx + (width - 1) * sx + 1, sx)
+            yield y, x, padded[..., rows, columns]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -37,13 +63,8 @@ class Affine(ABC):
 
     @property
     @abstractmethod
-    def forward_terms(self) -> int:
-        """Most terms of a sum of ``W z``."""
-
-    @property
-    @abstractmethod
-    def backward_terms(self) -> int:
-        """Most terms of a sum of ``Wᵀ λ``."""
+    def terms(self) -> tuple[int, int]:
+        """Most terms of a sum of ``W z``, and of one of ``Wᵀ λ``."""
 
     @abstractmethod
     def forward(self, z: Array, absolute: bool = False) -> Array:
@@ -61,12 +82,8 @@ class Dense(Affine):
     weight: Array
 
     @property
-    def forward_terms(self) -> int:
-        return int(self.weight.shape[0])
-
-    @property
-    def backward_terms(self) -> int:
-        return int(self.weight.shape[1])
+    def terms(self) -> tuple[int, int]:
+        return self.weight.shape[0], self.weight.shape[1]
 
     def forward(self, z: Array, absolute: bool = False) -> Array:
         return z @ (np.abs(self.weight) if absolute else self.weight)
@@ -81,8 +98,7 @@ class Scale(Affine):
 
     factor: Array
     mixes: bool = field(default=False, init=False)
-    forward_terms: int = field(default=1, init=False)
-    backward_terms: int = field(default=1, init=False)
+    terms: tuple[int, int] = field(default=(1, 1), init=False)
 
     def forward(self, z: Array, absolute: bool = False) -> Array:
         return z * (np.abs(self.factor) if absolute else self.factor)
@@ -96,40 +112,22 @@ class Conv(Affine):
     """A 2-D convolution; weight ``G x O/G x I/G·kh·kw``, of G groups."""
 
     weight: Array
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    pads: tuple[int, int, int, int]
-    dilation: tuple[int, int]
+    frame: Frame
     input_shape: Shape
     shape: Shape
 
     @property
-    def forward_terms(self) -> int:
-        return int(self.weight.shape[2])
-
-    @property
-    def backward_terms(self) -> int:
-        return int(self.weight.shape[1]) * math.prod(self.kernel)
-
-    def _windows(self, padded: Array, height: int, width: int) -> list[tuple[int, int, Array]]:
-        """For each place in the kernel, the view of the padded input that it meets."""
-        found = []
-        (sy, sx), (dy, dx) = self.stride, self.dilation
-        for y in range(self.kernel[0]):
-            for x in range(self.kernel[1]):
-                rows = slice(y * dy, y * dy + (height - 1) * sy + 1, sy)
-                columns = slice(x * dx, x * dx + (width - 1) * sx + 1, sx)
-                found.append((y, x, padded[:, :, rows, columns]))
-        return found
+    def terms(self) -> tuple[int, int]:
+        return self.weight.shape[2], self.weight.shape[1] * math.prod(self.frame.kernel)
 
     def forward(self, z: Array, absolute: bool = False) -> Array:
         weight = np.abs(self.weight) if absolute else self.weight
-        (channels, height, width), (top, left, bottom, right) = self.input_shape, self.pads
+        (channels, height, width), (top, left, bottom, right) = self.input_shape, self.frame.pads
         padded = np.zeros((len(z), channels, height + top + bottom, width + left + right))
         padded[:, :, top : top + height, left : left + width] = z
         groups, places = len(weight), math.prod(self.shape[1:])
-        columns = np.empty((len(z), channels, *self.kernel, *self.shape[1:]))
-        for y, x, window in self._windows(padded, *self.shape[1:]):
+        columns = np.empty((len(z), channels, *self.frame.kernel, *self.frame.spans))
+        for y, x, window in self.frame.views(padded, *self.frame.spans):
             columns[:, :, y, x] = window
         product = weight @ columns.reshape(len(z), groups, -1, places)
         return product.reshape(len(z), *self.shape)
@@ -149,14 +147,15 @@ class Conv(Affine):
         columns = self.weight.transpose(0, 2, 1) @ rows.reshape(
             len(rows), groups, -1, height * width
         )
-        channels, (sy, sx), (dy, dx) = self.input_shape[0], self.stride, self.dilation
-        columns = columns.reshape(len(rows), channels, *self.kernel, height, width)
-        tall = (height - 1) * sy + (self.kernel[0] - 1) * dy + 1
-        wide = (width - 1) * sx + (self.kernel[1] - 1) * dx + 1
+        channels, frame = self.input_shape[0], self.frame
+        (sy, sx), (dy, dx) = frame.stride, frame.dilation
+        columns = columns.reshape(len(rows), channels, *frame.kernel, height, width)
+        tall = (height - 1) * sy + (frame.kernel[0] - 1) * dy + 1
+        wide = (width - 1) * sx + (frame.kernel[1] - 1) * dx + 1
         padded = np.zeros((len(rows), channels, tall, wide))
-        for y, x, view in self._windows(padded, height, width):
+        for y, x, view in frame.views(padded, height, width):
             view += columns[:, :, y, x]
-        top, left = window[0] * sy - self.pads[0], window[2] * sx - self.pads[1]
+        top, left = window[0] * sy - frame.pads[0], window[2] * sx - frame.pads[1]
         bottom, right = min(top + tall, self.input_shape[1]), min(left + wide, self.input_shape[2])
         first, begin = max(top, 0), max(left, 0)
         inner = padded[:, :, first - top : bottom - top, begin - left : right - left]
@@ -177,12 +176,8 @@ class Windows(Affine):
     shape: Shape
 
     @property
-    def forward_terms(self) -> int:
-        return int(self.window.shape[1])
-
-    @property
-    def backward_terms(self) -> int:
-        return int(self.window.shape[1])
+    def terms(self) -> tuple[int, int]:
+        return self.window.shape[1], self.window.shape[1]
 
     def forward(self, z: Array, absolute: bool = False) -> Array:
         flat = z.reshape(len(z), -1)

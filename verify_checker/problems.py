@@ -9,3 +9,15 @@ class Rejected(Exception):  # noqa: N818
 
 class Refused(Exception):  # noqa: N818
     """The checker cannot follow: an operator, a form or a size that it does not know."""
+
+
+def reject(wrong: object, reason: str) -> None:
+    """Reject where something is wrong."""
+    if wrong:
+        raise Rejected(reason)
+
+
+def refuse(unknown: object, reason: str) -> None:
+    """Refuse where something is not known."""
+    if unknown:
+        raise Refused(reason)

@@ -14,19 +14,15 @@ from onnx import numpy_helper
 
 from verify_checker import operations as ops
 from verify_checker.operations import Network, Node, Shape
-from verify_checker.problems import Refused
+from verify_checker.problems import Refused, refuse
 from verify_checker.rules import LARGEST_VALUE, RULES, Call
 
 LARGEST_FILE, MOST_NODES = 1 << 30, 10_000
 OLDEST = 7
 """Before this version of ONNX's operators, constants were not broadcast as they are now."""
 
-FLOATS = (
-    onnx.TensorProto.FLOAT,
-    onnx.TensorProto.DOUBLE,
-    onnx.TensorProto.FLOAT16,
-    onnx.TensorProto.BFLOAT16,
-)
+_T = onnx.TensorProto
+FLOATS = (_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16)
 
 
 def read_network(data: bytes) -> Network:
@@ -35,8 +31,7 @@ def read_network(data: bytes) -> Network:
     Raises:
         Refused: it is no ONNX file, too large, or has something that is not known here.
     """
-    if len(data) > LARGEST_FILE:
-        raise Refused(f"network file of {len(data)} bytes")
+    refuse(len(data) > LARGEST_FILE, f"network file of {len(data)} bytes")
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # the parser's exceptions are of many kinds
@@ -79,17 +74,14 @@ class _Reader:
         self.nodes.append(Node(name, operation, inputs, shape))
 
     def _read(self, proto: onnx.NodeProto) -> None:
-        if proto.domain not in ("", "ai.onnx"):
-            raise Refused(f"operator {proto.domain}.{proto.op_type}")
+        refuse(proto.domain not in ("", "ai.onnx"), f"operator {proto.domain}.{proto.op_type}")
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
         kind, name, inputs = proto.op_type, proto.output[0], list(proto.input)
         moving = [self.places[each] for each in inputs if each in self.places]
         values, last = [self.nodes[place] for place in moving], name == self.output
         call = Call(kind, name, inputs, attributes, self.constants, values, last, self.version)
-        if any(proto.output[1:]):
-            raise Refused(f"{kind} with several outputs")
-        if name in self.places or name in self.constants:
-            raise Refused(f"two values of the name {name!r}")
+        refuse(any(proto.output[1:]), f"{kind} with several outputs")
+        refuse(name in self.places or name in self.constants, f"two values of the name {name!r}")
         if any(each and each not in self.places and each not in self.constants for each in inputs):
             raise Refused(f"{kind} of an unknown value")
         if kind == "Shape" and values and not attributes:
@@ -102,8 +94,7 @@ class _Reader:
         if rule is None:
             raise Refused(f"operator {kind}")
         for attribute in attributes:
-            if attribute not in known.split():
-                raise Refused(f"{kind} with {attribute}")
+            refuse(attribute not in known.split(), f"{kind} with {attribute}")
         operation, shape = rule(call)
         if operation is None:  # the same value under another name
             self.places[name] = moving[0]
@@ -135,24 +126,19 @@ def _folded(call: Call) -> np.ndarray:
         found = values[0] + values[1]
     else:
         raise Refused(f"operator {call.kind} of constants")
-    if found.size > LARGEST_VALUE:
-        raise Refused(f"a constant of shape {found.shape}")
+    refuse(found.size > LARGEST_VALUE, f"a constant of shape {found.shape}")
     return found
 
 
 def _constant(tensor: onnx.TensorProto) -> np.ndarray:
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raise Refused("weights in another file")
+    refuse(tensor.data_location == onnx.TensorProto.EXTERNAL, "weights in another file")
     allowed = (*FLOATS, onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
-    if tensor.data_type not in allowed:
-        raise Refused(f"a constant of ONNX type {tensor.data_type}")
-    if math.prod(tensor.dims) > LARGEST_FILE // 4:
-        raise Refused(f"a constant of shape {tuple(tensor.dims)}")
+    refuse(tensor.data_type not in allowed, f"a constant of ONNX type {tensor.data_type}")
+    refuse(math.prod(tensor.dims) > LARGEST_FILE // 4, f"a constant of shape {tuple(tensor.dims)}")
     value = numpy_helper.to_array(tensor)
     if tensor.data_type not in FLOATS:
         return value
-    if not np.all(np.isfinite(value)):
-        raise Refused("a constant that is not finite")
+    refuse(not np.all(np.isfinite(value)), "a constant that is not finite")
     return value.astype(np.float64)
 
 
@@ -174,14 +160,9 @@ def _pruned(nodes: list[Node], output: int, compares: bool) -> Network:
     for place in range(output, -1, -1):
         if place in needed:
             needed.update(nodes[place].inputs)
-    if 0 not in needed or output == 0:
-        raise Refused("an output that does not depend on the input")
+    refuse(0 not in needed or output == 0, "an output that does not depend on the input")
     kept = sorted(needed)
     new = {old: place for place, old in enumerate(kept)}
-    return Network(
-        tuple(
-            Node(n.name, n.operation, tuple(new[i] for i in n.inputs), n.shape)
-            for n in (nodes[old] for old in kept)
-        ),
-        compares,
-    )
+    chosen = (nodes[old] for old in kept)
+    found = (Node(n.name, n.operation, tuple(new[i] for i in n.inputs), n.shape) for n in chosen)
+    return Network(tuple(found), compares)

@@ -108,13 +108,11 @@ class Regions:
 
     def limited(self, limits: Limits, count: int) -> Regions:
         """``count`` parts with limits of their own: of a single region, or one of each region."""
-        lower, upper = dict(self.lower), dict(self.upper)
-        empty = np.repeat(self.empty, count) if len(self) == 1 else self.empty.copy()
-        for place, (below, beyond) in limits.items():
-            lower[place] = np.maximum(lower[place], below)
-            upper[place] = np.minimum(upper[place], beyond)
-            empty |= _crossed(lower, upper, place)
-        return Regions(self.network, lower, upper, self.error, self.lost, empty)
+        known = self.network, dict(self.lower), dict(self.upper), self.error, self.lost
+        found = Regions(*known, np.repeat(self.empty, count if len(self) == 1 else 1))
+        for place, each in limits.items():
+            _cut(found, place, each)
+        return found
 
 
 Refine = Callable[[Regions, int], tuple[Array, Array] | None]
@@ -133,29 +131,28 @@ def enclose(
         limits: what else holds in the regions.
         refine: asked for better bounds of each value that feeds a nonlinear operation.
     """
-    empty = np.zeros(len(box[0]), dtype=bool)
-    found = Regions(network, {0: box[0]}, {0: box[1]}, {}, {}, empty)
+    found = Regions(network, {0: box[0]}, {0: box[1]}, {}, {}, np.zeros(len(box[0]), dtype=bool))
     lower, upper = found.lower, found.upper
-    empty |= _crossed(lower, upper, 0)
+    _cut(found, 0, box)
     found.lost[0] = _lost(found.magnitude(0))
     decisive = set(network.bounded_inputs)
     for place in range(1, len(network.nodes)):
         lower[place], upper[place] = _range(found, place)
+        if place in limits:
+            _cut(found, place, limits[place])
         better = refine(found, place) if refine is not None and place in decisive else None
-        for below, beyond in filter(None, (limits.get(place), better)):
-            lower[place] = np.maximum(lower[place], below)
-            upper[place] = np.minimum(upper[place], beyond)
-        empty |= _crossed(lower, upper, place)
+        if better is not None:
+            _cut(found, place, better)
         found.lost[place] = _lost(found.magnitude(place))
     return found
 
 
-def _crossed(lower: dict[int, Array], upper: dict[int, Array], place: int) -> NDArray[np.bool_]:
-    """Regions without a value between its bounds; there the bounds are made equal."""
-    crossed = lower[place] > upper[place]
-    if crossed.any():
-        upper[place] = np.maximum(lower[place], upper[place])
-    return np.asarray(crossed.reshape(len(crossed), -1).any(1), dtype=np.bool_)
+def _cut(found: Regions, place: int, limits: Interval) -> None:
+    """Bound a value by further limits. Where none is left, a region is empty; bounds are equal."""
+    lower = np.maximum(found.lower[place], limits[0])
+    upper = np.minimum(found.upper[place], limits[1])
+    found.empty[:] |= (lower > upper).reshape(len(lower), -1).any(1)
+    found.lower[place], found.upper[place] = lower, np.maximum(lower, upper)
 
 
 def _lost(magnitude: Array) -> Array:
@@ -198,10 +195,10 @@ def _affine_range(
     both = operation.forward(np.concatenate([magnitude, radius]), absolute=True)
     product, spread = above(both[: len(lower)]), both[len(lower) :]
     bias, extra = np.abs(operation.bias), operation.weight_roundings + 4
-    slack = 3 * gamma(operation.forward_terms + extra) * (product + bias)
+    slack = 3 * gamma(operation.terms[0] + extra) * (product + bias)
     error = above(slack + operation.bias_spread)
     value = operation.forward(centre) + operation.bias
     width = up(spread + error)
-    back = gamma(operation.backward_terms + extra) * product + gamma(node.size + 4) * bias
+    back = gamma(operation.terms[1] + extra) * product + gamma(node.size + 4) * bias
     found.error[place] = above(back + operation.bias_spread)
     return down(value - width), up(value + width)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from verify_checker import operations as ops
-from verify_checker.operations import Node, Places, Shape
-from verify_checker.problems import Refused
+from verify_checker.operations import Frame, Node, Places, Shape
+from verify_checker.problems import Refused, refuse
 from verify_checker.rounding import Array, U, above
 
 LARGEST_VALUE = 1 << 24
@@ -72,8 +72,7 @@ Made = tuple[ops.Operation | None, Shape]
 
 
 def _floats(value: np.ndarray) -> Array:
-    if value.dtype != np.float64:
-        raise Refused("integers where weights are expected")
+    refuse(value.dtype != np.float64, "integers where weights are expected")
     return value
 
 
@@ -94,38 +93,21 @@ def _normal(quotients: Array) -> Array:
     return quotients
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """Windows of height and width ``kernel``, and the ``spans`` of what they make."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    pads: tuple[int, int, int, int]
-    spans: tuple[int, int]
-
-
-def _frame(call: Call, kernel: tuple[int, ...]) -> _Frame:
-    pads = call.get("pads", [0, 0, 0, 0])
-    if call.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+def _frame(call: Call, kernel: Shape) -> Frame:
+    pads, auto = call.get("pads", [0, 0, 0, 0]), call.get("auto_pad", b"NOTSET")
+    if auto not in (b"NOTSET", b"VALID") or (auto == b"VALID" and any(pads)):
         raise Refused(f"{call.kind} with auto_pad")
-    if call.get("auto_pad", b"NOTSET") == b"VALID" and any(pads):
-        raise Refused(f"{call.kind} with auto_pad and pads")
     stride, dilation = call.get("strides", [1, 1]), call.get("dilations", [1, 1])
     lengths = [len(each) for each in (call.shape, kernel, stride, dilation, pads)]
-    if lengths != [3, 2, 2, 2, 4] or min(pads) < 0:
-        raise Refused(f"{call.kind} of other than two dimensions")
-    if min(*stride, *dilation) < 1:
-        raise Refused(f"{call.kind} with a stride below 1")
+    refuse(lengths != [3, 2, 2, 2, 4] or min(pads) < 0, f"{call.kind} of other than two dimensions")
+    refuse(min(*stride, *dilation) < 1, f"{call.kind} with a stride below 1")
     spans = [
         (call.shape[a + 1] + pads[a] + pads[a + 2] - dilation[a] * (kernel[a] - 1) - 1) // stride[a]
         for a in range(2)
     ]
-    if min(spans) < 0:
-        raise Refused(f"{call.kind} without outputs")
-    (y, x), (down, across), (top, left, bottom, right) = kernel, dilation, pads
+    refuse(min(spans) < 0, f"{call.kind} without outputs")
     made = spans[0] + 1, spans[1] + 1
-    return _Frame((y, x), (stride[0], stride[1]), (down, across), (top, left, bottom, right), made)
+    return Frame(kernel, tuple(stride), tuple(dilation), tuple(pads), made)
 
 
 def _conv(call: Call) -> Made:
@@ -140,40 +122,26 @@ def _conv(call: Call) -> Made:
         raise Refused("a convolution padded by more than its kernel")
     made = (outputs, *frame.spans)
     bias = _floats(call.constant(2)) if call.has(2) else np.zeros(outputs)
-    operation = ops.Conv(
-        weight=np.ascontiguousarray(weight.reshape(groups, outputs // groups, -1)),
-        kernel=kernel,
-        stride=frame.stride,
-        pads=pads,
-        dilation=frame.dilation,
-        input_shape=shape,
-        shape=made,
-        bias=np.ascontiguousarray(np.broadcast_to(bias.reshape(outputs, 1, 1), made)),
-    )
-    return operation, made
+    bias = np.ascontiguousarray(np.broadcast_to(bias.reshape(outputs, 1, 1), made))
+    weight = np.ascontiguousarray(weight.reshape(groups, outputs // groups, -1))
+    return ops.Conv(weight=weight, frame=frame, input_shape=shape, shape=made, bias=bias), made
 
 
 def _gemm(call: Call) -> Made:
     weight = _floats(call.constant(1))
-    if call.get("alpha", 1.0) != 1.0 or call.get("transA", 0) or weight.ndim != 2:
-        raise Refused("Gemm with alpha or transA")
+    if {call.get("alpha", 1.0), call.get("beta", 1.0)} != {1.0} or call.get("transA", 0):
+        raise Refused("Gemm with alpha, beta or transA")
     weight = weight.T if call.get("transB", 0) else weight
     made = (weight.shape[1],)
-    if call.shape != (weight.shape[0],):
-        raise Refused("Gemm whose sizes do not fit")
-    bias: Array | float = 0.0
-    if call.has(2):
-        if call.get("beta", 1.0) != 1.0:
-            raise Refused("Gemm with beta")
-        bias = _fitted(call.constant(2), made)
+    refuse(weight.ndim != 2 or call.shape != weight.shape[:1], "Gemm whose sizes do not fit")
+    bias = _fitted(call.constant(2), made) if call.has(2) else 0.0
     return ops.Dense(weight=np.ascontiguousarray(weight), bias=bias), made
 
 
 def _matmul(call: Call) -> Made:
     if len(call.values) == 2:
         (*one, _, k), (*other, size, _) = call.shape, call.values[1].shape
-        if one != other or k != size:
-            raise Refused("MatMul of two values whose sizes do not fit")
+        refuse(one != other or k != size, "MatMul of two values whose sizes do not fit")
         return ops.Product(), (*call.shape[:-1], call.values[1].shape[-1])
     weight, shape = _floats(call.constant(1)), call.shape
     if weight.ndim != 2 or not shape or shape[-1] != weight.shape[0]:
@@ -190,8 +158,7 @@ def _beside(call: Call) -> tuple[Array, bool]:
 def _join(call: Call) -> Made:
     sign, shape = 1.0 if call.kind == "Add" else -1.0, call.shape
     if len(call.values) == 2:
-        if call.values[1].shape != shape:
-            raise Refused(f"{call.kind} of values of different shapes")
+        refuse(call.values[1].shape != shape, f"{call.kind} of values of different shapes")
         return ops.Join(sign), shape
     given, left = _beside(call)
     if left:
@@ -200,28 +167,24 @@ def _join(call: Call) -> Made:
 
 
 def _product(call: Call) -> Made:
-    if len(call.values) == 2:
-        raise Refused(f"{call.kind} of two values")
+    refuse(len(call.values) == 2, f"{call.kind} of two values")
     given, left = _beside(call)
     if call.kind == "Mul":
         return ops.Scale(factor=given), call.shape
-    if not left or not np.all(given != 0):
-        raise Refused("Div by a value or by zero")
+    refuse(not left or not np.all(given != 0), "Div by a value or by zero")
     return ops.Scale(factor=_normal(1.0 / given), weight_roundings=1), call.shape
 
 
 def _batch_norm(call: Call) -> Made:
     shape = call.shape
-    if call.get("training_mode", 0):
-        raise Refused("BatchNormalization in training mode")
+    refuse(call.get("training_mode", 0), "BatchNormalization in training mode")
     spread = (-1,) + (1,) * (len(shape) - 1)
     scale, shift, mean, variance = (
         _fitted(_floats(call.constant(k)).reshape(spread), shape) for k in range(1, 5)
     )
     # the attribute is a float32 number, exactly; the sum, root and quotient are three roundings
     root = np.sqrt(variance + float(call.get("epsilon", np.float32(1e-5))))
-    if not np.all(root > 0):
-        raise Refused("BatchNormalization with a variance of zero")
+    refuse(not np.all(root > 0), "BatchNormalization with a variance of zero")
     factor = np.where(scale == 0, 0.0, _normal(np.where(scale == 0, 1.0, scale) / root))
     bias = shift - factor * mean
     error = above((np.abs(shift) + np.abs(factor * mean)) * (8 * U))
@@ -237,31 +200,23 @@ def _pool(call: Call) -> Made:
     frame = _frame(call, tuple(call.attributes["kernel_shape"]))
     window, made = _windows(shape, frame), (shape[0], *frame.spans)
     if call.kind == "MaxPool":
-        if (window < 0).all(1).any():
-            raise Refused("MaxPool with a window of nothing")
+        refuse((window < 0).all(1).any(), "MaxPool with a window of nothing")
         return ops.Maximum(window, shape, made), made
     count = np.full(len(window), len(window[0]), dtype=np.float64)
     if not call.get("count_include_pad", 0):
         count = (window >= 0).sum(1).astype(np.float64)
-        if not count.all():
-            raise Refused("AveragePool with a window of nothing")
+        refuse(not count.all(), "AveragePool with a window of nothing")
     return _averages(window, count, shape, made), made
 
 
-def _windows(shape: Shape, frame: _Frame) -> Places:
+def _windows(shape: Shape, frame: Frame) -> Places:
     """The places of the input in each window, ``P x k``; -1 is padding."""
-    (top, left, bottom, right), (height, width) = frame.pads, frame.spans
-    if shape[0] * height * width * math.prod(frame.kernel) > LARGEST_VALUE:
+    top, left, bottom, right = frame.pads
+    if shape[0] * math.prod(frame.spans) * math.prod(frame.kernel) > LARGEST_VALUE:
         raise Refused("a pooling of unusual size")
     numbers = np.arange(math.prod(shape)).reshape(shape)
     numbers = np.pad(numbers, ((0, 0), (top, bottom), (left, right)), constant_values=-1)
-    columns = []
-    for y, x in np.ndindex(*frame.kernel):
-        first, begin = y * frame.dilation[0], x * frame.dilation[1]
-        rows = slice(first, first + (height - 1) * frame.stride[0] + 1, frame.stride[0])
-        across = slice(begin, begin + (width - 1) * frame.stride[1] + 1, frame.stride[1])
-        columns.append(numbers[:, rows, across].ravel())
-    return np.stack(columns, 1)
+    return np.stack([view.ravel() for _, _, view in frame.views(numbers, *frame.spans)], 1)
 
 
 def _averages(window: Places, count: Array, shape: Shape, made: Shape) -> ops.Windows:
@@ -291,8 +246,7 @@ def _reduce_mean(call: Call) -> Made:
 def _axis(axis: int, rank: int) -> int:
     """An axis of the file, which counts the batch, as an axis of ``*V``."""
     found = axis + rank + 1 if axis < 0 else axis
-    if not 1 <= found <= rank:
-        raise Refused("an operation across the batch axis")
+    refuse(not 1 <= found <= rank, "an operation across the batch axis")
     return found - 1
 
 
@@ -300,8 +254,7 @@ def _reshape(call: Call) -> Made:
     shape = call.shape
     size = math.prod(shape)
     if call.kind == "Flatten":
-        if call.get("axis", 1) != 1:
-            raise Refused("Flatten of another axis than 1")
+        refuse(call.get("axis", 1) != 1, "Flatten of another axis than 1")
         return ops.Reshape((size,)), (size,)
     if call.kind == "Reshape":
         wanted = call.integers("shape", 1)
@@ -314,28 +267,18 @@ def _reshape(call: Call) -> Made:
         if whole[0] != 1 or math.prod(whole) != size or min(whole) < 1:
             raise Refused(f"Reshape of {shape} to {wanted}")
         return ops.Reshape(tuple(whole[1:])), tuple(whole[1:])
-    axes = call.integers("axes", 1)
-    if call.kind == "Squeeze":
-        gone = {_axis(a, len(shape)) for a in axes}
-        if not gone:
-            raise Refused("Squeeze of no axes, which means all")
-        if any(shape[a] != 1 for a in gone):
-            raise Refused("Squeeze of an axis that is longer than 1")
-        made = tuple(n for a, n in enumerate(shape) if a not in gone)
-    else:
-        rank = len(shape) + len(axes)
-        new = {_axis(a, rank) for a in axes}
-        rest = iter(shape)
-        made = tuple(1 if a in new else next(rest) for a in range(rank))
-    return ops.Reshape(made), made
+    axes, batch = tuple(call.integers("axes", 1)), np.broadcast_to(0.0, (2, *shape))
+    found = np.squeeze(batch, axes) if call.kind == "Squeeze" else np.expand_dims(batch, axes)
+    if not axes or len(found) != 2:
+        raise Refused(f"{call.kind} of no axes, which means all, or of the batch axis")
+    return ops.Reshape(found.shape[1:]), found.shape[1:]
 
 
 def _chosen(shape: Shape, numbers: Places) -> ops.Windows:
     """Some numbers of the value, each at most once; -1 is zero."""
     flat = numbers.reshape(-1, 1)
     used = flat[flat >= 0]
-    if len(np.unique(used)) != len(used):
-        raise Refused("a number of a value that is taken twice")
+    refuse(len(np.unique(used)) != len(used), "a number of a value that is taken twice")
     one = np.ones(len(flat))
     return ops.Windows(window=flat, factor=one, input_shape=shape, shape=numbers.shape)
 
@@ -343,8 +286,7 @@ def _chosen(shape: Shape, numbers: Places) -> ops.Windows:
 def _transpose(call: Call) -> Made:
     shape = call.shape
     order = call.get("perm", list(range(len(shape), -1, -1)))
-    if order[0] != 0:
-        raise Refused("a transposition that moves the batch axis")
+    refuse(order[0] != 0, "a transposition that moves the batch axis")
     moved = tuple(axis - 1 for axis in order[1:])
     made = tuple(shape[axis] for axis in moved)
     return ops.Reshape(made, moved), made
@@ -352,12 +294,10 @@ def _transpose(call: Call) -> Made:
 
 def _pad(call: Call) -> Made:
     shape = call.shape
-    if call.get("mode", b"constant") != b"constant" or call.get("value", 0.0) != 0:
+    value = call.constant(2) if call.has(2) else call.get("value", 0.0)
+    if call.get("mode", b"constant") != b"constant" or np.any(value != 0):
         raise Refused("Pad with other than zeros")
-    if call.has(2) and np.any(call.constant(2) != 0):
-        raise Refused("Pad with other than zeros")
-    if call.has(3):
-        raise Refused("Pad of listed axes")
+    refuse(call.has(3), "Pad of listed axes")
     pads, rank = call.integers("pads", 1), len(shape) + 1
     if len(pads) != 2 * rank or pads[0] or pads[rank] or min(pads) < 0:
         raise Refused("Pad of the batch axis, or negative")
@@ -373,26 +313,19 @@ def _concat(call: Call) -> Made:
     if len(call.values) == len(call.inputs):
         made = np.concatenate([np.zeros(value.shape) for value in call.values], axis).shape
         return ops.Concat(axis), made
-    if len(call.values) > 1:
-        raise Refused("Concat of several values and constants")
+    refuse(len(call.values) > 1, "Concat of several values and constants")
     parts = [_floats(call.constants.get(name, np.zeros((1, *shape)))) for name in call.inputs]
-    if any(len(part) != 1 for part in parts):
-        raise Refused("Concat with a constant of several instances")
+    refuse(any(len(part) != 1 for part in parts), "Concat with a constant of several instances")
     own = np.arange(math.prod(shape)).reshape(shape)
-    numbers = np.concatenate(
-        [
-            np.full(part.shape[1:], -1) if name in call.constants else own
-            for name, part in zip(call.inputs, parts, strict=True)
-        ],
-        axis,
-    )
+    pairs = zip(call.inputs, parts, strict=True)
+    each = [np.full(p.shape[1:], -1) if name in call.constants else own for name, p in pairs]
+    numbers = np.concatenate(each, axis)
     bias = np.concatenate([part[0] for part in parts], axis)
     return replace(_chosen(shape, numbers), bias=bias), numbers.shape
 
 
 def _same(call: Call) -> Made:
-    if call.has(2):
-        raise Refused("Dropout that may be in training mode")
+    refuse(call.has(2), "Dropout that may be in training mode")
     return None, call.shape
 
 
@@ -406,14 +339,12 @@ def _softmax(call: Call) -> Made:
 
 def _kink(call: Call) -> Made:
     slope = 0.0 if call.kind == "Relu" else float(call.get("alpha", np.float32(0.01)))
-    if not 0 <= slope < 1:
-        raise Refused(f"LeakyRelu with slope {slope}")
+    refuse(not 0 <= slope < 1, f"LeakyRelu with slope {slope}")
     return ops.Kink(slope), call.shape
 
 
 def _smooth(call: Call) -> Made:
-    if call.get("alpha", 1.0) != 1.0:
-        raise Refused(f"{call.kind} with alpha")
+    refuse(call.get("alpha", 1.0) != 1.0, f"{call.kind} with alpha")
     return ops.Smooth(call.kind.lower()), call.shape
 
 
@@ -423,36 +354,28 @@ def _negated(call: Call) -> Made:
 
 _WINDOW = "auto_pad dilations kernel_shape pads strides"
 
-RULES: dict[str, tuple[Callable[[Call], Made], str]] = {
-    "Add": (_join, ""),
-    "AveragePool": (_pool, f"{_WINDOW} ceil_mode count_include_pad"),
-    "BatchNormalization": (_batch_norm, "epsilon momentum training_mode"),
-    "Concat": (_concat, "axis"),
-    "Conv": (_conv, f"{_WINDOW} group"),
-    "Div": (_product, ""),
-    "Elu": (_smooth, "alpha"),
-    "Exp": (_smooth, ""),
-    "Dropout": (_same, "ratio seed"),
-    "Flatten": (_reshape, "axis"),
-    "Gemm": (_gemm, "alpha beta transA transB"),
-    "GlobalAveragePool": (_pool, ""),
-    "Identity": (_same, ""),
-    "LeakyRelu": (_kink, "alpha"),
-    "MatMul": (_matmul, ""),
-    "MaxPool": (_pool, f"{_WINDOW} ceil_mode storage_order"),
-    "Mul": (_product, ""),
-    "Neg": (_negated, ""),
-    "Pad": (_pad, "mode pads value"),
-    "ReduceMean": (_reduce_mean, "axes keepdims"),
-    "Relu": (_kink, ""),
-    "Reshape": (_reshape, "shape allowzero"),
-    "Sigmoid": (_smooth, ""),
-    "Softmax": (_softmax, "axis"),
-    "Softplus": (_smooth, ""),
-    "Squeeze": (_reshape, "axes"),
-    "Sub": (_join, ""),
-    "Tanh": (_smooth, ""),
-    "Transpose": (_transpose, "perm"),
-    "Unsqueeze": (_reshape, "axes"),
-}
+_TABLE: tuple[tuple[str, Callable[[Call], Made], str], ...] = (
+    ("Add Sub", _join, ""),
+    ("AveragePool", _pool, f"{_WINDOW} ceil_mode count_include_pad"),
+    ("BatchNormalization", _batch_norm, "epsilon momentum training_mode"),
+    ("Concat", _concat, "axis"),
+    ("Conv", _conv, f"{_WINDOW} group"),
+    ("Dropout Identity", _same, "ratio seed"),
+    ("Elu Exp Sigmoid Softplus Tanh", _smooth, "alpha"),
+    ("Flatten", _reshape, "axis"),
+    ("Gemm", _gemm, "alpha beta transA transB"),
+    ("GlobalAveragePool", _pool, ""),
+    ("LeakyRelu Relu", _kink, "alpha"),
+    ("MatMul", _matmul, ""),
+    ("MaxPool", _pool, f"{_WINDOW} ceil_mode storage_order"),
+    ("Mul Div", _product, ""),
+    ("Neg", _negated, ""),
+    ("Pad", _pad, "mode pads value"),
+    ("ReduceMean", _reduce_mean, "axes keepdims"),
+    ("Reshape", _reshape, "shape allowzero"),
+    ("Softmax", _softmax, "axis"),
+    ("Squeeze Unsqueeze", _reshape, "axes"),
+    ("Transpose", _transpose, "perm"),
+)
+RULES = {kind: (rule, known) for kinds, rule, known in _TABLE for kind in kinds.split()}
 """The operators that are known: what reads each, and the attributes that it may have."""

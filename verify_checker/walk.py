@@ -236,10 +236,8 @@ class _Walk:
         if place not in self.hints.beta or not len(self.hints.beta[place][0]):
             return
         rows, columns, sides, beta = self.hints.beta[place]
-        found, self.window = (
-            np.zeros((len(self.rows), *self.regions.network.nodes[place].shape)),
-            None,
-        )
+        self.window = None
+        found = np.zeros((len(self.rows), *self.regions.network.nodes[place].shape))
         if place in self.waiting:
             given, self.window = self.waiting[place]
             found = self._whole(place, given).copy()
@@ -375,9 +373,5 @@ def _dot(rows: Array, values: Array) -> Array:
 def sides_of(place: int, columns: Places, signs: Sequence[float], region: Places) -> Rows:
     """Rows for single numbers of a value, first all with the first sign, then the next."""
     repeated = np.repeat(np.asarray(signs, dtype=np.float64), len(columns))
-    return Rows(
-        place,
-        np.tile(region, len(signs)),
-        places=np.tile(columns, len(signs)),
-        signs=repeated,
-    )
+    regions, places = np.tile(region, len(signs)), np.tile(columns, len(signs))
+    return Rows(place, regions, places=places, signs=repeated)

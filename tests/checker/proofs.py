@@ -10,11 +10,14 @@ import numpy as np
 import torch
 
 from tests.onnx_networks import layers_file, node, onnx_file
-from verify_checker import Network, Proof, check, read_network, read_proof, write_proof
+from verify_checker import Network, Proof, check, read_network, read_proof
 from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.onnx import network_from_bytes
+from verify_pipeline.proving.aligned import Aligned
+from verify_pipeline.proving.cell_tree import prove_by_cells
 from verify_pipeline.proving.image import Prover, ProverSettings
-from verify_pipeline.proving.root import ProofClaim
+from verify_pipeline.proving.proof_file import write_proof
+from verify_pipeline.proving.root import ProofClaim, Root
 
 INPUTS, CLASSES = 4, 3
 
@@ -113,6 +116,17 @@ def prove(asked: ProofClaim, few_inputs: int = 0, data: bytes | None = None) -> 
     return Proved(data, network, proof)
 
 
+def prove_in_cells(asked: ProofClaim, enough: int) -> Proved:
+    """A proof by early splits."""
+    data = network_file()
+    network = read_network(data)
+    root = Root.of(network, asked)
+    root.add_lemmas()
+    aligned = Aligned.of(network_from_bytes(data).graph, root)
+    prove_by_cells(aligned, root, SearchSettings(), 20.0, enough=enough)
+    return Proved(data, network, root.proof())
+
+
 EPSILON = {"intervals": 0.03, "walks": 0.48, "slopes": 0.5, "relus": 0.9, "inputs": 0.9}
 """Over these boxes the class is proved by intervals, by walks with the usual lines, only with
 optimised slopes, only by splits of ReLUs, and by splits of inputs."""
@@ -120,12 +134,17 @@ optimised slopes, only by splits of ReLUs, and by splits of inputs."""
 ATTENTION = {"attention": 0.1, "attention, relus": 0.15, "attention, inputs": 0.15}
 """The same for the network with attention: by walks, by splits of ReLUs, by splits of inputs."""
 
-KINDS = (*EPSILON, *ATTENTION)
+CELLS = 0.65
+"""Over this box, by one early split and by splits of ReLUs in both of its cells."""
+
+KINDS = (*EPSILON, *ATTENTION, "cells")
 
 
 @cache
 def by_kind(kind: str) -> Proved:
     """A proof of the kind."""
+    if kind == "cells":
+        return prove_in_cells(claim(CELLS), enough=2)
     few = 16 if kind.endswith("inputs") else 0
     if kind in ATTENTION:
         return prove(claim(ATTENTION[kind], 3, attention_file()), few, attention_file())

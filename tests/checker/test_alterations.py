@@ -22,9 +22,10 @@ from tests.checker.proofs import (
     margins,
     network_file,
 )
-from verify_checker import Proof, Refused, Rejected, check, read_network, read_proof, write_proof
+from verify_checker import Proof, Refused, Rejected, check, read_network, read_proof
 from verify_checker.folder import CHECKED, REJECTED, check_file, check_folder
-from verify_checker.proof import AGAIN, INPUT, LEAF, MAGIC, NEURON, Tree, leaf_only
+from verify_checker.proof import AGAIN, INPUT, LEAF, MAGIC, NEURON, Tree
+from verify_pipeline.proving.proof_file import leaf_only, write_proof
 
 
 def with_tree(proof: Proof, which: int, /, **changes: object) -> Proof:

@@ -14,9 +14,9 @@ from onnx.numpy_helper import from_array
 from tests.onnx_networks import layers_file, node, onnx_file, operator_file
 from verify_checker import Proof, Refused, check, read_network
 from verify_checker.check import again
-from verify_checker.proof import leaf_only
 from verify_checker.regions import enclose
 from verify_checker.walk import Rows, lower_bounds
+from verify_pipeline.proving.proof_file import leaf_only
 
 RNG = np.random.default_rng(7)
 
@@ -235,7 +235,7 @@ REFUSED = {
         operator_file(
             "Conv", ("n", 1, 4, 4), drawn(1, 1, 2, 2), auto_pad="VALID", pads=[1, 1, 1, 1]
         ),
-        "auto_pad and pads",
+        "auto_pad",
     ),
     "other weights": (
         operator_file("MatMul", ("n", 3), drawn(4, 2)),

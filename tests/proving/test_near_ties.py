@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from tests.onnx_networks import layers_file
-from verify_checker import check, read_network, read_proof, write_proof
+from verify_checker import check, read_network, read_proof
 from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.onnx import Network, network_from_bytes
 from verify_pipeline.proving.image import Prover, ProverSettings
+from verify_pipeline.proving.proof_file import write_proof
 from verify_pipeline.proving.root import ProofClaim, Unproved
 
 

@@ -16,10 +16,10 @@ import torch
 from tests.checker.proofs import CLASSES, INPUTS, network_file
 from tests.cli.typed import command
 from tests.onnx_networks import layers_file
-from verify_checker import read_proof, write_proof
+from verify_checker import read_proof
 from verify_checker.folder import RESULTS
-from verify_checker.proof import leaf_only
 from verify_pipeline.onnx import network_from_bytes
+from verify_pipeline.proving.proof_file import leaf_only, write_proof
 
 EPSILON, COUNT = 0.45, 8
 

@@ -11,13 +11,14 @@ import onnxruntime
 import pytest
 import torch
 
-from verify_checker import Network, Rejected, check, read_network, read_proof, write_proof
+from verify_checker import Network, Rejected, check, read_network, read_proof
 from verify_checker.regions import enclose
 from verify_checker.walk import Rows, lower_bounds
 from verify_pipeline.branching.config.search_settings import SearchSettings
 from verify_pipeline.network import zoo
 from verify_pipeline.onnx import export_onnx, load_network
 from verify_pipeline.proving.image import Prover, ProverSettings
+from verify_pipeline.proving.proof_file import write_proof
 from verify_pipeline.proving.root import ProofClaim
 
 SHAPE, CLASSES = (1, 8, 8), 3

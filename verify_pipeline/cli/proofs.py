@@ -14,7 +14,7 @@ from verify_pipeline.cli.workers import Workers
 from verify_pipeline.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from verify_checker.folder import Result
+    from verify_checker.folder import Instances, Result
 
 Proofs = Annotated[
     Path | None,
@@ -64,14 +64,26 @@ def check_proofs(
             rich_help_panel=panels.CHECKS,
         ),
     ] = None,
+    instances: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="VNN-COMP's list of instances. Each proof has to be of one of them, and the "
+            "proofs of an instance together have to show its VNN-LIB file.",
+            rich_help_panel=panels.CHECKS,
+        ),
+    ] = None,
     jobs: Workers = None,
 ) -> None:
     """Check proofs by separate code, which knows only numpy and the ONNX file.
 
     A proof is checked, refused (the checker cannot follow it), or rejected (it does not show what
     it claims). Exits with 2 when a proof is rejected. `python -m verify_checker DIR` does the same.
+    With --instances, the checker reads the VNN-LIB files, too, and says how many instances of the
+    list are shown.
     """
     from verify_checker.folder import check_folder
+    from verify_checker.instances import read_instances
 
     if jobs is not None and jobs < 1:
         raise ConfigError("--jobs", expected="at least 1", got=str(jobs))
@@ -83,11 +95,24 @@ def check_proofs(
             expected="a folder with proofs, and network files",
             got="nothing there" if missing else "a file",
         )
-    finish(folder, list(check_folder(folder, networks, jobs or 1)))
+    try:
+        listed = None if instances is None else read_instances(instances)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"--instances {instances}",
+            expected="a list onnx,vnnlib,seconds beside the files that it names",
+            got=getattr(error, "strerror", None) or str(error),
+        ) from None
+    finish(folder, list(check_folder(folder, networks, jobs or 1, listed)), listed)
 
 
-def finish(folder: Path, results: Sequence[Result]) -> None:
+def finish(folder: Path, results: Sequence[Result], listed: Instances | None = None) -> None:
     """Keep results beside the proofs, show them, and exit with 2 where a proof is rejected.
+
+    Args:
+        folder: of the proofs.
+        results: of the checker.
+        listed: the instances that they were compared with; None: they were not.
 
     Raises:
         DataError: there is no proof, or the results cannot be written.
@@ -102,7 +127,7 @@ def finish(folder: Path, results: Sequence[Result]) -> None:
         raise DataError(
             f"folder {folder}", expected="a place that can be written", got=str(error)
         ) from None
-    typer.echo(summary(results))
+    typer.echo(summary(results, listed))
     rejected = [result for result in results if result.outcome == REJECTED]
     for result in rejected:
         typer.echo(f"{result.file}: {result.reason}", err=True)

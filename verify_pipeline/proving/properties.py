@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from verify_checker import Refused, Rejected, check, read_network, read_proof, write_proof
+from verify_checker import Refused, Rejected, check, read_network, read_proof
 from verify_checker.operations import Network as CheckerNetwork
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.settings import Plan
@@ -26,6 +26,7 @@ from verify_pipeline.interop.text_files import read_plain
 from verify_pipeline.interop.vnnlib import read_vnnlib
 from verify_pipeline.onnx import Network
 from verify_pipeline.proving.image import Prover, ProverSettings
+from verify_pipeline.proving.proof_file import write_proof
 from verify_pipeline.proving.recorder import SUFFIX, Recorded, Recording
 from verify_pipeline.proving.root import ProofClaim, Unproved
 
@@ -71,7 +72,7 @@ def _name(instance: SetInstance) -> str:
 
 
 def _record(instance: SetInstance, plan: Plan, folder: Path) -> int:
-    """Write the proofs of a property's cases; their bytes in all."""
+    """Write the proofs of a property's cases, all or none; their bytes in all."""
     data = read_plain(instance.onnx)
     digest = hashlib.sha256(data).hexdigest()
     network, graph = _read(instance.onnx, digest)
@@ -86,16 +87,16 @@ def _record(instance: SetInstance, plan: Plan, folder: Path) -> int:
         "specification": "vnnlib",
         "cases": len(cases),
     }
-    size = 0
+    paths = [folder / f"{_name(instance)}-{number:03d}{SUFFIX}" for number in range(len(cases))]
+    made = {}
     for number, case in enumerate(cases):
-        path = folder / f"{_name(instance)}-{number:03d}{SUFFIX}"
-        if not path.is_file():
+        if not paths[number].is_file():
             claim = _claim({**about, "case": number}, case, graph)
-            proof = write_proof(prover.proof(claim))
-            check(read_proof(proof), network)
-            write_whole(path, proof)
-        size += path.stat().st_size
-    return size
+            made[number] = write_proof(prover.proof(claim))
+            check(read_proof(made[number]), network)
+    for number, proof in made.items():
+        write_whole(paths[number], proof)
+    return sum(path.stat().st_size for path in paths)
 
 
 @lru_cache(maxsize=1)

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from verify_checker import Refused as CheckerRefuses
-from verify_checker import Rejected, check, read_network, read_proof, write_proof
+from verify_checker import Rejected, check, read_network, read_proof
 from verify_pipeline.atomic_write import write_whole
 from verify_pipeline.certify.contract import Certifiable
 from verify_pipeline.certify.questions import Question
@@ -33,6 +33,7 @@ from verify_pipeline.network.outputs import beginning
 from verify_pipeline.onnx import load_network
 from verify_pipeline.problem import Status
 from verify_pipeline.proving.image import Prover, ProverSettings
+from verify_pipeline.proving.proof_file import write_proof
 from verify_pipeline.proving.root import ProofClaim, Unproved
 
 SUFFIX = ".proof"

@@ -8,7 +8,7 @@ further. The search proves slightly more than is claimed, so that this happens r
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +31,9 @@ from verify_pipeline.problem import Counterexample, Reason, Specification, Statu
 from verify_pipeline.proving.aligned import Aligned
 from verify_pipeline.proving.root import Floats, Places, Root, Unproved
 
+LEAST_SECONDS = 1e-6
+"""For a search that begins when its time is over."""
+
 SLACK = 1e-3
 """The search proves rows less this share of their gap at the root."""
 
@@ -51,13 +54,29 @@ class KeptLeaf:
 
 
 def prove_by_splits(
-    aligned: Aligned, root: Root, start: Multipliers, settings: SearchSettings, seconds: float
+    aligned: Aligned,
+    root: Root,
+    start: Multipliers,
+    settings: SearchSettings,
+    seconds: float,
+    most: int | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Close the open rows of a root by splits of ReLUs.
+
+    Args:
+        aligned: the network's graph.
+        root: whose open rows are closed.
+        start: slopes of these rows.
+        settings: of the search.
+        seconds: after which no step begins; of a step, linear programs are given up, too.
+        most: largest number of domains; None: no limit.
+        clock: seconds from some origin.
 
     Raises:
         Unproved: the search ends without a proof.
     """
+    until = clock() + seconds
     rows = np.flatnonzero(root.open_rows)
     gap = np.abs(root.bounds(rows))
     spec = Specification(
@@ -73,16 +92,18 @@ def prove_by_splits(
         descent=0,
     )
     kind = RecordingDomains(ReluSplits(instance, plain, start), aligned, root, rows)
-    deadlines = Deadlines.alone(torch.tensor([seconds], dtype=torch.float64))
-    search = Search(
-        kind, SearchLimits(bytes=plain.max_bytes), deadlines, _nothing, time.perf_counter
-    )
-    for found in search.run():
-        if found.status is not Status.VERIFIED or kind.lost:
-            why = kind.lost or (found.reason.name.lower() if found.reason else "no reason")
-            raise Unproved(f"splits of ReLUs end without a proof: {why}")
+    left = max(until - clock(), LEAST_SECONDS)
+    deadlines = Deadlines.alone(torch.tensor([left], dtype=torch.float64))
+    limits = SearchLimits(most, plain.max_bytes)
+    for found in Search(kind, limits, deadlines, _nothing, clock).run():
+        if found.status is not Status.VERIFIED:
+            raise _ended(found.reason.name.lower() if found.reason else "no reason")
     root.trees += kind.trees()
     root.open_rows[rows] = False
+
+
+def _ended(why: str) -> Unproved:
+    return Unproved(f"splits of ReLUs end without a proof: {why}")
 
 
 def _nothing(n: int, point: Tensor) -> Counterexample | None:
@@ -106,7 +127,6 @@ class RecordingDomains:
         self._kind, self._aligned, self._root, self._rows = kind, aligned, root, rows
         self.batch, self.unbounded = kind.batch, kind.unbounded
         self._leaves: dict[int, list[KeptLeaf]] = {}
-        self.lost = ""
 
     def roots(self) -> Roots[Domains]:
         """The whole box, with nothing known of its rows."""
@@ -116,13 +136,13 @@ class RecordingDomains:
 
     def bound(self, roots: Domains, meter: Meter) -> Step[Domains]:
         """As the kind of split, checked."""
-        return self._checked(self._kind.bound(roots, meter))
+        return self._checked(self._kind.bound(roots, meter), meter)
 
     def split(self, parents: Domains, meter: Meter) -> Step[Domains]:
         """As the kind of split, checked."""
-        return self._checked(self._kind.split(parents, meter))
+        return self._checked(self._kind.split(parents, meter), meter)
 
-    def _checked(self, step: Step[Domains]) -> Step[Domains]:
+    def _checked(self, step: Step[Domains], meter: Meter) -> Step[Domains]:
         empty = step.empty if step.empty is not None else torch.zeros_like(step.leaves)
         chosen = ((step.proved > 0) | empty | step.leaves).nonzero().flatten()
         proved = step.proved.clone()
@@ -130,15 +150,16 @@ class RecordingDomains:
             proved[chosen] = torch.from_numpy(self._keep(step.parts[chosen])).to(proved)
         for d in (step.leaves & ~(proved > 0)).nonzero().flatten().tolist():
             if not self._aligned.piecewise_linear:
-                self.lost = "every ReLU of a part is decided, and other operations leave it open"
-                break
+                raise _ended("every ReLU of a part is decided, other operations leave it open")
+            if not meter.has_time():
+                raise _ended(Reason.TIMEOUT.name.lower())
             leaf = step.parts[d : d + 1]
             better = self._kind.leaf_multipliers(leaf)
             flat = self._neurons.flatten({p: v[None] for p, v in better.items()}, leaf.alpha)
             beta = self._kind.open_rows.compress(leaf.open_row, flat.to(leaf.beta))
             proved[d] = float(self._keep(replace(leaf, beta=beta))[0])
             if not proved[d] > 0:
-                self.lost = "the checker does not accept a linear program's multipliers"
+                raise _ended("the checker does not accept a linear program's multipliers")
         return Step(step.parts, proved, step.leaves, {}, None)
 
     def _keep(self, domains: Domains) -> Floats:

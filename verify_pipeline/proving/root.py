@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from verify_checker.check import again
 from verify_checker.operations import Kink, Network
-from verify_checker.proof import AGAIN, Bytes, Lemma, Proof, Tree, leaf_only
+from verify_checker.proof import INPUT, Bytes, Lemma, Proof, Tree
 from verify_checker.regions import Regions, enclose
 from verify_checker.walk import NO_HINTS, Hints, Rows, lower_bounds, sides_of
+from verify_pipeline.proving.proof_file import leaf_only
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -46,10 +47,15 @@ class ProofClaim:
     offsets: Floats
     groups: Places | None = None
 
+    def box(self, network: Network) -> tuple[Floats, Floats]:
+        """The limits, ``1 x *X`` each."""
+        shape = (1, *network.nodes[0].shape)
+        return self.lower.reshape(shape), self.upper.reshape(shape)
+
 
 @dataclass
 class Root:
-    """The whole box of a claim: bounds of its neurons, and what they show.
+    """The whole box of a claim, or a part of it: bounds of its neurons, and what they show.
 
     Attributes:
         network: as the checker reads it.
@@ -72,7 +78,7 @@ class Root:
     @staticmethod
     def of(network: Network, claim: ProofClaim) -> Root:
         """The box with interval bounds, and the rows that follow from these."""
-        root = Root(network, claim, enclose(network, _box(network, claim), {}))
+        root = Root(network, claim, enclose(network, claim.box(network), {}))
         root.open_rows = np.ones(len(claim.rows), dtype=bool)
         root.close(intervals=True)
         trees, before = list(root.trees), root.open_rows.copy()
@@ -109,7 +115,7 @@ class Root:
             self.trees = self.trees[: self.without_lemmas]
             self.open_rows = self._rows_without(self.trees)
         self.without_lemmas = len(self.trees)
-        self.regions = enclose(self.network, _box(self.network, self.claim), {}, refine)
+        self.regions = enclose(self.network, self.claim.box(self.network), {}, refine)
         self.lemmas = [self._finished(lemma) for lemma in made]
         self.close(intervals=True)
         self.close(intervals=False)
@@ -184,14 +190,15 @@ class Root:
         return [rows[groups == group] for group in np.unique(groups)]
 
     def bounds(self, rows: Places, hints: Hints = NO_HINTS, intervals: bool = False) -> Floats:
-        """The checker's bounds of some rows over the whole box."""
+        """The checker's bounds of some rows over the box; infinite if it holds no input."""
         asked = Rows(
             len(self.network.nodes) - 1,
             np.zeros(len(rows), dtype=np.int64),
             self.claim.rows[rows],
             self.claim.offsets[rows],
         )
-        return lower_bounds(self.regions, asked, hints, intervals)
+        found = lower_bounds(self.regions, asked, hints, intervals)
+        return np.where(self.regions.empty, np.inf, found)
 
     @property
     def kinks(self) -> tuple[int, ...]:
@@ -231,8 +238,8 @@ class Root:
         about = dict(claim.about)
         whole = Proof(about, claim.lower, claim.upper, claim.rows, claim.offsets)
         whole = replace(whole, groups=claim.groups)
-        # trees made before the lemmas rest on intervals, and parts that are bounded again on these
-        if all(AGAIN in tree.kind for tree in self.trees[self.without_lemmas :]):
+        # trees made before the lemmas rest on intervals, and parts of split inputs on these
+        if all(INPUT in tree.kind for tree in self.trees[self.without_lemmas :]):
             return replace(whole, trees=tuple(self.trees))
         names = tuple(self.network.nodes[place].name for place in self.kinks)
         return replace(
@@ -242,11 +249,6 @@ class Root:
             lemmas=tuple(self.lemmas),
             trees=tuple(self.trees),
         )
-
-
-def _box(network: Network, claim: ProofClaim) -> tuple[Floats, Floats]:
-    shape = (1, *network.nodes[0].shape)
-    return claim.lower.reshape(shape), claim.upper.reshape(shape)
 
 
 SlopesOfNeurons = Callable[[Regions, int, Places], dict[int, Floats]]

@@ -38,6 +38,7 @@ from verify_pipeline.branching.tree.frontier import Subproblems
 from verify_pipeline.branching.tree.search_instances import SearchInstances
 from verify_pipeline.branching.tree.splitting import both_signs
 from verify_pipeline.branching.tree.subproblems import Neurons
+from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Reason
 
 AT_ONCE, BYTES = 8, 1 << 28
@@ -146,18 +147,33 @@ class EarlySplits:
         arriving = relu_coefficients(*fast, rough, alpha)
         number = torch.arange(len(worst), device=worst.device)
         rows = {place: values[number, worst] for place, values in arriving.items()}
-        cells = Cells(instance, lower, roots.share, bounds, roots.splits, self._neuron(rough, rows))
+        neuron = neuron_to_cut(self._fast.graph, self._neurons, rough, rows)
+        cells = Cells(instance, lower, roots.share, bounds, roots.splits, neuron)
         return Step(cells, lower, torch.zeros_like(lower, dtype=torch.bool))
 
-    def _neuron(self, bounds: NodeBounds, rows: dict[int, Tensor]) -> Tensor:
-        """The neuron at which each cell is cut, ``D``: the best of the first unstable layer."""
-        babsr, _ = scores(self._fast.graph, self._neurons, bounds, rows)
-        score = torch.where(self._neurons.unstable(bounds), babsr, -torch.inf)
-        chosen = torch.full((len(bounds),), -1, dtype=torch.long, device=score.device)
-        first = 0
-        for size in self._neurons.sizes:
-            best = score[:, first : first + size].max(1)
-            takes = (chosen < 0) & (best.values > -torch.inf)
-            chosen = torch.where(takes, best.indices + first, chosen)
-            first += size
-        return chosen
+
+def neuron_to_cut(
+    graph: Graph, neurons: Neurons, bounds: NodeBounds, rows: dict[int, Tensor]
+) -> Tensor:
+    """The neuron at which each of D cells is cut: the best of its first unstable layer.
+
+    Args:
+        graph: the network.
+        neurons: of its activations, R in all.
+        bounds: of the cells.
+        rows: node index of an activation -> its coefficients ``D x *V`` in the lower bound of each
+            cell's worst row.
+
+    Returns:
+        ``D``, numbers among all R; -1 where none is unstable.
+    """
+    babsr, _ = scores(graph, neurons, bounds, rows)
+    score = torch.where(neurons.unstable(bounds), babsr, -torch.inf)
+    chosen = torch.full((len(bounds),), -1, dtype=torch.long, device=score.device)
+    first = 0
+    for size in neurons.sizes:
+        best = score[:, first : first + size].max(1)
+        takes = (chosen < 0) & (best.values > -torch.inf)
+        chosen = torch.where(takes, best.indices + first, chosen)
+        first += size
+    return chosen
