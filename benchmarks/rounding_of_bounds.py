@@ -51,10 +51,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="every n-th instance only")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    print(
-        "| set | instances | rows | lost, median | lost, greatest | of a bound above 0 | no longer above 0 |"
-    )
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    names = ("instances", "rows", "lost, median", "greatest", "of a bound > 0", "no longer > 0")
+    print("| set | " + " | ".join(names) + " |")
+    print("|---|" + "---:|" * len(names))
     for path in asked.lists:
         chosen = read_instances(path)[:: asked.every]
         rows = [pair for instance in chosen for pair in bounds_of(instance)]

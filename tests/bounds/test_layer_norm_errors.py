@@ -58,6 +58,32 @@ def test_every_algorithm_is_within_the_errors(name: str, spelled: bool, far: flo
         assert (np.abs(outputs - exact) <= errors + 1e-12)[known].all()
 
 
+def of_welford(x: np.ndarray) -> float:
+    """The variance by Welford's updates, every operation rounded to float16."""
+    mean = squares = np.float16(0)
+    for k, element in enumerate(x, 1):
+        difference = element - mean
+        mean = mean + difference / np.float16(k)
+        squares = squares + difference * (element - mean)
+    return float(squares / np.float16(len(x)))
+
+
+@pytest.mark.parametrize("size", [2, 3, 8, 32])
+def test_welfords_updates_are_within_their_term(size: int) -> None:
+    """The error of a variance near far means, of sorted elements, and of very different ones."""
+    rng = np.random.default_rng(size)
+    unit = 2.0**-11
+    term = (4 * size + 40) * unit / (1 - (4 * size + 40) * unit)
+    shares = []
+    for trial in range(60):
+        x = rng.normal(size=size)
+        x = [x, np.sort(x) + 3, x * 10 ** rng.uniform(-2, 1, size), np.abs(x) + 8][trial % 4]
+        x = x.astype(np.float16)
+        wide = x.astype(np.float64)
+        shares.append(abs(of_welford(x) - float(wide.var())) / float((wide**2).mean()))
+    assert unit < max(shares) <= term
+
+
 def test_a_variance_in_one_pass_loses_what_the_mean_is_greater() -> None:
     """Numbers near 1000: their squares have a rounding of 1e6 u, the variance is about 1."""
     _, _, found = written(True)

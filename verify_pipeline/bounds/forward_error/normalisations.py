@@ -6,9 +6,8 @@ Welford's updates, and ``(x - μ) r`` as ``x r - μ r``. With n elements and siz
 
 * ``mean(x^2) - μ^2`` is wrong by at most ``γ_{3n+8} mean(m^2)``: the mean of squares by
   ``γ_{n+3} mean(m^2)``, the squared mean by ``γ_{2n+4} mean(m)^2``, and ``mean(m)^2 <= mean(m^2)``;
-* Welford's updates lose about ``n κ u`` relative to the variance, ``κ^2 = mean(x^2) / variance``
-  (Chan, Golub and LeVeque 1983, The American Statistician 37, table 1), so at most
-  ``γ_{4n} mean(m^2)``;
+* Welford's updates are wrong by at most ``γ_{4n+40} mean(m^2)`` (derived in docs/soundness.md; Chan,
+  Golub and LeVeque 1983, The American Statistician 37, compare it with other algorithms);
 * ``x r - μ r`` is wrong by at most ``γ_8 (|x| + |μ|) r``.
 """
 
@@ -50,7 +49,7 @@ def with_other_algorithms(
     squares = op(x.size.square())
     count = x.size[0].numel() // squares[0].numel()
     flushed = like(4 * arithmetic.inner.tiny * (1 + x.largest), squares)
-    added = arithmetic.gamma(4 * count + 12) * squares + flushed
+    added = arithmetic.gamma(4 * count + 40) * squares + flushed
     # the sum of squares must not overflow
     fits = 2 * count * squares <= arithmetic.inner.most
     return _more(found, torch.where(fits, added, torch.inf))
