@@ -6,8 +6,8 @@ Welford's updates, and ``(x - μ) r`` as ``x r - μ r``. With n elements and siz
 
 * ``mean(x^2) - μ^2`` is wrong by at most ``γ_{3n+8} mean(m^2)``: the mean of squares by
   ``γ_{n+3} mean(m^2)``, the squared mean by ``γ_{2n+4} mean(m)^2``, and ``mean(m)^2 <= mean(m^2)``;
-* Welford's updates are wrong by at most ``γ_{4n+40} mean(m^2)`` (derived in docs/soundness.md; Chan,
-  Golub and LeVeque 1983, The American Statistician 37, compare it with other algorithms);
+* Welford's updates are wrong by at most ``γ_{4n+40} mean(m^2)`` (derived in docs/soundness.md;
+  Chan, Golub and LeVeque 1983, The American Statistician 37, compare it with others);
 * ``x r - μ r`` is wrong by at most ``γ_8 (|x| + |μ|) r``.
 """
 
