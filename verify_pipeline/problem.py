@@ -316,7 +316,7 @@ class Reason(enum.Enum):
     BUDGET = "the allowed number of domains was used up; allow more"
     NOT_FINITE = "a value may overflow or be undefined in the box: a bound was NaN or infinite"
     NOT_CONFIRMED = "a bound of the float32 search was not confirmed in float64"
-    NOT_REPLAYED = "a claimed counterexample did not replay in onnxruntime"
+    NOT_REPLAYED = "a claimed counterexample did not replay from the file"
     ROUNDING = "proved for real numbers, but not for every evaluation in the arithmetic asked for"
     NOT_ANALYSED = "proved for real numbers, but the file's roundings are not analysed"
     NO_INPUT = "no float32 input lies in the box, so none can be replayed; widen the box"
@@ -341,7 +341,8 @@ class Counterexample:
 
     Attributes:
         input: the replayed input inside the instance's box, ``*X``.
-        output: onnxruntime's output, ``K``, in the file's dtype (float32 or float64).
+        output: its output in the runtime that replayed it, ``K``, in the file's dtype (float32 or
+            float64).
         margin: the deciding margin at this output (:meth:`Specification.least`), <= 0.
 
     Raises:

@@ -158,7 +158,7 @@ def recheck(
     data_root: DataRoot = None,
     proofs: CheckedProofs = None,
 ) -> None:
-    """Replay every counterexample of a ledger in onnxruntime, inside boxes built from the images.
+    """Replay every counterexample of a ledger from its file, inside boxes built from the images.
 
     The ledger stores the question; files that it was read from (images, labels, boxes, ε by pixel,
     targets, rows) have to be named again. Exits with 2 when a counterexample no longer holds, or
