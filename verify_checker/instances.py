@@ -33,8 +33,11 @@ def read_instances(listed: Path) -> dict[Key, Path]:
         ValueError: it is of another form, or a file that it names is damaged or too large.
         OSError: a file cannot be read.
     """
-    with listed.open(encoding="utf-8-sig", newline="") as file:
-        lines = [line for line in csv.reader(file) if line]
+    try:
+        with listed.open(encoding="utf-8-sig", newline="") as file:
+            lines = [line for line in csv.reader(file) if line]
+    except csv.Error as error:
+        raise ValueError(f"{listed.name}: {error}") from None
     if not lines or any(len(line) != 3 for line in lines):
         raise ValueError(f"{listed.name} has other lines than onnx,vnnlib,seconds")
     pairs = [[_beside(listed, name.strip()) for name in line[:2]] for line in lines]
@@ -43,9 +46,10 @@ def read_instances(listed: Path) -> dict[Key, Path]:
 
 
 def _beside(listed: Path, name: str) -> Path:
-    """The file that a list names, which may be compressed or not, whatever the list says."""
-    plain = listed.parent / name.removesuffix(".gz")
-    return plain if plain.is_file() else plain.with_name(f"{plain.name}.gz")
+    """The file that a list names; if it is not there, the one with or without ``.gz``."""
+    path, plain = listed.parent / name, listed.parent / name.removesuffix(".gz")
+    others = path, plain, plain.with_name(f"{plain.name}.gz")
+    return next((one for one in others if one.is_file()), path)
 
 
 def read_plain(path: Path) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from verify_checker import Proof, Refused
 from verify_checker.instances import read_instances, read_plain
 from verify_checker.vnnlib import Disjunct, read_property
+from verify_pipeline.interop.instance_list import read_instances as read_list
 from verify_pipeline.interop.vnnlib import read_vnnlib
 
 HEAD = """; a comment with (brackets
@@ -149,8 +150,26 @@ def test_lists_name_files_compressed_or_not(tmp_path: Path) -> None:
         found = read_instances(tmp_path / "i.csv") | found
     assert len(found) == 1
     assert read_plain(tmp_path / "p.vnnlib.gz") == b"property"
-    (tmp_path / "p.vnnlib").write_bytes(gzip.compress(b"property")[:-9])
+    (tmp_path / "p.vnnlib.gz").write_bytes(gzip.compress(b"property")[:-9])
     with pytest.raises(ValueError, match=r"p\.vnnlib"):
+        read_instances(tmp_path / "i.csv")
+
+
+def test_the_file_that_a_list_names_comes_first(tmp_path: Path) -> None:
+    """Another file of the same name, compressed or not, is not what the list asks."""
+    (tmp_path / "a.onnx").write_bytes(b"network")
+    (tmp_path / "p.vnnlib").write_bytes(b"plain")
+    (tmp_path / "p.vnnlib.gz").write_bytes(gzip.compress(b"packed"))
+    for name in ("p.vnnlib", "p.vnnlib.gz"):
+        (tmp_path / "i.csv").write_text(f"a.onnx,{name},1")
+        assert [path.name for path in read_instances(tmp_path / "i.csv").values()] == [name]
+        (theirs,) = read_list(tmp_path / "i.csv")
+        assert theirs.vnnlib.name == name
+
+
+def test_a_list_that_is_no_csv_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "i.csv").write_text("a" * (1 << 18))
+    with pytest.raises(ValueError, match=r"i\.csv: field larger"):
         read_instances(tmp_path / "i.csv")
 
 
