@@ -266,7 +266,7 @@ def test_weights_of_a_pool_are_not_flushed() -> None:
 @pytest.mark.parametrize("arithmetic", [MIXED_FLOAT16, MIXED_BFLOAT16], ids=lambda one: one.name)
 def test_stored_shares_of_scores_that_differ_enough_differ(arithmetic: Arithmetic) -> None:
     rng = np.random.default_rng(0)
-    least = greatest_softmax_tie(arithmetic)
+    least = greatest_softmax_tie(arithmetic, 6)
     for _ in range(300):
         others = torch.from_numpy(rng.uniform(-8, 0, 4))
         scores = torch.cat([double(0.0, -1.01 * least), others]).float()
@@ -278,6 +278,13 @@ def test_stored_shares_of_scores_that_differ_enough_differ(arithmetic: Arithmeti
     powers = double(0.0, -least / 32).exp()
     shares = (powers / powers.sum()).to(arithmetic.dtype)
     assert shares[0] == shares[1]
+
+
+def test_shares_of_many_scores_may_all_be_flushed() -> None:
+    """Of 2^14 equal scores, the shares are 2^-14, rounded; less is flushed in float16."""
+    assert greatest_softmax_tie(MIXED_FLOAT16, 1 << 14) == math.inf
+    assert greatest_softmax_tie(MIXED_FLOAT16, 1 << 13) < 1
+    assert greatest_softmax_tie(MIXED_BFLOAT16, 1 << 20) < 1
 
 
 # --- evaluations in every order, stored or not ------------------------------------------------

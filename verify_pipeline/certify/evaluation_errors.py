@@ -104,7 +104,8 @@ class EvaluationErrors:
             return EvaluationErrors(arithmetic, written.graph)
         cut = beginning(written.graph)
         assert cut is not None
-        return EvaluationErrors(arithmetic, cut.graph, least=greatest_softmax_tie(arithmetic))
+        least = greatest_softmax_tie(arithmetic, cut.graph.outputs)
+        return EvaluationErrors(arithmetic, cut.graph, least=least)
 
     def of_rows(self, box: Box, spec: Specification) -> Tensor:
         """At least the differences of computed and exact margins, ``N x S``; may be infinite."""

@@ -19,12 +19,15 @@ class Written:
         held_by: names of the arithmetics that hold each constant of the file exactly.
         foreign: the first operation whose roundings do not follow from the graph; empty: none.
         rounded_to: names of the arithmetics narrower than float32 whose numbers values are.
+        computed: whether the file computes constants of constants with roundings. Where those are
+            rounded first, or their results are not stored, these may change by any amount.
     """
 
     graph: Graph
     held_by: frozenset[str]
     foreign: str = ""
     rounded_to: frozenset[str] = frozenset()
+    computed: bool = False
 
     @property
     def coarsest(self) -> torch.dtype:

@@ -207,7 +207,7 @@ class Reading:
             folded = self._folded(node, constants)
             for array in folded:
                 refuse_nan(array, f"{self.source}: constant {node.output[0]}")
-            self.writing.constants(node, folded)
+            self.writing.constants(node, constants, folded)
             return folded
         if node.op_type == "If" and len(constants) == len(inputs) == 1:
             return self._branch(node, bool(np.asarray(constants[0]).reshape(())))

@@ -6,8 +6,9 @@ runtimes have algorithms of their own. The roundings of these do not follow from
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from onnx import NodeProto
 
 from verify_pipeline.network.arithmetic import ARITHMETICS
@@ -50,6 +51,27 @@ DETERMINED = MOVING | _names("Abs Add Div Mul Neg Range Sqrt Sub")
 same in every evaluation."""
 
 
+PRODUCTS = _names("Abs Div Mul Neg Sqrt")
+"""Operators of constants that are exact if no number has more than :data:`DIGITS` digits."""
+
+DIGITS = 4
+"""Products, quotients and roots of numbers with so few digits that have so few themselves are exact
+in all types: others differ from them by more than any type rounds."""
+
+
+def _has_few_digits(numbers: Array) -> bool:
+    """Whether all are 0, or normal numbers of all types with :data:`DIGITS` digits."""
+    sizes = np.abs(numbers.astype(np.float64))
+    normal = (sizes == 0) | ((sizes >= 2.0**-14) & (sizes < 2.0**15))
+    return bool((normal & ((np.frexp(sizes)[0] * 2.0**DIGITS) % 1 == 0)).all())
+
+
+def _multiplies_its_constant(node: NodeProto) -> bool:
+    """Whether a Gemm's ``beta * C`` does not tell if C may be flushed to zero or overflow."""
+    betas = [item.f for item in node.attribute if item.name == "beta"]
+    return node.op_type == "Gemm" and any(beta not in (0.0, 1.0) for beta in betas)
+
+
 class Writing:
     """What a reading notes about the file's operations and constants.
 
@@ -57,11 +79,13 @@ class Writing:
         foreign: the first operation whose roundings do not follow from the graph; empty: none.
         held_by: names of the arithmetics that hold all constants so far.
         rounded_to: names of the half precisions that activations are in.
+        computed: whether computing a constant of constants may round in some half precision.
     """
 
     def __init__(self, weights: Mapping[str, Array]) -> None:
         self.foreign = ""
         self.rounded_to: set[str] = set()
+        self.computed = False
         self._powers: dict[str, NodeProto] = {}
         self.held_by = frozenset(ARITHMETICS)
         for array in weights.values():
@@ -71,7 +95,7 @@ class Writing:
         """A node that computes with activations."""
         if node.op_type in POWERS:
             self._powers[node.output[0]] = node
-        elif node.op_type not in FOLLOWED:
+        elif node.op_type not in FOLLOWED or _multiplies_its_constant(node):
             self._refuse(node)
 
     def results(self, values: tuple[Value, ...]) -> None:
@@ -80,11 +104,17 @@ class Writing:
             if isinstance(value, Activation) and is_half(value.dtype):
                 self.rounded_to.add(value.dtype.name)
 
-    def constants(self, node: NodeProto, values: tuple[Array, ...]) -> None:
+    def constants(
+        self, node: NodeProto, inputs: Sequence[Array | None], values: tuple[Array, ...]
+    ) -> None:
         """A node that computes constants of constants."""
         real = [value for value in values if is_real(value)]
+        given = [value for value in inputs if value is not None and is_real(value)]
         if real and node.op_type not in DETERMINED:
             self._refuse(node)
+        if real and node.op_type not in MOVING:
+            exact = all(_has_few_digits(value) for value in (*given, *real))
+            self.computed |= not (exact and node.op_type in PRODUCTS)
         for value in real:
             self._hold(value)
 
@@ -99,7 +129,7 @@ class Writing:
             made = [each.name for each in graph.nodes if each.name.partition("#")[0] == output]
             if len(made) != 1 or made[0] not in squares:
                 self._refuse(node)
-        return Written(graph, self.held_by, self.foreign, frozenset(self.rounded_to))
+        return Written(graph, self.held_by, self.foreign, frozenset(self.rounded_to), self.computed)
 
     def _hold(self, array: Array) -> None:
         if is_real(array):

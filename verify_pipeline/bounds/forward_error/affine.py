@@ -113,7 +113,7 @@ def affine(op: LinearOp, arithmetic: Arithmetic, interval: Interval, x: Computed
     if not sum_.count:
         parts = (x.error, handed_on(x), x.terms, x.constants)
         error, own, terms, constants = (op.linear_abs(part) for part in parts)
-        return Computed(interval, error, own, terms, constants, x.count, x.start, x.gain)
+        return Computed(interval, error, own, terms, constants, x.count, x.reach, x.gain)
     merged = x.count > 0
     stored = sum_.computed + arithmetic.conversions * sum_.given
     share = arithmetic.gamma((1 + merged) * sum_.count, stored + merged * sum_.merging)
@@ -132,12 +132,14 @@ def affine(op: LinearOp, arithmetic: Arithmetic, interval: Interval, x: Computed
     handed = op.linear_abs(x.error - handed_on(x))
     own = own + storing(arithmetic, interval, own + handed, sum_.results, constants)
     error = own + handed
-    gain = sizes.gain * x.gain * UPWARD
+    gain = sizes.gain * max(x.gain, 1.0) * UPWARD  # not all operations need be merged
     fits = _fits_before(op, arithmetic, x) & (gain <= arithmetic.most)
     error = error.masked_fill(like(~fits, error), torch.inf)
     everything = x.count + 2 * sum_.count
     terms, constants = terms * UPWARD, (constants * UPWARD).expand_as(error)
-    return Computed(interval, error * UPWARD, own, terms, constants, everything, x.start, gain)
+    # each weight is multiplied with a value, and with each weight that reaches further
+    reach = 2 * sum_.count * (x.largest + x.reach) if sum_.merging else x.reach
+    return Computed(interval, error * UPWARD, own, terms, constants, everything, reach, gain)
 
 
 def _constants(op: LinearOp, sum_: Terms, x: Computed) -> Tensor:
@@ -145,7 +147,7 @@ def _constants(op: LinearOp, sum_: Terms, x: Computed) -> Tensor:
 
     They broadcast to ``N x *V``.
     """
-    before = op.linear_abs(x.constants) if x.count else torch.zeros_like(x.start[0])
+    before = op.linear_abs(x.constants) if x.count else x.error.new_zeros(())
     return before if sum_.constants is None else before + sum_.constants
 
 
@@ -156,18 +158,18 @@ def _flushed(
 
     ``N`` numbers.
 
-    An input, a product, a partial sum; and of a merged sum, which begins with values of
-    at most ``x.start``, every weight, constant and product that it is made of. In mixed precision,
+    An input, a product, a partial sum; and of a merged sum, every weight, constant
+    and product that it is made of (``x.reach``). In mixed precision,
     weights and constants have the normal range of the stored type, all others the wider one.
     """
     count = sum_.count
-    stored = torch.zeros_like(x.start)
+    stored = torch.zeros_like(x.reach)
     within = 1 + sizes.gain + 3 * count
     if sum_.constants is not None:
         # a constant, and a difference that is magnified
         stored = stored + (1 if sum_.results < 3 else 1 + sizes.gain)
     if x.count:
-        stored = stored + 2 + sum_.merging * count * x.count * x.start
+        stored = stored + 2 + sum_.merging * count * x.reach
         within = within + 2 * count * x.count
     error = op.error if isinstance(op, (Linear, Conv2d, Scale)) else EXACT
     of_constants = error.gain * x.largest + error.constant
@@ -186,7 +188,7 @@ def _of_small_weights(op: LinearOp, arithmetic: Arithmetic, count: int, x: Compu
     elif isinstance(op, Normalisation) or count * arithmetic.tiny >= 1:
         return like(arithmetic.tiny * count * x.largest, x.error)
     else:  # shares of at least one in so many
-        return torch.zeros_like(x.start[0])
+        return x.error.new_zeros(())
     return changed.linear_abs(x.terms + x.error) if bool(small.any()) else small.new_zeros(())
 
 
@@ -200,7 +202,14 @@ def _fits_before(op: LinearOp, arithmetic: Arithmetic, x: Computed) -> Tensor:
     """Whether no number overflows that is computed before an operation's own sum, ``N``."""
     mean = float(op.mean.abs().amax()) if isinstance(op, Normalisation) else 0.0
     stored = x.size.flatten(1).amax(1) + mean <= arithmetic.most
-    return stored & (x.largest + mean <= arithmetic.inner.most)
+    fits = stored & (x.largest + mean <= arithmetic.inner.most)
+    if isinstance(op, (AvgPool2d, Mean)):  # the sum, before it is divided
+        many = fans(op, tuple(x.error.shape[1:]), ()).inward
+        total = many * op.linear_abs(x.terms + x.error).flatten(1).amax(1)
+        fits = fits & (total * UPWARD <= arithmetic.inner.most)
+    if isinstance(op, Scale) and op.error:  # a divisor may become zero, or its inverse infinite
+        fits = fits & bool(arithmetic.tiny * op.scale.abs().amax() <= 1)
+    return fits
 
 
 def summed(arithmetic: Arithmetic, interval: Interval, a: Computed, b: Computed) -> Computed:
@@ -220,6 +229,6 @@ def summed(arithmetic: Arithmetic, interval: Interval, a: Computed, b: Computed)
         (a.terms + b.terms) * UPWARD,
         constants * UPWARD,
         a.count + b.count + 2,
-        torch.maximum(a.start, b.start),
+        a.reach + b.reach,
         max(a.gain, b.gain),
     )

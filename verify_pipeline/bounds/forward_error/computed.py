@@ -35,9 +35,10 @@ class Computed:
             affine operations before it multiplied out.
         constants: at least those of these terms that are constants, likewise.
         count: how many roundings a term of these operations may undergo; 0: the value is no sum.
-        start: at least the values that these operations begin with, ``N``.
-        gain: at least the sum of absolute weights of one value, weights of these operations
-            multiplied out.
+        reach: at least the sum of all values, ``N``, whose weight in one element may be a product
+            of constants of these operations and of the next, each counted twice.
+        gain: at least the sum of absolute weights of one value, weights of the last few of these
+            operations multiplied out, however many.
     """
 
     interval: Interval
@@ -46,7 +47,7 @@ class Computed:
     terms: Tensor
     constants: Tensor
     count: int
-    start: Tensor
+    reach: Tensor
     gain: float = 1.0
 
     @staticmethod
@@ -54,9 +55,9 @@ class Computed:
         """A value that is no sum: what comes next begins with it; None: all errors are its own."""
         added = error if own is None else torch.as_tensor(own).to(error).expand_as(error)
         size = greatest(interval)
-        most = torch.nan_to_num((size + error).flatten(1).amax(1), nan=torch.inf)
-        none = torch.zeros((), dtype=size.dtype).expand_as(size)
-        return Computed(interval, error, added, size, none, 0, most)
+        none = torch.zeros((), dtype=size.dtype)
+        none, reach = none.expand_as(size), none.expand(len(size))
+        return Computed(interval, error, added, size, none, 0, reach)
 
     @property
     def size(self) -> Tensor:

@@ -75,8 +75,14 @@ the lesser score grows by one, and shares whose ratio is above ``1 + 4 u'`` do n
 number."""
 
 
-def greatest_softmax_tie(arithmetic: Arithmetic) -> float:
-    """Scores of a softmax that differ by more have different shares."""
+def greatest_softmax_tie(arithmetic: Arithmetic, scores: int) -> float:
+    """Scores of a softmax that differ by more have different shares.
+
+    Infinite if there are so many scores that the greatest share may be flushed to zero, or that the
+    sum of exponentials may overflow.
+    """
+    if 2 * scores * arithmetic.tiny > 1 or 2 * scores > arithmetic.inner.most:
+        return math.inf
     stored = 0.0 if arithmetic.wider is None else STORED_SOFTMAX_TIE * arithmetic.unit
     return GREATEST_SOFTMAX_TIE * arithmetic.inner.unit + stored
 

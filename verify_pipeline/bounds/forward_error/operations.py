@@ -81,7 +81,7 @@ def _(op: Concat, arithmetic: Arithmetic, interval: Interval, *inputs: Computed)
         op(*(x.terms for x in inputs)),
         op(*(x.constants for x in inputs)),
         max(x.count for x in inputs),
-        torch.stack([x.start for x in inputs]).amax(0),
+        torch.stack([x.reach for x in inputs]).amax(0),
         max(x.gain for x in inputs),
     )
 
@@ -103,7 +103,7 @@ def _(op: AtLeast, arithmetic: Arithmetic, interval: Interval, *inputs: Computed
     # the limit itself may be flushed, or be no number of the type
     flushed = arithmetic.inner.tiny * (greatest(interval) > 0)
     limit = nearest(op.limit, arithmetic.dtype)
-    moved = torch.where(limit.abs() < arithmetic.tiny, limit, limit - op.limit).abs()
+    moved = torch.where(op.limit.abs() < arithmetic.tiny, op.limit, limit - op.limit).abs()
     own = flushed + torch.where(op.limit.isinf(), 0.0, moved)
     return Computed.closed(interval, _unless_zero(above, x.error) + own, own)
 
@@ -112,11 +112,12 @@ def _(op: AtLeast, arithmetic: Arithmetic, interval: Interval, *inputs: Computed
 def _(op: LeakyRelu, arithmetic: Arithmetic, interval: Interval, *inputs: Computed) -> Computed:
     """``D + γ_4 slope (m + D)`` where the computed input may be negative.
 
-    The slope and the product may be stored.
+    The slope and the product may be stored. A slope below the normal range may become zero.
     """
     (x,) = inputs
     below = (x.error - x.interval[0]).clamp(min=0)
-    own = arithmetic.gamma(4, stored=2) * op.slope * below * UPWARD + 2 * arithmetic.tiny
+    share = 1.0 if op.slope < arithmetic.tiny else arithmetic.gamma(4, stored=2)
+    own = share * op.slope * below * UPWARD + 2 * arithmetic.tiny
     return Computed.closed(interval, (x.error + own) * UPWARD, own)
 
 
@@ -201,8 +202,10 @@ def _product(
     inputs: tuple[Computed, ...],
 ) -> Computed:
     """A product's value, a sum of ``count`` terms that a constant factor after it may join."""
-    start = inputs[0].largest * inputs[1].largest
-    return Computed(interval, error, own, terms, torch.zeros_like(terms), count, start)
+    a, b = (x.largest for x in inputs)
+    # the factor may be multiplied with either of them first
+    reach = 2 * count * (a + b + a * b)
+    return Computed(interval, error, own, terms, torch.zeros_like(terms), count, reach)
 
 
 @evaluate.register

@@ -46,6 +46,8 @@ def refusal(written: Written | None, arithmetic: Arithmetic) -> str:
     # converters round the weights for mixed precision
     if arithmetic.wider is None and arithmetic.name not in written.held_by:
         return f"a weight of the file is no {str(arithmetic.dtype).partition('.')[2]} number"
+    if written.computed and arithmetic.wider is not None:
+        return "constants that the file computes of others, which may be stored or not"
     if written.foreign:
         return written.foreign
     for node in written.graph.nodes:

@@ -16,6 +16,9 @@ from verify_pipeline.onnx.trace import Activation, Trace, Value
 
 LARGEST_POWER = 16
 
+LEAST_NORMAL = 2.0**-14
+"""The least normal number of float16, the greatest of all types."""
+
 
 def add(trace: Trace, a: Value, b: Value) -> Value:
     """``a + b`` with broadcasting; ``-inf`` in a constant is a mask (``masks.py``)."""
@@ -99,11 +102,16 @@ def _div(call: Call) -> Value:
 
 
 def times_inverse(trace: Trace, x: Activation, divisor: Array) -> Activation:
-    """``x / divisor`` as a product with the inverse, which only powers of two have exactly."""
+    """``x / divisor`` as a product with the inverse, which only powers of two have exactly.
+
+    Below :data:`LEAST_NORMAL` they count as rounded, so that they are known to be divisors, which
+    may become zero.
+    """
     numbers = divisor.astype(np.float64)
     inverse = 1.0 / numbers
     largest = float(np.abs(inverse).max(initial=0.0))
-    exact = bool((np.abs(np.frexp(numbers)[0]) == 0.5).all())
+    powers_of_two = bool((np.abs(np.frexp(numbers)[0]) == 0.5).all())
+    exact = powers_of_two and largest <= 1 / LEAST_NORMAL
     return trace.affine(x, inverse, 0.0, of_roundings(0 if exact else 1, Norms(largest, 0.0)))
 
 
