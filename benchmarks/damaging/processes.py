@@ -59,6 +59,7 @@ def start(
 ) -> ForkServerProcess:
     """Start a command; its standard error goes to a file."""
     log.write_bytes(b"")
+    _begun(log).unlink(missing_ok=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["damaging.preloaded"])
     process = context.Process(target=_work, args=(tuple(arguments), log, condition))
@@ -81,11 +82,13 @@ def run(
         log: file for its standard error.
         condition: what its process does first.
         kill_after: seconds until it gets SIGKILL; None: after :data:`LONGEST`.
-        squeeze_after: seconds until it gets no more memory; None: never.
+        squeeze_after: seconds of the command itself until it gets no more memory; None: never.
     """
     began = time.monotonic()
     process = start(arguments, log, condition)
     if squeeze_after is not None:
+        while process.is_alive() and not _begun(log).exists():
+            time.sleep(0.01)
         process.join(squeeze_after)
         _squeeze(process)
     process.join(LONGEST if kill_after is None else kill_after)
@@ -193,6 +196,12 @@ def _work(arguments: tuple[str, ...], log: Path, condition: Condition | None) ->
         os.close(descriptor)
     from verify_pipeline.cli.app import main
 
+    _begun(log).touch()
     if condition is not None:
         condition()
     main()
+
+
+def _begun(log: Path) -> Path:
+    """A file that is there once the command begins, behind all imports of this module."""
+    return log.with_suffix(".begun")
