@@ -8,8 +8,10 @@ import json
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +71,7 @@ def altered(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def rewritten(path: Path, change) -> None:  # type: ignore[no-untyped-def]
+def rewritten(path: Path, change: Callable[[Proof], dict[str, Any]]) -> None:
     proof: Proof = read_proof(path.read_bytes())
     path.write_bytes(write_proof(replace(proof, **change(proof))))
 

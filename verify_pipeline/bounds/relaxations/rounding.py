@@ -134,6 +134,7 @@ def of_minimum(coefficients: Tensor, constants: Tensor, box: Box) -> Tensor | fl
     share = gamma(size(tuple(box.lower.shape[1:])) + 8, constants.dtype)
     if not share:
         return 0.0
+    # a box's lower ends are at most its upper ones, so these two are the greatest sizes
     most = torch.maximum(-box.lower.flatten(1).amin(1), box.upper.flatten(1).amax(1))
     lost = share * _times(coefficients, most)
     return (lost + gamma(4, constants.dtype) * constants.abs() + LEAST) * UPWARD
