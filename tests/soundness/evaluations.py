@@ -8,7 +8,7 @@ points, ``I`` and ``O`` elements of a step's input and value, which are flat vec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -24,6 +24,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 MIXED = "mixed-"
 """Begins the names of arithmetics with sums in float32 and results in a half precision."""
 
+Number = Callable[[Array], Array]
+"""Rounds weights to numbers of a type."""
+
 STORED = ("always", "sometimes", "never")
 ORDERS = ("written", "random", "falling", "rising", "blocks")
 
@@ -38,7 +41,7 @@ class Way:
         order: of a sum's terms, one of :data:`ORDERS`.
         fused: whether a product and a sum are rounded once.
         flushed: whether numbers below the normal range become zero.
-        merged: whether batch normalisation is multiplied into the weights before it.
+        merged: whether affine operations are multiplied into those before them.
         centred: whether a variance is the mean of squares of differences.
         narrow: type in which results are stored; None: that of sums.
         stored: when they are, one of :data:`STORED`.
@@ -96,14 +99,17 @@ class Way:
         return terms.gather(-1, keys.argsort(-1))
 
     def products(self, weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """``x W^T + b`` of ``N x I`` and ``O x I`` or ``N x O x I``; ``N x O``."""
-        terms = self.constant(weight) * self.round(x).unsqueeze(1)
+        """``x W^T + b`` of constants ``O x I`` or ``N x O x I`` and ``O``; ``N x O``."""
+        return self.affine(self.constant(weight), x, None if bias is None else self.constant(bias))
+
+    def affine(self, weight: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The same with the numbers as they are."""
+        terms = weight * self.round(x).unsqueeze(1)
         terms = terms if self.fused else self.round(terms)
         if bias is not None and self.narrow is not None and self.order == "blocks":
-            return self.result(self.round(self.result(self.sums(terms)) + self.constant(bias)))
+            return self.result(self.round(self.result(self.sums(terms)) + bias))
         if bias is not None:
-            column = self.constant(bias).expand(len(x), -1).unsqueeze(2)
-            terms = torch.cat([terms, column], 2)
+            terms = torch.cat([terms, bias.expand(len(x), -1).unsqueeze(2)], 2)
         return self.result(self.sums(terms))
 
     def function(self, exact: Tensor, argument: Tensor) -> Tensor:
@@ -126,6 +132,10 @@ class Step(Protocol):
 
     def native(self, x: Tensor) -> Tensor:
         """The same by torch, in the type of ``x``."""
+        ...
+
+    def rounded(self, number: Number) -> Step:
+        """With constants that are numbers of a type."""
         ...
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tests.soundness.building import FileBuilder
 from tests.soundness.contract import Array
-from tests.soundness.evaluations import Step, Way
+from tests.soundness.evaluations import Number, Step, Way
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Dense:
             weight = way.result(way.round(weight * scale.unsqueeze(1)))
             centred = way.result(way.round(way.constant(bias) - mean))
             bias = way.result(way.round(way.result(way.round(centred * scale)) + beta))
-            return way.products(weight, x, bias)
+            return way.affine(weight, x, bias)
         found = way.products(weight, x, bias)
         scaled = way.result(way.round(way.result(way.round(found - mean)) * scale))
         return way.result(way.round(scaled + beta))
@@ -66,38 +66,10 @@ class Dense:
         normalised: Tensor = (found - mean) / (variance + self.epsilon).sqrt() * gamma + beta
         return normalised
 
-
-FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "Relu": torch.relu,
-    "LeakyRelu": lambda x: functional.leaky_relu(x, 0.125),
-    "Sigmoid": torch.sigmoid,
-    "Tanh": torch.tanh,
-    "Exp": torch.exp,
-    "Softplus": functional.softplus,
-}
-
-
-@dataclass(frozen=True)
-class Function:
-    """An elementwise function."""
-
-    name: str
-
-    def write(self, net: FileBuilder, x: str) -> str:
-        """One node."""
-        options = {"alpha": 0.125} if self.name == "LeakyRelu" else {}
-        return net.add(self.name, x, **options)
-
-    def value(self, way: Way, x: Tensor) -> Tensor:
-        """ReLUs are exact but for the slope's product."""
-        found = FUNCTIONS[self.name](x)
-        if "Relu" in self.name:
-            return way.result(way.round(found))
-        return way.function(found, x)
-
-    def native(self, x: Tensor) -> Tensor:
-        """Torch's."""
-        return FUNCTIONS[self.name](x)
+    def rounded(self, number: Number) -> Dense:
+        """The ε of a normalisation becomes a power of two, which no type flushes."""
+        norm = None if self.norm is None else number(self.norm)
+        return Dense(number(self.weight), number(self.bias), norm, 2.0**-10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +98,10 @@ class Residual:
         for step in self.steps:
             last = step.native(last)
         return x + last
+
+    def rounded(self, number: Number) -> Residual:
+        """Step by step."""
+        return Residual(tuple(step.rounded(number) for step in self.steps))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +140,10 @@ class Convolved:
         image = x.reshape(-1, 1, self.width, self.width)
         seen = functional.conv2d(image, torch.from_numpy(self.kernel).to(x), padding=1)
         return functional.avg_pool2d(seen, 2).flatten(1)
+
+    def rounded(self, number: Number) -> Convolved:
+        """Rounded."""
+        return replace(self, kernel=number(self.kernel))
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,6 +212,10 @@ class LayerNorm:
         scale, shift = (torch.from_numpy(one).to(x) for one in (self.scale, self.shift))
         return functional.layer_norm(x, (x.shape[1],), scale, shift, self.epsilon)
 
+    def rounded(self, number: Number) -> LayerNorm:
+        """Its ε is a power of two."""
+        return replace(self, scale=number(self.scale), shift=number(self.shift))
+
 
 @dataclass(frozen=True, eq=False)
 class Attention:
@@ -274,3 +258,8 @@ class Attention:
         """Torch's."""
         query, key, values = self._made([layer.native(x) for layer in self.layers])
         return ((query @ key.mT).softmax(2) @ values).flatten(1)
+
+    def rounded(self, number: Number) -> Attention:
+        """Layer by layer."""
+        query, key, values = (layer.rounded(number) for layer in self.layers)
+        return Attention((query, key, values), self.tokens)

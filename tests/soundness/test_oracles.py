@@ -21,7 +21,9 @@ from tests.soundness.architectures import ACTIVATIONS, opset_of
 from tests.soundness.asking import BoxTrial, Truth
 from tests.soundness.battery import Tally, judge, least_of, run_family
 from tests.soundness.building import FileBuilder
+from tests.soundness.chains import Chain, Linear, Mean, Scale, Shift
 from tests.soundness.contract import Answer, Array, Family, Judged
+from tests.soundness.elementwise import Function, LeakyRelu, Quotient
 from tests.soundness.evaluations import ORDERS, Step, Way, native, value, ways
 from tests.soundness.exact import ExactNetwork
 from tests.soundness.families import FAMILIES
@@ -29,7 +31,7 @@ from tests.soundness.families.operators import FORMS
 from tests.soundness.formulas import Property
 from tests.soundness.least import AffineFunction, expansion, least_of_cells
 from tests.soundness.replaying import outputs_of
-from tests.soundness.steps import Attention, Convolved, Dense, Function, LayerNorm, Residual
+from tests.soundness.steps import Attention, Convolved, Dense, LayerNorm, Residual
 from tests.soundness.table import csv_text, markdown
 from tests.soundness.ways import usual
 from verify_pipeline.network.ops import FUNCTIONS
@@ -189,13 +191,16 @@ def _steps(rng: Generator) -> dict[str, Step]:
         return np.asarray(rng.normal(size=shape), np.float32)
 
     query, key, values = (Dense(numbers(6, 16), numbers(6)) for _ in range(3))
+    links = (Linear(numbers(16, 16), numbers(16)), Scale(numbers(16)))
     return {
         "layer normalisation": LayerNorm(numbers(16), numbers(16), spelled=False),
         "spelled": LayerNorm(numbers(16), numbers(16), spelled=True),
         "attention": Attention((query, key, values), 3),
         "convolution": Convolved(numbers(2, 1, 3, 3), 4),
-        "residual": Residual((Dense(numbers(16, 16), numbers(16)), Function("LeakyRelu"))),
+        "residual": Residual((Dense(numbers(16, 16), numbers(16)), LeakyRelu(0.3))),
         "softplus": Function("Softplus"),
+        "quotient": Quotient(1 + numbers(16) ** 2),
+        "chain": Chain([*links, Shift(numbers(16)), Mean(), Linear(numbers(2, 1))]),
     }
 
 
@@ -226,6 +231,37 @@ def test_batch_normalisation_rounds_differently_where_it_is_merged() -> None:
     assert len({one.tobytes() for one in found}) > 3
     for one in found:
         np.testing.assert_allclose(one, exact, atol=2e-5)
+
+
+def test_neighbours_in_a_chain_are_merged() -> None:
+    """bfloat16 has eight digits: 257 becomes 256, and (1 + 2^-7)² becomes 1 + 2^-6."""
+    rng, near = np.random.default_rng(0), 1 + 2.0**-7
+
+    def values(chain: Chain, point: float) -> set[float]:
+        points = np.array([[point]], np.float32)
+        way = Way(torch.bfloat16, rng, merged=True)
+        return {float(value([chain], way, points)) for _ in range(20)}
+
+    shifts = Chain([Shift(np.array([shift], np.float32)) for shift in (256.0, -256.0)])
+    assert values(shifts, 1.0) == {0.0, 1.0}
+    spread = Linear(np.array([[1.0], [near]], np.float32))
+    linear = Chain([spread, Linear(np.array([[256.0, -256.0]], np.float32))])
+    assert values(linear, near) == {-2.0, -2.0 * near}
+
+
+def test_reciprocals_and_slopes_may_be_flushed() -> None:
+    rng, small, points = np.random.default_rng(0), 2.0**-15, np.array([[-1.0]], np.float32)
+    flushed = Way(torch.float32, rng, flushed=True, narrow=torch.float16)
+    assert float(value([Quotient(np.array([small], np.float32))], flushed, points)) == -np.inf
+    thirds = Quotient(np.array([3.0], np.float32))
+    apart, merged = (Way(torch.bfloat16, rng, merged=one) for one in (False, True))
+    # a third becomes 171/512; five of them are 855/512, of which bfloat16 has the multiples of 4
+    assert float(value([thirds], apart, -5 * points)) == 852 / 512
+    assert float(value([thirds], merged, -5 * points)) == 856 / 512
+    assert float(value([LeakyRelu(small)], flushed, points)) == 0.0
+    unstored = replace(flushed, stored="never")
+    assert float(value([LeakyRelu(small)], unstored, points)) == -small
+    assert float(value([LeakyRelu(small)], replace(unstored, merged=True), points)) == 0.0
 
 
 def lying(lower: float, least: float, answer: Answer) -> Judged:

@@ -19,10 +19,12 @@ from numpy.random import Generator
 from tests.half_files import converted
 from tests.soundness.asking import BoxTrial, Truth, boxes_around
 from tests.soundness.building import FileBuilder, choice, normal
+from tests.soundness.chains import Chain, Linear, Link, Mean, Scale, Shift
 from tests.soundness.contract import Array, Family
+from tests.soundness.elementwise import Function, LeakyRelu, Quotient
 from tests.soundness.evaluations import DTYPES, MIXED, Step, Way, native, value, ways
 from tests.soundness.replaying import exact_margins, runner_of
-from tests.soundness.steps import Attention, Convolved, Dense, Function, LayerNorm, Residual
+from tests.soundness.steps import Attention, Convolved, Dense, LayerNorm, Residual
 from tests.soundness.ways import PROOFS, usual
 from verify_pipeline.certify.settings import ArithmeticName
 
@@ -83,10 +85,10 @@ def _normalised(rng: Generator, inputs: int) -> list[Step]:
 
 
 def _smooth(rng: Generator, inputs: int) -> list[Step]:
-    names = ("Sigmoid", "Tanh", "LeakyRelu", "Exp", "Softplus")
+    functions = (*map(Function, ("Sigmoid", "Tanh", "Exp", "Softplus")), LeakyRelu())
     gain = choice(rng, (1.0, 6.0))
-    steps: list[Step] = [_dense(rng, inputs, inputs, gain), Function(choice(rng, names))]
-    return [*steps, _dense(rng, inputs, inputs), Function(choice(rng, names))]
+    steps: list[Step] = [_dense(rng, inputs, inputs, gain), choice(rng, functions)]
+    return [*steps, _dense(rng, inputs, inputs), choice(rng, functions)]
 
 
 def _saturating(rng: Generator, inputs: int) -> list[Step]:
@@ -112,6 +114,60 @@ def _attention(rng: Generator, inputs: int) -> list[Step]:
     return [Attention((query, key, values), 3), _dense(rng, inputs, 6), Function("Relu")]
 
 
+SIZES = (1.0, 1.0, 30.0, 1e-2, 1e-4, 3e-5)
+"""Of constants; the last ones are below float16's normal range, or become so in products."""
+
+
+def _sized(rng: Generator, *shape: int) -> Array:
+    """Constants of one size, some of which are smaller."""
+    sizes = choice(rng, SIZES) * rng.choice([1.0, 1.0, 0.03], shape)
+    return np.asarray(rng.normal(size=shape) * sizes, np.float32)
+
+
+def _tiny(least: float, enlarging: Sequence[float]) -> Builder:
+    """Slopes, divisors and factors near a least normal number, and what undoes their size."""
+
+    def steps(rng: Generator, inputs: int) -> list[Step]:
+        small = (least * rng.uniform(0.3, 0.9, inputs)).astype(np.float32)
+        half, wide = np.full(inputs, least**0.5, np.float32), np.ones(inputs, np.float32)
+        enlarged = [Scale(wide * np.float32(factor)) for factor in enlarging]
+        relu, dense = Function("Relu"), _dense(rng, inputs, inputs, 30.0)
+        below = replace(dense, bias=dense.bias - np.float32(90))  # a slope counts below zero
+        divisor = small * choice(rng, (1.0, 4.0))  # the latter is not flushed
+        parts: tuple[list[Step], ...] = (
+            [below, LeakyRelu(float(small[0])), Chain(enlarged)],
+            [dense, Chain([Scale(half)]), Quotient(divisor), Chain([Scale(half)])],
+            [dense, relu, Chain([Scale(small)]), relu, Chain(enlarged)],
+            [dense, Chain([Scale(small), *enlarged])],
+        )
+        return list(choice(rng, parts))
+
+    return steps
+
+
+def _link(rng: Generator, inputs: int) -> Link:
+    outputs = int(rng.integers(1, 4))
+    links: tuple[Callable[[], Link], ...] = (
+        lambda: Linear(_sized(rng, outputs, inputs)),
+        lambda: Linear(_sized(rng, outputs, inputs), _sized(rng, outputs)),
+        lambda: Scale(_sized(rng, inputs)),
+        lambda: Shift(_sized(rng, inputs)),
+        Mean,
+    )
+    made: Callable[[], Link] = choice(rng, links)
+    return made()
+
+
+def _chained(rng: Generator, inputs: int) -> list[Step]:
+    """Affine operations that may be merged."""
+    links: list[Link] = []
+    width = inputs
+    for _ in range(int(rng.integers(2, 5))):
+        links.append(_link(rng, width))
+        width = links[-1].native(torch.zeros(1, width)).shape[1]
+    return [Chain(links), Function("Relu")] if rng.integers(2) else [Chain(links)]
+
+
 KINDS: Mapping[str, Builder] = {
     "cancelling": _cancelling,
     "deep": _deep,
@@ -123,6 +179,9 @@ KINDS: Mapping[str, Builder] = {
     "convolution": _convolved,
     "layer normalisation": _layer_norm,
     "attention": _attention,
+    "tiny float16 constants": _tiny(2.0**-14, (32.0,)),
+    "tiny float32 constants": _tiny(2.0**-126, (2.0**60, 2.0**50)),
+    "merged chain": _chained,
 }
 
 
@@ -138,28 +197,7 @@ def _rounded(steps: Sequence[Step], name: str) -> list[Step]:
         kept = torch.from_numpy(array).to(_type(name)).float().numpy()
         return np.where(np.isfinite(kept), kept, 1.0).astype(np.float32)
 
-    found: list[Step] = []
-    for step in steps:
-        if isinstance(step, Residual):
-            found.append(Residual(tuple(_rounded(step.steps, name))))
-        elif isinstance(step, Dense):
-            norm = None if step.norm is None else number(step.norm)
-            # a power of two, and not flushed to zero
-            dense = Dense(number(step.weight), number(step.bias), norm, 2.0**-10)
-            found.append(dense)
-        elif isinstance(step, Convolved):
-            found.append(Convolved(number(step.kernel), step.width))
-        elif isinstance(step, LayerNorm):
-            found.append(LayerNorm(number(step.scale), number(step.shift), step.spelled))
-        elif isinstance(step, Attention):
-            query, key, values = _rounded(step.layers, name)
-            assert isinstance(query, Dense)
-            assert isinstance(key, Dense)
-            assert isinstance(values, Dense)
-            found.append(Attention((query, key, values), step.tokens))
-        else:
-            found.append(step)
-    return found
+    return [step.rounded(number) for step in steps]
 
 
 def _sessions(model: bytes) -> list[onnxruntime.InferenceSession]:
