@@ -90,7 +90,7 @@ def test_other_labels_have_another_name(name: str, order: str | None, full: str)
 
 
 def test_images_are_called_by_it(root: Path) -> None:
-    images = data.load("imagenet64", "test", root, download=False, class_order="sorted")
+    images = data.load("imagenet64", "test", str(root), download=False, class_order="sorted")
     assert images.name == "imagenet64:sorted"
     assert data.class_order(images.name) == "sorted"
     assert data.class_order("tinyimagenet") == "sorted"

@@ -111,7 +111,7 @@ def info(name: str) -> DataSetInfo:
 def load(
     name: str,
     split: Split = "train",
-    root: Path | None = None,
+    root: Path | str | None = None,
     download: bool = True,
     class_order: ClassOrder | None = None,
 ) -> ImageSet:
@@ -136,7 +136,7 @@ def load(
     read = _entry(with_class_order(name, class_order))[1]
     if split not in get_args(Split):
         raise ConfigError("split", expected=" or ".join(get_args(Split)), got=repr(split))
-    return read(split, open_store(root, download))
+    return read(split, open_store(None if root is None else Path(root), download))
 
 
 def _entry(name: str) -> tuple[DataSetInfo, Reader]:
