@@ -9,9 +9,11 @@ import pytest
 from verify_pipeline.training.freed_memory import keep_freed_memory
 
 FAULTS = """
-import resource, sys, torch
+import ctypes, resource, sys, torch
 from verify_pipeline.training.freed_memory import keep_freed_memory
 
+M_MMAP_THRESHOLD = -3
+assert ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 17)
 if "keep" in sys.argv:
     assert keep_freed_memory()
 x = torch.ones(1 << 20)  # 4 MiB, a thousand pages
@@ -26,15 +28,19 @@ print(faults())
 
 
 def faults(*arguments: str) -> int:
-    """Pages that the system hands out for 50 rounds of twelve tensors of a thousand pages each."""
+    """Page faults of 50 rounds of twelve tensors of 4 MiB each.
+
+    glibc's own threshold grows while it runs, and whether the heap shrinks depends on what lies at
+    its end. The process therefore starts with a fixed threshold: each tensor is mapped anew.
+    """
     command = [sys.executable, "-c", FAULTS, *arguments]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_the_same_tensors_are_not_asked_for_again() -> None:
-    assert faults("keep") < 1000
-    assert faults() > 100 * faults("keep")
+    assert faults("keep") < 100
+    assert faults() >= 50 * 12  # one fault a tensor, where the system hands out huge pages
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
