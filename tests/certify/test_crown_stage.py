@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -23,8 +24,8 @@ from verify_pipeline.bounds import (
 from verify_pipeline.branching.limits.cost import SPEED, neurons_cost
 from verify_pipeline.certify import root_bounds as roots
 from verify_pipeline.certify.contract import Subject, Task
-from verify_pipeline.certify.knowledge import Knowledge
-from verify_pipeline.certify.root_bounds import margins_in_time
+from verify_pipeline.certify.knowledge import Knowledge, Learned
+from verify_pipeline.certify.root_bounds import margins_in_time, root_budget, rows_in_time
 from verify_pipeline.certify.stages import crown as crown_stage
 from verify_pipeline.certify.stages.crown import CrownStage
 from verify_pipeline.network.graph import Graph
@@ -169,6 +170,47 @@ def test_rows_without_a_bound_verify_nothing() -> None:
     for decision in small.run(task):
         verified = decision.status is Status.VERIFIED
         assert verified == bool(least[decision.place] > 0)
+
+
+def remembered(has_time: Callable[[], bool]) -> tuple[Learned, Task]:
+    """What CROWN remembers of the instances that it leaves open, and their task."""
+    graph = network()
+    box, spec = questions(graph, 0)
+    knowledge = Knowledge(1 << 30, CPU)
+    task = Task(tuple(range(40)), box, spec, box.center, torch.ones(40), knowledge, has_time, None)
+    found = CrownStage(Subject.of(graph, never, CPU), 64, 3, 1 << 30).run(task)
+    open_ = [d.place for d in found if d.status is Status.UNKNOWN]
+    known = knowledge.recall(open_)
+    assert known is not None
+    some = torch.tensor(open_)
+    return known, replace(task, indices=tuple(open_), box=box[some], spec=spec[some])
+
+
+def test_rows_are_remembered_as_they_were_bounded() -> None:
+    graph = network()
+    known, task = remembered(lambda: True)
+    assert known.rows is not None
+    lower = crown_margins(graph, task.box, task.spec, known.bounds).lower
+    expected = torch.maximum(lower, interval_margins(graph, task.box, task.spec))
+    torch.testing.assert_close(known.rows.of(task.required), expected)
+    assert torch.equal(known.rows.offsets, task.spec.offsets)
+
+
+def test_rows_that_time_did_not_suffice_for_are_not_remembered() -> None:
+    known, _ = remembered(lambda: False)
+    assert known.rows is None
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_rows_are_bounded_once(monkeypatch: pytest.MonkeyPatch, spare: int) -> None:
+    graph = network()
+    subject = Subject.of(graph, never, CPU)
+    known, task = remembered(lambda: True)
+    task = replace(task, spec=replace(task.spec, spare=spare))
+    budget = root_budget(1 << 30)
+    without = rows_in_time(subject, task, replace(known, rows=None), budget)
+    monkeypatch.setattr(roots, "margins_in_time", None)  # a call fails
+    torch.testing.assert_close(rows_in_time(subject, task, known, budget), without)
 
 
 def never_again() -> Callable[[], bool]:

@@ -18,6 +18,8 @@ from verify_pipeline.bounds import (
     interval_margins,
 )
 from verify_pipeline.branching import SearchSettings
+from verify_pipeline.branching.search.relu_split import ReluSplits
+from verify_pipeline.certify import root_bounds as roots
 from verify_pipeline.certify.contract import Stage, Subject, Task
 from verify_pipeline.certify.evidence import decisions as decisions_of
 from verify_pipeline.certify.instances import RobustImages
@@ -98,7 +100,7 @@ def task_of(instances: RobustImages, indices: Sequence[int], knowledge: Knowledg
 
 
 def sampled_margins(graph: Graph, task: Task, spec: Specification) -> Tensor:
-    """Least margin met at corners and random points of each box, ``N``."""
+    """Least value of ``spec.least`` met at corners and random points of each box, ``N``."""
     generator = torch.Generator().manual_seed(5)
     shape = task.box.lower.shape[1:]
     least = torch.full((len(task),), torch.inf, dtype=torch.float64)
@@ -106,7 +108,7 @@ def sampled_margins(graph: Graph, task: Task, spec: Specification) -> Tensor:
         share = torch.rand(len(task), *shape, generator=generator, dtype=torch.float64)
         share = share.round() if number % 2 else share
         points = task.box.lower + share * (task.box.upper - task.box.lower)
-        least = torch.minimum(least, spec.values(graph(points)).amin(1))
+        least = torch.minimum(least, spec.least(spec.values(graph(points))))
     return least
 
 
@@ -233,6 +235,36 @@ def test_what_earlier_stages_learned_changes_no_verdict(made: Setup) -> None:
     informed = replace(made, task=task_of(made.instances, open_, made.task.knowledge))
     for place, decision in informed.run("branch-and-bound").items():
         assert decision.status is fresh[open_[place]].status
+
+
+def test_no_stage_bounds_rows_again(made: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would take as long as CROWN on a large network, and the search without a deadline."""
+    last = made.stage("branch-and-bound")
+    made.run("crown")
+    open_ = [p for p, d in made.run("alpha-crown").items() if d.status is Status.UNKNOWN]
+    task = task_of(made.instances, open_, made.task.knowledge)
+    monkeypatch.setattr(roots, "margins_in_time", None)  # a call of any of these fails
+    monkeypatch.setattr(ReluSplits, "_rows", None)
+    assert len(list(last.run(task))) == len(open_)
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_rows_that_were_not_bounded_in_time_are_searched(made: Setup, spare: int) -> None:
+    fresh = made.run("branch-and-bound")
+    task = replace(made.task, has_time=lambda: False, knowledge=Knowledge(1 << 20, CPU))
+    task = replace(task, spec=replace(task.spec, spare=spare))
+    stage = made.stage("branch-and-bound")
+    stage._budget = root_budget(1)  # type: ignore[attr-defined]  # a row at a time
+    least = sampled_margins(made.subject.exact, task, task.spec)
+    verified = 0
+    for decision in stage.run(task):
+        if spare == 0 and fresh[decision.place].status is Status.FALSIFIED:
+            assert decision.status is not Status.VERIFIED
+        if decision.status is Status.VERIFIED:
+            verified += 1
+            assert decision.bound is not None
+            assert decision.bound <= float(least[decision.place])
+    assert verified > 0
 
 
 @pytest.mark.parametrize("name", ["ibp", "crown"])

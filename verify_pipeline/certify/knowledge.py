@@ -3,20 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from verify_pipeline.batched import Batched
 from verify_pipeline.bounds import Multipliers, NodeBounds
+from verify_pipeline.problem import Specification
+from verify_pipeline.rounding import next_down
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
-    """For ``N`` instances: float64 bounds of nodes, and multipliers if they were optimised."""
+class RowBounds(Batched):
+    """Lower bounds of the rows of ``N`` specifications over their boxes, in float64.
+
+    Attributes:
+        lower: ``N x S``.
+        offsets: of the specifications that were bounded, ``N x S``.
+    """
+
+    lower: Tensor
+    offsets: Tensor
+
+    def of(self, spec: Specification) -> Tensor:
+        """Lower bounds ``N x S`` for the same rows with the offsets of ``spec``.
+
+        Offsets differ if the errors of the file's evaluation were bounded better in between.
+        """
+        more = next_down(spec.offsets - self.offsets)
+        moved = next_down(self.lower + more)
+        return torch.where(spec.offsets == self.offsets, self.lower, moved)
+
+
+@dataclass(frozen=True, eq=False)
+class Learned(Batched):
+    """What stages have learned of ``N`` instances.
+
+    Attributes:
+        bounds: float64 bounds of nodes.
+        multipliers: of the rows' bounds; None: they were not optimised.
+        rows: bounds of the rows; None: they were not computed.
+    """
 
     bounds: NodeBounds
     multipliers: Multipliers | None = None
+    rows: RowBounds | None = None
 
 
 class Knowledge:
@@ -40,65 +72,39 @@ class Knowledge:
         """Keep what was learned of ``indices`` (instance n of it is ``indices[n]``)."""
         for place, index in enumerate(indices):
             self.forget(index)
-            one = _one(learned, place)
-            size = _bytes(one)
-            if self._bytes + size <= self._limit:
+            # a copy, which does not hold the whole batch in memory
+            one = learned[place : place + 1].map(lambda values: values.detach().cpu().clone())
+            if self._bytes + one.bytes_each <= self._limit:
                 self._learned[index] = one
-                self._bytes += size
+                self._bytes += one.bytes_each
 
     def recall(self, indices: Sequence[int]) -> Learned | None:
         """The entries of ``indices`` as one batch; None unless all of them have one.
 
-        Multipliers are included only if every entry has them, for the same nodes.
+        Multipliers are included only if every entry has them, for the same nodes; bounds of rows,
+        if every entry has them.
         """
         found = [self._learned[index] for index in indices if index in self._learned]
         if not found or len(found) < len(indices):
             return None
-        bounds = NodeBounds(
-            _stack([one.bounds.lower for one in found]), _stack([one.bounds.upper for one in found])
-        ).to(self._device)
-        each = [one.multipliers for one in found if one.multipliers is not None]
-        if len(each) < len(found) or len({_signature(m) for m in each}) > 1:
-            return Learned(bounds)
-        multipliers = Multipliers(_stack([m.alpha for m in each]), _stack([m.beta for m in each]))
-        return Learned(bounds, multipliers.to(self._device))
+        if len({_signature(one.multipliers) for one in found}) > 1:
+            found = [replace(one, multipliers=None) for one in found]
+        if any(one.rows is None for one in found):
+            found = [replace(one, rows=None) for one in found]
+        return Learned.cat(found).map(lambda values: values.to(self._device))
 
     def forget(self, index: int) -> None:
         """Drop the entry of ``index``, if there is one."""
         one = self._learned.pop(index, None)
         if one is not None:
-            self._bytes -= _bytes(one)
+            self._bytes -= one.bytes_each
 
 
-def _one(learned: Learned, place: int) -> Learned:
-    """Instance ``place``, as copies that do not hold the whole batch in memory."""
-    bounds = NodeBounds(_cut(learned.bounds.lower, place), _cut(learned.bounds.upper, place))
-    if learned.multipliers is None:
-        return Learned(bounds)
-    multipliers = learned.multipliers
-    return Learned(
-        bounds, Multipliers(_cut(multipliers.alpha, place), _cut(multipliers.beta, place))
-    )
-
-
-def _cut(tensors: dict[int, Tensor], place: int) -> dict[int, Tensor]:
-    return {key: value[place : place + 1].detach().cpu().clone() for key, value in tensors.items()}
-
-
-def _stack(batches: list[dict[int, Tensor]]) -> dict[int, Tensor]:
-    return {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
-
-
-def _signature(multipliers: Multipliers) -> tuple[object, ...]:
+def _signature(multipliers: Multipliers | None) -> tuple[object, ...] | None:
+    if multipliers is None:
+        return None
     return tuple(
         (key, tuple(value.shape[1:]))
         for tensors in (multipliers.alpha, multipliers.beta)
         for key, value in sorted(tensors.items())
     )
-
-
-def _bytes(learned: Learned) -> int:
-    tensors = [*learned.bounds.lower.values(), *learned.bounds.upper.values()]
-    if learned.multipliers is not None:
-        tensors += [*learned.multipliers.alpha.values(), *learned.multipliers.beta.values()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -12,7 +12,9 @@ from verify_pipeline.bounds import (
     NodeBounds,
     crown_intermediate,
     crown_margins,
+    functionals_that_fit,
     interval_bounds,
+    interval_margins,
     needed_places,
 )
 from verify_pipeline.bounds.intermediate.tighten import Wanted
@@ -93,17 +95,17 @@ def margins_in_time(
     return lower
 
 
-def sufficient(subject: Subject, task: Task, bounds: NodeBounds) -> Specification:
-    """The task's specifications as a search needs them, in which every row has to hold.
+def rows_in_time(subject: Subject, task: Task, known: Learned, budget: MemoryBudget) -> Tensor:
+    """Bounds of the rows of ``task.required``, ``N x S``: known ones, or the better of two bounds.
 
-    If some rows may fail, those with the least CROWN bounds are left out. A proof of the others
-    proves the specification; a point that breaks one of them may not break it.
+    These are interval bounds and, as far as time allows, CROWN's.
     """
-    required = task.required
-    if required.spare == 0:
-        return required
-    lower = crown_margins(subject.exact, task.box, required, bounds).lower
-    return required.without_spare(lower)
+    if known.rows is not None:
+        return known.rows.of(task.required)
+    graph = subject.exact
+    fit = functionals_that_fit(graph, len(graph.nodes) - 1, budget, torch.float64)
+    found = margins_in_time(graph, task.box, task.required, known.bounds, fit, task.has_time)
+    return torch.maximum(interval_margins(graph, task.box, task.required), found)
 
 
 def single_rows(spec: Specification, instance: Tensor, row: Tensor) -> Specification:

@@ -45,7 +45,7 @@ def relu_search(
     """The search by splits of ReLUs for the sufficient specifications of a query."""
     refuted = Reason.EXHAUSTED if query.spec.spare else Reason.NOT_REPLAYED
     exact = query.instances(query.sufficient)
-    kind = ReluSplits(exact, settings, query.start, refuted, query.input_dtype)
+    kind = ReluSplits(exact, settings, query.start, refuted, query.input_dtype, query.rows)
     limits = SearchLimits(settings.max_domains, settings.max_bytes, settings.allowed_multiple)
     return Search(kind, limits, query.deadlines, replay, clock)
 

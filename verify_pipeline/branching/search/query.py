@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from verify_pipeline.batched import Batched
 from verify_pipeline.bounds import Multipliers, NodeBounds, needed_places
@@ -28,6 +29,7 @@ class SearchQuery(Batched):
         start: multipliers of the root's bounds for the rows of ``sufficient``; None: unknown.
         input_dtype: input type of the file; counterexamples are its numbers, of
             :func:`rounding.searched`'s dtype.
+        rows: float64 lower bounds of the rows of ``sufficient``, ``N x S``; None: unknown.
     """
 
     graph: Graph
@@ -38,6 +40,7 @@ class SearchQuery(Batched):
     deadlines: Deadlines
     start: Multipliers | None = None
     input_dtype: torch.dtype = torch.float32
+    rows: Tensor | None = None
 
     def instances(self, spec: Specification) -> SearchInstances:
         """The instances with the specification ``spec``, in float64."""

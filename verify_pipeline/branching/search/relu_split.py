@@ -43,6 +43,7 @@ class ReluSplits:
         refuted: the reason for UNKNOWN if a point refutes a specification, but its replay gives no
             counterexample.
         input_dtype: dtype of counterexamples.
+        rows: float64 lower bounds of the rows, ``N x S``; None: they are computed here.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class ReluSplits:
         start: Multipliers | None,
         refuted: Reason = Reason.NOT_REPLAYED,
         input_dtype: torch.dtype = torch.float32,
+        rows: Tensor | None = None,
     ) -> None:
         graph = exact.graph
         fitting = functionals_with_gradients(
@@ -62,7 +64,7 @@ class ReluSplits:
         self.exhausted = Reason.NOT_CONFIRMED if self.is_complete else Reason.EXHAUSTED
         self.refuted = refuted
         self.unbounded = ~exact.are_finite()
-        self._settings, self._start = settings, start
+        self._settings, self._start, self._known = settings, start, rows
         self._ascent = settings.root if start is None else replace(settings.root, iterations=0)
         self._exact, self._input_dtype = exact, input_dtype
         self._turns = DescentTurns(len(exact.box))
@@ -71,9 +73,7 @@ class ReluSplits:
     def roots(self) -> Roots[Domains]:
         """The float64 bound of every row, and a domain without splits for each open row."""
         exact = with_planes(self._exact, self._start)
-        instances, rows = exact.spec.offsets.shape
-        parts = torch.arange(instances).split(max(1, self._settings.batch // rows))
-        lower = torch.cat([self._rows(exact, part) for part in parts])
+        lower = self._rows(exact) if self._known is None else sound_lower(self._known)
         neurons = Neurons.of(exact.graph)
         is_open = ~(lower > 0) & ~self.unbounded.unsqueeze(1)
         open_rows = OpenRows.of(neurons, neurons.unstable(exact.bounds), is_open)
@@ -82,17 +82,13 @@ class ReluSplits:
         self._deployed = deployed
         self._root_optimisation = RootOptimisation(neurons, exact, self._settings)
         self._box_cutoff = BoxCutoff(len(open_rows), exact.graph, self._settings)
-        trees = torch.bincount(open_rows.instance, minlength=instances)
-        number = torch.arange(len(open_rows), device=lower.device)
-        alpha = _alpha(exact, open_rows, self._start)
-        slopes = open_rows.compress(
-            number, neurons.flatten(alpha, lower[open_rows.instance]).float()
-        )
+        trees = torch.bincount(open_rows.instance, minlength=len(lower))
+        slopes = _alpha(exact, open_rows, self._start)
         domains = Domains(
             instance=open_rows.instance,
             lower=lower[open_rows.instance, open_rows.row].float(),
             share=1 / trees[open_rows.instance].double(),
-            open_row=number,
+            open_row=torch.arange(len(open_rows), device=lower.device),
             splits=torch.zeros_like(slopes, dtype=torch.int8),
             alpha=slopes,
             beta=torch.zeros_like(slopes),
@@ -161,8 +157,13 @@ class ReluSplits:
     def _broken(self, instance: Tensor, points: Tensor) -> dict[int, Tensor]:
         return evaluate(self._deployed, self._exact, instance, points).worst(instance)
 
-    def _rows(self, exact: SearchInstances, part: Tensor) -> Tensor:
-        some = exact[part]
+    def _rows(self, exact: SearchInstances) -> Tensor:
+        """Lower bounds of the rows, ``N x S``, of some instances at once."""
+        instances, rows = exact.spec.offsets.shape
+        parts = torch.arange(instances).split(max(1, self._settings.batch // rows))
+        return torch.cat([self._rows_of(exact[part], part) for part in parts])
+
+    def _rows_of(self, some: SearchInstances, part: Tensor) -> Tensor:
         start = None if self._start is None else self._start[part].to(torch.float64)
         return sound_lower(crown_margins(some.graph, some.box, some.spec, some.bounds, start).lower)
 
@@ -172,17 +173,25 @@ def _open(bounded: Bounded) -> Tensor:
     return (~(bounded.confirmed > 0)).nonzero().squeeze(1)
 
 
-def _alpha(
-    exact: SearchInstances, open_rows: OpenRows, start: Multipliers | None
-) -> dict[int, Tensor]:
-    """The α of open rows at each activation, ``G x *V``: those of ``start``, or adaptive ones."""
+def _alpha(exact: SearchInstances, open_rows: OpenRows, start: Multipliers | None) -> Tensor:
+    """The α of open rows, ``G x U`` float32: those of ``start``, or adaptive ones.
+
+    Only the columns are read: all neurons of all rows together may not fit into memory.
+    """
     given = {} if start is None else start.alpha
-    alpha = {}
-    for place, source in zip(open_rows.neurons.places, open_rows.neurons.sources, strict=True):
+    neurons, columns = open_rows.neurons, open_rows.columns
+    alpha = torch.zeros_like(columns, dtype=torch.float32)
+    first = 0
+    for place, source, size in zip(neurons.places, neurons.sources, neurons.sizes, strict=True):
+        tree, column = ((first <= columns) & (columns < first + size)).nonzero(as_tuple=True)
+        instance, row = open_rows.instance[tree], open_rows.row[tree]
+        neuron = columns[tree, column] - first
         if place in given:
-            row = open_rows.row if given[place].shape[1] > 1 else torch.zeros_like(open_rows.row)
-            alpha[place] = given[place][open_rows.instance, row].double()
+            row = row if given[place].shape[1] > 1 else torch.zeros_like(row)
+            slopes = given[place].flatten(2)[instance, row, neuron]
         else:
             adaptive = exact.bounds.upper[source] > -exact.bounds.lower[source]
-            alpha[place] = adaptive[open_rows.instance].double()
+            slopes = adaptive.flatten(1)[instance, neuron]
+        alpha[tree, column] = slopes.float()
+        first += size
     return alpha

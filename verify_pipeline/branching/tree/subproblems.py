@@ -146,12 +146,15 @@ class OpenRows:
             open_rows: the rows that are open, ``N x S`` booleans.
         """
         instance, row = open_rows.nonzero(as_tuple=True)
-        unstable = unstable[instance]
-        width = int(unstable.sum(1).max()) if len(unstable) else 0
-        # a stable sort moves the unstable neurons to the front and keeps their order
-        order = unstable.to(torch.int8).argsort(stable=True, dim=1, descending=True)[:, :width]
-        live = unstable.gather(1, order)
-        return OpenRows(neurons, instance, row, torch.where(live, order, unstable.shape[1]), live)
+        unstable = unstable & open_rows.any(1, keepdim=True)
+        owner, neuron = unstable.nonzero(as_tuple=True)
+        column = unstable.cumsum(1)[owner, neuron] - 1
+        width = int(column.max()) + 1 if len(column) else 0
+        instances, padding = unstable.shape
+        columns = neuron.new_full((instances, width), padding)
+        columns[owner, column] = neuron
+        columns = columns[instance]
+        return OpenRows(neurons, instance, row, columns, columns < padding)
 
     def tightened(self, unstable: Tensor) -> OpenRows:
         """The same open rows when only the neurons ``unstable``, ``N x R``, are still unstable."""

@@ -23,8 +23,6 @@ from verify_pipeline.bounds import (
     OptimiseSettings,
     StopRule,
     crown_margins,
-    functionals_that_fit,
-    interval_margins,
     optimise,
     optimise_intermediate,
 )
@@ -34,12 +32,12 @@ from verify_pipeline.branching.limits.cost import seconds_of, walk_cost
 from verify_pipeline.branching.search.interval_split import can_be_cut
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.evidence import decisions
-from verify_pipeline.certify.knowledge import Learned
+from verify_pipeline.certify.knowledge import Learned, RowBounds
 from verify_pipeline.certify.memory import backward_bytes
 from verify_pipeline.certify.root_bounds import (
     learned,
-    margins_in_time,
     root_budget,
+    rows_in_time,
     single_rows,
 )
 from verify_pipeline.certify.stage_settings import AlphaCrownSettings
@@ -87,12 +85,7 @@ class AlphaCrownStage:
         """A decision, or a bound, for each instance; slopes are remembered."""
         known = learned(self._subject, task, self._budget)
         bounds = known.bounds
-        exact = self._subject.exact
-        fit = functionals_that_fit(exact, len(exact.nodes) - 1, self._budget, torch.float64)
-        lower = torch.maximum(
-            interval_margins(exact, task.box, task.required),
-            margins_in_time(exact, task.box, task.required, bounds, fit, task.has_time),
-        )
+        lower = rows_in_time(self._subject, task, known, self._budget)
         if not task.has_time():
             yield from decisions(task.required, lower, task.spec)
             return
@@ -117,7 +110,9 @@ class AlphaCrownStage:
             lower[open_] = again
             still = (~(task.required[open_].least(again) > 0)).nonzero().flatten()
             open_, bounds, slopes = open_[still], bounds[still], slopes[still]
-        task.knowledge.remember([task.indices[n] for n in open_.tolist()], Learned(bounds, slopes))
+        rows = RowBounds(lower, task.required.offsets)[open_]
+        indices = [task.indices[n] for n in open_.tolist()]
+        task.knowledge.remember(indices, Learned(bounds, slopes, rows))
         yield from decisions(task.required, lower, task.spec)
 
     def _is_worthwhile(self, task: Task, bounds: NodeBounds) -> bool:

@@ -14,7 +14,7 @@ from verify_pipeline.certify.contract import Clock, Subject, Task
 from verify_pipeline.certify.evidence import of_rounding
 from verify_pipeline.certify.memory import backward_bytes, input_split_room
 from verify_pipeline.certify.replay import replay_of
-from verify_pipeline.certify.root_bounds import learned, root_budget, sufficient
+from verify_pipeline.certify.root_bounds import learned, root_budget, rows_in_time
 from verify_pipeline.problem import Decision, Reason
 
 
@@ -46,7 +46,11 @@ class BranchAndBoundStage:
         """A decision for each instance, as the search decides it."""
         before = self._clock()
         known = learned(self._subject, task, self._budget)
-        spec = sufficient(self._subject, task, known.bounds)
+        rows = rows_in_time(self._subject, task, known, self._budget)
+        # A proof of the rows with the best bounds suffices. A point that breaks one of them may
+        # not break the specification.
+        spec = task.required.without_spare(rows)
+        is_whole = spec is task.required
         preparing = (self._clock() - before) / len(task)
         query = SearchQuery(
             self._subject.exact,
@@ -55,9 +59,10 @@ class BranchAndBoundStage:
             spec,
             known.bounds,
             task.deadlines.less(preparing).to(self._subject.device),
-            # multipliers of other rows are of no use
-            known.multipliers if spec is task.required else None,
+            # multipliers and bounds of other rows are of no use
+            known.multipliers if is_whole else None,
             self._subject.input_dtype,
+            rows if is_whole else None,
         )
         replay = replay_of(self._subject, task)
         for found in search(query, self._settings, self._room, replay, self._clock):

@@ -22,7 +22,7 @@ from verify_pipeline.bounds import (
 from verify_pipeline.branching.limits.cost import neurons_cost, seconds_of
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.evidence import decisions
-from verify_pipeline.certify.knowledge import Learned
+from verify_pipeline.certify.knowledge import Learned, RowBounds
 from verify_pipeline.certify.memory import backward_bytes
 from verify_pipeline.certify.root_bounds import (
     margins_in_time,
@@ -60,13 +60,16 @@ class CrownStage:
         self.bytes_per_instance = backward_bytes(subject.exact, rows, torch.float64)
 
     def run(self, task: Task) -> Iterator[Decision]:
-        """A decision, or a bound, for each instance; its neurons' bounds are remembered."""
+        """A decision, or a bound, for each instance; open ones' bounds are remembered."""
         budget = within_caches(self._budget, self._subject.device)
         margins = _Margins(self._subject.exact, task, budget)
         bounds = root_bounds(self._subject, task, self._budget, margins.improve)
         margins.improve(bounds, only_likely=False)
         open_ = margins.open.nonzero().flatten()
-        task.knowledge.remember([task.indices[n] for n in open_.tolist()], Learned(bounds[open_]))
+        # without time, some rows have interval bounds only
+        rows = RowBounds(margins.lower, task.required.offsets)[open_] if task.has_time() else None
+        indices = [task.indices[n] for n in open_.tolist()]
+        task.knowledge.remember(indices, Learned(bounds[open_], rows=rows))
         yield from decisions(task.required, margins.lower, task.spec)
 
 
