@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from tests.networks import mlp
 from tests.networks_by_hand import chain, linear
+from verify_pipeline.attacks import falsify as attack_module
 from verify_pipeline.attacks.falsify import Attacked, FalsifySettings, falsify, least_margins
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
@@ -124,13 +125,71 @@ def test_an_attack_without_time_keeps_what_it_has() -> None:
     assert torch.equal(none.points, images)
 
 
+def lengths(
+    monkeypatch: pytest.MonkeyPatch, graph: Graph, box: Box, spec: Specification, **options: Any
+) -> tuple[list[int], Attacked]:
+    """How many points each gradient of one round was computed of, and what was found."""
+    honest, counts = attack_module._descent, []
+
+    def counted(graph: Graph, each: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        counts.append(len(each))
+        return honest(graph, each)
+
+    monkeypatch.setattr(attack_module, "_descent", counted)
+    made = FalsifySettings(**options)
+    found = falsify(graph, box, spec, box.center, made, range(len(box)))
+    return counts, found
+
+
+def test_a_point_is_left_once_it_falls_too_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 0.1 on rows of slope -1 that end at 2: at its 4th step it has 0.4 of 2 - x."""
+    graph = chain((1,), linear([[-1.0]]), dtype=torch.float32)
+    offsets = torch.tensor([[0.95], [1.15]])  # reached after 9.5 and 11.5 of 10 steps
+    box = Box(torch.full((2, 1), -2.0), torch.full((2, 1), 2.0))
+    spec = Specification(torch.ones(2, 1, 1), offsets)
+    steps = {"steps": 10, "step_size": 0.05, "last_step": 1.0, "momentum": 0.0}
+    counts, found = lengths(monkeypatch, graph, box, spec, patience=4, **steps)
+    # the second is left at its 5th gradient: 0.75 to go, 0.6 in the 6 steps that are left
+    assert counts == [2] * 5 + [1] * 6
+    assert found.margins.tolist() == pytest.approx([-0.05, 0.75], abs=1e-6)
+
+
+@pytest.mark.parametrize(("patience", "gradients"), [(3, 4), (5, 6), (9, 10), (10, 11), (99, 11)])
+def test_a_margin_that_does_not_fall_is_left_after_patience(
+    monkeypatch: pytest.MonkeyPatch, patience: int, gradients: int
+) -> None:
+    graph = chain((1,), linear([[0.0]]), dtype=torch.float32)
+    box = Box(torch.zeros(1, 1), torch.ones(1, 1))
+    spec = Specification(torch.ones(1, 1, 1), torch.tensor([[1.0]]))
+    counts, found = lengths(monkeypatch, graph, box, spec, patience=patience, steps=10)
+    assert counts == [1] * gradients
+    assert found.margins.tolist() == [1.0]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 10), st.floats(0.01, 1.0))
+def test_no_point_is_left_that_would_arrive_on_a_straight_way(
+    seed: int, patience: int, last: float
+) -> None:
+    """Steps do not grow, so the rate so far is at least that of the steps that are left."""
+    torch.manual_seed(seed)
+    graph = chain((3,), linear(torch.randn(4, 3).tolist()), dtype=torch.float32)
+    images = torch.rand(20, 3)
+    options = {"steps": 12, "step_size": 0.2, "last_step": last}
+    quick, _, _ = attack(graph, images, torch.zeros(20).long(), 0.3, patience=patience, **options)
+    whole, _, _ = attack(graph, images, torch.zeros(20).long(), 0.3, patience=12, **options)
+    assert torch.equal(quick.margins <= 0, whole.margins <= 0)
+
+
 def test_steps_shrink_from_the_first_to_the_last() -> None:
     options = FalsifySettings(steps=3, step_size=1.0, last_step=0.01)
     assert [options.step(n) for n in range(3)] == pytest.approx([1.0, 0.1, 0.01])
     assert FalsifySettings(steps=1).step(0) == 0.5
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"restarts": True}, {"momentum": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"patience": 0}, {"restarts": True}, {"momentum": 1.5}]
+)
 def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         FalsifySettings(**wrong)  # type: ignore[arg-type]

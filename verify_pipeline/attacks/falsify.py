@@ -6,6 +6,9 @@ because descent on the least margin can miss the input that breaks another row (
 attack: Gowal et al. 2019, arXiv:1910.09338). If some rows may fail, more rows must fail together to
 break the specification; a point then descends on the greatest margin of such a set of rows.
 
+Most images that are attacked are robust, and their margins stop falling after a few steps. A point
+is therefore left as soon as it falls too slowly to reach zero in its round.
+
 Shape letters: ``N`` instances, ``T`` targets, ``R`` rows of a target (one, if no row may fail),
 ``*X`` the input's shape, ``S`` rows of the specification.
 """
@@ -14,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
 
 import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from verify_pipeline.batched import Batched
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 from verify_pipeline.settings import STRICT, Count, Positive, PositiveCount, Unit
@@ -38,6 +43,9 @@ class FalsifySettings:
         last_step: the last step as a share of the first; step sizes decrease geometrically.
         momentum: share of the previous direction that a step keeps (Dong et al. 2018,
             arXiv:1710.06081); 0 for none.
+        patience: a point is left after so many steps, or a multiple of them, if its margin would
+            not reach zero in the remaining steps at the mean rate of the last ``patience`` steps.
+            From ``steps`` on, no point is left early.
         seed: seed of the random starts.
         samples: number of random points in a property's box; the first round starts at the best of
             them. For images, the first round starts at the image.
@@ -45,12 +53,13 @@ class FalsifySettings:
             more inputs, the first round starts at its centre.
     """
 
-    restarts: PositiveCount = 1
+    restarts: PositiveCount = 2
     steps: PositiveCount = 40
     targets: PositiveCount = 3
     step_size: Positive = 0.5
     last_step: Unit = 0.05
     momentum: Unit = 0.5
+    patience: PositiveCount = 5
     seed: Count = 0
     samples: PositiveCount = 1024
     samples_up_to: Count = 32
@@ -125,6 +134,33 @@ def least_margins(graph: Graph, spec: Specification, points: Tensor) -> Tensor:
     return values.nan_to_num(nan=torch.inf, neginf=torch.inf)
 
 
+@plain_dataclass(frozen=True, eq=False)
+class _Descents(Batched):
+    """``P`` points that descend, each on one target of one instance.
+
+    Attributes:
+        owner: the instance of each point, ``P``.
+        rows: of its target, ``P x R x K``.
+        offsets: of these rows, ``P x R``.
+        points: ``P x *X``.
+        direction: sum of the gradients so far, with less weight on earlier ones, ``P x *X``.
+        least: its least margin so far, ``P``.
+        before: the same when its progress was last judged, ``P``.
+    """
+
+    owner: Tensor
+    rows: Tensor
+    offsets: Tensor
+    points: Tensor
+    direction: Tensor
+    least: Tensor
+    before: Tensor
+
+    def may_arrive(self, steps: float) -> Tensor:
+        """Whether a margin reaches zero after ``steps`` times the progress since ``before``."""
+        return self.least <= (self.before - self.least) * steps
+
+
 def _round(
     graph: Graph,
     box: Box,
@@ -133,28 +169,39 @@ def _round(
     settings: FalsifySettings,
     has_time: Callable[[], bool],
 ) -> Attacked:
-    """One round of descent from ``start`` on each instance's rows with the least margins.
-
-    There is one point for each instance and targeted row; ``owner`` holds the instance of a point.
-    """
-    rows, offsets = _closest_rows(graph, spec, start, settings.targets)
-    owner = torch.arange(len(spec), device=start.device).repeat_interleave(rows.shape[1])
-    rows, offsets = rows.flatten(0, 1), offsets.flatten(0, 1)
-    points, direction = start[owner], torch.zeros_like(start[owner])
-    radius = box.radius
+    """One round of descent from ``start`` on each instance's rows with the least margins."""
+    each, radius = _started(graph, spec, start, settings.targets), box.radius
     best = Attacked(start.clone(), torch.full_like(start.flatten(1)[:, 0], torch.inf))
     for number in range(settings.steps):
-        margins, gradient = _descent(graph, rows, offsets, points)
-        _keep_best(best, owner, points, margins)
-        open_ = best.margins[owner] > 0
-        owner, rows, offsets, points = owner[open_], rows[open_], offsets[open_], points[open_]
-        if len(owner) == 0 or not has_time():
+        margins, gradient = _descent(graph, each)
+        _keep_best(best, each, margins)
+        least = torch.minimum(each.least, margins)
+        direction = settings.momentum * each.direction + _unit(gradient)
+        each = replace(each, direction=direction, least=least)
+        open_ = best.margins[each.owner] > 0
+        if number % settings.patience == 0:
+            if number > 0:
+                open_ &= each.may_arrive((settings.steps - number) / settings.patience)
+            each = replace(each, before=least)
+        each = each[open_]
+        if len(each) == 0 or not has_time():
             return best
-        direction = settings.momentum * direction[open_] + _unit(gradient[open_])
-        moved = points - settings.step(number) * radius[owner] * direction.sign()
-        points = moved.clamp(box.lower[owner], box.upper[owner])
-    _keep_best(best, owner, points, _descent(graph, rows, offsets, points)[0])
+        moved = each.points - settings.step(number) * radius[each.owner] * each.direction.sign()
+        points = moved.clamp(box.lower[each.owner], box.upper[each.owner])
+        each = replace(each, points=points)
+    _keep_best(best, each, _descent(graph, each)[0])
     return best
+
+
+def _started(graph: Graph, spec: Specification, start: Tensor, targets: int) -> _Descents:
+    """Points at ``start``, one for each target of each instance."""
+    rows, offsets = _closest_rows(graph, spec, start, targets)
+    owner = torch.arange(len(spec), device=start.device).repeat_interleave(rows.shape[1])
+    points = start[owner]
+    unknown = torch.full_like(points.flatten(1)[:, 0], torch.inf)
+    direction = torch.zeros_like(points)
+    rows, offsets = rows.flatten(0, 1), offsets.flatten(0, 1)
+    return _Descents(owner, rows, offsets, points, direction, unknown, unknown)
 
 
 def _closest_rows(
@@ -175,20 +222,22 @@ def _closest_rows(
     return spec.rows[instances, chosen], spec.offsets[instances, chosen]
 
 
-def _descent(graph: Graph, rows: Tensor, offsets: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+def _descent(graph: Graph, each: _Descents) -> tuple[Tensor, Tensor]:
     """Each point's targeted margin and its gradient; a NaN margin counts as +inf."""
     with torch.enable_grad():
-        points = points.detach().requires_grad_()
-        margins = ((rows * graph(points).unsqueeze(1)).sum(2) + offsets).amax(1)
+        points = each.points.detach().requires_grad_()
+        values = (each.rows * graph(points).unsqueeze(1)).sum(2) + each.offsets
+        margins = values.amax(1)
         (gradient,) = torch.autograd.grad(margins.sum(), points)
     return margins.detach().nan_to_num(nan=torch.inf, neginf=torch.inf), gradient
 
 
-def _keep_best(best: Attacked, owner: Tensor, points: Tensor, margins: Tensor) -> None:
+def _keep_best(best: Attacked, each: _Descents, margins: Tensor) -> None:
     """Update ``best`` in place with the points whose margins are lower than their owners' best."""
+    owner = each.owner
     least = best.margins.scatter_reduce(0, owner, margins, "amin")
     improved = (margins < best.margins[owner]) & (margins == least[owner])
-    best.points[owner[improved]] = points.detach()[improved]
+    best.points[owner[improved]] = each.points[improved]
     best.margins.copy_(least)
 
 
