@@ -19,6 +19,7 @@ from verify_pipeline.bounds import (
     crown_margins,
     interval_bounds,
     interval_margins,
+    late_margins,
     needed_places,
 )
 from verify_pipeline.branching.limits.cost import SPEED, neurons_cost
@@ -140,22 +141,53 @@ def three_rows(count: int) -> tuple[Graph, Box, Specification, NodeBounds]:
     return graph, box, spec, bounds.only(needed_places(graph))
 
 
-@pytest.mark.parametrize("functionals", [1, 2, 3, 7, 100])
-def test_margins_part_by_part_are_those_at_once(functionals: int) -> None:
+@pytest.mark.parametrize("functionals", [3, 7, 100])
+def test_margins_in_batches_are_those_at_once(functionals: int) -> None:
     graph, box, spec, bounds = three_rows(5)
     whole = crown_margins(graph, box, spec, bounds).lower
     found = margins_in_time(graph, box, spec, bounds, functionals, lambda: True)
     torch.testing.assert_close(found, whole)
 
 
+@pytest.mark.parametrize("functionals", [1, 2])
+def test_rows_part_by_part_are_above_zero_where_they_are_at_once(functionals: int) -> None:
+    graph, box, spec, bounds = three_rows(40)
+    whole = crown_margins(graph, box, spec, bounds).lower
+    short = late_margins(graph, box, spec, bounds)
+    found = margins_in_time(graph, box, spec, bounds, functionals, lambda: True)
+    done = short > 0
+    assert 0 < int(done.sum()) < done.numel()
+    assert torch.equal(found > 0, (whole > 0) | done)
+    torch.testing.assert_close(found[done], short[done])
+    torch.testing.assert_close(found[~done], torch.maximum(whole, short)[~done])
+
+
 @pytest.mark.parametrize(("functionals", "bounded"), [(1, 1), (2, 2), (3, 3), (100, 3)])
-def test_without_time_only_the_first_rows_of_each_instance_are_bounded(
-    functionals: int, bounded: int
+def test_without_time_only_the_first_open_rows_of_each_instance_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, functionals: int, bounded: int
 ) -> None:
     graph, box, spec, bounds = three_rows(4)
+    nothing = torch.full_like(spec.offsets[:1], -torch.inf)
+    monkeypatch.setattr(roots, "late_margins", lambda *_: nothing)
     found = margins_in_time(graph, box, spec, bounds, functionals, lambda: False)
     assert bool(found[:, :bounded].isfinite().all())
     assert bool((found[:, bounded:] == -torch.inf).all())
+
+
+def test_rows_that_short_walks_bound_above_zero_take_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph, box, spec, bounds = three_rows(2)
+    known = torch.tensor([[0.5, -0.25, 1.5]], dtype=F64)
+    monkeypatch.setattr(roots, "late_margins", lambda *_: known)
+    found = margins_in_time(graph, box, spec, bounds, 2, lambda: True)
+    whole = crown_margins(graph, box, spec, bounds).lower
+    assert found[:, [0, 2]].tolist() == [[0.5, 1.5]] * 2
+    torch.testing.assert_close(found[:, 1], whole[:, 1].clamp(min=-0.25))
+    monkeypatch.setattr(roots, "late_margins", lambda *_: known.abs())
+    monkeypatch.setattr(roots, "crown_margins", None)  # a call fails
+    found = margins_in_time(graph, box, spec, bounds, 2, lambda: True)
+    assert found.tolist() == [[0.5, 0.25, 1.5]] * 2
 
 
 def test_rows_without_a_bound_verify_nothing() -> None:

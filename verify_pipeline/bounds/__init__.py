@@ -29,7 +29,12 @@ operation needs rules in ``relaxations.relaxed_graph``: ``reads`` and ``relax``.
 
 from verify_pipeline.bounds.intermediate.tighten import crown_activations, crown_intermediate
 from verify_pipeline.bounds.interval.ibp import interval_bounds, interval_margins
-from verify_pipeline.bounds.linear.crown import crown_margins, needed_places, relu_coefficients
+from verify_pipeline.bounds.linear.crown import (
+    crown_margins,
+    late_margins,
+    needed_places,
+    relu_coefficients,
+)
 from verify_pipeline.bounds.linear.halfspace_box import HalfspaceBox
 from verify_pipeline.bounds.memory import functionals_that_fit, functionals_with_gradients
 from verify_pipeline.bounds.optimise.alpha_beta import optimise, optimise_intermediate
@@ -65,6 +70,7 @@ __all__ = [
     "functionals_with_gradients",
     "interval_bounds",
     "interval_margins",
+    "late_margins",
     "needed_places",
     "optimise",
     "optimise_intermediate",

@@ -15,6 +15,7 @@ from verify_pipeline.bounds import (
     functionals_that_fit,
     interval_bounds,
     interval_margins,
+    late_margins,
     needed_places,
 )
 from verify_pipeline.bounds.intermediate.tighten import Wanted
@@ -74,6 +75,9 @@ def margins_in_time(
 ) -> Tensor:
     """CROWN bounds of the margins, ``N x S``; -inf where the time was up before.
 
+    Where an instance has more rows than are bounded at once, rows that short walks bound above zero
+    need no others.
+
     Args:
         graph: the network.
         box: ``N`` boxes.
@@ -86,12 +90,17 @@ def margins_in_time(
     lower = torch.full_like(spec.offsets, -torch.inf)
     places, rows = (torch.arange(n, device=lower.device) for n in lower.shape)
     for some in places.split(max(1, functionals // len(rows))):
-        for number, part in enumerate(rows.split(functionals)):
+        left = rows
+        if len(rows) > functionals:
+            lower[some] = late_margins(graph, box[some], spec[some], bounds[some])
+            left = rows[~(lower[some] > 0).all(0)]
+        for number, part in enumerate(left.split(functionals) if len(left) else ()):
             if number > 0 and not has_time():
                 break
             of_rows = Specification(spec.rows[some][:, part], spec.offsets[some][:, part])
             found = crown_margins(graph, box[some], of_rows, bounds[some])
-            lower[some.unsqueeze(1), part] = found.lower
+            known = lower[some.unsqueeze(1), part]
+            lower[some.unsqueeze(1), part] = torch.maximum(known, found.lower)
     return lower
 
 

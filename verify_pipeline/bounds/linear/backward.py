@@ -101,26 +101,32 @@ def lower_bounds(
     functional: Functional,
     choices: Mapping[int, Choice] | None = None,
     visit: Visit = _nothing,
+    end: int = 0,
 ) -> MarginBounds:
-    """Lower bounds of functionals of a node's value over each instance's box.
+    """Lower bounds of functionals of a node's value over boxes of an earlier node's value.
 
     In float64, they hold in spite of rounding, if ``linear`` has the rounding of its nodes.
 
     Args:
         linear: the relaxed network, ``N`` instances.
-        box: ``N`` boxes.
+        box: ``N`` boxes of the value of the node ``end``.
         functional: ``N x S`` functionals.
         choices: index of a nonlinear node -> values of its free parameters. Other nodes have their
             default lines.
         visit: called for each node with its index and the coefficients ``N x S x *V`` that arrive
             at its value.
+        end: the node at which the walk ends, the input by default. Every path from the input to the
+            functionals' node has to pass through it.
+
+    Raises:
+        ValueError: the functionals depend on a node before ``end`` directly.
     """
     nodes, rounding = linear.graph.nodes, linear.rounding
     choices = choices or {}
     pending = {functional.place: functional.coefficients}
     constants = functional.constants
     lost = rounding.below_normal()
-    for place in range(functional.place, 0, -1):
+    for place in range(functional.place, end, -1):
         if place not in pending:
             continue
         coefficients = pending.pop(place)
@@ -143,8 +149,11 @@ def lower_bounds(
                 lost = lost + rounding.of_sum(i, pending[i])
             elif part is not None:
                 pending[i] = part
-    nothing = constants.new_zeros(()).expand(*constants.shape, *nodes[0].shape)
-    return concretise(pending.get(0, nothing), constants - rounding.outward(lost), box)
+    nothing = constants.new_zeros(()).expand(*constants.shape, *nodes[end].shape)
+    arrived = pending.pop(end, nothing)
+    if pending:
+        raise ValueError(f"functionals of node {functional.place} pass by node {end}")
+    return concretise(arrived, constants - rounding.outward(lost), box)
 
 
 def concretise(coefficients: Tensor, constants: Tensor, box: Box) -> MarginBounds:

@@ -5,7 +5,9 @@ The multipliers β of splits are those of β-CROWN: Wang et al. 2021 (arXiv:2103
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -17,6 +19,9 @@ from verify_pipeline.bounds.relaxations.relaxed_graph import linearise, reads
 from verify_pipeline.bounds.types import MarginBounds, Multipliers, NodeBounds, Splits
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
+
+LATE_WALKS = 2
+"""How many short walks bound the margins before any walk to the input does."""
 
 
 def needed_places(graph: Graph) -> tuple[int, ...]:
@@ -61,6 +66,46 @@ def crown_margins(
         linear, box, of_margins(graph, spec), fixed_multipliers(multipliers, splits)
     )
     return of_defined(found, bounds)
+
+
+def late_bottlenecks(graph: Graph) -> Iterator[int]:
+    """Nodes that every path from the input to the output passes through, the last ones first.
+
+    The input and the output are not among them.
+    """
+    nodes = graph.nodes
+    reached = {len(nodes) - 1}
+    for place in range(len(nodes) - 1, 0, -1):
+        if place in reached:
+            if reached == {place} and place < len(nodes) - 1:
+                yield place
+            reached.remove(place)
+            reached.update(nodes[place].inputs)
+
+
+@full_precision()
+def late_margins(graph: Graph, box: Box, spec: Specification, bounds: NodeBounds) -> Tensor:
+    """Bounds of the margins by short walks, which end at late layers, ``N x S``; cheap and loose.
+
+    Where bounds of the neurons are good, they suffice for most rows. GPUPoly ends walks early as
+    well (Müller et al. 2021, arXiv:2007.10868).
+
+    Args:
+        graph: the network.
+        box: ``N`` boxes of inputs.
+        spec: ``N`` specifications of ``S`` rows.
+        bounds: as for :func:`crown_margins`.
+    """
+    linear = linearise(graph, box, bounds)
+    best = torch.full_like(spec.offsets, -torch.inf)
+    ends = (place for place in late_bottlenecks(graph) if place in bounds.lower)
+    for end in islice(ends, LATE_WALKS):
+        lower, upper = bounds.lower[end], bounds.upper[end]
+        if not bool(torch.isfinite(upper - lower).all() & (lower <= upper).all()):
+            break
+        found = lower_bounds(linear, Box(lower, upper), of_margins(graph, spec), end=end)
+        best = torch.maximum(best, of_defined(found, bounds).lower)
+    return best
 
 
 def of_defined(margins: MarginBounds, bounds: NodeBounds) -> MarginBounds:
