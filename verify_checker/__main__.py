@@ -11,7 +11,7 @@ from verify_checker.instances import read_instances
 
 
 def main() -> int:
-    """Exit code 0 where no proof is rejected, 1 where one is, 2 where nothing is there."""
+    """Exit code 0 where no proof is rejected; 2 where one is, or where nothing is there."""
     parser = argparse.ArgumentParser("verify_checker", description="Check robustness proofs.")
     parser.add_argument("folder", type=Path, help="with *.proof files")
     parser.add_argument(
@@ -34,7 +34,7 @@ def main() -> int:
         parser.error(f"no *.proof file in {typed.folder}")
     write_results(typed.folder, results)
     sys.stdout.write(summary(results, instances) + "\n")
-    return 1 if any(result.outcome == REJECTED for result in results) else 0
+    return 2 if any(result.outcome == REJECTED for result in results) else 0
 
 
 if __name__ == "__main__":

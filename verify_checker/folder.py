@@ -159,7 +159,8 @@ def networks_in(places: Iterable[Path]) -> dict[str, Path]:
     found = {}
     for place in places:
         for path in sorted(place.rglob("*.onnx")) if place.is_dir() else [place]:
-            found[hashlib.sha256(path.read_bytes()).hexdigest()] = path
+            if path.is_file():
+                found[hashlib.sha256(path.read_bytes()).hexdigest()] = path
     return found
 
 

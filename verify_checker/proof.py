@@ -178,8 +178,10 @@ def _parsed(body: bytes) -> Proof:
     )
     columns = tuple(_whole(arrays[f"columns {n}"]) for n in range(len(names)))
     about = header["about"]
-    if not isinstance(about, dict):
-        raise ValueError("nothing that it is about")
+    flat = isinstance(about, dict) and all(isinstance(v, str | int | None) for v in about.values())
+    if not flat:
+        raise ValueError("what it is about is not given by texts and whole numbers")
+    json.dumps(about, ensure_ascii=False).encode()  # texts that cannot be written
     rows, offsets = _typed(arrays["rows"], np.float64), _typed(arrays["offsets"], np.float64)
     groups = _whole(arrays["groups"]) if "groups" in arrays else None
     box_limits = limits[box[0]], limits[box[1]]

@@ -239,9 +239,13 @@ class Specification(Batched):
         """
         if self.spare == 0:
             return self
-        kept = lower.argsort(dim=1)[:, self.spare :].sort(dim=1).values
+        kept = self.kept_rows(lower)
         instances = torch.arange(len(self), device=kept.device).unsqueeze(1)
         return Specification(self.rows[instances, kept], self.offsets[instances, kept])
+
+    def kept_rows(self, lower: Tensor) -> Tensor:
+        """Indices of the rows that :meth:`without_spare` keeps, ``N x (S - spare)``, in order."""
+        return lower.argsort(dim=1)[:, self.spare :].sort(dim=1).values
 
     def to(self, target: torch.dtype | torch.device | str) -> Specification:
         """The same specifications in another dtype or on another device."""

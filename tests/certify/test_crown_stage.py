@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -243,6 +244,26 @@ def test_rows_are_bounded_once(monkeypatch: pytest.MonkeyPatch, spare: int) -> N
     without = rows_in_time(subject, task, replace(known, rows=None), budget)
     monkeypatch.setattr(roots, "margins_in_time", None)  # a call fails
     torch.testing.assert_close(rows_in_time(subject, task, known, budget), without)
+
+
+def test_rows_of_a_harder_specification_are_bounded_for_that_one() -> None:
+    """Errors of the file's evaluation may be known better, or worse, than when CROWN ran."""
+    known, task = remembered(lambda: True)
+    assert known.rows is not None
+    errors = torch.linspace(0, 0.5, len(task), dtype=F64).unsqueeze(1)
+
+    class Harder:
+        """Takes the errors off."""
+
+        def __call__(self, indices: object, box: Box, spec: Specification, *_: object) -> Any:
+            return replace(spec, offsets=spec.offsets - errors)
+
+    harder = replace(task, harden=Harder())  # type: ignore[arg-type]
+    budget = root_budget(1 << 30)
+    found = rows_in_time(Subject.of(network(), never, CPU), harder, known, budget)
+    torch.testing.assert_close(found, known.rows.lower - errors)
+    assert bool((found[1:] < known.rows.lower[1:] - errors[1:]).all())  # rounded down
+    assert torch.equal(found[0], known.rows.lower[0])
 
 
 def never_again() -> Callable[[], bool]:

@@ -77,10 +77,11 @@ def test_bounds_of_rows_are_recalled_if_every_instance_has_them() -> None:
     assert found.rows is not None
     assert found.rows.lower.flatten().tolist() == [-2.0, -1.0]
     store.remember([1], learned(0.0, 1))
-    found = store.recall([1, 2])
-    assert found is not None
-    assert found.rows is None
-    assert found.multipliers is not None
+    for order in ([1, 2], [2, 1]):
+        found = store.recall(order)
+        assert found is not None
+        assert found.rows is None
+        assert found.multipliers is not None
 
 
 def test_bounds_of_rows_take_memory() -> None:

@@ -237,12 +237,20 @@ def test_what_earlier_stages_learned_changes_no_verdict(made: Setup) -> None:
         assert decision.status is fresh[open_[place]].status
 
 
-def test_no_stage_bounds_rows_again(made: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("spare", [0, 1])
+def test_no_stage_bounds_rows_again(
+    made: Setup, monkeypatch: pytest.MonkeyPatch, spare: int
+) -> None:
     """Each would take as long as CROWN on a large network, and the search without a deadline."""
+    spec = made.task.spec
+    chosen = Specification(spec.rows, spec.offsets - 0.5 * spare, spare)
+    made = replace(made, task=replace(made.task, spec=chosen, knowledge=Knowledge(1 << 20, CPU)))
     last = made.stage("branch-and-bound")
     made.run("crown")
     open_ = [p for p, d in made.run("alpha-crown").items() if d.status is Status.UNKNOWN]
+    assert open_
     task = task_of(made.instances, open_, made.task.knowledge)
+    task = replace(task, spec=chosen[torch.tensor(open_)])
     monkeypatch.setattr(roots, "margins_in_time", None)  # a call of any of these fails
     monkeypatch.setattr(ReluSplits, "_rows", None)
     assert len(list(last.run(task))) == len(open_)

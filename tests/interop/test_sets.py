@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.onnx_networks import operator_file
-from verify_pipeline.errors import DataError, NetworkError
-from verify_pipeline.interop import set_decisions
+from verify_pipeline.errors import DataError, NetworkError, ProcessError
+from verify_pipeline.interop import set_decisions, sets
 from verify_pipeline.interop.counterexamples import read_counterexample
 from verify_pipeline.interop.decide import property_plan
 from verify_pipeline.interop.instance_list import (
@@ -93,6 +93,28 @@ def test_what_is_done_is_not_done_again(instances: tuple[SetInstance, ...], tmp_
     assert {k: one.answer for k, one in again.items()} == {
         k: one.answer for k, one in found.items()
     }
+
+
+def test_workers_that_cannot_be_started_leave_no_results_file(
+    instances: tuple[SetInstance, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object) -> None:
+        raise ProcessError("Ray", expected="a cluster", got="no answer")
+
+    monkeypatch.setattr(sets, "decide_by_workers", unreachable)
+    several = replace(job(tmp_path), workers=2)
+    with pytest.raises(ProcessError):
+        run_set(instances, several)
+    assert not several.results.exists()
+    write_results(several.results, {instances[0].key: Result(Answer.UNSAT, 1.0)})
+    with pytest.raises(ProcessError):
+        run_set(instances, several)
+    assert list(read_results(several.results)) == [instances[0].key]
+
+
+def test_a_set_without_instances_has_a_results_file_without_lines(tmp_path: Path) -> None:
+    assert run_set((), job(tmp_path)) == {}
+    assert job(tmp_path).results.read_text() == HEAD
 
 
 def test_a_result_is_kept_as_it_falls(instances: tuple[SetInstance, ...], tmp_path: Path) -> None:

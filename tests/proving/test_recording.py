@@ -20,6 +20,7 @@ from verify_checker import read_proof
 from verify_checker.folder import RESULTS
 from verify_pipeline.onnx import network_from_bytes
 from verify_pipeline.proving.proof_file import leaf_only, write_proof
+from verify_pipeline.proving.results import REAL_ONLY
 
 EPSILON, COUNT = 0.45, 8
 
@@ -130,6 +131,68 @@ def test_the_table_counts_no_proof_of_another_image_box_or_network(
         path.write_bytes(write_proof(proof))
         command("check-proofs", folder)
         assert counted(made, folder) == COUNT - len(changes), changes
+
+
+NESTED: list[object] = []
+for _ in range(800):
+    NESTED = [NESTED]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"note": NESTED},
+        {"index": [1]},
+        {"instance": {"a": 1}},
+        {"note": 0.5},
+        {"network": "\ud800"},
+    ],
+    ids=["nested", "list", "object", "fraction", "surrogate"],
+)
+def test_a_proof_with_odd_names_is_rejected_and_the_others_are_not(
+    made: Path, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    folder = tmp_path / "proofs"
+    shutil.copytree(made / "proofs", folder)
+    path = sorted(folder.rglob("*.proof"))[0]
+    proof = read_proof(path.read_bytes())
+    proof.about.update(changes)
+    path.write_bytes(write_proof(proof))
+    code, out, err = command("check-proofs", folder)
+    assert code == 2
+    assert f"checked: {COUNT - 1}\n" in out
+    assert "rejected: 1\n" in out
+    assert "damaged file" in err
+    assert counted(made, folder) == COUNT - 1
+
+
+def test_what_only_looks_like_a_network_is_left_out(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "proofs"
+    shutil.copytree(made / "proofs", folder)
+    (folder / "folder.onnx").mkdir()
+    (folder / "dangling.onnx").symlink_to(folder / "nothing")
+    code, out, _ = command("check-proofs", folder)
+    assert code == 0
+    assert f"checked: {COUNT}\n" in out
+
+
+def test_proofs_of_verdicts_as_deployed_are_said_to_be_for_real_numbers(
+    made: Path, tmp_path: Path
+) -> None:
+    """Errors of the file's evaluation are no part of a proof: no output may suggest that."""
+    ledger, proofs = tmp_path / "ledger.sqlite", tmp_path / "proofs"
+    known = ["certify", made / "net.onnx", *own(made), "--epsilon", EPSILON, "--ledger", ledger]
+    code, out, _ = command(*known, "--arithmetic", "float32", "--proofs", proofs)
+    assert code == 0
+    assert "verdicts" in out
+    assert f"proofs are {REAL_ONLY}" in out
+    command("check-proofs", proofs)
+    code, out, _ = command("table", ledger, "--proofs", proofs)
+    assert code == 0
+    assert f"a proof that the checker has checked, {REAL_ONLY}" in out
+    _, out, _ = command("table", made / "ledger.sqlite", "--proofs", proofs)
+    assert "a proof that the checker has checked" in out
+    assert REAL_ONLY not in out
 
 
 def test_the_table_counts_no_proof_that_changed_after_it_was_checked(

@@ -293,7 +293,7 @@ class _Work:
                 f"worker {worker}",
                 expected=f"one that starts, at the attempt {STARTS} at the latest",
                 got=why,
-                remedy="What is decided so far is kept; the same command goes on.",
+                remedy="Verdicts so far are kept. Give the same command again to continue.",
             )
         self._idle.discard(worker)
         for index in self._queue.give_back(self._has.pop(worker, [])):

@@ -128,7 +128,8 @@ def _refuse_several_networks(sources: Sequence[Path], held: Sequence[Sequence[_H
                     f"ledger {source}",
                     expected=f"verdicts of {first.network_name}, {first.run.network[:12]}…",
                     got=f"{info.network_name}, {info.run.network[:12]}…",
-                    remedy="Merge the ledgers of one network; table takes several ledgers.",
+                    remedy="Merge the ledgers of one network. Shards of another network need "
+                    "another --ledger.",
                 )
 
 

@@ -144,12 +144,7 @@ def _checked(results: list[Summary], proofs: Path) -> list[str]:
     from verify_pipeline.proving.results import checked_verdicts, read_results
 
     found = read_results(proofs)
-    counts = [checked_verdicts(summary, found) for summary in results]
-    return [
-        f"{each.info.network_name}, {each.info.run.perturbation}: {each.checked} of "
-        f"{each.verified} verified images have a proof that the checker has checked"
-        for each in counts
-    ]
+    return [str(checked_verdicts(summary, found)) for summary in results]
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -123,9 +123,12 @@ def run_set(
         DataError: the results file is of another form, or cannot be written.
         ProcessError: workers cannot be started.
     """
-    results = read_results(job.results) if job.results.exists() else {}
+    is_new = not job.results.exists()
+    results = {} if is_new else read_results(job.results)
     _refuse_other_arithmetic(job, results)
     write_results(job.results, results)  # an unwritable path is reported at once
+    if is_new:  # and nothing is left behind where workers cannot be started
+        job.results.unlink()
     open_ = [one for one in instances if is_open(results.get(one.key), job.retry)]
 
     def keep(instance: SetInstance, one: Decided) -> None:
@@ -142,6 +145,7 @@ def run_set(
     else:
         ordered = [one for group in _batches(open_, job) for one in group]
         decide_by_workers(ordered, _worker_job(ordered, job), job.workers, keep)
+    write_results(job.results, results)
     return {one.key: results[one.key] for one in instances}
 
 

@@ -64,7 +64,8 @@ def record_properties(
         seconds = time.perf_counter() - began
         found.append(Recorded(number, size, reason, seconds))
         told(f"{_name(instance)}: {size} bytes, {seconds:.1f} s {reason}".rstrip())
-    return Recording(folder, tuple(found))
+    deployed = any(results[one.key].arithmetic for one in unsat)
+    return Recording(folder, tuple(found), deployed)
 
 
 def _name(instance: SetInstance) -> str:

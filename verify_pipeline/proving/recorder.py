@@ -34,6 +34,7 @@ from verify_pipeline.onnx import load_network
 from verify_pipeline.problem import Status
 from verify_pipeline.proving.image import Prover, ProverSettings
 from verify_pipeline.proving.proof_file import write_proof
+from verify_pipeline.proving.results import REAL_ONLY
 from verify_pipeline.proving.root import ProofClaim, Unproved
 
 SUFFIX = ".proof"
@@ -58,10 +59,17 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Recording:
-    """What became of a run's VERIFIED images."""
+    """What became of a run's VERIFIED images.
+
+    Attributes:
+        folder: of the proofs.
+        images: what became of each.
+        real_only: whether the verdicts claim more than proofs show, see :data:`REAL_ONLY`.
+    """
 
     folder: Path
     images: tuple[Recorded, ...] = field(default=())
+    real_only: bool = False
 
     @property
     def summary(self) -> str:
@@ -73,6 +81,7 @@ class Recording:
             f"proofs: {len(made)} of {len(self.images)} verdicts, {size:,.0f} bytes each, "
             f"recorded in {seconds:.1f} s: {self.folder}"
         ]
+        lines += [f"proofs are {REAL_ONLY}"] if self.real_only else []
         reasons = Counter(image.reason for image in self.images if image.reason)
         lines += [f"no proof of {n}: {reason}" for reason, n in reasons.most_common()]
         return "\n".join(lines)
@@ -127,7 +136,8 @@ def record_proofs(
         found[recorded.index] = recorded
         if told is not None:
             told(recorded)
-    return Recording(job.folder, tuple(found[index] for index in sorted(found)))
+    images = tuple(found[index] for index in sorted(found))
+    return Recording(job.folder, images, bool(job.summary.info.arithmetic))
 
 
 def _network_file(job: RecordingJob) -> bytes:

@@ -18,6 +18,9 @@ from verify_pipeline.certify.tally import Summary
 from verify_pipeline.errors import DataError
 from verify_pipeline.problem import Status
 
+REAL_ONLY = "for real numbers: errors of the file's evaluation are no part of a proof"
+"""What proofs of verdicts as deployed say."""
+
 
 @dataclass(frozen=True)
 class CheckedVerdicts:
@@ -26,6 +29,15 @@ class CheckedVerdicts:
     info: RunInfo
     verified: int
     checked: int
+
+    def __str__(self) -> str:
+        """One line."""
+        name, run = self.info.network_name, self.info.run
+        words = (
+            f"{name}, {run.perturbation}: {self.checked} of {self.verified} verified images have a "
+            "proof that the checker has checked"
+        )
+        return f"{words}, {REAL_ONLY}" if self.info.arithmetic else words
 
 
 def read_results(folder: Path) -> list[Result]:

@@ -50,7 +50,6 @@ class BranchAndBoundStage:
         # A proof of the rows with the best bounds suffices. A point that breaks one of them may
         # not break the specification.
         spec = task.required.without_spare(rows)
-        is_whole = spec is task.required
         preparing = (self._clock() - before) / len(task)
         query = SearchQuery(
             self._subject.exact,
@@ -59,10 +58,10 @@ class BranchAndBoundStage:
             spec,
             known.bounds,
             task.deadlines.less(preparing).to(self._subject.device),
-            # multipliers and bounds of other rows are of no use
-            known.multipliers if is_whole else None,
+            # multipliers of other rows are of no use
+            known.multipliers if spec is task.required else None,
             self._subject.input_dtype,
-            rows if is_whole else None,
+            rows.gather(1, task.required.kept_rows(rows)),
         )
         replay = replay_of(self._subject, task)
         for found in search(query, self._settings, self._room, replay, self._clock):
