@@ -108,6 +108,7 @@ def test_a_killed_process_loses_nothing(
     killer = KillsOne()
     shared = api.certify(path, images, SETTINGS, observer=killer, jobs=2)
     assert killer.killed is not None
+    assert {why for _, why in killer.lost} <= {"ended by signal 9"}
     assert verdicts(shared) == verdicts(api.certify(path, images, SETTINGS))
     assert killer.images == killer.done
     assert killer.images["clean"] == killer.verdicts == IMAGES

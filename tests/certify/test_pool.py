@@ -57,6 +57,10 @@ class Told(Observer):
         self.images: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
         self.verdicts = 0
+        self.lost: list[tuple[int, str]] = []
+
+    def lost_worker(self, images: int, why: str) -> None:
+        self.lost.append((images, why))
 
     def stage_started(self, stage: str, images: int) -> None:
         assert images > 0
@@ -160,6 +164,7 @@ def test_the_images_of_a_lost_worker_are_given_to_others() -> None:
     came = ({index for index in range(60) if index % 2} | set(first)) - {first[0]}
     assert told.images["crown"] == told.done["crown"] == len(came) > 30
     assert crew.started == [0, 1, 1]
+    assert told.lost == [(len(first) - 1, "ended by signal 9")]
     again = [each for _, each in crew.given if set(each) & set(first[1:]) and each != first]
     assert [len(each) for each in again] == [6, 5]  # the lost batch had 12, one was decided
     assert all(verdict is OPEN for verdict in found.values())
@@ -219,8 +224,9 @@ def test_a_worker_that_ends_while_it_starts_is_started_again() -> None:
             self._told.append((worker, Lost("killed") if is_first else Ready()))
 
     late = Late(works)
-    found, _ = decided(late, 10)
+    found, told = decided(late, 10)
     assert sorted(found) == list(range(10))
+    assert told.lost == [(0, "killed")] * 2
     assert sorted(late.started) == [0, 0, 1, 1]
 
 

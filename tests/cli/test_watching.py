@@ -195,6 +195,7 @@ def test_every_field_is_documented(recipe: Path, tmp_path: Path, own: tuple[obje
     events = JsonLines(shared).certification
     events.waits_for(3, ["process 7"])
     events.took_over(3, ["process 7"])
+    events.lost_worker(3, "ended by signal 9")
     for event in lines(of_run) + lines(command(*own, "--json")[1]) + lines(shared.getvalue()):
         key = event["event"], event.get("job")
         seen.add(key)
@@ -209,15 +210,20 @@ def test_who_waits_says_for_whom() -> None:
     watching.waits_for(12, ["process 7"])
     watching.waits_for(1, ["process 7", "process 8 on there"])
     watching.took_over(12, ["process 7"])
+    watching.lost_worker(5, "ended by signal 9")
+    watching.lost_worker(0, "ended by signal 9")
     assert told == [
         "waiting for 12 images that process 7 certifies; if it ends before, this command "
         "certifies them",
         "waiting for 1 image that process 7, process 8 on there certify; if one ends before, this "
         "command certifies its images",
         "12 images of process 7 are certified here, since it has ended",
+        "a worker was lost (ended by signal 9) and is started again; others get its 5 images",
+        "a worker was lost (ended by signal 9) and is started again",
     ]
     drawn = StringIO()
     with ProgressBars(Console(file=drawn, width=200)) as bars:
         bars.waits_for(12, ["process 7"])
         bars.took_over(12, ["process 7"])
-    assert drawn.getvalue().splitlines() == [told[0], told[2]]
+        bars.lost_worker(5, "ended by signal 9")
+    assert drawn.getvalue().splitlines() == [told[0], told[2], told[3]]

@@ -285,6 +285,12 @@ class Observer:
     def took_over(self, images: int, owners: Sequence[str]) -> None:
         """``images`` images that other processes had are certified here: these have ended."""
 
+    def lost_worker(self, images: int, why: str) -> None:
+        """A worker of this command has ended; others get its ``images`` images.
+
+        ``why`` is such as the signal that ended it.
+        """
+
     def finished(self) -> None:
         """Every image has its verdict."""
 
@@ -334,6 +340,11 @@ class Observers(Observer):
         """Each of them is told."""
         for observer in self._observers:
             observer.took_over(images, owners)
+
+    def lost_worker(self, images: int, why: str) -> None:
+        """Each of them is told."""
+        for observer in self._observers:
+            observer.lost_worker(images, why)
 
     def finished(self) -> None:
         """Each of them is told."""

@@ -143,6 +143,10 @@ class Recipient(Protocol):
         """A unit has its outcome; told once for each."""
         ...
 
+    def lost(self, indices: Sequence[int], why: str) -> None:
+        """A worker has ended, and is replaced; these units are given to others."""
+        ...
+
     def given_up(self, index: int, why: str) -> None:
         """A unit gets no outcome: too many workers were lost with it."""
         ...
@@ -296,7 +300,9 @@ class _Work:
                 remedy="Verdicts so far are kept. Give the same command again to continue.",
             )
         self._idle.discard(worker)
-        for index in self._queue.give_back(self._has.pop(worker, [])):
+        units = self._has.pop(worker, [])
+        self._recipient.lost(units, why)
+        for index in self._queue.give_back(units):
             why_open = f"{LOSSES} workers were lost with it, the last one: {why}"
             self._recipient.given_up(index, why_open)
         self._start(worker)

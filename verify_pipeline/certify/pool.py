@@ -86,6 +86,10 @@ class _Verdicts:
         for stage in self._came:
             self._pass(stage, [index])
 
+    def lost(self, indices: Sequence[int], why: str) -> None:
+        """Pass the loss of a worker on."""
+        self._observer.lost_worker(len(indices), why)
+
     def given_up(self, index: int, why: str) -> None:
         """Leave an image open at the first stage."""
         self.begun(self._first, [index])

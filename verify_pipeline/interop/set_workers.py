@@ -138,6 +138,9 @@ class _Answers:
         """Keep an answer."""
         self._keep(self._instances[index], outcome)
 
+    def lost(self, indices: Sequence[int], why: str) -> None:
+        """Nothing: other workers decide its instances."""
+
     def given_up(self, index: int, why: str) -> None:
         """Leave an instance unknown."""
         self._keep(self._instances[index], unknown(why))

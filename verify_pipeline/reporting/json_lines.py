@@ -217,5 +217,9 @@ class _CertificationEvents(Observer):
         """Tell whose images they were."""
         self._tell("took over", images=images, processes=list(owners))
 
+    def lost_worker(self, images: int, why: str) -> None:
+        """Tell that a worker was lost."""
+        self._tell("lost worker", images=images, why=why)
+
     def _batch(self, stage: str) -> None:
         self._tell("batch", stage=stage, done=self._done[stage], images=self._images[stage])

@@ -24,6 +24,7 @@ from verify_pipeline.reporting.progress_lines import (
     already_line,
     expected_lines,
     left_text,
+    lost_line,
     took_over_line,
     waiting_line,
 )
@@ -112,6 +113,10 @@ class ProgressBars(CertificationState):
     def took_over(self, images: int, owners: Sequence[str]) -> None:
         """Print whose images they were."""
         self._progress.console.print(took_over_line(images, owners), markup=False, soft_wrap=True)
+
+    def lost_worker(self, images: int, why: str) -> None:
+        """Print that a worker was lost."""
+        self._progress.console.print(lost_line(images, why), markup=False, soft_wrap=True)
 
     def _move(self) -> None:
         for stage in self.stages:

@@ -64,6 +64,10 @@ class ProgressLines(CertificationState):
         """Tell whose images they were."""
         self._tell(took_over_line(images, owners))
 
+    def lost_worker(self, images: int, why: str) -> None:
+        """Tell that a worker was lost."""
+        self._tell(lost_line(images, why))
+
     def finished(self) -> None:
         """Tell what the last stage did; of stages that overlap, what each of them did."""
         super().finished()
@@ -101,6 +105,12 @@ def took_over_line(images: int, owners: Sequence[str]) -> str:
     """Whose images are certified here now."""
     since = "it has" if len(owners) == 1 else "they have"
     return f"{images_text(images)} of {', '.join(owners)} are certified here, since {since} ended"
+
+
+def lost_line(images: int, why: str) -> str:
+    """Why a worker was lost, and what becomes of its images."""
+    given = f"; others get its {images_text(images)}" if images else ""
+    return f"a worker was lost ({why}) and is started again{given}"
 
 
 def stage_line(stage: StageState) -> str:
