@@ -136,7 +136,7 @@ def lengths(
         return honest(graph, each)
 
     monkeypatch.setattr(attack_module, "_descent", counted)
-    made = FalsifySettings(**options)
+    made = FalsifySettings(restarts=1, **options)
     found = falsify(graph, box, spec, box.center, made, range(len(box)))
     return counts, found
 

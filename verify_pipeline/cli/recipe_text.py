@@ -34,7 +34,7 @@ def recipe_rows(found: RecipeForecast) -> Rows:
     ]
     yield (
         "torchrun",
-        f"processes like this one divide a step's work; at best {', '.join(processes)}",
+        f"at best the least time, divided by processes like this one; {', '.join(processes)}",
     )
     yield from _memory(found)
     yield from _disk(found)

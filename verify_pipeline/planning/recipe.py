@@ -129,9 +129,8 @@ class RecipeForecast:
 
     @property
     def processes(self) -> dict[int, float]:
-        """Seconds of a training by several processes at best: steps divided evenly."""
-        longest = self.seconds.low if self.seconds.high is None else self.seconds.high
-        return {count: longest / count for count in PROCESSES}
+        """Seconds of a training by several processes at best: the least time, divided evenly."""
+        return {count: self.seconds.low / count for count in PROCESSES}
 
     @property
     def certification_limit(self) -> float:
