@@ -71,8 +71,7 @@ def test_everything_is_measured_and_nothing_is_written(folder: Path) -> None:
     assert [each["workers"] for each in found["workers"]] == [1, 2, 4, 8, 16, 64]
     assert found["start"] > 0
     one, many = found["workers"][0], found["workers"][-1]
-    # these images take no time, so that many workers gain nothing for certain
-    assert found["start"] < many["seconds_at_least"] <= one["seconds_at_most"]
+    assert found["start"] < many["seconds_at_least"] <= one["seconds_at_least"]
     assert one["seconds_at_least"] <= one["seconds_at_most"]
     assert found["ledger_bytes"] > IMAGES
     assert found["ledger_room"] > 0
