@@ -87,6 +87,17 @@ def test_rows_above_zero_have_no_tree(asked: Asked) -> None:
     assert list(trees) == [(0, 1), (1, 0), (1, 2)]
 
 
+def test_a_box_without_finite_bounds_has_no_tree(asked: Asked) -> None:
+    query = query_of(asked)
+    exact = query.instances(query.sufficient)
+    lower = {place: values.clone() for place, values in exact.bounds.lower.items()}
+    next(iter(lower.values()))[0] = -torch.inf
+    exact = replace(exact, bounds=replace(exact.bounds, lower=lower))
+    kind = ReluSplits(exact, QUICK, None, rows=torch.full((2, ROWS), -1.0, dtype=F64))
+    assert set(kind.roots().subproblems.instance.tolist()) == {1}
+    assert kind.unbounded.tolist() == [True, False]
+
+
 @pytest.mark.parametrize("nothing", [torch.nan, torch.inf, -torch.inf, 0.0, -0.0, -1e-300])
 def test_what_proves_nothing_is_searched(asked: Asked, nothing: float) -> None:
     first, second = decided(asked, torch.full((2, ROWS), nothing, dtype=F64))

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from verify_pipeline.bounds import Multipliers, NodeBounds
 from verify_pipeline.certify.knowledge import Knowledge, Learned, RowBounds
@@ -61,6 +62,17 @@ def test_a_full_store_takes_nothing_more_and_forgetting_makes_room() -> None:
     found = store.recall([1, 3])
     assert found is not None
     assert found.bounds.lower[1].flatten().tolist() == [5.0, 9.0]
+
+
+def test_an_entry_does_not_hold_its_batch_in_memory() -> None:
+    store = Knowledge(1 << 20, CPU)
+    batch = learned(0.0, 3)
+    values = StorageWeakRef(batch.bounds.lower[1].untyped_storage())
+    store.remember([1], batch)
+    assert not values.expired()
+    del batch
+    assert values.expired()
+    assert store.recall([1]) is not None
 
 
 def rows(*lower: float) -> RowBounds:

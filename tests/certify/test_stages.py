@@ -18,6 +18,7 @@ from verify_pipeline.bounds import (
     interval_margins,
 )
 from verify_pipeline.branching import SearchSettings
+from verify_pipeline.branching.search.query import SearchQuery
 from verify_pipeline.branching.search.relu_split import ReluSplits
 from verify_pipeline.certify import root_bounds as roots
 from verify_pipeline.certify.contract import Stage, Subject, Task
@@ -27,7 +28,7 @@ from verify_pipeline.certify.knowledge import Knowledge
 from verify_pipeline.certify.perturbations import LinfBall
 from verify_pipeline.certify.root_bounds import root_bounds, root_budget
 from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, StageName, plan
-from verify_pipeline.certify.stages import build_stages
+from verify_pipeline.certify.stages import branch_and_bound, build_stages
 from verify_pipeline.data import ImageSet
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.onnx import Network, network_from_module
@@ -254,6 +255,28 @@ def test_no_stage_bounds_rows_again(
     monkeypatch.setattr(roots, "margins_in_time", None)  # a call of any of these fails
     monkeypatch.setattr(ReluSplits, "_rows", None)
     assert len(list(last.run(task))) == len(open_)
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_slopes_are_handed_on_for_the_rows_that_they_belong_to(
+    made: Setup, monkeypatch: pytest.MonkeyPatch, spare: int
+) -> None:
+    queries: list[SearchQuery] = []
+
+    def nothing_found(query: SearchQuery, *_: object) -> Iterator[Decision]:
+        queries.append(query)
+        return iter(())
+
+    monkeypatch.setattr(branch_and_bound, "search", nothing_found)
+    spec = made.task.spec
+    chosen = Specification(spec.rows, spec.offsets - 0.5 * spare, spare)
+    made = replace(made, task=replace(made.task, spec=chosen, knowledge=Knowledge(1 << 20, CPU)))
+    open_ = [p for p, d in made.run("alpha-crown").items() if d.status is Status.UNKNOWN]
+    task = task_of(made.instances, open_, made.task.knowledge)
+    task = replace(task, spec=chosen[torch.tensor(open_)])
+    assert list(made.stage("branch-and-bound").run(task)) == []
+    (query,) = queries
+    assert (query.start is None) == (spare > 0)
 
 
 @pytest.mark.parametrize("spare", [0, 1])
