@@ -15,7 +15,7 @@ from verify_checker.operations import Kink, Network, Places
 from verify_checker.problems import Refused, Rejected, reject
 from verify_checker.proof import AGAIN, INPUT, LEAF, NEURON, Codes, Lemma, Proof, Singles, Tree
 from verify_checker.regions import Limits, Regions, enclose
-from verify_checker.rounding import Array
+from verify_checker.rounding import Array, finite
 from verify_checker.walk import NO_HINTS, Hints, Rows, lower_bounds, sides_of
 
 AT_ONCE = 1 << 22
@@ -32,8 +32,8 @@ def check(proof: Proof, network: Network) -> None:
     _check_claim(proof, network)
     support = Support.of(proof, network)
     root = enclose(network, support.box, {}, support.refine)
-    if root.empty.any():  # a box holds an input, so this would be an error of the checker
-        raise Rejected("bounds over the whole box that exclude each other")
+    # a box holds an input, so this would be an error of the checker
+    reject(root.empty.any(), "bounds over the whole box that exclude each other")
     groups = np.arange(len(proof.rows)) if proof.groups is None else proof.groups
     shown: set[int] = set()
     for tree in proof.trees:
@@ -49,10 +49,8 @@ def check(proof: Proof, network: Network) -> None:
 
 def _check_claim(proof: Proof, network: Network) -> None:
     output, size = network.nodes[-1], network.nodes[0].size
-    if proof.lower.shape != (size,):
-        raise Rejected(f"a box of {proof.lower.size} numbers for an input of {size}")
-    if not np.all(np.isfinite(proof.lower) & np.isfinite(proof.upper)):
-        raise Rejected("a box that is not finite")
+    reject(proof.lower.shape != (size,), f"a box of {proof.lower.size} numbers for {size} inputs")
+    reject(not finite(proof.lower, proof.upper), "a box that is not finite")
     reject(np.any(proof.lower > proof.upper), "a box whose lower limit is above its upper one")
     if len(output.shape) != 1 or proof.rows.ndim != 2 or proof.rows.shape[1] != output.size:
         raise Rejected(f"rows of shape {proof.rows.shape} for outputs of shape {output.shape}")
@@ -64,8 +62,7 @@ def _check_claim(proof: Proof, network: Network) -> None:
             raise Refused("a claim about a softmax that is no comparison of two outputs")
     if proof.groups is not None and proof.groups.shape != proof.offsets.shape:
         raise Rejected("rows without groups")
-    if not (np.all(np.isfinite(proof.rows)) and np.all(np.isfinite(proof.offsets))):
-        raise Rejected("rows that are not finite")
+    reject(not finite(proof.rows, proof.offsets), "rows that are not finite")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,10 +109,8 @@ class Support:
     def _check_lemma(self, lemma: Lemma, place: int, regions: Regions) -> None:
         count, size = len(lemma.places), self.network.nodes[place].size
         _check_places(lemma.places, size)
-        if lemma.lower.shape != (count,) or lemma.upper.shape != (count,):
-            raise Rejected("a lemma without its limits")
-        if not (np.all(np.isfinite(lemma.lower)) and np.all(np.isfinite(lemma.upper))):
-            raise Rejected("a lemma with limits that are not finite")
+        reject({lemma.lower.shape, lemma.upper.shape} != {(count,)}, "a lemma without its limits")
+        reject(not finite(lemma.lower, lemma.upper), "a lemma with limits that are not finite")
         limits = np.concatenate([lemma.lower, -lemma.upper]).astype(np.float64)
         sides = regions.lower[place], -regions.upper[place]
         known = np.concatenate([side.reshape(-1)[lemma.places] for side in sides])
@@ -138,8 +133,7 @@ class Support:
         if alpha is None:
             return {}
         width = sum(len(c) for c in self.proof.columns)
-        if alpha.shape != (rows, width):
-            raise Rejected(f"multipliers of shape {alpha.shape} for {rows} rows, {width} neurons")
+        reject(alpha.shape != (rows, width), f"{alpha.shape} multipliers, not {(rows, width)}")
         found, first = {}, 0
         for place, columns in zip(self.places, self.proof.columns, strict=True):
             part = alpha[:, first : first + len(columns)]
@@ -156,10 +150,8 @@ class Support:
         leaves = sum(len(part.leaves) for part in parts)
         r = len(tree.rows)
         count = sum(len(leaf.splits) for part in parts for leaf in part.leaves) * r
-        beta, alpha = tree.beta, tree.alpha
-        if beta is None:
-            beta = np.zeros(count, dtype=np.float32)
-        if beta.shape != (count,) or not np.all(np.isfinite(beta)) or np.any(beta < 0):
+        alpha, beta = tree.alpha, np.zeros(count, np.float32) if tree.beta is None else tree.beta
+        if beta.shape != (count,) or not finite(beta) or np.any(beta < 0):
             raise Rejected("multipliers of splits that are missing, negative or not finite")
         if alpha is not None and (
             alpha.ndim != 3 or len(alpha) not in (1, leaves) or alpha.shape[1] != r
@@ -283,12 +275,10 @@ def _parts(tree: Tree, support: Support) -> list[_Part]:
             waiting.append((new, box, ()))
         elif kind == NEURON:
             active, inactive = _sides(support, part.splits + splits, int(tree.value[node]), number)
-            waiting.append((part, box, (*splits, inactive)))
-            waiting.append((part, box, (*splits, active)))
+            waiting += [(part, box, (*splits, inactive)), (part, box, (*splits, active))]
         elif kind == INPUT:
             low, high = _halves(box, number, float(tree.at[node]))
-            waiting.append((part, high, splits))
-            waiting.append((part, low, splits))
+            waiting += [(part, high, splits), (part, low, splits)]
         else:
             raise Rejected(f"a tree's node of kind {kind}")
     reject(waiting, "a tree that ends before all parts of its box have a leaf")
@@ -357,16 +347,11 @@ def again(regions: Regions, place: int) -> tuple[Array, Array] | None:
     lower, upper = regions.lower[place].copy(), regions.upper[place].copy()
     flat_lower, flat_upper = lower.reshape(len(lower), -1), upper.reshape(len(upper), -1)
     users = [n.operation for n in network.nodes[1:] if place in n.inputs]
-    if all(isinstance(user, Kink) for user in users):
-        open_ = (flat_lower < 0) & (flat_upper > 0)
-    else:
-        open_ = flat_lower < flat_upper
+    kinked = all(isinstance(user, Kink) for user in users)
+    open_ = (flat_lower < 0) & (flat_upper > 0) if kinked else flat_lower < flat_upper
     region, number = np.nonzero(open_)
     found = lower_bounds(regions, sides_of(place, number, (1.0, -1.0), region))
     least, greatest = found[: len(number)], -found[len(number) :]
     flat_lower[region, number] = np.fmax(flat_lower[region, number], least)
     flat_upper[region, number] = np.fmin(flat_upper[region, number], greatest)
     return lower, upper
-
-
-__all__ = ["Refused", "Rejected", "check"]

@@ -136,8 +136,7 @@ def check_ball(proof: Proof) -> None:
 @cache
 def _network_of(path: Path, sha256: str) -> Network | Refused:
     data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise Rejected(f"the network's file {path.name} has changed")
+    reject(hashlib.sha256(data).hexdigest() != sha256, f"the network {path.name} has changed")
     try:
         return read_network(data)
     except Refused as error:

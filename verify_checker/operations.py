@@ -144,9 +144,8 @@ class Conv(Affine):
     def backward_window(self, rows: Array, window: Window) -> tuple[Array, Window]:
         """``Wᵀ λ`` where λ is zero outside a window, and so is the result outside another."""
         groups, (_, _, height, width) = len(self.weight), rows.shape
-        columns = self.weight.transpose(0, 2, 1) @ rows.reshape(
-            len(rows), groups, -1, height * width
-        )
+        columns = rows.reshape(len(rows), groups, -1, height * width)
+        columns = self.weight.transpose(0, 2, 1) @ columns
         channels, frame = self.input_shape[0], self.frame
         (sy, sx), (dy, dx) = frame.stride, frame.dilation
         columns = columns.reshape(len(rows), channels, *frame.kernel, height, width)

@@ -61,8 +61,7 @@ class _Reader:
         self._add(inputs[0].name, None, (), _input_shape(inputs[0]))
         for proto in graph.node:
             self._read(proto)
-        if self.places.get(self.output) is None:
-            raise Refused("an output that does not depend on the input")
+        refuse(self.output not in self.places, "an output that does not depend on the input")
         self.network = _pruned(self.nodes, self.places[self.output], self.compares)
 
     def _add(
@@ -145,8 +144,7 @@ def _constant(tensor: onnx.TensorProto) -> np.ndarray:
 def _input_shape(info: onnx.ValueInfoProto) -> Shape:
     kind = info.type.tensor_type
     dims = kind.shape.dim
-    if kind.elem_type not in FLOATS or len(dims) < 2:
-        raise Refused("an input that is no batch of real numbers")
+    refuse(kind.elem_type not in FLOATS or len(dims) < 2, "an input that is no batch of reals")
     if dims[0].HasField("dim_value") and dims[0].dim_value not in (-1, 0, 1):
         raise Refused(f"an input for batches of {dims[0].dim_value}")
     if any(not d.HasField("dim_value") or d.dim_value < 1 for d in dims[1:]):

@@ -15,6 +15,8 @@ makes them upper bounds of their exact value.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +48,11 @@ def gamma(terms: int) -> float:
     if not 0 <= terms <= MOST_TERMS:
         raise ValueError(f"sums of {terms} terms are not covered")
     return terms * U * _GENEROUS
+
+
+def finite(*arrays: NDArray[np.floating[Any]]) -> bool:
+    """Whether all numbers of some arrays are finite."""
+    return all(np.isfinite(array).all() for array in arrays)
 
 
 def above(computed: Array) -> Array:

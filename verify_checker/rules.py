@@ -95,8 +95,7 @@ def _normal(quotients: Array) -> Array:
 
 def _frame(call: Call, kernel: Shape) -> Frame:
     pads, auto = call.get("pads", [0, 0, 0, 0]), call.get("auto_pad", b"NOTSET")
-    if auto not in (b"NOTSET", b"VALID") or (auto == b"VALID" and any(pads)):
-        raise Refused(f"{call.kind} with auto_pad")
+    refuse(auto != b"NOTSET" and (auto != b"VALID" or any(pads)), f"{call.kind} with auto_pad")
     stride, dilation = call.get("strides", [1, 1]), call.get("dilations", [1, 1])
     lengths = [len(each) for each in (call.shape, kernel, stride, dilation, pads)]
     refuse(lengths != [3, 2, 2, 2, 4] or min(pads) < 0, f"{call.kind} of other than two dimensions")
@@ -114,10 +113,8 @@ def _conv(call: Call) -> Made:
     weight, shape = _floats(call.constant(1)), call.shape
     frame, groups = _frame(call, weight.shape[2:]), call.get("group", 1)
     (outputs, inputs), kernel, pads = weight.shape[:2], frame.kernel, frame.pads
-    if tuple(call.get("kernel_shape", kernel)) != kernel:
-        raise Refused("a convolution whose kernel_shape is not its weight's")
-    if outputs % groups or inputs * groups != shape[0]:
-        raise Refused("a convolution whose channels do not fit")
+    refuse(tuple(call.get("kernel_shape", kernel)) != kernel, "a kernel_shape unlike its weight's")
+    refuse(outputs % groups or inputs * groups != shape[0], "channels that do not fit")
     if max(pads[0], pads[2]) >= kernel[0] or max(pads[1], pads[3]) >= kernel[1]:
         raise Refused("a convolution padded by more than its kernel")
     made = (outputs, *frame.spans)
@@ -258,8 +255,7 @@ def _reshape(call: Call) -> Made:
         return ops.Reshape((size,)), (size,)
     if call.kind == "Reshape":
         wanted = call.integers("shape", 1)
-        if call.get("allowzero", 0) or len(wanted) < 2:
-            raise Refused("Reshape with allowzero, or to a vector")
+        refuse(call.get("allowzero", 0) or len(wanted) < 2, "Reshape with allowzero or to a vector")
         old = (1, *shape)
         whole = [old[n] if v == 0 else v for n, v in enumerate(wanted)]
         if -1 in whole:
@@ -295,8 +291,7 @@ def _transpose(call: Call) -> Made:
 def _pad(call: Call) -> Made:
     shape = call.shape
     value = call.constant(2) if call.has(2) else call.get("value", 0.0)
-    if call.get("mode", b"constant") != b"constant" or np.any(value != 0):
-        raise Refused("Pad with other than zeros")
+    refuse(call.get("mode", b"constant") != b"constant" or np.any(value), "Pad by other than zeros")
     refuse(call.has(3), "Pad of listed axes")
     pads, rank = call.integers("pads", 1), len(shape) + 1
     if len(pads) != 2 * rank or pads[0] or pads[rank] or min(pads) < 0:
