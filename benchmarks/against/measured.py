@@ -32,6 +32,7 @@ class Measured:
         began: when it began, UTC; empty: not known.
         ended: when it ended, UTC; empty: not known.
         commit: of this package, as it began; empty: not known.
+        cores: how many it might use; 0: not known.
     """
 
     engine: str
@@ -47,6 +48,7 @@ class Measured:
     began: str = ""
     ended: str = ""
     commit: str = ""
+    cores: int = 0
 
     def count(self, word: str) -> int:
         """Answers of that kind."""

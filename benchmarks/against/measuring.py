@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import asdict
@@ -25,6 +26,13 @@ ROOT = Path(__file__).resolve().parents[2]
 MEASURED_CODE = ("verify_pipeline", "abcrown_configs")
 
 GIVE_UP = "3"
+
+
+def cores_here() -> int:
+    """How many cores this process may use, and those that it starts."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 0
 
 
 def measure(job: Job, engine: str, out: Path, run: str) -> None:
@@ -61,6 +69,7 @@ def measure(job: Job, engine: str, out: Path, run: str) -> None:
         began,
         now(),
         commit,
+        cores_here(),
     )
     write_whole(out, json.dumps(asdict(measured), indent=1))
 

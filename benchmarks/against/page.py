@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -41,8 +39,10 @@ def page(found: Found, commands: Sequence[str]) -> str:
             "in onnxruntime; what α,β-CROWN verifies rests on its word.",
             "",
             "Wall and processor (CPU) seconds count each engine's whole process, its start "
-            "included; *load* is the number of processes that wanted the machine as it began. "
-            f"{_cores()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '-')}.",
+            "included. *s per decided*: all wall seconds by the instances decided. *Domains/s*: of "
+            "instances that were searched; –: not known. *Peak*: of one process. *Giving up*: ours "
+            "with --give-up. *Load*: processes that wanted the machine as it began. "
+            f"{_cores(found)}",
             "",
             *(f"* `{command}`" for command in commands),
             "",
@@ -117,10 +117,11 @@ def _not_measured(found: Found) -> str:
     return f"Not measured: {told}." if told else "Every engine did every task."
 
 
-def _cores() -> str:
-    """How many cores this process may use, which is what started the others."""
-    there = os.cpu_count()
-    return f"{len(os.sched_getaffinity(0))} of {there}" if sys.platform == "linux" else f"{there}"
+def _cores(found: Found) -> str:
+    """How many cores engines might use."""
+    counts = sorted({one.cores for by_engine in found.values() for one in by_engine.values()})
+    told = " or ".join(f"{count}" if count else "a number not kept" for count in counts)
+    return f"Cores: {told or 'none'}."
 
 
 def _second(moment: str) -> str:

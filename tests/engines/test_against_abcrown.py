@@ -31,6 +31,14 @@ def measured(engine: str, wall: float, answers: dict[str, str], **named: Any) ->
     return Measured(engine, "1.0", wall, wall / 2, 100.0, 1.0, 40, 4.0, kept, **named)
 
 
+def test_the_page_says_how_many_cores_the_engines_had() -> None:
+    one = measured("cascade", 2.0, {}, cores=1)
+    two = measured("abcrown-tuned", 2.0, {}, cores=2)
+    old = measured("abcrown-tuned", 2.0, {})
+    assert "Cores: 1 or 2." in page({"a": {"cascade": one, "abcrown-tuned": two}}, [])
+    assert "Cores: a number not kept or 1." in page({"a": {"cascade": one, "old": old}}, [])
+
+
 def test_ratios_and_contradictions() -> None:
     answers = {"a": "verified", "b": "falsified", "c": "unknown"}
     others = {"a": "falsified", "b": "unknown", "c": "verified"}
