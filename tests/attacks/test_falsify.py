@@ -15,6 +15,7 @@ from tests.networks_by_hand import chain, linear
 from verify_pipeline.attacks import falsify as attack_module
 from verify_pipeline.attacks.falsify import Attacked, FalsifySettings, falsify, least_margins
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import Relu
 from verify_pipeline.problem import Box, Specification
 
 
@@ -152,6 +153,32 @@ def test_a_point_is_left_once_it_falls_too_slowly(monkeypatch: pytest.MonkeyPatc
     # the second is left at its 5th gradient: 0.75 to go, 0.6 in the 6 steps that are left
     assert counts == [2] * 5 + [1] * 6
     assert found.margins.tolist() == pytest.approx([-0.05, 0.75], abs=1e-6)
+
+
+def test_a_point_that_arrives_exactly_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = chain((1,), linear([[-1.0]]), dtype=torch.float32)
+    box = Box(torch.full((1, 1), -2.0), torch.full((1, 1), 2.0))
+    spec = Specification(torch.ones(1, 1, 1), torch.tensor([[1.0]]))
+    steps = {"steps": 8, "step_size": 0.0625, "last_step": 1.0, "momentum": 0.0}
+    counts, found = lengths(monkeypatch, graph, box, spec, patience=4, **steps)
+    assert counts == [1] * 9  # half of the way at the fourth of eight steps of 0.125
+    assert found.margins.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("base", [0.5, 0.05])
+def test_progress_is_that_of_the_least_margin(monkeypatch: pytest.MonkeyPatch, base: float) -> None:
+    """Steps of 0.4 on ``base + |x - 0.5|``, from 0 to 0.4 and 0.8, and back and forth.
+
+    At the second step, the least margin has fallen by 0.4; at the fourth, by nothing more.
+    """
+    layers = linear([[1], [-1]], [-0.5, 0.5]), Relu(), linear([[1, 1]], [base])
+    graph = chain((1,), *layers, dtype=torch.float32)
+    box = Box(torch.full((1, 1), -2.0), torch.full((1, 1), 2.0))
+    spec = Specification(torch.ones(1, 1, 1), torch.zeros(1, 1))
+    steps = {"steps": 6, "step_size": 0.2, "last_step": 1.0, "momentum": 0.0}
+    counts, found = lengths(monkeypatch, graph, box, spec, patience=2, **steps)
+    assert counts == [1] * 5
+    assert found.margins.tolist() == pytest.approx([base + 0.1], abs=1e-6)
 
 
 @pytest.mark.parametrize(("patience", "gradients"), [(3, 4), (5, 6), (9, 10), (10, 11), (99, 11)])

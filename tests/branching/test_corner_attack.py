@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+from torch import Tensor
+
 from tests.branching.searching import exactly, roots_of
+from verify_pipeline.attacks import falsify as falsify_module
 from verify_pipeline.branching.evaluate.corner_attack import PER_DESCENT, DescentTurns, descend
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.problem import Specification
 
 
 def test_descents_lead_below_the_corners(make_case: Any, make_conv: Callable[[int], Graph]) -> None:
@@ -21,6 +26,25 @@ def test_descents_lead_below_the_corners(make_case: Any, make_conv: Callable[[in
     end = view.spec.values(view.graph(points))
     assert bool((end <= start).all())
     assert bool(((start > 0) & (end < 0.9 * start)).any())
+
+
+def test_a_descent_is_one_round_to_its_last_step(
+    make_case: Any, make_conv: Callable[[int], Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make_case(make_conv(1), 24, 1, (1.0,))
+    bounder, domains = roots_of(exactly(case))
+    spec, counts = bounder.view(bounder.fast, domains).spec, list[int]()
+    easy = Specification(spec.rows, spec.offsets + 100)  # nothing breaks it
+    honest = falsify_module._descent
+
+    def counted(graph: Graph, each: Any) -> tuple[Tensor, Tensor]:
+        counts.append(len(each))
+        return honest(graph, each)
+
+    monkeypatch.setattr(falsify_module, "_descent", counted)
+    corners = case.box.lower[domains.instance].float()
+    descend(bounder.fast, domains.instance, easy, corners, 12)
+    assert counts == [len(domains)] * 13
 
 
 def test_the_worst_domain_of_each_instance_has_its_turn(

@@ -35,7 +35,7 @@ def descend(
         return corners
     box = instances.box[instance]
     start = corners.to(instances.graph.dtype).clamp(box.lower, box.upper)
-    how = FalsifySettings(steps=steps, targets=1, patience=steps)
+    how = FalsifySettings(steps=steps, restarts=1, targets=1, patience=steps)
     return falsify(instances.graph, box, spec, start, how, range(len(start))).points
 
 
