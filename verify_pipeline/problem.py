@@ -230,21 +230,26 @@ class Specification(Batched):
         chosen = values.kthvalue(self.spare + 1, dim=1).values
         return torch.where(values.isnan().any(1), torch.nan, chosen)
 
-    def without_spare(self, lower: Tensor) -> Specification:
+    def without_spare(self, kept: Tensor) -> Specification:
         """A specification in which no row may fail, and which implies this one.
 
         Args:
-            lower: lower bounds of the margins, ``N x S``. The ``spare`` rows with the least bounds
-                are left out.
+            kept: which rows it has, of :meth:`kept_rows`.
         """
         if self.spare == 0:
             return self
-        kept = self.kept_rows(lower)
         instances = torch.arange(len(self), device=kept.device).unsqueeze(1)
         return Specification(self.rows[instances, kept], self.offsets[instances, kept])
 
     def kept_rows(self, lower: Tensor) -> Tensor:
-        """Indices of the rows that :meth:`without_spare` keeps, ``N x (S - spare)``, in order."""
+        """Indices of all rows but the ``spare`` ones with the least bounds, in order.
+
+        Args:
+            lower: lower bounds of the margins, ``N x S``.
+
+        Returns:
+            ``N x (S - spare)``.
+        """
         return lower.argsort(dim=1)[:, self.spare :].sort(dim=1).values
 
     def to(self, target: torch.dtype | torch.device | str) -> Specification:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.networks_by_hand import chain, linear
 from verify_pipeline.bounds import HalfspaceBox, crown_margins, interval_bounds
 from verify_pipeline.bounds.linear.backward import Functional, concretise, lower_bounds
 from verify_pipeline.bounds.relaxations import relu, rounding
@@ -103,6 +104,21 @@ def test_a_walk_takes_all_terms_from_its_bound() -> None:
     # what is lost makes the constant smaller, whose rounding counts 4 times in the minimum
     expected = (0.125 + of_nodes + of_sums + of_constants) * (1 - 4 * UNIT)
     assert float(lost) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_walk_that_ends_at_a_relus_input_takes_that_relus_rounding() -> None:
+    """Both neurons lie in [1, 2], so that the functional there is their sum."""
+    graph = chain((1,), linear([[1.0], [1.0]]), Relu(), linear([[1.0, 1.0]]))
+    box = Box(tensor([1.0]), tensor([2.0]))
+    bounds = interval_bounds(graph, box)
+    relaxed = linearise(graph, box, bounds)
+    there = Box(bounds.lower[1], bounds.upper[1])
+    one = Functional(3, tensor([[1.0]]), tensor([0.0]))
+    found = lower_bounds(relaxed, there, one, end=1)
+    # functionals 1 and 1 of numbers of at most 2
+    lost = relaxed.rounding.terms[3] + 8 * UNIT * 2.0 * (1.0 + 1.0)
+    expected = concretise(tensor([[1.0, 1.0]]), -lost.reshape(1, 1), there).lower
+    torch.testing.assert_close(found.lower, expected, rtol=1e-5, atol=0)
 
 
 def test_float32_has_no_terms() -> None:

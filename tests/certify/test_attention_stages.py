@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from verify_pipeline.certify.stage_settings import AlphaCrownSettings
 from verify_pipeline.certify.stages import build_stages
 from verify_pipeline.data import ImageSet
 from verify_pipeline.onnx import Network, network_from_module
-from verify_pipeline.problem import Decision, Status
+from verify_pipeline.problem import Box, Decision, Specification, Status
 
 CPU = torch.device("cpu")
 COUNT = 12
@@ -98,6 +99,25 @@ def test_bounds_of_neurons_help_where_there_is_time(network: Network) -> None:
     short = AlphaCrownSettings(neurons=OptimiseSettings(iterations=0))
     less = bounds_of(run(network, task_of(network, 0.3), "alpha-crown", alpha_crown=short))
     assert (less[open_] < quick[open_]).any()
+
+
+def test_bounds_for_real_numbers_do_not_decide_as_deployed(network: Network) -> None:
+    """Errors of the file's evaluation that exceed every margin leave every image open."""
+
+    class Harder:
+        """Takes 1,000 off the offsets."""
+
+        def __call__(self, indices: object, box: Box, spec: Specification, *_: object) -> Any:
+            return replace(spec, offsets=spec.offsets - 1000)
+
+    task = replace(task_of(network, 0.01), harden=Harder())  # type: ignore[arg-type]
+    decisions = run(network, task, "alpha-crown")
+    assert {decision.status for decision in decisions} == {Status.UNKNOWN}
+    real = run(network, task_of(network, 0.01), "alpha-crown")
+    assert Status.VERIFIED in {decision.status for decision in real}
+    assert bounds_of(decisions).tolist() == pytest.approx(
+        (bounds_of(real) - 1000).tolist(), abs=0.5
+    )
 
 
 def test_what_is_decided_is_true(network: Network) -> None:

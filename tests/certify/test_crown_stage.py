@@ -28,6 +28,8 @@ from verify_pipeline.certify import root_bounds as roots
 from verify_pipeline.certify.contract import Subject, Task
 from verify_pipeline.certify.knowledge import Knowledge, Learned
 from verify_pipeline.certify.root_bounds import margins_in_time, root_budget, rows_in_time
+from verify_pipeline.certify.settings import CertifySettings, StageName, plan
+from verify_pipeline.certify.stages import build_stages
 from verify_pipeline.certify.stages import crown as crown_stage
 from verify_pipeline.certify.stages.crown import CrownStage
 from verify_pipeline.network.graph import Graph
@@ -150,17 +152,24 @@ def test_margins_in_batches_are_those_at_once(functionals: int) -> None:
     torch.testing.assert_close(found, whole)
 
 
-@pytest.mark.parametrize("functionals", [1, 2])
-def test_rows_part_by_part_are_above_zero_where_they_are_at_once(functionals: int) -> None:
+@pytest.mark.parametrize("functionals", [1, 2, 100])
+def test_rows_that_short_walks_leave_open_are_walked_to_the_input(
+    monkeypatch: pytest.MonkeyPatch, functionals: int
+) -> None:
+    """Whatever fits into memory."""
+    monkeypatch.setattr(roots, "MANY_ROWS", 3)
     graph, box, spec, bounds = three_rows(40)
     whole = crown_margins(graph, box, spec, bounds).lower
-    short = late_margins(graph, box, spec, bounds)
+    short = late_margins(graph, box, spec, bounds, 3, lambda: True)
     found = margins_in_time(graph, box, spec, bounds, functionals, lambda: True)
     done = short > 0
     assert 0 < int(done.sum()) < done.numel()
     assert torch.equal(found > 0, (whole > 0) | done)
-    torch.testing.assert_close(found[done], short[done])
-    torch.testing.assert_close(found[~done], torch.maximum(whole, short)[~done])
+    open_ = ~done
+    torch.testing.assert_close(found[open_], torch.maximum(whole, short)[open_])
+    # rows of a batch are walked to the input for all of its images, or for none
+    assert bool((found[done] == short[done]).any())
+    assert bool((found[done] >= short[done] - 1e-12).all())
 
 
 @pytest.mark.parametrize(("functionals", "bounded"), [(1, 1), (2, 2), (3, 3), (100, 3)])
@@ -169,6 +178,7 @@ def test_without_time_only_the_first_open_rows_of_each_instance_are_bounded(
 ) -> None:
     graph, box, spec, bounds = three_rows(4)
     nothing = torch.full_like(spec.offsets[:1], -torch.inf)
+    monkeypatch.setattr(roots, "MANY_ROWS", 3)
     monkeypatch.setattr(roots, "late_margins", lambda *_: nothing)
     found = margins_in_time(graph, box, spec, bounds, functionals, lambda: False)
     assert bool(found[:, :bounded].isfinite().all())
@@ -179,12 +189,18 @@ def test_rows_that_short_walks_bound_above_zero_take_no_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     graph, box, spec, bounds = three_rows(2)
+    monkeypatch.setattr(roots, "MANY_ROWS", 3)
     known = torch.tensor([[0.5, -0.25, 1.5]], dtype=F64)
     monkeypatch.setattr(roots, "late_margins", lambda *_: known)
     found = margins_in_time(graph, box, spec, bounds, 2, lambda: True)
     whole = crown_margins(graph, box, spec, bounds).lower
     assert found[:, [0, 2]].tolist() == [[0.5, 1.5]] * 2
     torch.testing.assert_close(found[:, 1], whole[:, 1].clamp(min=-0.25))
+    for least in (0.0, 1e3, torch.nan):  # a tie is walked, and no bound is lost
+        at = torch.full_like(known, least)
+        monkeypatch.setattr(roots, "late_margins", lambda *_, at=at: -at)
+        found = margins_in_time(graph, box, spec, bounds, 2, lambda: True)
+        torch.testing.assert_close(found, torch.maximum(whole, -at), equal_nan=True)
     monkeypatch.setattr(roots, "late_margins", lambda *_: known.abs())
     monkeypatch.setattr(roots, "crown_margins", None)  # a call fails
     found = margins_in_time(graph, box, spec, bounds, 2, lambda: True)
@@ -246,19 +262,65 @@ def test_rows_are_bounded_once(monkeypatch: pytest.MonkeyPatch, spare: int) -> N
     torch.testing.assert_close(rows_in_time(subject, task, known, budget), without)
 
 
+class Harder:
+    """Takes errors of the file's evaluation off the offsets."""
+
+    def __init__(self, errors: Tensor) -> None:
+        self._errors = errors
+
+    def __call__(self, indices: object, box: Box, spec: Specification, *_: object) -> Any:
+        return replace(spec, offsets=spec.offsets - self._errors)
+
+
+@pytest.mark.parametrize("name", ["crown", "alpha-crown"])
+def test_rows_are_remembered_with_the_offsets_that_they_were_bounded_for(name: StageName) -> None:
+    graph = network()
+    box, spec = questions(graph, 0)
+    knowledge, errors = Knowledge(1 << 30, CPU), torch.full((40, 1), 0.125, dtype=F64)
+    task = Task(
+        *(
+            tuple(range(40)),
+            box,
+            spec,
+            box.center,
+            torch.full((40,), 60.0),
+            knowledge,
+            lambda: True,
+        ),
+        harden=Harder(errors),  # type: ignore[arg-type]
+    )
+    settings = CertifySettings(epsilon=0.1, stages=("clean", name))
+    subject = Subject.of(graph, never, CPU)
+    open_ = [
+        decision.place
+        for decision in build_stages(plan(settings), subject, 3, lambda: 0.0)[1].run(task)
+        if decision.status is Status.UNKNOWN
+    ]
+    assert open_
+    known = knowledge.recall(open_)
+    assert known is not None
+    assert known.rows is not None
+    assert torch.equal(known.rows.offsets, spec.offsets[open_] - 0.125)
+    assert torch.equal(known.rows.of(task.required[torch.tensor(open_)]), known.rows.lower)
+
+
+def test_rows_have_the_better_of_both_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, task = remembered(lambda: True)
+    assert known.rows is not None
+    better = known.rows.lower + torch.tensor([1.0, -1.0, 1.0], dtype=F64)
+    monkeypatch.setattr(roots, "interval_margins", lambda *_: better)
+    subject, without = Subject.of(network(), never, CPU), replace(known, rows=None)
+    found = rows_in_time(subject, task, without, root_budget(1 << 30))
+    torch.testing.assert_close(found[:, [0, 2]], better[:, [0, 2]])
+    assert bool((found[:, 1] > better[:, 1] + 1e-3).all())
+
+
 def test_rows_of_a_harder_specification_are_bounded_for_that_one() -> None:
     """Errors of the file's evaluation may be known better, or worse, than when CROWN ran."""
     known, task = remembered(lambda: True)
     assert known.rows is not None
     errors = torch.linspace(0, 0.5, len(task), dtype=F64).unsqueeze(1)
-
-    class Harder:
-        """Takes the errors off."""
-
-        def __call__(self, indices: object, box: Box, spec: Specification, *_: object) -> Any:
-            return replace(spec, offsets=spec.offsets - errors)
-
-    harder = replace(task, harden=Harder())  # type: ignore[arg-type]
+    harder = replace(task, harden=Harder(errors))  # type: ignore[arg-type]
     budget = root_budget(1 << 30)
     found = rows_in_time(Subject.of(network(), never, CPU), harder, known, budget)
     torch.testing.assert_close(found, known.rows.lower - errors)

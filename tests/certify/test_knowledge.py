@@ -64,6 +64,23 @@ def test_a_full_store_takes_nothing_more_and_forgetting_makes_room() -> None:
     assert found.bounds.lower[1].flatten().tolist() == [5.0, 9.0]
 
 
+def test_what_does_not_fit_is_kept_without_multipliers() -> None:
+    bounds, multipliers = 8 + 8, 4
+    store = Knowledge(2 * bounds + multipliers, CPU)
+    store.remember([1], replace(learned(0.0, 1), multipliers=None))
+    store.remember([2], learned(1.0, 1))
+    store.remember([1], learned(2.0, 1))  # in place of the first
+    found = store.recall([1, 2])
+    assert found is not None
+    assert found.multipliers is None
+    assert found.bounds.lower[1].flatten().tolist() == [2.0, 1.0]
+    both = store.recall([2])
+    assert both is not None
+    assert both.multipliers is not None
+    assert 1 in store
+    assert 3 not in store
+
+
 def test_an_entry_does_not_hold_its_batch_in_memory() -> None:
     store = Knowledge(1 << 20, CPU)
     batch = learned(0.0, 3)
@@ -97,8 +114,8 @@ def test_bounds_of_rows_are_recalled_if_every_instance_has_them() -> None:
 
 
 def test_bounds_of_rows_take_memory() -> None:
-    one = 8 + 8 + 4 + 8 + 8
-    store = Knowledge(2 * one - 1, CPU)
+    one, slopes = 8 + 8 + 4 + 8 + 8, 4
+    store = Knowledge(2 * one - slopes - 1, CPU)
     store.remember([1, 2], replace(learned(0.0, 2), rows=rows(-1.0, -2.0)))
     assert store.recall([1]) is not None
     assert store.recall([2]) is None

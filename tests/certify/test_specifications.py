@@ -56,7 +56,7 @@ def test_top_k_is_what_counting_says(values: list[int], label: int, k: int) -> N
     spec = TopK(k).of(torch.tensor([label]), torch.tensor([0]), 5)
     rows = spec.values(torch.tensor([values]).double())
     assert bool(spec.least(rows) > 0) == (reached < k)
-    conjunction = spec.without_spare(rows)
+    conjunction = spec.without_spare(spec.kept_rows(rows))
     assert conjunction.rows.shape[1] == 5 - k
     assert bool((conjunction.values(torch.tensor([values]).double()) > 0).all()) == (reached < k)
 

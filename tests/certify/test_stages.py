@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.networks_by_hand import chain, linear
 from tests.onnx_networks import dense_network
 from verify_pipeline.attacks.falsify import FalsifySettings
 from verify_pipeline.bounds import (
+    MemoryBudget,
+    NodeBounds,
     OptimiseSettings,
     crown_margins,
     interval_bounds,
@@ -31,8 +34,9 @@ from verify_pipeline.certify.settings import ALL_STAGES, CertifySettings, StageN
 from verify_pipeline.certify.stages import branch_and_bound, build_stages
 from verify_pipeline.data import ImageSet
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import Relu
 from verify_pipeline.onnx import Network, network_from_module
-from verify_pipeline.problem import Decision, Reason, Specification, Status
+from verify_pipeline.problem import Box, Decision, Reason, Specification, Status
 
 CPU = torch.device("cpu")
 SEARCH = SearchSettings(
@@ -257,6 +261,29 @@ def test_no_stage_bounds_rows_again(
     assert len(list(last.run(task))) == len(open_)
 
 
+def test_bounds_of_the_instances_that_have_none_are_computed(
+    made: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those that are known are not."""
+    made = replace(made, task=replace(made.task, knowledge=Knowledge(1 << 20, CPU)))
+    made.run("crown")
+    known = [n for n in made.task.indices if n in made.task.knowledge]
+    assert 1 < len(known) < len(made.task) - 1
+    asked: list[tuple[int, ...]] = []
+
+    def spy(subject: Subject, task: Task, budget: MemoryBudget) -> NodeBounds:
+        asked.append(task.indices)
+        return root_bounds(subject, task, budget)
+
+    monkeypatch.setattr(roots, "root_bounds", spy)
+    found = roots.learned(made.subject, made.task, root_budget(1 << 30)).bounds
+    assert asked == [tuple(n for n in made.task.indices if n not in known)]
+    fresh = root_bounds(made.subject, made.task, root_budget(1 << 30))
+    for place, lower in fresh.lower.items():
+        torch.testing.assert_close(found.lower[place], lower)
+        torch.testing.assert_close(found.upper[place], fresh.upper[place])
+
+
 @pytest.mark.parametrize("spare", [0, 1])
 def test_slopes_are_handed_on_for_the_rows_that_they_belong_to(
     made: Setup, monkeypatch: pytest.MonkeyPatch, spare: int
@@ -277,6 +304,29 @@ def test_slopes_are_handed_on_for_the_rows_that_they_belong_to(
     assert list(made.stage("branch-and-bound").run(task)) == []
     (query,) = queries
     assert (query.start is None) == (spare > 0)
+
+
+def test_what_precedes_a_search_is_charged_to_it(
+    made: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine seconds for all instances together, of the seconds of each."""
+    queries: list[SearchQuery] = []
+
+    def all_open(query: SearchQuery, *_: object) -> Iterator[Decision]:
+        queries.append(query)
+        for place in range(len(query.box)):
+            yield Decision(place, Status.UNKNOWN, reason=Reason.TIMEOUT, seconds=2.0)
+
+    monkeypatch.setattr(branch_and_bound, "search", all_open)
+    clock = iter([10.0, 19.0])
+    rows, count = made.instances.rows, len(made.task)
+    stage = branch_and_bound.BranchAndBoundStage(
+        made.subject, rows, 1 << 28, SEARCH, lambda: next(clock)
+    )
+    decisions = list(stage.run(made.task))
+    (query,) = queries
+    assert query.deadlines.seconds.tolist() == pytest.approx([20 - 9 / count] * count)
+    assert [d.seconds for d in decisions] == pytest.approx([2 + 9 / count] * count)
 
 
 @pytest.mark.parametrize("spare", [0, 1])
@@ -342,6 +392,25 @@ def test_a_candidate_that_does_not_replay_is_no_counterexample(
             assert decisions[place].reason is Reason.NOT_REPLAYED
         else:
             assert decisions[place].status is Status.FALSIFIED
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (1, 2, 0), (2, 1, 0)])
+def test_the_rows_that_have_to_hold_are_those_that_are_searched(order: tuple[int, ...]) -> None:
+    """``|x| - 0.1``, ``|x| + 5`` and ``|x| - 9`` over [-1, 1], of which one may fail: two do."""
+    rows = torch.tensor(order)
+    offsets = torch.tensor([-0.1, 5.0, -9.0])[rows].tolist()
+    graph = chain((1,), linear([[1], [-1]]), Relu(), linear([[1, 1]] * 3, offsets))
+    ends = torch.ones(1, 1, dtype=torch.float64)
+    spec = Specification(
+        torch.eye(3, dtype=torch.float64).unsqueeze(0), torch.zeros(1, 3).double(), 1
+    )
+    subject = Subject.of(graph, lambda x: graph(x.double()).float(), CPU)
+    box = Box(-ends, ends)
+    knowledge = Knowledge(1 << 20, CPU)
+    task = Task((0,), box, spec, box.center.float(), 20 * ends[0], knowledge, lambda: True)
+    stage = branch_and_bound.BranchAndBoundStage(subject, 3, 1 << 28, SEARCH, lambda: 0.0)
+    (decision,) = stage.run(task)
+    assert decision.status is not Status.VERIFIED
 
 
 ROWS = Specification(torch.zeros(4, 2, 1).double(), torch.zeros(4, 2).double())

@@ -9,7 +9,7 @@ input's shape, ``K`` outputs, ``S`` rows of the specification.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -169,6 +169,22 @@ class Task:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def picked(self, places: Tensor) -> Task:
+        """The task of some of its instances, each of which has its seconds alone.
+
+        Args:
+            places: of these instances in the task, ``M``.
+        """
+        return replace(
+            self,
+            indices=tuple(self.indices[place] for place in places.tolist()),
+            box=self.box[places],
+            spec=self.spec[places],
+            points=self.points[places.cpu()],
+            seconds=self.seconds[places.cpu()],
+            group=None,
+        )
 
     @cached_property
     def required(self) -> Specification:

@@ -54,8 +54,8 @@ class Learned(Batched):
 class Knowledge:
     """A store of :class:`Learned` by the image's index.
 
-    When it is full, it stores nothing more, and later stages compute what they need again: it
-    affects the time, never a verdict.
+    An entry that does not fit is stored without its multipliers. When that does not fit either,
+    later stages compute what they need again: it affects the time, never a verdict.
 
     Args:
         limit: bytes that it may hold.
@@ -72,11 +72,20 @@ class Knowledge:
         """Keep what was learned of ``indices`` (instance n of it is ``indices[n]``)."""
         for place, index in enumerate(indices):
             self.forget(index)
-            # a copy, which does not hold the whole batch in memory
-            one = learned[place : place + 1].map(lambda values: values.detach().cpu().clone())
-            if self._bytes + one.bytes_each <= self._limit:
-                self._learned[index] = one
+            one = learned[place : place + 1]
+            if not self._fits(one):
+                one = replace(one, multipliers=None)
+            if self._fits(one):
+                # a copy, which does not hold the whole batch in memory
+                self._learned[index] = one.map(lambda values: values.detach().cpu().clone())
                 self._bytes += one.bytes_each
+
+    def _fits(self, one: Learned) -> bool:
+        return self._bytes + one.bytes_each <= self._limit
+
+    def __contains__(self, index: int) -> bool:
+        """Whether there is an entry of ``index``."""
+        return index in self._learned
 
     def recall(self, indices: Sequence[int]) -> Learned | None:
         """The entries of ``indices`` as one batch; None unless all of them have one.

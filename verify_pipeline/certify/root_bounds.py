@@ -24,6 +24,9 @@ from verify_pipeline.certify.knowledge import Learned
 from verify_pipeline.network.graph import Graph
 from verify_pipeline.problem import Box, Specification
 
+MANY_ROWS = 32
+"""From so many rows on, most are far from zero, and short walks spare most of the whole ones."""
+
 
 def root_budget(memory: int) -> MemoryBudget:
     """The part of a task's bytes for functionals that are bounded at once.
@@ -42,9 +45,18 @@ def within_caches(budget: MemoryBudget, device: torch.device) -> MemoryBudget:
 
 
 def learned(subject: Subject, task: Task, budget: MemoryBudget) -> Learned:
-    """Results of earlier stages for the task's instances; without them, new root bounds."""
+    """Results of earlier stages for the task's instances; new root bounds of those without any."""
     known = task.knowledge.recall(task.indices)
-    return Learned(root_bounds(subject, task, budget)) if known is None else known
+    if known is not None:
+        return known
+    there = torch.tensor([index in task.knowledge for index in task.indices], dtype=torch.bool)
+    old, new = (places.nonzero().flatten() for places in (there, ~there))
+    found = Learned(root_bounds(subject, task.picked(new), budget))
+    known = task.knowledge.recall([task.indices[place] for place in old.tolist()])
+    if known is None:
+        return found
+    both = Learned.cat([Learned(known.bounds), found])
+    return both[torch.cat([old, new]).argsort()]
 
 
 def root_bounds(
@@ -75,8 +87,7 @@ def margins_in_time(
 ) -> Tensor:
     """CROWN bounds of the margins, ``N x S``; -inf where the time was up before.
 
-    Where an instance has more rows than are bounded at once, rows that short walks bound above zero
-    need no others.
+    Where an instance has :data:`MANY_ROWS`, those that short walks bound above zero need no others.
 
     Args:
         graph: the network.
@@ -91,8 +102,11 @@ def margins_in_time(
     places, rows = (torch.arange(n, device=lower.device) for n in lower.shape)
     for some in places.split(max(1, functionals // len(rows))):
         left = rows
-        if len(rows) > functionals:
-            lower[some] = late_margins(graph, box[some], spec[some], bounds[some])
+        if len(rows) >= MANY_ROWS:
+            at_once = max(1, functionals // len(some))
+            lower[some] = late_margins(
+                graph, box[some], spec[some], bounds[some], at_once, has_time
+            )
             left = rows[~(lower[some] > 0).all(0)]
         for number, part in enumerate(left.split(functionals) if len(left) else ()):
             if number > 0 and not has_time():

@@ -153,6 +153,8 @@ def lower_bounds(
     arrived = pending.pop(end, nothing)
     if pending:
         raise ValueError(f"functionals of node {functional.place} pass by node {end}")
+    if end > 0:
+        lost = lost + rounding.of_end(end, arrived)
     return concretise(arrived, constants - rounding.outward(lost), box)
 
 

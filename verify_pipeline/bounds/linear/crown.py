@@ -5,7 +5,7 @@ The multipliers β of splits are those of β-CROWN: Wang et al. 2021 (arXiv:2103
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -18,10 +18,11 @@ from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.bounds.relaxations.relaxed_graph import linearise, reads
 from verify_pipeline.bounds.types import MarginBounds, Multipliers, NodeBounds, Splits
 from verify_pipeline.network.graph import Graph
+from verify_pipeline.network.ops import size
 from verify_pipeline.problem import Box, Specification
 
 LATE_WALKS = 2
-"""How many short walks bound the margins before any walk to the input does."""
+"""How many short walks bound a margin before a walk to the input does."""
 
 
 def needed_places(graph: Graph) -> tuple[int, ...]:
@@ -83,8 +84,26 @@ def late_bottlenecks(graph: Graph) -> Iterator[int]:
             reached.update(nodes[place].inputs)
 
 
+def late_ends(graph: Graph, bounds: NodeBounds) -> list[int]:
+    """The bottlenecks at which short walks end: bounded, and near the output, the last one first.
+
+    The values behind them have a quarter of the network's numbers at most, and so have the walks.
+    """
+    sizes = [size(node.shape) for node in graph.nodes]
+    ends = (place for place in late_bottlenecks(graph) if place in bounds.lower)
+    near = (place for place in ends if 4 * sum(sizes[place + 1 :]) <= sum(sizes))
+    return list(islice(near, LATE_WALKS))
+
+
 @full_precision()
-def late_margins(graph: Graph, box: Box, spec: Specification, bounds: NodeBounds) -> Tensor:
+def late_margins(
+    graph: Graph,
+    box: Box,
+    spec: Specification,
+    bounds: NodeBounds,
+    at_once: int,
+    has_time: Callable[[], bool],
+) -> Tensor:
     """Bounds of the margins by short walks, which end at late layers, ``N x S``; cheap and loose.
 
     Where bounds of the neurons are good, they suffice for most rows. GPUPoly ends walks early as
@@ -95,16 +114,21 @@ def late_margins(graph: Graph, box: Box, spec: Specification, bounds: NodeBounds
         box: ``N`` boxes of inputs.
         spec: ``N`` specifications of ``S`` rows.
         bounds: as for :func:`crown_margins`.
+        at_once: how many rows of each instance are walked together.
+        has_time: called before each walk; rows without one have the bound -inf.
     """
     linear = linearise(graph, box, bounds)
     best = torch.full_like(spec.offsets, -torch.inf)
-    ends = (place for place in late_bottlenecks(graph) if place in bounds.lower)
-    for end in islice(ends, LATE_WALKS):
+    for end in late_ends(graph, bounds):
         lower, upper = bounds.lower[end], bounds.upper[end]
         if not bool(torch.isfinite(upper - lower).all() & (lower <= upper).all()):
             break
-        found = lower_bounds(linear, Box(lower, upper), of_margins(graph, spec), end=end)
-        best = torch.maximum(best, of_defined(found, bounds).lower)
+        for part in torch.arange(best.shape[1], device=best.device).split(at_once):
+            if not has_time():
+                return best
+            some = Specification(spec.rows[:, part], spec.offsets[:, part])
+            found = lower_bounds(linear, Box(lower, upper), of_margins(graph, some), end=end)
+            best[:, part] = torch.maximum(best[:, part], of_defined(found, bounds).lower)
     return best
 
 

@@ -96,9 +96,20 @@ class Rounding(Batched):
 
     def of_sum(self, place: int, coefficients: Tensor) -> Tensor | float:
         """The rounding of a sum of functionals of a node, ``N x S``."""
+        return self._of_roundings(1, place, coefficients)
+
+    def of_end(self, place: int, coefficients: Tensor) -> Tensor | float:
+        """The rounding of functionals of the node at which a short walk ends, ``N x S``.
+
+        A node's term covers what (leaky) ReLUs that read its value do to functionals, but is never
+        taken off where the walk ends.
+        """
+        return self._of_roundings(8, place, coefficients)
+
+    def _of_roundings(self, count: int, place: int, coefficients: Tensor) -> Tensor | float:
         if place not in self.sizes:
             return 0.0
-        return gamma(1, coefficients.dtype) * _times(coefficients, self.sizes[place])
+        return gamma(count, coefficients.dtype) * _times(coefficients, self.sizes[place])
 
     def of_constants(self, constants: Tensor) -> Tensor | float:
         """The rounding of a sum of constants, ``N x S``."""

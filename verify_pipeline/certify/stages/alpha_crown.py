@@ -12,7 +12,6 @@ afterwards the margins again.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -93,7 +92,8 @@ class AlphaCrownStage:
         open_ = (~(task.required.least(lower) > 0)).nonzero().flatten()
         bounds, slopes = bounds[open_], slopes[open_]
         if self._is_worthwhile(task, bounds):
-            rest = _picked(task, open_)
+            rest = task.picked(open_)
+            required = task.required[open_]
             bounds = optimise_intermediate(
                 self._subject.exact,
                 rest.box,
@@ -103,12 +103,12 @@ class AlphaCrownStage:
                 task.has_time,
             ).only(bounds.lower)
             again = torch.maximum(
-                crown_margins(self._subject.exact, rest.box, rest.required, bounds).lower,
+                crown_margins(self._subject.exact, rest.box, required, bounds).lower,
                 lower[open_],
             )
             slopes = self._ascend(rest, bounds, again)
             lower[open_] = again
-            still = (~(task.required[open_].least(again) > 0)).nonzero().flatten()
+            still = (~(required.least(again) > 0)).nonzero().flatten()
             open_, bounds, slopes = open_[still], bounds[still], slopes[still]
         rows = RowBounds(lower, task.required.offsets)[open_]
         indices = [task.indices[n] for n in open_.tolist()]
@@ -155,20 +155,6 @@ def _neurons_decide(graph: Graph) -> bool:
     """Whether the neurons' bounds matter more than splits, and can be optimised."""
     smooth = can_be_cut(graph) and any(has_tangents(node.op) for node in graph.nodes)
     return smooth or pairs(graph) > 0
-
-
-def _picked(task: Task, places: Tensor) -> Task:
-    """The task of some of its instances."""
-    indices = tuple(task.indices[n] for n in places.tolist())
-    return replace(
-        task,
-        indices=indices,
-        box=task.box[places],
-        spec=task.spec[places],
-        points=task.points[places.cpu()],
-        seconds=task.seconds[places.cpu()],
-        group=None,
-    )
 
 
 def _laid_out(

@@ -49,7 +49,8 @@ class BranchAndBoundStage:
         rows = rows_in_time(self._subject, task, known, self._budget)
         # A proof of the rows with the best bounds suffices. A point that breaks one of them may
         # not break the specification.
-        spec = task.required.without_spare(rows)
+        kept = task.required.kept_rows(rows)
+        spec = task.required.without_spare(kept)
         preparing = (self._clock() - before) / len(task)
         query = SearchQuery(
             self._subject.exact,
@@ -61,7 +62,7 @@ class BranchAndBoundStage:
             # multipliers of other rows are of no use
             known.multipliers if spec is task.required else None,
             self._subject.input_dtype,
-            rows.gather(1, task.required.kept_rows(rows)),
+            rows.gather(1, kept),
         )
         replay = replay_of(self._subject, task)
         for found in search(query, self._settings, self._room, replay, self._clock):
