@@ -120,18 +120,18 @@ def test_nothing_may_arrive_at_the_end() -> None:
 
 
 def test_rows_part_by_part_are_those_at_once_as_far_as_time_goes() -> None:
-    graph = chain(
-        (16,), linear([[1.0] * 16] * 3), Relu(), linear([[1, 0, 0], [0, 1, 1], [0, 0, -1]])
-    )
+    """A whole walk holds 25 coefficients of a row at most, a short one 8: three times less."""
+    last = linear([[1, 0, 0], [0, 1, 1], [0, 0, -1], [1, 1, 1], [-1, 2, 0]])
+    graph = chain((22,), linear([[1.0] * 22] * 3), Relu(), last)
     box, spec, bounds = unit(graph)
-    assert len(late_ends(graph, bounds)) == 1
+    assert late_ends(graph, bounds) == [1]
     whole = short(graph, box, spec, bounds)
     torch.testing.assert_close(late_margins(graph, box, spec, bounds, 1, lambda: True), whole)
-    answers = iter([True, True, False])
+    answers = iter([True, False])
     found = late_margins(graph, box, spec, bounds, 1, lambda: next(answers))
-    torch.testing.assert_close(found[:, :2], whole[:, :2])
-    assert found[:, 2].tolist() == [-torch.inf]
-    assert bool((late_margins(graph, box, spec, bounds, 3, lambda: False) == -torch.inf).all())
+    torch.testing.assert_close(found[:, :3], whole[:, :3])
+    assert found[0, 3:].tolist() == [-torch.inf] * 2
+    assert bool((late_margins(graph, box, spec, bounds, 5, lambda: False) == -torch.inf).all())
 
 
 def test_rounding_behind_the_end_is_taken_off() -> None:

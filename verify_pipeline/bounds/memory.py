@@ -37,16 +37,20 @@ def functionals_that_fit(graph: Graph, place: int, budget: MemoryBudget, dtype: 
 
     The number is at least 1.
     """
-    live, peak = {place}, 0
-    for current in range(place, 0, -1):
+    peak = coefficients_at_once(graph, place)
+    return max(1, budget.bytes // (dtype.itemsize * _TEMPORARIES * peak))
+
+
+def coefficients_at_once(graph: Graph, place: int, end: int = 0) -> int:
+    """How many coefficients of one functional a walk from one node to another holds, at least 1."""
+    live, peak = {place}, 1
+    for current in range(place, end, -1):
         if current in live:
             live.remove(current)
             live.update(graph.nodes[current].inputs)
-            walked = sum(size(graph.nodes[i].shape) for i in live) + size(
-                graph.nodes[current].shape
-            )
-            peak = max(peak, walked)
-    return max(1, budget.bytes // (dtype.itemsize * _TEMPORARIES * max(peak, 1)))
+            held = (size(graph.nodes[i].shape) for i in (current, *live))
+            peak = max(peak, sum(held))
+    return peak
 
 
 def functionals_with_gradients(

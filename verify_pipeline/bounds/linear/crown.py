@@ -14,6 +14,7 @@ from torch import Tensor
 
 from verify_pipeline.bounds.linear.backward import lower_bounds, of_margins
 from verify_pipeline.bounds.linear.multipliers import fixed_multipliers
+from verify_pipeline.bounds.memory import coefficients_at_once
 from verify_pipeline.bounds.precision import full_precision
 from verify_pipeline.bounds.relaxations.relaxed_graph import linearise, reads
 from verify_pipeline.bounds.types import MarginBounds, Multipliers, NodeBounds, Splits
@@ -114,16 +115,18 @@ def late_margins(
         box: ``N`` boxes of inputs.
         spec: ``N`` specifications of ``S`` rows.
         bounds: as for :func:`crown_margins`.
-        at_once: how many rows of each instance are walked together.
+        at_once: how many rows of each instance fit into a walk to the input; short walks take more.
         has_time: called before each walk; rows without one have the bound -inf.
     """
     linear = linearise(graph, box, bounds)
     best = torch.full_like(spec.offsets, -torch.inf)
+    last, rows = len(graph.nodes) - 1, torch.arange(best.shape[1], device=best.device)
     for end in late_ends(graph, bounds):
         lower, upper = bounds.lower[end], bounds.upper[end]
         if not bool(torch.isfinite(upper - lower).all() & (lower <= upper).all()):
             break
-        for part in torch.arange(best.shape[1], device=best.device).split(at_once):
+        wider = coefficients_at_once(graph, last) // coefficients_at_once(graph, last, end)
+        for part in rows.split(at_once * wider):
             if not has_time():
                 return best
             some = Specification(spec.rows[:, part], spec.offsets[:, part])
