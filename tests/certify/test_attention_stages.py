@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.certify.harder import Harder
 from verify_pipeline.bounds import OptimiseSettings
 from verify_pipeline.branching import SearchSettings
 from verify_pipeline.certify.contract import Subject, Task
@@ -21,7 +21,7 @@ from verify_pipeline.certify.stage_settings import AlphaCrownSettings
 from verify_pipeline.certify.stages import build_stages
 from verify_pipeline.data import ImageSet
 from verify_pipeline.onnx import Network, network_from_module
-from verify_pipeline.problem import Box, Decision, Specification, Status
+from verify_pipeline.problem import Decision, Status
 
 CPU = torch.device("cpu")
 COUNT = 12
@@ -104,13 +104,7 @@ def test_bounds_of_neurons_help_where_there_is_time(network: Network) -> None:
 def test_bounds_for_real_numbers_do_not_decide_as_deployed(network: Network) -> None:
     """Errors of the file's evaluation that exceed every margin leave every image open."""
 
-    class Harder:
-        """Takes 1,000 off the offsets."""
-
-        def __call__(self, indices: object, box: Box, spec: Specification, *_: object) -> Any:
-            return replace(spec, offsets=spec.offsets - 1000)
-
-    task = replace(task_of(network, 0.01), harden=Harder())  # type: ignore[arg-type]
+    task = replace(task_of(network, 0.01), harden=Harder(1000.0))
     decisions = run(network, task, "alpha-crown")
     assert {decision.status for decision in decisions} == {Status.UNKNOWN}
     real = run(network, task_of(network, 0.01), "alpha-crown")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.certify.harder import Harder
 from tests.networks import conv_mlp
 from tests.networks_by_hand import chain, linear
 from verify_pipeline.bounds import (
@@ -262,16 +262,6 @@ def test_rows_are_bounded_once(monkeypatch: pytest.MonkeyPatch, spare: int) -> N
     torch.testing.assert_close(rows_in_time(subject, task, known, budget), without)
 
 
-class Harder:
-    """Takes errors of the file's evaluation off the offsets."""
-
-    def __init__(self, errors: Tensor) -> None:
-        self._errors = errors
-
-    def __call__(self, indices: object, box: Box, spec: Specification, *_: object) -> Any:
-        return replace(spec, offsets=spec.offsets - self._errors)
-
-
 @pytest.mark.parametrize("name", ["crown", "alpha-crown"])
 def test_rows_are_remembered_with_the_offsets_that_they_were_bounded_for(name: StageName) -> None:
     graph = network()
@@ -287,7 +277,7 @@ def test_rows_are_remembered_with_the_offsets_that_they_were_bounded_for(name: S
             knowledge,
             lambda: True,
         ),
-        harden=Harder(errors),  # type: ignore[arg-type]
+        harden=Harder(errors),
     )
     settings = CertifySettings(epsilon=0.1, stages=("clean", name))
     subject = Subject.of(graph, never, CPU)
@@ -320,7 +310,7 @@ def test_rows_of_a_harder_specification_are_bounded_for_that_one() -> None:
     known, task = remembered(lambda: True)
     assert known.rows is not None
     errors = torch.linspace(0, 0.5, len(task), dtype=F64).unsqueeze(1)
-    harder = replace(task, harden=Harder(errors))  # type: ignore[arg-type]
+    harder = replace(task, harden=Harder(errors))
     budget = root_budget(1 << 30)
     found = rows_in_time(Subject.of(network(), never, CPU), harder, known, budget)
     torch.testing.assert_close(found, known.rows.lower - errors)
